@@ -1,0 +1,210 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::{
+    Connection, Manager, Pool, Runtime,
+    redis::{
+        self, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Value, aio::MultiplexedConnection,
+        io::tcp::TcpSettings,
+    },
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{Error, Result, scripts::Script};
+
+/// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
+const LANES: usize = 2;
+
+/// The connections of one process to Redis.
+///
+/// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes
+/// from a deadpool pool, and goes when a call over it fails or does not end in time; the next call brings a new one.
+#[derive(Clone)]
+pub struct Redis {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    pool: Pool,
+    lanes: [Lane; LANES],
+    next_lane: AtomicUsize,
+    time_limit: Duration,
+}
+
+impl Redis {
+    /// The time limit of a call, when nothing else is said: 1.5 s.
+    pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
+
+    /// Prepares connections to `url` (`redis://[user:password@]host:port[/db]`, or `unix:` and a path). Nothing is
+    /// connected yet: Redis may come up later than this process.
+    ///
+    /// Every call, connecting included, is over after `time_limit`.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is not one of Redis; the text does not repeat it, for it may hold a password.
+    pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidRedisUrl> {
+        let info = url
+            .into_connection_info()
+            .map_err(|error| InvalidRedisUrl(error.to_string()))?
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        // A call's time is limited as a whole, below; a limit on each answer of its own would only cut it short.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(time_limit));
+        let invalid = |error: redis::RedisError| InvalidRedisUrl(error.to_string());
+        let client = Client::open(info.clone()).map_err(invalid)?;
+        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
+        let pool = Pool::builder(manager)
+            .max_size(LANES)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| InvalidRedisUrl(error.to_string()))?;
+        let lanes = std::array::from_fn(|_| Lane::default());
+        Ok(Self { shared: Arc::new(Shared { client, pool, lanes, next_lane: AtomicUsize::new(0), time_limit }) })
+    }
+
+    /// The time limit of a call.
+    pub fn time_limit(&self) -> Duration {
+        self.shared.time_limit
+    }
+
+    /// Asks whether Redis answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<()> {
+        self.call(&redis::cmd("PING")).await.map_err(Error::from).map(drop)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// Sends one command.
+    pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
+        self.over_a_connection(async |connection| command.query_async(connection).await).await
+    }
+
+    /// Sends the call of a script, and the script itself if Redis has forgotten it.
+    pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
+        self.over_a_connection(async |connection| {
+            match command.query_async(connection).await {
+                Err(error) if error.code() == Some("NOSCRIPT") => {
+                    let load = redis::cmd("SCRIPT").arg("LOAD").arg(&script.source).clone();
+                    let () = load.query_async(connection).await?;
+                    command.query_async(connection).await
+                }
+                answer => answer,
+            }
+        })
+        .await
+        .map_err(|error| match error {
+            CallError::Failed(Error::Unexpected(text)) => {
+                CallError::Failed(Error::Unexpected(format!("{}.lua: {text}", script.name)))
+            }
+            other => other,
+        })
+    }
+
+    async fn over_a_connection(
+        &self,
+        call: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
+    ) -> Result<Value, CallError> {
+        let lane = &self.shared.lanes[self.shared.next_lane.fetch_add(1, Ordering::Relaxed) % LANES];
+        let mut generation = None;
+        let within_time = timeout(self.shared.time_limit, async {
+            let (mut connection, of) = lane.connection(&self.shared.pool).await?;
+            generation = Some(of);
+            call(&mut connection).await.map_err(CallError::from)
+        });
+        let answer = match within_time.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let waited = humantime::format_duration(self.shared.time_limit);
+                Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited}"))))
+            }
+        };
+        if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
+            lane.discard(generation).await;
+        }
+        answer
+    }
+}
+
+/// What became of a call.
+pub(crate) enum CallError {
+    /// The queue has another epoch: declare it and repeat. Nothing was done.
+    StaleEpoch,
+    /// The queue has a newer data layout. Nothing was done.
+    NewerLayout(u32),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<redis::RedisError> for CallError {
+    fn from(error: redis::RedisError) -> Self {
+        match error.code() {
+            Some("EPOCH") => Self::StaleEpoch,
+            Some("LAYOUT") => Self::NewerLayout(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
+            _ => Self::Failed(error.into()),
+        }
+    }
+}
+
+/// For commands that are about no queue.
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Failed(error) => error,
+            CallError::StaleEpoch => Self::Unexpected("EPOCH".into()),
+            CallError::NewerLayout(found) => Self::Unexpected(format!("LAYOUT {found}")),
+        }
+    }
+}
+
+/// A text is not the URL of a Redis.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("not the URL of a Redis ({0}); expected redis://host:port, redis://user:password@host:port/db or unix:/path")]
+pub struct InvalidRedisUrl(String);
+
+/// One shared connection, replaced when it breaks.
+#[derive(Default)]
+struct Lane {
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<Connection>,
+    /// Counts the connections, so that of many calls that fail together only the first throws theirs away.
+    generation: u64,
+}
+
+impl Lane {
+    async fn connection(&self, pool: &Pool) -> Result<(MultiplexedConnection, u64), CallError> {
+        let mut slot = self.slot.lock().await;
+        if slot.connection.is_none() {
+            let connection = pool.get().await.map_err(|error| CallError::Failed(error.into()))?;
+            slot.generation += 1;
+            slot.connection = Some(connection);
+        }
+        let connection = slot.connection.as_ref().map(|connection| (**connection).clone());
+        let connection = connection.ok_or_else(|| CallError::Failed(Error::unexpected("no connection")))?;
+        Ok((connection, slot.generation))
+    }
+
+    async fn discard(&self, generation: u64) {
+        let mut slot = self.slot.lock().await;
+        if slot.generation == generation
+            && let Some(connection) = slot.connection.take()
+        {
+            drop(Connection::take(connection));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use std::fmt;
+
+/// Why an operation on a queue was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Redis can't be reached, did not answer in time, or can't serve now (loading, read-only, failing over).
+    ///
+    /// Try again later. An operation that was under way may have been done or not.
+    #[error("Redis is not available: {0}")]
+    Unavailable(String),
+
+    /// Redis has reached its `maxmemory`: nothing was stored. Draining still works.
+    #[error("Redis is out of memory: nothing was stored")]
+    OutOfMemory,
+
+    /// One call can't carry so much. Nothing was done; send less at once.
+    #[error("{0}")]
+    TooMuch(TooMuch),
+
+    /// The queue was laid out by a newer version of Drover. Upgrade this process.
+    #[error("queue {queue} has data layout {found}; this version knows layouts up to {known}")]
+    NewerLayout {
+        /// The queue.
+        queue: String,
+        /// The layout that it has.
+        found: u32,
+        /// The newest layout that this version knows.
+        known: u32,
+    },
+
+    /// Redis said what no version of it should: a script and this library disagree, or a key was changed by hand.
+    #[error("unexpected answer from Redis: {0}")]
+    Unexpected(String),
+}
+
+/// What one call can't carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooMuch {
+    /// More than [`MAX_MESSAGES_PER_CALL`](crate::MAX_MESSAGES_PER_CALL).
+    Messages(usize),
+    /// More than [`MAX_BYTES_PER_CALL`](crate::MAX_BYTES_PER_CALL).
+    Bytes(usize),
+}
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Messages(count) => {
+                write!(f, "{count} messages at once, at most {} are allowed", crate::MAX_MESSAGES_PER_CALL)
+            }
+            Self::Bytes(bytes) => {
+                write!(f, "{bytes} bytes at once, at most {} are allowed", crate::MAX_BYTES_PER_CALL)
+            }
+        }
+    }
+}
+
+/// What operations answer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn unexpected(what: impl fmt::Debug) -> Self {
+        Self::Unexpected(format!("{what:?}").chars().take(200).collect())
+    }
+}
+
+impl From<deadpool_redis::redis::RedisError> for Error {
+    fn from(error: deadpool_redis::redis::RedisError) -> Self {
+        match error.code() {
+            Some("OOM") => Self::OutOfMemory,
+            // Anything that a healthy primary would not say passes by itself, or is for the operator to mend; either
+            // way the caller's request was in order.
+            Some("LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "MISCONF"
+                | "NOAUTH" | "WRONGPASS" | "NOPERM") => Self::Unavailable(error.to_string()),
+            Some(_) => Self::Unexpected(error.to_string()),
+            None => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<deadpool_redis::PoolError> for Error {
+    fn from(error: deadpool_redis::PoolError) -> Self {
+        match error {
+            deadpool_redis::PoolError::Backend(error) => error.into(),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}

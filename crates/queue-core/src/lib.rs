@@ -1,0 +1,45 @@
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+mod connection;
+mod error;
+mod id;
+mod keys;
+mod message;
+mod name;
+mod new_message;
+mod number;
+mod queue;
+mod queues;
+mod record;
+mod reply;
+mod retry;
+mod scripts;
+mod settings;
+mod subscriber;
+mod time;
+mod token;
+
+pub use backoff::{Backoff, Growth};
+pub use connection::{InvalidRedisUrl, Redis};
+pub use error::{Error, Result, TooMuch};
+pub use id::{MessageId, MessageRef};
+pub use message::{Failure, Message, MessageError, State};
+pub use name::{ConsumerId, InvalidName, MessageName, OwnId, QueueName};
+pub use new_message::{Due, Headers, NewMessage};
+pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority};
+pub use queue::{
+    Action, Audit, Counts, Delivery, Enqueued, Extended, Finding, LeaseRequest, Leased, Queue, QueueStatus, Settled,
+    Settlement, Totals,
+};
+pub use queues::Queues;
+pub use retry::Retry;
+pub use settings::{InvalidSetting, Keep, KeepPatch, Retention, RetentionPatch, Settings, SettingsPatch};
+pub use subscriber::{Bell, Subscriber};
+pub use time::{InvalidDuration, Millis, Timestamp};
+pub use token::LeaseToken;
+
+/// One call carries at most so many messages either way.
+pub const MAX_MESSAGES_PER_CALL: usize = 1_000;
+/// One call carries at most so many bytes of payload either way.
+pub const MAX_BYTES_PER_CALL: usize = 4 * 1_024 * 1_024;

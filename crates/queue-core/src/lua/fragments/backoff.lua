@@ -1,0 +1,11 @@
+-- backoff: the pause (ms) before the next attempt. `spec` is "f,delay,max,jitter" (fixed) or "e,…" (exponential:
+-- doubled with each attempt made), cut at `max`; `random` in [0, 1) takes up to `jitter` of it away.
+local function backoff(spec, attempts_made, random)
+  local kind, delay, max, jitter = string.match(spec, '^(%a),(%d+),(%d+),([%d.]+)$')
+  local pause = tonumber(delay)
+  if kind == 'e' then
+    pause = pause * 2 ^ (attempts_made - 1)
+  end
+  pause = math.min(pause, tonumber(max))
+  return math.floor(pause * (1 - jitter * random))
+end

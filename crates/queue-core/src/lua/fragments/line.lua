@@ -1,0 +1,44 @@
+-- line: messages become ready, at the head or at the tail of the line, each at its priority.
+-- Answers whether nothing was ready before.
+local function join_line(ids, push)
+  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
+  local plain, ranked = {}, {}
+  for i, id in ipairs(ids) do
+    local priority = tonumber(field(options[i], 'p')) or 0
+    if priority == 0 then
+      plain[#plain + 1] = id
+    else
+      ranked[#ranked + 1] = priority
+      ranked[#ranked + 1] = id
+    end
+  end
+  local was_empty = false
+  if #plain > 0 then
+    was_empty = redis.call(push, WAITING, unpack(plain)) == #plain
+  end
+  if #ranked > 0 then
+    redis.call('ZADD', PRIORITIZED, unpack(ranked))
+    was_empty = was_empty or redis.call('ZCARD', PRIORITIZED) == #ranked / 2
+  end
+  return was_empty
+end
+
+local function join_tail(ids)
+  return join_line(ids, 'RPUSH')
+end
+
+-- The first of `ids` will be the first of the line.
+local function join_head(ids)
+  local reversed = {}
+  for i = #ids, 1, -1 do
+    reversed[#reversed + 1] = ids[i]
+  end
+  return join_line(reversed, 'LPUSH')
+end
+
+-- Takes one message out of the line, wherever it stands there. In the list it stays until it comes up, and is skipped.
+local function leave_line(id)
+  if redis.call('ZREM', PRIORITIZED, id) == 0 then
+    redis.call('SADD', REMOVED, id)
+  end
+end

@@ -1,0 +1,24 @@
+#!lua flags=no-writes
+-- status: how a queue stands: counts by state, settings, totals.
+-- KEYS      meta messages waiting prioritized delayed leased completed failed removed
+-- USES      clock
+-- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
+--           the message at the head of the line has been there (-1: none); then the fields of `meta` and their values
+-- Complexity O(1)
+local meta = redis.call('HGETALL', META)
+if #meta == 0 then return false end
+
+-- Since it was due, or posted.
+local function since(id)
+  local record = id and redis.call('HGET', MESSAGES, id)
+  local header = record and string.match(record, '^([^\n]*)')
+  return header and tonumber(string.match(header, '\td(%d+)') or string.match(header, '^(%d+)')) or math.huge
+end
+local oldest = math.min(
+  since(redis.call('LINDEX', WAITING, 0)), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]))
+
+local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+return {
+  0, redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED), redis.call('LLEN', COMPLETED),
+  redis.call('ZCARD', FAILED), oldest == math.huge and -1 or math.max(0, now - oldest), meta,
+}

@@ -1,0 +1,238 @@
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    ConsumerId, Headers, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName, Timestamp,
+    record::{self, End, Malformed, Options, Outcome, Record, Run},
+};
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not due yet, or backing off after a failed attempt.
+    Delayed,
+    /// Ready to be leased.
+    Waiting,
+    /// Leased.
+    Active,
+    /// Done, with a result.
+    Completed,
+    /// Given up, with an error: a dead letter.
+    Failed,
+}
+
+impl State {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delayed => "delayed",
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will come of the message by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// The error of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MessageError {
+    /// A word that a program can match.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl MessageError {
+    pub(crate) fn decode(json: &str, attempt: u32, at: Timestamp) -> Option<Self> {
+        let Failure { code, message } = serde_json::from_str(json).ok()?;
+        Some(Self { code, message, attempt, at })
+    }
+}
+
+/// What a consumer says of an attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word that a program can match.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// From a word and a sentence.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+/// A message as a reader sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Message {
+    /// The producer's own id, or Drover's where there is none.
+    #[serde(serialize_with = "serialize_ref")]
+    pub id: MessageRef,
+    /// The queue that it is in.
+    pub queue: QueueName,
+    /// The kind of the message.
+    pub name: Option<MessageName>,
+    /// Where it stands.
+    pub state: State,
+    /// The payload.
+    pub data: Box<RawValue>,
+    /// The lower goes first.
+    pub priority: Priority,
+    /// From creation until it was due first.
+    pub delay: Millis,
+    /// How many attempts it has.
+    pub max_attempts: MaxAttempts,
+    /// How many attempts have ended, by completing or failing.
+    pub attempts_made: u32,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// How many of its leases lapsed.
+    pub lapses: u32,
+    /// What the producer sent beside the data.
+    pub headers: Headers,
+    /// When Redis took it.
+    pub created_at: Timestamp,
+    /// When it may be handed out first; while it backs off, when it comes back.
+    pub due_at: Timestamp,
+    /// When it was handed out last.
+    pub started_at: Option<Timestamp>,
+    /// When it was completed or failed for good.
+    pub finished_at: Option<Timestamp>,
+    /// When it expires unless it has started.
+    pub expires_at: Option<Timestamp>,
+    /// The key of the signal that it waits for.
+    pub hold: Option<String>,
+    /// Who has it, or had it last.
+    pub consumer: Option<ConsumerId>,
+    /// What its handler reported last.
+    pub progress: Option<Box<RawValue>>,
+    /// What its handler answered.
+    pub result: Option<Box<RawValue>>,
+    /// The error of the last attempt that failed, unless it completed since.
+    pub error: Option<MessageError>,
+}
+
+fn serialize_ref<S: serde::Serializer>(id: &MessageRef, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_str())
+}
+
+/// What Redis has of one message.
+pub(crate) struct Stored {
+    pub(crate) id: MessageRef,
+    pub(crate) record: Record,
+    pub(crate) options: Options,
+    pub(crate) run: Run,
+    pub(crate) standing: Standing,
+    pub(crate) max_attempts: MaxAttempts,
+}
+
+/// The state with what goes with it.
+pub(crate) enum Standing {
+    Delayed(Timestamp),
+    Waiting,
+    Active,
+    Finished(Outcome),
+}
+
+impl Message {
+    /// As it is right after it was enqueued.
+    pub(crate) fn enqueued(
+        queue: QueueName,
+        id: MessageRef,
+        message: NewMessage,
+        created_at: Timestamp,
+        max_attempts: MaxAttempts,
+    ) -> Self {
+        let options = message.options();
+        let due_at = message.due.instant(created_at);
+        let record =
+            Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
+        let standing = if due_at > created_at { Standing::Delayed(due_at) } else { Standing::Waiting };
+        Self::from_stored(queue, Stored { id, record, options, run: Run::default(), standing, max_attempts })
+    }
+
+    pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
+        let Stored { id, record, options, run, standing, max_attempts } = stored;
+        let delay = record::delay(&record);
+        let mut message = Self {
+            id: options.own_id.map_or(id, MessageRef::Own),
+            queue,
+            name: record.name,
+            state: State::Waiting,
+            data: record.data,
+            priority: options.priority,
+            delay,
+            max_attempts: options.max_attempts.unwrap_or(max_attempts),
+            attempts_made: 0,
+            deliveries: 0,
+            lapses: 0,
+            headers: record.headers,
+            created_at: record.created_at,
+            due_at: record.due_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            hold: None,
+            consumer: None,
+            progress: None,
+            result: None,
+            error: None,
+        };
+        match standing {
+            Standing::Waiting => message.show_run(run),
+            Standing::Delayed(due_at) => {
+                message.state = State::Delayed;
+                message.due_at = due_at;
+                message.show_run(run);
+            }
+            Standing::Active => {
+                message.state = State::Active;
+                message.show_run(run);
+            }
+            Standing::Finished(outcome) => {
+                message.finished_at = Some(outcome.finished_at);
+                message.show_run(outcome.run);
+                match outcome.end {
+                    End::Completed(result) => {
+                        message.state = State::Completed;
+                        message.result = Some(result);
+                        message.error = None;
+                    }
+                    End::Failed(error) => {
+                        message.state = State::Failed;
+                        message.error = Some(error);
+                    }
+                }
+            }
+        }
+        message
+    }
+
+    fn show_run(&mut self, run: Run) {
+        self.attempts_made = run.attempts;
+        self.deliveries = run.deliveries;
+        self.lapses = run.lapses;
+        self.started_at = run.started_at;
+        self.consumer = run.consumer;
+        self.error = run.error;
+    }
+}
+
+/// A message whose record can't be read; it does not stop the line.
+pub(crate) fn malformed_failure(malformed: &Malformed) -> Failure {
+    Failure::new("malformed_record", malformed.to_string())
+}

@@ -1,0 +1,135 @@
+use std::{fmt, str::FromStr};
+
+
+/// Why a text is not a name of the kind asked for; says what would be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidName(pub(crate) &'static str);
+
+/// A newtype over a validated text, with the conversions that such a type needs.
+macro_rules! validated_text {
+    ($(#[$doc:meta])* $name:ident, $validate:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                let validate: fn(&str) -> Result<(), &'static str> = $validate;
+                validate(&text).map_err(InvalidName)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                text.to_owned().try_into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+pub(crate) use validated_text;
+
+fn is_token(text: &str, max: usize) -> bool {
+    text.len() <= max
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+}
+
+fn is_plain_text(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+validated_text! {
+    /// The name of a queue: 1 to 128 of letters, digits and `_.:-`, a letter or digit first.
+    QueueName, |text| {
+        if is_token(text, 128) { Ok(()) } else {
+            Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
+        }
+    }
+}
+
+validated_text! {
+    /// The kind of a message, by which workers choose the handler: 1 to 128 bytes without control characters.
+    MessageName, |text| {
+        if is_plain_text(text, 128) { Ok(()) } else {
+            Err("a message's name is 1 to 128 bytes without control characters")
+        }
+    }
+}
+
+validated_text! {
+    /// An id that the producer chose. It names the message as well as Drover's own id does, so it is never all digits.
+    OwnId, |text| {
+        if !is_plain_text(text, 256) || text.contains('/') {
+            Err("an id is 1 to 256 bytes without control characters or slashes")
+        } else if text.bytes().all(|b| b.is_ascii_digit()) {
+            Err("an id of your own must not be all digits: those are Drover's; put a letter in it")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+validated_text! {
+    /// Who leases messages. Issued, never configured: two processes of one name would cover each other's death.
+    ConsumerId, |text| {
+        if is_token(text, 64) { Ok(()) } else {
+            Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")
+        }
+    }
+}
+
+impl ConsumerId {
+    /// A new id that nobody else has.
+    pub fn issue() -> Self {
+        Self(format!("c-{:012x}", rand::random::<u64>() >> 16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_names_are_what_the_contract_says() {
+        for good in ["q", "my-queue", "0", "a_b.c:d-e", &"x".repeat(128)] {
+            assert!(good.parse::<QueueName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".a", "a b", "a/b", "{a}", "ä", "a\n", &"x".repeat(129)] {
+            assert!(bad.parse::<QueueName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn own_ids_are_never_all_digits() {
+        assert!("order-42".parse::<OwnId>().is_ok());
+        assert!("42a".parse::<OwnId>().is_ok());
+        for bad in ["42", "", "a\tb", "a/b", &"x".repeat(257)] {
+            assert!(bad.parse::<OwnId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn issued_consumers_differ() {
+        assert_ne!(ConsumerId::issue(), ConsumerId::issue());
+    }
+}

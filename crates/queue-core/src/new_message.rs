@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Backoff, MaxAttempts, MessageName, Millis, OwnId, Priority, Timestamp, record};
+
+/// A message to be enqueued.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// The payload: any JSON, kept byte for byte as it came.
+    pub data: Box<RawValue>,
+    /// The kind of the message. Defaults to none.
+    pub name: Option<MessageName>,
+    /// The producer's own id. Defaults to none.
+    pub id: Option<OwnId>,
+    /// When it may be handed out. Defaults to now.
+    pub due: Due,
+    /// Defaults to 0.
+    pub priority: Priority,
+    /// Defaults to the queue's setting.
+    pub max_attempts: Option<MaxAttempts>,
+    /// Defaults to the queue's setting.
+    pub backoff: Option<Backoff>,
+    /// What consumers see beside the data. Defaults to none.
+    pub headers: Headers,
+}
+
+/// When a message may be handed out first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Due {
+    /// At once.
+    #[default]
+    Now,
+    /// So long after Redis took it: up to [`Due::LONGEST_DELAY`].
+    After(Millis),
+    /// At an instant; at once if that is past.
+    At(Timestamp),
+}
+
+impl Due {
+    /// The longest delay: 3,650 days.
+    pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
+
+    /// The instant, for a message that Redis took at `created`.
+    pub(crate) fn instant(self, created: Timestamp) -> Timestamp {
+        match self {
+            Self::Now => created,
+            Self::After(delay) => created + delay,
+            Self::At(instant) => instant.max(created),
+        }
+    }
+
+    /// As `enqueue.lua` reads it.
+    pub(crate) fn encode(self) -> String {
+        match self {
+            Self::Now => String::new(),
+            Self::After(delay) => format!("+{}", delay.get()),
+            Self::At(instant) => instant.as_millis().to_string(),
+        }
+    }
+}
+
+/// A small map of strings that goes with a message: at most 32 entries and 4 KiB.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct Headers(BTreeMap<String, String>);
+
+impl Headers {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Headers {
+    type Error = &'static str;
+
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, &'static str> {
+        let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if map.len() > 32 || bytes > 4_096 {
+            return Err("headers are at most 32 and together at most 4096 bytes");
+        }
+        Ok(Self(map))
+    }
+}
+
+impl NewMessage {
+    /// A message with this payload and everything else by default.
+    pub fn new(data: Box<RawValue>) -> Self {
+        Self {
+            data,
+            name: None,
+            id: None,
+            due: Due::Now,
+            priority: Priority::DEFAULT,
+            max_attempts: None,
+            backoff: None,
+            headers: Headers::default(),
+        }
+    }
+
+    pub(crate) fn options(&self) -> record::Options {
+        record::Options {
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            backoff: self.backoff,
+            own_id: self.id.clone(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A newtype over a whole number with a range.
+macro_rules! ranged_number {
+    ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, $what:literal, default $default:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "i64")]
+        pub struct $name($inner);
+
+        impl $name {
+            /// The default.
+            pub const DEFAULT: Self = Self($default);
+
+            /// The number.
+            pub const fn get(self) -> $inner {
+                self.0
+            }
+        }
+
+        impl TryFrom<i64> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(number: i64) -> Result<Self, OutOfRange> {
+                if !($min..=$max).contains(&number) {
+                    return Err(OutOfRange(concat!($what, " is a whole number from ", $min, " to ", $max)));
+                }
+                <$inner>::try_from(number).map(Self).map_err(|_| OutOfRange($what))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = OutOfRange;
+
+            fn from_str(text: &str) -> Result<Self, OutOfRange> {
+                text.parse::<i64>().map_err(|_| OutOfRange(concat!($what, " is a whole number")))?.try_into()
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::DEFAULT
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+/// A number is out of its range; says what the range is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OutOfRange(&'static str);
+
+ranged_number! {
+    /// Which of the ready messages goes first: the lower number. Negative ones go before all that have none, positive
+    /// ones after, as in Bull. Defaults to 0.
+    Priority(i32) in -2_097_152..=2_097_152, "a priority", default 0
+}
+
+ranged_number! {
+    /// How many attempts a message has. Defaults to 3.
+    MaxAttempts(u32) in 1..=1_000, "max_attempts", default 3
+}
+
+ranged_number! {
+    /// The lapse that ends a message. Defaults to 3.
+    MaxLapses(u32) in 1..=1_000, "max_lapses", default 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_out_of_range_is_told_its_range() {
+        assert_eq!(serde_json::from_str::<Priority>("-7").unwrap().get(), -7);
+        let error = serde_json::from_str::<MaxAttempts>("0").unwrap_err().to_string();
+        assert!(error.contains("max_attempts is a whole number from 1 to 1"), "{error}");
+        assert!(serde_json::from_str::<Priority>("1.5").is_err());
+        assert!(serde_json::from_str::<Priority>("2097153").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+use std::{collections::HashMap, fmt};
+
+use deadpool_redis::redis::{self, Value};
+
+use super::{Call, Queue};
+use crate::{Error, Result, keys::suffix, reply, scripts::AUDIT};
+
+/// How many ids one step looks at.
+const STEP: usize = 500;
+/// How many suspects one step looks at again, searching the lists for each.
+const SUSPECTS: usize = 20;
+
+/// The places in which a message stands when it is in one state.
+const STATES: [&str; 6] = ["waiting", "prioritized", "delayed", "leased", "completed", "failed"];
+
+/// What an audit found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// How many messages were looked at.
+    pub messages: usize,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// One message that does not stand as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The message's id.
+    pub id: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.problem)
+    }
+}
+
+impl Queue {
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use: in steps, with
+    /// what looks wrong checked again in one script. Holds the ids of the queue in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn audit(&self) -> Result<Audit> {
+        let mut suspects: HashMap<String, Vec<&'static str>> = HashMap::new();
+        for list in [suffix::WAITING, suffix::COMPLETED] {
+            for id in self.list(list).await? {
+                suspects.entry(id).or_default().push(list);
+            }
+        }
+        for hash in [suffix::MESSAGES, suffix::OPTIONS, suffix::RUNS, suffix::OUTCOMES] {
+            for id in self.scan("HSCAN", hash, 2).await? {
+                suspects.entry(id).or_default();
+            }
+        }
+        for index in [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED] {
+            for id in self.scan("ZSCAN", index, 2).await? {
+                suspects.entry(id).or_default();
+            }
+        }
+        for id in self.scan("SSCAN", suffix::REMOVED, 1).await? {
+            suspects.entry(id).or_default();
+        }
+        let messages = suspects.len();
+
+        // First by the indices alone, with the lists as they were read; then, for what looks wrong, all at one instant.
+        let ids: Vec<String> = suspects.keys().cloned().collect();
+        let mut wrong = Vec::new();
+        for some in ids.chunks(STEP) {
+            for (id, mut places) in some.iter().zip(self.places("index", some).await?) {
+                places.extend(suspects[id].iter().map(ToString::to_string));
+                if problem(&places).is_some() {
+                    wrong.push(id.clone());
+                }
+            }
+        }
+        let mut findings = Vec::new();
+        for some in wrong.chunks(SUSPECTS) {
+            for (id, places) in some.iter().zip(self.places("list", some).await?) {
+                if let Some(problem) = problem(&places) {
+                    findings.push(Finding { id: id.clone(), problem });
+                }
+            }
+        }
+        findings.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Audit { messages, findings })
+    }
+
+    async fn places(&self, how: &str, ids: &[String]) -> Result<Vec<Vec<String>>> {
+        let mut call = Call::new(&AUDIT, &self.keys).arg(how);
+        for id in ids {
+            call.push(id.as_str());
+        }
+        reply::array(Some(self.call(&AUDIT, call).await?))?
+            .into_iter()
+            .map(|places| Ok(reply::text(Some(places))?.split_whitespace().map(str::to_owned).collect()))
+            .collect()
+    }
+
+    async fn list(&self, suffix: &str) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        loop {
+            let mut range = redis::cmd("LRANGE");
+            range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + STEP - 1);
+            let page = reply::array(Some(self.redis.call(&range).await?))?;
+            let whole = page.len() == STEP;
+            for id in page {
+                ids.push(reply::text(Some(id))?);
+            }
+            if !whole {
+                return Ok(ids);
+            }
+        }
+    }
+
+    /// The ids in a hash or set; `width` is how many values stand in the answer for each.
+    async fn scan(&self, command: &str, suffix: &str, width: usize) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        let mut cursor = String::from("0");
+        loop {
+            let mut scan = redis::cmd(command);
+            scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(STEP);
+            let Value::Array(parts) = self.redis.call(&scan).await? else {
+                return Err(Error::unexpected(command));
+            };
+            let mut parts = parts.into_iter();
+            cursor = reply::text(parts.next())?;
+            for id in reply::array(parts.next())?.into_iter().step_by(width) {
+                ids.push(reply::text(Some(id))?);
+            }
+            if cursor == "0" {
+                return Ok(ids);
+            }
+        }
+    }
+}
+
+/// What is wrong with a message that stands in these places; `None` if nothing is.
+fn problem(places: &[String]) -> Option<String> {
+    let stands = |place: &str| places.iter().any(|there| there == place);
+    let mut states: Vec<&str> = places.iter().map(String::as_str).filter(|place| STATES.contains(place)).collect();
+    // What was taken out of the line from its middle still stands in the list until it comes up.
+    if stands(suffix::REMOVED) {
+        match states.iter().position(|state| *state == suffix::WAITING) {
+            Some(at) => drop(states.remove(at)),
+            None => return Some("marked as removed, but not in the line".into()),
+        }
+    }
+    if places.is_empty() {
+        return None; // It went while the audit was under way.
+    }
+    if !stands(suffix::MESSAGES) {
+        return (!states.is_empty() || !stands(suffix::REMOVED))
+            .then(|| format!("no record, but in {}", places.join(", ")));
+    }
+    let [state] = states[..] else {
+        return Some(format!("in {} states: {}", states.len(), places.join(", ")));
+    };
+    let finished = matches!(state, suffix::COMPLETED | suffix::FAILED);
+    if finished != stands(suffix::OUTCOMES) {
+        return Some(format!("{state}, but with {} outcome", if finished { "no" } else { "an" }));
+    }
+    if finished && stands(suffix::RUNS) {
+        return Some(format!("{state}, but with a run"));
+    }
+    if (state == suffix::LEASED) != stands("token") {
+        return Some(format!("{state}, but with {} token", if state == suffix::LEASED { "no" } else { "a" }));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::problem;
+
+    fn places(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn one_state_and_what_belongs_to_it_is_right() {
+        for right in [
+            "",
+            "messages waiting",
+            "messages options prioritized runs",
+            "messages leased runs token",
+            "messages completed outcomes",
+            "messages failed outcomes",
+            "messages completed outcomes waiting removed",
+            "waiting removed",
+        ] {
+            assert_eq!(problem(&places(right)), None, "{right}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_told() {
+        for wrong in [
+            "messages",
+            "waiting",
+            "options",
+            "messages waiting waiting",
+            "messages waiting delayed",
+            "messages completed",
+            "messages waiting outcomes",
+            "messages leased",
+            "messages waiting runs token",
+            "messages completed outcomes runs",
+            "messages completed outcomes removed",
+        ] {
+            assert!(problem(&places(wrong)).is_some(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+use deadpool_redis::redis;
+use tracing::debug;
+
+use super::{Call, LAYOUT, Queue, lock};
+use crate::{Result, keys, reply, scripts::DECLARE};
+
+impl Queue {
+    /// Makes the queue known to Redis, with its declared settings, and learns its epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::NewerLayout`](crate::Error::NewerLayout).
+    pub async fn declare(&self) -> Result<String> {
+        // The registry first: a name without messages is harmless, messages without a name would be found by nobody.
+        let mut register = redis::cmd("SADD");
+        register.arg(keys::REGISTRY).arg(self.name.as_str());
+        self.redis.call(&register).await?;
+
+        let mut call = Call::new(&DECLARE, &self.keys).arg(LAYOUT).arg(format!("{:016x}", rand::random::<u64>()));
+        for (setting, value) in self.declared.encode() {
+            call.push(setting);
+            call.push(value);
+        }
+        let epoch = reply::text(Some(self.call(&DECLARE, call).await?))?;
+        debug!(queue = %self.name, epoch, "declared");
+        *lock(&self.epoch) = Some(epoch.clone());
+        Ok(epoch)
+    }
+}

@@ -1,0 +1,39 @@
+use super::{Call, Queue};
+use crate::{LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Result, Settings, Timestamp, reply, scripts::EXTEND};
+
+/// What extending a lease did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    /// It lasts until then.
+    Until(Timestamp),
+    /// It had lapsed or was over: nothing was changed.
+    Gone,
+}
+
+impl Queue {
+    /// Lets leases last for `visibility_timeout` from now, by default as long as the queue's leases do. An answer for
+    /// each, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some may have been extended or not.
+    pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
+        let mut extended = Vec::with_capacity(leases.len());
+        for some in leases.chunks(MAX_MESSAGES_PER_CALL) {
+            let mut call = Call::new(&EXTEND, &self.keys)
+                .arg(Settings::default().visibility_timeout.get())
+                .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
+            for lease in some {
+                call.push(lease.id().as_str());
+                call.push(lease.secret());
+            }
+            let mut answer = reply::array(Some(self.call(&EXTEND, call).await?))?.into_iter();
+            let deadline = Timestamp::from_millis(reply::unsigned(answer.next())?);
+            for live in answer {
+                let live = reply::integer(Some(live))? == 1;
+                extended.push(if live { Extended::Until(deadline) } else { Extended::Gone });
+            }
+        }
+        Ok(extended)
+    }
+}

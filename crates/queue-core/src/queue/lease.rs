@@ -1,0 +1,196 @@
+use std::{sync::MutexGuard, time::Duration};
+
+use deadpool_redis::redis::Value;
+use tracing::warn;
+
+use super::{Action, Call, Queue, Settlement, lock};
+use crate::{
+    ConsumerId, Error, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId,
+    MessageRef, Millis, Result, Settings, Timestamp,
+    message::{Standing, Stored, malformed_failure},
+    record::{Malformed, Options, Record, Run},
+    reply,
+    scripts::{GIVE_BACK, LEASE},
+    token::Secret,
+};
+
+/// How many lost lease calls are remembered; beyond that, their leases lapse.
+const MAX_LOST: usize = 100;
+
+/// What a consumer asks for.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// Who asks.
+    pub consumer: ConsumerId,
+    /// At most so many messages. A call hands out at most [`MAX_MESSAGES_PER_CALL`].
+    pub max: usize,
+    /// How long the leases last unless they are extended. Defaults to the queue's setting.
+    pub visibility_timeout: Option<Millis>,
+}
+
+/// What a consumer got.
+#[derive(Debug)]
+pub struct Leased {
+    /// The messages, in the order in which they stood in the line.
+    pub deliveries: Vec<Delivery>,
+    /// How long the leases last.
+    pub visibility_timeout: Millis,
+    /// Whether more was ready than was handed out.
+    pub more_is_ready: bool,
+    /// How long until there is a known reason to look again: a message is due, or a lease of somebody's lapses.
+    pub next_look: Option<Duration>,
+}
+
+/// A message that was handed out.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// The right to work on it.
+    pub lease: LeaseToken,
+    /// Until when, unless it is extended.
+    pub lease_expires_at: Timestamp,
+}
+
+impl Queue {
+    /// Leases what is ready, after lapsed leases were recovered and due messages promoted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
+    /// spent; also when the returned future is dropped. [`Error::NewerLayout`].
+    pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
+        self.give_back_lost_leases().await?;
+        let max = request.max.clamp(1, MAX_MESSAGES_PER_CALL);
+        let answer_is_lost = LostUnlessAnswered::new(self);
+        let secret = answer_is_lost.secret().clone();
+        let defaults = Settings::default();
+        let answer = self
+            .call_declared(&LEASE, |epoch| {
+                let mut call = Call::new(&LEASE, &self.keys)
+                    .arg(epoch)
+                    .arg(max)
+                    .arg(MAX_BYTES_PER_CALL)
+                    .arg(secret.as_str())
+                    .arg(request.consumer.as_str())
+                    .arg(defaults.visibility_timeout.get())
+                    .arg(defaults.max_lapses.get())
+                    .arg(defaults.retention.failed.encode())
+                    .arg(defaults.max_attempts.get());
+                if let Some(timeout) = request.visibility_timeout {
+                    call.push(timeout.get());
+                }
+                call
+            })
+            .await?;
+        answer_is_lost.answered();
+        self.decode_lease(answer, request, secret).await
+    }
+
+    async fn decode_lease(&self, answer: Value, request: &LeaseRequest, secret: Secret) -> Result<Leased> {
+        let mut answer = reply::array(Some(answer))?.into_iter();
+        let started_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
+        let lease_expires_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
+        let visibility_timeout = Millis::new(reply::unsigned(answer.next())?);
+        let next_look = u64::try_from(reply::integer(answer.next())?).ok().map(Duration::from_micros);
+        let more_is_ready = reply::integer(answer.next())? == 1;
+        let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
+
+        let mut deliveries = Vec::with_capacity(answer.len() / 4);
+        let mut unreadable = Vec::new();
+        while let Some(id) = answer.next() {
+            let id: MessageId = reply::text(Some(id))?.parse().map_err(Error::unexpected)?;
+            let (record, options, run) = (answer.next(), answer.next(), answer.next());
+            let lease = LeaseToken::new(id.clone(), secret.clone());
+            let stored = decode_delivery(&reply::bytes(record)?, &reply::text(options)?, &reply::text(run)?);
+            match stored {
+                Ok((record, options, mut run)) => {
+                    run.deliveries += 1;
+                    run.started_at = Some(started_at);
+                    run.consumer = Some(request.consumer.clone());
+                    let stored = Stored {
+                        id: MessageRef::Id(id),
+                        record,
+                        options,
+                        run,
+                        standing: Standing::Active,
+                        max_attempts,
+                    };
+                    let message = Message::from_stored(self.name.clone(), stored);
+                    deliveries.push(Delivery { message, lease, lease_expires_at });
+                }
+                Err(malformed) => unreadable.push((lease, malformed)),
+            }
+        }
+        self.fail_unreadable(unreadable).await?;
+        Ok(Leased { deliveries, visibility_timeout, more_is_ready, next_look })
+    }
+
+    /// A malformed record never stops the line: it goes to the dead letters with the reason.
+    async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) -> Result<()> {
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let settlements: Vec<Settlement> = unreadable
+            .into_iter()
+            .map(|(lease, malformed)| {
+                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read, it fails");
+                Settlement { lease, action: Action::FailForGood(malformed_failure(&malformed)) }
+            })
+            .collect();
+        self.settle(&settlements).await.map(drop)
+    }
+
+    /// Gives back the leases of calls whose answers were lost, a bounded number of live leases at a time.
+    async fn give_back_lost_leases(&self) -> Result<()> {
+        loop {
+            let Some(secret) = lock(&self.lost).last().cloned() else { return Ok(()) };
+            let mut rank = 0;
+            while rank >= 0 {
+                let call = Call::new(&GIVE_BACK, &self.keys).arg(secret.as_str()).arg(rank);
+                let mut answer = reply::array(Some(self.call(&GIVE_BACK, call).await?))?.into_iter();
+                rank = reply::integer(answer.next())?;
+                let given_back = reply::integer(answer.next())?;
+                if given_back > 0 {
+                    warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
+                }
+            }
+            lock(&self.lost).retain(|lost| *lost != secret);
+        }
+    }
+}
+
+fn decode_delivery(record: &[u8], options: &str, run: &str) -> Result<(Record, Options, Run), Malformed> {
+    let run = if run.is_empty() { Run::default() } else { Run::decode(run)? };
+    Ok((Record::decode(record)?, Options::decode(options)?, run))
+}
+
+/// Remembers a lease call as lost unless it says that it was answered; so a call that is given up half-way counts too.
+struct LostUnlessAnswered<'q> {
+    queue: &'q Queue,
+    secret: Secret,
+    answered: bool,
+}
+
+impl<'q> LostUnlessAnswered<'q> {
+    fn new(queue: &'q Queue) -> Self {
+        Self { queue, secret: Secret::draw(), answered: false }
+    }
+
+    fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for LostUnlessAnswered<'_> {
+    fn drop(&mut self) {
+        let mut lost: MutexGuard<'_, Vec<Secret>> = lock(&self.queue.lost);
+        if !self.answered && lost.len() < MAX_LOST {
+            lost.push(self.secret.clone());
+        }
+    }
+}

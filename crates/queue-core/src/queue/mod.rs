@@ -1,0 +1,111 @@
+mod audit;
+mod declare;
+mod enqueue;
+mod extend;
+mod lease;
+mod read;
+mod settle;
+mod status;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
+
+use crate::{
+    Error, QueueName, Redis, Result, SettingsPatch, connection::CallError, keys::Keys, scripts::Script, token::Secret,
+};
+
+pub use audit::{Audit, Finding};
+pub use enqueue::Enqueued;
+pub use extend::Extended;
+pub use lease::{Delivery, LeaseRequest, Leased};
+pub use settle::{Action, Settled, Settlement};
+pub use status::{Counts, QueueStatus, Totals};
+
+/// The newest data layout that this version knows, and the one that it writes.
+const LAYOUT: u32 = 1;
+
+/// One queue: every operation on it, each a call of one script on a batch.
+pub struct Queue {
+    redis: Redis,
+    name: QueueName,
+    keys: Keys,
+    declared: SettingsPatch,
+    /// The epoch under which this process declared the queue.
+    epoch: Mutex<Option<String>>,
+    /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
+    lost: Mutex<Vec<Secret>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is done under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch) -> Self {
+        let keys = Keys::of(&name);
+        Self { redis, name, keys, declared, epoch: Mutex::default(), lost: Mutex::default() }
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    async fn call(&self, script: &'static Script, call: Call) -> Result<Value> {
+        self.redis.call_script(script, &call.command).await.map_err(|error| self.explain(error))
+    }
+
+    /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
+    /// Redis has come back as another. `build` makes the call for an epoch.
+    async fn call_declared(&self, script: &'static Script, build: impl Fn(&str) -> Call) -> Result<Value> {
+        let known = lock(&self.epoch).clone();
+        let mut epoch = match known {
+            Some(epoch) => epoch,
+            None => self.declare().await?,
+        };
+        // Redis may lose its memory while the queue is declared; more often than twice it is no coincidence.
+        for _ in 0..2 {
+            match self.redis.call_script(script, &build(&epoch).command).await {
+                Err(CallError::StaleEpoch) => epoch = self.declare().await?,
+                answer => return answer.map_err(|error| self.explain(error)),
+            }
+        }
+        Err(Error::Unavailable("the queue was declared anew again and again".into()))
+    }
+
+    fn explain(&self, error: CallError) -> Error {
+        match error {
+            CallError::NewerLayout(found) => {
+                Error::NewerLayout { queue: self.name.to_string(), found, known: LAYOUT }
+            }
+            other => other.into(),
+        }
+    }
+}
+
+/// A script's call under construction.
+struct Call {
+    command: Cmd,
+}
+
+impl Call {
+    fn new(script: &Script, keys: &Keys) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(script.keys.len());
+        for suffix in &script.keys {
+            command.arg(keys.key(suffix));
+        }
+        Self { command }
+    }
+
+    fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        self.push(arg);
+        self
+    }
+
+    fn push(&mut self, arg: impl ToRedisArgs) {
+        self.command.arg(arg);
+    }
+}

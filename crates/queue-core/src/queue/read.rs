@@ -1,0 +1,116 @@
+use std::{pin::pin, time::Duration};
+
+use deadpool_redis::redis::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Call, Queue};
+use crate::{
+    Error, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Settings, Subscriber,
+    Timestamp,
+    message::{Standing, Stored},
+    record::{Options, Outcome, Record, Run},
+    reply,
+    scripts::{AWAIT, READ},
+};
+
+/// A wait asks again so often, so that a lost notification costs time, never the answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Queue {
+    /// What is known of messages, in order; `None` for one that is unknown or no longer kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn read(&self, ids: &[MessageRef]) -> Result<Vec<Option<Message>>> {
+        let mut messages = Vec::with_capacity(ids.len());
+        for some in ids.chunks(MAX_MESSAGES_PER_CALL) {
+            for value in self.read_stored(some).await? {
+                messages.push(self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)));
+            }
+        }
+        Ok(messages)
+    }
+
+    /// What is known of a message once it has finished, or when `wait` is over; by wake-up, without polling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn read_when_finished(
+        &self,
+        id: &MessageRef,
+        wait: Millis,
+        subscriber: &Subscriber,
+    ) -> Result<Option<Message>> {
+        let until = Instant::now() + wait.to_std();
+        loop {
+            let value = self.read_stored(std::slice::from_ref(id)).await?.into_iter().next().unwrap_or(Value::Nil);
+            let Some((drovers_id, stored)) = self.decode_stored(value)? else { return Ok(None) };
+            let message = Message::from_stored(self.name.clone(), stored);
+            if message.state.is_final() || Instant::now() >= until {
+                return Ok(Some(message));
+            }
+            // Registered before Redis is asked, so that nothing comes between the question and the wait.
+            let finishing = subscriber.finishing(&self.name, &drovers_id);
+            let mut finished = pin!(finishing.finished.notified());
+            finished.as_mut().enable();
+            let pause = until.min(Instant::now() + ASK_AGAIN);
+            if self.is_awaited(&drovers_id, wait).await? {
+                // Over or not, the next read tells.
+                let _ = timeout_at(pause, finished).await;
+            }
+        }
+    }
+
+    async fn is_awaited(&self, id: &MessageId, wait: Millis) -> Result<bool> {
+        let call = Call::new(&AWAIT, &self.keys).arg(id.as_str()).arg(wait.get());
+        Ok(reply::integer(Some(self.call(&AWAIT, call).await?))? == 1)
+    }
+
+    async fn read_stored(&self, ids: &[MessageRef]) -> Result<Vec<Value>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = Call::new(&READ, &self.keys).arg(Settings::default().max_attempts.get());
+        for id in ids {
+            call.push(id.as_str());
+        }
+        reply::array(Some(self.call(&READ, call).await?))
+    }
+
+    fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
+        let Value::Array(parts) = value else { return Ok(None) };
+        let mut parts = parts.into_iter();
+        let id: MessageId = reply::text(parts.next())?.parse().map_err(Error::unexpected)?;
+        let record = reply::bytes(parts.next())?;
+        let options = reply::optional_text(parts.next())?;
+        let run = reply::optional_text(parts.next())?;
+        let outcome = reply::optional_text(parts.next())?;
+        let due = reply::optional_text(parts.next())?;
+        let deadline = reply::optional_text(parts.next())?;
+        let max_attempts = reply::text(parts.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
+        let standing = match (outcome, deadline, due) {
+            (Some(outcome), ..) => {
+                let outcome = Outcome::decode(&outcome)
+                    .map_err(|malformed| Error::unexpected(format!("{malformed} of {id} in {}", self.name)))?;
+                Standing::Finished(outcome)
+            }
+            (None, Some(_), _) => Standing::Active,
+            (None, None, Some(due)) => {
+                Standing::Delayed(Timestamp::from_millis(due.parse().map_err(Error::unexpected)?))
+            }
+            (None, None, None) => Standing::Waiting,
+        };
+        let stored = Stored {
+            // What can't be read is shown without it: the message is, or will be, a dead letter with the reason.
+            record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
+            options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
+            run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
+            standing,
+            max_attempts,
+            id: MessageRef::Id(id.clone()),
+        };
+        Ok(Some((id, stored)))
+    }
+}

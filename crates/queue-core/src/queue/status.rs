@@ -1,0 +1,100 @@
+use deadpool_redis::redis::Value;
+use serde::Serialize;
+
+use super::{Call, Queue};
+use crate::{Millis, QueueName, Result, Settings, reply, scripts::STATUS};
+
+/// How a queue stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueStatus {
+    /// Its name.
+    pub queue: QueueName,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// How many messages are in each state.
+    pub counts: Counts,
+    /// For how long the message at the head of the line has been due.
+    pub oldest_waiting_age: Option<Millis>,
+    /// Its settings.
+    pub settings: Settings,
+    /// What happened since it exists.
+    pub totals: Totals,
+}
+
+/// How many messages are in each state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Waiting for a signal.
+    pub held: u64,
+    /// Not due yet, or backing off.
+    pub delayed: u64,
+    /// Ready.
+    pub waiting: u64,
+    /// Leased.
+    pub active: u64,
+    /// Done, and still kept.
+    pub completed: u64,
+    /// Given up, and still kept.
+    pub failed: u64,
+}
+
+/// What happened since the queue exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Messages stored.
+    pub enqueued: u64,
+    /// Messages completed.
+    pub completed: u64,
+    /// Messages failed for good.
+    pub failed: u64,
+    /// Failed attempts that were followed by another.
+    pub retried: u64,
+    /// Leases that lapsed.
+    pub lapsed: u64,
+}
+
+impl Queue {
+    /// How the queue stands; `None` if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn status(&self) -> Result<Option<QueueStatus>> {
+        let Value::Array(parts) = self.call(&STATUS, Call::new(&STATUS, &self.keys)).await? else { return Ok(None) };
+        let mut parts = parts.into_iter();
+        let mut count = || reply::unsigned(parts.next());
+        let counts = Counts {
+            held: count()?,
+            delayed: count()?,
+            waiting: count()?,
+            active: count()?,
+            completed: count()?,
+            failed: count()?,
+        };
+        let oldest_waiting_age = u64::try_from(reply::integer(parts.next())?).ok().map(Millis::new);
+        let mut settings = Settings::default();
+        let mut totals = Totals::default();
+        let mut meta = reply::array(parts.next())?.into_iter();
+        while let Some(name) = meta.next() {
+            let (name, value) = (reply::text(Some(name))?, reply::text(meta.next())?);
+            match name.strip_prefix("total:") {
+                Some(total) => totals.set(total, value.parse().unwrap_or(0)),
+                None => settings.apply(&name, &value),
+            }
+        }
+        Ok(Some(QueueStatus { queue: self.name.clone(), paused: false, counts, oldest_waiting_age, settings, totals }))
+    }
+}
+
+impl Totals {
+    fn set(&mut self, name: &str, value: u64) {
+        match name {
+            "enqueued" => self.enqueued = value,
+            "completed" => self.completed = value,
+            "failed" => self.failed = value,
+            "retried" => self.retried = value,
+            "lapsed" => self.lapsed = value,
+            _ => {}
+        }
+    }
+}

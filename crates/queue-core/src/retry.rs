@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+/// The pauses of a loop that meets errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. Short
+/// enough that everything works again within 2 s of Redis's return.
+#[derive(Debug)]
+pub struct Retry {
+    next: Duration,
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_millis(500);
+
+    /// As after a success.
+    pub fn new() -> Self {
+        Self { next: Self::FIRST }
+    }
+
+    /// How long to wait now.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f64(rand::random_range(0.5..=1.0));
+        self.next = (self.next * 2).min(Self::LONGEST);
+        pause
+    }
+
+    /// After a success.
+    pub fn reset(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_ceiling_and_start_anew_after_a_success() {
+        let mut retry = Retry::new();
+        assert!(retry.pause() <= Retry::FIRST);
+        for _ in 0..10 {
+            assert!(retry.pause() <= Retry::LONGEST);
+        }
+        assert!(retry.pause() >= Retry::LONGEST / 2);
+        retry.reset();
+        assert!(retry.pause() <= Retry::FIRST);
+    }
+}

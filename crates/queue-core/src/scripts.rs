@@ -1,0 +1,107 @@
+//! The Lua scripts, assembled from their fragments.
+//!
+//! The header of each script is read here, so that it can't drift from the code: `-- KEYS` names the keys that the
+//! script touches, bound to upper-case locals; `-- USES` names the fragments that stand before its body.
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis;
+
+use crate::keys::suffix;
+
+/// A script, ready to be sent.
+pub(crate) struct Script {
+    /// Its file's name, for errors.
+    pub(crate) name: &'static str,
+    /// The suffixes of the keys that it touches, in the order of KEYS.
+    pub(crate) keys: Vec<&'static str>,
+    pub(crate) sha: String,
+    pub(crate) source: String,
+}
+
+macro_rules! fragments {
+    ($($name:literal),* $(,)?) => {
+        fn fragment(name: &str) -> Option<&'static str> {
+            match name {
+                $($name => Some(include_str!(concat!("lua/fragments/", $name, ".lua"))),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+fragments!["clock", "epoch", "fields", "wake", "line", "promote", "run", "finish", "trim", "recover", "backoff"];
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal),* $(,)?) => {
+        $(pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::assemble($file, include_str!(concat!("lua/", $file, ".lua"))));)*
+
+        #[cfg(test)]
+        fn all() -> Vec<&'static Script> {
+            vec![$(&*$name),*]
+        }
+    };
+}
+
+scripts! {
+    DECLARE = "declare", ENQUEUE = "enqueue", LEASE = "lease", SETTLE = "settle", EXTEND = "extend",
+    GIVE_BACK = "give_back", READ = "read", AWAIT = "await", STATUS = "status", AUDIT = "audit",
+}
+
+impl Script {
+    fn assemble(name: &'static str, text: &'static str) -> Self {
+        let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
+        let keys: Vec<&'static str> = header_words(text, "-- KEYS ")
+            .map(|word| {
+                *suffix::ALL.iter().find(|suffix| **suffix == word).unwrap_or_else(|| {
+                    unreachable!("{name}.lua names the key {word}: a unit test assembles every script")
+                })
+            })
+            .collect();
+        let mut source = format!("{shebang}\n");
+        for (index, key) in keys.iter().enumerate() {
+            source += &format!("local {} = KEYS[{}]\n", key.to_uppercase(), index + 1);
+        }
+        for used in header_words(text, "-- USES ") {
+            source += fragment(used).unwrap_or_else(|| {
+                unreachable!("{name}.lua uses the fragment {used}: a unit test assembles every script")
+            });
+        }
+        source += body;
+        let sha = redis::Script::new(&source).get_hash().to_owned();
+        Self { name, keys, sha, source }
+    }
+}
+
+/// The words of a header line and of the lines that continue it.
+fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'static str> {
+    let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or("");
+    line.split_whitespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_is_assembled_with_a_whole_header() {
+        for script in all() {
+            assert!(script.source.starts_with("#!lua"), "{}", script.name);
+            assert!(!script.keys.is_empty(), "{}", script.name);
+            for word in ["-- ARGV ", "-- Returns ", "-- Complexity "] {
+                let has = script.source.contains(word) || (word == "-- ARGV " && script.name == "status");
+                assert!(has, "{}.lua has no line {word}", script.name);
+            }
+        }
+    }
+
+    #[test]
+    fn only_enqueue_may_be_refused_when_memory_is_full() {
+        for script in all() {
+            let shebang = script.source.lines().next().unwrap_or("");
+            let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");
+            assert_eq!(may_write_anyway, script.name != "enqueue", "{}", script.name);
+        }
+    }
+}

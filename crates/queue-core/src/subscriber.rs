@@ -1,0 +1,297 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::redis::{
+    self, Msg,
+    aio::{PubSubSink, PubSubStream},
+};
+use futures_util::StreamExt;
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    MessageId, QueueName, Redis, Retry,
+    keys::{FINISHED_CHANNEL, Keys, suffix},
+};
+
+/// How often the subscribed connection is asked whether it still lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How many channels one SUBSCRIBE names.
+const CHANNELS_AT_ONCE: usize = 500;
+
+/// The one subscribed connection of a process, whatever the number of queues and of clients that wait.
+///
+/// A notification only says *look*. After each new subscription everybody looks once, so what was said in between is
+/// not missed; a slow poll covers the rest.
+#[derive(Clone)]
+pub struct Subscriber {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    redis: Redis,
+    bells: Mutex<HashMap<String, Arc<Bell>>>,
+    not_yet_subscribed: Mutex<Vec<String>>,
+    new_channels: Notify,
+    waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
+    connected: AtomicBool,
+}
+
+struct Waiters {
+    count: usize,
+    finished: Arc<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is done under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Subscriber {
+    /// Prepares the connection; [`run`](Self::run) keeps it.
+    pub fn new(redis: Redis) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                redis,
+                bells: Mutex::default(),
+                not_yet_subscribed: Mutex::default(),
+                new_channels: Notify::new(),
+                waiters: Mutex::default(),
+                connected: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The bell that rings when a consumer of `queue` should look.
+    pub fn bell(&self, queue: &QueueName) -> Arc<Bell> {
+        let channel = Keys::of(queue).key(suffix::WAKE);
+        let mut bells = lock(&self.shared.bells);
+        let bell = bells.entry(channel.clone()).or_insert_with(|| {
+            lock(&self.shared.not_yet_subscribed).push(channel);
+            self.shared.new_channels.notify_one();
+            Arc::new(Bell::new())
+        });
+        Arc::clone(bell)
+    }
+
+    /// Whether the connection is there now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Relaxed)
+    }
+
+    /// Registers interest in the end of a message. Register first, then ask Redis, then wait.
+    pub(crate) fn finishing(&self, queue: &QueueName, id: &MessageId) -> Finishing {
+        let key = (queue.clone(), id.clone());
+        let mut waiters = lock(&self.shared.waiters);
+        let entry =
+            waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
+        entry.count += 1;
+        Finishing { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
+    }
+
+    /// Keeps the connection until `shutdown`, reconnecting whenever it breaks.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut retry = Retry::new();
+        let mut told = false;
+        loop {
+            let ended = tokio::select! {
+                ended = self.subscribe_and_listen(&mut retry, &mut told) => ended,
+                () = shutdown.cancelled() => return,
+            };
+            self.shared.connected.store(false, Ordering::Relaxed);
+            // Once for each outage, not for each try.
+            if !told {
+                warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
+                told = true;
+            }
+            tokio::select! {
+                () = sleep(retry.pause()) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Answers why it ended.
+    async fn subscribe_and_listen(&self, retry: &mut Retry, told: &mut bool) -> String {
+        let limit = self.shared.redis.time_limit();
+        let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
+            Ok(Ok(connection)) => connection.split(),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "no connection in time".into(),
+        };
+        lock(&self.shared.not_yet_subscribed).clear();
+        let mut channels: Vec<String> = lock(&self.shared.bells).keys().cloned().collect();
+        channels.push(FINISHED_CHANNEL.into());
+        if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
+            return reason;
+        }
+        retry.reset();
+        self.shared.connected.store(true, Ordering::Relaxed);
+        if std::mem::take(told) {
+            info!("the subscription to Redis is back");
+        }
+        self.wake_everybody();
+        self.listen(&mut sink, &mut messages, limit).await
+    }
+
+    async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, limit: Duration) -> String {
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.deliver(&message),
+                    None => return "the connection was closed".into(),
+                },
+                _ = pings.tick() => match timeout(limit, sink.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return error.to_string(),
+                    Err(_) => return "no answer to a ping in time".into(),
+                },
+                () = self.shared.new_channels.notified() => {
+                    let channels = std::mem::take(&mut *lock(&self.shared.not_yet_subscribed));
+                    if let Err(reason) = subscribe(sink, &channels, limit).await {
+                        return reason;
+                    }
+                    let bells = lock(&self.shared.bells);
+                    channels.iter().filter_map(|channel| bells.get(channel)).for_each(|bell| bell.ring());
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, message: &Msg) {
+        let channel = message.get_channel_name();
+        let payload = String::from_utf8_lossy(message.get_payload_bytes());
+        if channel == FINISHED_CHANNEL {
+            let key = payload.split_once('\t').and_then(|(queue, id)| Some((queue.parse().ok()?, id.parse().ok()?)));
+            if let Some(waiters) = key.and_then(|key| lock(&self.shared.waiters).remove(&key)) {
+                waiters.finished.notify_waiters();
+            }
+        } else if let Some(bell) = lock(&self.shared.bells).get(channel) {
+            bell.ring_in(Duration::from_micros(payload.parse().unwrap_or(0)));
+        }
+    }
+
+    fn wake_everybody(&self) {
+        lock(&self.shared.bells).values().for_each(|bell| bell.ring());
+        lock(&self.shared.waiters).values().for_each(|waiters| waiters.finished.notify_waiters());
+    }
+}
+
+async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
+    for some in channels.chunks(CHANNELS_AT_ONCE) {
+        match timeout(limit, sink.subscribe(some)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("no answer to SUBSCRIBE in time".into()),
+        }
+    }
+    Ok(())
+}
+
+/// Rings when a consumer of one queue should look; remembers the earliest instant at which it should.
+#[derive(Debug)]
+pub struct Bell {
+    look_at: Mutex<Option<Instant>>,
+    changed: Notify,
+}
+
+impl Bell {
+    fn new() -> Self {
+        Self { look_at: Mutex::new(Some(Instant::now())), changed: Notify::new() }
+    }
+
+    /// Look now.
+    pub fn ring(&self) {
+        self.ring_in(Duration::ZERO);
+    }
+
+    /// Look then, or earlier.
+    pub fn ring_in(&self, pause: Duration) {
+        let Some(instant) = Instant::now().checked_add(pause) else { return };
+        let mut look_at = lock(&self.look_at);
+        if look_at.is_none_or(|known| instant < known) {
+            *look_at = Some(instant);
+            // A permit is kept for a listener that does not wait yet: nothing is lost between its look and its wait.
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until it is time to look, at the latest after `poll`. Then the bell is silent until it rings again: what
+    /// rings during the look counts for the next wait. One listener a bell.
+    pub async fn time_to_look(&self, poll: Duration) {
+        let latest = Instant::now() + poll;
+        loop {
+            let instant = lock(&self.look_at).map_or(latest, |instant| instant.min(latest));
+            tokio::select! {
+                () = sleep_until(instant) => {
+                    lock(&self.look_at).take_if(|due| *due <= Instant::now());
+                    return;
+                }
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+/// Interest in the end of one message; given up when dropped.
+pub(crate) struct Finishing {
+    pub(crate) finished: Arc<Notify>,
+    key: (QueueName, MessageId),
+    subscriber: Subscriber,
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        let mut waiters = lock(&self.subscriber.shared.waiters);
+        if let Some(entry) = waiters.get_mut(&self.key)
+            && Arc::ptr_eq(&entry.finished, &self.finished)
+        {
+            entry.count -= 1;
+            if entry.count == 0 {
+                waiters.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bell_rings_at_the_earliest_instant_that_it_was_told() {
+        let bell = Bell::new();
+        let hour = Duration::from_secs(3_600);
+        bell.time_to_look(hour).await; // A new bell says: look.
+        let start = Instant::now();
+        bell.ring_in(Duration::from_secs(9));
+        bell.ring_in(Duration::from_secs(5));
+        bell.ring_in(Duration::from_secs(7));
+        bell.time_to_look(hour).await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+        bell.time_to_look(Duration::from_secs(60)).await;
+        assert_eq!(start.elapsed().as_secs(), 65, "silent again: only the poll is left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_during_the_look_is_not_lost() {
+        let bell = Bell::new();
+        bell.time_to_look(Duration::from_secs(1)).await;
+        bell.ring();
+        let start = Instant::now();
+        bell.time_to_look(Duration::from_secs(3_600)).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}

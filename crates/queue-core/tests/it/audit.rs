@@ -1,0 +1,45 @@
+use crate::{World, delayed, number};
+
+#[tokio::test]
+async fn the_audit_finds_what_was_broken_on_purpose() {
+    let breakages = [
+        "LPUSH drover:{q}:waiting ID",
+        "ZADD drover:{q}:delayed 1 ID",
+        "ZADD drover:{q}:leased 1 ID",
+        "HDEL drover:{q}:messages ID",
+        "HSET drover:{q}:outcomes ID x",
+        "RPUSH drover:{q}:completed ID",
+        "DEL drover:{q}:waiting",
+        "SADD drover:{q}:removed 99999999999999",
+        "HSET drover:{q}:runs 99999999999999 x",
+    ];
+    for breakage in breakages {
+        let world = World::new();
+        world.post(delayed(0, 60_000)).await;
+        let id = world.post(number(1)).await.id.to_string();
+        world.assert_clean().await;
+        world.redis.command(&breakage.replace("ID", &id));
+        let audit = world.queue.audit().await.unwrap();
+        assert_eq!(audit.findings.len(), 1, "{breakage}: {:?}", audit.findings);
+    }
+}
+
+#[tokio::test]
+async fn the_audit_is_clean_while_the_queue_is_in_use() {
+    let world = World::new();
+    let work = async {
+        for round in 0..50 {
+            world.post_numbers(round * 20..(round + 1) * 20).await;
+            for delivery in world.lease(20).await.deliveries {
+                world.complete(&delivery).await;
+            }
+        }
+    };
+    let audits = async {
+        for _ in 0..10 {
+            world.assert_clean().await;
+        }
+    };
+    tokio::join!(work, audits);
+    assert_eq!(world.queue.audit().await.unwrap().messages, 1_000);
+}

@@ -1,0 +1,140 @@
+use queue_core::{Due, Enqueued, Error, MAX_MESSAGES_PER_CALL, MessageRef, NewMessage, State, Timestamp};
+use serde_json::value::RawValue;
+
+use crate::{World, delayed, name, number, numbers};
+
+#[tokio::test]
+async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
+    let world = World::new();
+    let odd = r#"{ "big":12345678901234567890,"empty":[], "text":"\t\n\u0000 ✅" }"#;
+    let mut message = NewMessage::new(RawValue::from_string(odd.into()).unwrap());
+    message.name = Some("welcome".parse().unwrap());
+    message.headers = serde_json::from_str(r#"{"trace":"a\tb\nc"}"#).unwrap();
+    message.priority = "7".parse().unwrap();
+    message.max_attempts = Some("9".parse().unwrap());
+    let posted = world.post(message).await;
+    let read = world.read(&posted.id).await;
+    assert_eq!(read.data.get(), odd);
+    assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&posted).unwrap());
+    assert_eq!((read.state, read.priority.get(), read.max_attempts.get()), (State::Waiting, 7, 9));
+    assert_eq!(read.headers.get("trace"), Some("a\tb\nc"));
+    let delivery = world.lease_one().await;
+    assert_eq!(delivery.message.data.get(), odd);
+    assert_eq!(delivery.message.name, posted.name);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn ids_rise_in_the_order_of_posting_even_after_redis_came_back_empty() {
+    let world = World::new();
+    let mut last = String::new();
+    for round in 0..3 {
+        for message in world.queue.enqueue((0..1_000).map(number).collect()).await.unwrap() {
+            let id = message.message().id.to_string();
+            assert_eq!(id.len(), 14);
+            assert!(id > last, "{id} comes after {last}");
+            last = id;
+        }
+        if round == 1 {
+            world.redis.command("FLUSHALL");
+            // Ids run ahead of the clock by 10 ms for each thousand; no Redis restarts faster than this.
+            crate::pass(50).await;
+        }
+    }
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_in_its_order_and_an_empty_one_is_nothing() {
+    let world = World::new();
+    assert!(world.queue.enqueue(Vec::new()).await.unwrap().is_empty());
+    world.post_numbers(0..1_000).await;
+    assert_eq!(numbers(&world.lease(1_000).await), (0..1_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_producers_own_id_names_the_message_and_is_stored_once() {
+    let world = World::new();
+    let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..number(data) };
+    let first = world.post(own(1)).await;
+    assert_eq!(first.id.to_string(), "order-42");
+    // Alone, and twice in one batch with others.
+    let again = world.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
+    assert!(matches!(&again, Enqueued::Duplicate(message) if message.data.get() == "1"), "{again:?}");
+    let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..number(data) };
+    let batch = world.queue.enqueue(vec![other(3), number(4), other(5), own(6)]).await.unwrap();
+    let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(_))).collect();
+    assert_eq!(duplicates, [false, false, true, true]);
+    assert_eq!(batch[2].message().data.get(), "3");
+    assert_eq!(world.read(&"order-43".parse().unwrap()).await.data.get(), "3");
+    assert_eq!(numbers(&world.lease(10).await), [1, 3, 4]);
+    // Kept while its message is, in whatever state.
+    assert!(matches!(world.queue.enqueue(vec![own(7)]).await.unwrap()[0], Enqueued::Duplicate(_)));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_instant_in_the_past_is_now_and_a_later_one_delays() {
+    let world = World::new();
+    let at = |instant| NewMessage { due: Due::At(Timestamp::from_millis(instant)), ..number(1) };
+    let past = world.post(at(1_000)).await;
+    assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
+    let later = world.post(at(past.created_at.as_millis() + 60_000)).await;
+    assert_eq!((later.state, later.due_at.as_millis()), (State::Delayed, past.created_at.as_millis() + 60_000));
+    let none = world.post(delayed(1, 0)).await;
+    assert_eq!((none.state, none.due_at), (State::Waiting, none.created_at));
+}
+
+#[tokio::test]
+async fn what_one_call_can_not_carry_is_refused_whole() {
+    let world = World::new();
+    let too_many = (0..=MAX_MESSAGES_PER_CALL as u64).map(number).collect();
+    assert!(matches!(world.queue.enqueue(too_many).await, Err(Error::TooMuch(_))));
+    let large = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
+    let too_large = vec![NewMessage::new(large.clone()), NewMessage::new(large)];
+    assert!(matches!(world.queue.enqueue(too_large).await, Err(Error::TooMuch(_))));
+    assert!(world.queue.status().await.unwrap().is_none_or(|status| status.totals.enqueued == 0));
+}
+
+#[tokio::test]
+async fn when_memory_is_full_nothing_is_stored_and_draining_goes_on() {
+    let world = World::new();
+    world.post_numbers(0..10).await;
+    world.redis.command("CONFIG SET maxmemory 1");
+    assert!(matches!(world.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
+    for delivery in world.lease(100).await.deliveries {
+        world.complete(&delivery).await;
+    }
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.counts.completed, status.counts.waiting, status.totals.enqueued), (10, 0, 10));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn counts_totals_and_the_age_of_the_oldest_are_told() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    assert!(world.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
+    assert!(world.queues.names().await.unwrap().is_empty());
+    world.post_numbers(0..5).await;
+    world.post(delayed(5, 60_000)).await;
+    crate::pass(30).await;
+    let leased = world.lease(3).await;
+    world.complete(&leased.deliveries[0]).await;
+    world.settle(&leased.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
+    let status = world.queue.status().await.unwrap().unwrap();
+    let counts = serde_json::to_value(&status.counts).unwrap();
+    let expected = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
+    assert_eq!(counts, expected);
+    let totals = serde_json::to_value(&status.totals).unwrap();
+    assert_eq!(totals, serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0}));
+    assert!(status.oldest_waiting_age.unwrap().get() >= 30);
+    assert_eq!(status.settings.max_attempts.get(), 1);
+    assert_eq!(world.queues.names().await.unwrap(), [name()]);
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_not_known() {
+    let world = World::new();
+    let ids: Vec<MessageRef> = ["21718923400017", "mine"].map(|id| id.parse().unwrap()).into();
+    assert!(world.queue.read(&ids).await.unwrap().iter().all(Option::is_none));
+}

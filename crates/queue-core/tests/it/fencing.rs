@@ -1,0 +1,160 @@
+use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settled, Settlement, State};
+
+use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};
+
+#[tokio::test]
+async fn a_completed_message_keeps_its_result() {
+    let world = World::new();
+    let posted = world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(world.complete(&delivery).await, Settled::Now(State::Completed));
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Completed, 1, 1));
+    assert_eq!(message.result.unwrap().get(), "\"done\"");
+    assert!(message.finished_at.unwrap() >= message.started_at.unwrap());
+    assert_eq!(message.consumer.as_ref(), Some(&world.consumer));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_stale_token_changes_nothing_and_is_told_so() {
+    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    world.post(number(1)).await;
+    let killed = world.lease_one().await;
+    pass(120).await;
+    let second = world.lease_one().await;
+    assert_ne!(killed.lease, second.lease);
+    for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
+        assert_eq!(world.settle(&killed, action).await, Settled::Gone);
+    }
+    assert_eq!(world.queue.extend(&[killed.lease.clone()], None).await.unwrap(), [Extended::Gone]);
+    assert_eq!(world.complete(&second).await, Settled::Now(State::Completed));
+    assert_eq!(world.complete(&killed).await, Settled::Gone, "a result is never overwritten");
+    let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
+    let guessed = Settlement { lease: token, action: done() };
+    assert_eq!(world.queue.settle(&[guessed]).await.unwrap(), [Settled::Gone]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_same_settle_again_is_answered_as_the_first_time() {
+    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
+    let cases = [
+        (done(), State::Completed),
+        (Action::FailForGood(failure()), State::Failed),
+        (Action::Fail(failure()), State::Delayed),
+        (Action::FailAndRetryAfter(failure(), Millis::ZERO), State::Waiting),
+        (Action::Release(None), State::Waiting),
+        (Action::Release(Some(Millis::from_hours(1))), State::Delayed),
+    ];
+    for (action, state) in cases {
+        world.post(number(1)).await;
+        let delivery = world.lease_one().await;
+        for round in 0..3 {
+            assert_eq!(world.settle(&delivery, action.clone()).await, Settled::Now(state), "{action:?}, {round}");
+        }
+        // Another end than the first is not what happened.
+        let other = if state == State::Completed { Action::Fail(failure()) } else { done() };
+        assert_eq!(world.settle(&delivery, other).await, Settled::Gone, "after {action:?}");
+        for left in world.lease(10).await.deliveries {
+            world.complete(&left).await;
+        }
+        world.assert_clean().await;
+    }
+    let totals = world.queue.status().await.unwrap().unwrap().totals;
+    assert_eq!((totals.completed, totals.failed, totals.retried), (3, 1, 2), "each is counted once");
+}
+
+#[tokio::test]
+async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
+    let world = World::new();
+    world.post(number(1)).await;
+    let first = world.lease_one().await;
+    let release = || Action::Release(None);
+    assert_eq!(world.settle(&first, release()).await, Settled::Now(State::Waiting));
+    let second = world.lease_one().await;
+    assert_eq!(world.settle(&first, release()).await, Settled::Now(State::Waiting));
+    assert_eq!(world.complete(&second).await, Settled::Now(State::Completed), "the second lease was not touched");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn one_settlement_twice_in_a_batch_counts_once() {
+    let world = World::new();
+    world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    let settlement = Settlement { lease: delivery.lease, action: done() };
+    let settled = world.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
+    assert_eq!(settled, [Settled::Now(State::Completed); 2]);
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.completed, 1);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
+    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    world.post(number(1)).await;
+    world.post(prioritized(2, 5)).await;
+    world.post(number(3)).await;
+    let late = world.lease(3).await;
+    pass(120).await;
+    assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::Gone]);
+    // Found lapsed by somebody who takes one of them; the others stand in the line again.
+    world.post(prioritized(0, -1)).await;
+    assert_eq!(numbers(&world.lease(1).await), [0]);
+    assert_eq!(world.settle(&late.deliveries[0], Action::Fail(failure())).await, Settled::Gone);
+    for delivery in &late.deliveries {
+        assert_eq!(world.complete(delivery).await, Settled::Now(State::Completed));
+        assert_eq!(world.complete(delivery).await, Settled::Now(State::Completed));
+    }
+    world.assert_clean().await;
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
+    assert!(world.lease(10).await.deliveries.is_empty(), "what is done is not handed out");
+    world.post(number(4)).await;
+    assert_eq!(numbers(&world.lease(10).await), [4]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_extended_lease_does_not_lapse() {
+    let world = World::with_settings(r#"{"visibility_timeout":300}"#);
+    world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    for _ in 0..4 {
+        pass(150).await;
+        let extended = world.queue.extend(&[delivery.lease.clone()], None).await.unwrap();
+        assert!(matches!(extended[0], Extended::Until(_)));
+        assert!(world.lease(1).await.deliveries.is_empty());
+    }
+    assert_eq!(world.complete(&delivery).await, Settled::Now(State::Completed));
+}
+
+#[tokio::test]
+async fn released_messages_go_back_to_the_head_in_their_order_with_no_attempt_spent() {
+    let world = World::new();
+    world.post_numbers(0..5).await;
+    let leased = world.lease(3).await;
+    let released: Vec<Settlement> = leased
+        .deliveries
+        .iter()
+        .rev()
+        .map(|delivery| Settlement { lease: delivery.lease.clone(), action: Action::Release(None) })
+        .collect();
+    world.queue.settle(&released).await.unwrap();
+    let again = world.lease(10).await;
+    assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
+    assert_eq!((again.deliveries[0].message.attempts_made, again.deliveries[0].message.deliveries), (0, 2));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_released_message_may_come_back_later() {
+    let world = World::new();
+    world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
+    let delivery = world.lease_one().await;
+    let state = world.settle(&delivery, Action::Release(Some(Millis::new(60)))).await;
+    assert_eq!(state, Settled::Now(State::Delayed));
+    assert!(world.lease(1).await.deliveries.is_empty());
+    pass(70).await;
+    assert_eq!(numbers(&world.lease(1).await), [1]);
+}

@@ -1,0 +1,165 @@
+use queue_core::{LeaseRequest, Millis, NewMessage, State};
+use serde_json::value::RawValue;
+
+use crate::{World, delayed, number, numbers, pass, prioritized};
+
+#[tokio::test]
+async fn first_in_first_out_at_one_priority() {
+    let world = World::new();
+    world.post_numbers(0..10).await;
+    assert_eq!(numbers(&world.lease(4).await), [0, 1, 2, 3]);
+    world.post_numbers(10..12).await;
+    assert_eq!(numbers(&world.lease(100).await), [4, 5, 6, 7, 8, 9, 10, 11]);
+    assert!(world.lease(1).await.deliveries.is_empty());
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_lower_priority_number_first_with_negative_ones_before_the_rest() {
+    let world = World::new();
+    for (data, priority) in [(1, 5), (2, 0), (3, -1), (4, 1), (5, 0), (6, -100), (7, 1), (8, -1)] {
+        world.post(prioritized(data, priority)).await;
+    }
+    assert_eq!(numbers(&world.lease(3).await), [6, 3, 8]);
+    assert_eq!(numbers(&world.lease(100).await), [2, 5, 4, 7, 1]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn priority_is_kept_through_a_delay() {
+    let world = World::new();
+    for (data, priority) in [(1, 1), (2, 0), (3, -1)] {
+        world.post(NewMessage { due: delayed(0, 40).due, ..prioritized(data, priority) }).await;
+    }
+    pass(60).await;
+    assert_eq!(numbers(&world.lease(10).await), [3, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
+    let world = World::new();
+    let due = world.post(delayed(0, 80)).await.due_at;
+    let at_due = |data| NewMessage { due: queue_core::Due::At(due), ..number(data) };
+    world.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
+    assert_eq!(world.read(&world.post(at_due(200)).await.id).await.state, State::Delayed);
+    let mut seen = Vec::new();
+    while seen.len() < 201 {
+        let leased = world.lease(50).await;
+        for delivery in &leased.deliveries {
+            assert!(delivery.message.started_at.unwrap() >= due, "never early");
+        }
+        seen.extend(numbers(&leased));
+        if leased.deliveries.is_empty() {
+            tokio::time::sleep(leased.next_look.expect("a message is to come")).await;
+        }
+    }
+    assert_eq!(seen, (0..=200).collect::<Vec<_>>());
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_active_message_shows_who_has_it_and_since_when() {
+    let world = World::new();
+    let posted = world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(delivery.message.id, posted.id);
+    let read = world.read(&posted.id).await;
+    assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&delivery.message).unwrap());
+    assert_eq!((read.state, read.deliveries, read.attempts_made), (State::Active, 1, 0));
+    assert_eq!(read.consumer.as_ref(), Some(&world.consumer));
+    assert_eq!(read.started_at.unwrap() + Millis::from_secs(30), delivery.lease_expires_at);
+}
+
+#[tokio::test]
+async fn the_visibility_timeout_is_the_queues_or_that_of_the_lease() {
+    let world = World::with_settings(r#"{"visibility_timeout":"5s"}"#);
+    world.post_numbers(0..2).await;
+    let of_the_queue = world.lease(1).await;
+    assert_eq!(of_the_queue.visibility_timeout, Millis::from_secs(5));
+    let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..world.request(1) };
+    let of_the_lease = world.queue.lease(&own).await.unwrap();
+    assert_eq!(of_the_lease.visibility_timeout, Millis::from_secs(7));
+}
+
+#[tokio::test]
+async fn a_lapsed_lease_goes_to_the_head_of_the_line_and_counts() {
+    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    world.post_numbers(0..4).await;
+    assert_eq!(numbers(&world.lease(2).await), [0, 1]);
+    let before = world.lease(1).await;
+    assert_eq!(numbers(&before), [2]);
+    pass(120).await;
+    let again = world.lease(10).await;
+    assert_eq!(numbers(&again), [0, 1, 2, 3]);
+    let lapses: Vec<u32> = again.deliveries.iter().map(|delivery| delivery.message.lapses).collect();
+    assert_eq!(lapses, [1, 1, 1, 0]);
+    assert_eq!(again.deliveries[0].message.deliveries, 2);
+    assert_eq!(again.deliveries[0].message.attempts_made, 0, "a lapse is not an attempt");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.lapsed, 3);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_workers_ends_as_failed() {
+    let world = World::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
+    let posted = world.post(number(1)).await;
+    for _ in 0..2 {
+        world.lease_one().await;
+        pass(110).await;
+    }
+    assert!(world.lease(1).await.deliveries.is_empty());
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.state, message.lapses, message.attempts_made), (State::Failed, 2, 0));
+    assert_eq!(message.error.unwrap().code, "lease_lapsed");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_next_look_is_the_earliest_due_time_or_deadline() {
+    let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
+    assert_eq!(world.lease(1).await.next_look, None, "nothing is to come");
+    world.post(delayed(1, 5_000)).await;
+    let look = world.lease(1).await.next_look.unwrap().as_millis();
+    assert!((4_000..=5_000).contains(&look), "{look}");
+    world.post(number(2)).await;
+    let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..world.request(1) };
+    assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+    let look = world.lease(1).await.next_look.unwrap().as_millis();
+    assert!((500..=1_000).contains(&look), "the lease lapses before the message is due: {look}");
+}
+
+#[tokio::test]
+async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_place() {
+    let world = World::new();
+    let large = |priority: i64| NewMessage {
+        data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
+        ..prioritized(0, priority)
+    };
+    let mut expected = Vec::new();
+    for priority in [-1, -1, 0, 0, 0, 0, 0, 1, 1] {
+        expected.push(world.post(large(priority)).await.id);
+    }
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let leased = world.lease(100).await;
+        let bytes: usize = leased.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
+        assert!(bytes <= queue_core::MAX_BYTES_PER_CALL);
+        seen.extend(leased.deliveries.into_iter().map(|delivery| delivery.message.id));
+    }
+    assert_eq!(seen, expected);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_malformed_record_fails_with_the_reason_and_does_not_stop_the_line() {
+    let world = World::new();
+    world.post_numbers(0..3).await;
+    let broken = world.post(number(3)).await;
+    world.post_numbers(4..6).await;
+    world.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken.id));
+    assert_eq!(numbers(&world.lease(10).await), [0, 1, 2, 4, 5]);
+    let message = world.read(&broken.id).await;
+    assert_eq!(message.state, State::Failed);
+    assert_eq!(message.error.unwrap().code, "malformed_record");
+    world.assert_clean().await;
+}

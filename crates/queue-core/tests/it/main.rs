@@ -1,0 +1,129 @@
+//! queue-core against a real Redis. Each test has one of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod audit;
+mod enqueue;
+mod fencing;
+mod lease;
+mod outage;
+mod retention;
+mod retries;
+mod wake;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use drover_tests::RedisServer;
+use queue_core::{
+    Action, ConsumerId, Delivery, Due, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis, NewMessage,
+    Queue, QueueName, Queues, Redis, Settled, Settlement, SettingsPatch,
+};
+use serde_json::value::to_raw_value;
+
+/// A queue of one test on a Redis of its own.
+struct World {
+    redis: RedisServer,
+    queues: Queues,
+    queue: Arc<Queue>,
+    consumer: ConsumerId,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_settings("{}")
+    }
+
+    fn with_settings(json: &str) -> Self {
+        Self::on(RedisServer::start(), json)
+    }
+
+    fn on(redis: RedisServer, settings: &str) -> Self {
+        let queues = connect(&redis, settings);
+        let queue = queues.queue(&name());
+        Self { redis, queues, queue, consumer: ConsumerId::issue() }
+    }
+
+    async fn post(&self, message: NewMessage) -> Message {
+        match self.queue.enqueue(vec![message]).await.unwrap().remove(0) {
+            Enqueued::Created(message) => message,
+            Enqueued::Duplicate(message) => panic!("{:?} stood already", message.id),
+        }
+    }
+
+    /// Posts a message for each number, with the number as its data.
+    async fn post_numbers(&self, numbers: impl IntoIterator<Item = u64>) {
+        self.queue.enqueue(numbers.into_iter().map(number).collect()).await.unwrap();
+    }
+
+    async fn lease(&self, max: usize) -> Leased {
+        self.queue.lease(&self.request(max)).await.unwrap()
+    }
+
+    async fn lease_one(&self) -> Delivery {
+        let mut leased = self.lease(1).await;
+        assert_eq!(leased.deliveries.len(), 1, "one message is ready");
+        leased.deliveries.remove(0)
+    }
+
+    fn request(&self, max: usize) -> LeaseRequest {
+        LeaseRequest { consumer: self.consumer.clone(), max, visibility_timeout: None }
+    }
+
+    async fn settle(&self, delivery: &Delivery, action: Action) -> Settled {
+        let settlement = Settlement { lease: delivery.lease.clone(), action };
+        self.queue.settle(&[settlement]).await.unwrap().remove(0)
+    }
+
+    async fn complete(&self, delivery: &Delivery) -> Settled {
+        self.settle(delivery, done()).await
+    }
+
+    async fn read(&self, id: &MessageRef) -> Message {
+        self.queue.read(std::slice::from_ref(id)).await.unwrap().remove(0).expect("the message is known")
+    }
+
+    async fn assert_clean(&self) {
+        let audit = self.queue.audit().await.unwrap();
+        assert_eq!(audit.findings, [], "the audit finds nothing");
+    }
+}
+
+fn connect(redis: &RedisServer, settings: &str) -> Queues {
+    let settings: SettingsPatch = serde_json::from_str(settings).unwrap();
+    settings.validate().unwrap();
+    let redis = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+    Queues::new(redis, BTreeMap::from([(name(), settings)]))
+}
+
+fn name() -> QueueName {
+    "q".parse().unwrap()
+}
+
+fn number(number: u64) -> NewMessage {
+    NewMessage::new(to_raw_value(&number).unwrap())
+}
+
+fn delayed(data: u64, delay_ms: u64) -> NewMessage {
+    NewMessage { due: Due::After(Millis::new(delay_ms)), ..number(data) }
+}
+
+fn prioritized(data: u64, priority: i64) -> NewMessage {
+    NewMessage { priority: priority.try_into().unwrap(), ..number(data) }
+}
+
+fn done() -> Action {
+    Action::Complete(to_raw_value("done").unwrap())
+}
+
+fn failure() -> Failure {
+    Failure::new("boom", "it went wrong")
+}
+
+fn numbers(leased: &Leased) -> Vec<u64> {
+    leased.deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
+}
+
+/// Lets Redis's clock go on. Not a guess about how long something takes: what is waited for is the time itself.
+async fn pass(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}

@@ -1,0 +1,94 @@
+use std::time::{Duration, Instant};
+
+use drover_tests::RedisServer;
+use queue_core::Error;
+
+use crate::{World, connect, done, number, numbers};
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_sent_again() {
+    let world = World::new();
+    for round in 0..3 {
+        world.post(number(round)).await;
+        world.redis.command("SCRIPT FLUSH");
+        let delivery = world.lease_one().await;
+        world.redis.command("SCRIPT FLUSH");
+        world.settle(&delivery, done()).await;
+        world.redis.command("SCRIPT FLUSH");
+    }
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.completed, 3);
+}
+
+#[tokio::test]
+async fn a_redis_that_came_back_empty_gets_the_declared_settings_again() {
+    let world = World::with_settings(r#"{"visibility_timeout":"5s","max_attempts":7}"#);
+    world.post(number(1)).await;
+    world.redis.command("FLUSHALL");
+    assert!(world.lease(1).await.deliveries.is_empty());
+    world.redis.command("FLUSHALL");
+    world.post(number(2)).await;
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.settings.visibility_timeout.get(), status.settings.max_attempts.get()), (5_000, 7));
+    assert_eq!(world.queues.names().await.unwrap().len(), 1, "the registry too");
+    assert_eq!(numbers(&world.lease(10).await), [2]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn calls_fail_in_time_while_redis_is_gone_and_work_when_it_is_back() {
+    let mut world = World::on(RedisServer::start_durable(), "{}");
+    world.post_numbers(0..3).await;
+    let leased = world.lease(1).await;
+    world.redis.kill();
+    let start = Instant::now();
+    assert!(matches!(world.queue.enqueue(vec![number(9)]).await, Err(Error::Unavailable(_))));
+    assert!(matches!(world.queue.lease(&world.request(1)).await, Err(Error::Unavailable(_))));
+    assert!(start.elapsed() < Duration::from_secs(2));
+    world.redis.restart();
+    world.complete(&leased.deliveries[0]).await;
+    assert_eq!(numbers(&world.lease(10).await), [1, 2]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn calls_fail_in_time_while_redis_does_not_answer() {
+    let world = World::new();
+    world.post_numbers(0..3).await;
+    world.redis.freeze();
+    let start = Instant::now();
+    let calls = (0..20).map(|_| world.queue.enqueue(vec![number(9)]));
+    for answer in futures_util::future::join_all(calls).await {
+        assert!(matches!(answer, Err(Error::Unavailable(_))));
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    world.redis.thaw();
+    assert!(world.queue.status().await.unwrap().is_some());
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn leases_whose_answer_was_lost_are_given_back() {
+    let world = World::new();
+    world.post_numbers(0..5).await;
+    world.queue.status().await.unwrap();
+    // Redis gets the call and does it, but nobody hears the answer.
+    world.redis.command("CLIENT PAUSE 300 WRITE");
+    let given_up = tokio::time::timeout(Duration::from_millis(100), world.queue.lease(&world.request(3))).await;
+    assert!(given_up.is_err());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let again = world.lease(5).await;
+    assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
+    assert_eq!(again.deliveries[0].message.lapses, 0);
+    assert_eq!(again.deliveries[0].message.deliveries, 1, "what nobody got was not delivered");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_newer_layout_is_refused_with_a_clear_error() {
+    let world = World::new();
+    world.post(number(1)).await;
+    world.redis.command("HSET drover:{q}:meta layout 99");
+    let newcomer = connect(&world.redis, "{}");
+    let error = newcomer.queue(&crate::name()).enqueue(vec![number(2)]).await.unwrap_err();
+    assert!(matches!(&error, Error::NewerLayout { found: 99, .. }), "{error}");
+}

@@ -1,0 +1,50 @@
+use queue_core::{Action, MessageRef, NewMessage};
+
+use crate::{World, failure, number, pass};
+
+#[tokio::test]
+async fn completed_messages_go_by_count_but_not_before_their_time() {
+    let world = World::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":100}}}"#);
+    world.post_numbers(0..60).await;
+    let complete_ten = async || {
+        for delivery in world.lease(10).await.deliveries {
+            world.complete(&delivery).await;
+        }
+    };
+    for _ in 0..5 {
+        complete_ten().await;
+    }
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!(status.counts.completed, 50, "none is older than min_age");
+    pass(150).await;
+    complete_ten().await;
+    // Each call may forget twice what it finished, so one call of ten trims twenty; those of one each trimmed two.
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert!((10..=40).contains(&status.counts.completed), "{:?}", status.counts);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn finished_messages_go_by_age_with_everything_that_belongs_to_them() {
+    let keep = r#"{"age":100,"min_age":0}"#;
+    let settings = format!(r#"{{"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
+    let world = World::with_settings(&settings);
+    let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..number(data) };
+    world.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
+    let leased = world.lease(2).await;
+    world.complete(&leased.deliveries[0]).await;
+    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    pass(120).await;
+    world.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
+    let leased = world.lease(2).await;
+    world.complete(&leased.deliveries[0]).await;
+    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    let gone: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
+    assert!(world.queue.read(&gone).await.unwrap().iter().all(Option::is_none));
+    for hash in ["messages", "outcomes", "options", "aliases"] {
+        assert_eq!(world.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
+    }
+    // Its own id is free again.
+    assert_eq!(world.post(own("a", 5)).await.data.get(), "5");
+    world.assert_clean().await;
+}

@@ -1,0 +1,87 @@
+use queue_core::{Action, Backoff, Growth, Millis, NewMessage, Settled, State};
+
+use crate::{World, failure, number, numbers, pass};
+
+#[tokio::test]
+async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
+    let world = World::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":50,"jitter":0}}"#);
+    let posted = world.post(number(1)).await;
+    for attempt in 1..=2 {
+        let delivery = world.lease_one().await;
+        assert_eq!(delivery.message.attempts_made, attempt - 1);
+        assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+        let message = world.read(&posted.id).await;
+        assert_eq!((message.state, message.attempts_made), (State::Delayed, attempt));
+        let error = message.error.unwrap();
+        assert_eq!((error.code.as_str(), error.message.as_str(), error.attempt), ("boom", "it went wrong", attempt));
+        assert_eq!(message.due_at, error.at + Millis::new(50));
+        assert!(world.lease(1).await.deliveries.is_empty(), "not before the pause is over");
+        pass(60).await;
+    }
+    let last = world.lease_one().await;
+    assert_eq!(world.settle(&last, Action::Fail(failure())).await, Settled::Now(State::Failed));
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Failed, 3, 3));
+    assert_eq!(message.error.unwrap().attempt, 3);
+    assert!(message.finished_at.is_some());
+    let totals = world.queue.status().await.unwrap().unwrap().totals;
+    assert_eq!((totals.retried, totals.failed), (2, 1));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_pause_doubles_up_to_its_ceiling() {
+    let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
+    let posted = world.post(number(1)).await;
+    for pause in [20, 40, 80, 100, 100] {
+        let delivery = world.lease_one().await;
+        world.settle(&delivery, Action::Fail(failure())).await;
+        let message = world.read(&posted.id).await;
+        assert_eq!(message.due_at, message.error.unwrap().at + Millis::new(pause));
+        pass(pause + 5).await;
+    }
+}
+
+#[tokio::test]
+async fn jitter_takes_away_at_most_its_part() {
+    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"100s","jitter":0.5}}"#);
+    world.post_numbers(0..200).await;
+    let mut pauses = Vec::new();
+    for delivery in world.lease(200).await.deliveries {
+        world.settle(&delivery, Action::Fail(failure())).await;
+        let message = world.read(&delivery.message.id).await;
+        pauses.push(message.due_at.since(message.error.unwrap().at).get());
+    }
+    let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+    assert!(*least >= 50_000 && *most <= 100_000, "{least} to {most}");
+    assert!(most - least > 25_000, "spread: {least} to {most}");
+}
+
+#[tokio::test]
+async fn a_messages_own_attempts_and_backoff_win_over_the_queues() {
+    let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
+    let backoff = Backoff { growth: Growth::Fixed, delay: Millis::new(10), max: Millis::new(10), jitter: 0.0 };
+    let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..number(1) };
+    let posted = world.post(own).await;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, Action::Fail(failure())).await;
+    pass(15).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Failed));
+    assert_eq!(world.read(&posted.id).await.max_attempts.get(), 2);
+}
+
+#[tokio::test]
+async fn a_handler_may_say_when_to_come_back_or_that_it_is_no_use() {
+    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
+    world.post_numbers(0..2).await;
+    let leased = world.lease(2).await;
+    let soon = Action::FailAndRetryAfter(failure(), Millis::new(30));
+    assert_eq!(world.settle(&leased.deliveries[0], soon).await, Settled::Now(State::Delayed));
+    let for_good = Action::FailForGood(failure());
+    assert_eq!(world.settle(&leased.deliveries[1], for_good).await, Settled::Now(State::Failed));
+    pass(40).await;
+    assert_eq!(numbers(&world.lease(10).await), [0]);
+    assert_eq!(world.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
+    world.assert_clean().await;
+}

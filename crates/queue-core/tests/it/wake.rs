@@ -1,0 +1,132 @@
+use std::time::{Duration, Instant};
+
+use queue_core::{Action, LeaseRequest, Millis, Subscriber};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{World, delayed, done, name, number, pass};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A subscriber that runs until the test ends.
+async fn subscribed(world: &World) -> Subscriber {
+    let subscriber = Subscriber::new(world.queues.redis().clone());
+    let running = subscriber.clone();
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    subscriber
+}
+
+/// Waits as an idle consumer does, whose poll is an hour, until it finds something; answers how often it looked.
+async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Delivery, u32) {
+    let bell = subscriber.bell(&name());
+    let mut looks = 0;
+    loop {
+        timeout(Duration::from_secs(10), bell.time_to_look(HOUR)).await.expect("the bell rings");
+        looks += 1;
+        let mut leased = world.lease(1).await;
+        if let Some(delivery) = leased.deliveries.pop() {
+            return (delivery, looks);
+        }
+        if let Some(pause) = leased.next_look {
+            bell.ring_in(pause);
+        }
+    }
+}
+
+/// Until the subscription stands.
+async fn idle(world: &World) {
+    let subscribers = format!("PUBSUB NUMSUB drover:{{{}}}:wake", name());
+    while !world.redis.command(&subscribers).contains(":1") {
+        pass(5).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time() {
+    let world = World::new();
+    let subscriber = subscribed(&world).await;
+    let consumer = consume_one(&world, &subscriber);
+    let producer = async {
+        idle(&world).await;
+        world.post(delayed(1, 60_000)).await;
+        world.post(delayed(2, 30_000)).await;
+        let due = world.post(delayed(3, 100)).await.due_at;
+        (due, Instant::now())
+    };
+    let ((delivery, looks), (due, _)) = tokio::join!(consumer, producer);
+    assert_eq!(delivery.message.data.get(), "3");
+    let late = delivery.message.started_at.unwrap().since(due).get();
+    assert!(delivery.message.started_at.unwrap() >= due && late <= 50, "{late} ms late");
+    assert!(looks <= 6, "no polling: {looks} looks");
+
+    let (delivery, posted) = tokio::join!(consume_one(&world, &subscriber), async {
+        pass(100).await;
+        world.post(number(4)).await
+    });
+    assert_eq!(delivery.0.message.id, posted.id);
+}
+
+#[tokio::test]
+async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_time() {
+    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let subscriber = subscribed(&world).await;
+    let bell = subscriber.bell(&name());
+    idle(&world).await;
+    bell.time_to_look(HOUR).await;
+    world.post(number(1)).await;
+    bell.time_to_look(Duration::from_secs(5)).await; // It is told of the message, but somebody else is faster.
+    let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..world.request(1) };
+    let taken = world.queue.lease(&short).await.unwrap().deliveries.remove(0);
+    // It has not looked since, so only the lease can have told it when to look.
+    timeout(Duration::from_secs(5), bell.time_to_look(HOUR)).await.expect("the bell rings");
+    let recovered = world.lease_one().await;
+    assert_eq!(recovered.message.id, taken.message.id);
+    let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
+    assert!(late < 1_000, "{late} ms after the deadline");
+
+    // A deadline that is moved forward is told as well.
+    world.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
+    timeout(Duration::from_secs(5), bell.time_to_look(HOUR)).await.expect("the bell rings");
+    assert_eq!(world.lease_one().await.message.lapses, 2);
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_the_result_without_polling() {
+    let world = World::new();
+    let subscriber = subscribed(&world).await;
+    let posted = world.post(number(1)).await;
+    let wait = world.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber);
+    let work = async {
+        pass(200).await;
+        let delivery = world.lease_one().await;
+        world.settle(&delivery, done()).await;
+        Instant::now()
+    };
+    let (message, settled) = tokio::join!(async { (wait.await.unwrap().unwrap(), Instant::now()) }, work);
+    assert_eq!(message.0.result.unwrap().get(), "\"done\"");
+    assert!(message.1.duration_since(settled) < Duration::from_millis(500));
+    assert_eq!(world.redis.command("EXISTS drover:{q}:awaited"), ":0", "nothing is left of the wait");
+
+    let unfinished = world.post(number(2)).await;
+    let start = Instant::now();
+    let message = world.queue.read_when_finished(&unfinished.id, Millis::new(100), &subscriber).await;
+    assert!(!message.unwrap().unwrap().state.is_final());
+    assert!((100..2_000).contains(&start.elapsed().as_millis()));
+    let unknown = "21718923400017".parse().unwrap();
+    assert!(world.queue.read_when_finished(&unknown, Millis::from_secs(10), &subscriber).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn many_readers_of_one_message_are_all_told() {
+    let world = World::new();
+    let subscriber = subscribed(&world).await;
+    let posted = world.post(number(1)).await;
+    let waits = (0..50).map(|_| world.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber));
+    let work = async {
+        pass(100).await;
+        let delivery = world.lease_one().await;
+        world.settle(&delivery, Action::FailForGood(crate::failure())).await;
+    };
+    let (messages, ()) = tokio::join!(futures_util::future::join_all(waits), work);
+    assert!(messages.into_iter().all(|message| message.unwrap().unwrap().state.is_final()));
+}

@@ -1,0 +1,141 @@
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{eventually, free_port};
+
+/// A redis-server of one test, on a free port, with its data in a folder that goes with it.
+///
+/// With `DROVER_TEST_REDIS=cluster` in the environment it is a cluster of one node, which refuses a script that touches
+/// a key it has not named.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    folder: TempDir,
+    process: Option<Child>,
+    options: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts one that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "no"])
+    }
+
+    /// Starts one that has written a change to disk before it says so.
+    pub fn start_durable() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
+        let mut options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        if is_cluster() {
+            options.extend(["--cluster-enabled", "yes"].map(String::from));
+        }
+        let folder = TempDir::new().unwrap();
+        let mut server = Self { port: 0, folder, process: None, options };
+        // Another test may take the port between the look and the bind; then this one looks again.
+        for _ in 0..20 {
+            server.port = free_port();
+            if server.try_start() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start on any of twenty ports; is it installed?");
+    }
+
+    /// The URL under which Drover finds it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts it again after a [`kill`](Self::kill), on the same port, with what it had on disk.
+    pub fn restart(&mut self) {
+        eventually("redis-server starts again", || self.try_start().then_some(()));
+    }
+
+    /// Stops it from answering, with its connections open.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after a [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Sends one command without spaces in its arguments, and answers the reply as it came.
+    pub fn command(&self, command: &str) -> String {
+        self.try_command(command).unwrap_or_else(|| panic!("redis did not answer to {command}"))
+    }
+
+    fn try_start(&mut self) -> bool {
+        let mut process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(self.folder.path())
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (make test installs it)");
+        let is_up = eventually("redis-server answers", || {
+            if process.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            self.try_command("PING").is_some_and(|answer| answer.contains("PONG")).then_some(true)
+        });
+        if !is_up {
+            return false;
+        }
+        self.process = Some(process);
+        if is_cluster() {
+            self.command("CLUSTER ADDSLOTSRANGE 0 16383");
+            eventually("the cluster of one node is complete", || {
+                self.command("CLUSTER INFO").contains("cluster_state:ok").then_some(())
+            });
+        }
+        true
+    }
+
+    fn try_command(&self, command: &str) -> Option<String> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        socket.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        Some(answer.trim_end().trim_end_matches("+OK").trim_end().to_owned())
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().expect("redis-server runs").id();
+        assert!(Command::new("kill").args([signal, &id.to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn is_cluster() -> bool {
+    std::env::var("DROVER_TEST_REDIS").is_ok_and(|kind| kind == "cluster")
+}
