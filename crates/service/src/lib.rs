@@ -1,1 +1,15 @@
+#![doc = include_str!("../README.md")]
 
+pub mod config;
+pub mod health;
+mod http;
+mod nearest;
+mod problem;
+mod start;
+pub mod telemetry;
+
+pub use config::Config;
+pub use http::{bind, serve};
+pub use nearest::{nearest, unknown};
+pub use problem::{FieldError, Problem, REQUEST_ID, render_problems};
+pub use start::{Arguments, run};

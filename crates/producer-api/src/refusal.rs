@@ -1,0 +1,86 @@
+//! What is said when something can't be done. Each refusal stands once.
+
+use axum::http::StatusCode;
+use queue_core::{Error, MAX_MESSAGES_PER_CALL, MessageRef, QueueName};
+use service::{FieldError, Problem};
+use tracing::{error, warn};
+
+/// Says when to try again, in seconds, when Redis is away.
+const RETRY_AFTER_SECS: u32 = 1;
+
+pub(crate) fn from_queue(error: Error) -> Problem {
+    match error {
+        Error::Unavailable(reason) => {
+            warn!(reason, "Redis is not available");
+            let detail = "Redis is not available now; try again. A message that was posted may have been stored or \
+                          not: post it with an id of your own, and it is not stored twice";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(RETRY_AFTER_SECS)
+        }
+        Error::OutOfMemory => {
+            warn!("Redis is out of memory");
+            let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "out_of_memory", detail)
+        }
+        Error::TooMuch(what) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what.to_string()),
+        other => {
+            error!(error = %other, "a request could not be served");
+            let detail = "this is a fault of the server; its log has the request's id";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        }
+    }
+}
+
+pub(crate) fn invalid_queue_name(detail: impl ToString) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_queue_name", detail.to_string())
+}
+
+pub(crate) fn invalid_id(detail: impl ToString) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_id", detail.to_string())
+}
+
+pub(crate) fn invalid_query(detail: impl ToString) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
+}
+
+pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
+    let detail = format!("queue {queue} has no message {id}: it never had, or does not keep it any longer");
+    Problem::new(StatusCode::NOT_FOUND, "message_not_found", detail)
+}
+
+pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
+    let detail = format!("there is no queue {queue}; it begins with its first message: POST /v1/queues/{queue}/messages");
+    Problem::new(StatusCode::NOT_FOUND, "queue_not_found", detail)
+}
+
+pub(crate) fn not_json_content() -> Problem {
+    let detail = "the body must be JSON, sent with the header content-type: application/json";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+pub(crate) fn body_too_large(limit: usize) -> Problem {
+    let detail = format!("the body is larger than {limit} bytes; send less at once, or raise api.body_limit");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+pub(crate) fn body_not_received() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended before it was complete; send it again")
+}
+
+pub(crate) fn not_json(detail: impl ToString) -> Problem {
+    let detail = format!("the body is not the JSON that is expected: {}", detail.to_string());
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
+}
+
+pub(crate) fn invalid_message(errors: Vec<FieldError>) -> Problem {
+    let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail)).unwrap_or_default();
+    let detail = match errors.len() {
+        0 | 1 => first,
+        more => format!("{first} (and {} more)", more - 1),
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail).with_errors(errors)
+}
+
+pub(crate) fn too_many_messages(count: usize) -> Problem {
+    let detail = format!("a batch has 1 to {MAX_MESSAGES_PER_CALL} messages, this one has {count}; split it");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_messages", detail)
+}

@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, StatusCode},
+    middleware,
+    response::Response,
+};
+use service::{REQUEST_ID, render_problems};
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+use tracing::{Span, debug, info_span};
+
+use crate::{App, routes};
+
+/// All routes, with what every request goes through.
+pub fn router(app: App, health: Router<App>) -> Router {
+    let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
+    // What a client may wait for comes on top of what the rest of a request may take.
+    let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
+    Router::new()
+        .nest("/v1", routes::v1())
+        .merge(health)
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .layer(
+            ServiceBuilder::new()
+                .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+                .layer(
+                    TraceLayer::new_for_http()
+                        .make_span_with(request_span)
+                        .on_request(())
+                        .on_response(log_response)
+                        .on_failure(()),
+                )
+                .layer(middleware::from_fn(render_problems))
+                .layer(CatchPanicLayer::new())
+                .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit))
+                .layer(body_limit),
+        )
+        .with_state(app)
+}
+
+#[derive(Clone)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>())).ok().map(RequestId::new)
+    }
+}
+
+fn request_span(request: &Request) -> Span {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
+    info_span!("request", method = %request.method(), path = request.uri().path(), id)
+}
+
+fn log_response(response: &Response, duration: Duration, _: &Span) {
+    debug!(status = response.status().as_u16(), duration_ms = duration.as_secs_f64() * 1e3, "answered");
+}

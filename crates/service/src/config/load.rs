@@ -1,0 +1,211 @@
+use std::{collections::HashMap, fs, path::Path};
+
+use config::{Environment, File, FileFormat};
+use queue_core::{MAX_BYTES_PER_CALL, Millis};
+
+use super::{AuthMode, Config};
+use crate::nearest::unknown;
+
+const DEFAULT: &str = include_str!("../../../../config/default.toml");
+const PREFIX: &str = "DROVER__";
+const FROM_FILE: &str = "_FILE";
+
+/// The configuration can't be used; says where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct InvalidConfig(String);
+
+impl Config {
+    /// Loads the defaults, over them `file`, over both the environment.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read, when a key is unknown or a value not of its kind, and when keys contradict each
+    /// other.
+    pub fn load(file: Option<&Path>) -> Result<Self, InvalidConfig> {
+        Self::load_with(file, std::env::vars().collect())
+    }
+
+    fn load_with(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, InvalidConfig> {
+        let invalid = |error: config::ConfigError| InvalidConfig(error.to_string());
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+        if let Some(file) = file {
+            // Read here, so that the error names the file as it was given.
+            let text = fs::read_to_string(file)
+                .map_err(|error| InvalidConfig(format!("can't read {}: {error}", file.display())))?;
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        }
+        let environment = Environment::with_prefix("DROVER")
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(with_secrets_from_files(environment)?));
+        let merged = builder.add_source(environment).build().map_err(invalid)?;
+        let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let path = error.path().to_string();
+            InvalidConfig(explain(&path, &error.into_inner().to_string()))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), InvalidConfig> {
+        let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(InvalidConfig(what)) };
+        let within = |key: &str, value: Millis, least: Millis, most: Millis| {
+            must((least..=most).contains(&value), format!("{key} must be {least} to {most}, not {value}"))
+        };
+        let (second, hour, day) = (Millis::from_secs(1), Millis::from_hours(1), Millis::from_days(1));
+        within("redis.timeout", self.redis.timeout, Millis::new(100), Millis::from_secs(60))?;
+        within("api.request_timeout", self.api.request_timeout, second, hour)?;
+        within("api.max_wait", self.api.max_wait, Millis::ZERO, hour)?;
+        within("api.shutdown_grace", self.api.shutdown_grace, Millis::ZERO, day)?;
+        within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
+        within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
+        let concurrency = self.worker.concurrency;
+        must((1..=100_000).contains(&concurrency), format!("worker.concurrency must be 1 to 100000, not {concurrency}"))?;
+        let body_limit = self.api.body_limit;
+        must(
+            (1..=MAX_BYTES_PER_CALL).contains(&body_limit),
+            format!("api.body_limit must be 1 to {MAX_BYTES_PER_CALL}, not {body_limit}"),
+        )?;
+        let bind = self.api.bind;
+        must(
+            bind.ip().is_loopback() || self.auth.mode == AuthMode::None,
+            format!(
+                "api.bind = \"{bind}\" would open the queue to the network without keys; bind to 127.0.0.1, or write \
+                 auth.mode = \"none\" if whoever reaches that address may do everything"
+            ),
+        )?;
+        for (queue, settings) in &self.queues {
+            settings.validate().map_err(|error| InvalidConfig(format!("queues.{queue}.{error}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes what stands in a file where `…_FILE` names one.
+fn with_secrets_from_files(environment: HashMap<String, String>) -> Result<HashMap<String, String>, InvalidConfig> {
+    environment
+        .into_iter()
+        .filter(|(key, _)| key.starts_with(PREFIX))
+        .map(|(key, value)| match key.strip_suffix(FROM_FILE) {
+            None => Ok((key, value)),
+            Some(secret) => {
+                let content = fs::read_to_string(&value)
+                    .map_err(|error| InvalidConfig(format!("{key}: can't read {value}: {error}")))?;
+                Ok((secret.to_owned(), content.trim_end().to_owned()))
+            }
+        })
+        .collect()
+}
+
+/// Turns what serde says of an unknown key into what was probably meant.
+fn explain(path: &str, error: &str) -> String {
+    // The library repeats the key; the path before it says more.
+    let error = error.split(" for key `").next().unwrap_or(error);
+    let quoted: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
+    let at = if path == "." { String::new() } else { format!("{path}: ") };
+    match quoted.split_first() {
+        Some((word, known)) if error.starts_with("unknown field") || error.starts_with("unknown variant") => {
+            format!("{at}\"{word}\" is {}", unknown(word, known.iter().copied()))
+        }
+        _ => format!("{at}{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::config::{Handler, LogFormat};
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let mut written = tempfile::NamedTempFile::new().unwrap();
+        written.write_all(file.as_bytes()).unwrap();
+        let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        Config::load_with(Some(written.path()), environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.redis.url.expose(), "redis://127.0.0.1:6379");
+        assert_eq!(config.api.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.api.body_limit, 1 << 20);
+        assert_eq!(config.worker.bind.to_string(), "127.0.0.1:8081");
+        assert_eq!(config.worker.concurrency, 100);
+        assert_eq!(config.worker.poll_interval, Millis::from_secs(5));
+        assert_eq!(config.worker.shutdown_grace, Millis::from_secs(25));
+        let route = &config.worker.routes[0];
+        assert_eq!(route.queue.as_str(), "my-queue");
+        assert_eq!(route.handler, Handler::Log { result: "processed ✅".into() });
+        assert_eq!((config.auth.mode, config.log.format), (AuthMode::Keys, LogFormat::Pretty));
+        assert_eq!(config.log.filter, "info");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = "[worker]\nconcurrency = 7\npoll_interval = \"1h\"\n[queues.My-Queue]\nvisibility_timeout = \"2s\"\n\
+                    retention.completed = { count = 5 }\n";
+        let env = [("DROVER__WORKER__CONCURRENCY", "9"), ("DROVER__LOG__FORMAT", "json"), ("OTHER", "x")];
+        let config = load(file, &env).unwrap();
+        assert_eq!(config.worker.concurrency, 9);
+        assert_eq!(config.worker.poll_interval, Millis::from_hours(1));
+        assert_eq!(config.log.format, LogFormat::Json);
+        let settings = &config.queues[&"My-Queue".parse().unwrap()];
+        assert_eq!(settings.visibility_timeout, Some(Millis::from_secs(2)));
+    }
+
+    #[test]
+    fn an_unknown_key_stops_the_start_and_names_the_nearest() {
+        for (file, told) in [
+            ("[api]\nbnid = 1", "api.bnid: \"bnid\" is unknown: did you mean \"bind\"?"),
+            ("[wroker]\nx = 1", "did you mean \"worker\"?"),
+            ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
+            ("[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"loog\" }", "did you mean \"log\"?"),
+            ("[log]\nformat = \"prety\"", "log.format: \"prety\" is unknown: did you mean \"pretty\"?"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let error = load("", &[("DROVER__WORKER__CONCURENCY", "9")]).unwrap_err();
+        assert!(error.contains("did you mean \"concurrency\"?"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_and_contradictions_stop_the_start() {
+        for (file, told) in [
+            ("[worker]\nconcurrency = 0", "worker.concurrency"),
+            ("[api]\nbody_limit = 5000000", "api.body_limit"),
+            ("[redis]\ntimeout = \"1ms\"", "redis.timeout"),
+            ("[queues.q]\nvisibility_timeout = \"1ms\"", "queues.q.visibility_timeout"),
+            ("[queues.q]\nmax_attempts = 0", "1 to 1000"),
+            ("[queues.\"a b\"]\nmax_attempts = 1", "a queue's name"),
+            ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
+            ("[api]\nbind = \"here\"", "api.bind"),
+            ("not toml", "TOML"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{told:?} is not in {error}");
+        }
+        assert!(load("[api]\nbind = \"0.0.0.0:8080\"\n[auth]\nmode = \"none\"", &[]).is_ok());
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_and_is_never_shown() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        secret.write_all(b"redis://user:pa@ss@cache:6380/2\n").unwrap();
+        let path = secret.path().to_str().unwrap();
+        let config = load("", &[("DROVER__REDIS__URL_FILE", path)]).unwrap();
+        assert_eq!(config.redis.url.expose(), "redis://user:pa@ss@cache:6380/2");
+        let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
+        assert!(shown.contains("redis://***@cache:6380/2") && !shown.contains("pa@ss"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_printed_loads_again() {
+        let printed = toml::to_string(&load("[queues.q]\nmax_attempts = 5", &[]).unwrap()).unwrap();
+        let again = load(&printed, &[]).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), printed);
+    }
+}

@@ -1,0 +1,31 @@
+//! The configuration of both services: `config/default.toml`, under a file, under the environment.
+
+mod load;
+mod sections;
+
+pub use load::InvalidConfig;
+pub use sections::{Api, Auth, AuthMode, Handler, Log, LogFormat, RedisUrl, Redis, Route, Worker};
+
+use std::collections::BTreeMap;
+
+use queue_core::{QueueName, SettingsPatch};
+use serde::{Deserialize, Serialize};
+
+/// The whole of it. Both services read all, so that one file serves both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where Redis is.
+    pub redis: Redis,
+    /// The producer-api.
+    pub api: Api,
+    /// The consumer-worker.
+    pub worker: Worker,
+    /// Who may do what.
+    pub auth: Auth,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Declared settings of queues. Defaults to none.
+    #[serde(default)]
+    pub queues: BTreeMap<QueueName, SettingsPatch>,
+}

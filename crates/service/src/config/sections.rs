@@ -1,0 +1,169 @@
+use std::{fmt, net::SocketAddr};
+
+use queue_core::{MessageName, Millis, QueueName};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::nearest::unknown;
+
+/// Where Redis is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Its URL.
+    pub url: RedisUrl,
+    /// The time limit of every call. Defaults to 1.5 s.
+    pub timeout: Millis,
+}
+
+/// A URL that may hold a password, which is never shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
+        match rest.rsplit_once('@') {
+            Some((_, host)) => write!(f, "{scheme}://***@{host}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for RedisUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The producer-api.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Where it listens. Defaults to 127.0.0.1:8080.
+    pub bind: SocketAddr,
+    /// The largest body in bytes. Defaults to 1 MiB.
+    pub body_limit: usize,
+    /// When a request must be complete. Defaults to 10 s.
+    pub request_timeout: Millis,
+    /// The longest `?wait=`. Defaults to 60 s.
+    pub max_wait: Millis,
+    /// How long requests may take to end after SIGTERM. Defaults to 25 s.
+    pub shutdown_grace: Millis,
+}
+
+/// The consumer-worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// Where it serves its health. Defaults to 127.0.0.1:8081.
+    pub bind: SocketAddr,
+    /// Leases held at once, per queue and process. Defaults to 100.
+    pub concurrency: usize,
+    /// The slow poll. Defaults to 5 s.
+    pub poll_interval: Millis,
+    /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
+    pub shutdown_grace: Millis,
+    /// What is done with which messages. Defaults to the log handler for `my-queue`.
+    pub routes: Vec<Route>,
+}
+
+/// Which messages a handler gets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Those of this queue.
+    pub queue: QueueName,
+    /// Those of this kind only. Defaults to all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<MessageName>,
+    /// What is done with them.
+    pub handler: Handler,
+}
+
+/// What is done with a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Handler {
+    /// Logs its id and data.
+    Log {
+        /// The result of each message. Defaults to null.
+        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+        result: serde_json::Value,
+    },
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Defaults to `keys`.
+    pub mode: AuthMode,
+}
+
+/// How callers are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", try_from = "String")]
+pub enum AuthMode {
+    /// By their keys. While there are none, the API is open to its own machine and serves no other.
+    Keys,
+    /// Not at all.
+    None,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Defaults to `pretty`.
+    pub format: LogFormat,
+    /// Defaults to `info`.
+    pub filter: String,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", try_from = "String")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl TryFrom<String> for AuthMode {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "keys" => Ok(Self::Keys),
+            "none" => Ok(Self::None),
+            other => Err(format!("\"{other}\" is {}", unknown(other, ["keys", "none"]))),
+        }
+    }
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            other => Err(format!("\"{other}\" is {}", unknown(other, ["pretty", "json"]))),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+/// The known word that was probably meant, if any is near.
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// A sentence about an unknown word: what was probably meant, or what there is.
+pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(meant) => format!("unknown: did you mean \"{meant}\"?"),
+        None => {
+            let all: Vec<&str> = known.into_iter().collect();
+            format!("unknown; there are {}", all.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_told_from_another_word() {
+        let known = ["delay", "priority", "max_attempts"];
+        assert_eq!(nearest("dealy", known), Some("delay"));
+        assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));
+        assert_eq!(nearest("payload", known), None);
+        assert_eq!(unknown("xyz", known), "unknown; there are delay, priority, max_attempts");
+    }
+}

@@ -1,0 +1,121 @@
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// The header that carries a request's id both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A refusal as RFC 9457 has it. Every refusal is one: the router's and the extractors' too.
+///
+/// As a response it is empty until [`render_problems`] writes it down, because only there the request's id is known.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    type_uri: String,
+    title: &'static str,
+    #[serde(serialize_with = "serialize_status")]
+    status: StatusCode,
+    /// What was wrong and what to do about it, for people.
+    pub detail: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    #[serde(skip)]
+    retry_after_secs: Option<u32>,
+}
+
+/// What is wrong with one field of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong and what would be right.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A refusal with a code word that programs match.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            type_uri: format!("urn:drover:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status,
+            detail: detail.into(),
+            code,
+            request_id: None,
+            errors: Vec::new(),
+            retry_after_secs: None,
+        }
+    }
+
+    /// Names the fields.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Says when another try makes sense.
+    #[must_use]
+    pub fn with_retry_after(mut self, secs: u32) -> Self {
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    /// For refusals that a library made, of which only the status is known.
+    fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path; the endpoints are under /v1/queues"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "this path does not know this method; the Allow header lists those it knows")
+            }
+            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request was not complete in time; send it again"),
+            StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large; send less at once"),
+            status if status.is_server_error() => {
+                ("internal", "this is a fault of the server; its log has the request's id")
+            }
+            _ => ("bad_request", "the request can't be understood"),
+        };
+        Self::new(status, code, detail)
+    }
+}
+
+fn serialize_status<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes every refusal down as a problem, with the id of its request. The outermost layer but for the request's id.
+pub async fn render_problems(request: Request, next: Next) -> Response {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let mut problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::of_status(status));
+    problem.request_id = id;
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(secs) = problem.retry_after_secs {
+        headers.insert(header::RETRY_AFTER, secs.into());
+    }
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    *response.body_mut() = Body::from(body);
+    response
+}
