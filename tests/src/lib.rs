@@ -3,7 +3,7 @@
 //! Nothing here waits for luck: a helper returns when what it started answers, or panics when it never does.
 
 // Helpers of tests: a failure here is a failure of the test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod process;
 mod redis_server;

@@ -98,7 +98,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- log of {} ---\n{}", self.name, self.log().join("\n"));
+            #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
+            {
+                eprintln!("--- log of {} ---\n{}", self.name, self.log().join("\n"));
+            }
         }
     }
 }

@@ -1,1 +1,66 @@
+#![doc = include_str!("../README.md")]
 
+mod handler;
+mod handlers;
+mod heartbeat;
+mod held;
+mod job;
+mod line;
+mod routes;
+mod settler;
+mod worker;
+
+use std::error::Error;
+
+use axum::{Router, http::StatusCode, middleware};
+use queue_core::{ConsumerId, Queues, Redis, Subscriber};
+use service::{Config, render_problems};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use handler::{Handler, Outcome};
+pub use routes::Routes;
+pub use worker::Worker;
+
+/// Runs a worker as it is configured, and serves its health, until `shutdown`.
+///
+/// # Errors
+///
+/// When the configuration can't be used or the address is taken.
+pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
+    let subscriber = Subscriber::new(redis.clone());
+    let queues = Queues::new(redis.clone(), config.queues);
+    let listener = service::bind(config.worker.bind).await?;
+    let health = Router::new()
+        .merge(service::health::routes(redis, subscriber.clone()))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(middleware::from_fn(render_problems));
+
+    // The subscription and the health outlive the work: what is still settled while stopping is watched too.
+    let stopped = CancellationToken::new();
+    let listening = tokio::spawn({
+        let (subscriber, stopped) = (subscriber.clone(), stopped.clone());
+        async move { subscriber.run(stopped).await }
+    });
+    let grace = config.worker.shutdown_grace.to_std();
+    let serving = tokio::spawn(service::serve(listener, health, stopped.clone(), grace));
+
+    let routes = Routes::from_config(&config.worker.routes);
+    let consumer = ConsumerId::issue();
+    info!(%consumer, queues = routes.queues().len(), concurrency = config.worker.concurrency, "working");
+    let worker = Worker {
+        queues,
+        subscriber,
+        routes,
+        consumer,
+        concurrency: config.worker.concurrency,
+        poll_interval: config.worker.poll_interval.to_std(),
+        shutdown_grace: grace,
+    };
+    worker.run(shutdown).await;
+    stopped.cancel();
+    serving.await??;
+    listening.await?;
+    Ok(())
+}

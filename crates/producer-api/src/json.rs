@@ -11,6 +11,7 @@ use axum::{
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use service::Problem;
+use tokio::time::timeout;
 
 use crate::{App, refusal};
 
@@ -25,11 +26,12 @@ impl FromRequest<App> for JsonBody {
         if !content_type.is_some_and(is_json) {
             return Err(refusal::not_json_content());
         }
-        Bytes::from_request(request, app).await.map(Self).map_err(|rejection: BytesRejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => refusal::body_too_large(app.shared.body_limit),
-                _ => refusal::body_not_received(),
-            }
+        let limit = app.shared.request_timeout;
+        let received = timeout(limit.to_std(), Bytes::from_request(request, app)).await;
+        let body = received.map_err(|_| refusal::body_too_slow(limit))?;
+        body.map(Self).map_err(|rejection: BytesRejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => refusal::body_too_large(app.shared.body_limit),
+            _ => refusal::body_not_received(),
         })
     }
 }

@@ -67,9 +67,11 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
             "data" => data = Some((*value).to_owned()),
             "name" => message.name = reader.read(),
             "id" => message.id = reader.read(),
-            "delay" => delay = reader.read_checked(|delay| {
-                if *delay > Due::LONGEST_DELAY { Err("must be at most 3650 days") } else { Ok(()) }
-            }),
+            "delay" => {
+                delay = reader.read_checked(|delay| {
+                    if *delay > Due::LONGEST_DELAY { Err("must be at most 3650 days") } else { Ok(()) }
+                })
+            }
             "deliver_at" => deliver_at = reader.read(),
             "priority" => message.priority = reader.read().unwrap_or_default(),
             "max_attempts" => message.max_attempts = reader.read(),
@@ -167,17 +169,19 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_field_by_field() {
-        assert_eq!(errors(r#"{"dta":1}"#), [
-            ("/dta".into(), "unknown: did you mean \"data\"?".into()),
-            ("/data".into(), "required: the payload, any JSON".into()),
-        ]);
+        assert_eq!(
+            errors(r#"{"dta":1}"#),
+            [
+                ("/dta".into(), "unknown: did you mean \"data\"?".into()),
+                ("/data".into(), "required: the payload, any JSON".into()),
+            ]
+        );
         let all = errors(
             r#"{"data":1,"delay":-1,"priority":1.5,"max_attempts":0,"name":"","id":"42","headers":{"a":1},
                 "backoff":{"jitter":2},"deliver_at":"soon"}"#,
         );
         let pointers: Vec<&str> = all.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        let expected =
-            ["/delay", "/priority", "/max_attempts", "/name", "/id", "/headers", "/backoff", "/deliver_at"];
+        let expected = ["/delay", "/priority", "/max_attempts", "/name", "/id", "/headers", "/backoff", "/deliver_at"];
         assert_eq!(pointers, expected);
         assert_eq!(all[0].1, "a duration must not be negative");
         assert_eq!(errors(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#)[0].0, "/deliver_at");

@@ -1,7 +1,9 @@
 //! What is said when something can't be done. Each refusal stands once.
 
+use std::fmt::Display;
+
 use axum::http::StatusCode;
-use queue_core::{Error, MAX_MESSAGES_PER_CALL, MessageRef, QueueName};
+use queue_core::{Error, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
 use service::{FieldError, Problem};
 use tracing::{error, warn};
 
@@ -30,15 +32,15 @@ pub(crate) fn from_queue(error: Error) -> Problem {
     }
 }
 
-pub(crate) fn invalid_queue_name(detail: impl ToString) -> Problem {
+pub(crate) fn invalid_queue_name(detail: impl Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_queue_name", detail.to_string())
 }
 
-pub(crate) fn invalid_id(detail: impl ToString) -> Problem {
+pub(crate) fn invalid_id(detail: impl Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_id", detail.to_string())
 }
 
-pub(crate) fn invalid_query(detail: impl ToString) -> Problem {
+pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
 }
 
@@ -48,7 +50,8 @@ pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
 }
 
 pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
-    let detail = format!("there is no queue {queue}; it begins with its first message: POST /v1/queues/{queue}/messages");
+    let detail =
+        format!("there is no queue {queue}; it begins with its first message: POST /v1/queues/{queue}/messages");
     Problem::new(StatusCode::NOT_FOUND, "queue_not_found", detail)
 }
 
@@ -66,7 +69,12 @@ pub(crate) fn body_not_received() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended before it was complete; send it again")
 }
 
-pub(crate) fn not_json(detail: impl ToString) -> Problem {
+pub(crate) fn body_too_slow(limit: Millis) -> Problem {
+    let detail = format!("the body was not complete after {limit}; send it again, faster");
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+}
+
+pub(crate) fn not_json(detail: impl Display) -> Problem {
     let detail = format!("the body is not the JSON that is expected: {}", detail.to_string());
     Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
 }

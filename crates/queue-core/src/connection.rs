@@ -93,15 +93,13 @@ impl Redis {
 
     /// Sends the call of a script, and the script itself if Redis has forgotten it.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        self.over_a_connection(async |connection| {
-            match command.query_async(connection).await {
-                Err(error) if error.code() == Some("NOSCRIPT") => {
-                    let load = redis::cmd("SCRIPT").arg("LOAD").arg(&script.source).clone();
-                    let () = load.query_async(connection).await?;
-                    command.query_async(connection).await
-                }
-                answer => answer,
+        self.over_a_connection(async |connection| match command.query_async(connection).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                let load = redis::cmd("SCRIPT").arg("LOAD").arg(&script.source).clone();
+                let () = load.query_async(connection).await?;
+                command.query_async(connection).await
             }
+            answer => answer,
         })
         .await
         .map_err(|error| match error {
@@ -123,13 +121,10 @@ impl Redis {
             generation = Some(of);
             call(&mut connection).await.map_err(CallError::from)
         });
-        let answer = match within_time.await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let waited = humantime::format_duration(self.shared.time_limit);
-                Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited}"))))
-            }
-        };
+        let answer = within_time.await.unwrap_or_else(|_| {
+            let waited = humantime::format_duration(self.shared.time_limit);
+            Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited}"))))
+        });
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
             lane.discard(generation).await;
         }

@@ -67,14 +67,25 @@ impl Error {
 
 impl From<deadpool_redis::redis::RedisError> for Error {
     fn from(error: deadpool_redis::redis::RedisError) -> Self {
+        // What a healthy primary would not say passes by itself, or is for the operator to mend; either way the
+        // caller's request was in order. Without a code nothing was said at all.
+        const NOT_NOW: [&str; 11] = [
+            "LOADING",
+            "READONLY",
+            "MASTERDOWN",
+            "BUSY",
+            "CLUSTERDOWN",
+            "TRYAGAIN",
+            "NOREPLICAS",
+            "MISCONF",
+            "NOAUTH",
+            "WRONGPASS",
+            "NOPERM",
+        ];
         match error.code() {
             Some("OOM") => Self::OutOfMemory,
-            // Anything that a healthy primary would not say passes by itself, or is for the operator to mend; either
-            // way the caller's request was in order.
-            Some("LOADING" | "READONLY" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "MISCONF"
-                | "NOAUTH" | "WRONGPASS" | "NOPERM") => Self::Unavailable(error.to_string()),
-            Some(_) => Self::Unexpected(error.to_string()),
-            None => Self::Unavailable(error.to_string()),
+            Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
         }
     }
 }

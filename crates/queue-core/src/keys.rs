@@ -45,8 +45,22 @@ pub(crate) mod suffix {
     pub(crate) const WAKE: &str = "wake";
 
     pub(crate) const ALL: [&str; 16] = [
-        META, SEQ, MESSAGES, OPTIONS, WAITING, PRIORITIZED, DELAYED, LEASED, RUNS, COMPLETED, FAILED, OUTCOMES, REMOVED,
-        ALIASES, AWAITED, WAKE,
+        META,
+        SEQ,
+        MESSAGES,
+        OPTIONS,
+        WAITING,
+        PRIORITIZED,
+        DELAYED,
+        LEASED,
+        RUNS,
+        COMPLETED,
+        FAILED,
+        OUTCOMES,
+        REMOVED,
+        ALIASES,
+        AWAITED,
+        WAKE,
     ];
 }
 

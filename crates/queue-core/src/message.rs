@@ -159,8 +159,7 @@ impl Message {
     ) -> Self {
         let options = message.options();
         let due_at = message.due.instant(created_at);
-        let record =
-            Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
+        let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let standing = if due_at > created_at { Standing::Delayed(due_at) } else { Standing::Waiting };
         Self::from_stored(queue, Stored { id, record, options, run: Run::default(), standing, max_attempts })
     }

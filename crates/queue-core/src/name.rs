@@ -1,6 +1,5 @@
 use std::{fmt, str::FromStr};
 
-
 /// Why a text is not a name of the kind asked for; says what would be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

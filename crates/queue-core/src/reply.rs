@@ -28,9 +28,10 @@ pub(crate) fn optional_text(value: Option<Value>) -> Result<Option<String>> {
 pub(crate) fn integer(value: Option<Value>) -> Result<i64> {
     match value {
         Some(Value::Int(number)) => Ok(number),
-        Some(Value::BulkString(digits)) => {
-            std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok()).ok_or_else(|| Error::unexpected(digits))
-        }
+        Some(Value::BulkString(digits)) => std::str::from_utf8(&digits)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Error::unexpected(digits)),
         other => Err(Error::unexpected(other)),
     }
 }

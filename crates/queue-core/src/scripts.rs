@@ -3,7 +3,7 @@
 //! The header of each script is read here, so that it can't drift from the code: `-- KEYS` names the keys that the
 //! script touches, bound to upper-case locals; `-- USES` names the fragments that stand before its body.
 
-use std::sync::LazyLock;
+use std::{fmt::Write, sync::LazyLock};
 
 use deadpool_redis::redis;
 
@@ -61,7 +61,8 @@ impl Script {
             .collect();
         let mut source = format!("{shebang}\n");
         for (index, key) in keys.iter().enumerate() {
-            source += &format!("local {} = KEYS[{}]\n", key.to_uppercase(), index + 1);
+            writeln!(source, "local {} = KEYS[{}]", key.to_uppercase(), index + 1)
+                .expect("writing to a string does not fail");
         }
         for used in header_words(text, "-- USES ") {
             source += fragment(used).unwrap_or_else(|| {

@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Backoff, Millis, number::{MaxAttempts, MaxLapses}};
+use crate::{
+    Backoff, Millis,
+    number::{MaxAttempts, MaxLapses},
+};
 
 /// How a queue treats its messages. Kept in Redis, field by field, where they differ from the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -257,7 +260,8 @@ mod tests {
             let patch: SettingsPatch = serde_json::from_str(json).unwrap();
             assert!(patch.validate().is_err(), "{json}");
         }
-        for json in [r#"{"max_attempts":0}"#, r#"{"max_attempts":1001}"#, r#"{"max_lapses":0}"#, r#"{"max_attempt":1}"#] {
+        for json in [r#"{"max_attempts":0}"#, r#"{"max_attempts":1001}"#, r#"{"max_lapses":0}"#, r#"{"max_attempt":1}"#]
+        {
             assert!(serde_json::from_str::<SettingsPatch>(json).is_err(), "{json}");
         }
     }

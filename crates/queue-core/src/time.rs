@@ -145,7 +145,8 @@ impl std::str::FromStr for Millis {
 pub struct InvalidDuration;
 
 impl InvalidDuration {
-    const EXPECTED: &str = "a duration: milliseconds as a whole number, or a text such as \"1500ms\", \"2s\" or \"1h 30m\"";
+    const EXPECTED: &str =
+        "a duration: milliseconds as a whole number, or a text such as \"1500ms\", \"2s\" or \"1h 30m\"";
 }
 
 impl<'de> Deserialize<'de> for Millis {

@@ -17,14 +17,10 @@ pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscr
 }
 
 async fn ready(redis: Redis, subscriber: Subscriber) -> impl IntoResponse {
-    let not_ready = |why: String| {
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).with_retry_after(1))
+    let reason = match redis.ping().await {
+        Err(error) => error.to_string(),
+        Ok(()) if !subscriber.is_connected() => "the subscription to Redis is not there yet".into(),
+        Ok(()) => return Ok(Json(json!({"status": "ready"}))),
     };
-    if let Err(error) = redis.ping().await {
-        return not_ready(error.to_string());
-    }
-    if !subscriber.is_connected() {
-        return not_ready("the subscription to Redis is not there yet".into());
-    }
-    Ok(Json(json!({"status": "ready"})))
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1))
 }

@@ -10,13 +10,11 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 
 /// A sentence about an unknown word: what was probably meant, or what there is.
 pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
-    match nearest(word, known.clone()) {
-        Some(meant) => format!("unknown: did you mean \"{meant}\"?"),
-        None => {
-            let all: Vec<&str> = known.into_iter().collect();
-            format!("unknown; there are {}", all.join(", "))
-        }
+    if let Some(meant) = nearest(word, known.clone()) {
+        return format!("unknown: did you mean \"{meant}\"?");
     }
+    let all: Vec<&str> = known.into_iter().collect();
+    format!("unknown; there are {}", all.join(", "))
 }
 
 #[cfg(test)]

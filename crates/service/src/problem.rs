@@ -5,7 +5,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 /// The header that carries a request's id both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -13,21 +13,14 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A refusal as RFC 9457 has it. Every refusal is one: the router's and the extractors' too.
 ///
 /// As a response it is empty until [`render_problems`] writes it down, because only there the request's id is known.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Problem {
-    #[serde(rename = "type")]
-    type_uri: String,
-    title: &'static str,
-    #[serde(serialize_with = "serialize_status")]
     status: StatusCode,
     /// What was wrong and what to do about it, for people.
     pub detail: String,
     code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    #[serde(skip)]
     retry_after_secs: Option<u32>,
 }
 
@@ -43,16 +36,7 @@ pub struct FieldError {
 impl Problem {
     /// A refusal with a code word that programs match.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            type_uri: format!("urn:drover:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status,
-            detail: detail.into(),
-            code,
-            request_id: None,
-            errors: Vec::new(),
-            retry_after_secs: None,
-        }
+        Self { status, detail: detail.into(), code, request_id: None, errors: Vec::new(), retry_after_secs: None }
     }
 
     /// Names the fields.
@@ -87,8 +71,22 @@ impl Problem {
     }
 }
 
-fn serialize_status<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u16(status.as_u16())
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("type", &format_args!("urn:drover:problem:{}", self.code))?;
+        members.serialize_entry("title", self.status.canonical_reason().unwrap_or("Error"))?;
+        members.serialize_entry("status", &self.status.as_u16())?;
+        members.serialize_entry("detail", &self.detail)?;
+        members.serialize_entry("code", self.code)?;
+        if let Some(id) = &self.request_id {
+            members.serialize_entry("request_id", id)?;
+        }
+        if !self.errors.is_empty() {
+            members.serialize_entry("errors", &self.errors)?;
+        }
+        members.end()
+    }
 }
 
 impl IntoResponse for Problem {

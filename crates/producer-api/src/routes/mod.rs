@@ -70,7 +70,9 @@ impl FromRequestParts<App> for Wait {
             Query::from_request_parts(parts, app).await.map_err(|error| refusal::invalid_query(error.body_text()))?;
         let longest = app.shared.max_wait;
         if wait.is_some_and(|wait| wait > longest) {
-            return Err(refusal::invalid_query(format_args!("wait must be at most {longest}; ask again when it is over")));
+            return Err(refusal::invalid_query(format_args!(
+                "wait must be at most {longest}; ask again when it is over"
+            )));
         }
         Ok(Self(wait))
     }

@@ -1,7 +1,7 @@
 use super::{Call, Queue};
 use crate::{
-    Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, NewMessage, Result, Settings,
-    Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
+    Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, NewMessage, Result,
+    Settings, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
 };
 
 /// What came of enqueueing one message.

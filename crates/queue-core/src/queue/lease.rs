@@ -141,8 +141,13 @@ impl Queue {
         self.settle(&settlements).await.map(drop)
     }
 
-    /// Gives back the leases of calls whose answers were lost, a bounded number of live leases at a time.
-    async fn give_back_lost_leases(&self) -> Result<()> {
+    /// Gives back the leases of calls whose answers were lost, a bounded number of live leases at a time. Every lease
+    /// call begins with it; a consumer that stops does it once more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]: the rest is given back with the next call.
+    pub async fn give_back_lost_leases(&self) -> Result<()> {
         loop {
             let Some(secret) = lock(&self.lost).last().cloned() else { return Ok(()) };
             let mut rank = 0;

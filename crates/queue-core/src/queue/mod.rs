@@ -77,9 +77,7 @@ impl Queue {
 
     fn explain(&self, error: CallError) -> Error {
         match error {
-            CallError::NewerLayout(found) => {
-                Error::NewerLayout { queue: self.name.to_string(), found, known: LAYOUT }
-            }
+            CallError::NewerLayout(found) => Error::NewerLayout { queue: self.name.to_string(), found, known: LAYOUT },
             other => other.into(),
         }
     }

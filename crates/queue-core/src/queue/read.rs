@@ -26,7 +26,9 @@ impl Queue {
         let mut messages = Vec::with_capacity(ids.len());
         for some in ids.chunks(MAX_MESSAGES_PER_CALL) {
             for value in self.read_stored(some).await? {
-                messages.push(self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)));
+                messages.push(
+                    self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)),
+                );
             }
         }
         Ok(messages)

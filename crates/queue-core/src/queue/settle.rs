@@ -48,7 +48,9 @@ impl Action {
             Self::Fail(failure) => ("f", rand::random::<f64>().to_string(), json(failure)),
             Self::FailAndRetryAfter(failure, pause) => ("f", format!("+{}", pause.get()), json(failure)),
             Self::FailForGood(failure) => ("x", String::new(), json(failure)),
-            Self::Release(pause) => ("r", pause.map(|pause| pause.get().to_string()).unwrap_or_default(), String::new()),
+            Self::Release(pause) => {
+                ("r", pause.map(|pause| pause.get().to_string()).unwrap_or_default(), String::new())
+            }
         }
     }
 }
@@ -64,26 +66,26 @@ impl Queue {
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
         let defaults = Settings::default();
         let mut settled = Vec::with_capacity(settlements.len());
-        let mut rest = settlements.iter().map(|settlement| (&settlement.lease, settlement.action.encode())).peekable();
-        while rest.peek().is_some() {
+        let mut rest = settlements;
+        while !rest.is_empty() {
             let mut call = Call::new(&SETTLE, &self.keys)
                 .arg(defaults.max_attempts.get())
                 .arg(defaults.backoff.encode())
                 .arg(defaults.retention.completed.encode())
                 .arg(defaults.retention.failed.encode());
             let (mut count, mut bytes) = (0, 0);
-            while let Some((lease, (letter, extra, value))) =
-                rest.next_if(|(_, (.., value))| count == 0 || bytes + value.len() <= MAX_BYTES_PER_CALL)
-            {
+            for Settlement { lease, action } in rest.iter().take(MAX_MESSAGES_PER_CALL) {
+                let (letter, extra, value) = action.encode();
                 bytes += value.len();
+                if count > 0 && bytes > MAX_BYTES_PER_CALL {
+                    break;
+                }
                 count += 1;
                 for arg in [lease.id().as_str(), lease.secret(), letter, &extra, &value] {
                     call.push(arg);
                 }
-                if count == MAX_MESSAGES_PER_CALL {
-                    break;
-                }
             }
+            rest = &rest[count..];
             for answer in reply::array(Some(self.call(&SETTLE, call).await?))? {
                 settled.push(match reply::text(Some(answer))?.as_str() {
                     "completed" => Settled::Now(State::Completed),

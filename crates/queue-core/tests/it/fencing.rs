@@ -27,7 +27,7 @@ async fn a_stale_token_changes_nothing_and_is_told_so() {
     for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         assert_eq!(world.settle(&killed, action).await, Settled::Gone);
     }
-    assert_eq!(world.queue.extend(&[killed.lease.clone()], None).await.unwrap(), [Extended::Gone]);
+    assert_eq!(world.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::Gone]);
     assert_eq!(world.complete(&second).await, Settled::Now(State::Completed));
     assert_eq!(world.complete(&killed).await, Settled::Gone, "a result is never overwritten");
     let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
@@ -122,7 +122,7 @@ async fn an_extended_lease_does_not_lapse() {
     let delivery = world.lease_one().await;
     for _ in 0..4 {
         pass(150).await;
-        let extended = world.queue.extend(&[delivery.lease.clone()], None).await.unwrap();
+        let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], Extended::Until(_)));
         assert!(world.lease(1).await.deliveries.is_empty());
     }

@@ -1,6 +1,6 @@
 //! queue-core against a real Redis. Each test has one of its own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used)]
 
 mod audit;
 mod enqueue;
@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drover_tests::RedisServer;
 use queue_core::{
-    Action, ConsumerId, Delivery, Due, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis, NewMessage,
-    Queue, QueueName, Queues, Redis, Settled, Settlement, SettingsPatch,
+    Action, ConsumerId, Delivery, Due, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis,
+    NewMessage, Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement,
 };
 use serde_json::value::to_raw_value;
 

@@ -9,7 +9,7 @@ use crate::{World, delayed, done, name, number, pass};
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A subscriber that runs until the test ends.
-async fn subscribed(world: &World) -> Subscriber {
+fn subscribed(world: &World) -> Subscriber {
     let subscriber = Subscriber::new(world.queues.redis().clone());
     let running = subscriber.clone();
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
@@ -44,7 +44,7 @@ async fn idle(world: &World) {
 #[tokio::test]
 async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time() {
     let world = World::new();
-    let subscriber = subscribed(&world).await;
+    let subscriber = subscribed(&world);
     let consumer = consume_one(&world, &subscriber);
     let producer = async {
         idle(&world).await;
@@ -69,7 +69,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
 #[tokio::test]
 async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_time() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let subscriber = subscribed(&world).await;
+    let subscriber = subscribed(&world);
     let bell = subscriber.bell(&name());
     idle(&world).await;
     bell.time_to_look(HOUR).await;
@@ -93,7 +93,7 @@ async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_tim
 #[tokio::test]
 async fn a_reader_waits_for_the_result_without_polling() {
     let world = World::new();
-    let subscriber = subscribed(&world).await;
+    let subscriber = subscribed(&world);
     let posted = world.post(number(1)).await;
     let wait = world.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber);
     let work = async {
@@ -119,7 +119,7 @@ async fn a_reader_waits_for_the_result_without_polling() {
 #[tokio::test]
 async fn many_readers_of_one_message_are_all_told() {
     let world = World::new();
-    let subscriber = subscribed(&world).await;
+    let subscriber = subscribed(&world);
     let posted = world.post(number(1)).await;
     let waits = (0..50).map(|_| world.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber));
     let work = async {

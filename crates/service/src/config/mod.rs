@@ -4,7 +4,7 @@ mod load;
 mod sections;
 
 pub use load::InvalidConfig;
-pub use sections::{Api, Auth, AuthMode, Handler, Log, LogFormat, RedisUrl, Redis, Route, Worker};
+pub use sections::{Api, Auth, AuthMode, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,60 @@
+use std::{sync::Arc, time::Duration};
+
+use queue_core::{Action, Error, MAX_MESSAGES_PER_CALL, Queue, Retry, Settled, Settlement};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tracing::{error, warn};
+
+use crate::held::HeldLease;
+
+/// A lease that is to be ended.
+pub(crate) struct Ending {
+    pub(crate) held: HeldLease,
+    pub(crate) action: Action,
+}
+
+/// Ends leases in batches: whatever came in while the last call was under way goes with the next.
+///
+/// A settle is safe to repeat, so it is, until Redis answers; the leases keep their places meanwhile, so nothing piles
+/// up. Ends when all senders are gone; `give_up_after` that, if Redis does not answer, the rest lapses.
+pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending>, give_up_after: Duration) {
+    let mut batch = Vec::new();
+    while endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL).await > 0 {
+        let (held, settlements): (Vec<HeldLease>, Vec<Settlement>) = batch
+            .drain(..)
+            .map(|ending| {
+                let lease = ending.held.lease.clone();
+                (ending.held, Settlement { lease, action: ending.action })
+            })
+            .unzip();
+        let mut retry = Retry::new();
+        let mut closed_since = None;
+        loop {
+            match queue.settle(&settlements).await {
+                Ok(settled) => {
+                    for (settlement, _) in settlements.iter().zip(settled).filter(|(_, end)| *end == Settled::Gone) {
+                        warn!(
+                            queue = %queue.name(),
+                            id = %settlement.lease.id(),
+                            "the lease was over before its end was recorded: the message is somebody else's"
+                        );
+                    }
+                    break;
+                }
+                Err(Error::Unavailable(_)) => {
+                    if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
+                        error!(queue = %queue.name(), leases = held.len(), "Redis is away: these leases will lapse");
+                        break;
+                    }
+                    sleep(retry.pause()).await;
+                }
+                Err(error) => {
+                    error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use std::{sync::Arc, time::Duration};
+
+use queue_core::{ConsumerId, Queues, Subscriber};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::{Routes, line::Line};
+
+/// A worker: one [`Line`] for each queue that its routes name.
+pub struct Worker {
+    /// Where the queues are.
+    pub queues: Queues,
+    /// The subscription that wakes it. Somebody else runs it.
+    pub subscriber: Subscriber,
+    /// Who gets which message.
+    pub routes: Routes,
+    /// Who this worker is.
+    pub consumer: ConsumerId,
+    /// Leases held at once, per queue.
+    pub concurrency: usize,
+    /// The slow poll.
+    pub poll_interval: Duration,
+    /// How long handlers may take to end when the worker stops.
+    pub shutdown_grace: Duration,
+}
+
+impl Worker {
+    /// Works until `shutdown`; then leases nothing more, lets handlers end for the grace, and releases the rest.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut lines = JoinSet::new();
+        for (name, routes) in self.routes.into_queues() {
+            let line = Line {
+                queue: self.queues.queue(&name),
+                bell: self.subscriber.bell(&name),
+                routes: Arc::new(routes),
+                consumer: self.consumer.clone(),
+                concurrency: self.concurrency,
+                poll_interval: self.poll_interval,
+                shutdown_grace: self.shutdown_grace,
+            };
+            lines.spawn(line.run(shutdown.clone()));
+        }
+        // A worker without routes has nothing to do but to be told to stop.
+        if lines.is_empty() {
+            shutdown.cancelled().await;
+        }
+        while let Some(ended) = lines.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "a queue's driver broke");
+            }
+        }
+    }
+}

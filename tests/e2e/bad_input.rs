@@ -1,0 +1,97 @@
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::System;
+
+const JSON: &str = "application/json";
+
+struct Case {
+    method: Method,
+    path: &'static str,
+    content_type: &'static str,
+    body: String,
+    status: u16,
+    code: &'static str,
+    told: &'static str,
+}
+
+fn post(body: &str, status: u16, code: &'static str, told: &'static str) -> Case {
+    let path = "/v1/queues/q/messages";
+    Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, told }
+}
+
+fn get(path: &'static str, status: u16, code: &'static str, told: &'static str) -> Case {
+    Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, told }
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        post("", 400, "invalid_json", "JSON"),
+        post("not json", 400, "invalid_json", "line 1 column"),
+        post("[1]", 400, "invalid_json", "an object"),
+        post(r#"{"data":1,"data":2}"#, 400, "invalid_json", "twice"),
+        post("{}", 422, "invalid_message", "/data: required"),
+        post(r#"{"data":1,"delay":-1}"#, 422, "invalid_message", "must not be negative"),
+        post(r#"{"data":1,"delay":"soon"}"#, 422, "invalid_message", "1h 30m"),
+        post(r#"{"data":1,"dealy":1}"#, 422, "invalid_message", "did you mean \"delay\"?"),
+        post(r#"{"data":1,"priority":"high"}"#, 422, "invalid_message", "/priority"),
+        post(r#"{"data":1,"max_attempts":0}"#, 422, "invalid_message", "from 1 to 1000"),
+        post(r#"{"data":1,"id":"42"}"#, 422, "invalid_message", "put a letter in it"),
+        post(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#, 422, "invalid_message", "not both"),
+        post(&format!("\"{}\"", "x".repeat(1 << 20)), 413, "body_too_large", "1048576 bytes"),
+        Case { content_type: "text/plain", ..post("{}", 415, "unsupported_media_type", "application/json") },
+        Case { content_type: "", ..post("{}", 415, "unsupported_media_type", "application/json") },
+        Case { path: "/v1/queues/-q/messages", ..post("{}", 422, "invalid_queue_name", "starts with a letter") },
+        Case { path: "/v1/queues/a%20b/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/%ff/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/q/messages?x=1", ..post("{}", 400, "invalid_query", "wait") },
+        Case { path: "/v1/queues/q/messages/batch", ..post("{}", 422, "invalid_message", "/messages: required") },
+        Case {
+            path: "/v1/queues/q/messages/batch",
+            ..post(r#"{"messages":[]}"#, 422, "too_many_messages", "1 to 1000")
+        },
+        Case {
+            path: "/v1/queues/q/messages/batch",
+            ..post(r#"{"messages":[{"data":1},{"data":1,"delay":-1}]}"#, 422, "invalid_message", "/messages/1/delay")
+        },
+        Case { method: Method::DELETE, ..post("", 405, "method_not_allowed", "Allow") },
+        Case { method: Method::PUT, path: "/v1/queues", ..post("", 405, "method_not_allowed", "Allow") },
+        get("/nowhere", 404, "not_found", "/v1/queues"),
+        get("/v1/queues/q", 404, "queue_not_found", "POST /v1/queues/q/messages"),
+        get("/v1/queues/q/messages/21718923400017", 404, "message_not_found", "21718923400017"),
+        get("/v1/queues/q/messages/42", 422, "invalid_id", "digits"),
+        get("/v1/queues/q/messages/a?wait=never", 400, "invalid_query", "1h 30m"),
+        get("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m"),
+    ]
+}
+
+async fn problem(case: &Case, answer: Response) {
+    let told = format!("{} {} {:.80}", case.method, case.path, case.body);
+    assert_eq!(answer.status(), StatusCode::from_u16(case.status).unwrap(), "{told}");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json", "{told}");
+    let request_id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["status"], case.status, "{told}");
+    assert_eq!(problem["code"], case.code, "{told}: {problem}");
+    assert_eq!(problem["request_id"], request_id, "{told}");
+    assert!(problem["type"].is_string() && problem["title"].is_string(), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains(case.told), "{told}: {problem}");
+}
+
+#[tokio::test]
+async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
+    let system = System::start("").await;
+    for case in cases() {
+        let mut request = system.http.request(case.method.clone(), system.url(case.path)).body(case.body.clone());
+        if !case.content_type.is_empty() {
+            request = request.header("content-type", case.content_type);
+        }
+        problem(&case, request.send().await.unwrap()).await;
+    }
+    assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 0, "nothing was stored");
+    let log = system.api.log();
+    assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
+    // A client's own request id comes back.
+    let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
+}

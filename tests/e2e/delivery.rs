@@ -1,0 +1,213 @@
+use std::{collections::HashMap, fmt::Write, time::Duration};
+
+use futures_util::future::join_all;
+use queue_core::{Action, ConsumerId, LeaseRequest, Settled, Settlement};
+use serde_json::{json, value::to_raw_value};
+
+use crate::{System, millis, number};
+
+const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
+
+#[tokio::test]
+async fn one_delayed_message_goes_through_both_binaries_and_redis() {
+    let system = System::start("").await;
+    let _worker = system.worker().await;
+    let answer = system.send("my-queue", &json!({"data": {"hello": 1}, "delay": 1500})).await;
+    assert_eq!(answer.status(), 201);
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let posted: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!((&posted["state"], &posted["delay"]), (&json!("delayed"), &json!(1500)));
+    assert_eq!(millis(&posted["due_at"]), millis(&posted["created_at"]) + 1_500);
+    assert_eq!(location, format!("/v1/queues/my-queue/messages/{}", posted["id"].as_str().unwrap()));
+
+    let done = system.get(&format!("{location}?wait=10s")).await;
+    assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
+    assert_eq!(done["data"], json!({"hello": 1}));
+    let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
+    assert!(late <= 50, "{late} ms late");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers() {
+    let settings = "[queues.my-queue]\nretention.completed = { count = 20000 }\n[log]\nfilter = \"warn\"\n";
+    let system = System::start(settings).await;
+    let _workers = [system.worker().await, system.worker().await, system.worker().await];
+    let clients = (0..50_u64).map(|client| {
+        let system = &system;
+        async move {
+            let mut locations = Vec::new();
+            for n in 0..200 {
+                let delay = (client * 200 + n) * 7_919 % 3_001;
+                locations.push(system.post("my-queue", json!({"data": n, "delay": delay})).await);
+            }
+            locations
+        }
+    });
+    let locations: Vec<String> = join_all(clients).await.into_iter().flatten().collect();
+    for some in locations.chunks(100) {
+        for message in join_all(some.iter().map(|location| system.finished(location))).await {
+            assert_eq!(message["state"], "completed");
+            assert_eq!((&message["deliveries"], &message["attempts_made"]), (&json!(1), &json!(1)), "{message}");
+            assert!(message["started_at"].as_str() >= message["due_at"].as_str(), "never early: {message}");
+        }
+    }
+    let status = system.get("/v1/queues/my-queue").await;
+    let totals = json!({"enqueued": 10_000, "completed": 10_000, "failed": 0, "retried": 0, "lapsed": 0});
+    assert_eq!((&status["totals"], &status["counts"]["completed"]), (&totals, &json!(10_000)));
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of_priorities() {
+    let system = System::start("").await;
+    let created = system.send("my-queue", &json!({"data": 0, "delay": 700})).await.json::<serde_json::Value>().await;
+    let due = created.unwrap()["due_at"].clone();
+    let mut expected = Vec::new();
+    for n in 0..30 {
+        expected.push(system.post("my-queue", json!({"data": n, "deliver_at": due})).await);
+    }
+    let later = millis(&due) + 300;
+    let later = serde_json::to_value(queue_core::Timestamp::from_millis(later)).unwrap();
+    let mut prioritized = Vec::new();
+    for (n, priority) in [5, 0, -1, 1, 0, -100, 1].into_iter().enumerate() {
+        let body = json!({"data": n, "deliver_at": later, "priority": priority});
+        prioritized.push((priority, n, system.post("my-queue", body).await));
+    }
+    prioritized.sort();
+    expected.extend(prioritized.into_iter().map(|(_, _, location)| location));
+    let worker = system.worker_with(&[("DROVER__WORKER__CONCURRENCY", "1")]).await;
+    for location in &expected {
+        system.finished(location).await;
+    }
+    let started: Vec<String> = worker
+        .log()
+        .iter()
+        .filter_map(|line| Some(line.split_once(" id=")?.1.split([' ', '}']).next()?.to_owned()))
+        .skip(1)
+        .collect();
+    let expected: Vec<&str> = expected.iter().map(|location| location.rsplit('/').next().unwrap()).collect();
+    assert_eq!(started, expected);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
+    let system = System::start("").await;
+    let _worker = system.worker_with(&[HOUR]).await;
+    // Each once to warm up, then measured by Redis's own clock.
+    for round in 0..20 {
+        let delay = if round % 2 == 0 { 0 } else { 50 };
+        let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
+        let late = millis(&done["started_at"]) - millis(&done["due_at"]);
+        assert!(late <= 20, "round {round}: {late} ms after it was due");
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_deadlines() {
+    let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
+    let system = System::start(settings).await;
+    let _idle = system.worker_with(&[HOUR]).await;
+    // A consumer that holds leases and is killed: it never says a word again. Enqueue and lease are sent together, so
+    // it is faster than the idle worker, which is told of the message all the same and looks in vain.
+    let queue = system.queues().queue(&"my-queue".parse().unwrap());
+    let request = LeaseRequest { consumer: ConsumerId::issue(), max: 100, visibility_timeout: None };
+    let mut lost = Vec::new();
+    for n in 0..50 {
+        let message = queue_core::NewMessage::new(to_raw_value(&n).unwrap());
+        let (_, leased) = tokio::join!(queue.enqueue(vec![message]), queue.lease(&request));
+        lost.extend(leased.unwrap().deliveries);
+    }
+    assert!(!lost.is_empty(), "the killed consumer got some");
+    for delivery in &lost {
+        let location = format!("/v1/queues/my-queue/messages/{}", delivery.message.id);
+        let done = system.finished(&location).await;
+        assert_eq!((&done["state"], &done["lapses"]), (&json!("completed"), &json!(1)));
+        let late = millis(&done["started_at"]).checked_sub(delivery.lease_expires_at.as_millis());
+        assert!(late.expect("not before the deadline") <= 1_000, "{late:?} ms after the deadline");
+        let settlement =
+            Settlement { lease: delivery.lease.clone(), action: Action::Complete(to_raw_value("late").unwrap()) };
+        assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Settled::Gone], "a late settle is refused");
+    }
+    let status = system.get("/v1/queues/my-queue").await;
+    assert_eq!(status["totals"]["completed"], 50);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_thousand_idle_queues_cost_one_subscription_and_no_polling() {
+    let mut routes = String::new();
+    for n in 0..1_000 {
+        writeln!(routes, "[[worker.routes]]\nqueue = \"q{n}\"\nhandler = {{ type = \"log\", result = {n} }}").unwrap();
+    }
+    let system = System::start(&routes).await;
+    let _worker = system.worker_with(&[HOUR]).await;
+    assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
+    let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
+    assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
+    let scripts = || {
+        let stats = system.redis.command("INFO commandstats");
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // The first looks of all queues may still be under way.
+    let mut before = scripts();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = scripts();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(scripts(), before, "no script runs while nothing happens");
+    assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
+}
+
+#[tokio::test]
+async fn a_batch_is_taken_whole_and_a_producers_own_id_once() {
+    let system = System::start("").await;
+    let body = json!({"messages": [
+        {"data": 1}, {"data": 2, "delay": "1h"}, {"data": 3, "id": "order-42"}, {"data": 4, "id": "order-42"},
+    ]});
+    let post = || {
+        let path = system.url("/v1/queues/q/messages/batch");
+        system.http.post(path).header("content-type", "application/json").body(body.to_string()).send()
+    };
+    let answer = post().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    let batch: serde_json::Value = answer.json().await.unwrap();
+    let of = |field: &str| -> Vec<serde_json::Value> {
+        batch["messages"].as_array().unwrap().iter().map(|message| message[field].clone()).collect()
+    };
+    assert_eq!(of("state"), ["waiting", "delayed", "waiting", "waiting"]);
+    assert_eq!(of("duplicate"), [false, false, false, true]);
+    assert_eq!(of("id")[2..], ["order-42", "order-42"]);
+
+    let again = system.send("q", &json!({"data": 5, "id": "order-42"})).await;
+    assert_eq!(again.status(), 200);
+    let again: serde_json::Value = again.json().await.unwrap();
+    assert_eq!((&again["duplicate"], &again["data"], &again["id"]), (&json!(true), &json!(3), &json!("order-42")));
+    assert_eq!(system.get("/v1/queues/q/messages/order-42").await["data"], 3);
+    let status = system.get("/v1/queues/q").await;
+    assert_eq!((&status["counts"]["waiting"], &status["counts"]["delayed"]), (&json!(2), &json!(1)));
+    let list = system.get("/v1/queues").await;
+    assert_eq!((&list["queues"][0]["queue"], &list["queues"][0]["counts"]), (&json!("q"), &status["counts"]));
+    assert_eq!(list["queues"].as_array().unwrap().len(), 1);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_post_may_wait_for_the_result() {
+    let system = System::start("").await;
+    let _worker = system.worker().await;
+    let path = system.url("/v1/queues/my-queue/messages?wait=10s");
+    let answer = system.http.post(path).header("content-type", "application/json").body(r#"{"data":1}"#).send().await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 201);
+    let message: HashMap<String, serde_json::Value> = answer.json().await.unwrap();
+    assert_eq!((&message["state"], &message["result"]), (&json!("completed"), &json!("processed ✅")));
+}

@@ -1,0 +1,122 @@
+//! End to end: the real binaries, a real redis-server of each test's own, real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod delivery;
+mod lifecycle;
+mod outage;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_tests::{Process, RedisServer, free_port};
+use queue_core::{Queues, Redis};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// A Redis, an API, and as many workers as a test wants.
+struct System {
+    redis: RedisServer,
+    api: Process,
+    base: String,
+    config: tempfile::NamedTempFile,
+    http: Client,
+}
+
+impl System {
+    /// With this configuration file for both services.
+    async fn start(config: &str) -> Self {
+        Self::start_on(RedisServer::start(), config).await
+    }
+
+    async fn start_on(redis: RedisServer, config: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let port = free_port();
+        let bind = format!("127.0.0.1:{port}");
+        let env = [("DROVER__REDIS__URL", redis.url()), ("DROVER__API__BIND", bind)];
+        let api = Process::start("producer-api", &config_args(&file), &env.each_ref().map(|(k, v)| (*k, v.as_str())));
+        let http = Client::builder().timeout(Duration::from_secs(90)).build().unwrap();
+        let system = Self { redis, api, base: format!("http://127.0.0.1:{port}"), config: file, http };
+        system.until_ready(&system.base).await;
+        system
+    }
+
+    /// A worker, ready to work.
+    async fn worker(&self) -> Process {
+        self.worker_with(&[]).await
+    }
+
+    async fn worker_with(&self, extra: &[(&str, &str)]) -> Process {
+        let port = free_port();
+        let bind = format!("127.0.0.1:{port}");
+        let url = self.redis.url();
+        let mut env = vec![("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
+        env.extend(extra);
+        let worker = Process::start("consumer-worker", &config_args(&self.config), &env);
+        self.until_ready(&format!("http://127.0.0.1:{port}")).await;
+        worker
+    }
+
+    async fn until_ready(&self, base: &str) {
+        for _ in 0..1_000 {
+            let answer = self.http.get(format!("{base}/readyz")).send().await;
+            if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{base} is not ready");
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn send(&self, queue: &str, message: &Value) -> Response {
+        let body = serde_json::to_vec(message).unwrap();
+        let path = self.url(&format!("/v1/queues/{queue}/messages"));
+        self.http.post(path).header("content-type", "application/json").body(body).send().await.unwrap()
+    }
+
+    /// Posts a message that must be taken, and answers its location.
+    async fn post(&self, queue: &str, message: Value) -> String {
+        let answer = self.send(queue, &message).await;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    }
+
+    async fn finished(&self, location: &str) -> Value {
+        let message = self.get(&format!("{location}?wait=60s")).await;
+        assert!(message["finished_at"].is_string(), "not finished: {message}");
+        message
+    }
+
+    fn queues(&self) -> Queues {
+        Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new())
+    }
+
+    async fn assert_clean(&self) {
+        for name in self.queues().names().await.unwrap() {
+            let audit = self.queues().queue(&name).audit().await.unwrap();
+            assert_eq!(audit.findings, [], "the audit finds nothing in {name}");
+        }
+    }
+}
+
+fn config_args(file: &tempfile::NamedTempFile) -> [&str; 2] {
+    ["--config", file.path().to_str().unwrap()]
+}
+
+/// Milliseconds since 1970 of an instant as the API writes it.
+fn millis(instant: &Value) -> u64 {
+    serde_json::from_value::<queue_core::Timestamp>(instant.clone()).unwrap().as_millis()
+}
+
+fn number(n: u64) -> Value {
+    json!({"data": n})
+}
