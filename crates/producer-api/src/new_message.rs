@@ -70,7 +70,7 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
             "delay" => {
                 delay = reader.read_checked(|delay| {
                     if *delay > Due::LONGEST_DELAY { Err("must be at most 3650 days") } else { Ok(()) }
-                })
+                });
             }
             "deliver_at" => deliver_at = reader.read(),
             "priority" => message.priority = reader.read().unwrap_or_default(),

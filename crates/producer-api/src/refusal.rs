@@ -75,7 +75,7 @@ pub(crate) fn body_too_slow(limit: Millis) -> Problem {
 }
 
 pub(crate) fn not_json(detail: impl Display) -> Problem {
-    let detail = format!("the body is not the JSON that is expected: {}", detail.to_string());
+    let detail = format!("the body is not the JSON that is expected: {detail}");
     Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
 }
 

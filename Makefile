@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test fmt lint unit e2e cluster doc deny audit
+
+CARGO ?= cargo
+
+help: ## Show this list
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
+	@CARGO="$(CARGO)" exec scripts/run.sh
+
+test: redis fmt lint unit e2e cluster doc ## Run everything that CI runs
+
+fmt: ## Check the format
+	$(CARGO) fmt --all --check
+
+lint: ## Check with clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: redis ## Run the tests of the crates, those of queue-core against a real Redis
+	$(CARGO) test --workspace --exclude drover-tests --locked
+
+e2e: redis ## Run the end-to-end tests: real binaries, a real Redis each
+	$(CARGO) test --package drover-tests --locked
+
+# Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
+cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
+	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --package queue-core --test it --locked
+
+doc: ## Build the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+deny: ## Check licences, sources and advisories of dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+audit: ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
+	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
+
+.PHONY: redis
+redis:
+	@scripts/install-redis.sh
