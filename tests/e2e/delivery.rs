@@ -95,13 +95,50 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOUR]).await;
-    // Each once to warm up, then measured by Redis's own clock.
-    for round in 0..20 {
+    // By Redis's own clock. A busy machine may hold up one or two of them; a poll would hold up all.
+    let mut late = Vec::new();
+    for round in 0..40 {
         let delay = if round % 2 == 0 { 0 } else { 50 };
         let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
-        let late = millis(&done["started_at"]) - millis(&done["due_at"]);
-        assert!(late <= 20, "round {round}: {late} ms after it was due");
+        late.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
     }
+    let in_time = late.iter().filter(|late| **late <= 20).count();
+    assert!(in_time >= 38, "ms after they were due: {late:?}");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn workers_killed_under_load_lose_nothing() {
+    let settings =
+        "[queues.my-queue]\nvisibility_timeout = \"1s\"\nmax_lapses = 100\nretention.completed = { count = 20000 }\n";
+    let system = System::start(settings).await;
+    let post_batch = async || {
+        let messages: Vec<_> = (0..500).map(|n| json!({"data": n})).collect();
+        let path = system.url("/v1/queues/my-queue/messages/batch");
+        let body = json!({"messages": messages}).to_string();
+        let answer = system.http.post(path).header("content-type", "application/json").body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+    };
+    let mut worker = system.worker().await;
+    for _ in 0..6 {
+        for _ in 0..2 {
+            post_batch().await;
+        }
+        worker.kill();
+        worker = system.worker().await;
+    }
+    let start = std::time::Instant::now();
+    let status = loop {
+        let status = system.get("/v1/queues/my-queue").await;
+        if status["counts"]["completed"] == 6_000 {
+            break status;
+        }
+        assert!(start.elapsed() < drover_tests::PATIENCE, "not all are completed: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(status["totals"]["lapsed"].as_u64() > Some(0), "no worker was killed at work: {status}");
+    // What was killed may run twice, but is recorded once.
+    assert_eq!((&status["totals"]["enqueued"], &status["totals"]["completed"]), (&json!(6_000), &json!(6_000)));
     system.assert_clean().await;
 }
 

@@ -7,7 +7,7 @@ use tracing::error;
 
 use crate::{Routes, line::Line};
 
-/// A worker: one [`Line`] for each queue that its routes name.
+/// A worker: one driver for each queue that its routes name.
 pub struct Worker {
     /// Where the queues are.
     pub queues: Queues,
