@@ -14,7 +14,7 @@ local mine, kept = {}, {}
 for i, id in ipairs(ids) do
   local run = parse_run(runs[i])
   if run.token == token then
-    run.token, run.deliveries = '', run.deliveries - 1
+    run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
     mine[#mine + 1] = id
     kept[#kept + 1] = id
     kept[#kept + 1] = format_run(run)
