@@ -27,9 +27,8 @@ pub(crate) async fn beat(queue: Arc<Queue>, held: Held, mut visibility_timeout: 
         let Ok(extended) = queue.extend(&leases, None).await else { continue };
         for (lease, extended) in leases.iter().zip(extended) {
             // One that was settled in the meantime is no longer held and nothing is lost.
-            if extended == Extended::Gone && held.all().contains(lease) {
+            if extended == Extended::Gone && held.forget(lease) {
                 warn!(queue = %queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
-                held.forget(lease);
             }
         }
     }

@@ -28,9 +28,9 @@ impl Held {
         self.lock().iter().cloned().collect()
     }
 
-    /// Extends a lease no longer: it is over.
-    pub(crate) fn forget(&self, lease: &LeaseToken) {
-        self.lock().remove(lease);
+    /// Extends a lease no longer: it is over. Answers whether it was held.
+    pub(crate) fn forget(&self, lease: &LeaseToken) -> bool {
+        self.lock().remove(lease)
     }
 }
 

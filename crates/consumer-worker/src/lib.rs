@@ -58,9 +58,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         poll_interval: config.worker.poll_interval.to_std(),
         shutdown_grace: grace,
     };
-    worker.run(shutdown).await;
+    let result = worker.run(shutdown).await;
     stopped.cancel();
     serving.await??;
     listening.await?;
-    Ok(())
+    Ok(result?)
 }

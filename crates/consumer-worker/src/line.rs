@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use queue_core::{
-    Action, Bell, ConsumerId, Delivery, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings,
+    Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -36,7 +36,9 @@ pub(crate) struct Line {
 impl Line {
     /// Fetches and runs messages until `shutdown`, then stops as a worker should: handlers may end within the grace,
     /// what has not ended is released with no attempt spent.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// Errs when the queue was laid out by a newer Drover: this one can do nothing there.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(self.concurrency));
         let held = Held::default();
         // As many endings as leases can be held: sending one never waits long.
@@ -48,11 +50,12 @@ impl Line {
         let out_of_time = CancellationToken::new();
 
         let mut outage = Outage::default();
-        loop {
+        let result = loop {
             // Nothing is given up half-way but the waiting: a lease call under way is always heard to its end.
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
                 () = self.time_to_fetch(&places) => {}
-                () = shutdown.cancelled() => break,
             }
             while jobs.try_join_next().is_some() {}
             let free = places.available_permits();
@@ -72,16 +75,17 @@ impl Line {
                         jobs.spawn(self.job(delivery, lease, endings.clone(), out_of_time.clone()));
                     }
                 }
+                Err(error @ Error::NewerLayout { .. }) => break Err(error),
                 Err(error) => {
                     outage.goes_on(&self.queue, &error);
                     self.bell.ring();
                     tokio::select! {
                         () = sleep(outage.retry.pause()) => {}
-                        () = shutdown.cancelled() => break,
+                        () = shutdown.cancelled() => break Ok(()),
                     }
                 }
             }
-        }
+        };
         // Of a lease call whose answer was lost. If Redis is away they lapse.
         let _ = self.queue.give_back_lost_leases().await;
 
@@ -98,6 +102,7 @@ impl Line {
                 error!(queue = %self.queue.name(), %error, "a task of the queue broke");
             }
         }
+        result
     }
 
     /// Waits until it is time to look and at least one place is free.

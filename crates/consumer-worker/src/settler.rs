@@ -21,7 +21,9 @@ pub(crate) struct Ending {
 /// up. Ends when all senders are gone; `give_up_after` that, if Redis does not answer, the rest lapses.
 pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending>, give_up_after: Duration) {
     let mut batch = Vec::new();
+    let mut closed_since = None;
     while endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL).await > 0 {
+        // The places are held until the end is recorded.
         let (held, settlements): (Vec<HeldLease>, Vec<Settlement>) = batch
             .drain(..)
             .map(|ending| {
@@ -30,31 +32,40 @@ pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending
             })
             .unzip();
         let mut retry = Retry::new();
-        let mut closed_since = None;
-        loop {
-            match queue.settle(&settlements).await {
-                Ok(settled) => {
-                    for (settlement, _) in settlements.iter().zip(settled).filter(|(_, end)| *end == Settled::Gone) {
-                        warn!(
-                            queue = %queue.name(),
-                            id = %settlement.lease.id(),
-                            "the lease was over before its end was recorded: the message is somebody else's"
-                        );
-                    }
-                    break;
-                }
-                Err(Error::Unavailable(_)) => {
-                    if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
-                        error!(queue = %queue.name(), leases = held.len(), "Redis is away: these leases will lapse");
-                        break;
-                    }
-                    sleep(retry.pause()).await;
-                }
-                Err(error) => {
-                    error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
-                    break;
-                }
+        while let Err(error) = record(&queue, &settlements).await {
+            if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
+                error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
+                return;
             }
+            sleep(retry.pause()).await;
+        }
+    }
+}
+
+/// Records a batch; errs only where another try may help.
+async fn record(queue: &Queue, settlements: &[Settlement]) -> Result<(), Error> {
+    match queue.settle(settlements).await {
+        Ok(settled) => {
+            for (settlement, _) in settlements.iter().zip(settled).filter(|(_, end)| *end == Settled::Gone) {
+                warn!(
+                    queue = %queue.name(),
+                    id = %settlement.lease.id(),
+                    "the lease was over before its end was recorded: the message is somebody else's"
+                );
+            }
+            Ok(())
+        }
+        Err(error @ Error::Unavailable(_)) => Err(error),
+        // One of them can't be settled; the others can.
+        Err(_) if settlements.len() > 1 => {
+            for settlement in settlements {
+                Box::pin(record(queue, std::slice::from_ref(settlement))).await?;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            error!(queue = %queue.name(), %error, "can't settle: the lease will lapse");
+            Ok(())
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use queue_core::{ConsumerId, Queues, Subscriber};
+use queue_core::{ConsumerId, Error, Queues, Subscriber};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -27,7 +27,11 @@ pub struct Worker {
 
 impl Worker {
     /// Works until `shutdown`; then leases nothing more, lets handlers end for the grace, and releases the rest.
-    pub async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NewerLayout`]: one of the queues was laid out by a newer Drover. The others were stopped as usual.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut lines = JoinSet::new();
         for (name, routes) in self.routes.into_queues() {
             let line = Line {
@@ -45,10 +49,17 @@ impl Worker {
         if lines.is_empty() {
             shutdown.cancelled().await;
         }
+        let mut result = Ok(());
         while let Some(ended) = lines.join_next().await {
-            if let Err(error) = ended {
-                error!(%error, "a queue's driver broke");
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    shutdown.cancel();
+                    result = Err(error);
+                }
+                Err(error) => error!(%error, "a queue's driver broke"),
             }
         }
+        result
     }
 }

@@ -71,7 +71,7 @@ impl Backoff {
             Growth::Fixed => 'f',
             Growth::Exponential => 'e',
         };
-        format!("{letter},{},{},{:.3}", self.delay.get(), self.max.max(self.delay).get(), self.jitter)
+        format!("{letter},{},{},{:.3}", self.delay.get(), self.max.max(self.delay).get(), self.jitter.abs())
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {

@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -126,7 +126,7 @@ impl Redis {
             Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited}"))))
         });
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
-            lane.discard(generation).await;
+            lane.discard(generation);
         }
         answer
     }
@@ -172,6 +172,9 @@ pub struct InvalidRedisUrl(String);
 #[derive(Default)]
 struct Lane {
     slot: Mutex<Slot>,
+    /// The latest generation whose connection has failed. Beside the lock, so that a call that is out of time need not
+    /// wait for another one that connects.
+    broken: AtomicU64,
 }
 
 #[derive(Default)]
@@ -184,6 +187,11 @@ struct Slot {
 impl Lane {
     async fn connection(&self, pool: &Pool) -> Result<(MultiplexedConnection, u64), CallError> {
         let mut slot = self.slot.lock().await;
+        if slot.generation <= self.broken.load(Ordering::Relaxed)
+            && let Some(connection) = slot.connection.take()
+        {
+            drop(Connection::take(connection));
+        }
         if slot.connection.is_none() {
             let connection = pool.get().await.map_err(|error| CallError::Failed(error.into()))?;
             slot.generation += 1;
@@ -194,12 +202,8 @@ impl Lane {
         Ok((connection, slot.generation))
     }
 
-    async fn discard(&self, generation: u64) {
-        let mut slot = self.slot.lock().await;
-        if slot.generation == generation
-            && let Some(connection) = slot.connection.take()
-        {
-            drop(Connection::take(connection));
-        }
+    /// The next call over this lane brings a new connection.
+    fn discard(&self, generation: u64) {
+        self.broken.fetch_max(generation, Ordering::Relaxed);
     }
 }

@@ -43,3 +43,6 @@ pub use token::LeaseToken;
 pub const MAX_MESSAGES_PER_CALL: usize = 1_000;
 /// One call carries at most so many bytes of payload either way.
 pub const MAX_BYTES_PER_CALL: usize = 4 * 1_024 * 1_024;
+/// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`; the text of an error
+/// is cut at an eighth of it.
+pub const MAX_RESULT_BYTES: usize = 64 * 1_024;

@@ -46,7 +46,7 @@ macro_rules! scripts {
 
 scripts! {
     DECLARE = "declare", ENQUEUE = "enqueue", LEASE = "lease", SETTLE = "settle", EXTEND = "extend",
-    GIVE_BACK = "give_back", READ = "read", AWAIT = "await", STATUS = "status", AUDIT = "audit",
+    FIND_LEASES = "find_leases", GIVE_BACK = "give_back", READ = "read", AWAIT = "await", STATUS = "status", AUDIT = "audit",
 }
 
 impl Script {

@@ -30,7 +30,7 @@ end
 local set = redis.call('HMGET', META, 'max_attempts', 'backoff', 'retention.completed', 'retention.failed')
 
 local answers = {}
-local no_longer_leased, changed_runs, delayed, head, tail = {}, {}, {}, {}, {}
+local no_longer_leased, changed_runs, delayed, head, tail, leaving = {}, {}, {}, {}, {}, {}
 local retried, earliest = 0, math.huge
 
 -- The same settle again, because its answer was lost, is answered as the first time.
@@ -100,7 +100,7 @@ local function settle(id, token, action, extra, value)
   local lapsed = run and string.sub(run, 1, #token + 2) == '!' .. token .. '\t'
   if lapsed and action == 'c' then
     -- The lease lapsed, but nobody has the message yet: the work is done, so it counts.
-    leave_line(id)
+    leaving[#leaving + 1] = id
     runs[id] = false
     finish(id, 'c', string.sub(run, 2), value)
     return 'completed'
@@ -127,6 +127,8 @@ for i = FIRST, #ARGV, STRIDE do
   reply[#reply + 1] = answer
 end
 
+-- Nothing was written until here.
+leave_line(leaving)
 if #no_longer_leased > 0 then redis.call('ZREM', LEASED, unpack(no_longer_leased)) end
 if #changed_runs > 0 then redis.call('HSET', RUNS, unpack(changed_runs)) end
 if retried > 0 then redis.call('HINCRBY', META, 'total:retried', retried) end

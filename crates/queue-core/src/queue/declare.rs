@@ -12,9 +12,14 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::NewerLayout`](crate::Error::NewerLayout).
     pub async fn declare(&self) -> Result<String> {
         // The registry first: a name without messages is harmless, messages without a name would be found by nobody.
-        let mut register = redis::cmd("SADD");
-        register.arg(keys::REGISTRY).arg(self.name.as_str());
-        self.redis.call(&register).await?;
+        // Asked before it is written, because a Redis that is full refuses to write even what is there.
+        let mut is_registered = redis::cmd("SISMEMBER");
+        is_registered.arg(keys::REGISTRY).arg(self.name.as_str());
+        if reply::integer(Some(self.redis.call(&is_registered).await?))? == 0 {
+            let mut register = redis::cmd("SADD");
+            register.arg(keys::REGISTRY).arg(self.name.as_str());
+            self.redis.call(&register).await?;
+        }
 
         let mut call = Call::new(&DECLARE, &self.keys).arg(LAYOUT).arg(format!("{:016x}", rand::random::<u64>()));
         for (setting, value) in self.declared.encode() {

@@ -1,4 +1,4 @@
-use std::{sync::MutexGuard, time::Duration};
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::Value;
 use tracing::warn;
@@ -10,7 +10,7 @@ use crate::{
     message::{Standing, Stored, malformed_failure},
     record::{Malformed, Options, Record, Run},
     reply,
-    scripts::{GIVE_BACK, LEASE},
+    scripts::{FIND_LEASES, GIVE_BACK, LEASE},
     token::Secret,
 };
 
@@ -83,8 +83,9 @@ impl Queue {
                 call
             })
             .await?;
+        let leased = self.decode_lease(answer, request, secret).await?;
         answer_is_lost.answered();
-        self.decode_lease(answer, request, secret).await
+        Ok(leased)
     }
 
     async fn decode_lease(&self, answer: Value, request: &LeaseRequest, secret: Secret) -> Result<Leased> {
@@ -102,7 +103,7 @@ impl Queue {
             let id: MessageId = reply::text(Some(id))?.parse().map_err(Error::unexpected)?;
             let (record, options, run) = (answer.next(), answer.next(), answer.next());
             let lease = LeaseToken::new(id.clone(), secret.clone());
-            let stored = decode_delivery(&reply::bytes(record)?, &reply::text(options)?, &reply::text(run)?);
+            let stored = decode_delivery(&reply::bytes(record)?, &reply::bytes(options)?, &reply::bytes(run)?);
             match stored {
                 Ok((record, options, mut run)) => {
                     run.deliveries += 1;
@@ -122,14 +123,14 @@ impl Queue {
                 Err(malformed) => unreadable.push((lease, malformed)),
             }
         }
-        self.fail_unreadable(unreadable).await?;
+        self.fail_unreadable(unreadable).await;
         Ok(Leased { deliveries, visibility_timeout, more_is_ready, next_look })
     }
 
     /// A malformed record never stops the line: it goes to the dead letters with the reason.
-    async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) -> Result<()> {
+    async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) {
         if unreadable.is_empty() {
-            return Ok(());
+            return;
         }
         let settlements: Vec<Settlement> = unreadable
             .into_iter()
@@ -138,7 +139,9 @@ impl Queue {
                 Settlement { lease, action: Action::FailForGood(malformed_failure(&malformed)) }
             })
             .collect();
-        self.settle(&settlements).await.map(drop)
+        if let Err(error) = self.settle(&settlements).await {
+            warn!(queue = %self.name, %error, "what can't be read could not be failed: its lease will lapse");
+        }
     }
 
     /// Gives back the leases of calls whose answers were lost, a bounded number of live leases at a time. Every lease
@@ -148,24 +151,66 @@ impl Queue {
     ///
     /// [`Error::Unavailable`]: the rest is given back with the next call.
     pub async fn give_back_lost_leases(&self) -> Result<()> {
-        loop {
-            let Some(secret) = lock(&self.lost).last().cloned() else { return Ok(()) };
-            let mut rank = 0;
-            while rank >= 0 {
-                let call = Call::new(&GIVE_BACK, &self.keys).arg(secret.as_str()).arg(rank);
-                let mut answer = reply::array(Some(self.call(&GIVE_BACK, call).await?))?.into_iter();
-                rank = reply::integer(answer.next())?;
-                let given_back = reply::integer(answer.next())?;
-                if given_back > 0 {
-                    warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
+        while let Some(secret) = self.lost_lease_call() {
+            let mut ids = Vec::new();
+            let mut cursor = String::from("0");
+            loop {
+                let call = Call::new(&FIND_LEASES, &self.keys).arg(secret.as_str()).arg(cursor);
+                let mut answer = reply::array(Some(self.call(&FIND_LEASES, call).await?))?.into_iter();
+                cursor = reply::text(answer.next())?;
+                for id in answer {
+                    ids.push(reply::text(Some(id))?);
+                }
+                if cursor == "0" {
+                    break;
                 }
             }
-            lock(&self.lost).retain(|lost| *lost != secret);
+            // A scan may show one twice. More than one lease call hands out there are not.
+            ids.sort_unstable();
+            ids.dedup();
+            if !ids.is_empty() {
+                let mut call = Call::new(&GIVE_BACK, &self.keys).arg(secret.as_str());
+                ids.iter().for_each(|id| call.push(id.as_str()));
+                let given_back = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
+                warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
+            }
+            lock(&self.lost).retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
         }
+        Ok(())
     }
 }
 
-fn decode_delivery(record: &[u8], options: &str, run: &str) -> Result<(Record, Options, Run), Malformed> {
+impl Queue {
+    fn lost_lease_call(&self) -> Option<Secret> {
+        lock(&self.lost).iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
+    }
+}
+
+/// A lease call whose answer was lost.
+pub(super) struct Lost {
+    secret: Secret,
+    look_at: Option<Instant>,
+}
+
+impl Lost {
+    /// When it is looked for again. What a broken connection still held may reach Redis after the first look.
+    const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+    fn is_due(&self) -> bool {
+        self.look_at.is_none_or(|instant| instant <= Instant::now())
+    }
+
+    /// After the first look there is a second.
+    fn is_needed_again(&mut self) -> bool {
+        let was_first = self.look_at.is_none();
+        self.look_at = Some(Instant::now() + Self::SECOND_LOOK);
+        was_first
+    }
+}
+
+fn decode_delivery(record: &[u8], options: &[u8], run: &[u8]) -> Result<(Record, Options, Run), Malformed> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed("options or run"));
+    let (options, run) = (text(options)?, text(run)?);
     let run = if run.is_empty() { Run::default() } else { Run::decode(run)? };
     Ok((Record::decode(record)?, Options::decode(options)?, run))
 }
@@ -193,9 +238,9 @@ impl<'q> LostUnlessAnswered<'q> {
 
 impl Drop for LostUnlessAnswered<'_> {
     fn drop(&mut self) {
-        let mut lost: MutexGuard<'_, Vec<Secret>> = lock(&self.queue.lost);
+        let mut lost = lock(&self.queue.lost);
         if !self.answered && lost.len() < MAX_LOST {
-            lost.push(self.secret.clone());
+            lost.push(Lost { secret: self.secret.clone(), look_at: None });
         }
     }
 }

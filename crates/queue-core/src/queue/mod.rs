@@ -11,9 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 
-use crate::{
-    Error, QueueName, Redis, Result, SettingsPatch, connection::CallError, keys::Keys, scripts::Script, token::Secret,
-};
+use crate::{Error, QueueName, Redis, Result, SettingsPatch, connection::CallError, keys::Keys, scripts::Script};
 
 pub use audit::{Audit, Finding};
 pub use enqueue::Enqueued;
@@ -34,7 +32,7 @@ pub struct Queue {
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
     /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
-    lost: Mutex<Vec<Secret>>,
+    lost: Mutex<Vec<lease::Lost>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

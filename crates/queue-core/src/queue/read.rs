@@ -24,8 +24,14 @@ impl Queue {
     /// [`Error::Unavailable`].
     pub async fn read(&self, ids: &[MessageRef]) -> Result<Vec<Option<Message>>> {
         let mut messages = Vec::with_capacity(ids.len());
-        for some in ids.chunks(MAX_MESSAGES_PER_CALL) {
-            for value in self.read_stored(some).await? {
+        while messages.len() < ids.len() {
+            let rest = &ids[messages.len()..];
+            // One call answers as much as it may carry.
+            let answered = self.read_stored(&rest[..rest.len().min(MAX_MESSAGES_PER_CALL)]).await?;
+            if answered.is_empty() {
+                return Err(Error::unexpected("no answer for the first message"));
+            }
+            for value in answered {
                 messages.push(
                     self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)),
                 );

@@ -2,8 +2,8 @@ use serde_json::value::RawValue;
 
 use super::{Call, Queue};
 use crate::{
-    Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Millis, Result, Settings, State, reply,
-    scripts::SETTLE,
+    Due, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, Result,
+    Settings, State, reply, scripts::SETTLE,
 };
 
 /// How a consumer ends one lease.
@@ -42,17 +42,37 @@ pub enum Settled {
 impl Action {
     /// The letter, the extra and the value as `settle.lua` takes them.
     fn encode(&self) -> (&'static str, String, String) {
-        let json = |failure| serde_json::to_string(failure).expect("two strings have a JSON form");
         match self {
+            Self::Complete(result) if result.get().len() > MAX_RESULT_BYTES => {
+                let message =
+                    format!("the result has {} bytes, at most {MAX_RESULT_BYTES} are kept", result.get().len());
+                ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)))
+            }
             Self::Complete(result) => ("c", String::new(), result.get().to_owned()),
-            Self::Fail(failure) => ("f", rand::random::<f64>().to_string(), json(failure)),
-            Self::FailAndRetryAfter(failure, pause) => ("f", format!("+{}", pause.get()), json(failure)),
-            Self::FailForGood(failure) => ("x", String::new(), json(failure)),
+            Self::Fail(failure) => ("f", rand::random::<f64>().to_string(), encode_failure(failure)),
+            Self::FailAndRetryAfter(failure, pause) => ("f", format!("+{}", bounded(*pause)), encode_failure(failure)),
+            Self::FailForGood(failure) => ("x", String::new(), encode_failure(failure)),
             Self::Release(pause) => {
-                ("r", pause.map(|pause| pause.get().to_string()).unwrap_or_default(), String::new())
+                ("r", pause.map(|pause| bounded(pause).to_string()).unwrap_or_default(), String::new())
             }
         }
     }
+}
+
+/// A pause in ms, at most as long as a delay may be.
+fn bounded(pause: Millis) -> u64 {
+    pause.min(Due::LONGEST_DELAY).get()
+}
+
+/// An error's JSON, its text cut where it is too long to be kept.
+fn encode_failure(failure: &Failure) -> String {
+    let cut = |text: &str, max: usize| {
+        let end = text.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= max).last();
+        text[..end.unwrap_or(0)].to_owned()
+    };
+    // A character takes up to six bytes in JSON.
+    let failure = Failure::new(cut(&failure.code, 128), cut(&failure.message, MAX_RESULT_BYTES / 8));
+    serde_json::to_string(&failure).expect("two strings have a JSON form")
 }
 
 impl Queue {

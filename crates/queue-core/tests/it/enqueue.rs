@@ -102,7 +102,11 @@ async fn when_memory_is_full_nothing_is_stored_and_draining_goes_on() {
     world.post_numbers(0..10).await;
     world.redis.command("CONFIG SET maxmemory 1");
     assert!(matches!(world.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
-    for delivery in world.lease(100).await.deliveries {
+    // By a process that starts only now, too.
+    let newcomer = crate::connect(&world.redis, "{}").queue(&name());
+    let mut deliveries = newcomer.lease(&world.request(4)).await.unwrap().deliveries;
+    deliveries.extend(world.lease(100).await.deliveries);
+    for delivery in deliveries {
         world.complete(&delivery).await;
     }
     let status = world.queue.status().await.unwrap().unwrap();
@@ -137,4 +141,20 @@ async fn an_unknown_id_is_not_known() {
     let world = World::new();
     let ids: Vec<MessageRef> = ["21718923400017", "mine"].map(|id| id.parse().unwrap()).into();
     assert!(world.queue.read(&ids).await.unwrap().iter().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn many_large_messages_are_read_in_calls_of_a_bounded_size() {
+    let world = World::new();
+    let large = RawValue::from_string(format!("\"{}\"", "x".repeat(1 << 20))).unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(world.post(NewMessage::new(large.clone())).await.id);
+    }
+    ids.insert(5, "21718923400017".parse().unwrap());
+    let read = world.queue.read(&ids).await.unwrap();
+    let found: Vec<Option<&MessageRef>> =
+        read.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
+    let expected: Vec<Option<&MessageRef>> = ids.iter().enumerate().map(|(at, id)| (at != 5).then_some(id)).collect();
+    assert_eq!(found, expected);
 }

@@ -161,5 +161,11 @@ async fn a_malformed_record_fails_with_the_reason_and_does_not_stop_the_line() {
     let message = world.read(&broken.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
+    let odd = world.post(number(6)).await;
+    world.post_numbers(7..9).await;
+    world.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
+    assert_eq!(numbers(&world.lease(10).await), [7, 8]);
+    world.redis.command(&format!("HDEL drover:{{q}}:options {}", odd.id));
+    assert_eq!(world.read(&odd.id).await.state, State::Failed);
     world.assert_clean().await;
 }

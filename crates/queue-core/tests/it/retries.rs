@@ -85,3 +85,37 @@ async fn a_handler_may_say_when_to_come_back_or_that_it_is_no_use() {
     assert_eq!(world.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
     world.assert_clean().await;
 }
+
+#[tokio::test]
+async fn odd_backoffs_and_endless_pauses_stop_nothing() {
+    let world = World::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
+    let posted = world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+    world.redis.command("HSET drover:{q}:meta backoff garbage");
+    pass(15).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+    assert_eq!(world.read(&posted.id).await.attempts_made, 2);
+    let other = world.post(number(2)).await;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, Action::Release(Some(Millis::new(u64::MAX)))).await;
+    assert_eq!(world.read(&other.id).await.state, State::Delayed);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_fails_and_an_error_that_is_too_long_is_cut() {
+    let world = World::new();
+    world.post_numbers(0..2).await;
+    let leased = world.lease(2).await;
+    let large = serde_json::value::to_raw_value(&"x".repeat(queue_core::MAX_RESULT_BYTES)).unwrap();
+    assert_eq!(world.settle(&leased.deliveries[0], Action::Complete(large)).await, Settled::Now(State::Failed));
+    let message = world.read(&leased.deliveries[0].message.id).await;
+    assert_eq!(message.error.unwrap().code, "result_too_large");
+    let long = queue_core::Failure::new("long", "\u{0}✅".repeat(100_000));
+    assert_eq!(world.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Settled::Now(State::Failed));
+    let text = world.read(&leased.deliveries[1].message.id).await.error.unwrap().message;
+    assert!(!text.is_empty() && text.len() <= queue_core::MAX_RESULT_BYTES / 8);
+    world.assert_clean().await;
+}

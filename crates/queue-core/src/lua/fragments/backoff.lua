@@ -2,6 +2,7 @@
 -- doubled with each attempt made), cut at `max`; `random` in [0, 1) takes up to `jitter` of it away.
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(spec, '^(%a),(%d+),(%d+),([%d.]+)$')
+  if not kind then return 1000 end -- Not written by Drover: no reason to stop the line.
   local pause = tonumber(delay)
   if kind == 'e' then
     pause = pause * 2 ^ (attempts_made - 1)

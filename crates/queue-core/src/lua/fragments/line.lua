@@ -36,9 +36,11 @@ local function join_head(ids)
   return join_line(reversed, 'LPUSH')
 end
 
--- Takes one message out of the line, wherever it stands there. In the list it stays until it comes up, and is skipped.
-local function leave_line(id)
-  if redis.call('ZREM', PRIORITIZED, id) == 0 then
-    redis.call('SADD', REMOVED, id)
+-- Takes messages out of the line, wherever they stand there. In the list they stay until they come up, and are skipped.
+local function leave_line(ids)
+  for _, id in ipairs(ids) do
+    if redis.call('ZREM', PRIORITIZED, id) == 0 then
+      redis.call('SADD', REMOVED, id)
+    end
   end
 end

@@ -1,0 +1,20 @@
+#!lua flags=no-writes
+-- find_leases: the live leases of one lease call, by its token; about a thousand are looked at in one step.
+-- KEYS      meta leased runs
+-- USES      run
+-- ARGV      token, cursor over `leased` (0 at first): others may settle meanwhile, and nothing is passed over
+-- Returns   the cursor to go on from (0: at the end), then ids
+-- Complexity O(1,000)
+local page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)
+local reply, ids = { page[1] }, {}
+for i = 1, #page[2], 2 do
+  ids[#ids + 1] = page[2][i]
+end
+if #ids == 0 then return reply end
+local runs = redis.call('HMGET', RUNS, unpack(ids))
+for i, id in ipairs(ids) do
+  if parse_run(runs[i]).token == ARGV[1] then
+    reply[#reply + 1] = id
+  end
+end
+return reply
