@@ -165,12 +165,14 @@ impl Queue {
                     break;
                 }
             }
-            // A scan may show one twice. More than one lease call hands out there are not.
+            // A scan may show one twice. There are no more than one lease call hands out.
             ids.sort_unstable();
             ids.dedup();
             if !ids.is_empty() {
                 let mut call = Call::new(&GIVE_BACK, &self.keys).arg(secret.as_str());
-                ids.iter().for_each(|id| call.push(id.as_str()));
+                for id in &ids {
+                    call.push(id.as_str());
+                }
                 let given_back = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
                 warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
             }
