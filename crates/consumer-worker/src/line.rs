@@ -107,7 +107,9 @@ impl Line {
 
     /// Waits until it is time to look and at least one place is free.
     async fn time_to_fetch(&self, places: &Semaphore) {
-        self.bell.time_to_look(self.poll_interval).await;
+        // Spread, so that the polls of many queues do not come all at once.
+        let poll = self.poll_interval.mul_f64(rand::random_range(0.75..=1.0));
+        self.bell.time_to_look(poll).await;
         // Taken only to wait for it. The semaphore is never closed.
         drop(places.acquire().await);
     }

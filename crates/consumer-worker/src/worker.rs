@@ -7,6 +7,10 @@ use tracing::error;
 
 use crate::{Routes, line::Line};
 
+/// The slow polls of all queues together are at least so far apart, so that they cost Redis next to nothing whatever the
+/// number of queues.
+const BETWEEN_POLLS: Duration = Duration::from_millis(10);
+
 /// A worker: one driver for each queue that its routes name.
 pub struct Worker {
     /// Where the queues are.
@@ -19,7 +23,7 @@ pub struct Worker {
     pub consumer: ConsumerId,
     /// Leases held at once, per queue.
     pub concurrency: usize,
-    /// The slow poll.
+    /// The slow poll of a queue; slower where there are so many queues that their polls would cost too much.
     pub poll_interval: Duration,
     /// How long handlers may take to end when the worker stops.
     pub shutdown_grace: Duration,
@@ -33,6 +37,8 @@ impl Worker {
     /// [`Error::NewerLayout`]: one of the queues was laid out by a newer Drover. The others were stopped as usual.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut lines = JoinSet::new();
+        let queues = u32::try_from(self.routes.queues().len()).unwrap_or(u32::MAX);
+        let poll_interval = self.poll_interval.max(BETWEEN_POLLS.saturating_mul(queues));
         for (name, routes) in self.routes.into_queues() {
             let line = Line {
                 queue: self.queues.queue(&name),
@@ -40,7 +46,7 @@ impl Worker {
                 routes: Arc::new(routes),
                 consumer: self.consumer.clone(),
                 concurrency: self.concurrency,
-                poll_interval: self.poll_interval,
+                poll_interval,
                 shutdown_grace: self.shutdown_grace,
             };
             lines.spawn(line.run(shutdown.clone()));

@@ -11,9 +11,11 @@ use tracing::{info, warn};
 ///
 /// When the address is taken or not this machine's; the text names it.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+    TcpListener::bind(address).await.map_err(|error| {
+        let way_out =
+            if error.kind() == io::ErrorKind::AddrInUse { "; choose another port with the key bind" } else { "" };
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}{way_out}"))
+    })
 }
 
 /// Serves until `shutdown`, then lets requests under way end for at most `grace`.
