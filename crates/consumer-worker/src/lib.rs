@@ -18,7 +18,7 @@ use service::{Config, render_problems};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use handler::{Handler, Outcome};
+pub use handler::Handler;
 pub use routes::Routes;
 pub use worker::Worker;
 

@@ -134,7 +134,7 @@ impl Line {
         let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.routes));
         async move {
             let action = tokio::select! {
-                outcome = job::run(queue.name(), &routes, delivery) => outcome.into(),
+                action = job::run(queue.name(), &routes, delivery) => action,
                 () = out_of_time.cancelled() => Action::Release(None),
             };
             if endings.send(Ending { held, action }).await.is_err() {

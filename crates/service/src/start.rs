@@ -36,8 +36,7 @@ where
         },
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is no log yet.
-            #[allow(clippy::print_stderr)]
+            #[expect(clippy::print_stderr, reason = "there is no log yet")]
             {
                 eprintln!("{name}: {error}");
             }
@@ -50,8 +49,7 @@ where
 fn load(arguments: &Arguments) -> Result<Option<Config>, Box<dyn Error + Send + Sync>> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
-        // It is what the user asked to see.
-        #[allow(clippy::print_stdout)]
+        #[expect(clippy::print_stdout, reason = "it is what the user asked to see")]
         {
             print!("{}", toml::to_string(&config)?);
         }

@@ -1,26 +1,27 @@
 use futures_util::{FutureExt, future::BoxFuture};
-use queue_core::Delivery;
-use serde_json::Value;
+use queue_core::{Action, Delivery, Failure};
+use serde_json::{Value, value::to_raw_value};
 use tracing::info;
 
-use crate::{Handler, Outcome};
+use crate::Handler;
 
 /// Logs the id and the data of a message: the demo. It is the one place that logs a message's data, because that is
 /// what it was asked for.
 pub(crate) struct Log {
-    outcome: Outcome,
+    action: Action,
 }
 
 impl Log {
     pub(crate) fn new(result: &Value) -> Self {
-        Self { outcome: Outcome::completed(result) }
+        let no_json = |error: serde_json::Error| Action::FailForGood(Failure::new("invalid_result", error.to_string()));
+        Self { action: to_raw_value(result).map_or_else(no_json, Action::Complete) }
     }
 }
 
 impl Handler for Log {
-    fn handle(&self, delivery: Delivery) -> BoxFuture<'static, Outcome> {
+    fn handle(&self, delivery: Delivery) -> BoxFuture<'static, Action> {
         // The queue and the id stand in the span of the job.
         info!(data = delivery.message.data.get(), "message");
-        std::future::ready(self.outcome.clone()).boxed()
+        std::future::ready(self.action.clone()).boxed()
     }
 }

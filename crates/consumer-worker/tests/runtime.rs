@@ -1,0 +1,187 @@
+//! The runtime with handlers of the tests' own, against a real Redis.
+
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consumer_worker::{Handler, Routes, Worker};
+use drover_tests::RedisServer;
+use futures_util::{FutureExt, future::BoxFuture};
+use queue_core::{
+    Action, ConsumerId, Delivery, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State,
+    Subscriber,
+};
+use serde_json::value::to_raw_value;
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+/// A handler made of a function.
+struct By<F>(F);
+
+impl<F, R> Handler for By<F>
+where
+    F: Fn(Delivery) -> R + Send + Sync,
+    R: Future<Output = Action> + Send + 'static,
+{
+    fn handle(&self, delivery: Delivery) -> BoxFuture<'static, Action> {
+        self.0(delivery).boxed()
+    }
+}
+
+struct World {
+    redis: RedisServer,
+    queue: Arc<Queue>,
+    subscriber: Subscriber,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+/// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
+fn start(concurrency: usize, handler: impl Handler + 'static) -> World {
+    let redis = RedisServer::start();
+    let name: QueueName = "q".parse().unwrap();
+    let settings = serde_json::from_str(r#"{"visibility_timeout":300,"max_attempts":1}"#).unwrap();
+    let connections = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+    let subscriber = Subscriber::new(connections.clone());
+    let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
+    let queue = queues.queue(&name);
+    let shutdown = CancellationToken::new();
+    tokio::spawn({
+        let subscriber = subscriber.clone();
+        async move { subscriber.run(CancellationToken::new()).await }
+    });
+    let worker = Worker {
+        queues,
+        subscriber: subscriber.clone(),
+        routes: Routes::default().route(name, None, Arc::new(handler)),
+        consumer: ConsumerId::issue(),
+        concurrency,
+        poll_interval: Duration::from_secs(3_600),
+        shutdown_grace: Duration::from_secs(1),
+    };
+    let stopping = shutdown.clone();
+    let running = tokio::spawn(async move { worker.run(stopping).await.unwrap() });
+    World { redis, queue, subscriber, shutdown, running }
+}
+
+impl World {
+    async fn post(&self, count: u64) -> Vec<MessageRef> {
+        let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
+        let enqueued = self.queue.enqueue(messages).await.unwrap();
+        enqueued.into_iter().map(|enqueued| enqueued.message().id.clone()).collect()
+    }
+
+    async fn finished(&self, id: &MessageRef) -> Message {
+        let wait = Millis::from_secs(10);
+        let message = self.queue.read_when_finished(id, wait, &self.subscriber).await.unwrap().unwrap();
+        assert!(message.state.is_final(), "{message:?}");
+        message
+    }
+
+    async fn stop(self) -> (Arc<Queue>, RedisServer) {
+        self.shutdown.cancel();
+        self.running.await.unwrap();
+        assert_eq!(self.queue.audit().await.unwrap().findings, []);
+        (self.queue, self.redis)
+    }
+}
+
+fn done() -> Action {
+    Action::Complete(to_raw_value("done").unwrap())
+}
+
+#[tokio::test]
+async fn leases_are_extended_while_handlers_run() {
+    let world = start(
+        10,
+        By(|_| async {
+            sleep(Duration::from_millis(1_200)).await;
+            done()
+        }),
+    );
+    for id in world.post(10).await {
+        let message = world.finished(&id).await;
+        assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let world = start(
+        7,
+        By(move |_| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                sleep(Duration::from_millis(10)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                done()
+            }
+        }),
+    );
+    for id in world.post(100).await {
+        world.finished(&id).await;
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 7);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
+    let world = start(
+        2,
+        By(|delivery: Delivery| {
+            assert_ne!(delivery.message.data.get(), "0", "before the future");
+            async move {
+                assert_ne!(delivery.message.data.get(), "1", "in the future");
+                done()
+            }
+        }),
+    );
+    let ids = world.post(20).await;
+    for (n, id) in ids.iter().enumerate() {
+        let message = world.finished(id).await;
+        assert_eq!(message.state, if n < 2 { State::Failed } else { State::Completed });
+        if n < 2 {
+            let error = message.error.unwrap();
+            assert_eq!(error.code, "panicked");
+            assert!(error.message.contains("the future"), "{}", error.message);
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spent() {
+    let world = start(
+        3,
+        By(|delivery: Delivery| async move {
+            let ends_in_time = delivery.message.data.get() == "0";
+            sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
+            done()
+        }),
+    );
+    let ids = world.post(5).await;
+    while world.queue.status().await.unwrap().unwrap().counts.active < 3 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (queue, _redis) = world.stop().await;
+    let messages: Vec<Message> = queue.read(&ids).await.unwrap().into_iter().flatten().collect();
+    let states: Vec<State> = messages.iter().map(|message| message.state).collect();
+    assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);
+    assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
+    // At once, not when their leases would have lapsed; and in their order.
+    let request = queue_core::LeaseRequest { consumer: ConsumerId::issue(), max: 10, visibility_timeout: None };
+    let again = queue.lease(&request).await.unwrap().deliveries;
+    assert_eq!(again.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);
+}
