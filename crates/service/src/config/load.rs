@@ -203,6 +203,8 @@ mod tests {
         assert_eq!(config.redis.url.expose(), "redis://user:pa@ss@cache:6380/2");
         let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
         assert!(shown.contains("redis://***@cache:6380/2") && !shown.contains("pa@ss"), "{shown}");
+        let socket = load("[redis]\nurl = \"unix:/run/redis.sock?pass=hunter2\"", &[]).unwrap();
+        assert_eq!(socket.redis.url.to_string(), "unix:/run/redis.sock?***");
     }
 
     #[test]

@@ -29,10 +29,11 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        match rest.rsplit_once('@') {
-            Some((_, host)) => write!(f, "{scheme}://***@{host}"),
-            None => f.write_str(&self.0),
+        // A password stands before the host, or, for a socket, in the query.
+        let (place, query) = self.0.split_once('?').map_or((self.0.as_str(), ""), |(place, _)| (place, "?***"));
+        match place.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+            Some((scheme, host)) => write!(f, "{scheme}://***@{host}{query}"),
+            None => write!(f, "{place}{query}"),
         }
     }
 }
