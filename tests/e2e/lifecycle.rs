@@ -49,6 +49,18 @@ async fn an_idle_worker_stops_at_once() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
+#[tokio::test]
+async fn a_worker_that_meets_a_newer_layout_stops_and_says_so() {
+    let system = System::start("").await;
+    system.post("my-queue", number(1)).await;
+    system.redis.command("HSET drover:{my-queue}:meta layout 99");
+    let url = system.redis.url();
+    let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
+    let mut worker = Process::start("consumer-worker", &[], &env);
+    assert!(!worker.wait().success());
+    worker.wait_for_log("queue my-queue has data layout 99; this version knows layouts up to 1");
+}
+
 #[test]
 fn the_binaries_explain_themselves() {
     for name in ["producer-api", "consumer-worker"] {

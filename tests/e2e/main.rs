@@ -1,6 +1,6 @@
 //! End to end: the real binaries, a real redis-server of each test's own, real sockets.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod bad_input;
 mod delivery;

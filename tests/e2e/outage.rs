@@ -46,6 +46,11 @@ async fn both_services_work_again_by_themselves_after_redis_was_killed() {
     for _ in 0..3 {
         is_refused_in_time(&system).await;
     }
+    for _ in 0..100 {
+        system.send("my-queue", &number(1)).await;
+    }
+    let told = system.api.log().iter().filter(|line| line.contains("requests are refused")).count();
+    assert!((1..=2).contains(&told), "an outage is told now and then, not with each request: {told} times");
     system.redis.restart();
     let took = works_again(&system).await;
     assert!(took < BACK_WITHIN, "{took:?}");

@@ -1,6 +1,10 @@
 //! What is said when something can't be done. Each refusal stands once.
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use queue_core::{Error, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
@@ -10,16 +14,40 @@ use tracing::{error, warn};
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
 
+/// An outage refuses every request; it is told once in ten seconds, not once a request.
+static NOT_TOLD_LATELY: NowAndThen = NowAndThen { last: Mutex::new(None) };
+
+struct NowAndThen {
+    last: Mutex<Option<Instant>>,
+}
+
+impl NowAndThen {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn may_tell(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
+}
+
 pub(crate) fn from_queue(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
-            warn!(reason, "Redis is not available");
+            if NOT_TOLD_LATELY.may_tell() {
+                warn!(reason, "Redis is not available: requests are refused");
+            }
             let detail = "Redis is not available now; try again. A message that was posted may have been stored or \
                           not: post it with an id of your own, and it is not stored twice";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::OutOfMemory => {
-            warn!("Redis is out of memory");
+            if NOT_TOLD_LATELY.may_tell() {
+                warn!("Redis is out of memory: messages are refused");
+            }
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "out_of_memory", detail)
         }

@@ -1,6 +1,6 @@
 //! queue-core against a real Redis. Each test has one of its own.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod audit;
 mod enqueue;
