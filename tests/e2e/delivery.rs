@@ -150,7 +150,12 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     // A consumer that holds leases and is killed: it never says a word again. Enqueue and lease are sent together, so
     // it is faster than the idle worker, which is told of the message all the same and looks in vain.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
-    let request = LeaseRequest { consumer: ConsumerId::issue(), max: 100, visibility_timeout: None };
+    let request = LeaseRequest {
+        consumer: ConsumerId::issue(),
+        max: 100,
+        visibility_timeout: None,
+        stay: queue_core::Stay::default(),
+    };
     let mut lost = Vec::new();
     for n in 0..50 {
         let message = queue_core::NewMessage::new(to_raw_value(&n).unwrap());

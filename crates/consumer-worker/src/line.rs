@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use queue_core::{
     Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings,
+    Stay,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -59,7 +60,12 @@ impl Line {
             }
             while jobs.try_join_next().is_some() {}
             let free = places.available_permits();
-            let request = LeaseRequest { consumer: self.consumer.clone(), max: free, visibility_timeout: None };
+            let request = LeaseRequest {
+                consumer: self.consumer.clone(),
+                max: free,
+                visibility_timeout: None,
+                stay: Stay::default(),
+            };
             match self.queue.lease(&request).await {
                 Ok(leased) => {
                     outage.is_over(&self.queue);

@@ -75,7 +75,7 @@ impl World {
     async fn post(&self, count: u64) -> Vec<MessageRef> {
         let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
         let enqueued = self.queue.enqueue(messages).await.unwrap();
-        enqueued.into_iter().map(|enqueued| enqueued.message().id.clone()).collect()
+        enqueued.into_iter().map(|enqueued| enqueued.id()).collect()
     }
 
     async fn finished(&self, id: &MessageRef) -> Message {
@@ -181,7 +181,12 @@ async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spen
     assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);
     assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
     // At once, not when their leases would have lapsed; and in their order.
-    let request = queue_core::LeaseRequest { consumer: ConsumerId::issue(), max: 10, visibility_timeout: None };
+    let request = queue_core::LeaseRequest {
+        consumer: ConsumerId::issue(),
+        max: 10,
+        visibility_timeout: None,
+        stay: queue_core::Stay::default(),
+    };
     let again = queue.lease(&request).await.unwrap().deliveries;
     assert_eq!(again.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);
 }

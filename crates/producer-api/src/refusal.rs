@@ -51,6 +51,18 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "out_of_memory", detail)
         }
+        Error::QueueFull(max_length) => {
+            let detail = format!(
+                "the queue has its max_length of {max_length} messages that have not finished, and nothing was stored; \
+                 try again when consumers have caught up, or raise max_length"
+            );
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with_retry_after(RETRY_AFTER_SECS)
+        }
+        Error::KeyReused => {
+            let detail = "this Idempotency-Key came with another request before, and nothing was stored; draw a new key \
+                          for a new request, and repeat an old one unchanged";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+        }
         Error::TooMuch(what) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what.to_string()),
         other => {
             error!(error = %other, "a request could not be served");

@@ -18,6 +18,15 @@ pub enum Error {
     #[error("{0}")]
     TooMuch(TooMuch),
 
+    /// The queue has as many messages as it takes ([`Settings::max_length`](crate::Settings::max_length)): nothing was
+    /// stored. Drain it, or raise the limit.
+    #[error("the queue has reached its max_length of {0}: nothing was stored")]
+    QueueFull(u64),
+
+    /// The idempotency key came with another request before: nothing was stored. Draw a new key.
+    #[error("this idempotency key came with another request before: nothing was stored")]
+    KeyReused,
+
     /// The queue was laid out by a newer version of Drover. Upgrade this process.
     #[error("queue {queue} has data layout {found}; this version knows layouts up to {known}")]
     NewerLayout {
@@ -41,6 +50,8 @@ pub enum TooMuch {
     Messages(usize),
     /// More than [`MAX_BYTES_PER_CALL`](crate::MAX_BYTES_PER_CALL).
     Bytes(usize),
+    /// A progress of more than [`MAX_RESULT_BYTES`](crate::MAX_RESULT_BYTES).
+    Progress(usize),
 }
 
 impl fmt::Display for TooMuch {
@@ -51,6 +62,9 @@ impl fmt::Display for TooMuch {
             }
             Self::Bytes(bytes) => {
                 write!(f, "{bytes} bytes at once, at most {} are allowed", crate::MAX_BYTES_PER_CALL)
+            }
+            Self::Progress(bytes) => {
+                write!(f, "a progress of {bytes} bytes, at most {} are kept", crate::MAX_RESULT_BYTES)
             }
         }
     }
@@ -84,6 +98,8 @@ impl From<deadpool_redis::redis::RedisError> for Error {
         ];
         match error.code() {
             Some("OOM") => Self::OutOfMemory,
+            Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
+            Some("REUSED") => Self::KeyReused,
             Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }

@@ -10,8 +10,9 @@ pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
 /// What stands after the hash tag. `lua/*.lua` name their keys by these words.
 pub(crate) mod suffix {
-    /// Hash: layout version, epoch, settings, totals (`total:…`), `watch` (the instant at which idle consumers look
-    /// again), `largest` (bytes of the largest record so far).
+    /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an
+    /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (what ever left the front of `completed`), `watch`
+    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record so far).
     pub(crate) const META: &str = "meta";
     /// String: the last id.
     pub(crate) const SEQ: &str = "seq";
@@ -41,10 +42,37 @@ pub(crate) mod suffix {
     pub(crate) const ALIASES: &str = "aliases";
     /// Sorted set id → ms until when somebody waits for it to finish.
     pub(crate) const AWAITED: &str = "awaited";
+    /// Sorted set of "key, tab, id" (and, if it is delayed too, a tab and the due time in ms), all of score 0: waiting for
+    /// a signal. The held ones of a key lie together in the order posted.
+    pub(crate) const HELD: &str = "held";
+    /// Sorted set id → ms when it expires unless it has been leased.
+    pub(crate) const EXPIRING: &str = "expiring";
+    /// List of "first,last,count": when leases were made, while there is a rate limit.
+    pub(crate) const LIMITER: &str = "limiter";
+    /// Set of ids that back off in an exclusive queue: while there is one, nothing is handed out.
+    pub(crate) const BLOCKING: &str = "blocking";
+    /// Set of ids of active messages that are to be cancelled.
+    pub(crate) const CANCELLING: &str = "cancelling";
+    /// Hash id → JSON: what handlers reported last.
+    pub(crate) const PROGRESS: &str = "progress";
+    /// Set of ids that still stand in `completed` but are gone: skipped and forgotten when they are trimmed.
+    pub(crate) const ERASED: &str = "erased";
+    /// Hash key → cut and data: signals that are under way.
+    pub(crate) const SIGNALS: &str = "signals";
+    /// Hash key → data: signals that stick.
+    pub(crate) const STICKY: &str = "sticky";
+    /// Sorted set key → ms until when a signal sticks.
+    pub(crate) const STICKY_UNTIL: &str = "sticky_until";
+    /// Hash id → JSON: the data of the signal that released a message.
+    pub(crate) const SIGNALLED: &str = "signalled";
+    /// Hash idempotency key → its end, the fingerprint of its request, the ids that it stands for.
+    pub(crate) const DEDUP: &str = "dedup";
+    /// Sorted set idempotency key → ms when it ends.
+    pub(crate) const DEDUP_UNTIL: &str = "dedup_until";
     /// Not a key but the channel that tells idle consumers when to look again.
     pub(crate) const WAKE: &str = "wake";
 
-    pub(crate) const ALL: [&str; 16] = [
+    pub(crate) const ALL: [&str; 29] = [
         META,
         SEQ,
         MESSAGES,
@@ -60,6 +88,19 @@ pub(crate) mod suffix {
         REMOVED,
         ALIASES,
         AWAITED,
+        HELD,
+        EXPIRING,
+        LIMITER,
+        BLOCKING,
+        CANCELLING,
+        PROGRESS,
+        ERASED,
+        SIGNALS,
+        STICKY,
+        STICKY_UNTIL,
+        SIGNALLED,
+        DEDUP,
+        DEDUP_UNTIL,
         WAKE,
     ];
 }

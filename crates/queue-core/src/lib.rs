@@ -3,6 +3,7 @@
 mod backoff;
 mod connection;
 mod error;
+mod exclusive;
 mod id;
 mod keys;
 mod message;
@@ -11,11 +12,14 @@ mod new_message;
 mod number;
 mod queue;
 mod queues;
+mod rate_limit;
 mod record;
 mod reply;
+mod retention;
 mod retry;
 mod scripts;
 mod settings;
+mod settings_patch;
 mod subscriber;
 mod time;
 mod token;
@@ -23,18 +27,22 @@ mod token;
 pub use backoff::{Backoff, Growth};
 pub use connection::{InvalidRedisUrl, Redis};
 pub use error::{Error, Result, TooMuch};
+pub use exclusive::Exclusive;
 pub use id::{MessageId, MessageRef};
 pub use message::{Failure, Message, MessageError, State};
-pub use name::{ConsumerId, InvalidName, MessageName, OwnId, QueueName};
+pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
 pub use new_message::{Due, Headers, NewMessage};
 pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority};
 pub use queue::{
-    Action, Audit, Counts, Delivery, Enqueued, Extended, Finding, LeaseRequest, Leased, Queue, QueueStatus, Settled,
-    Settlement, Totals,
+    Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest, Leased,
+    Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
 pub use queues::Queues;
+pub use rate_limit::RateLimit;
+pub use retention::{Keep, Retention};
 pub use retry::Retry;
-pub use settings::{InvalidSetting, Keep, KeepPatch, Retention, RetentionPatch, Settings, SettingsPatch};
+pub use settings::{InvalidSetting, Settings};
+pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};
 pub use subscriber::{Bell, Subscriber};
 pub use time::{InvalidDuration, Millis, Timestamp};
 pub use token::LeaseToken;

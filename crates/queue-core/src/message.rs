@@ -1,8 +1,11 @@
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    ConsumerId, Headers, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName, Timestamp,
+    ConsumerId, Headers, InvalidName, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName,
+    SignalKey, Timestamp,
     record::{self, End, Malformed, Options, Outcome, Record, Run},
 };
 
@@ -10,6 +13,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Waiting for a signal.
+    Held,
     /// Not due yet, or backing off after a failed attempt.
     Delayed,
     /// Ready to be leased.
@@ -23,9 +28,13 @@ pub enum State {
 }
 
 impl State {
+    /// All, in the order in which a message goes through them.
+    pub const ALL: [Self; 6] = [Self::Held, Self::Delayed, Self::Waiting, Self::Active, Self::Completed, Self::Failed];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Delayed => "delayed",
             Self::Waiting => "waiting",
             Self::Active => "active",
@@ -37,6 +46,17 @@ impl State {
     /// Whether nothing more will come of the message by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl FromStr for State {
+    type Err = InvalidName;
+
+    fn from_str(word: &str) -> Result<Self, InvalidName> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == word)
+            .ok_or(InvalidName("a state is held, delayed, waiting, active, completed or failed"))
     }
 }
 
@@ -115,7 +135,10 @@ pub struct Message {
     /// When it expires unless it has started.
     pub expires_at: Option<Timestamp>,
     /// The key of the signal that it waits for.
-    pub hold: Option<String>,
+    pub hold: Option<SignalKey>,
+    /// What the signal carried that released it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Box<RawValue>>,
     /// Who has it, or had it last.
     pub consumer: Option<ConsumerId>,
     /// What its handler reported last.
@@ -138,10 +161,13 @@ pub(crate) struct Stored {
     pub(crate) run: Run,
     pub(crate) standing: Standing,
     pub(crate) max_attempts: MaxAttempts,
+    pub(crate) progress: Option<Box<RawValue>>,
+    pub(crate) signal: Option<Box<RawValue>>,
 }
 
 /// The state with what goes with it.
 pub(crate) enum Standing {
+    Held,
     Delayed(Timestamp),
     Waiting,
     Active,
@@ -160,12 +186,18 @@ impl Message {
         let options = message.options();
         let due_at = message.due.instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
-        let standing = if due_at > created_at { Standing::Delayed(due_at) } else { Standing::Waiting };
-        Self::from_stored(queue, Stored { id, record, options, run: Run::default(), standing, max_attempts })
+        let standing = match &options.hold {
+            Some(_) => Standing::Held,
+            None if due_at > created_at => Standing::Delayed(due_at),
+            None => Standing::Waiting,
+        };
+        let run = Run::default();
+        let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal: None };
+        Self::from_stored(queue, stored)
     }
 
     pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
-        let Stored { id, record, options, run, standing, max_attempts } = stored;
+        let Stored { id, record, options, run, standing, max_attempts, progress, signal } = stored;
         let delay = record::delay(&record);
         let mut message = Self {
             id: options.own_id.map_or(id, MessageRef::Own),
@@ -184,14 +216,19 @@ impl Message {
             due_at: record.due_at,
             started_at: None,
             finished_at: None,
-            expires_at: None,
+            expires_at: options.ttl.map(|ttl| record.created_at + ttl),
             hold: None,
+            signal,
             consumer: None,
-            progress: None,
+            progress,
             result: None,
             error: None,
         };
         match standing {
+            Standing::Held => {
+                message.state = State::Held;
+                message.hold = options.hold;
+            }
             Standing::Waiting => message.show_run(run),
             Standing::Delayed(due_at) => {
                 message.state = State::Delayed;

@@ -89,6 +89,24 @@ validated_text! {
 }
 
 validated_text! {
+    /// What a held message waits for: the key of a signal.
+    SignalKey, |text| {
+        if is_plain_text(text, 256) && !text.contains('/') { Ok(()) } else {
+            Err("a key is 1 to 256 bytes without control characters or slashes")
+        }
+    }
+}
+
+validated_text! {
+    /// What a producer sends with a request so that the same request, sent again, does nothing more.
+    IdempotencyKey, |text| {
+        if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else {
+            Err("an idempotency key is 1 to 255 visible ASCII characters")
+        }
+    }
+}
+
+validated_text! {
     /// Who leases messages. Issued, never configured: two processes of one name would cover each other's death.
     ConsumerId, |text| {
         if is_token(text, 64) { Ok(()) } else {

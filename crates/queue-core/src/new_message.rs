@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Backoff, MaxAttempts, MessageName, Millis, OwnId, Priority, Timestamp, record};
+use crate::{Backoff, MaxAttempts, MessageName, Millis, OwnId, Priority, SignalKey, Timestamp, record};
 
 /// A message to be enqueued.
 #[derive(Debug, Clone)]
@@ -22,6 +22,13 @@ pub struct NewMessage {
     pub max_attempts: Option<MaxAttempts>,
     /// Defaults to the queue's setting.
     pub backoff: Option<Backoff>,
+    /// How long one run may take: up to 7 days. Defaults to the queue's setting.
+    pub timeout: Option<Millis>,
+    /// For how long after it was posted it may still be started; then it fails as expired: up to 3,650 days. Defaults to
+    /// for ever.
+    pub ttl: Option<Millis>,
+    /// The key of the signal that it waits for. Defaults to none.
+    pub hold: Option<SignalKey>,
     /// What consumers see beside the data. Defaults to none.
     pub headers: Headers,
 }
@@ -91,6 +98,9 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
 }
 
 impl NewMessage {
+    /// The longest timeout of a run: 7 days.
+    pub const LONGEST_TIMEOUT: Millis = Millis::from_days(7);
+
     /// A message with this payload and everything else by default.
     pub fn new(data: Box<RawValue>) -> Self {
         Self {
@@ -101,6 +111,9 @@ impl NewMessage {
             priority: Priority::DEFAULT,
             max_attempts: None,
             backoff: None,
+            timeout: None,
+            ttl: None,
+            hold: None,
             headers: Headers::default(),
         }
     }
@@ -111,6 +124,9 @@ impl NewMessage {
             max_attempts: self.max_attempts,
             backoff: self.backoff,
             own_id: self.id.clone(),
+            timeout: self.timeout,
+            ttl: self.ttl,
+            hold: self.hold.clone(),
         }
     }
 }

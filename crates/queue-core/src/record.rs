@@ -9,8 +9,8 @@ use std::fmt::Write;
 use serde_json::value::RawValue;
 
 use crate::{
-    Backoff, ConsumerId, Headers, MaxAttempts, MessageId, MessageName, Millis, NewMessage, OwnId, Priority, Timestamp,
-    message::MessageError,
+    Backoff, ConsumerId, Headers, MaxAttempts, MessageId, MessageName, Millis, NewMessage, OwnId, Priority, SignalKey,
+    Timestamp, message::MessageError,
 };
 
 /// A text in Redis is not what this library writes there.
@@ -27,6 +27,9 @@ mod tag {
     pub(super) const MAX_ATTEMPTS: char = 'a';
     pub(super) const BACKOFF: char = 'b';
     pub(super) const OWN_ID: char = 'i';
+    pub(super) const TIMEOUT: char = 't';
+    pub(super) const TTL: char = 'l';
+    pub(super) const HOLD: char = 'k';
 }
 
 fn push(text: &mut String, tag: char, value: impl std::fmt::Display) {
@@ -111,6 +114,9 @@ pub(crate) struct Options {
     pub(crate) max_attempts: Option<MaxAttempts>,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) own_id: Option<OwnId>,
+    pub(crate) timeout: Option<Millis>,
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) hold: Option<SignalKey>,
 }
 
 impl Options {
@@ -129,6 +135,15 @@ impl Options {
         if let Some(own_id) = &self.own_id {
             push(&mut text, tag::OWN_ID, own_id);
         }
+        if let Some(timeout) = self.timeout {
+            push(&mut text, tag::TIMEOUT, timeout.get());
+        }
+        if let Some(ttl) = self.ttl {
+            push(&mut text, tag::TTL, ttl.get());
+        }
+        if let Some(hold) = &self.hold {
+            push(&mut text, tag::HOLD, hold);
+        }
         text
     }
 
@@ -141,6 +156,9 @@ impl Options {
                 tag::MAX_ATTEMPTS => options.max_attempts = Some(value.parse().map_err(|_| MALFORMED)?),
                 tag::BACKOFF => options.backoff = Some(Backoff::decode(value).ok_or(MALFORMED)?),
                 tag::OWN_ID => options.own_id = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::TIMEOUT => options.timeout = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::TTL => options.ttl = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::HOLD => options.hold = Some(value.parse().map_err(|_| MALFORMED)?),
                 _ => {}
             }
         }
@@ -212,7 +230,7 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // The run was kept as it stood when it ended: an attempt that ended by its consumer counts, a lapse does not.
+        // The run was kept as it stood when it ended: an attempt that was made counts, a lapse or a cancel does not.
         if letter != 'l' {
             run.attempts += 1;
         }
@@ -260,6 +278,9 @@ mod tests {
             max_attempts: Some("9".parse().unwrap()),
             backoff: Some(Backoff::default()),
             own_id: Some("order 42".parse().unwrap()),
+            timeout: Some(Millis::from_secs(3)),
+            ttl: Some(Millis::from_days(3)),
+            hold: Some("payment 42".parse().unwrap()),
         };
         assert_eq!(Options::decode(&options.encode()).unwrap(), options);
     }

@@ -47,3 +47,11 @@ pub(crate) fn array(value: Option<Value>) -> Result<Vec<Value>> {
         other => Err(Error::unexpected(other)),
     }
 }
+
+/// Nothing for what is not there.
+pub(crate) fn optional_array(value: Option<Value>) -> Result<std::vec::IntoIter<Value>> {
+    match value {
+        None | Some(Value::Nil) => Ok(Vec::new().into_iter()),
+        some => array(some).map(Vec::into_iter),
+    }
+}

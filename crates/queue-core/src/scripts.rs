@@ -7,7 +7,7 @@ use std::{fmt::Write, sync::LazyLock};
 
 use deadpool_redis::redis;
 
-use crate::keys::suffix;
+use crate::{Settings, keys::suffix};
 
 /// A script, ready to be sent.
 pub(crate) struct Script {
@@ -30,7 +30,32 @@ macro_rules! fragments {
     };
 }
 
-fragments!["clock", "epoch", "fields", "wake", "line", "promote", "run", "finish", "trim", "recover", "backoff"];
+fragments![
+    "clock",
+    "settings",
+    "fields",
+    "totals",
+    "wake",
+    "line",
+    "held",
+    "state",
+    "run",
+    "trim",
+    "finish",
+    "backoff",
+    "timeout",
+    "comeback",
+    "attempt",
+    "recover",
+    "expire",
+    "due",
+    "signal",
+    "sweep",
+    "tend",
+    "limiter",
+    "owner",
+    "configure",
+];
 
 macro_rules! scripts {
     ($($name:ident = $file:literal),* $(,)?) => {
@@ -45,8 +70,10 @@ macro_rules! scripts {
 }
 
 scripts! {
-    DECLARE = "declare", ENQUEUE = "enqueue", LEASE = "lease", SETTLE = "settle", EXTEND = "extend",
-    FIND_LEASES = "find_leases", GIVE_BACK = "give_back", READ = "read", AWAIT = "await", STATUS = "status", AUDIT = "audit",
+    DECLARE = "declare", CONFIGURE = "configure", ENQUEUE = "enqueue", LEASE = "lease", SETTLE = "settle",
+    EXTEND = "extend", PROGRESS = "progress", FIND_LEASES = "find_leases", GIVE_BACK = "give_back", GIVE_UP = "give_up",
+    CANCEL = "cancel", ERASE = "erase", PROMOTE = "promote", RETRY = "retry", PURGE = "purge", DELETE = "delete",
+    SIGNAL = "signal", TEND = "tend", READ = "read", LIST = "list", AWAIT = "await", STATUS = "status", AUDIT = "audit",
 }
 
 impl Script {
@@ -65,6 +92,9 @@ impl Script {
                 .expect("writing to a string does not fail");
         }
         for used in header_words(text, "-- USES ") {
+            if used == "settings" {
+                source += &defaults();
+            }
             source += fragment(used).unwrap_or_else(|| {
                 unreachable!("{name}.lua uses the fragment {used}: a unit test assembles every script")
             });
@@ -73,6 +103,15 @@ impl Script {
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { name, keys, sha, source }
     }
+}
+
+/// The library's own defaults, as the fragment `settings` reads them.
+fn defaults() -> String {
+    let mut table = String::from("local DEFAULTS = {\n");
+    for (name, value) in Settings::default().encode().into_iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(table, "  ['{name}'] = '{value}',").expect("writing to a string does not fail");
+    }
+    table + "}\n"
 }
 
 /// The words of a header line and of the lines that continue it.
@@ -98,11 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn only_enqueue_may_be_refused_when_memory_is_full() {
+    fn only_what_stores_anew_may_be_refused_when_memory_is_full() {
         for script in all() {
             let shebang = script.source.lines().next().unwrap_or("");
             let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");
-            assert_eq!(may_write_anyway, script.name != "enqueue", "{}", script.name);
+            let stores_anew = ["enqueue", "progress"].contains(&script.name);
+            assert_eq!(may_write_anyway, !stores_anew, "{}", script.name);
         }
     }
 }

@@ -1,12 +1,14 @@
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    Backoff, Millis,
+    Backoff, Exclusive, Keep, Millis, RateLimit, Retention,
     number::{MaxAttempts, MaxLapses},
 };
 
 /// How a queue treats its messages. Kept in Redis, field by field, where they differ from the defaults.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// How long a lease lasts unless it is extended: 100 ms to 24 h. Defaults to 30 s.
     pub visibility_timeout: Millis,
@@ -16,159 +18,113 @@ pub struct Settings {
     pub backoff: Backoff,
     /// The lapse that ends a message: 1 to 1,000. Defaults to 3.
     pub max_lapses: MaxLapses,
+    /// How many leases may be made in which time. Defaults to none.
+    pub rate_limit: Option<RateLimit>,
+    /// Whether only one consumer at a time has access. Defaults to `false`.
+    pub exclusive: Exclusive,
+    /// How long one run may take before it counts as a failed attempt: 1 ms to 7 days. Defaults to none.
+    pub timeout: Option<Millis>,
+    /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
+    pub idempotency_window: Millis,
+    /// How many messages that have not finished the queue takes. Defaults to none.
+    pub max_length: Option<u64>,
     /// For how long finished messages are kept.
     pub retention: Retention,
 }
 
-/// For how long finished messages are kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Retention {
-    /// Completed ones. Defaults to 24 h and 10,000 messages.
-    pub completed: Keep,
-    /// Failed ones, the dead letters. Defaults to 14 days and 100,000 messages.
-    pub failed: Keep,
-}
-
-/// A finished message goes when it is older than `age`, or when more than `count` are kept and it is older than
-/// `min_age`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Keep {
-    /// The longest that one is kept, up to 3,650 days.
-    pub age: Millis,
-    /// How many are kept: 1 to 1,000,000,000.
-    pub count: u64,
-    /// The shortest that one is kept, so that its result can be read: up to `age`. Defaults to 60 s.
-    pub min_age: Millis,
-}
-
 impl Default for Settings {
     fn default() -> Self {
-        let min_age = Millis::from_secs(60);
         Self {
             visibility_timeout: Millis::from_secs(30),
             max_attempts: MaxAttempts::DEFAULT,
             backoff: Backoff::default(),
             max_lapses: MaxLapses::DEFAULT,
-            retention: Retention {
-                completed: Keep { age: Millis::from_hours(24), count: 10_000, min_age },
-                failed: Keep { age: Millis::from_days(14), count: 100_000, min_age },
-            },
+            rate_limit: None,
+            exclusive: Exclusive::No,
+            timeout: None,
+            idempotency_window: Millis::from_hours(1),
+            max_length: None,
+            retention: Retention::default(),
         }
     }
 }
 
-/// Settings as they are declared or changed: what is absent stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettingsPatch {
-    /// See [`Settings::visibility_timeout`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub visibility_timeout: Option<Millis>,
-    /// See [`Settings::max_attempts`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_attempts: Option<MaxAttempts>,
-    /// See [`Settings::backoff`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
-    /// See [`Settings::max_lapses`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_lapses: Option<MaxLapses>,
-    /// See [`Settings::retention`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention: Option<RetentionPatch>,
-}
-
-/// See [`Retention`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetentionPatch {
-    /// See [`Retention::completed`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<KeepPatch>,
-    /// See [`Retention::failed`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<KeepPatch>,
-}
-
-/// See [`Keep`]. What is absent takes its default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeepPatch {
-    /// See [`Keep::age`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age: Option<Millis>,
-    /// See [`Keep::count`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// See [`Keep::min_age`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_age: Option<Millis>,
-}
-
-impl KeepPatch {
-    fn over(&self, default: Keep) -> Keep {
-        Keep {
-            age: self.age.unwrap_or(default.age),
-            count: self.count.unwrap_or(default.count),
-            min_age: self.min_age.unwrap_or(default.min_age),
-        }
-    }
-}
-
-/// The fields of `meta` that hold settings; the scripts read them under these names.
+/// The fields of `meta` that hold settings; the scripts read them under these names. A dot leads into an object.
 mod field {
     pub(super) const VISIBILITY_TIMEOUT: &str = "visibility_timeout";
     pub(super) const MAX_ATTEMPTS: &str = "max_attempts";
     pub(super) const BACKOFF: &str = "backoff";
     pub(super) const MAX_LAPSES: &str = "max_lapses";
+    pub(super) const RATE_LIMIT: &str = "rate_limit";
+    pub(super) const EXCLUSIVE: &str = "exclusive";
+    pub(super) const TIMEOUT: &str = "timeout";
+    pub(super) const IDEMPOTENCY_WINDOW: &str = "idempotency_window";
+    pub(super) const MAX_LENGTH: &str = "max_length";
     pub(super) const RETENTION_COMPLETED: &str = "retention.completed";
     pub(super) const RETENTION_FAILED: &str = "retention.failed";
 }
 
-impl SettingsPatch {
-    /// Checks the ranges.
+impl Settings {
+    /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
     ///
     /// # Errors
     ///
-    /// The first setting that is out of range, and its range.
-    pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let range = Millis::new(100)..=Millis::from_hours(24);
-        if self.visibility_timeout.is_some_and(|timeout| !range.contains(&timeout)) {
-            return Err(InvalidSetting { setting: "visibility_timeout", problem: "must be 100 ms to 24 h" });
-        }
-        if let Some(Err(problem)) = self.backoff.map(|backoff| backoff.validate()) {
-            return Err(InvalidSetting { setting: "backoff", problem });
-        }
-        let defaults = Settings::default().retention;
-        let retention = self.retention.clone().unwrap_or_default();
-        for (setting, keep) in [
-            ("retention.completed", retention.completed.unwrap_or_default().over(defaults.completed)),
-            ("retention.failed", retention.failed.unwrap_or_default().over(defaults.failed)),
+    /// The setting that is unknown, not of its kind, or out of range.
+    pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
+        let as_json = |settings: &Self| serde_json::to_value(settings).expect("settings have a JSON form");
+        let mut merged = as_json(self);
+        merge(&mut merged, patch, Some(&as_json(&Self::default())));
+        let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let setting = error.path().to_string();
+            InvalidSetting { setting, problem: error.into_inner().to_string() }
+        })?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn validate(&self) -> Result<(), InvalidSetting> {
+        let within = |setting: &str, value: Option<Millis>, least: Millis, most: Millis| match value {
+            Some(value) if !(least..=most).contains(&value) => {
+                Err(InvalidSetting { setting: setting.into(), problem: format!("must be {least} to {most}") })
+            }
+            _ => Ok(()),
+        };
+        let visibility = (Millis::new(100), Millis::from_hours(24));
+        within(field::VISIBILITY_TIMEOUT, Some(self.visibility_timeout), visibility.0, visibility.1)?;
+        within(field::TIMEOUT, self.timeout, Millis::new(1), Millis::from_days(7))?;
+        let window = (Millis::from_secs(1), Millis::from_days(30));
+        within(field::IDEMPOTENCY_WINDOW, Some(self.idempotency_window), window.0, window.1)?;
+        let length = if self.max_length == Some(0) { Err("must be at least 1; a null removes it") } else { Ok(()) };
+        for (setting, checked) in [
+            (field::BACKOFF, self.backoff.validate()),
+            (field::RATE_LIMIT, self.rate_limit.map_or(Ok(()), |limit| limit.validate())),
+            (field::MAX_LENGTH, length),
+            (field::RETENTION_COMPLETED, self.retention.completed.validate()),
+            (field::RETENTION_FAILED, self.retention.failed.validate()),
         ] {
-            keep.validate().map_err(|problem| InvalidSetting { setting, problem })?;
+            checked.map_err(|problem| InvalidSetting { setting: setting.into(), problem: problem.into() })?;
         }
         Ok(())
     }
 
-    /// As `meta` holds them.
+    /// As `meta` holds them; an empty text for one that is not there.
     pub(crate) fn encode(&self) -> Vec<(&'static str, String)> {
-        let defaults = Settings::default().retention;
-        let retention = self.retention.clone().unwrap_or_default();
-        [
-            (field::VISIBILITY_TIMEOUT, self.visibility_timeout.map(|timeout| timeout.get().to_string())),
-            (field::MAX_ATTEMPTS, self.max_attempts.map(|attempts| attempts.to_string())),
-            (field::BACKOFF, self.backoff.map(|backoff| backoff.encode())),
-            (field::MAX_LAPSES, self.max_lapses.map(|lapses| lapses.to_string())),
-            (field::RETENTION_COMPLETED, retention.completed.map(|keep| keep.over(defaults.completed).encode())),
-            (field::RETENTION_FAILED, retention.failed.map(|keep| keep.over(defaults.failed).encode())),
+        let millis = |millis: Millis| millis.get().to_string();
+        vec![
+            (field::VISIBILITY_TIMEOUT, millis(self.visibility_timeout)),
+            (field::MAX_ATTEMPTS, self.max_attempts.to_string()),
+            (field::BACKOFF, self.backoff.encode()),
+            (field::MAX_LAPSES, self.max_lapses.to_string()),
+            (field::RATE_LIMIT, self.rate_limit.map(RateLimit::encode).unwrap_or_default()),
+            (field::EXCLUSIVE, self.exclusive.encode().unwrap_or_default()),
+            (field::TIMEOUT, self.timeout.map(millis).unwrap_or_default()),
+            (field::IDEMPOTENCY_WINDOW, millis(self.idempotency_window)),
+            (field::MAX_LENGTH, self.max_length.map(|length| length.to_string()).unwrap_or_default()),
+            (field::RETENTION_COMPLETED, self.retention.completed.encode()),
+            (field::RETENTION_FAILED, self.retention.failed.encode()),
         ]
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (name, value)))
-        .collect()
     }
-}
 
-impl Settings {
     /// Takes over a field of `meta`; fields that are not settings are passed over.
     pub(crate) fn apply(&mut self, name: &str, value: &str) {
         fn set<T>(place: &mut T, value: Option<T>) {
@@ -181,6 +137,11 @@ impl Settings {
             field::MAX_ATTEMPTS => set(&mut self.max_attempts, value.parse().ok()),
             field::BACKOFF => set(&mut self.backoff, Backoff::decode(value)),
             field::MAX_LAPSES => set(&mut self.max_lapses, value.parse().ok()),
+            field::RATE_LIMIT => self.rate_limit = RateLimit::decode(value),
+            field::EXCLUSIVE => set(&mut self.exclusive, Exclusive::decode(value)),
+            field::TIMEOUT => self.timeout = value.parse().ok(),
+            field::IDEMPOTENCY_WINDOW => set(&mut self.idempotency_window, value.parse().ok()),
+            field::MAX_LENGTH => self.max_length = value.parse().ok(),
             field::RETENTION_COMPLETED => set(&mut self.retention.completed, Keep::decode(value)),
             field::RETENTION_FAILED => set(&mut self.retention.failed, Keep::decode(value)),
             _ => {}
@@ -188,81 +149,100 @@ impl Settings {
     }
 }
 
-impl Keep {
-    fn validate(self) -> Result<(), &'static str> {
-        if self.age > Millis::from_days(3_650) {
-            return Err("age must be at most 3650 days");
+/// Merges as RFC 7396 has it, but that a null brings back what stands in `defaults`.
+fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
+    match patch {
+        Value::Null => *target = defaults.cloned().unwrap_or(Value::Null),
+        Value::Object(fields) => {
+            if !target.is_object() {
+                *target = Value::Object(serde_json::Map::new());
+            }
+            for (name, value) in fields {
+                let default = defaults.and_then(|defaults| defaults.get(name));
+                // A word that is no setting stays to be told, whatever its value.
+                merge(&mut target[name.as_str()], value, default);
+            }
         }
-        if !(1..=1_000_000_000).contains(&self.count) {
-            return Err("count must be 1 to 1000000000");
-        }
-        if self.min_age > self.age {
-            return Err("min_age must not be longer than age");
-        }
-        Ok(())
-    }
-
-    /// As the scripts read it.
-    pub(crate) fn encode(self) -> String {
-        format!("{},{},{}", self.age.get(), self.count, self.min_age.get())
-    }
-
-    fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.split(',').map(str::parse::<u64>);
-        let mut number = || parts.next()?.ok();
-        Some(Self { age: Millis::new(number()?), count: number()?, min_age: Millis::new(number()?) })
+        other => *target = other.clone(),
     }
 }
 
-/// A setting is out of its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// A setting is unknown, not of its kind, or out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct InvalidSetting {
-    /// The setting.
-    pub setting: &'static str,
+    /// The setting; a dot leads into an object.
+    pub setting: String,
     /// What is wrong with it.
-    pub problem: &'static str,
+    pub problem: String,
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::SettingsPatch;
 
     #[test]
     fn what_is_declared_reads_back_and_the_rest_stays_default() {
         let patch: SettingsPatch = serde_json::from_str(
-            r#"{"visibility_timeout":"2s","max_attempts":7,"backoff":{"type":"fixed","delay":10},
-                "max_lapses":9,"retention":{"completed":{"count":5}}}"#,
+            r#"{"visibility_timeout":"2s","max_attempts":7,"backoff":{"type":"fixed","delay":10},"max_lapses":9,
+                "rate_limit":{"max":3,"duration":"1s"},"exclusive":{"parallel":4},"timeout":"1m","max_length":5,
+                "idempotency_window":"2h","retention":{"completed":{"count":5}}}"#,
         )
         .unwrap();
         patch.validate().unwrap();
+        let fields = patch.encode();
+        assert_eq!(fields.len(), 10, "only what is declared: {fields:?}");
         let mut settings = Settings::default();
-        for (name, value) in patch.encode() {
-            settings.apply(name, &value);
+        for (name, value) in &fields {
+            settings.apply(name, value);
         }
+        let expected = Settings::default().patched(&serde_json::to_value(&patch).unwrap()).unwrap();
         assert_eq!(settings.visibility_timeout, Millis::from_secs(2));
-        assert_eq!(settings.max_attempts.get(), 7);
-        assert_eq!(settings.backoff.delay, Millis::new(10));
-        assert_eq!(settings.max_lapses.get(), 9);
-        assert_eq!(settings.retention.completed, Keep { count: 5, ..Settings::default().retention.completed });
-        assert_eq!(settings.retention.failed, Settings::default().retention.failed);
+        assert_eq!(settings.rate_limit, Some(RateLimit { max: 3, duration: Millis::from_secs(1) }));
+        assert_eq!(settings.retention.completed, Keep { count: 5, ..Retention::default().completed });
+        assert_eq!(settings.retention.failed, Retention::default().failed);
+        assert_eq!(settings, expected);
     }
 
     #[test]
-    fn ranges_are_checked() {
-        for json in [
-            r#"{"visibility_timeout":99}"#,
-            r#"{"visibility_timeout":"25h"}"#,
-            r#"{"backoff":{"jitter":2}}"#,
-            r#"{"retention":{"completed":{"count":0}}}"#,
-            r#"{"retention":{"failed":{"age":"30s"}}}"#,
+    fn a_patch_changes_what_it_names_and_a_null_brings_back_the_default() {
+        let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
+                           "retention": {"completed": {"count": 7, "age": "2h"}}});
+        let settings = Settings::default().patched(&first).unwrap();
+        let second = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
+                            "retention": {"completed": {"count": null}}});
+        let settings = settings.patched(&second).unwrap();
+        assert_eq!((settings.max_attempts, settings.timeout), (MaxAttempts::DEFAULT, None));
+        assert_eq!(settings.rate_limit, Some(RateLimit { max: 2, duration: Millis::from_secs(1) }));
+        let expected = Keep { age: Millis::from_hours(2), ..Retention::default().completed };
+        assert_eq!(settings.retention.completed, expected);
+        assert_eq!(settings.patched(&json!({"rate_limit": null, "retention": null})).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (patch, setting) in [
+            (json!({"visibility_timeout": 99}), "visibility_timeout"),
+            (json!({"visibility_timeout": "25h"}), "visibility_timeout"),
+            (json!({"backoff": {"jitter": 2}}), "backoff"),
+            (json!({"retention": {"failed": {"age": "30s"}}}), "retention.failed"),
+            (json!({"retention": {"failed": {"count": -1}}}), "retention.failed.count"),
+            (json!({"rate_limit": {"max": 0, "duration": 1}}), "rate_limit"),
+            (json!({"rate_limit": {"max": 1}}), "rate_limit"),
+            (json!({"max_attempts": 0}), "max_attempts"),
+            (json!({"max_length": 0}), "max_length"),
+            (json!({"idempotency_window": 5}), "idempotency_window"),
+            (json!({"exclusive": {"parallel": 0}}), "exclusive"),
+            (json!({"max_attempt": 1}), "max_attempt"),
+            (json!({"max_attempt": null}), "max_attempt"),
         ] {
-            let patch: SettingsPatch = serde_json::from_str(json).unwrap();
-            assert!(patch.validate().is_err(), "{json}");
+            let error = Settings::default().patched(&patch).unwrap_err();
+            assert_eq!(error.setting, setting, "{patch}: {error}");
         }
-        for json in [r#"{"max_attempts":0}"#, r#"{"max_attempts":1001}"#, r#"{"max_lapses":0}"#, r#"{"max_attempt":1}"#]
-        {
-            assert!(serde_json::from_str::<SettingsPatch>(json).is_err(), "{json}");
-        }
+        assert!(Settings::default().patched(&json!(5)).is_err());
+        assert!(Settings::default().patched(&json!([])).is_err());
     }
 }

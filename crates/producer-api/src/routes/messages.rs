@@ -4,7 +4,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, Message, MessageRef, Millis, Queue};
+use queue_core::{Enqueued, Message, MessageRef, Millis, Queue, State};
 use serde::Serialize;
 use service::Problem;
 
@@ -33,7 +33,9 @@ pub(crate) async fn create(
     let (duplicate, message) = match enqueued.into_iter().next() {
         Some(Enqueued::Created(message)) => (false, message),
         Some(Enqueued::Duplicate(message)) => (true, message),
-        None => return Err(refusal::from_queue(queue_core::Error::Unexpected("nothing was enqueued".into()))),
+        Some(Enqueued::Forgotten(_)) | None => {
+            return Err(refusal::from_queue(queue_core::Error::Unexpected("nothing was enqueued".into())));
+        }
     };
     let message = match wait {
         Some(wait) => read(&app, &queue, &message.id, wait).await?,
@@ -52,22 +54,22 @@ pub(crate) async fn create_batch(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
-    struct Entry<'m> {
-        id: &'m str,
-        state: &'static str,
+    struct Entry {
+        id: String,
+        state: Option<State>,
         duplicate: bool,
     }
     #[derive(Serialize)]
-    struct Batch<'m> {
-        messages: Vec<Entry<'m>>,
+    struct Batch {
+        messages: Vec<Entry>,
     }
     let messages = new_message::parse_batch(&body)?;
     let enqueued = app.shared.queues.queue(&queue).enqueue(messages).await.map_err(refusal::from_queue)?;
     let messages = enqueued
         .iter()
         .map(|enqueued| Entry {
-            id: enqueued.message().id.as_str(),
-            state: enqueued.message().state.as_str(),
+            id: enqueued.id().to_string(),
+            state: enqueued.message().map(|message| message.state),
             duplicate: matches!(enqueued, Enqueued::Duplicate(_)),
         })
         .collect();

@@ -1,24 +1,75 @@
 #!lua
 -- enqueue: stores messages, all or none, in the order given.
--- KEYS      meta seq messages options waiting prioritized delayed aliases wake
--- USES      clock epoch fields wake line
--- ARGV      epoch, the default of max_attempts; then for each message three: when it is due ('' now, '+1500' ms from now, or an instant in ms),
---           its options, its record without the instant of creation
--- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; '=' before it: the producer's own id stood already
--- Complexity O(messages), O(log N) for each delayed or prioritised one
-if not same_epoch(ARGV[1]) then return STALE_EPOCH end
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases held expiring sticky sticky_until signalled dedup dedup_until wake
+-- USES      clock settings fields wake line
+-- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint; then for each message three: when it is
+--           due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
+-- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=': it stood
+--           already, by the producer's own id or the idempotency key; '*': a sticky signal let it pass at once.
+--           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
+-- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
+read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
+if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+local key, fingerprint = ARGV[2], ARGV[3]
+local FIRST, STRIDE = 4, 3
+
+local reply = { now, set.max_attempts }
+
+-- The ids that an idempotency key stands for: runs of consecutive ones as "first+more", separated by commas.
+if key ~= '' then
+  local known = redis.call('HGET', DEDUP, key)
+  local until_when, of, ids = string.match(known or '', '^(%d+)\t([^\t]*)\t(.*)$')
+  if until_when and tonumber(until_when) > now then
+    if of ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
+    for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
+      for n = 0, tonumber(more) do
+        reply[#reply + 1] = '=' .. string.format('%014.0f', tonumber(first) + n)
+      end
+    end
+    return reply
+  end
+end
 
 -- 10 µs since 2020: larger than any id before, even when Redis came back empty.
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
-local reply = { now, redis.call('HGET', META, 'max_attempts') or ARGV[2] }
 local records, all_options, aliases, mine = {}, {}, {}, {}
-local ready, delayed = {}, {}
-local earliest = math.huge
+local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
+local earliest, earliest_expiry = math.huge, math.huge
 local largest = 0
 
-for i = 3, #ARGV, 3 do
+-- A held message passes at once while a signal of its key sticks.
+local function sticks(hold)
+  local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
+  return until_when and until_when > now
+end
+
+local function stand(id, due, options)
+  local hold = field(options, 'k')
+  local passed = hold and sticks(hold)
+  if hold and not passed then
+    held[#held + 1] = 0
+    held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
+    return id
+  end
+  if due > now then
+    delayed[#delayed + 1] = due
+    delayed[#delayed + 1] = id
+    earliest = math.min(earliest, due)
+  else
+    ready[#ready + 1] = id
+  end
+  if not passed then return id end
+  local data = redis.call('HGET', STICKY, hold)
+  if data and data ~= '' then
+    signalled[#signalled + 1] = id
+    signalled[#signalled + 1] = data
+  end
+  return '*' .. id
+end
+
+for i = FIRST, #ARGV, STRIDE do
   local when, options, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local own_id = field(options, 'i')
   local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
@@ -27,45 +78,73 @@ for i = 3, #ARGV, 3 do
   else
     local id = string.format('%014.0f', next_id)
     next_id = next_id + 1
-    reply[#reply + 1] = id
     local due = now
     if when ~= '' then
       due = tonumber(when)
       if string.byte(when) == 43 then due = now + due end
     end
-    local header = due > now and (now .. '\td' .. due) or now
-    record = header .. record
+    record = (due > now and (now .. '\td' .. due) or now) .. record
     largest = math.max(largest, #record)
     records[#records + 1] = id
     records[#records + 1] = record
     if options ~= '' then
       all_options[#all_options + 1] = id
       all_options[#all_options + 1] = options
+      local ttl = tonumber(field(options, 'l'))
+      if ttl then
+        expiring[#expiring + 1] = now + ttl
+        expiring[#expiring + 1] = id
+        earliest_expiry = math.min(earliest_expiry, now + ttl)
+      end
     end
     if own_id then
       mine[own_id] = id
       aliases[#aliases + 1] = own_id
       aliases[#aliases + 1] = id
     end
-    if due > now then
-      delayed[#delayed + 1] = due
-      delayed[#delayed + 1] = id
-      earliest = math.min(earliest, due)
-    else
-      ready[#ready + 1] = id
-    end
+    reply[#reply + 1] = stand(id, due, options)
   end
 end
 
+if set.max_length and #records > 0 then
+  local length = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+    + redis.call('ZCARD', DELAYED) + redis.call('ZCARD', LEASED) + redis.call('ZCARD', HELD)
+  if length + #records / 2 > tonumber(set.max_length) then
+    return redis.error_reply('FULL ' .. set.max_length)
+  end
+end
+
+-- Nothing was written until here, and nothing is refused from here.
+if key ~= '' then
+  local ids, first, previous = {}, nil, nil
+  for i = 3, #reply do
+    local id = tonumber((string.gsub(reply[i], '%D', '')))
+    if previous and id == previous + 1 then
+      previous = id
+    else
+      if first then ids[#ids + 1] = string.format('%014.0f+%.0f', first, previous - first) end
+      first, previous = id, id
+    end
+  end
+  ids[#ids + 1] = string.format('%014.0f+%.0f', first, previous - first)
+  local until_when = now + set.idempotency_window
+  redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
+  redis.call('ZADD', DEDUP_UNTIL, until_when, key)
+  look_at(until_when)
+end
 if #records == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014.0f', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
 if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
-if largest > (tonumber(redis.call('HGET', META, 'largest')) or 0) then
-  redis.call('HSET', META, 'largest', largest)
-end
+if #signalled > 0 then redis.call('HSET', SIGNALLED, unpack(signalled)) end
+if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', #records / 2)
+if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
+if #expiring > 0 then
+  redis.call('ZADD', EXPIRING, unpack(expiring))
+  look_at(earliest_expiry)
+end
 if #delayed > 0 then
   redis.call('ZADD', DELAYED, unpack(delayed))
   look_at(earliest)

@@ -1,37 +1,37 @@
 #!lua flags=allow-oom
--- extend: moves the deadlines of live leases. A lapsed one can't be extended.
--- KEYS      meta leased runs wake
--- USES      clock wake
--- ARGV      the default visibility timeout (ms), the visibility timeout from now ('' for the queue's), then for each
---           lease: id, token
--- Returns   the new deadline (ms), then for each 1: extended, or 0: gone
+-- extend: moves the deadlines of live leases. A lapsed one can't be extended, and none beyond the end of its run.
+-- KEYS      meta options leased runs cancelling wake
+-- USES      clock settings fields wake run timeout
+-- ARGV      the visibility timeout from now ('' for the queue's), then for each lease: id, token
+-- Returns   for each 0: gone; or the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
-local timeout = ARGV[2]
-if timeout == '' then
-  timeout = redis.call('HGET', META, 'visibility_timeout') or ARGV[1]
-end
-local deadline = now + tonumber(timeout)
+read_settings('visibility_timeout', 'timeout')
+local wanted = now + (tonumber(ARGV[1]) or tonumber(set.visibility_timeout))
 local ids = {}
-for i = 3, #ARGV, 2 do
+for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
 end
 local runs = redis.call('HMGET', RUNS, unpack(ids))
 local deadlines = redis.call('ZMSCORE', LEASED, unpack(ids))
-local reply, moved = { deadline }, {}
-local shortened = false
+local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
+local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
+local reply, moved, earliest = {}, {}, math.huge
 for i, id in ipairs(ids) do
-  local token = ARGV[2 + 2 * i]
+  local token = ARGV[2 * i + 1]
   local held = runs[i] and string.sub(runs[i], 1, #token + 1) == token .. '\t'
-  local live = held and tonumber(deadlines[i] or 0) > now
-  if live then
-    shortened = shortened or deadline < tonumber(deadlines[i])
+  if held and tonumber(deadlines[i] or 0) > now then
+    local deadline = deadline_of(options[i], tonumber(parse_run(runs[i]).started) or now, wanted)
+    if deadline < tonumber(deadlines[i]) then earliest = math.min(earliest, deadline) end
     moved[#moved + 1] = deadline
     moved[#moved + 1] = id
+    reply[i] = cancelling[i] == 1 and -deadline or deadline
+  else
+    reply[i] = 0
   end
-  reply[#reply + 1] = live and 1 or 0
 end
 if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
-  if shortened then look_at(deadline) end
+  -- Shortened: somebody must look earlier.
+  if earliest < math.huge then look_at(earliest) end
 end
 return reply

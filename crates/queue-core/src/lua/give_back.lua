@@ -1,27 +1,38 @@
 #!lua flags=allow-oom
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
 -- the line, in their order, as if never delivered.
--- KEYS      meta options waiting prioritized leased runs wake
--- USES      clock fields wake line run
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
+-- USES      clock settings fields totals wake run line trim finish comeback owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)
+read_settings('exclusive', 'retention.completed', 'retention.failed')
 local token = ARGV[1]
 local runs = redis.call('HMGET', RUNS, unpack(ARGV, 2))
-local mine, kept = {}, {}
+local options = redis.call('HMGET', OPTIONS, unpack(ARGV, 2))
+local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ARGV, 2))
+local mine = {}
 for i = 2, #ARGV do
-  local run = parse_run(runs[i - 1])
+  local id, run = ARGV[i], parse_run(runs[i - 1])
   if run.token == token then
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
-    mine[#mine + 1] = ARGV[i]
-    kept[#kept + 1] = ARGV[i]
-    kept[#kept + 1] = format_run(run)
+    mine[#mine + 1] = id
+    if cancelling[i - 1] == 1 then
+      count('cancelled')
+      finish(id, 'l', format_run(run), CANCELLED)
+    else
+      may_expire_again(id, options[i - 1], run)
+      come_back(id, format_run(run), 0, 'head')
+    end
   end
 end
 if #mine > 0 then
   redis.call('ZREM', LEASED, unpack(mine))
-  redis.call('HSET', RUNS, unpack(kept))
-  table.sort(mine)
-  if join_head(mine) then look_now() end
+  redis.call('SREM', CANCELLING, unpack(mine))
+  local was_empty = write_comebacks()
+  write_finished()
+  write_totals()
+  if was_empty then look_now() end
+  if set.exclusive then call_next() end
 end
 return #mine

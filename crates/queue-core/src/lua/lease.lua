@@ -1,32 +1,40 @@
 #!lua flags=allow-oom
--- lease: hands out messages: recovers lapsed leases, promotes what is due, and takes from the front of the line.
--- KEYS      meta messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited wake
--- USES      clock epoch fields wake line promote run finish trim recover
--- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer; defaults of settings that the
---           queue lacks: visibility timeout (ms), max_lapses, retention of failed messages, max_attempts; a tenth, if
---           given, is the visibility timeout of these leases whatever the queue's
+-- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
+-- pause leave.
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter wake
+-- USES      clock settings fields totals wake run line held state trim finish backoff timeout comeback attempt recover expire due sweep tend limiter owner
+-- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
+--           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
---           none), 1 if more is ready, max_attempts of the queue, then for each message: id, record, options, run as it
---           was before
+--           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
+--           its own deadline, false or for each the data of the signal that released it; then for each message: id,
+--           record, options, run as it was before
 -- Complexity O(messages · log N)
-if not same_epoch(ARGV[1]) then return STALE_EPOCH end
+read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
+  'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest')
+if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local set = redis.call('HMGET', META, 'visibility_timeout', 'max_lapses', 'retention.failed', 'largest', 'max_attempts')
-local visibility_timeout = tonumber(ARGV[10] or set[1] or ARGV[6])
-local max_attempts = set[5] or ARGV[9]
-local largest = tonumber(set[4]) or 0
+local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
 
-recover(tonumber(set[2] or ARGV[7]), 100)
-write_finished()
-if #finished.ids > 0 then trim_failed(set[3] or ARGV[8], 200) end
-promote(1000)
+tend(tonumber(ARGV[8]))
+write_comebacks()
+
+-- What is ready may still not be handed out: then no more than the instant at which that changes is known.
+local opens_at = math.huge
+local function at_most(allowed, instant)
+  if allowed < max then max = allowed end
+  if allowed <= 0 and instant then opens_at = math.min(opens_at, instant) end
+end
+if set.paused then at_most(0) end
+if set.exclusive then at_most(turn_of(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
+if set.rate_limit and max > 0 then at_most(permitted(set.rate_limit)) end
 
 -- Peeks before it takes, so that what would not fit into the answer stays where it is.
 local taken, bytes = {}, 0
-local sizes_matter = largest * max > max_bytes
-local full = false
+local sizes_matter = (tonumber(set.largest) or 0) * max > max_bytes
+local full = max <= 0
 local function take(candidates)
-  local count = 0
+  local n = 0
   for _, id in ipairs(candidates) do
     if sizes_matter then
       bytes = bytes + redis.call('HSTRLEN', MESSAGES, id)
@@ -35,18 +43,18 @@ local function take(candidates)
         break
       end
     end
-    count = count + 1
+    n = n + 1
     taken[#taken + 1] = id
   end
   full = full or #taken >= max
-  return count
+  return n
 end
 
 local function take_prioritized(from, to)
   if full then return end
   local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, max - #taken)
-  local count = take(ids)
-  if count > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, count)) end
+  local n = take(ids)
+  if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
 end
 
 -- Removed messages still stand in the list: they are passed over, a bounded number a call.
@@ -66,8 +74,8 @@ local function take_waiting()
     end
     redis.call('LTRIM', WAITING, #ids, -1)
     if #skipped > 0 then redis.call('SREM', REMOVED, unpack(skipped)) end
-    local count = take(standing)
-    for i = #standing, count + 1, -1 do redis.call('LPUSH', WAITING, standing[i]) end
+    local n = take(standing)
+    for i = #standing, n + 1, -1 do redis.call('LPUSH', WAITING, standing[i]) end
   end
 end
 
@@ -76,52 +84,66 @@ if any_prioritized then take_prioritized('-inf', '(0') end
 take_waiting()
 if any_prioritized then take_prioritized('(0', '+inf') end
 
-local function ready_again()
-  return redis.call('EXISTS', WAITING) == 1 or redis.call('EXISTS', PRIORITIZED) == 1
-end
-
--- An idle consumer must look when the next message is due, when the next lease lapses, and at `watch`.
-local function next_look()
-  local watch = tonumber(redis.call('HGET', META, 'watch')) or 0
-  local earliest = watch > now and watch or math.huge
-  for _, index in ipairs({ DELAYED, LEASED }) do
-    local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
-    if first[2] then earliest = math.min(earliest, tonumber(first[2])) end
+-- Nothing is handed out after its end, however much else expired at once.
+local function drop_expired()
+  if #taken == 0 or redis.call('EXISTS', EXPIRING) == 0 then return end
+  local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken))
+  local live = {}
+  for i, id in ipairs(taken) do
+    if ends[i] and tonumber(ends[i]) <= now then finish_expired(id) else live[#live + 1] = id end
   end
-  if earliest == math.huge then return -1 end
-  return math.max(0, earliest * 1000 - now_us)
+  redis.call('ZREM', EXPIRING, unpack(taken))
+  taken = live
 end
+drop_expired()
+write_finished()
+if #taken == 0 then clean() elseif totals.failed then trim_failed(200) end
+write_totals()
+
+-- More of it than was handed out, and this consumer may have it at once.
+local more = opens_at == math.huge and not set.paused and (not set.exclusive or #taken < max) and anything_is_ready()
 
 local deadline = now + visibility_timeout
-if #taken == 0 then
-  return { now, deadline, visibility_timeout, next_look(), ready_again() and 1 or 0, max_attempts }
+local reply = { now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false }
+if #taken > 0 then
+  local records = redis.call('HMGET', MESSAGES, unpack(taken))
+  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken)) or {}
+  local before = redis.call('HLEN', RUNS) > 0 and redis.call('HMGET', RUNS, unpack(taken)) or {}
+  local first_run = format_run({
+    token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
+  })
+  local runs, deadlines, own_deadlines, earliest = {}, {}, {}, math.huge
+  for i, id in ipairs(taken) do
+    local run = first_run
+    if before[i] then
+      local earlier = parse_run(before[i])
+      earlier.token, earlier.started, earlier.consumer = token, now, consumer
+      earlier.deliveries = earlier.deliveries + 1
+      run = format_run(earlier)
+    end
+    runs[#runs + 1] = id
+    runs[#runs + 1] = run
+    own_deadlines[i] = deadline_of(options[i], now, deadline)
+    earliest = math.min(earliest, own_deadlines[i])
+    deadlines[#deadlines + 1] = own_deadlines[i]
+    deadlines[#deadlines + 1] = id
+    local at = 9 + (i - 1) * 4
+    reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, records[i] or '', options[i] or '', before[i] or ''
+  end
+  redis.call('HSET', RUNS, unpack(runs))
+  redis.call('ZADD', LEASED, unpack(deadlines))
+  look_at(earliest)
+  if set.rate_limit then note_leases(set.rate_limit, #taken) end
+  if earliest < deadline then reply[8] = own_deadlines end
+  if redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
-local records = redis.call('HMGET', MESSAGES, unpack(taken))
-local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken)) or {}
-local before = redis.call('HLEN', RUNS) > 0 and redis.call('HMGET', RUNS, unpack(taken)) or {}
-local first_run = format_run({
-  token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
-})
-local reply, runs, deadlines = {}, {}, {}
-for i, id in ipairs(taken) do
-  local run = first_run
-  if before[i] then
-    local earlier = parse_run(before[i])
-    earlier.token, earlier.started, earlier.consumer = token, now, consumer
-    earlier.deliveries = earlier.deliveries + 1
-    run = format_run(earlier)
-  end
-  runs[#runs + 1] = id
-  runs[#runs + 1] = run
-  deadlines[#deadlines + 1] = deadline
-  deadlines[#deadlines + 1] = id
-  local at = 6 + (i - 1) * 4
-  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, records[i] or '', options[i] or '', before[i] or ''
+-- An idle consumer must look when there is next something to tend, when the window opens or the owner's time is over,
+-- and at `watch`.
+if not (#taken > 0 and full and opens_at == math.huge) then
+  local watch = tonumber(redis.call('HGET', META, 'watch')) or 0
+  local instant = math.min(next_instant(), opens_at)
+  if watch > now then instant = math.min(instant, watch) end
+  reply[4] = pause_until(instant)
 end
-redis.call('HSET', RUNS, unpack(runs))
-redis.call('ZADD', LEASED, unpack(deadlines))
-look_at(deadline)
-reply[1], reply[2], reply[3], reply[4], reply[5], reply[6] =
-  now, deadline, visibility_timeout, full and -1 or next_look(), ready_again() and 1 or 0, max_attempts
 return reply

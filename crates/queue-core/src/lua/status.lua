@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- status: how a queue stands: counts by state, settings, totals.
--- KEYS      meta messages waiting prioritized delayed leased completed failed removed
+-- KEYS      meta messages waiting prioritized delayed leased completed failed removed held erased
 -- USES      clock
 -- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
 --           the message at the head of the line has been there (-1: none); then the fields of `meta` and their values
@@ -19,6 +19,7 @@ local oldest = math.min(
 
 local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
 return {
-  0, redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED), redis.call('LLEN', COMPLETED),
-  redis.call('ZCARD', FAILED), oldest == math.huge and -1 or math.max(0, now - oldest), meta,
+  redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED),
+  redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),
+  (waiting == 0 or oldest == math.huge) and -1 or math.max(0, now - oldest), meta,
 }

@@ -11,7 +11,10 @@ const STEP: usize = 500;
 const SUSPECTS: usize = 20;
 
 /// The places in which a message stands when it is in one state.
-const STATES: [&str; 6] = ["waiting", "prioritized", "delayed", "leased", "completed", "failed"];
+const STATES: [&str; 7] = ["held", "waiting", "prioritized", "delayed", "leased", "completed", "failed"];
+
+/// The lists, in which messages that are gone may still stand, marked as such, until they come up.
+const LISTS: [(&str, &str); 2] = [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED)];
 
 /// What an audit found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,23 +49,31 @@ impl Queue {
     /// [`Error::Unavailable`].
     pub async fn audit(&self) -> Result<Audit> {
         let mut suspects: HashMap<String, Vec<&'static str>> = HashMap::new();
-        for list in [suffix::WAITING, suffix::COMPLETED] {
-            for id in self.list(list).await? {
+        for (list, _) in LISTS {
+            for id in self.whole_list(list).await? {
                 suspects.entry(id).or_default().push(list);
             }
         }
-        for hash in [suffix::MESSAGES, suffix::OPTIONS, suffix::RUNS, suffix::OUTCOMES] {
+        for hash in
+            [suffix::MESSAGES, suffix::OPTIONS, suffix::RUNS, suffix::OUTCOMES, suffix::PROGRESS, suffix::SIGNALLED]
+        {
             for id in self.scan("HSCAN", hash, 2).await? {
                 suspects.entry(id).or_default();
             }
         }
-        for index in [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED] {
+        for index in [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED, suffix::EXPIRING] {
             for id in self.scan("ZSCAN", index, 2).await? {
                 suspects.entry(id).or_default();
             }
         }
-        for id in self.scan("SSCAN", suffix::REMOVED, 1).await? {
-            suspects.entry(id).or_default();
+        for set in [suffix::REMOVED, suffix::ERASED, suffix::BLOCKING, suffix::CANCELLING] {
+            for id in self.scan("SSCAN", set, 1).await? {
+                suspects.entry(id).or_default();
+            }
+        }
+        for member in self.scan("ZSCAN", suffix::HELD, 2).await? {
+            let id = member.split('\t').nth(1).unwrap_or_default();
+            suspects.entry(id.to_owned()).or_default();
         }
         let messages = suspects.len();
 
@@ -100,7 +111,7 @@ impl Queue {
             .collect()
     }
 
-    async fn list(&self, suffix: &str) -> Result<Vec<String>> {
+    async fn whole_list(&self, suffix: &str) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         loop {
             let mut range = redis::cmd("LRANGE");
@@ -142,19 +153,21 @@ impl Queue {
 fn problem(places: &[String]) -> Option<String> {
     let stands = |place: &str| places.iter().any(|there| there == place);
     let mut states: Vec<&str> = places.iter().map(String::as_str).filter(|place| STATES.contains(place)).collect();
-    // What was taken out of the line from its middle still stands in the list until it comes up.
-    if stands(suffix::REMOVED) {
-        match states.iter().position(|state| *state == suffix::WAITING) {
-            Some(at) => drop(states.remove(at)),
-            None => return Some("marked as removed, but not in the line".into()),
+    // What was taken out of a list from its middle still stands there until it comes up.
+    for (list, mark) in LISTS {
+        if stands(mark) {
+            match states.iter().position(|state| *state == list) {
+                Some(at) => drop(states.remove(at)),
+                None => return Some(format!("marked as {mark}, but not in {list}")),
+            }
         }
     }
     if places.is_empty() {
         return None; // It went while the audit was under way.
     }
     if !stands(suffix::MESSAGES) {
-        return (!states.is_empty() || !stands(suffix::REMOVED))
-            .then(|| format!("no record, but in {}", places.join(", ")));
+        let is_only_marked = places.iter().all(|place| LISTS.iter().any(|(list, mark)| place == list || place == mark));
+        return (!states.is_empty() || !is_only_marked).then(|| format!("no record, but in {}", places.join(", ")));
     }
     let [state] = states[..] else {
         return Some(format!("in {} states: {}", states.len(), places.join(", ")));
@@ -165,6 +178,15 @@ fn problem(places: &[String]) -> Option<String> {
     }
     if finished && stands(suffix::RUNS) {
         return Some(format!("{state}, but with a run"));
+    }
+    for (mark, belongs_to) in [
+        (suffix::BLOCKING, &[suffix::DELAYED][..]),
+        (suffix::CANCELLING, &[suffix::LEASED]),
+        (suffix::EXPIRING, &[suffix::HELD, suffix::DELAYED, suffix::WAITING, suffix::PRIORITIZED]),
+    ] {
+        if stands(mark) && !belongs_to.contains(&state) {
+            return Some(format!("{state}, but {mark}"));
+        }
     }
     if (state == suffix::LEASED) != stands("token") {
         return Some(format!("{state}, but with {} token", if state == suffix::LEASED { "no" } else { "a" }));
@@ -191,6 +213,10 @@ mod tests {
             "messages failed outcomes",
             "messages completed outcomes waiting removed",
             "waiting removed",
+            "completed erased",
+            "messages held options expiring",
+            "messages delayed runs blocking",
+            "messages leased runs token cancelling progress signalled",
         ] {
             assert_eq!(problem(&places(right)), None, "{right}");
         }
@@ -210,6 +236,13 @@ mod tests {
             "messages waiting runs token",
             "messages completed outcomes runs",
             "messages completed outcomes removed",
+            "messages completed outcomes erased",
+            "messages held waiting",
+            "messages leased runs token expiring",
+            "messages waiting blocking",
+            "messages delayed cancelling",
+            "progress",
+            "waiting removed signalled",
         ] {
             assert!(problem(&places(wrong)).is_some(), "{wrong}");
         }

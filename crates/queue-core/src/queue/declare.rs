@@ -31,4 +31,12 @@ impl Queue {
         *lock(&self.epoch) = Some(epoch.clone());
         Ok(epoch)
     }
+
+    /// Takes the queue's name out of the registry. A process that still serves it adds it again.
+    pub(super) async fn unregister(&self) -> Result<()> {
+        let mut unregister = redis::cmd("SREM");
+        unregister.arg(keys::REGISTRY).arg(self.name.as_str());
+        self.redis.call(&unregister).await?;
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 use super::{Call, Queue};
 use crate::{
-    Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, NewMessage, Result,
-    Settings, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
+    Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
+    NewMessage, Result, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
 };
 
 /// What came of enqueueing one message.
@@ -9,17 +9,39 @@ use crate::{
 pub enum Enqueued {
     /// It was stored.
     Created(Message),
-    /// A message with the same id of the producer's stood already. This is that one; nothing was changed.
+    /// It stood already, by the producer's own id or by an idempotency key. This is it; nothing was changed.
     Duplicate(Message),
+    /// The same request was made before, but what it stored has finished since and is no longer kept. Nothing was
+    /// changed.
+    Forgotten(MessageId),
 }
 
 impl Enqueued {
-    /// The message that stands in the queue now.
-    pub fn message(&self) -> &Message {
+    /// The message that stands in the queue now; `None` if it is no longer kept.
+    pub fn message(&self) -> Option<&Message> {
         match self {
-            Self::Created(message) | Self::Duplicate(message) => message,
+            Self::Created(message) | Self::Duplicate(message) => Some(message),
+            Self::Forgotten(_) => None,
         }
     }
+
+    /// The id under which it can be asked for.
+    pub fn id(&self) -> MessageRef {
+        match self {
+            Self::Created(message) | Self::Duplicate(message) => message.id.clone(),
+            Self::Forgotten(id) => MessageRef::Id(id.clone()),
+        }
+    }
+}
+
+/// Makes a request safe to repeat: the same key with the same fingerprint stores nothing more, for as long as the
+/// queue's [`idempotency_window`](crate::Settings::idempotency_window).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Drawn by the producer, for each request anew.
+    pub key: IdempotencyKey,
+    /// What tells one request from another: a hash of all that it asks for, without tabs.
+    pub fingerprint: String,
 }
 
 impl Queue {
@@ -30,8 +52,21 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooMuch`] for more than one call may carry,
-    /// [`Error::NewerLayout`].
+    /// [`Error::QueueFull`], [`Error::NewerLayout`].
     pub async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>> {
+        self.store(messages, None).await
+    }
+
+    /// As [`enqueue`](Self::enqueue), but safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// Those of `enqueue`, and [`Error::KeyReused`].
+    pub async fn enqueue_once(&self, messages: Vec<NewMessage>, idempotency: &Idempotency) -> Result<Vec<Enqueued>> {
+        self.store(messages, Some(idempotency)).await
+    }
+
+    async fn store(&self, messages: Vec<NewMessage>, idempotency: Option<&Idempotency>) -> Result<Vec<Enqueued>> {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
@@ -43,9 +78,10 @@ impl Queue {
         if bytes > MAX_BYTES_PER_CALL {
             return Err(Error::TooMuch(TooMuch::Bytes(bytes)));
         }
+        let (key, fingerprint) = idempotency.map_or(("", ""), |once| (once.key.as_str(), &once.fingerprint));
         let answer = self
             .call_declared(&ENQUEUE, |epoch| {
-                let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(Settings::default().max_attempts.get());
+                let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 for (message, record) in messages.iter().zip(&records) {
                     call.push(message.due.encode());
                     call.push(message.options().encode());
@@ -59,29 +95,41 @@ impl Queue {
         let created_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
         let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
         let mut places = Vec::with_capacity(messages.len());
-        let mut duplicates = Vec::new();
+        let mut to_read = Vec::new();
         for message in messages {
             let id = reply::text(answer.next())?;
-            if let Some(standing) = id.strip_prefix('=') {
-                duplicates.push(MessageRef::Id(parse_id(standing)?));
-                places.push(None);
-            } else {
-                let id = MessageRef::Id(parse_id(&id)?);
-                let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts);
-                places.push(Some(Enqueued::Created(message)));
+            let place = match id.as_bytes().first() {
+                Some(b'=') => Place::Stood(parse_id(&id[1..])?),
+                Some(b'*') => Place::Passed(parse_id(&id[1..])?),
+                _ => {
+                    let id = MessageRef::Id(parse_id(&id)?);
+                    let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts);
+                    places.push(Place::Created(Box::new(message)));
+                    continue;
+                }
+            };
+            if let Place::Stood(id) | Place::Passed(id) = &place {
+                to_read.push(MessageRef::Id(id.clone()));
             }
+            places.push(place);
         }
-        let mut standing = self.read(&duplicates).await?.into_iter();
-        places
-            .into_iter()
-            .map(|place| match place {
-                Some(created) => Ok(created),
-                None => standing.next().flatten().map(Enqueued::Duplicate).ok_or_else(|| {
-                    Error::Unavailable("the message with that id was forgotten a moment ago, send it again".into())
-                }),
-            })
-            .collect()
+        let mut read = self.read(&to_read).await?.into_iter();
+        let enqueued = places.into_iter().map(|place| match place {
+            Place::Created(message) => Enqueued::Created(*message),
+            Place::Stood(id) => read.next().flatten().map_or(Enqueued::Forgotten(id), Enqueued::Duplicate),
+            Place::Passed(id) => read.next().flatten().map_or(Enqueued::Forgotten(id), Enqueued::Created),
+        });
+        Ok(enqueued.collect())
     }
+}
+
+/// What the script answered for one message.
+enum Place {
+    Created(Box<Message>),
+    /// It stood already.
+    Stood(MessageId),
+    /// A signal let it pass, so it is not held.
+    Passed(MessageId),
 }
 
 fn parse_id(text: &str) -> Result<MessageId> {

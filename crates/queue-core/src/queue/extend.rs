@@ -1,11 +1,13 @@
 use super::{Call, Queue};
-use crate::{LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Result, Settings, Timestamp, reply, scripts::EXTEND};
+use crate::{LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Result, Timestamp, reply, scripts::EXTEND};
 
 /// What extending a lease did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
     /// It lasts until then.
     Until(Timestamp),
+    /// It lasts until then, but the message is to be cancelled: stop working on it, and settle.
+    ToBeCancelled(Timestamp),
     /// It had lapsed or was over: nothing was changed.
     Gone,
 }
@@ -21,17 +23,19 @@ impl Queue {
         let mut extended = Vec::with_capacity(leases.len());
         for some in leases.chunks(MAX_MESSAGES_PER_CALL) {
             let mut call = Call::new(&EXTEND, &self.keys)
-                .arg(Settings::default().visibility_timeout.get())
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
             for lease in some {
                 call.push(lease.id().as_str());
                 call.push(lease.secret());
             }
-            let mut answer = reply::array(Some(self.call(&EXTEND, call).await?))?.into_iter();
-            let deadline = Timestamp::from_millis(reply::unsigned(answer.next())?);
-            for live in answer {
-                let live = reply::integer(Some(live))? == 1;
-                extended.push(if live { Extended::Until(deadline) } else { Extended::Gone });
+            for deadline in reply::array(Some(self.call(&EXTEND, call).await?))? {
+                let deadline = reply::integer(Some(deadline))?;
+                let instant = Timestamp::from_millis(deadline.unsigned_abs());
+                extended.push(match deadline {
+                    0 => Extended::Gone,
+                    1.. => Extended::Until(instant),
+                    _ => Extended::ToBeCancelled(instant),
+                });
             }
         }
         Ok(extended)

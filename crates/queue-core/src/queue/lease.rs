@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::Value;
 use tracing::warn;
 
-use super::{Action, Call, Queue, Settlement, lock};
+use super::{Action, Call, Queue, Settlement, lock, random, read::decode_json};
 use crate::{
     ConsumerId, Error, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId,
-    MessageRef, Millis, Result, Settings, Timestamp,
+    MessageRef, Millis, Result, Timestamp,
     message::{Standing, Stored, malformed_failure},
     record::{Malformed, Options, Record, Run},
     reply,
@@ -26,6 +26,18 @@ pub struct LeaseRequest {
     pub max: usize,
     /// How long the leases last unless they are extended. Defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
+    /// For how long it keeps its access to an exclusive queue.
+    pub stay: Stay,
+}
+
+/// For how long a consumer keeps its access to an exclusive queue beyond its leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stay {
+    /// For a visibility timeout after each time it asked: it will be back.
+    #[default]
+    AsLongAsItAsks,
+    /// No longer than it has leases.
+    WhileItHasLeases,
 }
 
 /// What a consumer got.
@@ -50,6 +62,8 @@ pub struct Delivery {
     pub lease: LeaseToken,
     /// Until when, unless it is extended.
     pub lease_expires_at: Timestamp,
+    /// How long this run may take before it counts as a failed attempt.
+    pub timeout: Option<Millis>,
 }
 
 impl Queue {
@@ -64,23 +78,22 @@ impl Queue {
         let max = request.max.clamp(1, MAX_MESSAGES_PER_CALL);
         let answer_is_lost = LostUnlessAnswered::new(self);
         let secret = answer_is_lost.secret().clone();
-        let defaults = Settings::default();
+        let stay = match request.stay {
+            Stay::AsLongAsItAsks => "",
+            Stay::WhileItHasLeases => "0",
+        };
+        let visibility_timeout = request.visibility_timeout.map(|timeout| timeout.get().to_string());
         let answer = self
             .call_declared(&LEASE, |epoch| {
-                let mut call = Call::new(&LEASE, &self.keys)
+                Call::new(&LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
                     .arg(MAX_BYTES_PER_CALL)
                     .arg(secret.as_str())
                     .arg(request.consumer.as_str())
-                    .arg(defaults.visibility_timeout.get())
-                    .arg(defaults.max_lapses.get())
-                    .arg(defaults.retention.failed.encode())
-                    .arg(defaults.max_attempts.get());
-                if let Some(timeout) = request.visibility_timeout {
-                    call.push(timeout.get());
-                }
-                call
+                    .arg(stay)
+                    .arg(visibility_timeout.as_deref().unwrap_or(""))
+                    .arg(random())
             })
             .await?;
         let leased = self.decode_lease(answer, request, secret).await?;
@@ -96,6 +109,9 @@ impl Queue {
         let next_look = u64::try_from(reply::integer(answer.next())?).ok().map(Duration::from_micros);
         let more_is_ready = reply::integer(answer.next())? == 1;
         let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
+        let queue_timeout = reply::optional_text(answer.next())?.and_then(|millis| millis.parse().ok());
+        let mut own_deadlines = reply::optional_array(answer.next())?;
+        let mut signals = reply::optional_array(answer.next())?;
 
         let mut deliveries = Vec::with_capacity(answer.len() / 4);
         let mut unreadable = Vec::new();
@@ -103,9 +119,15 @@ impl Queue {
             let id: MessageId = reply::text(Some(id))?.parse().map_err(Error::unexpected)?;
             let (record, options, run) = (answer.next(), answer.next(), answer.next());
             let lease = LeaseToken::new(id.clone(), secret.clone());
+            let lease_expires_at = match own_deadlines.next() {
+                Some(deadline) => Timestamp::from_millis(reply::unsigned(Some(deadline))?),
+                None => lease_expires_at,
+            };
+            let signal = decode_json(signals.next())?;
             let stored = decode_delivery(&reply::bytes(record)?, &reply::bytes(options)?, &reply::bytes(run)?);
             match stored {
                 Ok((record, options, mut run)) => {
+                    let timeout = options.timeout.or(queue_timeout);
                     run.deliveries += 1;
                     run.started_at = Some(started_at);
                     run.consumer = Some(request.consumer.clone());
@@ -116,9 +138,11 @@ impl Queue {
                         run,
                         standing: Standing::Active,
                         max_attempts,
+                        progress: None,
+                        signal,
                     };
                     let message = Message::from_stored(self.name.clone(), stored);
-                    deliveries.push(Delivery { message, lease, lease_expires_at });
+                    deliveries.push(Delivery { message, lease, lease_expires_at, timeout });
                 }
                 Err(malformed) => unreadable.push((lease, malformed)),
             }

@@ -1,11 +1,18 @@
 mod audit;
+mod bulk;
+mod change;
+mod configure;
 mod declare;
 mod enqueue;
 mod extend;
 mod lease;
+mod list;
+mod progress;
 mod read;
 mod settle;
+mod signal;
 mod status;
+mod tend;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +21,14 @@ use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 use crate::{Error, QueueName, Redis, Result, SettingsPatch, connection::CallError, keys::Keys, scripts::Script};
 
 pub use audit::{Audit, Finding};
-pub use enqueue::Enqueued;
+pub use change::Changed;
+pub use enqueue::{Enqueued, Idempotency};
 pub use extend::Extended;
-pub use lease::{Delivery, LeaseRequest, Leased};
+pub use lease::{Delivery, LeaseRequest, Leased, Stay};
+pub use list::{Cursor, Page};
+pub use progress::Reported;
 pub use settle::{Action, Settled, Settlement};
+pub use signal::Signal;
 pub use status::{Counts, QueueStatus, Totals};
 
 /// The newest data layout that this version knows, and the one that it writes.
@@ -79,6 +90,11 @@ impl Queue {
             other => other.into(),
         }
     }
+}
+
+/// A random number in [0, 1), as the scripts read it.
+fn random() -> String {
+    format!("{:.6}", rand::random_range(0.0..0.999_999))
 }
 
 /// A script's call under construction.

@@ -1,12 +1,12 @@
 use std::{pin::pin, time::Duration};
 
 use deadpool_redis::redis::Value;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Queue};
 use crate::{
-    Error, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Settings, Subscriber,
-    Timestamp,
+    Error, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Subscriber, Timestamp,
     message::{Standing, Stored},
     record::{Options, Outcome, Record, Run},
     reply,
@@ -80,7 +80,7 @@ impl Queue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = Call::new(&READ, &self.keys).arg(Settings::default().max_attempts.get());
+        let mut call = Call::new(&READ, &self.keys);
         for id in ids {
             call.push(id.as_str());
         }
@@ -97,6 +97,9 @@ impl Queue {
         let outcome = reply::optional_text(parts.next())?;
         let due = reply::optional_text(parts.next())?;
         let deadline = reply::optional_text(parts.next())?;
+        let is_held = !matches!(parts.next(), None | Some(Value::Nil));
+        let progress = decode_json(parts.next())?;
+        let signal = decode_json(parts.next())?;
         let max_attempts = reply::text(parts.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
         let standing = match (outcome, deadline, due) {
             (Some(outcome), ..) => {
@@ -108,6 +111,7 @@ impl Queue {
             (None, None, Some(due)) => {
                 Standing::Delayed(Timestamp::from_millis(due.parse().map_err(Error::unexpected)?))
             }
+            (None, None, None) if is_held => Standing::Held,
             (None, None, None) => Standing::Waiting,
         };
         let stored = Stored {
@@ -117,8 +121,15 @@ impl Queue {
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             standing,
             max_attempts,
+            progress,
+            signal,
             id: MessageRef::Id(id.clone()),
         };
         Ok(Some((id, stored)))
     }
+}
+
+/// JSON that may be absent; what is not JSON is shown as if it were.
+pub(super) fn decode_json(value: Option<Value>) -> Result<Option<Box<RawValue>>> {
+    Ok(reply::optional_text(value)?.and_then(|json| RawValue::from_string(json).ok()))
 }

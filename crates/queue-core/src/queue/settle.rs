@@ -1,9 +1,9 @@
 use serde_json::value::RawValue;
 
-use super::{Call, Queue};
+use super::{Call, Queue, random};
 use crate::{
     Due, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, Result,
-    Settings, State, reply, scripts::SETTLE,
+    State, reply, scripts::SETTLE,
 };
 
 /// How a consumer ends one lease.
@@ -49,7 +49,7 @@ impl Action {
                 ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)))
             }
             Self::Complete(result) => ("c", String::new(), result.get().to_owned()),
-            Self::Fail(failure) => ("f", rand::random::<f64>().to_string(), encode_failure(failure)),
+            Self::Fail(failure) => ("f", random(), encode_failure(failure)),
             Self::FailAndRetryAfter(failure, pause) => ("f", format!("+{}", bounded(*pause)), encode_failure(failure)),
             Self::FailForGood(failure) => ("x", String::new(), encode_failure(failure)),
             Self::Release(pause) => {
@@ -84,15 +84,10 @@ impl Queue {
     ///
     /// [`Error::Unavailable`]: some may have been settled or not.
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
-        let defaults = Settings::default();
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
-            let mut call = Call::new(&SETTLE, &self.keys)
-                .arg(defaults.max_attempts.get())
-                .arg(defaults.backoff.encode())
-                .arg(defaults.retention.completed.encode())
-                .arg(defaults.retention.failed.encode());
+            let mut call = Call::new(&SETTLE, &self.keys).arg(random());
             let (mut count, mut bytes) = (0, 0);
             for Settlement { lease, action } in rest.iter().take(MAX_MESSAGES_PER_CALL) {
                 let (letter, extra, value) = action.encode();
@@ -108,12 +103,8 @@ impl Queue {
             rest = &rest[count..];
             for answer in reply::array(Some(self.call(&SETTLE, call).await?))? {
                 settled.push(match reply::text(Some(answer))?.as_str() {
-                    "completed" => Settled::Now(State::Completed),
-                    "failed" => Settled::Now(State::Failed),
-                    "delayed" => Settled::Now(State::Delayed),
-                    "waiting" => Settled::Now(State::Waiting),
                     "gone" => Settled::Gone,
-                    other => return Err(Error::unexpected(other)),
+                    state => Settled::Now(state.parse().map_err(Error::unexpected)?),
                 });
             }
         }

@@ -2,7 +2,10 @@ use deadpool_redis::redis::Value;
 use serde::Serialize;
 
 use super::{Call, Queue};
-use crate::{Millis, QueueName, Result, Settings, reply, scripts::STATUS};
+use crate::{Millis, QueueName, Result, Settings, State, reply, scripts::STATUS};
+
+/// The field of `meta` that stands there while the queue is paused.
+pub(super) const PAUSED: &str = "paused";
 
 /// How a queue stands.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +41,20 @@ pub struct Counts {
     pub failed: u64,
 }
 
+impl Counts {
+    /// How many are in one state.
+    pub fn of(&self, state: State) -> u64 {
+        match state {
+            State::Held => self.held,
+            State::Delayed => self.delayed,
+            State::Waiting => self.waiting,
+            State::Active => self.active,
+            State::Completed => self.completed,
+            State::Failed => self.failed,
+        }
+    }
+}
+
 /// What happened since the queue exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
@@ -51,6 +68,10 @@ pub struct Totals {
     pub retried: u64,
     /// Leases that lapsed.
     pub lapsed: u64,
+    /// Messages that failed because they were not started in time.
+    pub expired: u64,
+    /// Messages that failed because they were cancelled.
+    pub cancelled: u64,
 }
 
 impl Queue {
@@ -73,16 +94,18 @@ impl Queue {
         };
         let oldest_waiting_age = u64::try_from(reply::integer(parts.next())?).ok().map(Millis::new);
         let mut settings = Settings::default();
+        let mut paused = false;
         let mut totals = Totals::default();
         let mut meta = reply::array(parts.next())?.into_iter();
         while let Some(name) = meta.next() {
             let (name, value) = (reply::text(Some(name))?, reply::text(meta.next())?);
             match name.strip_prefix("total:") {
                 Some(total) => totals.set(total, value.parse().unwrap_or(0)),
+                None if name == PAUSED => paused = true,
                 None => settings.apply(&name, &value),
             }
         }
-        Ok(Some(QueueStatus { queue: self.name.clone(), paused: false, counts, oldest_waiting_age, settings, totals }))
+        Ok(Some(QueueStatus { queue: self.name.clone(), paused, counts, oldest_waiting_age, settings, totals }))
     }
 }
 
@@ -94,6 +117,8 @@ impl Totals {
             "failed" => self.failed = value,
             "retried" => self.retried = value,
             "lapsed" => self.lapsed = value,
+            "expired" => self.expired = value,
+            "cancelled" => self.cancelled = value,
             _ => {}
         }
     }

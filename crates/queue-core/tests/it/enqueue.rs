@@ -30,7 +30,7 @@ async fn ids_rise_in_the_order_of_posting_even_after_redis_came_back_empty() {
     let mut last = String::new();
     for round in 0..3 {
         for message in world.queue.enqueue((0..1_000).map(number).collect()).await.unwrap() {
-            let id = message.message().id.to_string();
+            let id = message.id().to_string();
             assert_eq!(id.len(), 14);
             assert!(id > last, "{id} comes after {last}");
             last = id;
@@ -65,7 +65,7 @@ async fn the_producers_own_id_names_the_message_and_is_stored_once() {
     let batch = world.queue.enqueue(vec![other(3), number(4), other(5), own(6)]).await.unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(_))).collect();
     assert_eq!(duplicates, [false, false, true, true]);
-    assert_eq!(batch[2].message().data.get(), "3");
+    assert_eq!(batch[2].message().unwrap().data.get(), "3");
     assert_eq!(world.read(&"order-43".parse().unwrap()).await.data.get(), "3");
     assert_eq!(numbers(&world.lease(10).await), [1, 3, 4]);
     // Kept while its message is, in whatever state.
@@ -130,7 +130,10 @@ async fn counts_totals_and_the_age_of_the_oldest_are_told() {
     let expected = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
     assert_eq!(counts, expected);
     let totals = serde_json::to_value(&status.totals).unwrap();
-    assert_eq!(totals, serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0}));
+    assert_eq!(
+        totals,
+        serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0,"expired":0,"cancelled":0})
+    );
     assert!(status.oldest_waiting_age.unwrap().get() >= 30);
     assert_eq!(status.settings.max_attempts.get(), 1);
     assert_eq!(world.queues.names().await.unwrap(), [name()]);

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drover_tests::RedisServer;
 use queue_core::{
     Action, ConsumerId, Delivery, Due, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis,
-    NewMessage, Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement,
+    NewMessage, Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement, Stay,
 };
 use serde_json::value::to_raw_value;
 
@@ -46,7 +46,7 @@ impl World {
     async fn post(&self, message: NewMessage) -> Message {
         match self.queue.enqueue(vec![message]).await.unwrap().remove(0) {
             Enqueued::Created(message) => message,
-            Enqueued::Duplicate(message) => panic!("{:?} stood already", message.id),
+            other => panic!("it stood already: {other:?}"),
         }
     }
 
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn request(&self, max: usize) -> LeaseRequest {
-        LeaseRequest { consumer: self.consumer.clone(), max, visibility_timeout: None }
+        LeaseRequest { consumer: self.consumer.clone(), max, visibility_timeout: None, stay: Stay::default() }
     }
 
     async fn settle(&self, delivery: &Delivery, action: Action) -> Settled {

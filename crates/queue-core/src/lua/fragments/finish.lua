@@ -1,20 +1,22 @@
 -- finish: messages become completed or failed. Gathered with `finish`, written by `write_finished` in a few variadic
--- calls, counted, and told to those who wait for one of them.
--- An outcome is a letter (c or f), the instant (ms), a tab, the run as it was, a line feed, and the JSON of the result
--- or error.
-local finished = { outcomes = {}, ids = {}, completed = {}, failed = {} }
+-- calls, counted, and told to those who wait for one of them. A queue that keeps none forgets them at once.
+-- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
+-- (ms), a tab, the run as it was, a line feed, and the JSON of the result or error.
+local function nothing_finished()
+  return { outcomes = {}, ids = {}, completed = {}, failed = {} }
+end
+local finished = nothing_finished()
 
 local function finish(id, letter, run, json)
   finished.ids[#finished.ids + 1] = id
-  finished.outcomes[#finished.outcomes + 1] = id
-  finished.outcomes[#finished.outcomes + 1] = letter .. now .. '\t' .. run .. '\n' .. json
-  if letter == 'c' then
-    finished.completed[#finished.completed + 1] = id
-  else
-    finished.failed[#finished.failed + 1] = now
-    finished.failed[#finished.failed + 1] = id
-  end
+  local kind = letter == 'c' and 'completed' or 'failed'
+  count(kind)
+  local of_kind = finished[kind]
+  of_kind[#of_kind + 1] = id
+  finished.outcomes[id] = letter .. now .. '\t' .. run .. '\n' .. json
 end
+
+local CANCELLED = '{"code":"cancelled","message":"cancelled on request"}'
 
 local function tell_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end
@@ -29,15 +31,31 @@ end
 
 local function write_finished()
   if #finished.ids == 0 then return end
-  redis.call('HSET', OUTCOMES, unpack(finished.outcomes))
   redis.call('HDEL', RUNS, unpack(finished.ids))
-  if #finished.completed > 0 then
-    redis.call('RPUSH', COMPLETED, unpack(finished.completed))
-    redis.call('HINCRBY', META, 'total:completed', #finished.completed)
+  local outcomes = {}
+  for _, kind in ipairs({ 'completed', 'failed' }) do
+    local ids = finished[kind]
+    if #ids > 0 and keeps_none(kind) then
+      forget(ids)
+    else
+      for _, id in ipairs(ids) do
+        outcomes[#outcomes + 1] = id
+        outcomes[#outcomes + 1] = finished.outcomes[id]
+      end
+    end
   end
-  if #finished.failed > 0 then
-    redis.call('ZADD', FAILED, unpack(finished.failed))
-    redis.call('HINCRBY', META, 'total:failed', #finished.failed / 2)
+  if #outcomes > 0 then redis.call('HSET', OUTCOMES, unpack(outcomes)) end
+  if #finished.completed > 0 and not keeps_none('completed') then
+    redis.call('RPUSH', COMPLETED, unpack(finished.completed))
+  end
+  if #finished.failed > 0 and not keeps_none('failed') then
+    local failed = {}
+    for _, id in ipairs(finished.failed) do
+      failed[#failed + 1] = now
+      failed[#failed + 1] = id
+    end
+    redis.call('ZADD', FAILED, unpack(failed))
   end
   tell_waiters(finished.ids)
+  finished = nothing_finished()
 end

@@ -44,3 +44,7 @@ local function leave_line(ids)
     end
   end
 end
+
+local function anything_is_ready()
+  return redis.call('EXISTS', PRIORITIZED) == 1 or redis.call('LLEN', WAITING) > redis.call('SCARD', REMOVED)
+end

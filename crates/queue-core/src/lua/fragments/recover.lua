@@ -1,27 +1,36 @@
--- recover: lapsed leases are counted and their messages go back to the head of the line, or fail for good when they
--- lapsed too often.
-local function recover(max_lapses, limit)
-  local lapsed = redis.call('ZRANGE', LEASED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
-  if #lapsed == 0 then return end
-  redis.call('ZREMRANGEBYRANK', LEASED, 0, #lapsed - 1)
-  redis.call('HINCRBY', META, 'total:lapsed', #lapsed)
-  local texts = redis.call('HMGET', RUNS, unpack(lapsed))
-  local again, runs = {}, {}
-  for i, id in ipairs(lapsed) do
+-- recover: leases that are over. A run that took as long as it may is a failed attempt; a message that was to be
+-- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the line, or
+-- fails for good when it lapsed too often.
+local function recover(limit, random)
+  local over = redis.call('ZRANGE', LEASED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  if #over == 0 then return end
+  local ids = {}
+  for i = 1, #over, 2 do ids[#ids + 1] = over[i] end
+  redis.call('ZREMRANGEBYRANK', LEASED, 0, #ids - 1)
+  local texts = redis.call('HMGET', RUNS, unpack(ids))
+  local options = redis.call('HMGET', OPTIONS, unpack(ids))
+  local cancelled = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
+  redis.call('SREM', CANCELLING, unpack(ids))
+  for i, id in ipairs(ids) do
     local run = parse_run(texts[i])
-    run.lapses = run.lapses + 1
-    if run.lapses >= max_lapses then
-      finish(id, 'l', format_run(run),
-        '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
+    local timeout = timeout_of(options[i])
+    if cancelled[i] == 1 then
+      count('cancelled')
+      finish(id, 'l', format_run(run), CANCELLED)
+    elseif timeout and tonumber(over[2 * i]) >= (tonumber(run.started) or 0) + timeout then
+      -- Spread, so that what timed out together does not come back together.
+      fail_attempt(id, format_run(run), options[i], string.format('%.6f', (random + i * 0.618034) % 1),
+        string.format('{"code":"timed_out","message":"the run took longer than %d ms"}', timeout))
     else
-      run.token = '!' .. run.token
-      again[#again + 1] = id
-      runs[#runs + 1] = id
-      runs[#runs + 1] = format_run(run)
+      count('lapsed')
+      run.lapses = run.lapses + 1
+      if run.lapses >= tonumber(set.max_lapses) then
+        finish(id, 'l', format_run(run),
+          '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
+      else
+        run.token = '!' .. run.token
+        come_back(id, format_run(run), 0, 'head')
+      end
     end
-  end
-  if #again > 0 then
-    redis.call('HSET', RUNS, unpack(runs))
-    join_head(again)
   end
 end

@@ -21,3 +21,5 @@ local function format_run(run)
     run.token, run.started, run.attempts, run.lapses, run.deliveries, run.consumer, run.settled, run.error,
   }, '\t')
 end
+
+local NEVER_RUN = format_run(parse_run(nil))

@@ -1,8 +1,14 @@
 -- trim: finished messages are forgotten by age and by count, whichever is passed first, but not before `min_age`;
 -- a bounded number a call.
+
+-- Everything that belongs to messages, but their place in a state.
 local function forget(ids)
   redis.call('HDEL', MESSAGES, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
+  if redis.call('EXISTS', PROGRESS, SIGNALLED) > 0 then
+    redis.call('HDEL', PROGRESS, unpack(ids))
+    redis.call('HDEL', SIGNALLED, unpack(ids))
+  end
   if redis.call('HLEN', OPTIONS) == 0 then return end
   if redis.call('HLEN', ALIASES) > 0 then
     local own_ids = {}
@@ -14,38 +20,86 @@ local function forget(ids)
   redis.call('HDEL', OPTIONS, unpack(ids))
 end
 
--- `retention` is "age,count,min_age" (ms, messages, ms).
-local function limits_of(retention)
-  local age, count, min_age = string.match(retention, '^(%d+),(%d+),(%d+)$')
-  return now - age, tonumber(count), now - min_age
+-- A retention is "age,count,min_age" (ms, messages, ms).
+local function limits_of(kind)
+  local age, kept, min_age = string.match(set['retention.' .. kind], '^(%d+),(%d+),(%d+)$')
+  return tonumber(age), tonumber(kept), tonumber(min_age)
+end
+
+local function keeps_none(kind)
+  local _, kept = limits_of(kind)
+  return kept == 0
+end
+
+local function finished_at(id)
+  local outcome = id and redis.call('HGET', OUTCOMES, id)
+  return outcome and tonumber(string.match(outcome, '^.(%d+)'))
+end
+
+-- `trimmed` counts what ever left the front of the list, so that places in it can be named for good.
+local function pop_completed(k)
+  redis.call('HINCRBY', META, 'trimmed', k)
+  return redis.call('LPOP', COMPLETED, k)
 end
 
 -- `completed` is a list in the order of finishing, so if the k-th may go, all before it may. Tries the largest k
--- first, then halves.
-local function trim_completed(retention, limit)
-  local too_old, count, old_enough = limits_of(retention)
-  local length = redis.call('LLEN', COMPLETED)
+-- first, then halves. While erased messages stand in the list, one by one.
+local function trim_completed(limit)
+  local age, kept, min_age = limits_of('completed')
+  local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
   local k = math.min(limit, length)
+  if erased > 0 then
+    for _ = 1, k do
+      local id = redis.call('LINDEX', COMPLETED, 0)
+      local at = finished_at(id)
+      if redis.call('SREM', ERASED, id) == 1 then
+        erased = erased - 1
+        pop_completed(1)
+      elseif not at or at <= now - age or (at <= now - min_age and length - erased > kept) then
+        pop_completed(1)
+        forget({ id })
+      else
+        return
+      end
+      length = length - 1
+    end
+    return
+  end
   while k > 0 do
-    local id = redis.call('LINDEX', COMPLETED, k - 1)
-    local outcome = redis.call('HGET', OUTCOMES, id)
-    local at = outcome and tonumber(string.match(outcome, '^.(%d+)')) or 0
-    if at <= too_old or (at <= old_enough and k <= length - count) then
-      forget(redis.call('LPOP', COMPLETED, k))
+    local at = finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0
+    if at <= now - age or (at <= now - min_age and k <= length - kept) then
+      forget(pop_completed(k))
       return
     end
     k = math.floor(k / 2)
   end
 end
 
-local function trim_failed(retention, limit)
-  local too_old, count, old_enough = limits_of(retention)
-  local ids = redis.call('ZRANGE', FAILED, '-inf', too_old, 'BYSCORE', 'LIMIT', 0, limit)
-  local excess = math.min(limit, redis.call('ZCARD', FAILED) - count)
+local function trim_failed(limit)
+  local age, kept, min_age = limits_of('failed')
+  local ids = redis.call('ZRANGE', FAILED, '-inf', now - age, 'BYSCORE', 'LIMIT', 0, limit)
+  local excess = math.min(limit, redis.call('ZCARD', FAILED) - kept)
   if excess > #ids then
-    ids = redis.call('ZRANGE', FAILED, '-inf', old_enough, 'BYSCORE', 'LIMIT', 0, excess)
+    ids = redis.call('ZRANGE', FAILED, '-inf', now - min_age, 'BYSCORE', 'LIMIT', 0, excess)
   end
   if #ids == 0 then return end
   redis.call('ZREM', FAILED, unpack(ids))
   forget(ids)
+end
+
+-- When the next finished message may go (ms).
+local function next_trim()
+  local instant = math.huge
+  local length = redis.call('LLEN', COMPLETED)
+  if length > 0 then
+    local age, kept, min_age = limits_of('completed')
+    local at = finished_at(redis.call('LINDEX', COMPLETED, 0)) or now
+    instant = at + (length - redis.call('SCARD', ERASED) > kept and min_age or age)
+  end
+  local first = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local age, kept, min_age = limits_of('failed')
+    instant = math.min(instant, first[2] + (redis.call('ZCARD', FAILED) > kept and min_age or age))
+  end
+  return instant
 end

@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- cancel: a message that has not started fails as cancelled; the consumer of an active one is told to stop, and
+-- whatever but a completion it settles then fails the message as cancelled.
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
+-- USES      clock settings fields totals wake run line held state trim finish
+-- ARGV      id, Drover's or the producer's own
+-- Returns   the state in which it was found, or false: unknown. From held, delayed and waiting it has failed now; an
+--           active one is to stop; one that had finished is as it was
+-- Complexity O(log N)
+read_settings('retention.completed', 'retention.failed')
+local id = drovers_id(ARGV[1])
+local options = redis.call('HGET', OPTIONS, id)
+local state = state_of(id, options)
+if state == 'active' then
+  redis.call('SADD', CANCELLING, id)
+  redis.call('PUBLISH', WAKE, 'cancel\t' .. id)
+elseif state == 'held' or state == 'delayed' or state == 'waiting' then
+  leave(id, state, options)
+  count('cancelled')
+  finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, CANCELLED)
+  write_finished()
+  write_totals()
+  local failed = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
+  if failed[2] then look_at(math.max(now + 100, next_trim())) end
+end
+return state

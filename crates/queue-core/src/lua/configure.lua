@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- configure: changes settings of a queue, unless somebody else changed one of them meanwhile.
+-- KEYS      meta limiter blocking wake
+-- USES      wake configure
+-- ARGV      epoch, then for each setting three: its name, its value as the caller knows it, the new one; '' for the default
+-- Returns   1: changed, or 0: one of them has another value by now, and nothing was changed. Or the error EPOCH
+-- Complexity O(settings)
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue is not the one that was declared')
+end
+local fields = {}
+for i = 2, #ARGV, 3 do
+  if (redis.call('HGET', META, ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
+  fields[#fields + 1] = ARGV[i]
+  fields[#fields + 1] = ARGV[i + 2]
+end
+if configure(fields) then look_now() end
+return 1

@@ -1,0 +1,22 @@
+-- attempt: an attempt failed. The message comes back after its back-off while it has attempts left, else it fails for
+-- good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
+local function fail_attempt(id, text, options, extra, json)
+  local run = parse_run(text)
+  local max_attempts = tonumber(field(options, 'a') or set.max_attempts)
+  if run.attempts + 1 >= max_attempts then
+    finish(id, 'f', text, json)
+    return 'failed'
+  end
+  count('retried')
+  run.attempts = run.attempts + 1
+  run.error = run.attempts .. ' ' .. now .. ' ' .. json
+  local pause
+  if string.byte(extra) == 43 then
+    pause = tonumber(extra)
+  else
+    pause = backoff(field(options, 'b') or set.backoff, run.attempts, tonumber(extra))
+  end
+  run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
+  run.token = ''
+  return come_back(id, format_run(run), pause, 'tail')
+end

@@ -1,0 +1,22 @@
+-- due: delayed messages whose time has come join the tail of the line, by due time, then as posted; those that backed
+-- off in an exclusive queue join its head, for they held it.
+local function promote(limit)
+  local due = redis.call('ZRANGE', DELAYED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  if #due == 0 then return end
+  redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
+  if redis.call('EXISTS', BLOCKING) == 0 then
+    join_tail(due)
+    return
+  end
+  local head, tail = {}, {}
+  for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due))) do
+    local line = blocks == 1 and head or tail
+    line[#line + 1] = due[i]
+  end
+  if #tail > 0 then join_tail(tail) end
+  if #head > 0 then
+    redis.call('SREM', BLOCKING, unpack(head))
+    table.sort(head)
+    join_head(head)
+  end
+end

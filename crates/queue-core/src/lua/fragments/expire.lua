@@ -1,0 +1,16 @@
+-- expire: messages that have not been started by their time fail as expired, wherever they stand.
+local EXPIRED = '{"code":"expired","message":"not started within its ttl"}'
+
+local function finish_expired(id)
+  count('expired')
+  finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, EXPIRED)
+end
+
+local function expire(limit)
+  local ids = redis.call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local options = redis.call('HGET', OPTIONS, id)
+    leave(id, state_of(id, options), options)
+    finish_expired(id)
+  end
+end

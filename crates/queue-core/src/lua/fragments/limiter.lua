@@ -1,0 +1,49 @@
+-- limiter: a log of when leases were made, so that no window of `duration` sees more than `max`, wherever it starts. An
+-- entry is "first,last,count"; leases within a thousandth of the duration share one and count as the last of them, so
+-- the log has about a thousand entries at most, whatever `max`.
+local function parse_entry(text)
+  local first, last, leases = string.match(text, '^(%d+),(%d+),(%d+)$')
+  return tonumber(first), tonumber(last), tonumber(leases)
+end
+
+local function parse_limit(text)
+  local max, duration = string.match(text, '^(%d+),(%d+)$')
+  return tonumber(max), tonumber(duration)
+end
+
+-- How many leases may be made now, and, if none, when the window opens (ms).
+local function permitted(limit)
+  local max, duration = parse_limit(limit)
+  local used = tonumber(set.limiter_used) or 0
+  while true do
+    local oldest = redis.call('LINDEX', LIMITER, 0)
+    if not oldest then
+      used = 0
+      break
+    end
+    local _, last, leases = parse_entry(oldest)
+    if last + duration > now then
+      if used >= max then return 0, last + duration end
+      break
+    end
+    redis.call('LPOP', LIMITER)
+    used = used - leases
+  end
+  set.limiter_used = used
+  redis.call('HSET', META, 'limiter_used', used)
+  return max - used
+end
+
+local function note_leases(limit, leases)
+  local _, duration = parse_limit(limit)
+  redis.call('HSET', META, 'limiter_used', set.limiter_used + leases)
+  local newest = redis.call('LINDEX', LIMITER, -1)
+  if newest then
+    local first, _, before = parse_entry(newest)
+    if now == first or (now - first) * 1000 < duration then
+      redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
+      return
+    end
+  end
+  redis.call('RPUSH', LIMITER, now .. ',' .. now .. ',' .. leases)
+end

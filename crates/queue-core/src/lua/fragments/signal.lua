@@ -1,0 +1,35 @@
+-- signal: held messages of a key become waiting, or delayed if they are not due yet. A signal is for those that were
+-- held when it came: those with ids up to the last one then, its `cut`. While it is under way, `signals` has "cut" and,
+-- after a tab, the data for the handlers; whoever finds it may go on.
+local function release_some(key, limit)
+  local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
+  if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end
+  local members = redis.call('ZRANGE', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. cut .. '\255', 'BYLEX',
+    'LIMIT', 0, limit)
+  if #members > 0 then
+    redis.call('ZREM', HELD, unpack(members))
+    local ready, delayed, signalled, earliest = {}, {}, {}, math.huge
+    for _, member in ipairs(members) do
+      local id, due = string.match(member, '\t(%d+)\t?(%d*)$')
+      due = tonumber(due) or 0
+      if due > now then
+        delayed[#delayed + 1] = due
+        delayed[#delayed + 1] = id
+        earliest = math.min(earliest, due)
+      else
+        ready[#ready + 1] = id
+      end
+      signalled[#signalled + 1] = id
+      signalled[#signalled + 1] = data
+    end
+    if data ~= '' then redis.call('HSET', SIGNALLED, unpack(signalled)) end
+    if #delayed > 0 then
+      redis.call('ZADD', DELAYED, unpack(delayed))
+      look_at(earliest)
+    end
+    if #ready > 0 and join_tail(ready) then look_now() end
+  end
+  local is_over = #members < limit
+  if is_over then redis.call('HDEL', SIGNALS, key) end
+  return is_over
+end

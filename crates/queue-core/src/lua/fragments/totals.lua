@@ -1,0 +1,13 @@
+-- totals: what happened since the queue exists, counted while a script decides and written once at its end.
+local totals = {}
+
+local function count(name)
+  totals[name] = (totals[name] or 0) + 1
+end
+
+local function write_totals()
+  for name, n in pairs(totals) do
+    redis.call('HINCRBY', META, 'total:' .. name, n)
+  end
+  totals = {}
+end

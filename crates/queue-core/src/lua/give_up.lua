@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- give_up: a consumer leaves an exclusive queue, so that another may take over at once.
+-- KEYS      meta wake
+-- USES      wake
+-- ARGV      consumer
+-- Returns   1 if it was the owner, else 0
+-- Complexity O(1)
+if redis.call('HGET', META, 'owner') ~= ARGV[1] then return 0 end
+redis.call('HDEL', META, 'owner', 'owner_until')
+look_now()
+return 1

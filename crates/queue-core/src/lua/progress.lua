@@ -1,0 +1,13 @@
+#!lua
+-- progress: keeps what the holder of a live lease reports.
+-- KEYS      meta leased runs progress
+-- USES      clock
+-- ARGV      id, token, JSON
+-- Returns   1: kept, or 0: the lease is gone and nothing was changed
+-- Complexity O(log N)
+local id, token, json = ARGV[1], ARGV[2], ARGV[3]
+local run = redis.call('HGET', RUNS, id)
+local deadline = tonumber(redis.call('ZSCORE', LEASED, id) or 0)
+if not run or string.sub(run, 1, #token + 1) ~= token .. '\t' or deadline <= now then return 0 end
+redis.call('HSET', PROGRESS, id, json)
+return 1

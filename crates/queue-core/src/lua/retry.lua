@@ -1,0 +1,43 @@
+#!lua flags=allow-oom
+-- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
+-- USES      clock fields wake run line held state
+-- ARGV      'one', id (Drover's or the producer's own); or 'some', at most so many, failed up to this instant (ms; ''
+--           for now)
+-- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many,
+--           and the instant up to which
+-- Complexity O(messages · log N)
+local function retry(ids)
+  local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
+  local options = redis.call('HMGET', OPTIONS, unpack(ids))
+  local runs, tail, standing = {}, {}, {}
+  for i, id in ipairs(ids) do
+    local letter, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
+    local run = parse_run(text)
+    -- The last error is still shown.
+    if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
+    run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
+    runs[#runs + 1] = id
+    runs[#runs + 1] = format_run(run)
+    if field(options[i], 'l') then
+      redis.call('HSET', OPTIONS, id, (string.gsub(options[i], '\tl[^\t]*', '')))
+    end
+    -- One that was cancelled or expired while it waited still stands in the line, and takes that place again.
+    if redis.call('SREM', REMOVED, id) == 1 then standing[#standing + 1] = id else tail[#tail + 1] = id end
+  end
+  redis.call('ZREM', FAILED, unpack(ids))
+  redis.call('HDEL', OUTCOMES, unpack(ids))
+  redis.call('HSET', RUNS, unpack(runs))
+  if #tail > 0 and join_tail(tail) or #standing > 0 then look_now() end
+end
+
+if ARGV[1] == 'one' then
+  local id = drovers_id(ARGV[2])
+  local state = state_of(id, redis.call('HGET', OPTIONS, id))
+  if state == 'failed' then retry({ id }) end
+  return state
+end
+local up_to = tonumber(ARGV[3]) or now
+local ids = redis.call('ZRANGE', FAILED, '-inf', up_to, 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]))
+if #ids > 0 then retry(ids) end
+return { #ids, up_to }

@@ -1,0 +1,96 @@
+use std::collections::HashMap;
+
+use deadpool_redis::redis::{self, Value};
+use serde_json::Value as Json;
+
+use super::{Call, Queue, status::PAUSED};
+use crate::{Error, InvalidSetting, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
+
+/// How often a change is tried anew when others change the same settings meanwhile.
+const TRIES: usize = 20;
+
+impl Queue {
+    /// Changes settings by a merge patch (RFC 7396); a null brings back the default. What is declared in the configuration
+    /// wins again when the queue is next declared.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::NewerLayout`]. The inner error says what of the patch can't be; then nothing was changed.
+    pub async fn configure(&self, patch: &Json) -> Result<Result<Settings, InvalidSetting>> {
+        let defaults: HashMap<_, _> = Settings::default().encode().into_iter().collect();
+        for _ in 0..TRIES {
+            let known = self.meta().await?;
+            let mut settings = Settings::default();
+            known.iter().for_each(|(name, value)| settings.apply(name, value));
+            let settings = match settings.patched(patch) {
+                Ok(settings) => settings,
+                Err(invalid) => return Ok(Err(invalid)),
+            };
+            let mut changes = Vec::new();
+            for (name, value) in settings.encode() {
+                let value = if defaults.get(name) == Some(&value) { String::new() } else { value };
+                let before = known.get(name).cloned().unwrap_or_default();
+                if before != value {
+                    changes.push((name, before, value));
+                }
+            }
+            if self.change_settings(&changes).await? {
+                return Ok(Ok(settings));
+            }
+        }
+        Err(Error::Unavailable("others change the settings all the time".into()))
+    }
+
+    /// Hands out nothing more until [`resume`](Self::resume). Due times go on, and so does what is active.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    pub async fn pause(&self) -> Result<()> {
+        self.set_paused("1").await
+    }
+
+    /// Hands out messages again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    pub async fn resume(&self) -> Result<()> {
+        self.set_paused("").await
+    }
+
+    async fn set_paused(&self, value: &str) -> Result<()> {
+        for before in ["", "1"] {
+            self.change_settings(&[(PAUSED, before.into(), value.into())]).await?;
+        }
+        Ok(())
+    }
+
+    /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
+    async fn change_settings(&self, changes: &[(&str, String, String)]) -> Result<bool> {
+        let answer = self
+            .call_declared(&CONFIGURE, |epoch| {
+                let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
+                for (name, before, value) in changes {
+                    call.push(*name);
+                    call.push(before);
+                    call.push(value);
+                }
+                call
+            })
+            .await?;
+        Ok(reply::integer(Some(answer))? == 1)
+    }
+
+    async fn meta(&self) -> Result<HashMap<String, String>> {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(self.keys.key(suffix::META));
+        let answer: Value = self.redis.call(&read).await?;
+        let mut fields = reply::array(Some(answer))?.into_iter();
+        let mut meta = HashMap::new();
+        while let Some(name) = fields.next() {
+            meta.insert(reply::text(Some(name))?, reply::text(fields.next())?);
+        }
+        Ok(meta)
+    }
+}

@@ -1,0 +1,70 @@
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{Call, Queue};
+use crate::{Error, InvalidName, Message, MessageRef, Result, State, reply, scripts::LIST};
+
+/// How often one page is filled up, when what was listed moved on before it was read.
+const FILLS: usize = 20;
+
+/// Where a list goes on: opaque text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(String);
+
+/// A part of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+impl Queue {
+    /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones
+    /// as they stand in the line, finished ones from the newest back.
+    ///
+    /// Messages move while they are listed. One that stays in its state is listed once; in the line, where all move with
+    /// each lease, one may be listed twice or passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn list(&self, state: State, limit: usize, cursor: Option<&Cursor>) -> Result<Page> {
+        let mut messages = Vec::new();
+        let mut place = cursor.map(|cursor| cursor.0.clone()).unwrap_or_default();
+        for _ in 0..FILLS {
+            let wanted = limit.saturating_sub(messages.len());
+            let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(wanted).arg(&place);
+            let mut answer = reply::array(Some(self.call(&LIST, call).await?))?.into_iter();
+            place = reply::text(answer.next())?;
+            let ids = answer
+                .map(|id| Ok(MessageRef::Id(reply::text(Some(id))?.parse().map_err(Error::unexpected)?)))
+                .collect::<Result<Vec<_>>>()?;
+            messages.extend(self.read(&ids).await?.into_iter().flatten().filter(|message| message.state == state));
+            if place.is_empty() || messages.len() >= limit {
+                break;
+            }
+        }
+        Ok(Page { messages, next: (!place.is_empty()).then_some(Cursor(place)) })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        match decoded {
+            Some(place) if !place.is_empty() && place.len() <= 512 => Ok(Self(place)),
+            _ => Err(InvalidName("a cursor is what the page before was answered with, unchanged")),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use serde_json::value::RawValue;
+
+use super::{Call, Queue};
+use crate::{Error, Millis, Result, SignalKey, reply, scripts::SIGNAL};
+
+/// What releases held messages.
+#[derive(Debug, Clone, Default)]
+pub struct Signal {
+    /// What the handlers of the released messages see: at most [`Signal::MAX_BYTES`] of JSON. Defaults to nothing.
+    pub data: Option<Box<RawValue>>,
+    /// For how long messages pass at once that are posted after the signal: up to [`Signal::LONGEST_STICKY`]. Defaults
+    /// to not at all.
+    pub sticky_for: Option<Millis>,
+}
+
+impl Signal {
+    /// The most data: 4 KiB. Each message that is released has a copy.
+    pub const MAX_BYTES: usize = 4 * 1_024;
+    /// The longest that a signal sticks: 30 days.
+    pub const LONGEST_STICKY: Millis = Millis::from_days(30);
+}
+
+impl Queue {
+    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
+    /// Answers how many. Only the first step is made at once; if this process dies, the next one goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]: the signal may have come or not; it is safe to repeat.
+    pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
+        let data = signal.data.as_deref().map_or("", RawValue::get);
+        let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
+        let mut step = "begin";
+        let mut released = 0;
+        loop {
+            let answer = self
+                .call_declared(&SIGNAL, |epoch| {
+                    Call::new(&SIGNAL, &self.keys).arg(epoch).arg(key.as_str()).arg(step).arg(data).arg(&sticky_for)
+                })
+                .await?;
+            let mut answer = reply::array(Some(answer))?.into_iter();
+            let held = reply::integer(answer.next())?;
+            let is_over = reply::integer(answer.next())? == 1;
+            if step == "begin" && held >= 0 {
+                released = u64::try_from(held).map_err(Error::unexpected)?;
+                step = "go on";
+            }
+            if is_over && step == "go on" {
+                return Ok(released);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+use std::time::Duration;
+
+use super::{Call, Queue, random};
+use crate::{
+    ConsumerId, Result, reply,
+    scripts::{GIVE_UP, TEND},
+};
+
+impl Queue {
+    /// Does what must happen by itself as time passes, a bounded part: recovers lapsed leases, fails what has expired,
+    /// promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. Answers how long until there is next something to
+    /// do, nothing if there is nothing.
+    ///
+    /// Consumers do most of it whenever they lease; it is for queues that nobody leases from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn tend(&self) -> Result<Option<Duration>> {
+        let call = Call::new(&TEND, &self.keys).arg(random());
+        let pause = reply::integer(Some(self.call(&TEND, call).await?))?;
+        Ok(u64::try_from(pause).ok().map(Duration::from_micros))
+    }
+
+    /// Gives up a consumer's access to an exclusive queue, so that another may take over at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn give_up(&self, consumer: &ConsumerId) -> Result<()> {
+        let call = Call::new(&GIVE_UP, &self.keys).arg(consumer.as_str());
+        self.call(&GIVE_UP, call).await.map(drop)
+    }
+}
