@@ -4,7 +4,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, Message, MessageRef, Millis, Queue, State};
+use queue_core::{Enqueued, Message, MessageRef, Millis, Queue};
 use serde::Serialize;
 use service::Problem;
 
@@ -56,7 +56,7 @@ pub(crate) async fn create_batch(
     #[derive(Serialize)]
     struct Entry {
         id: String,
-        state: Option<State>,
+        state: Option<queue_core::State>,
         duplicate: bool,
     }
     #[derive(Serialize)]
