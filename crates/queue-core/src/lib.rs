@@ -15,6 +15,7 @@ mod record;
 mod reply;
 mod retry;
 mod scripts;
+mod server;
 mod settings;
 mod subscriber;
 mod time;
@@ -34,6 +35,7 @@ pub use queue::{
 };
 pub use queues::Queues;
 pub use retry::Retry;
+pub use server::Danger;
 pub use settings::{InvalidSetting, Keep, KeepPatch, Retention, RetentionPatch, Settings, SettingsPatch};
 pub use subscriber::{Bell, Subscriber};
 pub use time::{InvalidDuration, Millis, Timestamp};
