@@ -6,6 +6,7 @@ mod bad_input;
 mod delivery;
 mod lifecycle;
 mod outage;
+mod startup_checks;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -14,7 +14,7 @@ use std::error::Error;
 
 use axum::{Router, http::StatusCode, middleware};
 use queue_core::{ConsumerId, Queues, Redis, Subscriber};
-use service::{Config, render_problems};
+use service::{Config, Examiner, render_problems};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -31,9 +31,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
     let subscriber = Subscriber::new(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let listener = service::bind(config.worker.bind).await?;
     let health = Router::new()
-        .merge(service::health::routes(redis, subscriber.clone()))
+        .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn(render_problems));
 
@@ -43,6 +44,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         let (subscriber, stopped) = (subscriber.clone(), stopped.clone());
         async move { subscriber.run(stopped).await }
     });
+    let examining = tokio::spawn(examiner.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
     let serving = tokio::spawn(service::serve(listener, health, stopped.clone(), grace));
 
@@ -62,5 +64,6 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     stopped.cancel();
     serving.await??;
     listening.await?;
+    examining.await?;
     Ok(result?)
 }

@@ -9,7 +9,7 @@ mod routes;
 use std::{error::Error, sync::Arc};
 
 use queue_core::{Millis, Queues, Redis, Retry, Subscriber};
-use service::Config;
+use service::{Config, Examiner};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -50,6 +50,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
         async move { subscriber.run(shutdown).await }
     });
+    let examiner = Examiner::new(redis.clone(), subscriber.clone());
+    let examining = tokio::spawn(examiner.clone().run(shutdown.clone()));
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let app = App {
         shared: Arc::new(Shared {
@@ -60,9 +62,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             max_wait: config.api.max_wait,
         }),
     };
-    let router = router(app, service::health::routes(redis, subscriber));
+    let router = router(app, service::health::routes(redis, subscriber, examiner));
     service::serve(listener, router, shutdown, config.api.shutdown_grace.to_std()).await?;
     listening.await?;
+    examining.await?;
     declaring.await?;
     Ok(())
 }

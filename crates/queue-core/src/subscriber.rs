@@ -1,9 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +10,7 @@ use deadpool_redis::redis::{
 };
 use futures_util::StreamExt;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -44,7 +41,7 @@ struct Shared {
     not_yet_subscribed: Mutex<Vec<String>>,
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
-    connected: AtomicBool,
+    connected: watch::Sender<bool>,
 }
 
 struct Waiters {
@@ -67,7 +64,7 @@ impl Subscriber {
                 not_yet_subscribed: Mutex::default(),
                 new_channels: Notify::new(),
                 waiters: Mutex::default(),
-                connected: AtomicBool::new(false),
+                connected: watch::Sender::new(false),
             }),
         }
     }
@@ -86,7 +83,12 @@ impl Subscriber {
 
     /// Whether the connection is there now.
     pub fn is_connected(&self) -> bool {
-        self.shared.connected.load(Ordering::Relaxed)
+        *self.shared.connected.borrow()
+    }
+
+    /// Tells each time that the connection breaks or is there again: then another server may stand behind it.
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.shared.connected.subscribe()
     }
 
     /// Registers interest in the end of a message. Register first, then ask Redis, then wait.
@@ -108,7 +110,7 @@ impl Subscriber {
                 ended = self.subscribe_and_listen(&mut retry, &mut told) => ended,
                 () = shutdown.cancelled() => return,
             };
-            self.shared.connected.store(false, Ordering::Relaxed);
+            self.shared.connected.send_replace(false);
             // Once for each outage, not for each try.
             if !told {
                 warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
@@ -136,7 +138,7 @@ impl Subscriber {
             return reason;
         }
         retry.reset();
-        self.shared.connected.store(true, Ordering::Relaxed);
+        self.shared.connected.send_replace(true);
         if std::mem::take(told) {
             info!("the subscription to Redis is back");
         }

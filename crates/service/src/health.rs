@@ -1,26 +1,80 @@
 //! `/livez` and `/readyz`, the same on both services.
 //!
 //! `/livez` says that the process serves; it does not depend on Redis, or an outage of Redis would restart everything.
-//! `/readyz` says whether work can be done now.
+//! `/readyz` says whether work can be done now, and what endangers it though it can.
 
-use axum::{Json, Router, http::StatusCode, response::IntoResponse, routing::get};
-use queue_core::{Redis, Subscriber};
-use serde_json::json;
+use axum::{Json, Router, http::StatusCode, routing::get};
+use queue_core::{Danger, Redis, Subscriber};
+use serde_json::{Value, json};
 
-use crate::Problem;
+use crate::{Examiner, Problem};
 
 /// The two routes.
-pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscriber) -> Router<S> {
-    Router::new()
-        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(move || ready(redis.clone(), subscriber.clone())))
+pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscriber, examiner: Examiner) -> Router<S> {
+    let ready = async move || {
+        // Redis itself is asked each time; how it is run is known from the last examination.
+        let answers = redis.ping().await.map_err(|error| error.to_string());
+        readiness(answers, subscriber.is_connected(), examiner.found()).map(Json)
+    };
+    Router::new().route("/livez", get(|| async { Json(json!({"status": "alive"})) })).route("/readyz", get(ready))
 }
 
-async fn ready(redis: Redis, subscriber: Subscriber) -> impl IntoResponse {
-    let reason = match redis.ping().await {
-        Err(error) => error.to_string(),
-        Ok(()) if !subscriber.is_connected() => "the subscription to Redis is not there yet".into(),
-        Ok(()) => return Ok(Json(json!({"status": "ready"}))),
-    };
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1))
+fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<Vec<Danger>>) -> Result<Value, Problem> {
+    let not_ready =
+        |reason: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1);
+    answers.map_err(not_ready)?;
+    if !is_subscribed {
+        return Err(not_ready("the subscription to Redis is not there yet".into()));
+    }
+    let dangers = found.ok_or_else(|| not_ready("Redis is not examined yet".into()))?;
+    let (reasons, warnings): (Vec<_>, Vec<_>) = dangers.iter().partition(|danger| danger.prevents_work());
+    let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match (reasons.as_slice(), warnings.as_slice()) {
+        ([], []) => Ok(json!({"status": "ready"})),
+        ([], warnings) => Ok(json!({"status": "ready", "warnings": texts(warnings)})),
+        (reasons, _) => Err(not_ready(texts(reasons).join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn too_old() -> Danger {
+        Danger::TooOld { found: "Redis 6.2.14".into() }
+    }
+
+    fn detail(answer: Result<Value, Problem>) -> String {
+        let problem = serde_json::to_value(answer.unwrap_err()).unwrap();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(503), &json!("not_ready")));
+        problem["detail"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn it_is_ready_once_redis_answers_is_subscribed_to_and_was_found_safe() {
+        assert_eq!(readiness(Ok(()), true, Some(vec![])).unwrap(), json!({"status": "ready"}));
+        assert_eq!(detail(readiness(Err("away".into()), true, Some(vec![]))), "away");
+        assert!(detail(readiness(Ok(()), false, Some(vec![]))).contains("subscription"));
+        assert!(detail(readiness(Ok(()), true, None)).contains("not examined yet"));
+    }
+
+    #[test]
+    fn what_only_endangers_messages_is_a_warning() {
+        let dangers = vec![Danger::Evicts { policy: "allkeys-lru".into() }, Danger::NotPersistent];
+        let texts = dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let answer = readiness(Ok(()), true, Some(dangers)).unwrap();
+        assert_eq!(answer, json!({"status": "ready", "warnings": texts}));
+    }
+
+    #[test]
+    fn what_prevents_work_is_the_reason_not_to_be_ready() {
+        let told = detail(readiness(Ok(()), true, Some(vec![too_old(), Danger::Replica, Danger::NotPersistent])));
+        assert_eq!(told, format!("{}; {}", too_old(), Danger::Replica));
+        assert!(told.contains("Redis 6.2.14 is too old: Drover needs Redis 7.0 or newer"), "{told}");
+    }
+
+    #[test]
+    fn an_outage_now_says_more_than_what_was_found_before() {
+        assert_eq!(detail(readiness(Err("away".into()), false, Some(vec![too_old()]))), "away");
+    }
 }

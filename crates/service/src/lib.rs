@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+mod examiner;
 pub mod health;
 mod http;
 mod nearest;
@@ -9,6 +10,7 @@ mod start;
 pub mod telemetry;
 
 pub use config::Config;
+pub use examiner::Examiner;
 pub use http::{bind, serve};
 pub use nearest::{nearest, unknown};
 pub use problem::{FieldError, Problem, REQUEST_ID, render_problems};

@@ -9,6 +9,7 @@ mod lease;
 mod outage;
 mod retention;
 mod retries;
+mod server;
 mod wake;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

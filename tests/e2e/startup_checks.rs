@@ -1,0 +1,200 @@
+use std::{
+    io::{Read, Write, copy},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use drover_tests::{Process, RedisServer, free_port};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::System;
+
+const NOT_PERSISTENT: &str = "Redis keeps nothing on disk";
+const EVICTS: &str = "maxmemory-policy is allkeys-lru";
+const REPLICA: &str = "the server is a replica";
+
+/// Both services on one Redis, and where each answers for its health.
+struct Pair {
+    system: System,
+    worker: Process,
+    worker_base: String,
+}
+
+impl Pair {
+    async fn start_on(redis: RedisServer) -> Self {
+        let system = System::start_on(redis, "").await;
+        let (url, bind) = (system.redis.url(), format!("127.0.0.1:{}", free_port()));
+        let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
+        let worker = Process::start("consumer-worker", &[], &env);
+        let worker_base = format!("http://{bind}");
+        let pair = Self { system, worker, worker_base };
+        pair.until_ready().await;
+        pair
+    }
+
+    async fn until_ready(&self) {
+        for base in [&self.system.base, &self.worker_base] {
+            self.system.until_ready(base).await;
+        }
+    }
+
+    fn logs(&self) -> [Vec<String>; 2] {
+        [self.system.api.log(), self.worker.log()]
+    }
+
+    /// How both answer to `/readyz`.
+    async fn readiness(&self) -> [(StatusCode, Value); 2] {
+        let mut answers = Vec::new();
+        for base in [&self.system.base, &self.worker_base] {
+            let answer = self.system.http.get(format!("{base}/readyz")).send().await.unwrap();
+            answers.push((answer.status(), answer.json().await.unwrap()));
+        }
+        answers.try_into().unwrap()
+    }
+
+    /// Waits until each service has logged a line of `level` with `text`, from where the last such wait ended.
+    fn both_log(&self, level: &str, text: &str) {
+        for process in [&self.system.api, &self.worker] {
+            let line = process.wait_for_log(text);
+            assert!(line.contains(level), "{line}");
+        }
+    }
+
+    /// Breaks the subscriptions, as a fail-over does: a server is examined after each new one.
+    fn resubscribe(&self) {
+        self.system.redis.command("CLIENT KILL TYPE pubsub");
+    }
+
+    async fn assert_ready(&self, warnings: &[&str]) {
+        for (status, answer) in self.readiness().await {
+            assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("ready")), "{answer}");
+            let told = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(told.len(), warnings.len(), "{answer}");
+            for (told, expected) in told.iter().zip(warnings) {
+                assert!(told.as_str().unwrap().contains(expected), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_redis_gives_no_warning() {
+    let pair = Pair::start_on(RedisServer::start_durable()).await;
+    for answer in pair.readiness().await {
+        assert_eq!(answer, (StatusCode::OK, json!({"status": "ready"})));
+    }
+    for log in pair.logs() {
+        assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_keeps_nothing_on_disk_is_told_once_by_both_services() {
+    let pair = Pair::start_on(RedisServer::start()).await;
+    pair.assert_ready(&[NOT_PERSISTENT]).await;
+    pair.both_log("WARN", NOT_PERSISTENT);
+    pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    pair.resubscribe();
+    pair.both_log("WARN", EVICTS);
+    pair.assert_ready(&[EVICTS, NOT_PERSISTENT]).await;
+    for log in pair.logs() {
+        let told = log.iter().filter(|line| line.contains(NOT_PERSISTENT)).count();
+        assert_eq!(told, 1, "it was known already: {log:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_evicts_is_told_and_what_was_mended_too() {
+    let redis = RedisServer::start_durable();
+    redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    let pair = Pair::start_on(redis).await;
+    pair.assert_ready(&[EVICTS]).await;
+    pair.both_log("WARN", EVICTS);
+    pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
+    pair.resubscribe();
+    pair.both_log("INFO", EVICTS);
+    pair.assert_ready(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_became_a_replica_is_no_place_to_work_until_it_is_promoted() {
+    let pair = Pair::start_on(RedisServer::start_durable()).await;
+    // Nobody listens there: a replica that has lost its primary.
+    pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
+    pair.resubscribe();
+    pair.both_log("ERROR", REPLICA);
+    for (status, problem) in pair.readiness().await {
+        assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
+        assert!(problem["detail"].as_str().unwrap().contains(REPLICA), "{problem}");
+    }
+    // No new subscription here: while no work can be done it is examined every second.
+    pair.system.redis.command("REPLICAOF NO ONE");
+    pair.both_log("INFO", REPLICA);
+    pair.assert_ready(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_is_examined_again() {
+    let redis = RedisServer::start_durable();
+    redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    let mut pair = Pair::start_on(redis).await;
+    pair.both_log("WARN", EVICTS);
+    pair.system.redis.kill();
+    pair.system.redis.restart();
+    pair.both_log("INFO", EVICTS);
+    // Idle connections may have outlived the server; the first calls over them find that out.
+    pair.until_ready().await;
+    pair.assert_ready(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_too_old_is_no_place_to_work_and_both_services_say_why() {
+    const TOO_OLD: &str = "is too old: Drover needs Redis 7.0 or newer";
+    let redis = RedisServer::start_durable();
+    let url = url_as_redis_6(redis.port());
+    for (name, bind_key) in [("producer-api", "DROVER__API__BIND"), ("consumer-worker", "DROVER__WORKER__BIND")] {
+        let bind = format!("127.0.0.1:{}", free_port());
+        let process = Process::start(name, &[], &[("DROVER__REDIS__URL", &url), (bind_key, &bind)]);
+        let line = process.wait_for_log(TOO_OLD);
+        assert!(line.contains("ERROR") && line.contains("Redis 6."), "{line}");
+        let answer = reqwest::get(format!("http://{bind}/readyz")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "not_ready");
+        assert!(problem["detail"].as_str().unwrap().contains(TOO_OLD), "{problem}");
+        assert_eq!(reqwest::get(format!("http://{bind}/livez")).await.unwrap().status(), StatusCode::OK);
+    }
+}
+
+/// The URL under which the server at `port` says that it is a Redis 6: its answers have that digit changed on the way.
+fn url_as_redis_6(port: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+            let (mut requests, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || copy(&mut requests, &mut to_server));
+            thread::spawn(move || pass_answers_as_redis_6(server, client));
+        }
+    });
+    url
+}
+
+fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std::io::Result<()> {
+    const FIELD: &[u8] = b"redis_version:";
+    let mut buffer = [0; 16 * 1_024];
+    loop {
+        let length = server.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let answer = &mut buffer[..length];
+        // It stands in the first bytes of the answer to INFO, so it is not cut in two.
+        if let Some(start) = answer.windows(FIELD.len()).position(|bytes| bytes == FIELD) {
+            answer[start + FIELD.len()] = b'6';
+        }
+        client.write_all(answer)?;
+    }
+}
