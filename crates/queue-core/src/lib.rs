@@ -42,6 +42,8 @@ pub use queues::Queues;
 pub use rate_limit::RateLimit;
 pub use retention::{Keep, Retention};
 pub use retry::Retry;
+#[doc(hidden)]
+pub use scripts::inject_clock;
 pub use server::Danger;
 pub use settings::{InvalidSetting, Settings};
 pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};

@@ -3,11 +3,33 @@
 //! The header of each script is read here, so that it can't drift from the code: `-- KEYS` names the keys that the
 //! script touches, bound to upper-case locals; `-- USES` names the fragments that stand before its body.
 
-use std::{fmt::Write, sync::LazyLock};
+use std::{
+    fmt::Write,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use deadpool_redis::redis;
 
 use crate::{Settings, keys::suffix};
+
+/// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
+static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
+
+/// Stands for the fragment `clock` in tests that move the time by hand: `drover:{<queue>}:clock` holds it in µs.
+const INJECTED_CLOCK: &str = "\
+local now_us = tonumber(redis.call('GET', (string.gsub(META, 'meta$', 'clock'))))
+local now = math.floor(now_us / 1000)
+";
+
+/// Lets the scripts of this process take the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; to be
+/// called before anything else is.
+#[doc(hidden)]
+pub fn inject_clock() {
+    CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
+}
 
 /// A script, ready to be sent.
 pub(crate) struct Script {
@@ -94,6 +116,10 @@ impl Script {
         for used in header_words(text, "-- USES ") {
             if used == "settings" {
                 source += &defaults();
+            }
+            if used == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed) {
+                source += INJECTED_CLOCK;
+                continue;
             }
             source += fragment(used).unwrap_or_else(|| {
                 unreachable!("{name}.lua uses the fragment {used}: a unit test assembles every script")
