@@ -1,36 +1,80 @@
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use queue_core::LeaseToken;
+use queue_core::{LeaseToken, MessageId};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// Why a handler is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Somebody cancelled the message.
+    Cancelled,
+    /// The lease lapsed: the message is, or will be, somebody else's.
+    LeaseLost,
+}
+
+/// Tells one handler to stop, and why.
+#[derive(Clone, Default)]
+pub(crate) struct Stopper {
+    pub(crate) token: CancellationToken,
+    reason: Arc<OnceLock<Stop>>,
+}
+
+impl Stopper {
+    fn stop(&self, reason: Stop) {
+        // The first reason stays.
+        let _ = self.reason.set(reason);
+        self.token.cancel();
+    }
+
+    /// Waits until it is told.
+    pub(crate) async fn told(&self) -> Stop {
+        self.token.cancelled().await;
+        self.reason.get().copied().unwrap_or(Stop::Cancelled)
+    }
+}
 
 /// The leases that a line holds and that are to be extended.
 #[derive(Clone, Default)]
 pub(crate) struct Held {
-    leases: Arc<Mutex<HashSet<LeaseToken>>>,
+    leases: Arc<Mutex<HashMap<LeaseToken, Stopper>>>,
 }
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashSet<LeaseToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Stopper>> {
         // Nothing that is done under this lock can panic half-way.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds a lease, and its place among `concurrency`, until the guard is dropped.
     pub(crate) fn hold(&self, lease: LeaseToken, place: OwnedSemaphorePermit) -> HeldLease {
-        self.lock().insert(lease.clone());
-        HeldLease { held: self.clone(), lease, _place: place }
+        let stopper = Stopper::default();
+        self.lock().insert(lease.clone(), stopper.clone());
+        HeldLease { held: self.clone(), lease, stopper, _place: place }
     }
 
     pub(crate) fn all(&self) -> Vec<LeaseToken> {
-        self.lock().iter().cloned().collect()
+        self.lock().keys().cloned().collect()
     }
 
-    /// Extends a lease no longer: it is over. Answers whether it was held.
-    pub(crate) fn forget(&self, lease: &LeaseToken) -> bool {
-        self.lock().remove(lease)
+    /// Extends a lease no longer: it is lost, and its handler is to stop. Answers whether it was held.
+    pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
+        let lost = self.lock().remove(lease);
+        if let Some(stopper) = &lost {
+            stopper.stop(Stop::LeaseLost);
+        }
+        lost.is_some()
+    }
+
+    /// Tells the handlers of messages to stop that were cancelled.
+    pub(crate) fn cancel(&self, is_cancelled: impl Fn(&MessageId) -> bool) {
+        for (lease, stopper) in self.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
+            tracing::debug!(id = %lease.id(), "cancelled");
+            stopper.stop(Stop::Cancelled);
+        }
     }
 }
 
@@ -38,11 +82,12 @@ impl Held {
 pub(crate) struct HeldLease {
     held: Held,
     pub(crate) lease: LeaseToken,
+    pub(crate) stopper: Stopper,
     _place: OwnedSemaphorePermit,
 }
 
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        self.held.forget(&self.lease);
+        self.held.lock().remove(&self.lease);
     }
 }

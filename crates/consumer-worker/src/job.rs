@@ -1,34 +1,52 @@
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
-use queue_core::{Action, Delivery, Failure, QueueName};
-use tracing::{Instrument, debug, info_span, warn};
+use queue_core::{Delivery, Error, Message, Millis, Queue, Reported, Timestamp};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+use tokio_util::sync::CancellationToken;
 
-use crate::routes::QueueRoutes;
+/// One message at work, as its handler sees it.
+#[derive(Clone)]
+pub struct Job {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) delivery: Delivery,
+    pub(crate) stop: CancellationToken,
+}
 
-/// Runs the handler of one message.
-pub(crate) async fn run(queue: &QueueName, routes: &QueueRoutes, delivery: Delivery) -> Action {
-    let message = &delivery.message;
-    let attempt = message.attempts_made + 1;
-    let Some(handler) = routes.handler(message.name.as_ref()) else {
-        let name = message.name.as_ref().map_or("", |name| name.as_str());
-        return Action::Fail(Failure::new("no_handler", format!("no route of this worker takes the name {name:?}")));
-    };
-    let span = info_span!("job", %queue, id = %message.id, attempt);
-    let start = Instant::now();
-    // A handler may panic before it returns its future as well as in it.
-    let running = AssertUnwindSafe(async { handler.handle(delivery).await }).catch_unwind().instrument(span.clone());
-    let action = running.await.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Action::Fail(Failure::new("panicked", text.unwrap_or("the handler panicked")))
-    });
-    let duration_ms = start.elapsed().as_secs_f64() * 1e3;
-    span.in_scope(|| match &action {
-        Action::Complete(_) => debug!(duration_ms, "completed"),
-        Action::Fail(failure) | Action::FailAndRetryAfter(failure, _) | Action::FailForGood(failure) => {
-            warn!(duration_ms, code = failure.code, "failed");
-        }
-        Action::Release(_) => debug!(duration_ms, "released"),
-    });
-    action
+impl Job {
+    /// The message.
+    pub fn message(&self) -> &Message {
+        &self.delivery.message
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.delivery.message.attempts_made + 1
+    }
+
+    /// How long this run may take before it counts as a failed attempt.
+    pub fn timeout(&self) -> Option<Millis> {
+        self.delivery.timeout
+    }
+
+    /// Until when the lease lasted when the message was handed out; the worker extends it while the handler runs.
+    pub fn lease_expires_at(&self) -> Timestamp {
+        self.delivery.lease_expires_at
+    }
+
+    /// Cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler has half a
+    /// second to end by itself, then it is dropped.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Tells readers of the message how far it is: any JSON up to 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooMuch`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
+    pub async fn report_progress(&self, progress: &impl Serialize) -> Result<Reported, Error> {
+        let json = to_raw_value(progress).map_err(|error| Error::Unexpected(error.to_string()))?;
+        self.queue.report_progress(&self.delivery.lease, &json).await
+    }
 }

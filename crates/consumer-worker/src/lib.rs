@@ -7,6 +7,7 @@ mod held;
 mod job;
 mod line;
 mod routes;
+mod run;
 mod settler;
 mod worker;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use handler::Handler;
+pub use job::Job;
 pub use routes::Routes;
 pub use worker::Worker;
 

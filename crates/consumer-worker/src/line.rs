@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    heartbeat,
+    Job, heartbeat,
     held::{Held, HeldLease},
-    job,
     routes::QueueRoutes,
+    run,
     settler::{self, Ending},
 };
 
@@ -46,7 +46,8 @@ impl Line {
         let (endings, to_settle) = mpsc::channel(self.concurrency);
         let (visibility_timeout, followed) = watch::channel(Settings::default().visibility_timeout);
         let settling = tokio::spawn(settler::settle(Arc::clone(&self.queue), to_settle, LAST_SETTLES));
-        let beating = tokio::spawn(heartbeat::beat(Arc::clone(&self.queue), held.clone(), followed));
+        let beating =
+            tokio::spawn(heartbeat::beat(Arc::clone(&self.queue), Arc::clone(&self.bell), held.clone(), followed));
         let mut jobs = JoinSet::new();
         let out_of_time = CancellationToken::new();
 
@@ -108,6 +109,8 @@ impl Line {
                 error!(queue = %self.queue.name(), %error, "a task of the queue broke");
             }
         }
+        // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
+        let _ = self.queue.give_up(&self.consumer).await;
         result
     }
 
@@ -138,11 +141,13 @@ impl Line {
         out_of_time: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.routes));
+        let job = Job { queue: Arc::clone(&queue), delivery, stop: held.stopper.token.clone() };
         async move {
             let action = tokio::select! {
-                action = job::run(queue.name(), &routes, delivery) => action,
-                () = out_of_time.cancelled() => Action::Release(None),
+                action = run::run(&routes, job, &held.stopper) => action,
+                () = out_of_time.cancelled() => Some(Action::Release(None)),
             };
+            let Some(action) = action else { return };
             if endings.send(Ending { held, action }).await.is_err() {
                 warn!(queue = %queue.name(), "the settler is gone: this lease will lapse");
             }

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use queue_core::{MessageName, QueueName};
 use service::config;
@@ -15,6 +18,8 @@ pub struct Routes {
 #[derive(Clone, Default)]
 pub(crate) struct QueueRoutes {
     routes: Vec<(Option<MessageName>, Arc<dyn Handler>)>,
+    /// The names that no route takes, as far as they were told.
+    told: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Routes {
@@ -48,6 +53,15 @@ impl Routes {
 }
 
 impl QueueRoutes {
+    /// How many names without a route are told; producers may make up any number.
+    const MAX_TOLD: usize = 1_000;
+
+    /// Whether it is told for the first time that no route takes this name.
+    pub(crate) fn is_told_first(&self, name: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.len() < Self::MAX_TOLD && told.insert(name.to_owned())
+    }
+
     pub(crate) fn handler(&self, name: Option<&MessageName>) -> Option<&Arc<dyn Handler>> {
         let fits = |of: &Option<MessageName>| of.as_ref().is_none_or(|of| Some(of) == name);
         self.routes.iter().find(|(of, _)| fits(of)).map(|(_, handler)| handler)

@@ -40,9 +40,11 @@ impl Worker {
         let queues = u32::try_from(self.routes.queues().len()).unwrap_or(u32::MAX);
         let poll_interval = self.poll_interval.max(BETWEEN_POLLS.saturating_mul(queues));
         for (name, routes) in self.routes.into_queues() {
+            let bell = self.subscriber.bell(&name);
+            bell.serve(&self.consumer);
             let line = Line {
                 queue: self.queues.queue(&name),
-                bell: self.subscriber.bell(&name),
+                bell,
                 routes: Arc::new(routes),
                 consumer: self.consumer.clone(),
                 concurrency: self.concurrency,

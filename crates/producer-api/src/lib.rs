@@ -8,7 +8,7 @@ mod routes;
 
 use std::{error::Error, sync::Arc};
 
-use queue_core::{Millis, Queues, Redis, Retry, Subscriber};
+use queue_core::{Janitor, Millis, Queues, Redis, Retry, Subscriber};
 use service::{Config, Examiner};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ struct Shared {
 /// When the configuration can't be used or the address is taken.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
-    let subscriber = Subscriber::new(redis.clone());
+    let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
     let listener = service::bind(config.api.bind).await?;
     if config.api.bind.ip().is_loopback() {
@@ -53,6 +53,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let examining = tokio::spawn(examiner.clone().run(shutdown.clone()));
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
+    let tending =
+        Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
     let app = App {
         shared: Arc::new(Shared {
             queues,
@@ -67,6 +69,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     listening.await?;
     examining.await?;
     declaring.await?;
+    if let Some(tending) = tending {
+        tending.await?;
+    }
     Ok(())
 }
 

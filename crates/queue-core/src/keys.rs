@@ -5,6 +5,9 @@ use crate::QueueName;
 /// The set of all queues' names. It has a slot of its own.
 pub(crate) const REGISTRY: &str = "drover:queues";
 
+/// Matches the channel of each queue that tells its consumers when to look.
+pub(crate) const WAKE_OF_ALL: &str = "drover:{*}:wake";
+
 /// The channel on which the end of messages is told that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
@@ -114,6 +117,11 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn of(queue: &QueueName) -> Self {
         Self { prefix: format!("drover:{{{queue}}}:") }
+    }
+
+    /// The queue that a key or a channel is of.
+    pub(crate) fn queue_of(key: &str) -> Option<QueueName> {
+        key.strip_prefix("drover:{")?.split_once('}')?.0.parse().ok()
     }
 
     pub(crate) fn key(&self, suffix: &str) -> String {

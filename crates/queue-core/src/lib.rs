@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod agenda;
 mod backoff;
+mod bell;
 mod connection;
 mod error;
 mod exclusive;
 mod id;
+mod janitor;
 mod keys;
 mod message;
 mod name;
@@ -26,10 +29,12 @@ mod time;
 mod token;
 
 pub use backoff::{Backoff, Growth};
+pub use bell::Bell;
 pub use connection::{InvalidRedisUrl, Redis};
 pub use error::{Error, Result, TooMuch};
 pub use exclusive::Exclusive;
 pub use id::{MessageId, MessageRef};
+pub use janitor::Janitor;
 pub use message::{Failure, Message, MessageError, State};
 pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
 pub use new_message::{Due, Headers, NewMessage};
@@ -47,7 +52,7 @@ pub use scripts::inject_clock;
 pub use server::Danger;
 pub use settings::{InvalidSetting, Settings};
 pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};
-pub use subscriber::{Bell, Subscriber};
+pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};
 pub use token::LeaseToken;
 

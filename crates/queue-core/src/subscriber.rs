@@ -11,14 +11,17 @@ use deadpool_redis::redis::{
 use futures_util::StreamExt;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    MessageId, QueueName, Redis, Retry,
-    keys::{FINISHED_CHANNEL, Keys, suffix},
+    Bell, MessageId, QueueName, Redis, Retry,
+    agenda::Agenda,
+    bell::Ring,
+    janitor::LEEWAY,
+    keys::{FINISHED_CHANNEL, Keys, WAKE_OF_ALL, suffix},
 };
 
 /// How often the subscribed connection is asked whether it still lives.
@@ -42,6 +45,8 @@ struct Shared {
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
     connected: watch::Sender<bool>,
+    /// What of all queues is to be looked at when; for the one that listens to them all.
+    agenda: Option<Arc<Agenda>>,
 }
 
 struct Waiters {
@@ -55,8 +60,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Subscriber {
-    /// Prepares the connection; [`run`](Self::run) keeps it.
+    /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose bells are asked for.
     pub fn new(redis: Redis) -> Self {
+        Self::listening(redis, None)
+    }
+
+    /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their bells or not: for a process
+    /// with a [`Janitor`](crate::Janitor).
+    pub fn of_all_queues(redis: Redis) -> Self {
+        Self::listening(redis, Some(Arc::default()))
+    }
+
+    pub(crate) fn agenda(&self) -> Option<&Arc<Agenda>> {
+        self.shared.agenda.as_ref()
+    }
+
+    fn listening(redis: Redis, agenda: Option<Arc<Agenda>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 redis,
@@ -65,6 +84,7 @@ impl Subscriber {
                 new_channels: Notify::new(),
                 waiters: Mutex::default(),
                 connected: watch::Sender::new(false),
+                agenda,
             }),
         }
     }
@@ -74,8 +94,10 @@ impl Subscriber {
         let channel = Keys::of(queue).key(suffix::WAKE);
         let mut bells = lock(&self.shared.bells);
         let bell = bells.entry(channel.clone()).or_insert_with(|| {
-            lock(&self.shared.not_yet_subscribed).push(channel);
-            self.shared.new_channels.notify_one();
+            if self.shared.agenda.is_none() {
+                lock(&self.shared.not_yet_subscribed).push(channel);
+                self.shared.new_channels.notify_one();
+            }
             Arc::new(Bell::new())
         });
         Arc::clone(bell)
@@ -132,8 +154,14 @@ impl Subscriber {
             Err(_) => return "no connection in time".into(),
         };
         lock(&self.shared.not_yet_subscribed).clear();
-        let mut channels: Vec<String> = lock(&self.shared.bells).keys().cloned().collect();
-        channels.push(FINISHED_CHANNEL.into());
+        let mut channels = vec![FINISHED_CHANNEL.to_owned()];
+        if self.shared.agenda.is_some() {
+            if let Err(reason) = within(limit, sink.psubscribe(WAKE_OF_ALL)).await {
+                return reason;
+            }
+        } else {
+            channels.extend(lock(&self.shared.bells).keys().cloned());
+        }
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
@@ -155,10 +183,8 @@ impl Subscriber {
                     Some(message) => self.deliver(&message),
                     None => return "the connection was closed".into(),
                 },
-                _ = pings.tick() => match timeout(limit, sink.ping::<redis::Value>()).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return error.to_string(),
-                    Err(_) => return "no answer to a ping in time".into(),
+                _ = pings.tick() => if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
+                    return reason;
                 },
                 () = self.shared.new_channels.notified() => {
                     let channels = std::mem::take(&mut *lock(&self.shared.not_yet_subscribed));
@@ -180,8 +206,16 @@ impl Subscriber {
             if let Some(waiters) = key.and_then(|key| lock(&self.shared.waiters).remove(&key)) {
                 waiters.finished.notify_waiters();
             }
-        } else if let Some(bell) = lock(&self.shared.bells).get(channel) {
-            bell.ring_in(Duration::from_micros(payload.parse().unwrap_or(0)));
+        } else {
+            let ring = Ring::parse(&payload);
+            if let Some(bell) = lock(&self.shared.bells).get(channel) {
+                bell.take(ring);
+            }
+            if let (Some(agenda), Ring::In(pause)) = (&self.shared.agenda, ring)
+                && let Some(queue) = Keys::queue_of(channel)
+            {
+                agenda.note(queue, pause.saturating_add(LEEWAY));
+            }
         }
     }
 
@@ -193,57 +227,15 @@ impl Subscriber {
 
 async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
     for some in channels.chunks(CHANNELS_AT_ONCE) {
-        match timeout(limit, sink.subscribe(some)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("no answer to SUBSCRIBE in time".into()),
-        }
+        within(limit, sink.subscribe(some)).await?;
     }
     Ok(())
 }
 
-/// Rings when a consumer of one queue should look; remembers the earliest instant at which it should.
-#[derive(Debug)]
-pub struct Bell {
-    look_at: Mutex<Option<Instant>>,
-    changed: Notify,
-}
-
-impl Bell {
-    fn new() -> Self {
-        Self { look_at: Mutex::new(Some(Instant::now())), changed: Notify::new() }
-    }
-
-    /// Look now.
-    pub fn ring(&self) {
-        self.ring_in(Duration::ZERO);
-    }
-
-    /// Look then, or earlier.
-    pub fn ring_in(&self, pause: Duration) {
-        let Some(instant) = Instant::now().checked_add(pause) else { return };
-        let mut look_at = lock(&self.look_at);
-        if look_at.is_none_or(|known| instant < known) {
-            *look_at = Some(instant);
-            // A permit is kept for a listener that does not wait yet: nothing is lost between its look and its wait.
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits until it is time to look, at the latest after `poll`. Then the bell is silent until it rings again: what
-    /// rings during the look counts for the next wait. One listener a bell.
-    pub async fn time_to_look(&self, poll: Duration) {
-        let latest = Instant::now() + poll;
-        loop {
-            let instant = lock(&self.look_at).map_or(latest, |instant| instant.min(latest));
-            tokio::select! {
-                () = sleep_until(instant) => {
-                    lock(&self.look_at).take_if(|due| *due <= Instant::now());
-                    return;
-                }
-                () = self.changed.notified() => {}
-            }
-        }
+async fn within<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".into()),
     }
 }
 
@@ -265,35 +257,5 @@ impl Drop for Finishing {
                 waiters.remove(&self.key);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bell_rings_at_the_earliest_instant_that_it_was_told() {
-        let bell = Bell::new();
-        let hour = Duration::from_secs(3_600);
-        bell.time_to_look(hour).await; // A new bell says: look.
-        let start = Instant::now();
-        bell.ring_in(Duration::from_secs(9));
-        bell.ring_in(Duration::from_secs(5));
-        bell.ring_in(Duration::from_secs(7));
-        bell.time_to_look(hour).await;
-        assert_eq!(start.elapsed().as_secs(), 5);
-        bell.time_to_look(Duration::from_secs(60)).await;
-        assert_eq!(start.elapsed().as_secs(), 65, "silent again: only the poll is left");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_ring_during_the_look_is_not_lost() {
-        let bell = Bell::new();
-        bell.time_to_look(Duration::from_secs(1)).await;
-        bell.ring();
-        let start = Instant::now();
-        bell.time_to_look(Duration::from_secs(3_600)).await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

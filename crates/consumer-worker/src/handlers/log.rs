@@ -1,9 +1,9 @@
 use futures_util::{FutureExt, future::BoxFuture};
-use queue_core::{Action, Delivery, Failure};
+use queue_core::{Action, Failure};
 use serde_json::{Value, value::to_raw_value};
 use tracing::info;
 
-use crate::Handler;
+use crate::{Handler, Job};
 
 /// Logs the id and the data of a message: the demo. It is the one place that logs a message's data, because that is
 /// what it was asked for.
@@ -19,9 +19,9 @@ impl Log {
 }
 
 impl Handler for Log {
-    fn handle(&self, delivery: Delivery) -> BoxFuture<'static, Action> {
+    fn handle(&self, job: Job) -> BoxFuture<'static, Action> {
         // The queue and the id stand in the span of the job.
-        info!(data = delivery.message.data.get(), "message");
+        info!(data = job.message().data.get(), "message");
         std::future::ready(self.action.clone()).boxed()
     }
 }

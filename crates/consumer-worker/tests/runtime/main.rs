@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
+mod stopping;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -11,12 +13,11 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{Handler, Routes, Worker};
+use consumer_worker::{Handler, Job, Routes, Worker};
 use drover_tests::RedisServer;
 use futures_util::{FutureExt, future::BoxFuture};
 use queue_core::{
-    Action, ConsumerId, Delivery, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State,
-    Subscriber,
+    Action, ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
 };
 use serde_json::value::to_raw_value;
 use tokio::{task::JoinHandle, time::sleep};
@@ -27,11 +28,11 @@ struct By<F>(F);
 
 impl<F, R> Handler for By<F>
 where
-    F: Fn(Delivery) -> R + Send + Sync,
+    F: Fn(Job) -> R + Send + Sync,
     R: Future<Output = Action> + Send + 'static,
 {
-    fn handle(&self, delivery: Delivery) -> BoxFuture<'static, Action> {
-        self.0(delivery).boxed()
+    fn handle(&self, job: Job) -> BoxFuture<'static, Action> {
+        self.0(job).boxed()
     }
 }
 
@@ -45,9 +46,13 @@ struct World {
 
 /// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
 fn start(concurrency: usize, handler: impl Handler + 'static) -> World {
+    start_with(r#"{"visibility_timeout":300,"max_attempts":1}"#, concurrency, handler)
+}
+
+fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'static) -> World {
     let redis = RedisServer::start();
     let name: QueueName = "q".parse().unwrap();
-    let settings = serde_json::from_str(r#"{"visibility_timeout":300,"max_attempts":1}"#).unwrap();
+    let settings = serde_json::from_str(settings).unwrap();
     let connections = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
     let subscriber = Subscriber::new(connections.clone());
     let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
@@ -90,6 +95,13 @@ impl World {
         self.running.await.unwrap();
         assert_eq!(self.queue.audit().await.unwrap().findings, []);
         (self.queue, self.redis)
+    }
+}
+
+/// Waits until so many messages are with their handlers.
+async fn until_active(world: &World, count: u64) {
+    while world.queue.status().await.unwrap().unwrap().counts.active < count {
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -140,10 +152,10 @@ async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
 async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
     let world = start(
         2,
-        By(|delivery: Delivery| {
-            assert_ne!(delivery.message.data.get(), "0", "before the future");
+        By(|job: Job| {
+            assert_ne!(job.message().data.get(), "0", "before the future");
             async move {
-                assert_ne!(delivery.message.data.get(), "1", "in the future");
+                assert_ne!(job.message().data.get(), "1", "in the future");
                 done()
             }
         }),
@@ -162,19 +174,44 @@ async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
 }
 
 #[tokio::test]
+async fn readers_see_the_progress_that_a_handler_reports() {
+    let world = start(
+        1,
+        By(|job: Job| async move {
+            let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
+            job.report_progress(&report).await.unwrap();
+            job.stop().cancelled().await;
+            done()
+        }),
+    );
+    let ids = world.post(1).await;
+    let progress = loop {
+        let message = world.queue.read(&ids).await.unwrap().remove(0).unwrap();
+        if let Some(progress) = message.progress {
+            break progress;
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(progress.get(), r#"{"note":"half-way ✅","percent":40}"#);
+    world.queue.cancel(&ids[0]).await.unwrap();
+    let message = world.finished(&ids[0]).await;
+    assert_eq!(message.state, State::Completed);
+    assert!(message.progress.is_some(), "it stays with the message");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spent() {
     let world = start(
         3,
-        By(|delivery: Delivery| async move {
-            let ends_in_time = delivery.message.data.get() == "0";
+        By(|job: Job| async move {
+            let ends_in_time = job.message().data.get() == "0";
             sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
             done()
         }),
     );
     let ids = world.post(5).await;
-    while world.queue.status().await.unwrap().unwrap().counts.active < 3 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until_active(&world, 3).await;
     let (queue, _redis) = world.stop().await;
     let messages: Vec<Message> = queue.read(&ids).await.unwrap().into_iter().flatten().collect();
     let states: Vec<State> = messages.iter().map(|message| message.state).collect();

@@ -1,0 +1,124 @@
+//! Handlers that are told to stop: by the clock, by a cancel, by a lease that is lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consumer_worker::Job;
+use queue_core::{Action, Changed, Millis, NewMessage, State};
+use serde_json::value::to_raw_value;
+use tokio::time::sleep;
+
+use crate::{By, done, start, start_with, until_active};
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let world = start(
+        2,
+        By(move |job: Job| {
+            let count = Arc::clone(&count);
+            async move {
+                assert_eq!(job.timeout(), Some(Millis::new(200)));
+                let _count = OnDrop(count);
+                sleep(Duration::from_secs(60)).await;
+                done()
+            }
+        }),
+    );
+    let message = NewMessage { timeout: Some(Millis::new(200)), ..NewMessage::new(to_raw_value(&1).unwrap()) };
+    let id = world.queue.enqueue(vec![message]).await.unwrap()[0].id();
+    let message = world.finished(&id).await;
+    assert_eq!((message.state, message.attempts_made, message.lapses), (State::Failed, 1, 0));
+    let took = message.finished_at.unwrap().since(message.started_at.unwrap()).get();
+    assert!((200..1_000).contains(&took), "{took} ms");
+    assert_eq!(message.error.unwrap().code, "timed_out");
+    assert_eq!(ended.load(Ordering::SeqCst), 1, "the handler was dropped");
+    world.stop().await;
+}
+
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn the_handler_of_a_cancelled_message_is_told_within_a_second_and_may_still_complete() {
+    // The leases are extended every 100 ms, so a slower queue shows that it is not the heartbeat that tells.
+    let world = start_with(
+        r#"{"visibility_timeout":"1h","max_attempts":1}"#,
+        3,
+        By(|job: Job| async move {
+            if job.message().data.get() == "0" {
+                std::future::pending::<()>().await;
+            }
+            job.stop().cancelled().await;
+            if job.message().data.get() == "1" {
+                Action::Fail(queue_core::Failure::new("odd", "stopped"))
+            } else {
+                done()
+            }
+        }),
+    );
+    let ids = world.post(3).await;
+    until_active(&world, 3).await;
+    for (n, id) in ids.iter().enumerate() {
+        let start = tokio::time::Instant::now();
+        assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Requested);
+        let message = world.finished(id).await;
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        let expected = if n == 2 { State::Completed } else { State::Failed };
+        assert_eq!(message.state, expected, "what is completed all the same counts");
+        if n < 2 {
+            assert_eq!(message.error.unwrap().code, "cancelled");
+        }
+    }
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.cancelled, 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancel_whose_notification_was_lost_is_told_by_the_heartbeat() {
+    let world = start(1, By(|_| std::future::pending()));
+    let ids = world.post(1).await;
+    until_active(&world, 1).await;
+    // As `cancel` does, but for the notification.
+    world.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
+    assert_eq!(world.finished(&ids[0]).await.error.unwrap().code, "cancelled");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_outlives_its_lease_is_stopped_and_the_message_is_somebody_elses() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dropped);
+    let world = start(
+        1,
+        By(move |job: Job| {
+            let count = Arc::clone(&count);
+            async move {
+                if job.message().deliveries == 1 {
+                    let _count = OnDrop(count);
+                    std::future::pending::<()>().await;
+                }
+                done()
+            }
+        }),
+    );
+    let ids = world.post(1).await;
+    until_active(&world, 1).await;
+    // The lease lapses although its consumer lives, as if Redis had been away for long.
+    world.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
+    let message = world.finished(&ids[0]).await;
+    assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 2, 1));
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    world.stop().await;
+}

@@ -1,0 +1,103 @@
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::QueueName;
+
+/// Which queue is to be looked at when: the earliest instant of each.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    entries: Mutex<Entries>,
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    instants: HashMap<QueueName, Instant>,
+    /// May hold older entries of a queue too: only what `instants` has counts.
+    order: BinaryHeap<Reverse<(Instant, QueueName)>>,
+}
+
+impl Agenda {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Nothing that is done under this lock can panic half-way.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Look at the queue then, or earlier.
+    pub(crate) fn note(&self, queue: QueueName, pause: Duration) {
+        let Some(instant) = Instant::now().checked_add(pause) else { return };
+        let mut entries = self.lock();
+        if entries.instants.get(&queue).is_some_and(|known| *known <= instant) {
+            return;
+        }
+        entries.instants.insert(queue.clone(), instant);
+        entries.order.push(Reverse((instant, queue)));
+        self.earlier.notify_one();
+    }
+
+    /// Waits until it is time to look at a queue, and takes it from the agenda.
+    pub(crate) async fn next(&self) -> QueueName {
+        loop {
+            let instant = match self.take_due() {
+                Ok(queue) => return queue,
+                Err(instant) => instant,
+            };
+            let earlier = self.earlier.notified();
+            match instant {
+                Some(instant) => tokio::select! {
+                    () = sleep_until(instant) => {}
+                    () = earlier => {}
+                },
+                None => earlier.await,
+            }
+        }
+    }
+
+    /// A queue whose time has come, or else when the next one's does.
+    fn take_due(&self) -> Result<QueueName, Option<Instant>> {
+        let mut entries = self.lock();
+        while let Some(Reverse((instant, queue))) = entries.order.peek() {
+            if entries.instants.get(queue) != Some(instant) {
+                entries.order.pop();
+                continue;
+            }
+            if *instant > Instant::now() {
+                return Err(Some(*instant));
+            }
+            let Some(Reverse((_, queue))) = entries.order.pop() else { break };
+            entries.instants.remove(&queue);
+            return Ok(queue);
+        }
+        Err(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn queues_come_up_at_the_earliest_instant_that_was_noted() {
+        let agenda = Agenda::default();
+        let name = |name: &str| name.parse::<QueueName>().unwrap();
+        let start = Instant::now();
+        for (queue, secs) in [("b", 5), ("a", 9), ("a", 3), ("a", 7)] {
+            agenda.note(name(queue), Duration::from_secs(secs));
+        }
+        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("a"), 3));
+        agenda.note(name("a"), Duration::from_secs(1));
+        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("a"), 4));
+        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("b"), 5));
+        let later = tokio::time::timeout(Duration::from_secs(60), agenda.next());
+        assert!(later.await.is_err(), "each instant of a queue but the earliest is forgotten");
+    }
+}

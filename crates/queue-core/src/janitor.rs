@@ -1,0 +1,122 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{Error, Queues, Subscriber, agenda::Agenda};
+
+/// How long after its time a queue is tended: its consumers do it at once, so mostly nothing is left to do.
+pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
+/// How often a queue is tended at most, but while work is left.
+const AT_MOST_EVERY: Duration = Duration::from_millis(250);
+/// How soon a queue is tended again that could not be.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+/// All queues are looked at so often, whatever was told: a notification may be lost.
+const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
+/// The looks at all queues are at least so far apart, so that they cost next to nothing whatever their number.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How many queues are tended at a time.
+const AT_A_TIME: usize = 8;
+
+/// Tends all queues, so that what must happen by itself happens also where nobody leases: lapsed leases are recovered,
+/// what expires fails, what is no longer kept goes.
+///
+/// It sleeps until a queue says that there is something to do. Any number of processes may have one: whoever comes
+/// second finds nothing left.
+pub struct Janitor {
+    queues: Queues,
+    subscriber: Subscriber,
+    agenda: Arc<Agenda>,
+}
+
+impl Janitor {
+    /// `subscriber` is one [of all queues](Subscriber::of_all_queues); somebody else runs it. `None` for another one: it
+    /// would not hear of the queues.
+    pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
+        let agenda = Arc::clone(subscriber.agenda()?);
+        Some(Self { queues, subscriber, agenda })
+    }
+
+    /// Works until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.look_at_all_now_and_then() => {}
+            () = self.tend_what_is_due() => {}
+        }
+    }
+
+    async fn tend_what_is_due(&self) {
+        let mut under_way = JoinSet::new();
+        let mut told = false;
+        loop {
+            let queue = self.agenda.next().await;
+            while under_way.len() >= AT_A_TIME {
+                // A task that broke tends nothing more; the others go on.
+                if let Some(Ok(result)) = under_way.join_next().await {
+                    tell(&mut told, result);
+                }
+            }
+            while let Some(done) = under_way.try_join_next() {
+                if let Ok(result) = done {
+                    tell(&mut told, result);
+                }
+            }
+            let (queues, agenda) = (self.queues.clone(), Arc::clone(&self.agenda));
+            under_way.spawn(async move {
+                let result = queues.queue(&queue).tend().await;
+                match result {
+                    Ok(Some(Duration::ZERO)) => agenda.note(queue, Duration::ZERO),
+                    Ok(Some(pause)) => agenda.note(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
+                    Ok(None) => {}
+                    Err(_) => agenda.note(queue, AFTER_AN_ERROR),
+                }
+                result.map(drop)
+            });
+        }
+    }
+
+    /// After each new subscription, because what was told before went unheard, and now and then.
+    async fn look_at_all_now_and_then(&self) {
+        let mut connection = self.subscriber.connection();
+        let mut ticks = interval(LOOK_AT_ALL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_new = tokio::select! {
+                _ = ticks.tick() => false,
+                changed = connection.changed() => {
+                    // The sender is held here.
+                    if changed.is_err() {
+                        return;
+                    }
+                    *connection.borrow_and_update()
+                }
+            };
+            let Ok(names) = self.queues.names().await else { continue };
+            // Spread over the time until the next look; at once when nothing is known.
+            let pace = if is_new { Duration::ZERO } else { BETWEEN_LOOKS };
+            for (n, name) in (0_u32..).zip(names) {
+                self.agenda.note(name, pace.saturating_mul(n));
+            }
+        }
+    }
+}
+
+/// Tells of trouble once, not with each queue.
+fn tell(told: &mut bool, result: Result<(), Error>) {
+    match result {
+        Err(error) if !*told => {
+            warn!(%error, "queues can't be tended, trying on");
+            *told = true;
+        }
+        Ok(()) if *told => {
+            info!("queues are tended again");
+            *told = false;
+        }
+        _ => {}
+    }
+}
