@@ -66,6 +66,7 @@ fragments![
     "finish",
     "backoff",
     "timeout",
+    "front",
     "comeback",
     "attempt",
     "recover",

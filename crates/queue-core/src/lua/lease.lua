@@ -2,7 +2,7 @@
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter wake
--- USES      clock settings fields totals wake run line held state trim finish backoff timeout comeback attempt recover expire due sweep tend limiter owner
+-- USES      clock settings fields totals wake run line held state trim finish backoff timeout front comeback attempt recover expire due sweep tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:

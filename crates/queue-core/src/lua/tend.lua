@@ -2,7 +2,7 @@
 -- tend: does for a queue what must happen by itself as time passes: recovers lapsed leases, fails what has expired,
 -- promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. A bounded part a call.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields totals wake run line held state trim finish backoff timeout comeback attempt recover expire due signal sweep tend
+-- USES      clock settings fields totals wake run line held state trim finish backoff timeout front comeback attempt recover expire due signal sweep tend
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until there is next something to do; -1: never, 0: at once
 -- Complexity O(log N) and a bounded number of messages

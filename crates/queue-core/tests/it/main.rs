@@ -4,8 +4,12 @@
 
 mod audit;
 mod enqueue;
+mod exclusive;
+mod expiry;
 mod fencing;
+mod hold;
 mod lease;
+mod limiter;
 mod outage;
 mod retention;
 mod retries;

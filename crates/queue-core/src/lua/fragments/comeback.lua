@@ -34,10 +34,7 @@ local function write_comebacks()
   if #comebacks.runs == 0 then return false end
   redis.call('HSET', RUNS, unpack(comebacks.runs))
   local was_empty = false
-  if #comebacks.head > 0 then
-    table.sort(comebacks.head)
-    was_empty = join_head(comebacks.head)
-  end
+  if #comebacks.head > 0 then was_empty = join_front(comebacks.head) end
   if #comebacks.tail > 0 then was_empty = join_tail(comebacks.tail) or was_empty end
   if #comebacks.delayed > 0 then
     redis.call('ZADD', DELAYED, unpack(comebacks.delayed))

@@ -16,7 +16,6 @@ local function promote(limit)
   if #tail > 0 then join_tail(tail) end
   if #head > 0 then
     redis.call('SREM', BLOCKING, unpack(head))
-    table.sort(head)
-    join_head(head)
+    join_front(head)
   end
 end

@@ -1,0 +1,213 @@
+use std::sync::Arc;
+
+use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis, Stay};
+use serde_json::json;
+
+use crate::{World, done, failure, number, numbers, pass};
+
+async fn lease_as(world: &World, consumer: &ConsumerId, max: usize) -> Leased {
+    world.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..world.request(max) }).await.unwrap()
+}
+
+fn two() -> (ConsumerId, ConsumerId) {
+    (ConsumerId::issue(), ConsumerId::issue())
+}
+
+#[tokio::test]
+async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
+    let world = World::with_settings(r#"{"exclusive":true}"#);
+    world.post_numbers(0..5).await;
+    let (a, b) = two();
+    let mut leased = lease_as(&world, &a, 10).await;
+    assert_eq!(numbers(&leased), [0]);
+    assert!(!leased.more_is_ready, "not before this one has ended");
+    assert!(lease_as(&world, &a, 10).await.deliveries.is_empty());
+    assert!(lease_as(&world, &b, 10).await.deliveries.is_empty());
+    world.complete(&leased.deliveries[0]).await;
+    assert!(lease_as(&world, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
+    leased = lease_as(&world, &a, 10).await;
+    assert_eq!(numbers(&leased), [1]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn another_takes_over_at_once_when_the_owner_gives_up() {
+    let world = World::with_settings(r#"{"exclusive":true}"#);
+    world.post_numbers(0..5).await;
+    let (a, b) = two();
+    let first = lease_as(&world, &a, 1).await;
+    world.queue.give_up(&a).await.unwrap();
+    assert!(lease_as(&world, &b, 1).await.deliveries.is_empty(), "not while a lease of the first lives");
+    world.settle(&first.deliveries[0], Action::Release(None)).await;
+    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [0]);
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+    // Giving up what one does not have changes nothing.
+    world.queue.give_up(&a).await.unwrap();
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
+    let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":200}"#);
+    world.post_numbers(0..5).await;
+    let (a, b) = two();
+    let of_a = lease_as(&world, &a, 10).await;
+    assert_eq!(numbers(&of_a), [0, 1, 2]);
+    pass(120).await;
+    // One lease lives on for a while.
+    world.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
+    pass(110).await;
+    let early = lease_as(&world, &b, 10).await;
+    assert!(early.deliveries.is_empty());
+    assert!(early.next_look.unwrap().as_millis() <= 120, "the next look is when the last lease lapses");
+    pass(100).await;
+    let taken_over = lease_as(&world, &b, 10).await;
+    assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
+    assert_eq!(world.complete(&of_a.deliveries[0]).await, queue_core::Settled::Gone);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_owner_without_leases_that_does_not_come_back_is_replaced() {
+    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":150}"#);
+    let (a, b) = two();
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+    world.post(number(1)).await;
+    let early = lease_as(&world, &b, 1).await;
+    assert!(early.deliveries.is_empty());
+    assert!(early.next_look.unwrap().as_millis() <= 150);
+    pass(160).await;
+    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [1]);
+}
+
+#[tokio::test]
+async fn one_who_passes_by_keeps_nothing_beyond_its_leases() {
+    let world = World::with_settings(r#"{"exclusive":true}"#);
+    world.post_numbers(0..3).await;
+    for n in 0..3 {
+        let request = LeaseRequest { consumer: ConsumerId::issue(), stay: Stay::WhileItHasLeases, ..world.request(5) };
+        let leased = world.queue.lease(&request).await.unwrap();
+        assert_eq!(numbers(&leased), [n]);
+        assert!(lease_as(&world, &ConsumerId::issue(), 1).await.deliveries.is_empty());
+        world.complete(&leased.deliveries[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_backs_off_holds_the_line_and_keeps_its_place() {
+    let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":80,"jitter":0}}"#);
+    world.post_numbers(0..3).await;
+    let first = world.lease_one().await;
+    world.settle(&first, Action::Fail(failure())).await;
+    let blocked = world.lease(1).await;
+    assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
+    assert!(blocked.next_look.unwrap().as_millis() <= 80);
+    pass(90).await;
+    let again = world.lease_one().await;
+    assert_eq!(again.message.id, first.message.id);
+    // With a pause of its handler's choice, or released for a while: the same.
+    world.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(30))).await;
+    assert!(world.lease(1).await.deliveries.is_empty());
+    pass(40).await;
+    let again = world.lease_one().await;
+    world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    assert!(world.lease(1).await.deliveries.is_empty());
+    // Whoever can't wait promotes or cancels it.
+    world.queue.promote(&first.message.id).await.unwrap();
+    let again = world.lease_one().await;
+    assert_eq!(again.message.id, first.message.id);
+    world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    world.queue.cancel(&first.message.id).await.unwrap();
+    assert_eq!(numbers(&world.lease(1).await), [1]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_messages_own_delay_holds_nothing() {
+    let world = World::with_settings(r#"{"exclusive":true}"#);
+    world.post(crate::delayed(0, 60_000)).await;
+    world.post(number(1)).await;
+    assert_eq!(numbers(&world.lease(1).await), [1]);
+}
+
+#[tokio::test]
+async fn what_becomes_exclusive_while_several_work_waits_for_all_of_them() {
+    let world = World::with_settings("{}");
+    world.post_numbers(0..4).await;
+    let (a, b) = two();
+    let of_a = lease_as(&world, &a, 1).await;
+    let of_b = lease_as(&world, &b, 1).await;
+    world.queue.configure(&json!({"exclusive": true})).await.unwrap().unwrap();
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+    world.complete(&of_a.deliveries[0]).await;
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty(), "the other's lease lives");
+    world.complete(&of_b.deliveries[0]).await;
+    assert_eq!(numbers(&lease_as(&world, &a, 1).await), [2]);
+    world.queue.configure(&json!({"exclusive": null})).await.unwrap().unwrap();
+    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
+}
+
+/// Leases, holds for a moment, ends somehow; notes from when to when it held each.
+async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
+    let mut held = Vec::new();
+    while tokio::time::Instant::now() < until {
+        let consumer = ConsumerId::issue();
+        for _ in 0..rand::random_range(1..8) {
+            let leased = lease_as(&world, &consumer, 5).await;
+            let deliveries: Vec<Delivery> = leased.deliveries;
+            assert!(deliveries.len() <= 1);
+            for delivery in deliveries {
+                let from = delivery.message.started_at.unwrap().as_millis();
+                pass(rand::random_range(0..15)).await;
+                let number = delivery.message.data.get().parse().unwrap();
+                let (action, to) = match rand::random_range(0..10) {
+                    // It dies with the lease.
+                    0 => {
+                        held.push((consumer.clone(), from, delivery.lease_expires_at.as_millis(), number));
+                        continue;
+                    }
+                    1 => (Action::Fail(failure()), None),
+                    2 => (Action::Release(None), None),
+                    _ => (done(), Some(number)),
+                };
+                // Noted before the settle, by the clock that is never ahead of it: the lease ends later.
+                let to_instant = from;
+                world.settle(&delivery, action).await;
+                held.push((consumer.clone(), from, to_instant, to.unwrap_or(u64::MAX)));
+            }
+            pass(rand::random_range(0..5)).await;
+        }
+        if rand::random_bool(0.7) {
+            world.queue.give_up(&consumer).await.unwrap();
+        }
+    }
+    held
+}
+
+#[tokio::test]
+async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
+    let settings = r#"{"exclusive":true,"visibility_timeout":100,"max_attempts":50,"max_lapses":50,
+                       "backoff":{"type":"fixed","delay":5}}"#;
+    let world = Arc::new(World::with_settings(settings));
+    for thousand in 0..2 {
+        world.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
+    }
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
+    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&world), until))).collect();
+    let mut held = Vec::new();
+    for consumer in consumers {
+        held.extend(consumer.await.unwrap());
+    }
+    held.sort_by_key(|(_, from, _, _)| *from);
+    for (i, (consumer, from, to, _)) in held.iter().enumerate() {
+        for (other, other_from, _, _) in &held[i + 1..] {
+            assert!(other_from >= to || other == consumer, "{other} at {other_from}, {consumer} from {from} to {to}");
+        }
+    }
+    let page = world.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();
+    let mut completed: Vec<u64> = page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    completed.reverse();
+    assert!(completed.len() > 20, "{} completed", completed.len());
+    assert_eq!(completed, (0..completed.len() as u64).collect::<Vec<_>>(), "in the order posted");
+    world.assert_clean().await;
+}

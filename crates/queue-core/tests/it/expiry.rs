@@ -1,0 +1,109 @@
+use queue_core::{Action, Changed, Due, Millis, NewMessage, State};
+
+use crate::{World, failure, number, numbers, pass, prioritized};
+
+fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
+    NewMessage { ttl: Some(Millis::new(ttl_ms)), ..number(data) }
+}
+
+#[tokio::test]
+async fn what_is_not_started_in_time_fails_as_expired_wherever_it_stands() {
+    let world = World::new();
+    let hold = Some("k".parse().unwrap());
+    let ids = [
+        world.post(with_ttl(0, 50)).await.id,
+        world.post(NewMessage { due: Due::After(Millis::from_secs(60)), ..with_ttl(1, 50) }).await.id,
+        world.post(NewMessage { hold, ..with_ttl(2, 50) }).await.id,
+        world.post(NewMessage { ttl: Some(Millis::new(50)), ..prioritized(3, -1) }).await.id,
+    ];
+    let lasting = world.post(with_ttl(4, 60_000)).await;
+    assert_eq!(lasting.expires_at.unwrap(), lasting.created_at + Millis::from_secs(60));
+    pass(60).await;
+    assert_eq!(numbers(&world.lease(10).await), [4]);
+    for id in &ids {
+        let message = world.read(id).await;
+        assert_eq!((message.state, message.attempts_made), (State::Failed, 0));
+        assert_eq!(message.error.unwrap().code, "expired");
+    }
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.totals.expired, status.totals.failed), (4, 4));
+    assert_eq!(status.counts.waiting + status.counts.held + status.counts.delayed, 0);
+    assert_eq!(world.redis.command("EXISTS drover:{q}:expiring"), ":0");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_after_its_end_however_many_expire_at_once() {
+    let world = World::new();
+    world.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
+    world.post(number(900)).await;
+    pass(70).await;
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        seen.extend(numbers(&world.lease(300).await));
+    }
+    assert_eq!(seen, [900]);
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.expired, 900);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_has_been_started_does_not_expire_unless_it_was_released_untried() {
+    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
+    let posted = world.post(with_ttl(1, 60)).await;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, Action::Fail(failure())).await;
+    pass(80).await;
+    let again = world.lease_one().await;
+    assert_eq!(again.message.id, posted.id, "an attempt was made in time");
+    world.complete(&again).await;
+
+    let released = world.post(with_ttl(2, 60)).await;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, Action::Release(None)).await;
+    pass(80).await;
+    assert!(world.lease(1).await.deliveries.is_empty());
+    assert_eq!(world.read(&released.id).await.error.unwrap().code, "expired");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_retry_by_hand_lifts_the_ttl() {
+    let world = World::new();
+    let posted = world.post(with_ttl(1, 30)).await;
+    world.post(number(2)).await;
+    pass(40).await;
+    world.queue.tend().await.unwrap();
+    assert_eq!(world.read(&posted.id).await.state, State::Failed);
+    assert_eq!(world.queue.retry(&posted.id).await.unwrap(), Changed::Done);
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.state, message.expires_at), (State::Waiting, None));
+    assert_eq!(message.error.unwrap().code, "expired", "the last error is kept");
+    assert_eq!(numbers(&world.lease(10).await), [1, 2]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
+    let world = World::with_settings(r#"{"timeout":100,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
+    let posted = world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    assert_eq!(delivery.timeout, Some(Millis::new(100)));
+    let started = delivery.message.started_at.unwrap();
+    assert_eq!(delivery.lease_expires_at, started + Millis::new(600), "half a second to say so itself");
+    let extended = world.queue.extend(&[delivery.lease.clone()], None).await.unwrap();
+    assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(600))], "not beyond the run's end");
+    pass(620).await;
+    world.queue.tend().await.unwrap();
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.attempts_made, message.lapses), (1, 0));
+    assert_eq!(message.error.unwrap().code, "timed_out");
+    assert_eq!(world.complete(&delivery).await, queue_core::Settled::Gone);
+    // A message's own wins over the queue's.
+    let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9)), ..number(2) }).await;
+    pass(20).await;
+    let leased = world.lease(10).await;
+    let delivery = leased.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
+    assert_eq!(delivery.timeout, Some(Millis::from_secs(9)));
+    world.assert_clean().await;
+}

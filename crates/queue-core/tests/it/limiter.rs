@@ -1,0 +1,130 @@
+use std::time::{Duration, Instant};
+
+use queue_core::{ConsumerId, LeaseRequest, Timestamp};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{World, done, numbers};
+
+/// Takes what it may for so long, as soon as the window opens; answers when each lease was made.
+async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
+    let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(max) };
+    let end = Instant::now() + time;
+    let mut starts = Vec::new();
+    while Instant::now() < end {
+        let leased = world.queue.lease(&request).await.unwrap();
+        for delivery in &leased.deliveries {
+            starts.push(delivery.message.started_at.unwrap().as_millis());
+            world.complete(delivery).await;
+        }
+        if !leased.more_is_ready {
+            let pause = leased.next_look.expect("something is ready, so there is a time to look again");
+            tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
+        }
+    }
+    starts
+}
+
+/// No window of `duration`, wherever it starts, has more than `max`.
+fn assert_limit(mut starts: Vec<u64>, max: usize, duration: u64) {
+    starts.sort_unstable();
+    for window in starts.windows(max + 1) {
+        let span = window[max] - window[0];
+        assert!(span >= duration, "{} leases within {span} ms", max + 1);
+    }
+}
+
+#[tokio::test]
+async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
+    for (max, duration) in [(1, 50), (10, 400), (7, 1)] {
+        let settings = format!(r#"{{"rate_limit":{{"max":{max},"duration":{duration}}}}}"#);
+        let world = World::with_settings(&settings);
+        for _ in 0..5 {
+            world.post_numbers(0..500).await;
+        }
+        let world = std::sync::Arc::new(world);
+        let mut consumers = JoinSet::new();
+        for n in 1..=6 {
+            let world = std::sync::Arc::clone(&world);
+            consumers.spawn(async move { take(&world, n * 3, Duration::from_millis(1_500)).await });
+        }
+        let starts: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
+        assert!(starts.len() > max, "{} leases", starts.len());
+        assert_limit(starts, max, duration);
+        world.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_saturated_queue_reaches_its_limit() {
+    let world = World::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
+    world.post_numbers(0..400).await;
+    let starts = take(&world, 9, Duration::from_millis(4_000)).await;
+    assert_limit(starts.clone(), 40, 1_000);
+    let first = starts[0];
+    let in_three_seconds = starts.iter().filter(|start| **start < first + 3_000).count();
+    assert!(in_three_seconds >= 114, "at least 95 % of 120: {in_three_seconds}");
+}
+
+#[tokio::test]
+async fn a_burst_is_handed_out_up_to_the_limit_and_the_next_look_is_when_the_window_opens() {
+    let world = World::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
+    world.post_numbers(0..10).await;
+    let leased = world.lease(10).await;
+    assert_eq!(numbers(&leased), [0, 1, 2]);
+    let limited = world.lease(10).await;
+    assert!(limited.deliveries.is_empty() && !limited.more_is_ready);
+    let pause = limited.next_look.unwrap().as_millis();
+    assert!((1_000..=2_000).contains(&pause), "{pause} ms");
+    // A release or a failure gives no lease back.
+    world.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
+    assert!(world.lease(10).await.deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn a_changed_limit_holds_from_then_on_and_wakes_idle_consumers() {
+    let world = World::with_settings("{}");
+    world.post_numbers(0..200).await;
+    let change = async |patch| world.queue.configure(&patch).await.unwrap().unwrap();
+    change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
+    assert_eq!(world.lease(100).await.deliveries.len(), 50);
+    // Less: what was leased before counts.
+    change(json!({"rate_limit": {"max": 20}})).await;
+    assert!(world.lease(100).await.deliveries.is_empty());
+    // More: only the difference is free.
+    change(json!({"rate_limit": {"max": 60}})).await;
+    assert_eq!(world.lease(100).await.deliveries.len(), 10);
+    // A shorter window forgets earlier.
+    crate::pass(120).await;
+    change(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
+    assert_eq!(world.lease(100).await.deliveries.len(), 5);
+    change(json!({"rate_limit": null})).await;
+    assert_eq!(world.lease(1_000).await.deliveries.len(), 135);
+    assert_eq!(world.redis.command("EXISTS drover:{q}:limiter"), ":0");
+}
+
+#[tokio::test]
+async fn the_log_of_a_large_limit_stays_small_and_exact() {
+    let world = World::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
+    for _ in 0..30 {
+        world.queue.enqueue((0..1_000).map(crate::number).collect()).await.unwrap();
+    }
+    let mut starts: Vec<Timestamp> = Vec::new();
+    let end = Instant::now() + Duration::from_millis(1_600);
+    while Instant::now() < end {
+        let leased = world.lease(37).await;
+        starts.extend(leased.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
+        let settlements: Vec<_> = leased
+            .deliveries
+            .into_iter()
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
+            .collect();
+        world.queue.settle(&settlements).await.unwrap();
+        if let (false, Some(pause)) = (leased.more_is_ready, leased.next_look) {
+            tokio::time::sleep(pause.min(Duration::from_millis(50))).await;
+        }
+    }
+    assert_limit(starts.iter().map(|start| start.as_millis()).collect(), 10_000, 1_000);
+    let entries: u32 = world.redis.command("LLEN drover:{q}:limiter")[1..].parse().unwrap();
+    assert!(entries <= 1_001, "{entries} entries");
+}
