@@ -7,7 +7,7 @@
 -- Returns   how many were forgotten, and that end
 -- Complexity O(messages · log N)
 local state, limit, up_to = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local ids
+local ids = {}
 
 local function from_set(key, first, last, ...)
   local found = redis.call('ZRANGE', key, first, last, ...)
@@ -33,7 +33,6 @@ local function from_line()
 end
 
 if state == 'held' then
-  ids = {}
   for _, member in ipairs(from_set(HELD, 0, limit - 1)) do
     ids[#ids + 1] = string.match(member, '\t(%d+)\t?%d*$')
   end

@@ -123,9 +123,7 @@ async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_thei
     }
     // As if the process that signalled had died after noting the signal.
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
-    world
-        .redis
-        .command(&format!("EVAL redis.call('HSET',KEYS[1],'k','{seq}'..string.char(9)..'1') 1 drover:{{q}}:signals"));
+    world.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     world.post(held(7, "k")).await;
     // This signal moves the rest of the first, then what came between.
     assert_eq!(world.queue.signal(&key("k"), &with_data("second")).await.unwrap(), 1);
@@ -145,7 +143,7 @@ async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_thei
         world.queue.enqueue((0..1_000).map(|n| held(n, "j")).collect()).await.unwrap();
     }
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
-    world.redis.command(&format!("EVAL redis.call('HSET',KEYS[1],'j','{seq}'..string.char(9)) 1 drover:{{q}}:signals"));
+    world.redis.command(&format!("HSET drover:{{q}}:signals j \"{seq}\\t\""));
     while world.queue.tend().await.unwrap() == Some(std::time::Duration::ZERO) {}
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 2_000);
     assert_eq!(world.redis.command("EXISTS drover:{q}:signals"), ":0");

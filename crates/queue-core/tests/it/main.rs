@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod audit;
+mod bulk;
+mod change;
+mod control;
 mod enqueue;
 mod exclusive;
 mod expiry;
 mod fencing;
 mod hold;
+mod identity;
 mod lease;
 mod limiter;
 mod outage;

@@ -1,0 +1,187 @@
+use std::time::{Duration, Instant};
+
+use queue_core::{Action, Cursor, NewMessage, State};
+
+use crate::{World, delayed, done, failure, number, numbers, prioritized};
+
+async fn post_thousands(world: &World, thousands: u64, message: impl Fn(u64) -> NewMessage) {
+    for thousand in 0..thousands {
+        let batch = (0..1_000).map(|n| message(thousand * 1_000 + n)).collect();
+        world.queue.enqueue(batch).await.unwrap();
+    }
+}
+
+async fn settle_all(world: &World, action: &Action) {
+    loop {
+        let deliveries = world.lease(1_000).await.deliveries;
+        if deliveries.is_empty() {
+            return;
+        }
+        let settlements: Vec<_> = deliveries
+            .into_iter()
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: action.clone() })
+            .collect();
+        world.queue.settle(&settlements).await.unwrap();
+    }
+}
+
+/// The longest that a small call takes while `work` goes on.
+async fn longest_call(world: &World, work: impl Future<Output = ()>) -> Duration {
+    let mut longest = Duration::ZERO;
+    let probing = async {
+        loop {
+            let start = Instant::now();
+            world.queues.redis().ping().await.unwrap();
+            longest = longest.max(start.elapsed());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = probing => {}
+        () = work => {}
+    }
+    longest
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_retried_and_purged_in_steps_that_let_others_in() {
+    let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
+    post_thousands(&world, 30, number).await;
+    settle_all(&world, &Action::Fail(failure())).await;
+    let longest = longest_call(&world, async {
+        assert_eq!(world.queue.retry_failed().await.unwrap(), 30_000);
+    });
+    assert!(longest.await < Duration::from_millis(500));
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.counts.failed, status.counts.waiting), (0, 30_000));
+    assert_eq!(numbers(&world.lease(3).await).len(), 3);
+    settle_all(&world, &done()).await;
+    world.assert_clean().await;
+    let longest = longest_call(&world, async {
+        assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 29_997);
+    });
+    assert!(longest.await < Duration::from_millis(500));
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":3", "those still active");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_purge_takes_what_is_in_one_state_and_nothing_else() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    for n in 0..20 {
+        world.post(number(n)).await;
+        world.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
+        world.post(delayed(n, 60_000)).await;
+    }
+    let cancelled = world.queue.list(State::Waiting, 3, None).await.unwrap().messages;
+    for message in &cancelled {
+        world.queue.cancel(&message.id).await.unwrap();
+    }
+    let leased = world.lease(5).await;
+    world.complete(&leased.deliveries[0]).await;
+    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    let counts = async || world.queue.status().await.unwrap().unwrap().counts;
+    assert_eq!(counts().await.of(State::Waiting), 32);
+    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 32);
+    assert_eq!((counts().await.waiting, counts().await.delayed, counts().await.failed), (0, 20, 4));
+    world.assert_clean().await;
+    assert_eq!(world.queue.purge(State::Delayed).await.unwrap(), 20);
+    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 4);
+    assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 1);
+    assert_eq!(world.queue.purge(State::Active).await.unwrap(), 0, "active ones stay");
+    assert_eq!(counts().await.active, 3);
+    world.assert_clean().await;
+    for key in ["options", "outcomes", "removed", "aliases"] {
+        assert_eq!(
+            world.redis.command(&format!("EXISTS drover:{{q}}:{key}")),
+            format!(":{}", u8::from(key == "options"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_gone_with_everything_and_begins_anew() {
+    let world = World::with_settings(r#"{"visibility_timeout":"7s"}"#);
+    post_thousands(&world, 50, number).await;
+    let leased = world.lease(1).await;
+    world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
+    let longest = longest_call(&world, async { assert!(world.queue.delete().await.unwrap()) });
+    assert!(longest.await < Duration::from_millis(200));
+    assert_eq!(world.redis.command("DBSIZE"), ":0");
+    assert!(!world.queue.delete().await.unwrap());
+    assert_eq!(world.complete(&leased.deliveries[0]).await, queue_core::Settled::Gone);
+    assert!(world.queue.status().await.unwrap().is_none());
+    let posted = world.post(number(1)).await;
+    assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.totals.enqueued, status.settings.visibility_timeout.get()), (1, 7_000), "declared anew");
+}
+
+async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
+    let mut all = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    loop {
+        let listed = world.queue.list(state, page, cursor.as_ref()).await.unwrap();
+        assert!(listed.messages.len() <= page);
+        all.extend(listed.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        match listed.next {
+            Some(next) => cursor = Some(next.to_string().parse().unwrap()),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_go_through_every_message_of_a_state_once_and_in_order() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    for n in 0..25 {
+        world.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
+    }
+    let in_line: Vec<u64> = [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
+    for page in [1, 4, 25, 100] {
+        assert_eq!(list_all(&world, State::Waiting, page).await, in_line);
+    }
+    let leased = world.lease(25).await;
+    let mut by_posting: Vec<u64> = (0..25).collect();
+    assert_eq!(list_all(&world, State::Active, 7).await, by_posting);
+    for (n, delivery) in leased.deliveries.iter().enumerate() {
+        let action = if n % 2 == 0 { done() } else { Action::Fail(failure()) };
+        world.settle(delivery, action).await;
+    }
+    let newest_first = |rest: usize| -> Vec<u64> {
+        in_line.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
+    };
+    let erased = world.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
+    assert_eq!(list_all(&world, State::Completed, 3).await, newest_first(0));
+    world.queue.erase(&erased.id).await.unwrap();
+    assert_eq!(list_all(&world, State::Completed, 3).await, newest_first(0)[1..]);
+    let mut failed = list_all(&world, State::Failed, 3).await;
+    failed.sort_unstable();
+    let mut expected = newest_first(1);
+    expected.sort_unstable();
+    assert_eq!(failed, expected);
+    for n in 0..25 {
+        world.post(delayed(n, 60_000)).await;
+        world.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(n) }).await;
+    }
+    for page in [1, 10, 25] {
+        assert_eq!(list_all(&world, State::Delayed, page).await, by_posting);
+        assert_eq!(list_all(&world, State::Held, page).await, by_posting);
+    }
+    by_posting.clear();
+    assert_eq!(list_all(&world, State::Waiting, 5).await, by_posting);
+}
+
+#[tokio::test]
+async fn a_list_goes_on_although_what_it_stopped_at_has_gone() {
+    let world = World::new();
+    let at = queue_core::Due::At(queue_core::Timestamp::from_millis(4_000_000_000_000));
+    world.queue.enqueue((0..500).map(|n| NewMessage { due: at, ..number(n) }).collect()).await.unwrap();
+    let first = world.queue.list(State::Delayed, 100, None).await.unwrap();
+    for message in &first.messages[90..] {
+        world.queue.erase(&message.id).await.unwrap();
+    }
+    let second = world.queue.list(State::Delayed, 100, first.next.as_ref()).await.unwrap();
+    let data: Vec<u64> = second.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    assert_eq!(data, (100..200).collect::<Vec<_>>());
+}

@@ -1,0 +1,169 @@
+use std::{sync::Arc, time::Duration};
+
+use queue_core::{Janitor, Millis, State, Subscriber};
+use serde_json::json;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{World, delayed, name, number, numbers, pass};
+
+#[tokio::test]
+async fn a_paused_queue_hands_out_nothing_while_due_times_go_on() {
+    let world = World::new();
+    world.post_numbers(0..2).await;
+    let delivery = world.lease_one().await;
+    world.queue.pause().await.unwrap();
+    world.queue.pause().await.unwrap();
+    let due = world.post(delayed(2, 30)).await;
+    let paused = world.lease(10).await;
+    assert!(paused.deliveries.is_empty() && !paused.more_is_ready);
+    assert!(world.queue.status().await.unwrap().unwrap().paused);
+    world.complete(&delivery).await;
+    pass(40).await;
+    world.queue.tend().await.unwrap();
+    assert_eq!(world.read(&due.id).await.state, State::Waiting);
+    world.queue.resume().await.unwrap();
+    assert_eq!(numbers(&world.lease(10).await), [1, 2]);
+    assert!(!world.queue.status().await.unwrap().unwrap().paused);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
+    let world = World::new();
+    let subscriber = Subscriber::new(world.queues.redis().clone());
+    tokio::spawn({
+        let subscriber = subscriber.clone();
+        async move { subscriber.run(CancellationToken::new()).await }
+    });
+    let bell = subscriber.bell(&name());
+    let hour = Duration::from_secs(3_600);
+    let mut connected = subscriber.connection();
+    connected.wait_for(|connected| *connected).await.unwrap();
+    let rings = async |what: &str| {
+        timeout(Duration::from_secs(5), bell.time_to_look(hour))
+            .await
+            .unwrap_or_else(|_| panic!("no ring after {what}"));
+    };
+    let quiet = async || while timeout(Duration::from_millis(150), bell.time_to_look(hour)).await.is_ok() {};
+    let posted = world.post(number(1)).await;
+    world.queue.pause().await.unwrap();
+    quiet().await;
+    world.queue.resume().await.unwrap();
+    rings("a resume").await;
+    quiet().await;
+    world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap().unwrap();
+    rings("a changed limit").await;
+    world.queue.configure(&json!({"rate_limit": null})).await.unwrap().unwrap();
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
+    quiet().await;
+    world.queue.retry(&posted.id).await.unwrap();
+    rings("a retry").await;
+    world.lease_one().await;
+    let later = world.post(delayed(2, 60_000)).await;
+    quiet().await;
+    world.queue.promote(&later.id).await.unwrap();
+    rings("a promote").await;
+}
+
+#[tokio::test]
+async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() {
+    let world = Arc::new(World::new());
+    let change = |patch| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.queue.configure(&patch).await.unwrap().unwrap() })
+    };
+    let changes: Vec<_> = (0..10)
+        .flat_map(|n| {
+            [json!({"retention": {"completed": {"count": n}}}), json!({"retention": {"completed": {"age": "2h"}}})]
+        })
+        .chain([json!({"max_attempts": 9}), json!({"timeout": "5s"})])
+        .map(change)
+        .collect();
+    for changed in changes {
+        changed.await.unwrap();
+    }
+    let settings = world.queue.status().await.unwrap().unwrap().settings;
+    assert_eq!(settings.retention.completed.age, Millis::from_hours(2));
+    assert_eq!((settings.max_attempts.get(), settings.timeout), (9, Some(Millis::from_secs(5))));
+    let back = json!({"retention": null, "max_attempts": null, "timeout": null});
+    let settings = world.queue.configure(&back).await.unwrap().unwrap();
+    assert_eq!(settings, queue_core::Settings::default());
+    let meta = world.redis.command("HKEYS drover:{q}:meta");
+    assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not kept: {meta}");
+    let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap().unwrap_err();
+    assert_eq!(refused.setting, "exclusive");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().settings.max_attempts.get(), 3, "nothing of it");
+}
+
+/// A janitor at work, as in the API.
+fn janitor(world: &World) {
+    let subscriber = Subscriber::of_all_queues(world.queues.redis().clone());
+    let janitor = Janitor::new(world.queues.clone(), subscriber.clone()).unwrap();
+    tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
+    tokio::spawn(janitor.run(CancellationToken::new()));
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: not within 5 s");
+}
+
+#[tokio::test]
+async fn the_janitor_does_on_time_what_no_consumer_does() {
+    let settings = r#"{"visibility_timeout":300,"max_attempts":1,
+                       "retention":{"completed":{"count":5,"min_age":500,"age":1500},"failed":{"age":1500,"min_age":0}}}"#;
+    let world = World::with_settings(settings);
+    janitor(&world);
+    world.post_numbers(0..20).await;
+    for delivery in world.lease(20).await.deliveries {
+        world.complete(&delivery).await;
+    }
+    let ttl = Some(Millis::new(400));
+    let expiring = world.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
+    let lapsing = world.post(number(2)).await;
+    let lease = world.lease_one().await;
+    let now_in = async |id: &queue_core::MessageRef, state| {
+        world
+            .queue
+            .read(std::slice::from_ref(id))
+            .await
+            .unwrap()
+            .remove(0)
+            .is_some_and(|message| message.state == state)
+    };
+    until("a lapsed lease is recovered", async || now_in(&lapsing.id, State::Waiting).await).await;
+    let late = world.read(&lapsing.id).await;
+    assert_eq!((late.lapses, late.deliveries), (1, 1));
+    assert!(lease.lease_expires_at > lease.message.created_at);
+    until("what expires fails", async || now_in(&expiring.id, State::Failed).await).await;
+    let completed = async || world.queue.status().await.unwrap().unwrap().counts.completed;
+    until("what is too many goes", async || completed().await == 5).await;
+    until("what is too old goes", async || completed().await == 0).await;
+    until("dead letters go too", async || world.queue.status().await.unwrap().unwrap().counts.failed == 0).await;
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1");
+    assert_eq!(world.redis.command("EXISTS drover:{q}:outcomes"), ":0");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_janitor_sleeps_while_there_is_nothing_to_do() {
+    let world = World::new();
+    world.post_numbers(0..10).await;
+    janitor(&world);
+    pass(1_000).await;
+    let calls = || -> u32 {
+        let stats = world.redis.command("INFO commandstats");
+        let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");
+        evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
+    };
+    let before = calls();
+    pass(2_000).await;
+    assert_eq!(calls(), before);
+}
