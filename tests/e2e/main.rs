@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
+mod access;
 mod bad_input;
 mod delivery;
 mod lifecycle;

@@ -73,13 +73,16 @@ impl Redis {
         self.shared.time_limit
     }
 
-    /// Asks whether Redis answers.
+    /// Asks whether Redis answers and takes writes: a replica would answer to a PING as well. One whose memory is full is
+    /// there, for it can be drained.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<()> {
-        self.call(&redis::cmd("PING")).await.map_err(Error::from).map(drop)
+        let mut ping = redis::cmd("EVAL");
+        ping.arg("#!lua flags=allow-oom\nreturn 1").arg(0);
+        self.call(&ping).await.map_err(Error::from).map(drop)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -91,14 +94,10 @@ impl Redis {
         self.over_a_connection(async |connection| command.query_async(connection).await).await
     }
 
-    /// Sends the call of a script, and the script itself if Redis has forgotten it.
+    /// Sends the call of a script; with the whole script if Redis has forgotten it, so that it can't forget it in between.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         self.over_a_connection(async |connection| match command.query_async(connection).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                let load = redis::cmd("SCRIPT").arg("LOAD").arg(&script.source).clone();
-                let () = load.query_async(connection).await?;
-                command.query_async(connection).await
-            }
+            Err(error) if error.code() == Some("NOSCRIPT") => script.whole(command).query_async(connection).await,
             answer => answer,
         })
         .await

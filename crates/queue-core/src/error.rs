@@ -83,7 +83,8 @@ impl From<deadpool_redis::redis::RedisError> for Error {
     fn from(error: deadpool_redis::redis::RedisError) -> Self {
         // What a healthy primary would not say passes by itself, or is for the operator to mend; either way the
         // caller's request was in order. Without a code nothing was said at all.
-        const NOT_NOW: [&str; 11] = [
+        const NOT_NOW: [&str; 12] = [
+            "NOSCRIPT",
             "LOADING",
             "READONLY",
             "MASTERDOWN",

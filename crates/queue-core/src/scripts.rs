@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, Arg, Cmd};
 
 use crate::{Settings, keys::suffix};
 
@@ -129,6 +129,18 @@ impl Script {
         source += body;
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { name, keys, sha, source }
+    }
+
+    /// A call of this script by its SHA, as a call that brings the script along; Redis keeps it.
+    pub(crate) fn whole(&self, by_sha: &Cmd) -> Cmd {
+        let mut whole = redis::cmd("EVAL");
+        whole.arg(&self.source);
+        for arg in by_sha.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                whole.arg(arg);
+            }
+        }
+        whole
     }
 }
 

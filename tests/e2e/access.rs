@@ -1,0 +1,149 @@
+//! Who may have how much: the rate limit over many workers, exclusive queues with workers that die, names without a route.
+
+use std::time::{Duration, Instant};
+
+use queue_core::{Message, State};
+use serde_json::json;
+
+use crate::{System, millis, number};
+
+async fn post_numbers(system: &System, queue: &str, count: u64) {
+    for start in (0..count).step_by(500) {
+        let messages: Vec<_> = (start..count.min(start + 500)).map(number).collect();
+        let body = serde_json::to_vec(&json!({ "messages": messages })).unwrap();
+        let path = system.url(&format!("/v1/queues/{queue}/messages/batch"));
+        let request = system.http.post(path).header("content-type", "application/json").body(body);
+        assert_eq!(request.send().await.unwrap().status(), 201);
+    }
+}
+
+/// All completed messages, in the order in which they were completed.
+async fn completed(system: &System, queue: &str) -> Vec<Message> {
+    let queue = system.queues().queue(&queue.parse().unwrap());
+    let mut all = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = queue.list(State::Completed, 1_000, cursor.as_ref()).await.unwrap();
+        all.extend(page.messages);
+        cursor = page.next;
+        if cursor.is_none() {
+            all.reverse();
+            return all;
+        }
+    }
+}
+
+async fn until_completed(system: &System, queue: &str, count: u64) {
+    let start = Instant::now();
+    while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(count) {
+        assert!(start.elapsed() < Duration::from_secs(40), "{count} are not completed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
+    let config = r#"
+        [queues.my-queue]
+        rate_limit = { max = 30, duration = "1s" }
+        [worker]
+        poll_interval = "1h"
+    "#;
+    let system = System::start(config).await;
+    let _workers = [system.worker().await, system.worker().await, system.worker().await];
+    post_numbers(&system, "my-queue", 125).await;
+    until_completed(&system, "my-queue", 125).await;
+    let messages = completed(&system, "my-queue").await;
+    let mut starts: Vec<u64> = messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
+    starts.sort_unstable();
+    for window in starts.windows(31) {
+        assert!(window[30] - window[0] >= 1_000, "31 within {} ms", window[30] - window[0]);
+    }
+    // 125 at 30 a second are four full windows and a part of the fifth; no poll helped.
+    let took = starts[124] - starts[0];
+    assert!((4_000..4_200).contains(&took), "{took} ms, at least 95 % of the limit");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
+    let config = r#"
+        [queues.my-queue]
+        exclusive = true
+        visibility_timeout = "1s"
+        [worker]
+        poll_interval = "1h"
+    "#;
+    let system = System::start(config).await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        let worker = system.worker().await;
+        let line = worker.wait_for_log("consumer=");
+        let consumer = line.split("consumer=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        workers.push((consumer, worker));
+    }
+    // The owner of each round, one after the other, is killed, stopped, and killed again.
+    for (round, end) in ["kill", "stop", "kill"].into_iter().enumerate() {
+        let posted = system.post("my-queue", number(1_000)).await;
+        let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
+        post_numbers(&system, "my-queue", 300).await;
+        let at =
+            workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is one of those that live");
+        let (_, mut worker) = workers.swap_remove(at);
+        let ended = Instant::now();
+        if end == "kill" {
+            worker.kill();
+        } else {
+            worker.terminate();
+        }
+        let next = system.post("my-queue", number(1_001)).await;
+        let message = system.finished(&next).await;
+        assert_ne!(message["consumer"], json!(owner));
+        let most = if end == "kill" { 1_000 + 1_000 } else { 1_000 };
+        let took = ended.elapsed().as_millis();
+        assert!(took < most + 500, "another took over after {took} ms, round {round}");
+    }
+    let messages = completed(&system, "my-queue").await;
+    assert_eq!(messages.len(), 3 * 302);
+    assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order posted");
+    // What one consumer had, it had before the next took over; no two were at it at once.
+    let mut turns: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
+    turns.dedup();
+    let mut owners = turns.clone();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(turns.len(), owners.len(), "each had its turn once: {turns:?}");
+    for pair in messages.windows(2) {
+        assert!(pair[1].started_at >= pair[0].finished_at, "one at a time");
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_name_that_no_route_takes_fails_with_retries_and_is_told_once() {
+    let config = r#"
+        [[worker.routes]]
+        queue = "jobs"
+        name = "known"
+        handler = { type = "log" }
+        [queues.jobs]
+        max_attempts = 2
+        backoff = { type = "fixed", delay = 10 }
+    "#;
+    let system = System::start(config).await;
+    let worker = system.worker().await;
+    let mut posted = Vec::new();
+    for _ in 0..5 {
+        posted.push(system.post("jobs", json!({"data": 1, "name": "unknown"})).await);
+    }
+    for location in &posted {
+        let message = system.finished(location).await;
+        assert_eq!((&message["state"], &message["attempts_made"]), (&json!("failed"), &json!(2)));
+        assert_eq!(message["error"]["code"], "no_handler");
+        assert!(millis(&message["finished_at"]) >= millis(&message["created_at"]) + 8);
+    }
+    let known = system.post("jobs", json!({"data": 1, "name": "known"})).await;
+    assert_eq!(system.finished(&known).await["state"], "completed");
+    let told = worker.log().iter().filter(|line| line.contains("no route takes")).count();
+    assert_eq!(told, 1, "{:?}", worker.log());
+}
