@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::System;
+use crate::{System, outage::REFUSED_WITHIN};
 
 /// Where the load goes. What a test posts beside it goes to `my-queue`, so that this queue's account is exact.
 pub(crate) const QUEUE: &str = "load";
@@ -107,9 +107,10 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     let url = format!("{base}/v1/queues/{QUEUE}/{path}");
     loop {
         let request = http.post(&url).header("content-type", "application/json").body(body.clone()).timeout(PATIENCE);
+        let asked = Instant::now();
         // An error: the API is away, or it went before it answered.
         if let Ok(answer) = request.send().await
-            && is_stored(answer).await
+            && is_stored(answer, asked.elapsed()).await
         {
             return ids.into_iter().map(|id| Posted { id, begun }).collect();
         }
@@ -118,10 +119,11 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     }
 }
 
-async fn is_stored(answer: Response) -> bool {
+async fn is_stored(answer: Response, took: Duration) -> bool {
     match answer.status() {
         StatusCode::CREATED | StatusCode::OK => true,
         StatusCode::SERVICE_UNAVAILABLE => {
+            assert!(took < REFUSED_WITHIN, "{took:?}");
             assert_eq!(answer.headers()["retry-after"], "1");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
             false

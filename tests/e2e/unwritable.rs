@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System, number,
-    outage::{BACK_WITHIN, works_again},
+    outage::{BACK_WITHIN, REFUSED_WITHIN, works_again},
 };
 
 const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
@@ -90,7 +90,7 @@ async fn a_full_redis_refuses_whole_messages_and_is_drained_by_a_worker_that_sta
 async fn post_is_refused(system: &System) {
     let start = std::time::Instant::now();
     let answer = system.send("my-queue", &number(1)).await;
-    assert!(start.elapsed() < BACK_WITHIN, "{:?}", start.elapsed());
+    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
