@@ -4,14 +4,19 @@
 
 mod access;
 mod bad_input;
+mod chance;
+mod crashes;
 mod delivery;
+mod faults;
 mod lifecycle;
+mod load;
 mod outage;
 mod startup_checks;
+mod unwritable;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use drover_tests::{Process, RedisServer, free_port};
+use drover_tests::{HeldPort, Process, RedisServer, free_port};
 use queue_core::{Queues, Redis};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +24,10 @@ use serde_json::{Value, json};
 /// A Redis, an API, and as many workers as a test wants.
 struct System {
     redis: RedisServer,
+    /// Where the services find it.
+    redis_url: String,
     api: Process,
+    api_port: HeldPort,
     base: String,
     config: tempfile::NamedTempFile,
     http: Client,
@@ -32,16 +40,26 @@ impl System {
     }
 
     async fn start_on(redis: RedisServer, config: &str) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), config).unwrap();
-        let port = free_port();
-        let bind = format!("127.0.0.1:{port}");
-        let env = [("DROVER__REDIS__URL", redis.url()), ("DROVER__API__BIND", bind)];
-        let api = Process::start("producer-api", &config_args(&file), &env.each_ref().map(|(k, v)| (*k, v.as_str())));
-        let http = Client::builder().timeout(Duration::from_secs(90)).build().unwrap();
-        let system = Self { redis, api, base: format!("http://127.0.0.1:{port}"), config: file, http };
+        let url = redis.url();
+        let system = Self::launch(redis, url, config);
         system.until_ready(&system.base).await;
         system
+    }
+
+    /// With the services told that Redis is at `redis_url`. The API is started, but may not be ready yet.
+    fn launch(redis: RedisServer, redis_url: String, config: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let api_port = HeldPort::take();
+        let api = start_api(&api_port, &redis_url, &file);
+        let http = Client::builder().timeout(Duration::from_secs(90)).build().unwrap();
+        let base = format!("http://{}", api_port.address());
+        Self { redis, redis_url, api, api_port, base, config: file, http }
+    }
+
+    /// Starts the API again, where it was.
+    fn relaunch_api(&mut self) {
+        self.api = start_api(&self.api_port, &self.redis_url, &self.config);
     }
 
     /// A worker, ready to work.
@@ -50,14 +68,19 @@ impl System {
     }
 
     async fn worker_with(&self, extra: &[(&str, &str)]) -> Process {
-        let port = free_port();
-        let bind = format!("127.0.0.1:{port}");
-        let url = self.redis.url();
-        let mut env = vec![("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
+        let bind = format!("127.0.0.1:{}", free_port());
+        let mut env = vec![("DROVER__WORKER__BIND", bind.as_str())];
         env.extend(extra);
-        let worker = Process::start("consumer-worker", &config_args(&self.config), &env);
-        self.until_ready(&format!("http://127.0.0.1:{port}")).await;
+        let worker = self.launch_worker(&env);
+        self.until_ready(&format!("http://{bind}")).await;
         worker
+    }
+
+    /// A worker that may not be ready yet.
+    fn launch_worker(&self, extra: &[(&str, &str)]) -> Process {
+        let mut env = vec![("DROVER__REDIS__URL", self.redis_url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
+        env.extend(extra);
+        Process::start("consumer-worker", &config_args(&self.config), &env)
     }
 
     async fn until_ready(&self, base: &str) {
@@ -108,6 +131,12 @@ impl System {
             assert_eq!(audit.findings, [], "the audit finds nothing in {name}");
         }
     }
+}
+
+fn start_api(port: &HeldPort, redis_url: &str, config: &tempfile::NamedTempFile) -> Process {
+    let bind = port.address().to_string();
+    let env = [("DROVER__REDIS__URL", redis_url), ("DROVER__API__BIND", bind.as_str())];
+    Process::start("producer-api", &config_args(config), &env)
 }
 
 fn config_args(file: &tempfile::NamedTempFile) -> [&str; 2] {

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use crate::{System, number};
 
-const BACK_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Posts until a message is taken, and waits until it is completed; answers how long that took.
-async fn works_again(system: &System) -> Duration {
+pub(crate) async fn works_again(system: &System) -> Duration {
     let start = Instant::now();
     loop {
         let answer = system.send("my-queue", &number(1)).await;
@@ -23,10 +24,10 @@ async fn works_again(system: &System) -> Duration {
     }
 }
 
-async fn is_refused_in_time(system: &System) {
+pub(crate) async fn is_refused_in_time(system: &System) {
     let start = Instant::now();
     let answer = system.send("my-queue", &number(1)).await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");

@@ -5,10 +5,14 @@
 // Helpers of tests: a failure here is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod port;
 mod process;
+mod proxy;
 mod redis_server;
 
+pub use port::HeldPort;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 
 use std::{

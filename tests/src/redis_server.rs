@@ -7,7 +7,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{eventually, free_port};
+use crate::{HeldPort, eventually};
 
 /// A redis-server of one test, on a free port, with its data in a folder that goes with it.
 ///
@@ -15,7 +15,7 @@ use crate::{eventually, free_port};
 /// a key it has not named.
 #[derive(Debug)]
 pub struct RedisServer {
-    port: u16,
+    port: HeldPort,
     folder: TempDir,
     process: Option<Child>,
     options: Vec<String>,
@@ -32,31 +32,42 @@ impl RedisServer {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// Starts one that copies `primary` and refuses to be written to, until it is told `REPLICAOF NO ONE`.
+    pub fn start_replica_of(primary: &Self) -> Self {
+        primary.command("CONFIG SET repl-diskless-sync-delay 0"); // Or the copy begins after 5 s.
+        let port = primary.port().to_string();
+        let replica = Self::start_with(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
+        eventually("the replica has its copy", || {
+            replica.command("INFO replication").contains("master_link_status:up").then_some(())
+        });
+        replica
+    }
+
     fn start_with(options: &[&str]) -> Self {
         let mut options: Vec<String> = options.iter().map(ToString::to_string).collect();
         if is_cluster() {
             options.extend(["--cluster-enabled", "yes"].map(String::from));
         }
         let folder = TempDir::new().unwrap();
-        let mut server = Self { port: 0, folder, process: None, options };
-        // Another test may take the port between the look and the bind; then this one looks again.
+        let mut server = Self { port: HeldPort::take(), folder, process: None, options };
+        // A cluster's second port lies 10,000 above and may be taken, or no port at all; then another one may do.
         for _ in 0..20 {
-            server.port = free_port();
             if server.try_start() {
                 return server;
             }
+            server.port = HeldPort::take();
         }
         panic!("redis-server did not start on any of twenty ports; is it installed?");
     }
 
     /// The URL under which Drover finds it.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Kills it, as a crash would.
@@ -89,7 +100,7 @@ impl RedisServer {
 
     fn try_start(&mut self) -> bool {
         let mut process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.folder.path())
             .args(&self.options)
             .stdout(Stdio::null())
@@ -116,7 +127,7 @@ impl RedisServer {
     }
 
     fn try_command(&self, command: &str) -> Option<String> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port())).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         socket.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
         let mut answer = String::new();

@@ -1,0 +1,33 @@
+//! Chance that can be repeated.
+
+use std::str::FromStr;
+
+use rand::{SeedableRng, rngs::StdRng};
+
+/// Tells, when the test fails, how to have the same chances again.
+pub(crate) struct Seed(u64);
+
+impl Seed {
+    /// That of `DROVER_FAULTS_SEED`, or any.
+    pub(crate) fn draw() -> (Self, StdRng) {
+        let seed = from_env("DROVER_FAULTS_SEED").unwrap_or_else(rand::random);
+        (Self(seed), StdRng::seed_from_u64(seed))
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
+            {
+                eprintln!("what was done at random was that of DROVER_FAULTS_SEED={}", self.0);
+            }
+        }
+    }
+}
+
+/// A number in the environment.
+pub(crate) fn from_env<T: FromStr>(key: &str) -> Option<T> {
+    let value = std::env::var(key).ok()?;
+    Some(value.parse().ok().unwrap_or_else(|| panic!("{key}={value} is not a number")))
+}
