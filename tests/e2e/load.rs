@@ -155,7 +155,8 @@ impl Account {
         }
         // Those that clients sent again, because they did not hear the answer, were stored once.
         let totals = json!(
-            {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": account.lapses}
+            {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": account.lapses,
+             "expired": 0, "cancelled": 0}
         );
         assert_eq!(status["totals"], totals);
         account

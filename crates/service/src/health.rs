@@ -22,17 +22,23 @@ pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscr
 fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<Vec<Danger>>) -> Result<Value, Problem> {
     let not_ready =
         |reason: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1);
-    answers.map_err(not_ready)?;
+    let (reasons, warnings): (Vec<_>, Vec<_>) = found.iter().flatten().partition(|danger| danger.prevents_work());
+    let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // An outage now, and what was found before, which may be its reason.
+    let mut all = answers.err().into_iter().collect::<Vec<_>>();
+    all.extend(texts(&reasons));
+    if !all.is_empty() {
+        return Err(not_ready(all.join("; ")));
+    }
     if !is_subscribed {
         return Err(not_ready("the subscription to Redis is not there yet".into()));
     }
-    let dangers = found.ok_or_else(|| not_ready("Redis is not examined yet".into()))?;
-    let (reasons, warnings): (Vec<_>, Vec<_>) = dangers.iter().partition(|danger| danger.prevents_work());
-    let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-    match (reasons.as_slice(), warnings.as_slice()) {
-        ([], []) => Ok(json!({"status": "ready"})),
-        ([], warnings) => Ok(json!({"status": "ready", "warnings": texts(warnings)})),
-        (reasons, _) => Err(not_ready(texts(reasons).join("; "))),
+    if found.is_none() {
+        return Err(not_ready("Redis is not examined yet".into()));
+    }
+    match warnings.as_slice() {
+        [] => Ok(json!({"status": "ready"})),
+        warnings => Ok(json!({"status": "ready", "warnings": texts(warnings)})),
     }
 }
 
@@ -74,7 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_now_says_more_than_what_was_found_before() {
-        assert_eq!(detail(readiness(Err("away".into()), false, Some(vec![too_old()]))), "away");
+    fn an_outage_now_is_told_before_what_was_found_earlier() {
+        assert_eq!(detail(readiness(Err("away".into()), false, Some(vec![]))), "away");
+        let both = detail(readiness(Err("away".into()), false, Some(vec![too_old()])));
+        assert!(both.starts_with("away; Redis 6.2.14"), "{both}");
     }
 }
