@@ -38,7 +38,6 @@ pub(crate) async fn beat(
         let mut cancelled: HashSet<&MessageId> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
             match extended {
-                Extended::Until(_) => {}
                 Extended::ToBeCancelled(_) => {
                     cancelled.insert(lease.id());
                 }
@@ -46,7 +45,7 @@ pub(crate) async fn beat(
                 Extended::Gone if held.lose(lease) => {
                     warn!(queue = %queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
-                Extended::Gone => {}
+                Extended::Until(_) | Extended::Gone => {}
             }
         }
         held.cancel(|id| cancelled.contains(id));

@@ -71,15 +71,18 @@ impl Settings {
     ///
     /// The setting that is unknown, not of its kind, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
-        let as_json = |settings: &Self| serde_json::to_value(settings).expect("settings have a JSON form");
-        let mut merged = as_json(self);
-        merge(&mut merged, patch, Some(&as_json(&Self::default())));
+        let mut merged = self.as_json();
+        merge(&mut merged, patch, Some(&Self::default().as_json()));
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let setting = error.path().to_string();
             InvalidSetting { setting, problem: error.into_inner().to_string() }
         })?;
         settings.validate()?;
         Ok(settings)
+    }
+
+    fn as_json(&self) -> Value {
+        serde_json::to_value(self).expect("settings have a JSON form")
     }
 
     fn validate(&self) -> Result<(), InvalidSetting> {

@@ -14,15 +14,15 @@ pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscr
     let ready = async move || {
         // Redis itself is asked each time; how it is run is known from the last examination.
         let answers = redis.ping().await.map_err(|error| error.to_string());
-        readiness(answers, subscriber.is_connected(), examiner.found()).map(Json)
+        readiness(answers, subscriber.is_connected(), examiner.found().as_deref()).map(Json)
     };
     Router::new().route("/livez", get(|| async { Json(json!({"status": "alive"})) })).route("/readyz", get(ready))
 }
 
-fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<Vec<Danger>>) -> Result<Value, Problem> {
+fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[Danger]>) -> Result<Value, Problem> {
     let not_ready =
         |reason: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1);
-    let (reasons, warnings): (Vec<_>, Vec<_>) = found.iter().flatten().partition(|danger| danger.prevents_work());
+    let (reasons, warnings): (Vec<_>, Vec<_>) = found.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
     // An outage now, and what was found before, which may be its reason.
     let mut all = answers.err().into_iter().collect::<Vec<_>>();
@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn it_is_ready_once_redis_answers_is_subscribed_to_and_was_found_safe() {
-        assert_eq!(readiness(Ok(()), true, Some(vec![])).unwrap(), json!({"status": "ready"}));
-        assert_eq!(detail(readiness(Err("away".into()), true, Some(vec![]))), "away");
-        assert!(detail(readiness(Ok(()), false, Some(vec![]))).contains("subscription"));
+        assert_eq!(readiness(Ok(()), true, Some(&[])).unwrap(), json!({"status": "ready"}));
+        assert_eq!(detail(readiness(Err("away".into()), true, Some(&[]))), "away");
+        assert!(detail(readiness(Ok(()), false, Some(&[]))).contains("subscription"));
         assert!(detail(readiness(Ok(()), true, None)).contains("not examined yet"));
     }
 
@@ -68,21 +68,21 @@ mod tests {
     fn what_only_endangers_messages_is_a_warning() {
         let dangers = vec![Danger::Evicts { policy: "allkeys-lru".into() }, Danger::NotPersistent];
         let texts = dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let answer = readiness(Ok(()), true, Some(dangers)).unwrap();
+        let answer = readiness(Ok(()), true, Some(&dangers)).unwrap();
         assert_eq!(answer, json!({"status": "ready", "warnings": texts}));
     }
 
     #[test]
     fn what_prevents_work_is_the_reason_not_to_be_ready() {
-        let told = detail(readiness(Ok(()), true, Some(vec![too_old(), Danger::Replica, Danger::NotPersistent])));
+        let told = detail(readiness(Ok(()), true, Some(&[too_old(), Danger::Replica, Danger::NotPersistent])));
         assert_eq!(told, format!("{}; {}", too_old(), Danger::Replica));
         assert!(told.contains("Redis 6.2.14 is too old: Drover needs Redis 7.0 or newer"), "{told}");
     }
 
     #[test]
     fn an_outage_now_is_told_before_what_was_found_earlier() {
-        assert_eq!(detail(readiness(Err("away".into()), false, Some(vec![]))), "away");
-        let both = detail(readiness(Err("away".into()), false, Some(vec![too_old()])));
+        assert_eq!(detail(readiness(Err("away".into()), false, Some(&[]))), "away");
+        let both = detail(readiness(Err("away".into()), false, Some(&[too_old()])));
         assert!(both.starts_with("away; Redis 6.2.14"), "{both}");
     }
 }

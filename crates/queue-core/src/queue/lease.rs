@@ -96,8 +96,11 @@ impl Queue {
                     .arg(random())
             })
             .await?;
-        let leased = self.decode_lease(answer, request, secret).await?;
+        let mut leased = self.decode_lease(answer, request, secret).await?;
         answer_is_lost.answered();
+        // A consumer that idles must come back for the second look at lost calls.
+        let second_look = self.next_look_for_lost();
+        leased.next_look = leased.next_look.into_iter().chain(second_look).min();
         Ok(leased)
     }
 
@@ -207,6 +210,10 @@ impl Queue {
 }
 
 impl Queue {
+    fn next_look_for_lost(&self) -> Option<Duration> {
+        lock(&self.lost).iter().map(Lost::pause).min()
+    }
+
     fn lost_lease_call(&self) -> Option<Secret> {
         lock(&self.lost).iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }
@@ -224,6 +231,10 @@ impl Lost {
 
     fn is_due(&self) -> bool {
         self.look_at.is_none_or(|instant| instant <= Instant::now())
+    }
+
+    fn pause(&self) -> Duration {
+        self.look_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
     /// After the first look there is a second.

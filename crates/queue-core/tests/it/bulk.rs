@@ -27,6 +27,7 @@ async fn settle_all(world: &World, action: &Action) {
 
 /// The longest that a small call takes while `work` goes on.
 async fn longest_call(world: &World, work: impl Future<Output = ()>) -> Duration {
+    let work = Box::pin(work);
     let mut longest = Duration::ZERO;
     let probing = async {
         loop {

@@ -59,7 +59,7 @@ async fn whatever_but_a_completion_ends_an_active_message_that_was_cancelled() {
         let posted = world.post(number(1)).await;
         let delivery = world.lease_one().await;
         world.queue.cancel(&posted.id).await.unwrap();
-        let extended = world.queue.extend(&[delivery.lease.clone()], None).await.unwrap();
+        let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], queue_core::Extended::ToBeCancelled(_)));
         assert_eq!(world.settle(&delivery, action.clone()).await, Settled::Now(State::Failed));
         assert_eq!(world.settle(&delivery, action).await, Settled::Now(State::Failed), "answered as the first time");

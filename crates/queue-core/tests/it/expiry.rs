@@ -91,7 +91,7 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     assert_eq!(delivery.timeout, Some(Millis::new(100)));
     let started = delivery.message.started_at.unwrap();
     assert_eq!(delivery.lease_expires_at, started + Millis::new(600), "half a second to say so itself");
-    let extended = world.queue.extend(&[delivery.lease.clone()], None).await.unwrap();
+    let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(600))], "not beyond the run's end");
     pass(620).await;
     world.queue.tend().await.unwrap();

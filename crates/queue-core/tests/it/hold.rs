@@ -1,5 +1,5 @@
 use queue_core::{Changed, Due, Millis, NewMessage, Signal, SignalKey, State};
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number, numbers, pass};
 
@@ -51,7 +51,7 @@ async fn handlers_and_readers_see_what_the_signal_carried() {
     signal(&world, "other").await;
     let leased = world.lease(10).await;
     let signals: Vec<Option<&str>> =
-        leased.deliveries.iter().map(|delivery| delivery.message.signal.as_deref().map(|json| json.get())).collect();
+        leased.deliveries.iter().map(|delivery| delivery.message.signal.as_deref().map(RawValue::get)).collect();
     assert_eq!(signals, [Some("\"by card\""), None]);
     assert_eq!(world.read(&posted.id).await.signal.unwrap().get(), "\"by card\"");
     for delivery in &leased.deliveries {
