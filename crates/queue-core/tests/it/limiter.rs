@@ -17,8 +17,7 @@ async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
             starts.push(delivery.message.started_at.unwrap().as_millis());
             world.complete(delivery).await;
         }
-        if !leased.more_is_ready {
-            let pause = leased.next_look.expect("something is ready, so there is a time to look again");
+        if let (false, Some(pause)) = (leased.more_is_ready, leased.next_look) {
             tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
         }
     }
