@@ -36,7 +36,8 @@ struct Shared {
 ///
 /// When the configuration can't be used or the address is taken.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
+    let redis =
+        Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
     let listener = service::bind(config.api.bind).await?;

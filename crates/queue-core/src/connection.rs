@@ -27,6 +27,8 @@ const LANES: usize = 2;
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
+    /// How many replicas must have what is enqueued before it counts as stored.
+    replicas: u32,
 }
 
 struct Shared {
@@ -34,6 +36,8 @@ struct Shared {
     pool: Pool,
     lanes: [Lane; LANES],
     next_lane: AtomicUsize,
+    /// For calls that wait for replicas: whatever comes after them over the same connection waits too.
+    confirmed: Lane,
     time_limit: Duration,
 }
 
@@ -60,12 +64,19 @@ impl Redis {
         let client = Client::open(info.clone()).map_err(invalid)?;
         let manager = Manager::new_with_config(info, config).map_err(invalid)?;
         let pool = Pool::builder(manager)
-            .max_size(LANES)
+            .max_size(LANES + 1)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| InvalidRedisUrl(error.to_string()))?;
         let lanes = std::array::from_fn(|_| Lane::default());
-        Ok(Self { shared: Arc::new(Shared { client, pool, lanes, next_lane: AtomicUsize::new(0), time_limit }) })
+        let (next_lane, confirmed) = (AtomicUsize::new(0), Lane::default());
+        Ok(Self { shared: Arc::new(Shared { client, pool, lanes, next_lane, confirmed, time_limit }), replicas: 0 })
+    }
+
+    /// Lets what is enqueued count as stored only when so many replicas have it (Redis `WAIT`). Defaults to none.
+    #[must_use]
+    pub fn confirmed_by(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
     }
 
     /// The time limit of a call.
@@ -91,29 +102,48 @@ impl Redis {
 
     /// Sends one command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        self.over_a_connection(async |connection| command.query_async(connection).await).await
+        self.over(self.next_lane(), async |connection| command.query_async(connection).await).await
     }
 
-    /// Sends the call of a script; with the whole script if Redis has forgotten it, so that it can't forget it in between.
+    /// Sends the call of a script.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        self.over_a_connection(async |connection| match command.query_async(connection).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => script.whole(command).query_async(connection).await,
-            answer => answer,
-        })
-        .await
-        .map_err(|error| match error {
-            CallError::Failed(Error::Unexpected(text)) => {
-                CallError::Failed(Error::Unexpected(format!("{}.lua: {text}", script.name)))
-            }
-            other => other,
-        })
+        let called = self.over(self.next_lane(), async |connection| call_script(script, command, connection).await);
+        called.await.map_err(|error| in_script(script, error))
     }
 
-    async fn over_a_connection(
+    /// As [`call_script`](Self::call_script), and waits until as many replicas have what it wrote as were asked for.
+    ///
+    /// Errs as not available when they don't have it in time; the primary has it then, and they may get it later.
+    pub(crate) async fn call_script_confirmed(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
+        if self.replicas == 0 {
+            return self.call_script(script, command).await;
+        }
+        let mut wait = redis::cmd("WAIT");
+        // Half of the time, so that there is an answer before the call is out of it.
+        wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
+        let mut confirmed_by = 0;
+        let called = self.over(&self.shared.confirmed, async |connection| {
+            let answer = call_script(script, command, connection).await?;
+            confirmed_by = wait.query_async(connection).await?;
+            Ok(answer)
+        });
+        let answer = called.await.map_err(|error| in_script(script, error))?;
+        if confirmed_by < self.replicas {
+            let text = format!("{confirmed_by} of {} replicas have confirmed in time", self.replicas);
+            return Err(CallError::Failed(Error::Unavailable(text)));
+        }
+        Ok(answer)
+    }
+
+    fn next_lane(&self) -> &Lane {
+        &self.shared.lanes[self.shared.next_lane.fetch_add(1, Ordering::Relaxed) % LANES]
+    }
+
+    async fn over(
         &self,
+        lane: &Lane,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
     ) -> Result<Value, CallError> {
-        let lane = &self.shared.lanes[self.shared.next_lane.fetch_add(1, Ordering::Relaxed) % LANES];
         let mut generation = None;
         let within_time = timeout(self.shared.time_limit, async {
             let (mut connection, of) = lane.connection(&self.shared.pool).await?;
@@ -128,6 +158,28 @@ impl Redis {
             lane.discard(generation);
         }
         answer
+    }
+}
+
+/// With the whole script if Redis has forgotten it, so that it can't forget it in between.
+async fn call_script(
+    script: &Script,
+    command: &Cmd,
+    connection: &mut MultiplexedConnection,
+) -> redis::RedisResult<Value> {
+    match command.query_async(connection).await {
+        Err(error) if error.code() == Some("NOSCRIPT") => script.whole(command).query_async(connection).await,
+        answer => answer,
+    }
+}
+
+/// Names the script in an error that makes no sense without it.
+fn in_script(script: &Script, error: CallError) -> CallError {
+    match error {
+        CallError::Failed(Error::Unexpected(text)) => {
+            CallError::Failed(Error::Unexpected(format!("{}.lua: {text}", script.name)))
+        }
+        other => other,
     }
 }
 

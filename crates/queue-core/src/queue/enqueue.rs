@@ -1,4 +1,4 @@
-use super::{Call, Queue};
+use super::{Call, Durability, Queue};
 use crate::{
     Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
     NewMessage, Result, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
@@ -80,7 +80,7 @@ impl Queue {
         }
         let (key, fingerprint) = idempotency.map_or(("", ""), |once| (once.key.as_str(), &once.fingerprint));
         let answer = self
-            .call_declared(&ENQUEUE, |epoch| {
+            .call_declared_with(Durability::Replicas, &ENQUEUE, |epoch| {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 for (message, record) in messages.iter().zip(&records) {
                     call.push(message.due.encode());

@@ -69,6 +69,15 @@ impl Queue {
     /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
     /// Redis has come back as another. `build` makes the call for an epoch.
     async fn call_declared(&self, script: &'static Script, build: impl Fn(&str) -> Call) -> Result<Value> {
+        self.call_declared_with(Durability::Primary, script, build).await
+    }
+
+    async fn call_declared_with(
+        &self,
+        durability: Durability,
+        script: &'static Script,
+        build: impl Fn(&str) -> Call,
+    ) -> Result<Value> {
         let known = lock(&self.epoch).clone();
         let mut epoch = match known {
             Some(epoch) => epoch,
@@ -76,7 +85,12 @@ impl Queue {
         };
         // Redis may lose its memory while the queue is declared; more often than twice it is no coincidence.
         for _ in 0..2 {
-            match self.redis.call_script(script, &build(&epoch).command).await {
+            let call = build(&epoch);
+            let answer = match durability {
+                Durability::Primary => self.redis.call_script(script, &call.command).await,
+                Durability::Replicas => self.redis.call_script_confirmed(script, &call.command).await,
+            };
+            match answer {
                 Err(CallError::StaleEpoch) => epoch = self.declare().await?,
                 answer => return answer.map_err(|error| self.explain(error)),
             }
@@ -90,6 +104,14 @@ impl Queue {
             other => other.into(),
         }
     }
+}
+
+/// Who must have what a call wrote before it counts as done.
+#[derive(Debug, Clone, Copy)]
+enum Durability {
+    Primary,
+    /// As many replicas as the connections were told ([`Redis::confirmed_by`]).
+    Replicas,
 }
 
 /// A random number in [0, 1), as the scripts read it.

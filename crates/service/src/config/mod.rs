@@ -4,7 +4,7 @@ mod load;
 mod sections;
 
 pub use load::InvalidConfig;
-pub use sections::{Api, Auth, AuthMode, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
+pub use sections::{Api, Auth, AuthMode, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where Redis is.
     pub redis: Redis,
+    /// When a message counts as stored.
+    pub durability: Durability,
     /// The producer-api.
     pub api: Api,
     /// The consumer-worker.

@@ -15,6 +15,14 @@ pub struct Redis {
     pub timeout: Millis,
 }
 
+/// When a message counts as stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durability {
+    /// So many replicas of Redis must have it before a POST is answered 2xx. Defaults to 0.
+    pub replicas: u32,
+}
+
 /// A URL that may hold a password, which is never shown.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
