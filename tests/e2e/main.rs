@@ -7,6 +7,7 @@ mod bad_input;
 mod chance;
 mod crashes;
 mod delivery;
+mod documents;
 mod durability;
 mod faults;
 mod lifecycle;
