@@ -24,7 +24,9 @@ impl Queue {
         for _ in 0..TRIES {
             let known = self.meta().await?;
             let mut settings = Settings::default();
-            known.iter().for_each(|(name, value)| settings.apply(name, value));
+            for (name, value) in &known {
+                settings.apply(name, value);
+            }
             let settings = match settings.patched(patch) {
                 Ok(settings) => settings,
                 Err(invalid) => return Ok(Err(invalid)),
