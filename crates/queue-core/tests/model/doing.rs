@@ -207,11 +207,15 @@ impl World {
 
 impl Model {
     fn pass(&mut self, pass: Pass) {
-        let to_next = self.next_instant().map_or(1_000, |next| self.micros_until(next));
+        let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
+        let instants =
+            self.next_instant().into_iter().chain(window).chain(self.owner.as_ref().map(|owner| owner.until));
+        let next = instants.filter(|instant| *instant > self.now()).min();
+        let to_next = next.map_or(1_000, |next| self.micros_until(next));
         self.micros += match pass {
             Pass::Micros(micros) => micros,
             Pass::ToNext => to_next,
-            Pass::AlmostToNext => to_next.saturating_sub(1),
+            Pass::AlmostToNext => to_next - 1,
         };
     }
 

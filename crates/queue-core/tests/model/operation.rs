@@ -11,6 +11,9 @@ use crate::{
     showing::STATES,
 };
 
+/// Of somebody who waits for a message to finish. The waiting goes by the real time, so it must not end by itself.
+const LONG_WAITS: [u64; 2] = [60_000, 90_000];
+
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     Post(Vec<Draft>),
@@ -77,8 +80,10 @@ pub(crate) enum Pass {
     AlmostToNext,
 }
 
+/// Some settings, then whatever happens under them.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    vec(operation(), 1..80)
+    let settings = vec(change().prop_map(Operation::Configure), 0..4);
+    (settings, vec(operation(), 1..80)).prop_map(|(settings, rest)| settings.into_iter().chain(rest).collect())
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -97,12 +102,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => by_hand(ByHand::Promote, Just("delayed").boxed()),
         3 => by_hand(ByHand::Retry, Just("failed").boxed()),
         1 => Just(Operation::RetryFailed),
-        1 => select(STATES.to_vec()).prop_map(Operation::Purge),
+        2 => select(STATES.to_vec()).prop_map(Operation::Purge),
         1 => Just(Operation::Pause),
         2 => Just(Operation::Resume),
-        5 => change().prop_map(Operation::Configure),
+        3 => change().prop_map(Operation::Configure),
         3 => (0..2_u8, any::<bool>(), option::of(millis())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
-        2 => (message_choice(any_state()), millis()).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
+        2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Tend),
         1 => (0..3_u8).prop_map(Operation::GiveUp),
         1 => (0..3_u8).prop_map(Operation::Crash),
@@ -127,7 +132,7 @@ fn millis() -> impl Strategy<Value = u64> {
 
 fn pass() -> impl Strategy<Value = Pass> {
     prop_oneof![
-        2 => (0..3_000_u64).prop_map(Pass::Micros),
+        4 => (0..3_000_u64).prop_map(Pass::Micros),
         4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
         6 => Just(Pass::ToNext),
@@ -207,7 +212,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let limit = (1..5_usize, select(vec![1, 50, 200, 999])).prop_map(|(max, duration)| RateLimit { max, duration });
+    let limit = (1..5_usize, select(vec![1, 50, 500, 999])).prop_map(|(max, duration)| RateLimit { max, duration });
     let keep = || {
         (0..4_usize, select(vec![0, 200, 1_000]), select(vec![0, 1_000, 5_000]))
             .prop_map(|(count, min_age, more)| Keep { age: min_age + more, count, min_age })
@@ -218,7 +223,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => option::of(1..4_u32).prop_map(Change::MaxAttempts),
         1 => backoff().prop_map(Change::Backoff),
         1 => option::of(1..4_u32).prop_map(Change::MaxLapses),
-        2 => option::of(limit).prop_map(Change::RateLimit),
+        3 => option::weighted(0.8, limit).prop_map(Change::RateLimit),
         3 => option::weighted(0.6, 1..4_usize).prop_map(Change::Exclusive),
         1 => option::of(millis()).prop_map(Change::Timeout),
         1 => option::of(at_least(1_000)).prop_map(Change::IdempotencyWindow),
