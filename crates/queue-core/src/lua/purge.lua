@@ -15,18 +15,24 @@ local function from_set(key, first, last, ...)
   return found
 end
 
+-- What was taken from a list, without what was gone already and only marked as such.
+local function without(gone, found)
+  if #found == 0 or redis.call('EXISTS', gone) == 0 then return found end
+  local standing = {}
+  for i, is_gone in ipairs(redis.call('SMISMEMBER', gone, unpack(found))) do
+    if is_gone == 0 then standing[#standing + 1] = found[i] end
+  end
+  redis.call('SREM', gone, unpack(found))
+  return standing
+end
+
 local function from_line()
   local found = from_set(PRIORITIZED, 0, limit - 1)
   if #found > 0 then return found end
   found = redis.call('LRANGE', WAITING, 0, limit - 1)
   if #found == 0 then return found end
   redis.call('LTRIM', WAITING, #found, -1)
-  if redis.call('EXISTS', REMOVED) == 0 then return found end
-  local standing = {}
-  for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(found))) do
-    if gone == 0 then standing[#standing + 1] = found[i] end
-  end
-  redis.call('SREM', REMOVED, unpack(found))
+  local standing = without(REMOVED, found)
   -- Only what was gone already: there may be more behind it.
   if #standing == 0 then return from_line() end
   return standing
@@ -47,9 +53,13 @@ elseif state == 'failed' then
 elseif state == 'completed' then
   local trimmed = tonumber(redis.call('HGET', META, 'trimmed')) or 0
   up_to = up_to or trimmed + redis.call('LLEN', COMPLETED)
-  local k = math.min(limit, up_to - trimmed)
-  ids = k > 0 and pop_completed(k) or {}
-  if ids and #ids > 0 then redis.call('SREM', ERASED, unpack(ids)) end
+  ids = {}
+  local k = math.min(limit, up_to - trimmed, redis.call('LLEN', COMPLETED))
+  while k > 0 and #ids == 0 do
+    ids = without(ERASED, pop_completed(k))
+    trimmed = trimmed + k
+    k = math.min(limit, up_to - trimmed, redis.call('LLEN', COMPLETED))
+  end
 end
 if #ids > 0 then
   redis.call('ZREM', EXPIRING, unpack(ids))

@@ -14,8 +14,16 @@ local function since(id)
   local header = record and string.match(record, '^([^\n]*)')
   return header and tonumber(string.match(header, '\td(%d+)') or string.match(header, '^(%d+)')) or math.huge
 end
-local oldest = math.min(
-  since(redis.call('LINDEX', WAITING, 0)), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]))
+
+-- The first of the list that has not left it, as far as one looks.
+local function first_in_list()
+  local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and 99 or 0)
+  if #ids == 0 then return nil end
+  for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    if gone == 0 then return ids[i] end
+  end
+end
+local oldest = math.min(since(first_in_list()), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]))
 
 local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
 return {

@@ -6,13 +6,16 @@ use crate::{
 
 /// Large operations, in steps that let others in between.
 impl Queue {
-    /// Forgets the messages of one state that are there now, those first that are next in it; none that is active.
-    /// Answers how many.
+    /// Forgets the messages of one state that are there now, those first that are next in it; none that is active:
+    /// of those there is nothing to purge. Answers how many.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
     pub async fn purge(&self, state: State) -> Result<u64> {
+        if state == State::Active {
+            return Ok(0);
+        }
         let Some(status) = self.status().await? else { return Ok(0) };
         // While others go on posting, this ends all the same.
         let mut left = status.counts.of(state);

@@ -3,11 +3,14 @@ use std::collections::HashMap;
 use deadpool_redis::redis::{self, Value};
 use serde_json::Value as Json;
 
-use super::{Call, Queue, status::PAUSED};
+use super::{Call, Queue, lock, status::PAUSED};
 use crate::{Error, InvalidSetting, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
 
 /// How often a change is tried anew when others change the same settings meanwhile.
 const TRIES: usize = 20;
+
+/// The field of `meta` that tells one queue from another of the same name.
+const EPOCH: &str = "epoch";
 
 impl Queue {
     /// Changes settings by a merge patch (RFC 7396); a null brings back the default. What is declared in the configuration
@@ -28,6 +31,12 @@ impl Queue {
                 Ok(settings) => settings,
                 Err(invalid) => return Ok(Err(invalid)),
             };
+            // What this process declares belongs to the settings that are answered, so it is declared before it is read.
+            let is_declared = known.get(EPOCH).is_some_and(|epoch| lock(&self.epoch).as_ref() == Some(epoch));
+            if !is_declared {
+                self.declare().await?;
+                continue;
+            }
             let mut changes = Vec::new();
             for (name, value) in settings.encode() {
                 let value = if defaults.get(name) == Some(&value) { String::new() } else { value };

@@ -14,7 +14,7 @@ end
 -- How many leases may be made now, and, if none, when the window opens (ms).
 local function permitted(limit)
   local max, duration = parse_limit(limit)
-  local used = tonumber(set.limiter_used) or 0
+  local used, opens_at = tonumber(set.limiter_used) or 0, nil
   while true do
     local oldest = redis.call('LINDEX', LIMITER, 0)
     if not oldest then
@@ -23,7 +23,7 @@ local function permitted(limit)
     end
     local _, last, leases = parse_entry(oldest)
     if last + duration > now then
-      if used >= max then return 0, last + duration end
+      opens_at = last + duration
       break
     end
     redis.call('LPOP', LIMITER)
@@ -31,6 +31,7 @@ local function permitted(limit)
   end
   set.limiter_used = used
   redis.call('HSET', META, 'limiter_used', used)
+  if used >= max then return 0, opens_at end
   return max - used
 end
 

@@ -1,0 +1,85 @@
+//! What the real queue answers, in the words of the model.
+
+use queue_core::{Changed, Enqueued, Extended, Leased, Message, Settled, Timestamp};
+use serde_json::{Value, json, value::RawValue};
+
+pub(crate) fn show_message(message: &Message) -> Value {
+    let text = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
+    let error = message.error.as_ref().map(|error| {
+        let json = format!(r#"{{"code":"{}","message":"{}"}}"#, error.code, error.message);
+        json!({"attempt": error.attempt, "at": error.at.as_millis(), "json": json})
+    });
+    json!({
+        "id": message.id.as_str(),
+        "name": message.name,
+        "state": message.state,
+        "data": message.data.get(),
+        "priority": message.priority,
+        "delay": message.delay,
+        "max_attempts": message.max_attempts,
+        "attempts_made": message.attempts_made,
+        "deliveries": message.deliveries,
+        "lapses": message.lapses,
+        "created": message.created_at.as_millis(),
+        "due": message.due_at.as_millis(),
+        "started": message.started_at.map(Timestamp::as_millis),
+        "finished": message.finished_at.map(Timestamp::as_millis),
+        "expires": message.expires_at.map(Timestamp::as_millis),
+        "hold": message.hold,
+        "signal": text(&message.signal),
+        "consumer": message.consumer,
+        "progress": text(&message.progress),
+        "result": text(&message.result),
+        "error": error,
+    })
+}
+
+pub(crate) fn show_enqueued(enqueued: &Enqueued) -> Value {
+    match enqueued {
+        Enqueued::Created(message) => json!({"created": show_message(message)}),
+        Enqueued::Duplicate(message) => json!({"duplicate": show_message(message)}),
+        Enqueued::Forgotten(id) => json!({"forgotten": id.as_str()}),
+    }
+}
+
+pub(crate) fn show_leased(leased: &Leased) -> Value {
+    let deliveries = leased.deliveries.iter().map(|delivery| {
+        json!({
+            "message": show_message(&delivery.message),
+            "until": delivery.lease_expires_at.as_millis(),
+            "timeout": delivery.timeout,
+        })
+    });
+    json!({
+        "leased": {
+            "deliveries": deliveries.collect::<Vec<_>>(),
+            "visibility_timeout": leased.visibility_timeout,
+            "more": leased.more_is_ready,
+        },
+        "next_look": leased.next_look.map(|pause| pause.as_micros()),
+    })
+}
+
+pub(crate) fn show_settled(settled: Settled) -> Value {
+    match settled {
+        Settled::Now(state) => json!(state),
+        Settled::Gone => json!("gone"),
+    }
+}
+
+pub(crate) fn show_extended(extended: Extended) -> Value {
+    match extended {
+        Extended::Until(instant) => json!({"until": instant.as_millis(), "cancel": false}),
+        Extended::ToBeCancelled(instant) => json!({"until": instant.as_millis(), "cancel": true}),
+        Extended::Gone => json!("gone"),
+    }
+}
+
+pub(crate) fn show_changed(changed: Changed) -> Value {
+    match changed {
+        Changed::Done => json!("done"),
+        Changed::Requested => json!("requested"),
+        Changed::Refused(state) => json!({"refused": state}),
+        Changed::Unknown => json!("unknown"),
+    }
+}

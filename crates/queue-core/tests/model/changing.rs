@@ -1,0 +1,163 @@
+//! What people change by hand.
+
+use serde_json::{Value, json};
+
+use crate::{
+    message::{End, Lease, Number, State},
+    model::{CANCELLED, Model},
+    settings::{Change, Settings},
+};
+
+/// The word for a state.
+pub(crate) fn word(state: State) -> &'static str {
+    match state {
+        State::Held => "held",
+        State::DelayedUntil(_) => "delayed",
+        State::Waiting => "waiting",
+        State::ActiveUntil(_) => "active",
+        State::Completed => "completed",
+        State::Failed => "failed",
+    }
+}
+
+fn refused(state: State) -> Value {
+    json!({"refused": word(state)})
+}
+
+impl Model {
+    fn state_of(&self, number: Option<Number>) -> Option<(Number, State)> {
+        let number = number?;
+        Some((number, self.messages.get(&number)?.state))
+    }
+
+    pub(crate) fn cancel(&mut self, number: Option<Number>) -> Value {
+        let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
+        match state {
+            State::ActiveUntil(_) => {
+                self.message(number).is_to_be_cancelled = true;
+                json!("requested")
+            }
+            State::Completed | State::Failed => refused(state),
+            State::Held | State::DelayedUntil(_) | State::Waiting => {
+                self.count("cancelled");
+                self.finish(number, End::Failed, CANCELLED.into());
+                self.keep_or_forget_what_finished();
+                json!("done")
+            }
+        }
+    }
+
+    pub(crate) fn erase(&mut self, number: Option<Number>) -> Value {
+        match self.state_of(number) {
+            None => json!("unknown"),
+            Some((_, state @ State::ActiveUntil(_))) => refused(state),
+            Some((number, _)) => {
+                self.forget(number);
+                json!("done")
+            }
+        }
+    }
+
+    /// What held the line goes to its head.
+    pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
+        match self.state_of(number) {
+            None => json!("unknown"),
+            Some((number, State::DelayedUntil(_))) => {
+                if std::mem::take(&mut self.message(number).holds_the_line) {
+                    self.join_head(&[number]);
+                } else {
+                    self.join_tail(&[number]);
+                }
+                json!("done")
+            }
+            Some((_, state)) => refused(state),
+        }
+    }
+
+    pub(crate) fn retry(&mut self, number: Option<Number>) -> Value {
+        match self.state_of(number) {
+            None => json!("unknown"),
+            Some((number, State::Failed)) => {
+                self.retry_one(number);
+                json!("done")
+            }
+            Some((_, state)) => refused(state),
+        }
+    }
+
+    pub(crate) fn retry_failed(&mut self) -> usize {
+        let failed = self.failed();
+        for (_, number) in &failed {
+            self.retry_one(*number);
+        }
+        failed.len()
+    }
+
+    /// As new, but for its deliveries and its last error, and without a ttl.
+    fn retry_one(&mut self, number: Number) {
+        let message = self.message(number);
+        let attempt = message.attempts_made();
+        let mut run = message.run_so_far();
+        let outcome = message.outcome.take().expect("what failed has an outcome");
+        run.error = Some(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
+        (run.lease, run.started, run.consumer, run.settled) = (Lease::None, None, None, None);
+        (run.attempts, run.lapses) = (0, 0);
+        message.run = Some(run);
+        message.draft.ttl = None;
+        message.state = State::Waiting;
+        // One that left the line from its middle still has its place there.
+        if !self.line.contains(&number) {
+            self.join_tail(&[number]);
+        }
+    }
+
+    /// Forgets all messages of one state. Answers how many.
+    pub(crate) fn purge(&mut self, state: &str) -> usize {
+        let all = self.numbers_by(|message| (word(message.state) == state).then_some(()));
+        match state {
+            "active" => return 0,
+            // Both up to the last that is there.
+            "waiting" => {
+                let last = self.line.iter().rposition(|number| self.is_waiting(*number));
+                self.line.drain(..last.map_or(0, |last| last + 1));
+            }
+            "completed" => {
+                let last = self.completed.iter().rposition(|number| self.is_kept(*number));
+                self.pop_completed(last.map_or(0, |last| last + 1));
+            }
+            _ => {}
+        }
+        for number in &all {
+            self.forget(*number);
+        }
+        all.len()
+    }
+
+    pub(crate) fn configure(&mut self, change: &Change) -> Value {
+        self.declare();
+        let before = self.settings.clone();
+        self.settings.change(change);
+        self.settings_have_changed(&before);
+        self.settings.as_json()
+    }
+
+    fn settings_have_changed(&mut self, before: &Settings) {
+        if self.settings.exclusive != before.exclusive {
+            self.owner = None;
+            self.messages.values_mut().for_each(|message| message.holds_the_line = false);
+        }
+        if self.settings.rate_limit.is_none() {
+            self.leases_made.clear();
+            self.leases_were_counted = false;
+        }
+    }
+
+    pub(crate) fn pause(&mut self, is_paused: bool) {
+        self.declare();
+        self.is_paused = is_paused;
+    }
+
+    pub(crate) fn give_up(&mut self, consumer: u8) {
+        self.owner.take_if(|owner| owner.consumer == consumer);
+    }
+}

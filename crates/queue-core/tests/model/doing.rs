@@ -1,0 +1,239 @@
+//! One operation, done to the real queue and to the model; both answers in the same words.
+
+use queue_core::{Backoff, Due, Error, Growth, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    answers::{show_changed, show_enqueued},
+    message::{Draft, Due as When},
+    model::Model,
+    operation::{ByHand, MessageChoice, Operation, Pass},
+    showing::{NAME, consumer, hold_key, own_id},
+    world::World,
+};
+
+/// What the real queue answered, and what the model did.
+pub(crate) struct Answers {
+    pub(crate) real: Value,
+    pub(crate) model: Value,
+    /// What was done, in words.
+    pub(crate) done: String,
+}
+
+pub(crate) fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+pub(crate) fn unexpected(error: Error) -> String {
+    format!("the queue answers: {error}")
+}
+
+const NOTHING: (Value, Value) = (Value::Null, Value::Null);
+
+impl World {
+    pub(crate) async fn do_it(&mut self, operation: &Operation) -> Result<Answers, String> {
+        let mut done = format!("{operation:?}");
+        let (real, model) = match operation {
+            Operation::Post(drafts) => self.post(drafts, None).await?,
+            Operation::PostOnce(key, fingerprint, drafts) => self.post(drafts, Some((*key, *fingerprint))).await?,
+            Operation::Lease(request) => self.lease(request).await?,
+            Operation::LeaseInVain(request) => self.lease_in_vain(request).await?,
+            Operation::Settle(settlements) => self.settle(settlements, &mut done).await?,
+            Operation::Extend(choices, time) => self.extend(choices, *time, &mut done).await?,
+            Operation::Report(choice) => self.report(*choice, &mut done).await?,
+            Operation::ByHand(what, choice) => self.change_by_hand(*what, *choice, &mut done).await?,
+            Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut done)).await?,
+            Operation::Crash(who) => {
+                self.tokens.retain(|held| held.consumer != *who);
+                NOTHING
+            }
+            Operation::Restart => {
+                self.restart();
+                NOTHING
+            }
+            Operation::Pass(pass) => {
+                let before = self.model.micros;
+                self.model.pass(*pass);
+                done = format!("Pass({} µs)", self.model.micros - before);
+                NOTHING
+            }
+            of_the_queue => self.change_the_queue(of_the_queue).await.map_err(unexpected)?,
+        };
+        Ok(Answers { real: self.translate_json(&real), model, done })
+    }
+
+    async fn change_the_queue(&mut self, operation: &Operation) -> queue_core::Result<(Value, Value)> {
+        let queue = self.queue.clone();
+        let answers = match operation {
+            Operation::GiveBackLostLeases => {
+                queue.give_back_lost_leases().await?;
+                self.model.give_back_lost_leases();
+                NOTHING
+            }
+            Operation::RetryFailed => (json!(queue.retry_failed().await?), json!(self.model.retry_failed())),
+            Operation::Purge(state) => {
+                let purged = queue.purge(state.parse::<State>().unwrap()).await?;
+                (json!(purged), json!(self.model.purge(state)))
+            }
+            Operation::Pause => {
+                queue.pause().await?;
+                self.model.pause(true);
+                NOTHING
+            }
+            Operation::Resume => {
+                queue.resume().await?;
+                self.model.pause(false);
+                NOTHING
+            }
+            Operation::Configure(change) => {
+                let settings = queue.configure(&change.as_patch()).await?.unwrap();
+                (json!(settings), self.model.configure(change))
+            }
+            Operation::Signal(key, has_data, sticky_for) => {
+                let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
+                let signal = Signal { data: data.as_deref().map(raw), sticky_for: sticky_for.map(Millis::new) };
+                let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
+                (json!(released), json!(self.model.signal(*key, data.as_ref(), *sticky_for)))
+            }
+            Operation::Tend => {
+                let pause = queue.tend().await?;
+                let next = self.model.tend();
+                (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
+            }
+            Operation::GiveUp(who) => {
+                queue.give_up(&consumer(*who).parse().unwrap()).await?;
+                self.model.give_up(*who);
+                NOTHING
+            }
+            Operation::Delete => {
+                let answers = (json!(queue.delete().await?), json!(self.model.delete()));
+                // Ids run ahead of the clock when many come at one instant; a new queue starts from the clock.
+                self.model.micros += 10_000;
+                answers
+            }
+            other => unreachable!("{other:?} is done elsewhere"),
+        };
+        Ok(answers)
+    }
+
+    async fn change_by_hand(
+        &mut self,
+        what: ByHand,
+        choice: MessageChoice,
+        done: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let (id, number) = self.choose_message(choice);
+        *done = format!("{what:?}({number:?})");
+        let (changed, model) = match what {
+            ByHand::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
+            ByHand::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
+            ByHand::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
+            ByHand::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
+        };
+        Ok((show_changed(changed.map_err(unexpected)?), model))
+    }
+
+    async fn wait_for(
+        &mut self,
+        choice: MessageChoice,
+        time: u64,
+        done: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let (id, number) = self.choose_message(choice);
+        *done = format!("WaitFor({number:?}, {time})");
+        let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NOTHING) };
+        let subscriber = Subscriber::new(self.redis());
+        let queue = self.queue.clone();
+        // It reads, then says that it waits.
+        self.do_in_vain(2, queue.read_when_finished(&id, Millis::new(time), &subscriber)).await?;
+        self.model.wait_for(number, time);
+        Ok(NOTHING)
+    }
+
+    async fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Result<(Value, Value), String> {
+        let first = self.model.posted as u64;
+        // Duplicates leave numbers out, so which number a draft will have is known after the model has spoken.
+        let numbers = self.model.numbers_for(drafts);
+        let messages = drafts.iter().zip(numbers).map(|(draft, number)| self.new_message(draft, number)).collect();
+        let answer = match once {
+            None => self.queue.enqueue(messages).await,
+            Some((key, fingerprint)) => {
+                let key = format!("request-{key}").parse().unwrap();
+                let once = Idempotency { key, fingerprint: format!("fp{fingerprint}") };
+                self.queue.enqueue_once(messages, &once).await
+            }
+        };
+        let model = self.model.post(drafts, once);
+        let new = self.model.posted - usize::try_from(first).unwrap();
+        if new > 0 {
+            self.learn_ids(new)?;
+        }
+        let real = match answer {
+            Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
+            Err(Error::QueueFull(most)) => json!({"the queue is full": most}),
+            Err(Error::KeyReused) => json!("the key was used for another request"),
+            Err(other) => return Err(unexpected(other)),
+        };
+        Ok((real, model))
+    }
+
+    fn new_message(&self, draft: &Draft, number: usize) -> NewMessage {
+        let now = self.model.now();
+        NewMessage {
+            name: draft.named.then(|| NAME.parse().unwrap()),
+            id: draft.own_id.map(|id| own_id(id).parse().unwrap()),
+            due: match draft.due {
+                When::Now => Due::Now,
+                When::After(pause) => Due::After(Millis::new(pause)),
+                When::AtFuture(pause) => Due::At(Timestamp::from_millis(now + pause)),
+                When::AtPast(past) => Due::At(Timestamp::from_millis(now - past)),
+            },
+            priority: draft.priority.try_into().unwrap(),
+            max_attempts: draft.max_attempts.map(|most| i64::from(most).try_into().unwrap()),
+            backoff: draft.backoff.map(|backoff| Backoff {
+                growth: if backoff.doubles { Growth::Exponential } else { Growth::Fixed },
+                delay: Millis::new(backoff.delay),
+                max: Millis::new(backoff.max),
+                jitter: 0.0,
+            }),
+            timeout: draft.timeout.map(Millis::new),
+            ttl: draft.ttl.map(Millis::new),
+            hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
+            ..NewMessage::new(raw(&number.to_string()))
+        }
+    }
+}
+
+impl Model {
+    fn pass(&mut self, pass: Pass) {
+        let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
+        let instants =
+            self.next_instant().into_iter().chain(window).chain(self.owner.as_ref().map(|owner| owner.until));
+        let next = instants.filter(|instant| *instant > self.now()).min();
+        let to_next = next.map_or(1_000, |next| self.micros_until(next));
+        self.micros += match pass {
+            Pass::Micros(micros) => micros,
+            Pass::ToNext => to_next,
+            Pass::AlmostToNext => to_next - 1,
+        };
+    }
+
+    pub(crate) fn micros_until(&self, instant: u64) -> u64 {
+        (instant * 1_000).saturating_sub(self.micros)
+    }
+
+    /// The number that each draft has, if it is stored.
+    fn numbers_for(&self, drafts: &[Draft]) -> Vec<usize> {
+        let mut seen = vec![];
+        let mut next = self.posted;
+        let mut number_of = |draft: &Draft| {
+            let number = next;
+            let stands = draft.own_id.is_some_and(|id| self.find_own_id(id).is_some() || seen.contains(&id));
+            seen.extend(draft.own_id);
+            next += usize::from(!stands);
+            number
+        };
+        drafts.iter().map(&mut number_of).collect()
+    }
+}

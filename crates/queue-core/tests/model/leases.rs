@@ -1,0 +1,106 @@
+//! Operations on leases, done to the real queue and to the model.
+
+use queue_core::{Action, Failure, LeaseRequest, Millis, Reported, Settlement, Stay};
+use serde_json::{Value, json};
+
+use crate::{
+    answers::{show_extended, show_leased, show_settled},
+    doing::{raw, unexpected},
+    leasing::Request,
+    operation::LeaseChoice,
+    settling::{Deed, error_of, result_of},
+    showing::consumer,
+    world::World,
+};
+
+impl World {
+    pub(crate) async fn lease(&mut self, request: &Request) -> Result<(Value, Value), String> {
+        let leased = self.queue.lease(&lease_request(request)).await.map_err(unexpected)?;
+        let call = self.model.calls;
+        let expected = self.model.lease(request);
+        for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
+            self.learn_token(*number, call, request.consumer, delivery.lease.clone());
+        }
+        // All idle consumers have a timer for `watch`, so an answer may rely on it.
+        let watch = self.watch().filter(|watch| *watch > self.model.now());
+        let next = expected.next_look.into_iter().chain(watch).min().filter(|_| expected.says_when);
+        let next = json!(next.map(|next| self.model.micros_until(next)));
+        let model = json!({"leased": expected.answer, "next_look": next});
+        Ok((show_leased(&leased), model))
+    }
+
+    pub(crate) async fn lease_in_vain(&mut self, request: &Request) -> Result<(Value, Value), String> {
+        let queue = self.queue.clone();
+        queue.give_back_lost_leases().await.map_err(unexpected)?;
+        if !self.model.exists || !self.model.has_declared {
+            queue.declare().await.map_err(unexpected)?;
+        }
+        self.do_in_vain(1, queue.lease(&lease_request(request))).await?;
+        let call = self.model.calls;
+        self.model.lease(request);
+        self.model.lost.push(call);
+        self.learn_lost_secret(call);
+        Ok((Value::Null, Value::Null))
+    }
+
+    pub(crate) async fn settle(
+        &mut self,
+        settlements: &[(LeaseChoice, Deed)],
+        done: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let (mut of_model, mut of_queue) = (vec![], vec![]);
+        for (choice, deed) in settlements {
+            if let Some((token, lease)) = self.choose_lease(*choice) {
+                of_model.push((token, *deed));
+                of_queue.push(Settlement { lease, action: action(*deed, token.call) });
+            }
+        }
+        *done = format!("Settle({of_model:?})");
+        let settled = self.queue.settle(&of_queue).await.map_err(unexpected)?;
+        // Without settlements there is no call.
+        let model = if of_model.is_empty() { vec![] } else { self.model.settle(&of_model) };
+        Ok((settled.into_iter().map(show_settled).collect(), model.into()))
+    }
+
+    pub(crate) async fn extend(
+        &mut self,
+        choices: &[LeaseChoice],
+        time: Option<u64>,
+        done: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let chosen: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
+        let (tokens, leases): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        *done = format!("Extend({tokens:?}, {time:?})");
+        let extended = self.queue.extend(&leases, time.map(Millis::new)).await.map_err(unexpected)?;
+        Ok((extended.into_iter().map(show_extended).collect(), self.model.extend(&tokens, time).into()))
+    }
+
+    pub(crate) async fn report(&mut self, choice: LeaseChoice, done: &mut String) -> Result<(Value, Value), String> {
+        let Some((token, lease)) = self.choose_lease(choice) else { return Ok((Value::Null, Value::Null)) };
+        *done = format!("Report({token:?})");
+        let progress = format!("[{}]", token.call);
+        let reported = self.queue.report_progress(&lease, &raw(&progress)).await.map_err(unexpected)?;
+        Ok((json!(reported == Reported::Kept), json!(self.model.report(token, &progress))))
+    }
+}
+
+fn lease_request(request: &Request) -> LeaseRequest {
+    LeaseRequest {
+        consumer: consumer(request.consumer).parse().unwrap(),
+        max: request.max,
+        visibility_timeout: request.visibility_timeout.map(Millis::new),
+        stay: if request.leaves_soon { Stay::WhileItHasLeases } else { Stay::AsLongAsItAsks },
+    }
+}
+
+fn action(deed: Deed, call: usize) -> Action {
+    let failure = || serde_json::from_str::<Failure>(&error_of(call)).unwrap();
+    match deed {
+        Deed::Complete => Action::Complete(raw(&result_of(call))),
+        Deed::Fail => Action::Fail(failure()),
+        Deed::FailWithPause(pause) => Action::FailAndRetryAfter(failure(), Millis::new(pause)),
+        Deed::FailForGood => Action::FailForGood(failure()),
+        Deed::Release => Action::Release(None),
+        Deed::ReleaseWithPause(pause) => Action::Release(Some(Millis::new(pause))),
+    }
+}

@@ -1,0 +1,177 @@
+//! Leasing: who gets what.
+
+use serde_json::{Value, json};
+
+use crate::{
+    message::{End, Instant, Lease, LeaseCall, Number, State},
+    model::{CANCELLED, Model, Owner},
+    tending::Comebacks,
+};
+
+/// How often one call looks at the line, when what it finds there has left it.
+const LOOKS: usize = 10;
+
+/// What a consumer asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) consumer: u8,
+    pub(crate) max: usize,
+    pub(crate) visibility_timeout: Option<u64>,
+    /// Whether it keeps an exclusive queue no longer than it has leases.
+    pub(crate) leaves_soon: bool,
+}
+
+/// What it got.
+pub(crate) struct Leased {
+    pub(crate) taken: Vec<Number>,
+    pub(crate) answer: Value,
+    /// Whether there was room for more, so that the answer says when to look again.
+    pub(crate) says_when: bool,
+    /// The known reason to look again.
+    pub(crate) next_look: Option<Instant>,
+}
+
+impl Model {
+    pub(crate) fn lease(&mut self, request: &Request) -> Leased {
+        self.give_back_lost_leases();
+        self.declare();
+        let (call, now) = (self.calls, self.now());
+        self.calls += 1;
+        let failed_before = self.total("failed");
+        self.tend_the_line();
+        let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
+
+        let mut most = if self.is_paused { 0 } else { request.max };
+        let mut opens = None;
+        if let Some(parallel) = self.settings.exclusive {
+            let keep_for = if request.leaves_soon { 0 } else { visibility_timeout };
+            let (allowed, until) = self.turn_of(request.consumer, keep_for, parallel);
+            most = most.min(allowed);
+            opens = until;
+        }
+        if most > 0 {
+            let (allowed, until) = self.permitted();
+            most = most.min(allowed);
+            opens = until;
+        }
+
+        let taken = self.take(most);
+        self.keep_or_forget_what_finished();
+        if taken.is_empty() {
+            self.clean();
+        } else if self.total("failed") > failed_before {
+            self.trim_failed(200);
+        }
+
+        let mut deliveries = vec![];
+        for number in &taken {
+            let timeout = self.timeout_of(*number);
+            let deadline = earlier(now + visibility_timeout, timeout.map(|timeout| now + timeout + 500));
+            let message = self.message(*number);
+            message.state = State::ActiveUntil(deadline);
+            message.expires = None;
+            let mut run = message.run_so_far();
+            run.lease = Lease::Live(call);
+            run.started = Some(now);
+            run.consumer = Some(request.consumer);
+            run.deliveries += 1;
+            message.run = Some(run);
+            let mut shown = self.show(*number);
+            shown["progress"] = Value::Null; // That is for readers.
+            deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout}));
+        }
+        if self.settings.rate_limit.is_some() {
+            self.leases_made.extend(taken.iter().map(|_| now));
+        }
+        let had_all_it_may = self.settings.exclusive.is_some() && taken.len() >= most;
+        let more = opens.is_none() && !self.is_paused && !had_all_it_may && self.anything_is_ready();
+        let is_full = most == 0 || taken.len() >= most;
+        let says_when = taken.is_empty() || !is_full || opens.is_some();
+        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).collect();
+        Leased {
+            answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
+            says_when,
+            next_look: known.into_iter().min(),
+            taken,
+        }
+    }
+
+    /// In an exclusive queue: how many a consumer may lease, and if it is not its turn, when the owner's time is over.
+    fn turn_of(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
+        let (now, active) = (self.now(), self.active().len());
+        let is_owner = self.owner.as_ref().is_some_and(|owner| owner.consumer == consumer);
+        let owner_is_over = self.owner.as_ref().map(|owner| owner.until).filter(|until| *until > now);
+        if !is_owner && (active > 0 || owner_is_over.is_some()) {
+            return (0, owner_is_over);
+        }
+        self.owner = Some(Owner { consumer, until: now + keep_for });
+        let is_blocked = self.messages.values().any(|message| message.holds_the_line);
+        (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
+    }
+
+    /// How many leases the limit leaves, and if none, when it leaves one.
+    fn permitted(&mut self) -> (usize, Option<Instant>) {
+        let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
+        let now = self.now();
+        self.leases_were_counted = true;
+        self.leases_made.retain(|made| made + limit.duration > now);
+        let left = limit.max.saturating_sub(self.leases_made.len());
+        (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
+    }
+
+    /// Negative priorities, then those without one, then positive ones.
+    fn take(&mut self, most: usize) -> Vec<Number> {
+        let mut taken = vec![];
+        let prioritized = self.prioritized();
+        let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
+        taken.extend(before.into_iter().map(|(_, number)| number).take(most));
+        for _ in 0..LOOKS {
+            let some = self.line.len().min(most - taken.len());
+            let found: Vec<Number> = self.line.drain(..some).collect();
+            taken.extend(found.into_iter().filter(|number| self.is_waiting(*number)));
+        }
+        let room = most - taken.len();
+        taken.extend(after.into_iter().map(|(_, number)| number).take(room));
+        taken
+    }
+
+    pub(crate) fn anything_is_ready(&self) -> bool {
+        self.messages.values().any(|message| message.state == State::Waiting)
+    }
+
+    /// Lease calls whose answer was lost: as if they had never been made.
+    pub(crate) fn give_back_lost_leases(&mut self) {
+        for call in std::mem::take(&mut self.lost) {
+            self.give_back(call);
+        }
+    }
+
+    fn give_back(&mut self, call: LeaseCall) {
+        let mut comebacks = Comebacks::default();
+        let is_of_call = |lease: Lease| lease == Lease::Live(call);
+        let mine = self.numbers_by(|message| {
+            (message.is_active() && message.run.as_ref().is_some_and(|run| is_of_call(run.lease))).then_some(())
+        });
+        for number in mine {
+            let message = self.message(number);
+            let run = message.run.as_mut().expect("what is active has a run");
+            run.lease = Lease::None;
+            run.started = None;
+            run.consumer = None;
+            run.deliveries -= 1;
+            if message.is_to_be_cancelled {
+                self.count("cancelled");
+                self.finish(number, End::Failed, CANCELLED.into());
+            } else {
+                self.may_expire_again(number);
+                self.return_to_line(number, true, &mut comebacks);
+            }
+        }
+        self.come_back(comebacks);
+        self.keep_or_forget_what_finished();
+    }
+}
+
+pub(crate) fn earlier(instant: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(instant, |other| instant.min(other))
+}

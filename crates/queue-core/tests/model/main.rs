@@ -1,0 +1,97 @@
+//! The queue against a model of it: random operations, the time moved by hand, and after each step every answer, every
+//! message, every list and every key compared. What differs is shrunk to a few operations.
+//!
+//! `DROVER_MODEL_STEPS` runs longer, `DROVER_MODEL_SEED` other cases; a failure names its seed.
+
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+
+mod answers;
+mod changing;
+mod comparing;
+mod doing;
+mod keyspace;
+mod leases;
+mod leasing;
+mod message;
+mod model;
+mod operation;
+mod posting;
+mod settings;
+mod settling;
+mod showing;
+mod tending;
+mod world;
+
+use std::{cell::Cell, env, fmt::Write, time::Duration};
+
+use drover_tests::RedisServer;
+use operation::{Operation, operations};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+};
+use queue_core::Redis;
+use tokio::runtime::Builder;
+use world::World;
+
+/// How many steps are made unless something else is asked for.
+const STEPS: u64 = 6_000;
+/// The longest time that is spent on finding a smaller case.
+const SHRINKING_MS: u32 = 120_000;
+
+#[test]
+fn the_queue_does_what_the_model_says() {
+    queue_core::inject_clock();
+    let server = RedisServer::start();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
+    let (steps, seed) = (number("DROVER_MODEL_STEPS").unwrap_or(STEPS), number("DROVER_MODEL_SEED").unwrap_or(1));
+    let config = Config { failure_persistence: None, max_shrink_time: SHRINKING_MS, ..Config::default() };
+    let mut seed_bytes = [0; 32];
+    seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes));
+    let made = Cell::new(0);
+    while made.get() < steps {
+        let case = operations().new_tree(&mut runner).unwrap();
+        let run_case = |operations: Vec<Operation>| {
+            made.set(made.get() + operations.len() as u64);
+            runtime.block_on(run(&redis, &server.url(), &operations)).map_err(TestCaseError::fail)
+        };
+        match runner.run_one(case, run_case) {
+            Ok(_) => {}
+            Err(TestError::Fail(difference, _)) => {
+                panic!("DROVER_MODEL_SEED={seed}, after {} steps: {difference}", made.get())
+            }
+            Err(TestError::Abort(reason)) => panic!("{reason}"),
+        }
+    }
+}
+
+async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), String> {
+    let mut world = World::new(redis, url);
+    let mut story = String::new();
+    for operation in operations {
+        world.set_clock();
+        let step = match Box::pin(world.do_it(operation)).await {
+            Ok(answers) => {
+                writeln!(story, "  {}", answers.done).unwrap();
+                comparing::same("the answer", &answers.real, &answers.model)
+            }
+            Err(error) => {
+                writeln!(story, "  {operation:?}").unwrap();
+                Err(error)
+            }
+        };
+        world.set_clock();
+        let step = match step {
+            Ok(()) => world.compare().await,
+            different => different,
+        };
+        step.map_err(|difference| format!("{difference}\nafter\n{story}"))?;
+    }
+    Ok(())
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().expect("it is a number"))
+}

@@ -1,0 +1,176 @@
+//! What the model knows of one message.
+
+use std::fmt;
+
+use crate::settings::Backoff;
+
+/// The n-th message that was ever posted. What real ids are called here.
+pub(crate) type Number = usize;
+/// The n-th lease call. What the secret of its leases is called here.
+pub(crate) type LeaseCall = usize;
+/// Milliseconds since 1970.
+pub(crate) type Instant = u64;
+
+/// What a producer asks for.
+#[derive(Clone, Default)]
+pub(crate) struct Draft {
+    pub(crate) due: Due,
+    pub(crate) named: bool,
+    pub(crate) own_id: Option<u8>,
+    pub(crate) priority: i64,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) ttl: Option<u64>,
+    pub(crate) hold: Option<u8>,
+}
+
+/// Only what differs from a plain message.
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = [
+            ("due", (!matches!(self.due, Due::Now)).then(|| format!("{:?}", self.due))),
+            ("named", self.named.then(String::new)),
+            ("own_id", self.own_id.map(|id| id.to_string())),
+            ("priority", Some(self.priority).filter(|priority| *priority != 0).map(|priority| priority.to_string())),
+            ("max_attempts", self.max_attempts.map(|most| most.to_string())),
+            ("backoff", self.backoff.map(|backoff| format!("{backoff:?}"))),
+            ("timeout", self.timeout.map(|timeout| timeout.to_string())),
+            ("ttl", self.ttl.map(|ttl| ttl.to_string())),
+            ("hold", self.hold.map(|key| key.to_string())),
+        ];
+        let options = options.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+        write!(f, "message({})", options.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// When a message may be handed out first, in ms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Due {
+    #[default]
+    Now,
+    After(u64),
+    /// An instant so far ahead of now.
+    AtFuture(u64),
+    AtPast(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Held,
+    DelayedUntil(Instant),
+    Waiting,
+    ActiveUntil(Instant),
+    Completed,
+    Failed,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) draft: Draft,
+    pub(crate) created: Instant,
+    pub(crate) first_due: Instant,
+    /// Whether anything of it differs from the queue's settings.
+    pub(crate) has_options: bool,
+    /// When it fails unless it has started. None while it has, or when it may wait for ever.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) state: State,
+    /// It backs off in an exclusive queue: until it is back nothing is handed out.
+    pub(crate) holds_the_line: bool,
+    pub(crate) is_to_be_cancelled: bool,
+    /// What is remembered of its deliveries, once there were any.
+    pub(crate) run: Option<Run>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) progress: Option<String>,
+    /// What the signal carried that released it.
+    pub(crate) signal: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Run {
+    pub(crate) lease: Lease,
+    pub(crate) started: Option<Instant>,
+    /// Attempts that failed.
+    pub(crate) attempts: u32,
+    pub(crate) lapses: u32,
+    pub(crate) deliveries: u32,
+    pub(crate) consumer: Option<u8>,
+    /// The last settlement that did not finish it.
+    pub(crate) settled: Option<Settled>,
+    pub(crate) error: Option<AttemptError>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Lease {
+    #[default]
+    None,
+    Live(LeaseCall),
+    /// It lapsed, and nobody has had the message since.
+    Lapsed(LeaseCall),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) deed: Kind,
+    pub(crate) became: Became,
+    pub(crate) call: LeaseCall,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Became {
+    Delayed,
+    Waiting,
+}
+
+/// The four kinds of settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Complete,
+    Fail,
+    FailForGood,
+    Release,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptError {
+    pub(crate) attempt: u32,
+    pub(crate) at: Instant,
+    pub(crate) json: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) end: End,
+    pub(crate) at: Instant,
+    /// The result, or the error.
+    pub(crate) json: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Completed,
+    /// An attempt failed, and there is no other.
+    AttemptFailed,
+    /// It failed, but not by an attempt: it was cancelled, it expired, it lapsed too often.
+    Failed,
+}
+
+impl Message {
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !matches!(self.state, State::Completed | State::Failed)
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.state, State::ActiveUntil(_))
+    }
+
+    pub(crate) fn run_so_far(&self) -> Run {
+        self.run.clone().unwrap_or_default()
+    }
+
+    /// Attempts that have ended, by completing or failing.
+    pub(crate) fn attempts_made(&self) -> u32 {
+        let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != End::Failed);
+        self.run_so_far().attempts + u32::from(ended_by_an_attempt)
+    }
+}

@@ -1,0 +1,222 @@
+//! The queue as it should be: plain vectors and maps, one instant for all.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
+    settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
+};
+
+pub(crate) const CANCELLED: &str = r#"{"code":"cancelled","message":"cancelled on request"}"#;
+
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Model {
+    /// The time in µs since 1970.
+    pub(crate) micros: u64,
+    /// How many messages were ever posted.
+    pub(crate) posted: usize,
+    /// How many lease calls there were.
+    pub(crate) calls: usize,
+    /// Lease calls of this process whose answer was lost.
+    pub(crate) lost: Vec<LeaseCall>,
+    /// Whether this process has declared the queue that stands.
+    pub(crate) has_declared: bool,
+
+    pub(crate) exists: bool,
+    pub(crate) settings: Settings,
+    pub(crate) is_paused: bool,
+    pub(crate) owner: Option<Owner>,
+    /// When leases were made, while there is a rate limit.
+    pub(crate) leases_made: Vec<Instant>,
+    /// Whether they were counted since there is one.
+    pub(crate) leases_were_counted: bool,
+    pub(crate) messages: BTreeMap<Number, Message>,
+    /// The last message that was stored.
+    pub(crate) last: Option<Number>,
+    /// Ready at priority 0, in order. What leaves from its middle still stands here until it comes up, and is no longer
+    /// waiting: a dead letter that is retried takes its place again.
+    pub(crate) line: Vec<Number>,
+    /// In the order of finishing. What was erased still stands here until it comes up.
+    pub(crate) completed: Vec<Number>,
+    /// What ever left the front of `completed`.
+    pub(crate) trimmed: usize,
+    pub(crate) largest_record: usize,
+    pub(crate) totals: BTreeMap<&'static str, u64>,
+    pub(crate) requests: BTreeMap<u8, Request>,
+    pub(crate) sticky: BTreeMap<u8, Sticky>,
+    pub(crate) awaited: BTreeMap<Number, Instant>,
+    /// What has finished in this step: whether it is kept is decided at its end.
+    pub(crate) just_finished: Vec<Number>,
+}
+
+/// Who has access to an exclusive queue.
+pub(crate) struct Owner {
+    pub(crate) consumer: u8,
+    pub(crate) until: Instant,
+}
+
+/// A request that came with an idempotency key.
+pub(crate) struct Request {
+    pub(crate) until: Instant,
+    pub(crate) fingerprint: u8,
+    pub(crate) numbers: Vec<Number>,
+}
+
+/// A signal that sticks.
+pub(crate) struct Sticky {
+    pub(crate) until: Instant,
+    pub(crate) data: Option<String>,
+}
+
+impl Model {
+    pub(crate) fn now(&self) -> Instant {
+        self.micros / 1_000
+    }
+
+    /// What a process does before it first enqueues, leases, signals or configures. What it declares wins over what was
+    /// set at run time.
+    pub(crate) fn declare(&mut self) {
+        if !self.exists || !self.has_declared {
+            self.exists = true;
+            self.has_declared = true;
+            self.settings.backoff = DECLARED_BACKOFF;
+            self.settings.max_lapses = DECLARED_MAX_LAPSES;
+        }
+    }
+
+    pub(crate) fn message(&mut self, number: Number) -> &mut Message {
+        self.messages.get_mut(&number).expect("the message is known")
+    }
+
+    /// The messages for which `key` answers something, in its order, then as posted.
+    pub(crate) fn sorted_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<(K, Number)> {
+        let mut found: Vec<_> =
+            self.messages.iter().filter_map(|(number, message)| Some((key(message)?, *number))).collect();
+        found.sort();
+        found
+    }
+
+    pub(crate) fn numbers_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<Number> {
+        self.sorted_by(key).into_iter().map(|(_, number)| number).collect()
+    }
+
+    pub(crate) fn delayed(&self) -> Vec<(Instant, Number)> {
+        self.sorted_by(|message| match message.state {
+            State::DelayedUntil(due) => Some(due),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn active(&self) -> Vec<(Instant, Number)> {
+        self.sorted_by(|message| match message.state {
+            State::ActiveUntil(deadline) => Some(deadline),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn failed(&self) -> Vec<(Instant, Number)> {
+        self.sorted_by(|message| match message.state {
+            State::Failed => message.outcome.as_ref().map(|outcome| outcome.at),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn held(&self) -> Vec<(u8, Number)> {
+        self.sorted_by(|message| message.draft.hold.filter(|_| message.state == State::Held))
+    }
+
+    pub(crate) fn prioritized(&self) -> Vec<(i64, Number)> {
+        self.sorted_by(|message| {
+            Some(message.draft.priority).filter(|priority| *priority != 0 && message.state == State::Waiting)
+        })
+    }
+
+    pub(crate) fn expiring(&self) -> Vec<(Instant, Number)> {
+        self.sorted_by(|message| message.expires)
+    }
+
+    pub(crate) fn is_waiting(&self, number: Number) -> bool {
+        self.messages.get(&number).is_some_and(|message| message.state == State::Waiting)
+    }
+
+    pub(crate) fn is_unfinished(&self, number: Number) -> bool {
+        self.messages.get(&number).is_some_and(Message::is_unfinished)
+    }
+
+    pub(crate) fn is_kept(&self, number: Number) -> bool {
+        self.messages.contains_key(&number)
+    }
+
+    pub(crate) fn find_own_id(&self, own_id: u8) -> Option<Number> {
+        self.messages.iter().find(|(_, message)| message.draft.own_id == Some(own_id)).map(|(number, _)| *number)
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.totals.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn total(&self, what: &'static str) -> u64 {
+        self.totals.get(what).copied().unwrap_or(0)
+    }
+
+    /// To the end of the line, unless another priority gives it its place.
+    pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
+        for number in numbers {
+            let message = self.message(*number);
+            message.state = State::Waiting;
+            if message.draft.priority == 0 {
+                self.line.push(*number);
+            }
+        }
+    }
+
+    /// To the front of the line, the first of them first.
+    pub(crate) fn join_head(&mut self, numbers: &[Number]) {
+        for number in numbers.iter().rev() {
+            let message = self.message(*number);
+            message.state = State::Waiting;
+            if message.draft.priority == 0 {
+                self.line.insert(0, *number);
+            }
+        }
+    }
+
+    pub(crate) fn finish(&mut self, number: Number, end: End, json: String) {
+        let at = self.now();
+        let message = self.message(number);
+        message.state = if end == End::Completed { State::Completed } else { State::Failed };
+        message.outcome = Some(Outcome { end, at, json });
+        message.expires = None;
+        message.holds_the_line = false;
+        message.is_to_be_cancelled = false;
+        self.awaited.remove(&number);
+        self.count(if end == End::Completed { "completed" } else { "failed" });
+        self.just_finished.push(number);
+    }
+
+    /// A queue that keeps none forgets what has finished at once.
+    pub(crate) fn keep_or_forget_what_finished(&mut self) {
+        for number in std::mem::take(&mut self.just_finished) {
+            let is_completed = self.message(number).state == State::Completed;
+            let keep = if is_completed { self.settings.completed } else { self.settings.failed };
+            if keep.count == 0 {
+                self.forget(number);
+            } else if is_completed {
+                self.completed.push(number);
+            }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, number: Number) {
+        self.messages.remove(&number);
+        self.awaited.remove(&number);
+    }
+
+    pub(crate) fn delete(&mut self) -> bool {
+        let was_there = self.exists;
+        let Self { micros, posted, calls, has_declared, .. } = *self;
+        *self = Self { micros, posted, calls, has_declared, lost: std::mem::take(&mut self.lost), ..Self::default() };
+        was_there
+    }
+}

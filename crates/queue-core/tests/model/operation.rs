@@ -1,0 +1,234 @@
+//! What is done to a queue, and how it is drawn. Messages and leases are chosen by small numbers ("the n-th of those
+//! that there are"), so that what is left of a shrunken case still means something.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use crate::{
+    leasing::Request,
+    message::{Draft, Due},
+    settings::{Backoff, Change, Keep, RateLimit},
+    settling::Deed,
+    showing::STATES,
+};
+
+/// Of somebody who waits for a message to finish. The waiting goes by the real time, so it must not end by itself.
+const LONG_WAITS: [u64; 2] = [60_000, 90_000];
+
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Post(Vec<Draft>),
+    /// With an idempotency key and a fingerprint.
+    PostOnce(u8, u8, Vec<Draft>),
+    Lease(Request),
+    /// A lease call whose answer never arrives.
+    LeaseInVain(Request),
+    GiveBackLostLeases,
+    Settle(Vec<(LeaseChoice, Deed)>),
+    Extend(Vec<LeaseChoice>, Option<u64>),
+    Report(LeaseChoice),
+    ByHand(ByHand, MessageChoice),
+    RetryFailed,
+    Purge(&'static str),
+    Pause,
+    Resume,
+    Configure(Change),
+    /// A key, whether it carries data, for how long it sticks.
+    Signal(u8, bool, Option<u64>),
+    WaitFor(MessageChoice, u64),
+    Tend,
+    GiveUp(u8),
+    /// A consumer is gone, and its tokens with it.
+    Crash(u8),
+    /// The process starts anew.
+    Restart,
+    Delete,
+    Pass(Pass),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LeaseChoice {
+    /// One of those that are not over.
+    Live(usize),
+    /// Any that ever was, the newest first.
+    Any(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageChoice {
+    /// Of one state, or any that ever was.
+    pub(crate) state: Option<&'static str>,
+    pub(crate) nth: usize,
+    /// Whether it is asked for by the producer's own id, if it has one.
+    pub(crate) by_own_id: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ByHand {
+    Cancel,
+    Erase,
+    Promote,
+    Retry,
+}
+
+/// How time passes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pass {
+    Micros(u64),
+    /// Exactly to the next instant at which something happens by itself.
+    ToNext,
+    /// A microsecond less.
+    AlmostToNext,
+}
+
+/// Some settings, then whatever happens under them.
+pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let settings = vec(change().prop_map(Operation::Configure), 0..4);
+    (settings, vec(operation(), 1..80)).prop_map(|(settings, rest)| settings.into_iter().chain(rest).collect())
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let few_drafts = || vec(draft(), 1..5);
+    prop_oneof![
+        10 => few_drafts().prop_map(Operation::Post),
+        3 => post_once(),
+        14 => request().prop_map(Operation::Lease),
+        1 => request().prop_map(Operation::LeaseInVain),
+        1 => Just(Operation::GiveBackLostLeases),
+        12 => vec((lease_choice(), deed()), 1..4).prop_map(Operation::Settle),
+        3 => (vec(lease_choice(), 1..4), option::of(millis())).prop_map(|(leases, time)| Operation::Extend(leases, time)),
+        2 => lease_choice().prop_map(Operation::Report),
+        4 => by_hand(ByHand::Cancel, any_state()),
+        2 => by_hand(ByHand::Erase, any_state()),
+        2 => by_hand(ByHand::Promote, Just("delayed").boxed()),
+        3 => by_hand(ByHand::Retry, Just("failed").boxed()),
+        1 => Just(Operation::RetryFailed),
+        2 => select(STATES.to_vec()).prop_map(Operation::Purge),
+        1 => Just(Operation::Pause),
+        2 => Just(Operation::Resume),
+        3 => change().prop_map(Operation::Configure),
+        3 => (0..2_u8, any::<bool>(), option::of(millis())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
+        2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
+        4 => Just(Operation::Tend),
+        1 => (0..3_u8).prop_map(Operation::GiveUp),
+        1 => (0..3_u8).prop_map(Operation::Crash),
+        1 => Just(Operation::Restart),
+        1 => Just(Operation::Delete),
+        14 => pass().prop_map(Operation::Pass),
+    ]
+}
+
+/// Requests that differ have fingerprints that differ, and the same request has as many messages each time.
+fn post_once() -> impl Strategy<Value = Operation> {
+    (0..3_u8, 0..2_u8).prop_flat_map(|(key, fingerprint)| {
+        vec(draft(), 1 + 2 * usize::from(fingerprint))
+            .prop_map(move |drafts| Operation::PostOnce(key, fingerprint, drafts))
+    })
+}
+
+/// Few different ones, so that instants coincide.
+fn millis() -> impl Strategy<Value = u64> {
+    select(vec![1, 100, 200, 300, 500, 1_000, 2_000, 5_000])
+}
+
+fn pass() -> impl Strategy<Value = Pass> {
+    prop_oneof![
+        4 => (0..3_000_u64).prop_map(Pass::Micros),
+        4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
+        1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
+        6 => Just(Pass::ToNext),
+        1 => Just(Pass::AlmostToNext),
+    ]
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let due = prop_oneof![
+        6 => Just(Due::Now),
+        2 => millis().prop_map(Due::After),
+        1 => Just(Due::After(0)),
+        1 => millis().prop_map(Due::AtFuture),
+        1 => millis().prop_map(Due::AtPast),
+    ];
+    let seldom = |strategy: BoxedStrategy<u64>| option::weighted(0.15, strategy);
+    let priority = prop_oneof![4 => Just(0), 1 => -2..3_i64];
+    (
+        (due, any::<bool>(), option::weighted(0.2, 0..4_u8), priority),
+        (option::weighted(0.15, 1..4_u32), option::weighted(0.1, backoff())),
+        (seldom(millis().boxed()), seldom(millis().boxed()), option::weighted(0.2, 0..2_u8)),
+    )
+        .prop_map(|((due, named, own_id, priority), (max_attempts, backoff), (timeout, ttl, hold))| Draft {
+            due,
+            named,
+            own_id,
+            priority,
+            max_attempts,
+            backoff,
+            timeout,
+            ttl,
+            hold,
+        })
+}
+
+fn backoff() -> impl Strategy<Value = Backoff> {
+    let delay = prop_oneof![1 => Just(0), 3 => millis()];
+    (any::<bool>(), delay, millis()).prop_map(|(doubles, delay, more)| Backoff { doubles, delay, max: delay + more })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    (0..3_u8, 1..6_usize, option::weighted(0.4, millis()), prop::bool::weighted(0.2)).prop_map(
+        |(consumer, max, visibility_timeout, leaves_soon)| Request { consumer, max, visibility_timeout, leaves_soon },
+    )
+}
+
+fn lease_choice() -> impl Strategy<Value = LeaseChoice> {
+    prop_oneof![
+        4 => (0..6_usize).prop_map(LeaseChoice::Live),
+        1 => (0..12_usize).prop_map(LeaseChoice::Any),
+    ]
+}
+
+fn any_state() -> BoxedStrategy<&'static str> {
+    select(STATES.to_vec()).boxed()
+}
+
+fn by_hand(what: ByHand, states: BoxedStrategy<&'static str>) -> impl Strategy<Value = Operation> {
+    message_choice(states).prop_map(move |choice| Operation::ByHand(what, choice))
+}
+
+fn message_choice(states: BoxedStrategy<&'static str>) -> impl Strategy<Value = MessageChoice> {
+    let state = option::weighted(0.8, states);
+    (state, 0..8_usize, any::<bool>()).prop_map(|(state, nth, by_own_id)| MessageChoice { state, nth, by_own_id })
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let pause = || prop_oneof![1 => Just(0), 3 => millis()];
+    prop_oneof![
+        5 => Just(Deed::Complete),
+        4 => Just(Deed::Fail),
+        1 => pause().prop_map(Deed::FailWithPause),
+        2 => Just(Deed::FailForGood),
+        2 => Just(Deed::Release),
+        1 => pause().prop_map(Deed::ReleaseWithPause),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let limit = (1..5_usize, select(vec![1, 50, 500, 999])).prop_map(|(max, duration)| RateLimit { max, duration });
+    let keep = || {
+        (0..4_usize, select(vec![0, 200, 1_000]), select(vec![0, 1_000, 5_000]))
+            .prop_map(|(count, min_age, more)| Keep { age: min_age + more, count, min_age })
+    };
+    let at_least = |least: u64| millis().prop_map(move |millis| millis.max(least));
+    prop_oneof![
+        1 => option::of(at_least(100)).prop_map(Change::VisibilityTimeout),
+        1 => option::of(1..4_u32).prop_map(Change::MaxAttempts),
+        1 => backoff().prop_map(Change::Backoff),
+        1 => option::of(1..4_u32).prop_map(Change::MaxLapses),
+        3 => option::weighted(0.8, limit).prop_map(Change::RateLimit),
+        3 => option::weighted(0.6, 1..4_usize).prop_map(Change::Exclusive),
+        1 => option::of(millis()).prop_map(Change::Timeout),
+        1 => option::of(at_least(1_000)).prop_map(Change::IdempotencyWindow),
+        1 => option::of(1..12_usize).prop_map(Change::MaxLength),
+        2 => option::of(keep()).prop_map(Change::Completed),
+        2 => option::of(keep()).prop_map(Change::Failed),
+    ]
+}

@@ -1,0 +1,155 @@
+//! Posting, and the signals that held messages wait for.
+
+use serde_json::{Value, json};
+
+use crate::{
+    message::{Draft, Due, Instant, Message, Number, State},
+    model::{Model, Request, Sticky},
+};
+
+impl Model {
+    /// Stores all or none. `once` is an idempotency key and the fingerprint of its request.
+    pub(crate) fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Value {
+        self.declare();
+        let now = self.now();
+        if let Some((key, fingerprint)) = once
+            && let Some(before) = self.requests.get(&key).filter(|before| before.until > now)
+        {
+            if before.fingerprint != fingerprint {
+                return json!("the key was used for another request");
+            }
+            return before.numbers.iter().map(|number| self.show_duplicate(*number)).collect();
+        }
+
+        let mut new: Vec<(Number, Message)> = Vec::new();
+        let mut numbers = Vec::new();
+        for draft in drafts {
+            let earlier_in_batch = new.iter().find(|(_, other)| same_own_id(&other.draft, draft));
+            let standing = match earlier_in_batch {
+                Some((number, _)) => Some(*number),
+                None => draft.own_id.and_then(|own_id| self.find_own_id(own_id)),
+            };
+            numbers.push(standing.unwrap_or(self.posted + new.len()));
+            if standing.is_none() {
+                new.push((self.posted + new.len(), self.new_message(draft)));
+            }
+        }
+        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
+        if let Some(most) = self.settings.max_length
+            && !new.is_empty()
+            && unfinished + new.len() > most
+        {
+            return json!({"the queue is full": most});
+        }
+
+        if let Some((key, fingerprint)) = once {
+            let until = now + self.settings.idempotency_window;
+            self.requests.insert(key, Request { until, fingerprint, numbers: numbers.clone() });
+        }
+        let first_new = self.posted;
+        for (number, message) in new {
+            self.store(number, message);
+        }
+        let mut is_new: Vec<Number> = (first_new..self.posted).collect();
+        let show = |number: &Number| match is_new.iter().position(|new| new == number) {
+            Some(at) => {
+                is_new.remove(at);
+                json!({"created": self.show(*number)})
+            }
+            None => self.show_duplicate(*number),
+        };
+        numbers.iter().map(show).collect()
+    }
+
+    fn new_message(&self, draft: &Draft) -> Message {
+        let now = self.now();
+        let due = match draft.due {
+            Due::Now | Due::AtPast(_) => now,
+            Due::After(pause) | Due::AtFuture(pause) => now + pause,
+        };
+        let sticky = draft.hold.and_then(|key| self.sticky.get(&key)).filter(|signal| signal.until > now);
+        let state = match draft.hold {
+            Some(_) if sticky.is_none() => State::Held,
+            _ if due > now => State::DelayedUntil(due),
+            _ => State::Waiting,
+        };
+        let Draft { own_id, priority, max_attempts, backoff, timeout, ttl, hold, .. } = draft;
+        Message {
+            draft: draft.clone(),
+            created: now,
+            first_due: due,
+            has_options: *priority != 0
+                || own_id.is_some()
+                || max_attempts.is_some()
+                || backoff.is_some()
+                || timeout.is_some()
+                || ttl.is_some()
+                || hold.is_some(),
+            expires: ttl.map(|ttl| now + ttl),
+            state,
+            holds_the_line: false,
+            is_to_be_cancelled: false,
+            run: None,
+            outcome: None,
+            progress: None,
+            signal: sticky.and_then(|signal| signal.data.clone()),
+        }
+    }
+
+    fn store(&mut self, number: Number, message: Message) {
+        let is_ready = message.state == State::Waiting;
+        self.largest_record = self.largest_record.max(message.record(number).len());
+        self.messages.insert(number, message);
+        self.posted = number + 1;
+        self.last = Some(number);
+        self.count("enqueued");
+        if is_ready {
+            self.join_tail(&[number]);
+        }
+    }
+
+    fn show_duplicate(&self, number: Number) -> Value {
+        if self.is_kept(number) { json!({"duplicate": self.show(number)}) } else { json!({"forgotten": name(number)}) }
+    }
+
+    /// Releases what is held for a key: it becomes waiting, or delayed if it is not due yet. Answers how many.
+    pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
+        self.declare();
+        let now = self.now();
+        if let Some(time) = sticky_for {
+            self.sticky.insert(key, Sticky { until: now + time, data: data.cloned() });
+        }
+        let released: Vec<Number> =
+            self.held().into_iter().filter(|(of, _)| *of == key).map(|(_, number)| number).collect();
+        for number in &released {
+            let message = self.message(*number);
+            message.signal = data.cloned();
+            if message.first_due > now {
+                message.state = State::DelayedUntil(message.first_due);
+            } else {
+                self.join_tail(&[*number]);
+            }
+        }
+        released.len()
+    }
+
+    /// Somebody waits for a message to finish.
+    pub(crate) fn wait_for(&mut self, number: Number, wait: u64) {
+        let now = self.now();
+        if !self.is_unfinished(number) {
+            return;
+        }
+        self.awaited.retain(|_, until| *until > now);
+        let until: &mut Instant = self.awaited.entry(number).or_default();
+        *until = (*until).max(now + wait);
+    }
+}
+
+fn same_own_id(a: &Draft, b: &Draft) -> bool {
+    a.own_id.is_some() && a.own_id == b.own_id
+}
+
+/// What a message is called in answers.
+pub(crate) fn name(number: Number) -> String {
+    format!("m{number}")
+}

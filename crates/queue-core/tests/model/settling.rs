@@ -1,0 +1,188 @@
+//! Settling, extending, reporting: what the holder of a lease may do.
+
+use serde_json::{Value, json};
+
+use crate::{
+    leasing::earlier,
+    message::{Became, End, Kind, Lease, LeaseCall, Number, State},
+    model::{CANCELLED, Model},
+    tending::Comebacks,
+};
+
+/// How a consumer ends a lease.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deed {
+    Complete,
+    Fail,
+    FailWithPause(u64),
+    FailForGood,
+    Release,
+    ReleaseWithPause(u64),
+}
+
+impl Deed {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Complete => Kind::Complete,
+            Self::Fail | Self::FailWithPause(_) => Kind::Fail,
+            Self::FailForGood => Kind::FailForGood,
+            Self::Release | Self::ReleaseWithPause(_) => Kind::Release,
+        }
+    }
+}
+
+/// The lease of one message by one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) number: Number,
+    pub(crate) call: LeaseCall,
+}
+
+pub(crate) fn result_of(call: LeaseCall) -> String {
+    format!(r#"{{ "by": {call} }}"#)
+}
+
+pub(crate) fn error_of(call: LeaseCall) -> String {
+    format!(r#"{{"code":"boom","message":"lease {call}"}}"#)
+}
+
+impl Model {
+    pub(crate) fn settle(&mut self, settlements: &[(Token, Deed)]) -> Vec<Value> {
+        let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
+        // What has lapsed is answered as such, whoever found it.
+        let comebacks = self.recover();
+        self.come_back(comebacks);
+        self.keep_or_forget_what_finished();
+
+        let mut comebacks = Comebacks::default();
+        let mut answers: Vec<(Token, Kind, Value)> = vec![];
+        for (token, deed) in settlements {
+            let before = answers.iter().rfind(|(other, kind, _)| other == token && *kind == deed.kind());
+            let answer = match before {
+                Some((_, _, answer)) if !self.holds(*token) => answer.clone(),
+                _ => self.settle_one(*token, *deed, &mut comebacks),
+            };
+            answers.push((*token, deed.kind(), answer));
+        }
+        self.come_back(comebacks);
+        self.keep_or_forget_what_finished();
+
+        // What finishes pays for the trimming.
+        let completed = self.total("completed") - completed_before;
+        let failed = self.total("failed") - failed_before;
+        self.trim_completed(usize::try_from(2 * completed).expect("it is small"));
+        self.trim_failed(usize::try_from(failed).expect("it is small"));
+        answers.into_iter().map(|(_, _, answer)| answer).collect()
+    }
+
+    fn settle_one(&mut self, token: Token, deed: Deed, comebacks: &mut Comebacks) -> Value {
+        let Token { number, call } = token;
+        if self.lapsed_from(token) && deed.kind() == Kind::Complete {
+            // Nobody has the message yet: the work is done, so it counts.
+            self.message(number).run.as_mut().expect("it lapsed").lease = Lease::Live(call);
+            self.finish(number, End::Completed, result_of(call));
+            return json!("completed");
+        }
+        if !self.holds(token) {
+            return self.answer_again(token, deed.kind());
+        }
+        let is_to_be_cancelled = self.message(number).is_to_be_cancelled;
+        let state = match deed {
+            Deed::Complete => {
+                self.finish(number, End::Completed, result_of(call));
+                State::Completed
+            }
+            _ if is_to_be_cancelled => {
+                self.count("cancelled");
+                let end = if deed.kind() == Kind::Release { End::Failed } else { End::AttemptFailed };
+                self.finish(number, end, CANCELLED.into());
+                State::Failed
+            }
+            Deed::Fail => self.fail_attempt(number, error_of(call), None, comebacks),
+            Deed::FailWithPause(pause) => self.fail_attempt(number, error_of(call), Some(pause), comebacks),
+            Deed::FailForGood => {
+                self.finish(number, End::AttemptFailed, error_of(call));
+                State::Failed
+            }
+            Deed::Release => self.release(number, 0, comebacks),
+            Deed::ReleaseWithPause(pause) => self.release(number, pause, comebacks),
+        };
+        match state {
+            State::Completed => json!("completed"),
+            State::Failed => json!("failed"),
+            State::DelayedUntil(_) => json!("delayed"),
+            _ => json!("waiting"),
+        }
+    }
+
+    fn release(&mut self, number: Number, pause: u64, comebacks: &mut Comebacks) -> State {
+        self.may_expire_again(number);
+        self.end_lease(number, Kind::Release, pause, comebacks)
+    }
+
+    /// The same settlement again is answered as the first time; any other is told that the lease is gone.
+    fn answer_again(&self, token: Token, deed: Kind) -> Value {
+        let gone = json!("gone");
+        let Some(message) = self.messages.get(&token.number) else { return gone };
+        let Some(run) = &message.run else { return gone };
+        let Some(outcome) = &message.outcome else {
+            return match run.settled {
+                Some(settled) if settled.call == token.call && settled.deed == deed => match settled.became {
+                    Became::Delayed => json!("delayed"),
+                    Became::Waiting => json!("waiting"),
+                },
+                _ => gone,
+            };
+        };
+        match (outcome.end, deed) {
+            _ if run.lease != Lease::Live(token.call) => gone,
+            (End::Completed, Kind::Complete) => json!("completed"),
+            (End::AttemptFailed | End::Failed, Kind::Fail | Kind::FailForGood | Kind::Release) => json!("failed"),
+            _ => gone,
+        }
+    }
+
+    /// Whether the lease is live, or nobody has noticed yet that it is over.
+    pub(crate) fn holds(&self, token: Token) -> bool {
+        self.messages.get(&token.number).is_some_and(|message| {
+            message.is_active() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Live(token.call))
+        })
+    }
+
+    fn lapsed_from(&self, token: Token) -> bool {
+        self.messages.get(&token.number).is_some_and(|message| {
+            message.is_unfinished() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Lapsed(token.call))
+        })
+    }
+
+    fn is_live(&self, token: Token) -> bool {
+        let now = self.now();
+        self.holds(token)
+            && matches!(self.messages[&token.number].state, State::ActiveUntil(deadline) if deadline > now)
+    }
+
+    pub(crate) fn extend(&mut self, tokens: &[Token], visibility_timeout: Option<u64>) -> Vec<Value> {
+        let wanted = self.now() + visibility_timeout.unwrap_or(self.settings.visibility_timeout);
+        let live: Vec<bool> = tokens.iter().map(|token| self.is_live(*token)).collect();
+        let mut extend = |(token, is_live): (&Token, bool)| {
+            if !is_live {
+                return json!("gone");
+            }
+            let timeout = self.timeout_of(token.number);
+            let message = self.message(token.number);
+            let started = message.run_so_far().started.expect("it has started");
+            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + 500));
+            message.state = State::ActiveUntil(deadline);
+            json!({"until": deadline, "cancel": message.is_to_be_cancelled})
+        };
+        tokens.iter().zip(live).map(&mut extend).collect()
+    }
+
+    pub(crate) fn report(&mut self, token: Token, progress: &str) -> bool {
+        let is_live = self.is_live(token);
+        if is_live {
+            self.message(token.number).progress = Some(progress.to_owned());
+        }
+        is_live
+    }
+}

@@ -1,0 +1,117 @@
+//! What readers see.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    changing::word,
+    message::{End, Number, State},
+    model::Model,
+    posting::name,
+};
+
+pub(crate) const STATES: [&str; 6] = ["held", "delayed", "waiting", "active", "completed", "failed"];
+const TOTALS: [&str; 7] = ["enqueued", "completed", "failed", "retried", "lapsed", "expired", "cancelled"];
+
+pub(crate) fn own_id(own_id: u8) -> String {
+    format!("order {own_id}")
+}
+
+pub(crate) fn hold_key(key: u8) -> String {
+    format!("key {key}")
+}
+
+pub(crate) fn consumer(consumer: u8) -> String {
+    format!("consumer-{consumer}")
+}
+
+pub(crate) const NAME: &str = "welcome";
+
+impl Model {
+    pub(crate) fn show(&self, number: Number) -> Value {
+        let message = &self.messages[&number];
+        let run = message.run_so_far();
+        let due = match message.state {
+            State::DelayedUntil(due) => due,
+            _ => message.first_due,
+        };
+        let outcome = message.outcome.as_ref();
+        let (is_completed, is_held) = (message.state == State::Completed, message.state == State::Held);
+        let error = match outcome {
+            Some(outcome) if outcome.end == End::Completed => None,
+            Some(outcome) => Some((message.attempts_made(), outcome.at, outcome.json.clone())),
+            None => run.error.map(|error| (error.attempt, error.at, error.json)),
+        };
+        json!({
+            "id": message.draft.own_id.map_or(name(number), own_id),
+            "name": message.draft.named.then_some(NAME),
+            "state": word(message.state),
+            "data": number.to_string(),
+            "priority": message.draft.priority,
+            "delay": message.first_due - message.created,
+            "max_attempts": message.draft.max_attempts.unwrap_or(self.settings.max_attempts),
+            "attempts_made": message.attempts_made(),
+            "deliveries": run.deliveries,
+            "lapses": run.lapses,
+            "created": message.created,
+            "due": due,
+            "started": run.started,
+            "finished": outcome.map(|outcome| outcome.at),
+            "expires": message.draft.ttl.map(|ttl| message.created + ttl),
+            "hold": message.draft.hold.filter(|_| is_held).map(hold_key),
+            "signal": message.signal,
+            "consumer": run.consumer.map(consumer),
+            "progress": message.progress,
+            "result": outcome.filter(|_| is_completed).map(|outcome| &outcome.json),
+            "error": error.map(|(attempt, at, json)| json!({"attempt": attempt, "at": at, "json": json})),
+        })
+    }
+
+    pub(crate) fn show_if_kept(&self, number: Option<Number>) -> Value {
+        number.filter(|number| self.is_kept(*number)).map_or(Value::Null, |number| self.show(number))
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        if !self.exists {
+            return Value::Null;
+        }
+        let counts: Map<String, Value> =
+            STATES.iter().map(|state| ((*state).to_owned(), json!(self.list(state).len()))).collect();
+        let totals: Map<String, Value> =
+            TOTALS.iter().map(|total| ((*total).to_owned(), json!(self.total(total)))).collect();
+        json!({
+            "paused": self.is_paused,
+            "counts": counts,
+            "oldest_waiting_age": self.oldest_waiting_age(),
+            "settings": self.settings.as_json(),
+            "totals": totals,
+        })
+    }
+
+    /// Since the first of the list, or the first that has a priority, was due.
+    fn oldest_waiting_age(&self) -> Option<u64> {
+        let first_in_line = self.line.iter().find(|number| self.is_waiting(**number)).copied();
+        let first_prioritized = self.prioritized().first().map(|(_, number)| *number);
+        let due = first_in_line.into_iter().chain(first_prioritized).map(|number| self.messages[&number].first_due);
+        due.min().map(|due| self.now().saturating_sub(due))
+    }
+
+    /// The messages of one state, in the order in which they are listed.
+    pub(crate) fn list(&self, state: &str) -> Vec<Number> {
+        fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
+            sorted.into_iter().map(|(_, number)| number).collect()
+        }
+        match state {
+            "held" => numbers(self.held()),
+            "delayed" => numbers(self.delayed()),
+            "active" => numbers(self.active()),
+            "completed" => self.completed.iter().rev().copied().filter(|number| self.is_kept(*number)).collect(),
+            "failed" => numbers(self.failed()).into_iter().rev().collect(),
+            _ => {
+                let (before, after): (Vec<_>, Vec<_>) =
+                    self.prioritized().into_iter().partition(|(priority, _)| *priority < 0);
+                let line = self.line.iter().copied().filter(|number| self.is_waiting(*number));
+                numbers(before).into_iter().chain(line).chain(numbers(after)).collect()
+            }
+        }
+    }
+}

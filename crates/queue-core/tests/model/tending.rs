@@ -1,0 +1,255 @@
+//! What happens by itself as time passes: when something asks.
+
+use crate::{
+    message::{AttemptError, Became, End, Instant, Kind, Lease, Number, Settled, State},
+    model::{CANCELLED, Model},
+    settings::Keep,
+};
+
+const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl"}"#;
+
+/// Messages that join the line at the end of a step.
+#[derive(Default)]
+pub(crate) struct Comebacks {
+    head: Vec<Number>,
+    tail: Vec<Number>,
+}
+
+impl Model {
+    /// With each lease, and when somebody tends the queue.
+    pub(crate) fn tend_the_line(&mut self) {
+        let comebacks = self.recover();
+        self.expire();
+        self.promote_what_is_due();
+        self.come_back(comebacks);
+    }
+
+    pub(crate) fn tend(&mut self) -> Option<Instant> {
+        self.tend_the_line();
+        self.keep_or_forget_what_finished();
+        self.clean();
+        self.next_instant()
+    }
+
+    /// When nothing is handed out.
+    pub(crate) fn clean(&mut self) {
+        self.trim_completed(1_000);
+        self.trim_failed(1_000);
+        let now = self.now();
+        self.requests.retain(|_, request| request.until > now);
+        self.sticky.retain(|_, signal| signal.until > now);
+        self.awaited.retain(|_, until| *until > now);
+    }
+
+    /// Leases that are over.
+    pub(crate) fn recover(&mut self) -> Comebacks {
+        let mut comebacks = Comebacks::default();
+        let now = self.now();
+        for (deadline, number) in self.active().into_iter().filter(|(deadline, _)| *deadline <= now) {
+            let timeout = self.timeout_of(number);
+            let max_lapses = self.settings.max_lapses;
+            let message = self.message(number);
+            let is_to_be_cancelled = message.is_to_be_cancelled;
+            let run = message.run.as_mut().expect("what is active has a run");
+            let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
+            if is_to_be_cancelled {
+                self.count("cancelled");
+                self.finish(number, End::Failed, CANCELLED.into());
+            } else if run_ends.is_some_and(|end| deadline >= end) {
+                let took = format!("the run took longer than {} ms", timeout.unwrap_or(0));
+                self.fail_attempt(number, error("timed_out", &took), None, &mut comebacks);
+            } else {
+                run.lapses += 1;
+                let lapses = run.lapses;
+                if lapses < max_lapses
+                    && let Lease::Live(call) = run.lease
+                {
+                    run.lease = Lease::Lapsed(call);
+                }
+                self.count("lapsed");
+                if lapses < max_lapses {
+                    self.return_to_line(number, true, &mut comebacks);
+                } else {
+                    let often = format!("the lease lapsed {lapses} times without an answer");
+                    self.finish(number, End::Failed, error("lease_lapsed", &often));
+                }
+            }
+        }
+        comebacks
+    }
+
+    /// The message comes back after its back-off, or after `pause`, while it has attempts left.
+    pub(crate) fn fail_attempt(
+        &mut self,
+        number: Number,
+        json: String,
+        pause: Option<u64>,
+        comebacks: &mut Comebacks,
+    ) -> State {
+        let (at, queue) = (self.now(), self.settings.clone());
+        let message = self.message(number);
+        let run = message.run.as_mut().expect("what is active has a run");
+        let attempt = run.attempts + 1;
+        if attempt >= message.draft.max_attempts.unwrap_or(queue.max_attempts) {
+            self.finish(number, End::AttemptFailed, json);
+            return State::Failed;
+        }
+        let pause = pause.unwrap_or_else(|| message.draft.backoff.unwrap_or(queue.backoff).pause_after(attempt));
+        run.attempts = attempt;
+        run.error = Some(AttemptError { attempt, at, json });
+        self.count("retried");
+        self.end_lease(number, Kind::Fail, pause, comebacks)
+    }
+
+    /// A lease was settled, but its message has not finished.
+    pub(crate) fn end_lease(&mut self, number: Number, deed: Kind, pause: u64, comebacks: &mut Comebacks) -> State {
+        let back = self.now() + pause;
+        let is_exclusive = self.settings.exclusive.is_some();
+        let message = self.message(number);
+        let run = message.run.as_mut().expect("what is active has a run");
+        if let Lease::Live(call) = run.lease {
+            let became = if pause > 0 { Became::Delayed } else { Became::Waiting };
+            run.settled = Some(Settled { deed, became, call });
+        }
+        run.lease = Lease::None;
+        if pause > 0 {
+            message.state = State::DelayedUntil(back);
+            message.holds_the_line = is_exclusive;
+        } else {
+            self.return_to_line(number, deed == Kind::Release, comebacks);
+        }
+        self.message(number).state
+    }
+
+    pub(crate) fn return_to_line(&mut self, number: Number, at_the_head: bool, comebacks: &mut Comebacks) {
+        self.message(number).state = State::Waiting;
+        // In an exclusive queue nothing overtakes what comes back.
+        let to_the_head = at_the_head || self.settings.exclusive.is_some();
+        if to_the_head { comebacks.head.push(number) } else { comebacks.tail.push(number) }
+    }
+
+    /// What was handed out, but not worked on, may expire again.
+    pub(crate) fn may_expire_again(&mut self, number: Number) {
+        let message = self.message(number);
+        let run = message.run_so_far();
+        if run.attempts == 0 && run.lapses == 0 {
+            message.expires = message.draft.ttl.map(|ttl| message.created + ttl);
+        }
+    }
+
+    /// At the head as posted, at the tail in the order in which they came.
+    pub(crate) fn come_back(&mut self, mut comebacks: Comebacks) {
+        comebacks.head.sort_unstable();
+        self.join_head(&comebacks.head);
+        self.join_tail(&comebacks.tail);
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        for (_, number) in self.expiring().into_iter().filter(|(instant, _)| *instant <= now) {
+            self.count("expired");
+            self.finish(number, End::Failed, EXPIRED.into());
+        }
+    }
+
+    /// What held the line goes to its head, as posted; the rest to the tail, by due time.
+    fn promote_what_is_due(&mut self) {
+        let now = self.now();
+        let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
+        let (mut head, tail): (Vec<_>, Vec<_>) = due.partition(|number| self.messages[number].holds_the_line);
+        self.join_tail(&tail);
+        head.sort_unstable();
+        for number in &head {
+            self.message(*number).holds_the_line = false;
+        }
+        self.join_head(&head);
+    }
+
+    pub(crate) fn timeout_of(&self, number: Number) -> Option<u64> {
+        self.messages[&number].draft.timeout.or(self.settings.timeout)
+    }
+
+    /// Forgets from the front of `completed`, a bounded number: erased ones one by one; else as many as may go, or the
+    /// half, or the half of that.
+    pub(crate) fn trim_completed(&mut self, limit: usize) {
+        let (keep, now) = (self.settings.completed, self.now());
+        let mut some = limit.min(self.completed.len());
+        let mut erased = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
+        if erased > 0 {
+            for _ in 0..some {
+                let first = self.completed[0];
+                let excess = (self.completed.len() - erased).saturating_sub(keep.count);
+                match self.finished_at(first) {
+                    Some(at) if !may_go(at, now, keep, excess >= 1) => return,
+                    Some(_) => {}
+                    None => erased -= 1,
+                }
+                self.pop_completed(1);
+            }
+            return;
+        }
+        while some > 0 {
+            let at = self.finished_at(self.completed[some - 1]).expect("none is erased");
+            if may_go(at, now, keep, some + keep.count <= self.completed.len()) {
+                self.pop_completed(some);
+                return;
+            }
+            some /= 2;
+        }
+    }
+
+    pub(crate) fn pop_completed(&mut self, count: usize) {
+        self.trimmed += count;
+        for number in self.completed.drain(..count).collect::<Vec<_>>() {
+            self.forget(number);
+        }
+    }
+
+    /// A bounded number: those that are too old; or, if more than these are too many, those.
+    pub(crate) fn trim_failed(&mut self, limit: usize) {
+        let (keep, now) = (self.settings.failed, self.now());
+        let failed = self.failed();
+        let old_enough = |age: u64| failed.iter().filter(move |(at, _)| *at + age <= now).count();
+        let too_old = old_enough(keep.age).min(limit);
+        let too_many = failed.len().saturating_sub(keep.count).min(limit);
+        let some = if too_many > too_old { old_enough(keep.min_age).min(too_many) } else { too_old };
+        for (_, number) in &failed[..some] {
+            self.forget(*number);
+        }
+    }
+
+    fn finished_at(&self, number: Number) -> Option<Instant> {
+        self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
+    }
+
+    /// When there is next something to do by itself.
+    pub(crate) fn next_instant(&self) -> Option<Instant> {
+        let mut instants = vec![];
+        if let Some(first) = self.completed.first() {
+            let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
+            instants
+                .push(self.finished_at(*first).unwrap_or(self.now()) + first_goes_after(kept, self.settings.completed));
+        }
+        let failed = self.failed();
+        if let Some((at, _)) = failed.first() {
+            instants.push(at + first_goes_after(failed.len(), self.settings.failed));
+        }
+        instants.extend([self.delayed(), self.active(), self.expiring()].iter().flatten().map(|(instant, _)| instant));
+        instants.extend(self.requests.values().map(|request| request.until));
+        instants.extend(self.sticky.values().map(|signal| signal.until));
+        instants.extend(self.awaited.values());
+        instants.into_iter().min()
+    }
+}
+
+fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
+    at + keep.age <= now || (are_too_many && at + keep.min_age <= now)
+}
+
+fn first_goes_after(kept: usize, keep: Keep) -> u64 {
+    if kept > keep.count { keep.min_age } else { keep.age }
+}
+
+fn error(code: &str, message: &str) -> String {
+    format!(r#"{{"code":"{code}","message":"{message}"}}"#)
+}

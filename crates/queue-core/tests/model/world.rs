@@ -1,0 +1,205 @@
+//! The real queue beside the model. Each operation is done to both.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use deadpool_redis::redis;
+use queue_core::{LeaseToken, MessageId, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
+use serde_json::Value;
+use tokio::task::yield_now;
+
+use crate::{
+    message::{LeaseCall, Number},
+    model::Model,
+    operation::{LeaseChoice, MessageChoice},
+    posting::name,
+    settings::DECLARED,
+    settling::Token,
+    showing::own_id,
+};
+
+/// Where all cases begin: an instant of 2026, not on a whole millisecond.
+const BEGINNING: u64 = 1_795_424_400_000_123;
+
+pub(crate) struct World {
+    pub(crate) model: Model,
+    redis: Redis,
+    pub(crate) queue: Arc<Queue>,
+    /// A connection beside the library's: it moves the clock and looks at the keys.
+    pub(crate) raw: redis::Connection,
+    /// Drover's ids, by number.
+    pub(crate) ids: Vec<MessageId>,
+    /// Every lease whose token somebody still has.
+    pub(crate) tokens: Vec<Held>,
+    /// What stands in Redis, and what it is called here.
+    names: HashMap<String, String>,
+}
+
+/// A token in the hands of a consumer.
+pub(crate) struct Held {
+    pub(crate) token: Token,
+    pub(crate) consumer: u8,
+    pub(crate) lease: LeaseToken,
+}
+
+impl World {
+    pub(crate) fn new(redis: &Redis, url: &str) -> Self {
+        let mut raw = redis::Client::open(url).unwrap().get_connection().unwrap();
+        redis::cmd("FLUSHALL").exec(&mut raw).unwrap();
+        Self {
+            model: Model { micros: BEGINNING, ..Model::default() },
+            redis: redis.clone(),
+            queue: new_queue(redis),
+            raw,
+            ids: vec![],
+            tokens: vec![],
+            names: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn redis(&self) -> Redis {
+        self.redis.clone()
+    }
+
+    pub(crate) fn set_clock(&mut self) {
+        redis::cmd("SET").arg("drover:{q}:clock").arg(self.model.micros).exec(&mut self.raw).unwrap();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.queue = new_queue(&self.redis);
+        self.model.has_declared = false;
+        self.model.lost.clear();
+    }
+
+    /// Learns the ids of new messages; the last `count` that were given.
+    pub(crate) fn learn_ids(&mut self, count: usize) -> Result<(), String> {
+        let last: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
+        let last: u64 = last.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
+        let before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
+        // 10 µs since 2020, and never one twice.
+        let expected = (self.model.micros / 10 - 157_783_680_000_000).max(before + 1);
+        let first = last + 1 - count as u64;
+        if first != expected {
+            return Err(format!("the next id should be {expected}, is {first}"));
+        }
+        for id in first..=last {
+            let id = format!("{id:014}");
+            self.names.insert(id.clone(), name(self.ids.len()));
+            self.ids.push(id.parse().unwrap());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn learn_token(&mut self, number: Number, call: LeaseCall, consumer: u8, lease: LeaseToken) {
+        let text = lease.to_string();
+        let (_, secret) = text.split_once('-').unwrap();
+        self.learn_secret(secret, call);
+        self.tokens.push(Held { token: Token { number, call }, consumer, lease });
+    }
+
+    fn learn_secret(&mut self, secret: &str, call: LeaseCall) {
+        self.names.insert(secret.to_owned(), format!("lease{call}"));
+    }
+
+    /// Learns the secret of a call whose answer was lost, from the leases that it made.
+    pub(crate) fn learn_lost_secret(&mut self, call: LeaseCall) {
+        let runs: Vec<String> = redis::cmd("HVALS").arg("drover:{q}:runs").query(&mut self.raw).unwrap();
+        for run in runs {
+            let secret = run.split('\t').next().unwrap_or_default().trim_start_matches('!');
+            if !secret.is_empty() && !self.names.contains_key(secret) {
+                self.learn_secret(secret, call);
+            }
+        }
+    }
+
+    /// A text out of Redis, with ids and secrets as they are called here.
+    pub(crate) fn translate(&self, text: &str) -> String {
+        let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let mut translated = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find(|c| !is_in_word(c)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            // A secret may have two letters before it: how it was settled.
+            let (before, secret) = if word.len() == 24 { word.split_at(2) } else { ("", word) };
+            match self.names.get(secret) {
+                Some(name) => translated.extend([before, name]),
+                None => translated.push_str(word),
+            }
+            let end = after.find(is_in_word).unwrap_or(after.len());
+            translated.push_str(&after[..end]);
+            rest = &after[end..];
+        }
+        translated
+    }
+
+    pub(crate) fn translate_json(&self, answer: &Value) -> Value {
+        serde_json::from_str(&self.translate(&answer.to_string())).unwrap()
+    }
+
+    /// The lease that is meant, if there was any.
+    pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
+        let held = match choice {
+            LeaseChoice::Live(nth) => {
+                let live: Vec<_> = self.tokens.iter().filter(|held| self.model.holds(held.token)).collect();
+                live.get(nth % live.len().max(1)).copied()
+            }
+            LeaseChoice::Any(nth) => self.tokens.iter().rev().nth(nth % self.tokens.len().max(1)),
+        };
+        held.map(|held| (held.token, held.lease.clone()))
+    }
+
+    /// The message that is meant: how it is asked for, and its number if it has one.
+    pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<Number>) {
+        let candidates = match choice.state {
+            Some(state) => self.model.list(state),
+            None => (0..self.ids.len()).rev().collect(),
+        };
+        let Some(number) = candidates.get(choice.nth % candidates.len().max(1)).copied() else {
+            return (MessageRef::Id("00000000000000".parse().unwrap()), None);
+        };
+        let own = self.model.messages.get(&number).and_then(|message| message.draft.own_id);
+        match own.filter(|_| choice.by_own_id) {
+            Some(own) => (MessageRef::Own(own_id(own).parse().unwrap()), Some(number)),
+            None => (MessageRef::Id(self.ids[number].clone()), Some(number)),
+        }
+    }
+
+    /// Does a call up to the point where so many scripts have run, and never hears the last answer.
+    pub(crate) async fn do_in_vain(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
+        let before = self.scripts_run();
+        let mut call = pin!(call);
+        while self.scripts_run() < before + scripts {
+            // What the connection has received is delivered only while this task yields.
+            if poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await.is_ready() {
+                return Err("the answer came before it could be lost".into());
+            }
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn scripts_run(&mut self) -> u64 {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.raw).unwrap();
+        let number = |line: &str, field: &str| -> u64 {
+            let (_, rest) = line.split_once(field).unwrap_or_default();
+            rest.split(',').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        };
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
+        number(line, ":calls=") - number(line, "failed_calls=")
+    }
+}
+
+pub(crate) fn queue_name() -> QueueName {
+    "q".parse().unwrap()
+}
+
+fn new_queue(redis: &Redis) -> Arc<Queue> {
+    let declared: SettingsPatch = serde_json::from_str(DECLARED).unwrap();
+    Queues::new(redis.clone(), [(queue_name(), declared)].into()).queue(&queue_name())
+}
