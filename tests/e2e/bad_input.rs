@@ -21,6 +21,11 @@ fn post(body: &str, status: u16, code: &'static str, told: &'static str) -> Case
     Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, told }
 }
 
+/// A `POST` without a body, nor a type of it.
+fn bare(status: u16, code: &'static str, told: &'static str) -> Case {
+    Case { content_type: "", ..post("", status, code, told) }
+}
+
 fn get(path: &'static str, status: u16, code: &'static str, told: &'static str) -> Case {
     Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, told }
 }
@@ -57,6 +62,60 @@ fn cases() -> Vec<Case> {
         },
         Case { method: Method::DELETE, ..post("", 405, "method_not_allowed", "Allow") },
         Case { method: Method::PUT, path: "/v1/queues", ..post("", 405, "method_not_allowed", "Allow") },
+        post(r#"{"data":1,"timeout":0}"#, 422, "invalid_message", "1 ms to 7 days"),
+        post(r#"{"data":1,"ttl":"3651d"}"#, 422, "invalid_message", "1 ms to 3650 days"),
+        post(r#"{"data":1,"hold":"a/b"}"#, 422, "invalid_message", "/hold: a key is 1 to 256 bytes"),
+        Case {
+            path: "/v1/queues/q/messages/batch",
+            content_type: "text/plain",
+            ..post("{}", 415, "unsupported_media_type", "application/x-ndjson")
+        },
+        Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
+        Case { path: "/v1/queues/q/messages/a/cancel", ..bare(404, "message_not_found", "message a") },
+        Case { path: "/v1/queues/q/messages/a/retry?x=1", ..bare(400, "invalid_query", "no query parameters") },
+        Case { path: "/v1/queues/q/messages/42/promote", ..bare(422, "invalid_id", "digits") },
+        Case { path: "/v1/queues/q/messages/%ff/cancel", ..bare(422, "invalid_id", "UTF-8") },
+        Case { path: "/v1/queues/-/pause", ..bare(422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/q/resume?x", ..bare(400, "invalid_query", "no query parameters") },
+        Case {
+            path: "/v1/queues/q/purge",
+            ..bare(400, "invalid_query", "held, delayed, waiting, completed or failed")
+        },
+        Case { path: "/v1/queues/q/purge?state=all", ..bare(400, "invalid_query", "state is required") },
+        Case { path: "/v1/queues/q/purge?state=active", ..bare(400, "invalid_query", "cancel them one by one") },
+        Case { path: "/v1/queues/q/purge?status=failed", ..bare(400, "invalid_query", "expected `state`") },
+        Case { path: "/v1/queues/q/retry_failed?x=1", ..bare(400, "invalid_query", "no query parameters") },
+        Case { path: "/v1/queues/q/signals/k", ..post("[]", 400, "invalid_json", "an object") },
+        Case {
+            path: "/v1/queues/q/signals/k",
+            ..post(r#"{"date":1}"#, 422, "invalid_signal", "did you mean \"data\"?")
+        },
+        Case {
+            path: "/v1/queues/q/signals/k",
+            content_type: "",
+            ..post("{\"data\":1}", 415, "unsupported_media_type", "application/json")
+        },
+        Case {
+            method: Method::PATCH,
+            path: "/v1/queues/q",
+            ..post(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
+        },
+        Case { method: Method::PATCH, path: "/v1/queues/q", ..post("{", 400, "invalid_json", "line 1 column") },
+        Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post("{}", 400, "invalid_query", "no query") },
+        Case {
+            method: Method::PATCH,
+            path: "/v1/queues/q",
+            content_type: "",
+            ..post("{}", 415, "unsupported_media_type", "application/json")
+        },
+        Case { method: Method::DELETE, path: "/v1/queues/q", ..bare(422, "not_confirmed", "confirm=q") },
+        Case { method: Method::DELETE, path: "/v1/queues/q?confirm=q", ..bare(404, "queue_not_found", "PATCH") },
+        Case { method: Method::DELETE, path: "/v1/queues/q?confirmed=q", ..bare(400, "invalid_query", "confirm") },
+        Case { method: Method::DELETE, path: "/v1/queues/q/messages/a", ..bare(404, "message_not_found", "never had") },
+        get("/v1/queues/q/messages?limit=0", 400, "invalid_query", "from 1 to 1000"),
+        get("/v1/queues/q/messages?state=dead", 400, "invalid_query", "completed or failed"),
+        get("/v1/queues/q/messages?cursor=AAAA", 400, "invalid_query", "next_cursor"),
+        get("/v1/queues/q/messages", 404, "queue_not_found", "first settings"),
         get("/nowhere", 404, "not_found", "/v1/queues"),
         get("/v1/queues/q", 404, "queue_not_found", "POST /v1/queues/q/messages"),
         get("/v1/queues/q/messages/21718923400017", 404, "message_not_found", "21718923400017"),
@@ -96,4 +155,37 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
     // A client's own request id comes back.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_know_is_told_those_that_it_does() {
+    let system = System::start("").await;
+    for (path, known) in [
+        ("/v1/queues", "GET,HEAD"),
+        ("/v1/queues/q", "GET,HEAD,PATCH,DELETE"),
+        ("/v1/queues/q/pause", "POST"),
+        ("/v1/queues/q/resume", "POST"),
+        ("/v1/queues/q/purge", "POST"),
+        ("/v1/queues/q/retry_failed", "POST"),
+        ("/v1/queues/q/signals/k", "POST"),
+        ("/v1/queues/q/messages", "GET,HEAD,POST"),
+        ("/v1/queues/q/messages/batch", "POST,GET,HEAD,DELETE"),
+        ("/v1/queues/q/messages/a", "GET,HEAD,DELETE"),
+        ("/v1/queues/q/messages/a/cancel", "POST"),
+        ("/v1/queues/q/messages/a/retry", "POST"),
+        ("/v1/queues/q/messages/a/promote", "POST"),
+        ("/livez", "GET,HEAD"),
+        ("/readyz", "GET,HEAD"),
+    ] {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+            if known.split(',').any(|known| known == method) {
+                continue;
+            }
+            let request = system.http.request(Method::from_bytes(method.as_bytes()).unwrap(), system.url(path));
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            assert_eq!(answer.headers()["allow"], known, "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        }
+    }
 }

@@ -5,22 +5,29 @@
 mod access;
 mod bad_input;
 mod chance;
+mod changes;
 mod crashes;
 mod delivery;
 mod documents;
 mod durability;
 mod faults;
+mod idempotency;
 mod lifecycle;
+mod lists;
 mod load;
+mod ndjson;
+mod options;
 mod outage;
+mod queues;
+mod signals;
 mod startup_checks;
 mod unwritable;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use drover_tests::{HeldPort, Process, RedisServer, free_port};
-use queue_core::{Queues, Redis};
-use reqwest::{Client, Response, StatusCode};
+use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Settled, Settlement, Stay};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 /// A Redis, an API, and as many workers as a test wants.
@@ -117,6 +124,46 @@ impl System {
         answer.headers()["location"].to_str().unwrap().to_owned()
     }
 
+    /// Asks for something, with a body of JSON or none at all, and answers the status and the JSON.
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.http.request(method, self.url(path));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.unwrap();
+        (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
+    }
+
+    /// `POST` without a body.
+    async fn act(&self, path: &str) -> (u16, Value) {
+        self.ask(Method::POST, path, None).await
+    }
+
+    async fn patch(&self, queue: &str, settings: Value) -> Value {
+        let (status, answer) = self.ask(Method::PATCH, &format!("/v1/queues/{queue}"), Some(settings)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Leases as a consumer does.
+    async fn lease(&self, queue: &str, max: usize) -> Vec<Delivery> {
+        let consumer = ConsumerId::issue();
+        let request = LeaseRequest { consumer, max, visibility_timeout: None, stay: Stay::default() };
+        self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
+    }
+
+    /// Leases what is ready and settles it all alike; answers how many.
+    async fn settle_all(&self, queue: &str, action: Action) -> usize {
+        let deliveries = self.lease(queue, 1_000).await;
+        let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
+        let settlements: Vec<Settlement> = deliveries.iter().map(settle).collect();
+        let settled = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
+        assert!(settled.iter().all(|settled| matches!(settled, Settled::Now(_))));
+        settled.len()
+    }
+
     async fn finished(&self, location: &str) -> Value {
         let message = self.get(&format!("{location}?wait=60s")).await;
         assert!(message["finished_at"].is_string(), "not finished: {message}");
@@ -148,6 +195,14 @@ fn config_args(file: &tempfile::NamedTempFile) -> [&str; 2] {
 /// Milliseconds since 1970 of an instant as the API writes it.
 fn millis(instant: &Value) -> u64 {
     serde_json::from_value::<queue_core::Timestamp>(instant.clone()).unwrap().as_millis()
+}
+
+fn completed() -> Action {
+    Action::Complete(serde_json::value::to_raw_value("done").unwrap())
+}
+
+fn failed() -> Action {
+    Action::FailForGood(queue_core::Failure::new("broken", "it broke"))
 }
 
 fn number(n: u64) -> Value {

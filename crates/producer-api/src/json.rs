@@ -1,45 +1,12 @@
-//! Bodies of JSON, taken apart without copying: an object is its fields in their order, each value as it came.
+//! Objects of JSON, taken apart without copying: their fields in their order, each value as it came.
 
 use std::{borrow::Cow, fmt};
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{StatusCode, header},
-    response::IntoResponse,
-};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
-use service::Problem;
-use tokio::time::timeout;
 
-use crate::{App, refusal};
-
-/// A body that says that it is JSON. Whether it is, the parser tells.
-pub(crate) struct JsonBody(pub(crate) Bytes);
-
-impl FromRequest<App> for JsonBody {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !content_type.is_some_and(is_json) {
-            return Err(refusal::not_json_content());
-        }
-        let limit = app.shared.request_timeout;
-        let received = timeout(limit.to_std(), Bytes::from_request(request, app)).await;
-        let body = received.map_err(|_| refusal::body_too_slow(limit))?;
-        body.map(Self).map_err(|rejection: BytesRejection| match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => refusal::body_too_large(app.shared.body_limit),
-            _ => refusal::body_not_received(),
-        })
-    }
-}
-
-fn is_json(content_type: &str) -> bool {
-    let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
-}
+/// No object that is asked for has so many fields. It bounds what is said of unknown ones, and the search for doubles.
+const MAX_FIELDS: usize = 64;
 
 /// An object: its fields in their order.
 pub(crate) struct Object<'b>(pub(crate) Vec<(Cow<'b, str>, &'b RawValue)>);
@@ -57,8 +24,11 @@ impl<'de: 'b, 'b> Deserialize<'de> for Object<'b> {
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(4);
                 while let Some(Key(name)) = map.next_key()? {
+                    if fields.len() == MAX_FIELDS {
+                        return Err(de::Error::custom(format_args!("an object of more than {MAX_FIELDS} fields")));
+                    }
                     if fields.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format_args!("the field \"{name}\" stands twice")));
+                        return Err(de::Error::custom(format_args!("the field \"{}\" stands twice", cut(&name))));
                     }
                     fields.push((name, map.next_value()?));
                 }
@@ -91,5 +61,23 @@ impl<'de: 'b, 'b> Deserialize<'de> for Key<'b> {
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+/// A text that came from outside, short enough to be repeated in an answer.
+pub(crate) fn cut(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// What the parser says of a value that is wrong; the position within the value of a field says nothing.
+pub(crate) fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line ") {
+        Some((what, _)) if error.is_data() => cut(what).into_owned(),
+        _ => text,
     }
 }

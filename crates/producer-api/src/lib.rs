@@ -1,18 +1,24 @@
 #![doc = include_str!("../README.md")]
 
+mod body;
+mod conflict;
+mod cursor;
+mod fields;
+mod idempotency;
 mod json;
+mod lines;
 mod new_message;
 mod refusal;
 mod router;
 mod routes;
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Redis, Retry, Subscriber};
-use service::{Config, Examiner};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use service::{Config, Examiner, Problem};
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span, info, warn};
 
 pub use router::router;
 
@@ -28,6 +34,19 @@ struct Shared {
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl App {
+    /// Does something large to its end, also when the client that asked for it goes away meanwhile.
+    async fn see_through<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let task = self.shared.tasks.spawn(operation.instrument(Span::current()));
+        task.await.map_err(|_| refusal::internal())
+    }
 }
 
 /// Serves the API until `shutdown`.
@@ -56,6 +75,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
+    let tasks = TaskTracker::new();
     let app = App {
         shared: Arc::new(Shared {
             queues,
@@ -63,15 +83,29 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
         }),
     };
     let router = router(app, service::health::routes(redis, subscriber, examiner));
-    service::serve(listener, router, shutdown, config.api.shutdown_grace.to_std()).await?;
+    let grace = config.api.shutdown_grace.to_std();
+    let serving = service::serve(listener, router, shutdown.clone(), grace);
+    tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
     listening.await?;
     examining.await?;
     declaring.await?;
     if let Some(tending) = tending {
         tending.await?;
+    }
+    Ok(())
+}
+
+/// Lets what is seen through end after `shutdown`, for at most `grace`.
+async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Duration) -> io::Result<()> {
+    shutdown.cancelled().await;
+    tasks.close();
+    if timeout(grace, tasks.wait()).await.is_err() {
+        warn!("a large operation was still under way when the grace was over: a part of it is done, ask for it again");
     }
     Ok(())
 }

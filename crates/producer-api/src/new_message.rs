@@ -1,19 +1,44 @@
 //! A message as it comes over HTTP: `{"data": …, "delay": "2s", …}`.
 
 use queue_core::{Backoff, Due, MessageRef, Millis, NewMessage, Timestamp};
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use service::{FieldError, Problem, unknown};
 
-use crate::{json::Object, refusal};
+use crate::{
+    fields::{Reader, field_error},
+    json::{Object, explain},
+    refusal,
+};
 
 /// Every field of a message, for the error about one that is not.
-const FIELDS: [&str; 9] =
-    ["data", "name", "id", "delay", "deliver_at", "priority", "max_attempts", "backoff", "headers"];
+const FIELDS: [&str; 12] = [
+    "data",
+    "name",
+    "id",
+    "delay",
+    "deliver_at",
+    "priority",
+    "max_attempts",
+    "backoff",
+    "timeout",
+    "ttl",
+    "hold",
+    "headers",
+];
 
 /// Reads the body of a POST of one message.
 pub(crate) fn parse(body: &[u8]) -> Result<NewMessage, Problem> {
     let object = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let mut errors = Vec::new();
+    read(&object, "", &mut errors).ok_or_else(|| refusal::invalid_message(errors))
+}
+
+/// Reads one line of a stream of messages.
+pub(crate) fn parse_line(line: &[u8]) -> Result<NewMessage, Problem> {
+    let object = serde_json::from_slice(line).map_err(|error| {
+        // Each line is counted by whoever reads the stream; to the parser it is the first.
+        refusal::line_not_json(explain(&error).replace("line 1 column", "column"))
+    })?;
     let mut errors = Vec::new();
     read(&object, "", &mut errors).ok_or_else(|| refusal::invalid_message(errors))
 }
@@ -76,6 +101,9 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
             "priority" => message.priority = reader.read().unwrap_or_default(),
             "max_attempts" => message.max_attempts = reader.read(),
             "backoff" => message.backoff = reader.read_checked(Backoff::validate),
+            "timeout" => message.timeout = reader.read_duration(NewMessage::LONGEST_TIMEOUT, "must be 1 ms to 7 days"),
+            "ttl" => message.ttl = reader.read_duration(Due::LONGEST_DELAY, "must be 1 ms to 3650 days"),
+            "hold" => message.hold = reader.read(),
             "headers" => message.headers = reader.read().unwrap_or_default(),
             other => errors.push(field_error(pointer, other, unknown(other, FIELDS))),
         }
@@ -95,40 +123,6 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
         None => errors.push(field_error(pointer, "data", "required: the payload, any JSON".into())),
     }
     (errors.len() == before).then_some(message)
-}
-
-/// Reads one field, and notes what is wrong with it.
-struct Reader<'a> {
-    pointer: &'a str,
-    name: &'a str,
-    value: &'a RawValue,
-    errors: &'a mut Vec<FieldError>,
-}
-
-impl Reader<'_> {
-    fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        self.read_checked(|_| Ok(()))
-    }
-
-    fn read_checked<T: DeserializeOwned>(&mut self, check: impl Fn(&T) -> Result<(), &'static str>) -> Option<T> {
-        let checked = serde_json::from_str::<T>(self.value.get())
-            .map_err(|error| explain(&error))
-            .and_then(|value| check(&value).map(|()| value).map_err(str::to_owned));
-        checked.map_err(|detail| self.errors.push(field_error(self.pointer, self.name, detail))).ok()
-    }
-}
-
-fn field_error(pointer: &str, name: &str, detail: String) -> FieldError {
-    FieldError { pointer: format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), detail }
-}
-
-/// What the parser says; for the value of a field the position within it says nothing.
-fn explain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" at line ") {
-        Some((what, _)) if error.is_data() => what.to_owned(),
-        _ => text,
-    }
 }
 
 /// The path of a message.
@@ -153,7 +147,7 @@ mod tests {
     fn every_field_is_taken() {
         let message = parse(
             br#"{"data": {"a":[]}, "name":"n", "id":"order-1", "delay":"2s", "priority":-3, "max_attempts":7,
-                 "backoff":{"type":"fixed","delay":5}, "headers":{"a":"b"}}"#,
+                 "backoff":{"type":"fixed","delay":5}, "timeout":"1m", "ttl":"3650d", "hold":"paid:42", "headers":{"a":"b"}}"#,
         )
         .unwrap();
         assert_eq!(message.data.get(), r#"{"a":[]}"#);
@@ -163,6 +157,8 @@ mod tests {
         assert_eq!(message.priority.get(), -3);
         assert_eq!(message.max_attempts.unwrap().get(), 7);
         assert_eq!(message.backoff.unwrap().delay, Millis::new(5));
+        assert_eq!((message.timeout, message.ttl), (Some(Millis::from_secs(60)), Some(Millis::from_days(3_650))));
+        assert_eq!(message.hold.unwrap().as_str(), "paid:42");
         assert_eq!(message.headers.get("a"), Some("b"));
         assert_eq!(parse(br#"{"data":null}"#).unwrap().data.get(), "null", "null is data too");
     }
@@ -187,6 +183,28 @@ mod tests {
         assert_eq!(errors(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#)[0].0, "/deliver_at");
         assert_eq!(errors(r#"{"data":1,"delay":"3651d"}"#)[0].1, "must be at most 3650 days");
         assert!(errors(r#"{"data":1,"delay":true}"#)[0].1.contains("a duration"));
+        for (field, told) in [("timeout", "1 ms to 7 days"), ("ttl", "1 ms to 3650 days")] {
+            for bad in ["0", "\"3651d\""] {
+                let told_of = errors(&format!(r#"{{"data":1,"{field}":{bad}}}"#));
+                assert_eq!(told_of, [(format!("/{field}"), format!("must be {told}"))]);
+            }
+        }
+        assert!(errors(r#"{"data":1,"hold":"a/b"}"#)[0].1.contains("without control characters or slashes"));
+    }
+
+    #[test]
+    fn what_is_said_of_bad_input_is_no_longer_than_a_person_reads() {
+        let long = "x".repeat(100_000);
+        let bodies = [
+            format!(r#"{{"data":1,"{long}":1}}"#),
+            format!(r#"{{"data":1,"delay":"{long}"}}"#),
+            format!(r#"{{"data":1,"{long}":1,"{long}":1}}"#),
+            format!("{{{}}}", (0..10_000).map(|n| format!("\"a{n}\":1")).collect::<Vec<_>>().join(",")),
+        ];
+        for body in bodies {
+            let problem = serde_json::to_string(&parse(body.as_bytes()).unwrap_err()).unwrap();
+            assert!(problem.len() < 2_000, "{} bytes", problem.len());
+        }
     }
 
     #[test]

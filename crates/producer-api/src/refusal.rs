@@ -7,12 +7,16 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use queue_core::{Error, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
-use service::{FieldError, Problem};
+use queue_core::{Error, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
+use service::{FieldError, Problem, unknown};
 use tracing::{error, warn};
+
+use crate::json::cut;
 
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
+/// So many fields are named that are wrong; whoever sends more mistakes than that makes one many times.
+const MAX_FIELD_ERRORS: usize = 100;
 
 /// An outage refuses every request; it is told once in ten seconds, not once a request.
 static NOT_TOLD_LATELY: NowAndThen = NowAndThen { last: Mutex::new(None) };
@@ -34,14 +38,26 @@ impl NowAndThen {
     }
 }
 
+/// For what stores messages.
+pub(crate) fn from_enqueue(error: Error) -> Problem {
+    let may_be_stored = matches!(error, Error::Unavailable(_));
+    let mut problem = from_queue(error);
+    if may_be_stored {
+        problem.detail = "Redis is not available now; try again. What was posted may have been stored or not: post it \
+                          with an Idempotency-Key, or with ids of your own, and it is not stored twice"
+            .into();
+    }
+    problem
+}
+
 pub(crate) fn from_queue(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
             if NOT_TOLD_LATELY.may_tell() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
-            let detail = "Redis is not available now; try again. A message that was posted may have been stored or \
-                          not: post it with an id of your own, and it is not stored twice";
+            let detail = "Redis is not available now; try again. What was asked for may have been done, in part or not \
+                          at all: it is safe to repeat";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::OutOfMemory => {
@@ -66,10 +82,14 @@ pub(crate) fn from_queue(error: Error) -> Problem {
         Error::TooMuch(what) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what.to_string()),
         other => {
             error!(error = %other, "a request could not be served");
-            let detail = "this is a fault of the server; its log has the request's id";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            internal()
         }
     }
+}
+
+pub(crate) fn internal() -> Problem {
+    let detail = "this is a fault of the server; its log has the request's id";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
 pub(crate) fn invalid_queue_name(detail: impl Display) -> Problem {
@@ -80,8 +100,55 @@ pub(crate) fn invalid_id(detail: impl Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_id", detail.to_string())
 }
 
+pub(crate) fn invalid_signal_key(detail: impl Display) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_signal_key", detail.to_string())
+}
+
+pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
+    let detail = format!(
+        "the header Idempotency-Key can't be used: {detail}; it is 1 to 255 visible ASCII characters, bare or in quotes"
+    );
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+}
+
+pub(crate) fn no_key_for_lines() -> Problem {
+    let detail = "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message \
+                  an id of its own, or send JSON batches";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+}
+
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
+}
+
+pub(crate) fn invalid_limit(most: usize) -> Problem {
+    invalid_query(format_args!("limit must be a whole number from 1 to {most}"))
+}
+
+pub(crate) fn invalid_cursor() -> Problem {
+    invalid_query("cursor must be the next_cursor of the page before, unchanged; without it the list begins anew")
+}
+
+pub(crate) fn cursor_of_another_list(of: impl Display) -> Problem {
+    invalid_query(format_args!("this cursor goes on with a list {of}; ask for that, or leave the cursor away"))
+}
+
+pub(crate) fn purge_of_which_state() -> Problem {
+    invalid_query("state is required: held, delayed, waiting, completed or failed")
+}
+
+pub(crate) fn active_is_not_purged() -> Problem {
+    invalid_query(
+        "active messages are not purged, consumers work on them: cancel them one by one, or purge another state, held, \
+         delayed, waiting, completed or failed",
+    )
+}
+
+pub(crate) fn not_confirmed(queue: &QueueName) -> Problem {
+    let detail = format!(
+        "this deletes the queue with everything in it; say so with its name: DELETE /v1/queues/{queue}?confirm={queue}"
+    );
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_confirmed", detail)
 }
 
 pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
@@ -90,14 +157,31 @@ pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
 }
 
 pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
-    let detail =
-        format!("there is no queue {queue}; it begins with its first message: POST /v1/queues/{queue}/messages");
+    let detail = format!(
+        "there is no queue {queue}; it begins with its first message, POST /v1/queues/{queue}/messages, or \
+                 its first settings, PATCH /v1/queues/{queue}"
+    );
     Problem::new(StatusCode::NOT_FOUND, "queue_not_found", detail)
 }
 
 pub(crate) fn not_json_content() -> Problem {
     let detail = "the body must be JSON, sent with the header content-type: application/json";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+pub(crate) fn not_batch_content() -> Problem {
+    let detail = "the body must be JSON, sent with the header content-type: application/json, or a message a line, with \
+                  content-type: application/x-ndjson";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+pub(crate) fn unexpected_body() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", "this endpoint takes no body; send none")
+}
+
+pub(crate) fn line_too_large(limit: usize) -> Problem {
+    let detail = format!("the line is longer than {limit} bytes; send less, or raise api.body_limit");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
 pub(crate) fn body_too_large(limit: usize) -> Problem {
@@ -114,18 +198,58 @@ pub(crate) fn body_too_slow(limit: Millis) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
+pub(crate) fn stopping() -> Problem {
+    let detail = "this server stops; send the rest again, another one takes it";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).with_retry_after(RETRY_AFTER_SECS)
+}
+
+pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
+    let detail = format!("no line came for {limit}; send the rest again, and end the body when there is no more");
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+}
+
 pub(crate) fn not_json(detail: impl Display) -> Problem {
     let detail = format!("the body is not the JSON that is expected: {detail}");
     Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
 }
 
+pub(crate) fn line_not_json(detail: impl Display) -> Problem {
+    let detail = format!("the line is not the JSON of a message: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
+}
+
 pub(crate) fn invalid_message(errors: Vec<FieldError>) -> Problem {
+    invalid_fields("invalid_message", errors)
+}
+
+pub(crate) fn invalid_signal(errors: Vec<FieldError>) -> Problem {
+    invalid_fields("invalid_signal", errors)
+}
+
+pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
+    let path = invalid.setting.trim_matches('.');
+    let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
+    let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
+    // The words in back-ticks: first the unknown one, then those that there are.
+    let mut words = invalid.problem.split('`').skip(1).step_by(2);
+    let detail = match words.next() {
+        Some(word) if invalid.problem.starts_with("unknown field") => {
+            let known: Vec<&str> = words.collect();
+            cut(&unknown(&cut(word), known.iter().copied())).into_owned()
+        }
+        _ => cut(&invalid.problem).into_owned(),
+    };
+    invalid_fields("invalid_settings", vec![FieldError { pointer, detail }])
+}
+
+fn invalid_fields(code: &'static str, mut errors: Vec<FieldError>) -> Problem {
     let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail)).unwrap_or_default();
     let detail = match errors.len() {
         0 | 1 => first,
         more => format!("{first} (and {} more)", more - 1),
     };
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail).with_errors(errors)
+    errors.truncate(MAX_FIELD_ERRORS);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with_errors(errors)
 }
 
 pub(crate) fn too_many_messages(count: usize) -> Problem {

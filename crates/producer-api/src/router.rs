@@ -24,8 +24,9 @@ pub fn router(app: App, health: Router<App>) -> Router {
     let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
+    let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
     Router::new()
-        .nest("/v1", routes::v1())
+        .nest("/v1", routes::v1().layer(time_limit).merge(routes::v1_without_time_limit()))
         .merge(health)
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
@@ -42,7 +43,6 @@ pub fn router(app: App, health: Router<App>) -> Router {
                 )
                 .layer(middleware::from_fn(render_problems))
                 .layer(CatchPanicLayer::new())
-                .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit))
                 .layer(body_limit),
         )
         .with_state(app)

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
 
 /// The header that carries a request's id both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,8 +20,9 @@ pub struct Problem {
     /// What was wrong and what to do about it, for people.
     pub detail: String,
     code: &'static str,
-    request_id: Option<String>,
+    request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
+    members: Vec<(&'static str, Value)>,
     retry_after_secs: Option<u32>,
 }
 
@@ -36,7 +38,8 @@ pub struct FieldError {
 impl Problem {
     /// A refusal with a code word that programs match.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), code, request_id: None, errors: Vec::new(), retry_after_secs: None }
+        let (errors, members) = (Vec::new(), Vec::new());
+        Self { status, detail: detail.into(), code, request_id: None, errors, members, retry_after_secs: None }
     }
 
     /// Names the fields.
@@ -46,11 +49,28 @@ impl Problem {
         self
     }
 
+    /// Adds an extension member, for what programs want to know beyond the code.
+    #[must_use]
+    pub fn with_member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.members.push((name, value.into()));
+        self
+    }
+
     /// Says when another try makes sense.
     #[must_use]
     pub fn with_retry_after(mut self, secs: u32) -> Self {
         self.retry_after_secs = Some(secs);
         self
+    }
+
+    /// The code word.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What is wrong with which field.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
     }
 
     /// For refusals that a library made, of which only the status is known.
@@ -85,6 +105,9 @@ impl Serialize for Problem {
         if !self.errors.is_empty() {
             members.serialize_entry("errors", &self.errors)?;
         }
+        for (name, value) in &self.members {
+            members.serialize_entry(name, value)?;
+        }
         members.end()
     }
 }
@@ -99,7 +122,7 @@ impl IntoResponse for Problem {
 
 /// Writes every refusal down as a problem, with the id of its request. The outermost layer but for the request's id.
 pub async fn render_problems(request: Request, next: Next) -> Response {
-    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(Box::from);
     let mut response = next.run(request).await;
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {

@@ -4,20 +4,39 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, Message, MessageRef, Millis, Queue};
+use queue_core::{Enqueued, Message, MessageRef, Millis, Queue, QueueName};
 use serde::Serialize;
 use service::Problem;
 
-use super::{IdPath, NoQuery, QueuePath, Wait};
-use crate::{App, json::JsonBody, new_message, refusal};
+use super::{IdPath, NoQuery, QueuePath, Wait, ndjson};
+use crate::{
+    App,
+    body::{BatchBody, JsonBody},
+    idempotency::{Key, Kind},
+    new_message, refusal,
+};
 
 /// What a POST answers: the message, and whether it stood already.
 #[derive(Serialize)]
-struct Created<'m> {
+struct Created<M> {
     #[serde(flatten)]
-    message: &'m Message,
+    message: M,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
+}
+
+/// What is left to say of a message that is no longer kept: its state is null.
+#[derive(Serialize)]
+pub(super) struct Gone<'m> {
+    pub(super) id: &'m str,
+    pub(super) queue: &'m QueueName,
+    state: Option<queue_core::State>,
+}
+
+impl<'m> Gone<'m> {
+    pub(super) fn new(queue: &'m QueueName, id: &'m MessageRef) -> Self {
+        Self { id: id.as_str(), queue, state: None }
+    }
 }
 
 /// `POST /v1/queues/{queue}/messages`
@@ -25,25 +44,29 @@ pub(crate) async fn create(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     Wait(wait): Wait,
+    key: Key,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let message = new_message::parse(&body)?;
     let queue = app.shared.queues.queue(&queue);
-    let enqueued = queue.enqueue(vec![message]).await.map_err(refusal::from_queue)?;
-    let (duplicate, message) = match enqueued.into_iter().next() {
-        Some(Enqueued::Created(message)) => (false, message),
-        Some(Enqueued::Duplicate(message)) => (true, message),
-        Some(Enqueued::Forgotten(_)) | None => {
-            return Err(refusal::from_queue(queue_core::Error::Unexpected("nothing was enqueued".into())));
-        }
-    };
-    let message = match wait {
-        Some(wait) => read(&app, &queue, &message.id, wait).await?,
-        None => message,
-    };
+    let enqueued = key.enqueue(&queue, vec![message], Kind::Message, &body).await?;
+    let enqueued = enqueued.into_iter().next().ok_or_else(refusal::internal)?;
+    let duplicate = !matches!(enqueued, Enqueued::Created(_));
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let location = new_message::location(queue.name(), &message.id);
-    Ok((status, [(header::LOCATION, location)], Json(Created { message: &message, duplicate })).into_response())
+    let id = enqueued.id();
+    let location = [(header::LOCATION, new_message::location(queue.name(), &id))];
+    let stored = match enqueued {
+        Enqueued::Created(message) | Enqueued::Duplicate(message) => match wait {
+            None => Some(message),
+            // It is stored; a wait that Redis cuts short is over, and nothing that is answered with a refusal.
+            Some(wait) => find(&app, &queue, &id, wait).await.unwrap_or(Some(message)),
+        },
+        Enqueued::Forgotten(_) => None,
+    };
+    Ok(match stored {
+        Some(message) => (status, location, Json(Created { message, duplicate })).into_response(),
+        None => (status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response(),
+    })
 }
 
 /// `POST /v1/queues/{queue}/messages/batch`
@@ -51,7 +74,8 @@ pub(crate) async fn create_batch(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     _: NoQuery,
-    JsonBody(body): JsonBody,
+    key: Key,
+    body: BatchBody,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Entry {
@@ -63,17 +87,25 @@ pub(crate) async fn create_batch(
     struct Batch {
         messages: Vec<Entry>,
     }
+    let queue = app.shared.queues.queue(&queue);
+    let body = match (body, &key) {
+        (BatchBody::Json(body), _) => body,
+        (BatchBody::Lines(_), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
+        (BatchBody::Lines(body), Key(None)) => return ndjson::enqueue(&app, &queue, body).await,
+    };
     let messages = new_message::parse_batch(&body)?;
-    let enqueued = app.shared.queues.queue(&queue).enqueue(messages).await.map_err(refusal::from_queue)?;
-    let messages = enqueued
+    let enqueued = key.enqueue(&queue, messages, Kind::Batch, &body).await?;
+    let messages: Vec<Entry> = enqueued
         .iter()
         .map(|enqueued| Entry {
             id: enqueued.id().to_string(),
             state: enqueued.message().map(|message| message.state),
-            duplicate: matches!(enqueued, Enqueued::Duplicate(_)),
+            duplicate: !matches!(enqueued, Enqueued::Created(_)),
         })
         .collect();
-    Ok((StatusCode::CREATED, Json(Batch { messages })).into_response())
+    let nothing_new = messages.iter().all(|entry| entry.duplicate);
+    let status = if nothing_new { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(Batch { messages })).into_response())
 }
 
 /// `GET /v1/queues/{queue}/messages/{id}`
@@ -84,14 +116,16 @@ pub(crate) async fn show(
     Wait(wait): Wait,
 ) -> Result<Json<Message>, Problem> {
     let queue = app.shared.queues.queue(&queue);
-    read(&app, &queue, &id, wait.unwrap_or(Millis::ZERO)).await.map(Json)
+    let message = find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO)).await?;
+    message.map(Json).ok_or_else(|| refusal::message_not_found(queue.name(), &id))
 }
 
-async fn read(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Message, Problem> {
+/// The message, at once or when it has finished or the wait is over; `None` if it is not, or no longer, kept.
+pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Option<Message>, Problem> {
     let message = if wait.is_zero() {
         queue.read(std::slice::from_ref(id)).await.map(|mut found| found.pop().flatten())
     } else {
         queue.read_when_finished(id, wait, &app.shared.subscriber).await
     };
-    message.map_err(refusal::from_queue)?.ok_or_else(|| refusal::message_not_found(queue.name(), id))
+    message.map_err(refusal::from_queue)
 }

@@ -1,36 +1,64 @@
 //! One file a resource.
 
+mod changes;
+mod list;
 mod messages;
+mod ndjson;
 mod queues;
+mod signals;
 
 use axum::{
     Router,
     extract::{FromRequestParts, Query, RawPathParams},
-    http::request::Parts,
+    http::{Uri, request::Parts},
     routing::{get, post},
 };
-use queue_core::{MessageRef, Millis, QueueName};
-use serde::Deserialize;
+use queue_core::{MessageRef, Millis, QueueName, SignalKey, State};
+use serde::{Deserialize, de::DeserializeOwned};
 use service::Problem;
 
-use crate::{App, refusal};
+use crate::{App, json::cut, refusal};
 
-/// The routes of `/v1`.
+/// The routes of `/v1` that answer soon, or when a wait is over.
 pub(crate) fn v1() -> Router<App> {
     Router::new()
         .route("/queues", get(queues::list))
-        .route("/queues/{queue}", get(queues::show))
-        .route("/queues/{queue}/messages", post(messages::create))
-        .route("/queues/{queue}/messages/batch", post(messages::create_batch))
-        .route("/queues/{queue}/messages/{id}", get(messages::show))
+        .route("/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
+        .route("/queues/{queue}/pause", post(queues::pause))
+        .route("/queues/{queue}/resume", post(queues::resume))
+        .route("/queues/{queue}/messages", get(list::list).post(messages::create))
+        .route("/queues/{queue}/messages/{id}", get(messages::show).delete(changes::erase))
+        .route("/queues/{queue}/messages/{id}/cancel", post(changes::cancel))
+        .route("/queues/{queue}/messages/{id}/retry", post(changes::retry))
+        .route("/queues/{queue}/messages/{id}/promote", post(changes::promote))
 }
 
-/// A parameter of the path; an invalid encoding is as good as an empty text.
-async fn path_parameter(parts: &mut Parts, name: &str) -> String {
-    let parameters = RawPathParams::from_request_parts(parts, &()).await;
-    let value = parameters.ok().and_then(|all| all.iter().find(|(key, _)| *key == name).map(|(_, v)| v.to_owned()));
-    value.unwrap_or_default()
+/// Those that take as long as there is to do. Each step of theirs has a limit.
+pub(crate) fn v1_without_time_limit() -> Router<App> {
+    Router::new()
+        .route(
+            "/queues/{queue}/messages/batch",
+            post(messages::create_batch).get(messages::show).delete(changes::erase),
+        )
+        .route("/queues/{queue}/purge", post(queues::purge))
+        .route("/queues/{queue}/retry_failed", post(queues::retry_failed))
+        .route("/queues/{queue}/signals/{key}", post(signals::send))
 }
+
+/// A parameter of the path, or nothing where the path has none of that name.
+async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Problem> {
+    match RawPathParams::from_request_parts(parts, &()).await {
+        Ok(all) => Ok(all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()),
+        // It names the parameter whose encoding is wrong, whichever is asked for. A queue's name is told what it may be.
+        Err(rejection) => match rejection.body_text() {
+            text if text.contains("`id`") => Err(refusal::invalid_id(NOT_UTF_8)),
+            text if text.contains("`key`") => Err(refusal::invalid_signal_key(NOT_UTF_8)),
+            _ => Ok(String::new()),
+        },
+    }
+}
+
+const NOT_UTF_8: &str = "what is percent-encoded in the path must be UTF-8";
 
 /// `{queue}` of the path.
 pub(crate) struct QueuePath(pub(crate) QueueName);
@@ -39,7 +67,7 @@ impl<S: Sync> FromRequestParts<S> for QueuePath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        path_parameter(parts, "queue").await.parse().map(Self).map_err(refusal::invalid_queue_name)
+        path_parameter(parts, "queue").await?.parse().map(Self).map_err(refusal::invalid_queue_name)
     }
 }
 
@@ -50,8 +78,30 @@ impl<S: Sync> FromRequestParts<S> for IdPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        path_parameter(parts, "id").await.parse().map(Self).map_err(refusal::invalid_id)
+        let id = path_parameter(parts, "id").await?;
+        // The path of batches has no parameter, and may be that of a message.
+        let is_batch = id.is_empty() && parts.uri.path().ends_with("/messages/batch");
+        let id = if is_batch { "batch" } else { &id };
+        id.parse().map(Self).map_err(refusal::invalid_id)
     }
+}
+
+/// `{key}` of the path.
+pub(crate) struct KeyPath(pub(crate) SignalKey);
+
+impl<S: Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        path_parameter(parts, "key").await?.parse().map(Self).map_err(refusal::invalid_signal_key)
+    }
+}
+
+/// The parameters of the query, of which an unknown one is a mistake.
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let Query(parameters) =
+        Query::try_from_uri(uri).map_err(|error| refusal::invalid_query(cut(&error.body_text())))?;
+    Ok(parameters)
 }
 
 /// `?wait=20s`
@@ -66,8 +116,7 @@ impl FromRequestParts<App> for Wait {
         struct Parameters {
             wait: Option<Millis>,
         }
-        let Query(Parameters { wait }) =
-            Query::from_request_parts(parts, app).await.map_err(|error| refusal::invalid_query(error.body_text()))?;
+        let Parameters { wait } = query(&parts.uri)?;
         let longest = app.shared.max_wait;
         if wait.is_some_and(|wait| wait > longest) {
             return Err(refusal::invalid_query(format_args!(
@@ -75,6 +124,43 @@ impl FromRequestParts<App> for Wait {
             )));
         }
         Ok(Self(wait))
+    }
+}
+
+/// `?state=failed` of a purge.
+pub(crate) struct PurgedState(pub(crate) State);
+
+impl<S: Sync> FromRequestParts<S> for PurgedState {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Parameters {
+            state: Option<String>,
+        }
+        let Parameters { state } = query(&parts.uri)?;
+        match state.map(|word| word.parse()) {
+            Some(Ok(State::Active)) => Err(refusal::active_is_not_purged()),
+            Some(Ok(state)) => Ok(Self(state)),
+            None | Some(Err(_)) => Err(refusal::purge_of_which_state()),
+        }
+    }
+}
+
+/// `?confirm={queue}` of what can't be undone.
+pub(crate) struct Confirmed(pub(crate) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Confirmed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Parameters {
+            confirm: Option<String>,
+        }
+        query(&parts.uri).map(|Parameters { confirm }| Self(confirm))
     }
 }
 

@@ -1,15 +1,32 @@
-use axum::{Json, extract::State};
-use queue_core::QueueStatus;
+use axum::{Json, extract::State, http::StatusCode};
+use queue_core::{Queue, QueueName, QueueStatus};
 use serde::Serialize;
 use service::Problem;
 
-use super::{NoQuery, QueuePath};
-use crate::{App, refusal};
+use super::{Confirmed, NoQuery, PurgedState, QueuePath};
+use crate::{
+    App,
+    body::{JsonBody, NoBody},
+    json::{Object, explain},
+    refusal,
+};
 
 /// What `GET /v1/queues` answers.
 #[derive(Serialize)]
 pub(crate) struct List {
     queues: Vec<QueueStatus>,
+}
+
+/// What `POST /v1/queues/{queue}/purge` answers.
+#[derive(Serialize)]
+pub(crate) struct Purged {
+    purged: u64,
+}
+
+/// What `POST /v1/queues/{queue}/retry_failed` answers.
+#[derive(Serialize)]
+pub(crate) struct Retried {
+    retried: u64,
 }
 
 /// `GET /v1/queues`
@@ -25,9 +42,102 @@ pub(crate) async fn list(State(app): State<App>, _: NoQuery) -> Result<Json<List
 /// `GET /v1/queues/{queue}`
 pub(crate) async fn show(
     State(app): State<App>,
-    QueuePath(queue): QueuePath,
+    QueuePath(name): QueuePath,
     _: NoQuery,
 ) -> Result<Json<QueueStatus>, Problem> {
-    let status = app.shared.queues.queue(&queue).status().await.map_err(refusal::from_queue)?;
-    status.map(Json).ok_or_else(|| refusal::queue_not_found(&queue))
+    status(&app.shared.queues.queue(&name)).await.map(Json)
+}
+
+/// `PATCH /v1/queues/{queue}`
+pub(crate) async fn configure(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    _: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Result<Json<QueueStatus>, Problem> {
+    let not_json = |error| refusal::not_json(explain(&error));
+    // Not any JSON is a patch, and a field that stands twice is a mistake.
+    let _: Object<'_> = serde_json::from_slice(&body).map_err(not_json)?;
+    let patch = serde_json::from_slice(&body).map_err(not_json)?;
+    let queue = app.shared.queues.queue(&name);
+    let configured = queue.configure(&patch).await.map_err(refusal::from_queue)?;
+    configured.map_err(|invalid| refusal::invalid_settings(&invalid))?;
+    status(&queue).await.map(Json)
+}
+
+/// `POST /v1/queues/{queue}/pause`
+pub(crate) async fn pause(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Json<QueueStatus>, Problem> {
+    let queue = app.shared.queues.queue(&name);
+    // A slip in the name must not begin a queue.
+    status(&queue).await?;
+    queue.pause().await.map_err(refusal::from_queue)?;
+    status(&queue).await.map(Json)
+}
+
+/// `POST /v1/queues/{queue}/resume`
+pub(crate) async fn resume(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Json<QueueStatus>, Problem> {
+    let queue = app.shared.queues.queue(&name);
+    status(&queue).await?;
+    queue.resume().await.map_err(refusal::from_queue)?;
+    status(&queue).await.map(Json)
+}
+
+/// `POST /v1/queues/{queue}/purge?state=…`
+pub(crate) async fn purge(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    PurgedState(state): PurgedState,
+    _: NoBody,
+) -> Result<Json<Purged>, Problem> {
+    let queue = app.shared.queues.queue(&name);
+    status(&queue).await?;
+    let purged = app.see_through(async move { queue.purge(state).await }).await?;
+    purged.map(|purged| Json(Purged { purged })).map_err(refusal::from_queue)
+}
+
+/// `POST /v1/queues/{queue}/retry_failed`
+pub(crate) async fn retry_failed(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Json<Retried>, Problem> {
+    let queue = app.shared.queues.queue(&name);
+    status(&queue).await?;
+    let retried = app.see_through(async move { queue.retry_failed().await }).await?;
+    retried.map(|retried| Json(Retried { retried })).map_err(refusal::from_queue)
+}
+
+/// `DELETE /v1/queues/{queue}?confirm={queue}`
+pub(crate) async fn delete(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    Confirmed(confirmed): Confirmed,
+) -> Result<StatusCode, Problem> {
+    if confirmed.as_deref() != Some(name.as_str()) {
+        return Err(refusal::not_confirmed(&name));
+    }
+    let queue = app.shared.queues.queue(&name);
+    // Two steps, of which the second is not to be left out.
+    let was_there = app.see_through(async move { queue.delete().await }).await?;
+    if was_there.map_err(refusal::from_queue)? { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(&name)) }
+}
+
+async fn status(queue: &Queue) -> Result<QueueStatus, Problem> {
+    let status = queue.status().await.map_err(refusal::from_queue)?;
+    status.ok_or_else(|| not_found(queue.name()))
+}
+
+fn not_found(name: &QueueName) -> Problem {
+    refusal::queue_not_found(name)
 }

@@ -1,0 +1,135 @@
+//! A body taken apart line by line, without ever holding more than a line and what has just come.
+
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
+
+/// The lines of a stream of bytes.
+pub(crate) struct Lines<S> {
+    stream: S,
+    /// The longest line, in bytes.
+    limit: usize,
+    /// What has come and is not taken apart yet.
+    frame: Bytes,
+    /// The beginning of a line whose end has not come yet.
+    beginning: Vec<u8>,
+    /// Whether that line is too long, and its beginning thrown away.
+    is_too_long: bool,
+    /// How many lines were given.
+    count: u64,
+}
+
+/// A line, by its number from 1.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) number: u64,
+    pub(crate) text: Text,
+}
+
+/// What a line holds, without its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    Whole(Bytes),
+    /// It is longer than the limit, and thrown away.
+    TooLong,
+}
+
+impl<S, E> Lines<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    pub(crate) fn new(stream: S, limit: usize) -> Self {
+        Self { stream, limit, frame: Bytes::new(), beginning: Vec::new(), is_too_long: false, count: 0 }
+    }
+
+    /// The next line; `None` at the end. A future that is dropped loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Line>, E> {
+        loop {
+            if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
+                let piece = self.frame.split_to(end);
+                self.frame = self.frame.slice(1..);
+                return Ok(Some(self.end_line(piece)));
+            }
+            let piece = std::mem::take(&mut self.frame);
+            self.begin_line(&piece);
+            match self.stream.next().await.transpose()? {
+                Some(frame) => self.frame = frame,
+                None if self.beginning.is_empty() && !self.is_too_long => return Ok(None),
+                None => return Ok(Some(self.end_line(Bytes::new()))),
+            }
+        }
+    }
+
+    /// Throws away what is still to come.
+    pub(crate) async fn drain(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
+    }
+
+    fn begin_line(&mut self, piece: &[u8]) {
+        if self.beginning.len() + piece.len() > self.limit {
+            self.is_too_long = true;
+            self.beginning = Vec::new();
+        }
+        if !self.is_too_long {
+            self.beginning.extend_from_slice(piece);
+        }
+    }
+
+    fn end_line(&mut self, piece: Bytes) -> Line {
+        self.count += 1;
+        let text = if self.is_too_long || self.beginning.len() + piece.len() > self.limit {
+            Text::TooLong
+        } else if self.beginning.is_empty() {
+            Text::Whole(piece)
+        } else {
+            let mut line = std::mem::take(&mut self.beginning);
+            line.extend_from_slice(&piece);
+            Text::Whole(line.into())
+        };
+        self.beginning.clear();
+        self.is_too_long = false;
+        Line { number: self.count, text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    async fn lines(frames: &[&'static str], limit: usize) -> Vec<Text> {
+        let frames = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame.as_bytes())));
+        let mut lines = Lines::new(stream::iter(frames), limit);
+        let mut found = Vec::new();
+        while let Some(Line { number, text }) = lines.next().await.unwrap() {
+            found.push(text);
+            assert_eq!(number, found.len() as u64);
+        }
+        found
+    }
+
+    fn whole(text: &'static str) -> Text {
+        Text::Whole(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn lines_are_found_however_the_bytes_come() {
+        let expected = [whole("a"), whole(""), whole("bc"), whole("d")];
+        for frames in [&["a\n\nbc\nd"][..], &["a", "\n", "\nb", "", "c\n", "d"], &["a\n\nbc\nd\n"]] {
+            assert_eq!(lines(frames, 9).await, expected, "{frames:?}");
+        }
+        assert_eq!(lines(&[], 9).await, []);
+        assert_eq!(lines(&["\n"], 9).await, [whole("")]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_passed_over_alone() {
+        let expected = [whole("abc"), Text::TooLong, whole("e")];
+        for frames in [&["abc\nabcd\ne"][..], &["abc\nab", "cd", "\ne"], &["abc\nab", "cde", "fgh\ne\n"]] {
+            assert_eq!(lines(frames, 3).await, expected, "{frames:?}");
+        }
+        assert_eq!(lines(&["ab", "cd"], 3).await, [Text::TooLong]);
+    }
+}

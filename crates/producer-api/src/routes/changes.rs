@@ -1,0 +1,108 @@
+//! What is done with one message by hand.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use queue_core::{Changed, Message, MessageRef, Millis, Queue, QueueName};
+use service::Problem;
+
+use super::{
+    IdPath, NoQuery, QueuePath,
+    messages::{Gone, find},
+};
+use crate::{
+    App,
+    body::NoBody,
+    conflict::{self, Operation},
+    refusal,
+};
+
+/// The error's code of a message that was cancelled.
+const CANCELLED: &str = "cancelled";
+
+/// `DELETE /v1/queues/{queue}/messages/{id}`
+pub(crate) async fn erase(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    IdPath(id): IdPath,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    let queue = app.shared.queues.queue(&queue);
+    let changed = queue.erase(&id).await.map_err(refusal::from_queue)?;
+    refuse_unless_changed(changed, Operation::Erase, queue.name(), &id)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/queues/{queue}/messages/{id}/cancel`
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    IdPath(id): IdPath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let queue = app.shared.queues.queue(&queue);
+    let changed = queue.cancel(&id).await.map_err(refusal::from_queue)?;
+    let message = find(&app, &queue, &id, Millis::ZERO).await?;
+    let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
+    if matches!(changed, Changed::Refused(queue_core::State::Failed)) && message.as_ref().is_some_and(was_cancelled) {
+        return Ok(answer(StatusCode::OK, message, &queue, &id));
+    }
+    refuse_unless_changed(changed, Operation::Cancel, queue.name(), &id)?;
+    let status = if changed == Changed::Requested { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(answer(status, message, &queue, &id))
+}
+
+/// `POST /v1/queues/{queue}/messages/{id}/retry`
+pub(crate) async fn retry(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    IdPath(id): IdPath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let queue = app.shared.queues.queue(&queue);
+    let changed = queue.retry(&id).await.map_err(refusal::from_queue)?;
+    refuse_unless_changed(changed, Operation::Retry, queue.name(), &id)?;
+    let message = find(&app, &queue, &id, Millis::ZERO).await?;
+    Ok(answer(StatusCode::OK, message, &queue, &id))
+}
+
+/// `POST /v1/queues/{queue}/messages/{id}/promote`
+pub(crate) async fn promote(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    IdPath(id): IdPath,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let queue = app.shared.queues.queue(&queue);
+    let changed = queue.promote(&id).await.map_err(refusal::from_queue)?;
+    refuse_unless_changed(changed, Operation::Promote, queue.name(), &id)?;
+    let message = find(&app, &queue, &id, Millis::ZERO).await?;
+    Ok(answer(StatusCode::OK, message, &queue, &id))
+}
+
+fn refuse_unless_changed(
+    changed: Changed,
+    operation: Operation,
+    queue: &QueueName,
+    id: &MessageRef,
+) -> Result<(), Problem> {
+    match changed {
+        Changed::Done | Changed::Requested => Ok(()),
+        Changed::Refused(found) => Err(conflict::refuse(operation, found, queue, id)),
+        Changed::Unknown => Err(refusal::message_not_found(queue, id)),
+    }
+}
+
+/// The message as it is now. It may have gone since: a queue can keep none that has finished.
+fn answer(status: StatusCode, message: Option<Message>, queue: &Queue, id: &MessageRef) -> Response {
+    match message {
+        Some(message) => (status, Json(message)).into_response(),
+        None => (status, Json(Gone::new(queue.name(), id))).into_response(),
+    }
+}

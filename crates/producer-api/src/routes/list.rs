@@ -1,0 +1,97 @@
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::request::Parts,
+};
+use queue_core::{MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Message, Queue, State as MessageState};
+use serde::{Deserialize, Serialize};
+use service::Problem;
+
+use super::{QueuePath, query};
+use crate::{App, cursor::Place, refusal};
+
+const DEFAULT_LIMIT: usize = 50;
+
+/// What `GET /v1/queues/{queue}/messages` is asked for.
+pub(crate) struct Listing {
+    state: Option<MessageState>,
+    limit: usize,
+    cursor: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Listing {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Parameters {
+            state: Option<String>,
+            limit: Option<String>,
+            cursor: Option<String>,
+        }
+        let Parameters { state, limit, cursor } = query(&parts.uri)?;
+        let state = state.map(|word| word.parse()).transpose().map_err(refusal::invalid_query)?;
+        let limit = match limit.map(|limit| limit.parse()) {
+            None => DEFAULT_LIMIT,
+            Some(Ok(limit @ 1..=MAX_MESSAGES_PER_CALL)) => limit,
+            Some(_) => return Err(refusal::invalid_limit(MAX_MESSAGES_PER_CALL)),
+        };
+        Ok(Self { state, limit, cursor })
+    }
+}
+
+/// What it answers.
+#[derive(Serialize)]
+pub(crate) struct Page {
+    messages: Vec<Message>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// `GET /v1/queues/{queue}/messages`
+pub(crate) async fn list(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    Listing { state, limit, cursor }: Listing,
+) -> Result<Json<Page>, Problem> {
+    let place = match &cursor {
+        Some(text) => Place::decode(text, &name, state)?,
+        None => Place::first(state),
+    };
+    let queue = app.shared.queues.queue(&name);
+    let (messages, next) = fill(&queue, place, limit).await?;
+    if messages.is_empty() && cursor.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
+        return Err(refusal::queue_not_found(&name));
+    }
+    Ok(Json(Page { messages, next_cursor: next.map(|place| place.encode(&name)) }))
+}
+
+/// Lists in steps, so that a page of large messages ends early and is not all of them in memory.
+async fn fill(queue: &Queue, mut place: Place, limit: usize) -> Result<(Vec<Message>, Option<Place>), Problem> {
+    let mut messages: Vec<Message> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let step = step(messages.len(), bytes).min(limit - messages.len());
+        let page = queue.list(place.state, step, place.cursor.as_ref()).await.map_err(refusal::from_queue)?;
+        let is_stuck = page.messages.is_empty() && page.next.is_some();
+        bytes += page.messages.iter().map(size).sum::<usize>();
+        messages.extend(page.messages);
+        match place.after(page.next) {
+            Some(next) if messages.len() < limit && bytes < MAX_BYTES_PER_CALL && !is_stuck => place = next,
+            next => return Ok((messages, next)),
+        }
+    }
+}
+
+/// How many messages fit in the rest of a page, if they are like those so far.
+fn step(count: usize, bytes: usize) -> usize {
+    match bytes.checked_div(count) {
+        None => DEFAULT_LIMIT,
+        Some(size) => (MAX_BYTES_PER_CALL.saturating_sub(bytes) / size.max(1)).clamp(1, MAX_MESSAGES_PER_CALL),
+    }
+}
+
+fn size(message: &Message) -> usize {
+    message.data.get().len() + message.result.as_ref().map_or(0, |result| result.get().len())
+}

@@ -1,0 +1,222 @@
+//! Messages one a line, as many as there are: stored chunk by chunk while they come in.
+//!
+//! Nothing more is read while a chunk is being stored, so a fast client is slowed down by its socket.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
+use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
+use serde::Serialize;
+use serde_json::{Value, json};
+use service::{FieldError, Problem};
+use tokio::time::timeout;
+
+use crate::{
+    App,
+    lines::{Line, Lines, Text},
+    new_message, refusal,
+};
+
+/// A chunk has at most so many bytes, unless one line alone has more.
+const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
+/// A chunk that is not full is stored when no other line has come for so long.
+const LINGER: Duration = Duration::from_millis(20);
+/// So many refused lines are told one by one.
+const MAX_REFUSED: usize = 100;
+/// So many wrong fields are told of one line.
+const MAX_ERRORS: usize = 10;
+
+/// What came of all lines.
+#[derive(Default, Serialize)]
+struct Summary {
+    enqueued: u64,
+    duplicates: u64,
+    refused: Vec<RefusedLine>,
+    refused_count: u64,
+    done: bool,
+}
+
+#[derive(Serialize)]
+struct RefusedLine {
+    line: u64,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Summary {
+    fn refuse(&mut self, line: u64, problem: Problem) {
+        self.refused_count += 1;
+        if self.refused.len() < MAX_REFUSED {
+            let errors = problem.errors().iter().take(MAX_ERRORS).cloned().collect();
+            self.refused.push(RefusedLine { line, code: problem.code(), detail: problem.detail, errors });
+        }
+    }
+
+    fn count(&mut self, enqueued: &[Enqueued]) {
+        for one in enqueued {
+            match one {
+                Enqueued::Created(_) => self.enqueued += 1,
+                Enqueued::Duplicate(_) | Enqueued::Forgotten(_) => self.duplicates += 1,
+            }
+        }
+    }
+}
+
+/// What is stored next, all or nothing.
+#[derive(Default)]
+struct Chunk {
+    messages: Vec<NewMessage>,
+    bytes: usize,
+    first_line: u64,
+    last_line: u64,
+}
+
+impl Chunk {
+    fn add(&mut self, line: u64, message: NewMessage, bytes: usize) {
+        if self.messages.is_empty() {
+            self.first_line = line;
+        }
+        self.last_line = line;
+        self.messages.push(message);
+        self.bytes += bytes;
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.messages.is_empty() || self.messages.len() < MAX_MESSAGES_PER_CALL && self.bytes + bytes <= MAX_CHUNK_BYTES
+    }
+}
+
+/// The lines of one request on their way into the queue.
+struct Intake<'a> {
+    queue: &'a Queue,
+    body_limit: usize,
+    chunk: Chunk,
+    summary: Summary,
+    /// The last line that was taken into the chunk or refused.
+    taken: u64,
+    /// All lines up to this one are stored or refused.
+    stored_through: u64,
+}
+
+/// Stores the messages of a body of lines.
+pub(super) async fn enqueue(app: &App, queue: &Queue, body: Body) -> Result<Response, Problem> {
+    let shared = &app.shared;
+    let mut lines = Lines::new(body.into_data_stream(), shared.body_limit);
+    let mut intake = Intake {
+        queue,
+        body_limit: shared.body_limit,
+        chunk: Chunk::default(),
+        summary: Summary::default(),
+        taken: 0,
+        stored_through: 0,
+    };
+    let patience = shared.request_timeout.to_std();
+    let ended = loop {
+        let pause = if intake.chunk.messages.is_empty() { patience } else { LINGER };
+        let line = tokio::select! {
+            line = timeout(pause, lines.next()) => line,
+            () = shared.shutdown.cancelled() => break intake.store().await.and(Err(refusal::stopping())),
+        };
+        let taken = match line {
+            Ok(Ok(Some(line))) => intake.take(line).await,
+            Ok(Ok(None)) => break intake.store().await,
+            Ok(Err(_)) => break Err(refusal::body_not_received()),
+            Err(_) if intake.chunk.messages.is_empty() => {
+                return Err(intake.tell(refusal::lines_too_slow(shared.request_timeout)));
+            }
+            Err(_) => intake.store().await,
+        };
+        if taken.is_err() {
+            break taken;
+        }
+    };
+    match ended {
+        Ok(()) => Ok(Json(Summary { done: true, ..intake.summary }).into_response()),
+        Err(problem) => {
+            // A client that writes all before it reads would never see an answer that comes in between.
+            let _ = timeout(patience, lines.drain()).await;
+            Err(intake.tell(problem))
+        }
+    }
+}
+
+impl Intake<'_> {
+    /// Takes a line into the chunk, which is stored before if there is no room in it.
+    async fn take(&mut self, Line { number, text }: Line) -> Result<(), Problem> {
+        match self.read(text) {
+            Ok(Some((message, bytes))) => {
+                if !self.chunk.has_room_for(bytes) {
+                    self.store().await?;
+                }
+                self.chunk.add(number, message, bytes);
+            }
+            Ok(None) => {}
+            Err(problem) => self.summary.refuse(number, problem),
+        }
+        self.taken = number;
+        if self.chunk.messages.is_empty() {
+            self.stored_through = number;
+        }
+        Ok(())
+    }
+
+    /// The message of a line and its size; nothing for an empty line.
+    fn read(&self, text: Text) -> Result<Option<(NewMessage, usize)>, Problem> {
+        let line: Bytes = match text {
+            Text::Whole(line) => line,
+            Text::TooLong => return Err(refusal::line_too_large(self.body_limit)),
+        };
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        new_message::parse_line(&line).map(|message| Some((message, line.len())))
+    }
+
+    /// Stores the chunk.
+    async fn store(&mut self) -> Result<(), Problem> {
+        let messages = std::mem::take(&mut self.chunk.messages);
+        self.chunk.bytes = 0;
+        let is_one = messages.len() == 1;
+        match self.queue.enqueue(messages).await {
+            Ok(enqueued) => self.summary.count(&enqueued),
+            // As it is kept, the message is larger than its line.
+            Err(error @ Error::TooMuch(_)) if is_one => {
+                self.summary.refuse(self.chunk.last_line, refusal::from_enqueue(error));
+            }
+            Err(error) => return Err(self.not_stored(error)),
+        }
+        self.stored_through = self.taken;
+        Ok(())
+    }
+
+    fn not_stored(&mut self, error: Error) -> Problem {
+        let (first, last) = (self.chunk.first_line, self.chunk.last_line);
+        self.stored_through = first - 1;
+        let in_doubt = matches!(error, Error::Unavailable(_));
+        let mut problem = refusal::from_enqueue(error);
+        if !in_doubt {
+            return problem;
+        }
+        problem.detail = format!(
+            "Redis went away: lines {first} to {last} may be stored or not, none after them is; send these again when it \
+             is back. A message with an id of its own is not stored twice"
+        );
+        problem.with_member("in_doubt", json!({"from": first, "to": last}))
+    }
+
+    /// Says in a refusal how far it came.
+    fn tell(self, mut problem: Problem) -> Problem {
+        let summary = serde_json::to_value(self.summary).unwrap_or_default();
+        problem = problem.with_member("stored_through", self.stored_through);
+        for name in ["enqueued", "duplicates", "refused", "refused_count", "done"] {
+            problem = problem.with_member(name, summary.get(name).cloned().unwrap_or(Value::Null));
+        }
+        problem
+    }
+}

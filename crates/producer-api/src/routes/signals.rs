@@ -1,0 +1,81 @@
+use axum::{Json, extract::State};
+use queue_core::Signal;
+use serde::Serialize;
+use service::{Problem, unknown};
+
+use super::{KeyPath, NoQuery, QueuePath};
+use crate::{
+    App,
+    body::OptionalJsonBody,
+    fields::{Reader, field_error},
+    json::{Object, explain},
+    refusal,
+};
+
+/// What a signal answers.
+#[derive(Serialize)]
+pub(crate) struct Released {
+    released: u64,
+}
+
+/// `POST /v1/queues/{queue}/signals/{key}`
+pub(crate) async fn send(
+    State(app): State<App>,
+    QueuePath(name): QueuePath,
+    KeyPath(key): KeyPath,
+    _: NoQuery,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<Json<Released>, Problem> {
+    let signal = body.map_or_else(|| Ok(Signal::default()), |body| parse(&body))?;
+    let queue = app.shared.queues.queue(&name);
+    // One that sticks is for messages to come, so it may come before the first; another would be for nobody.
+    if signal.sticky_for.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
+        return Err(refusal::queue_not_found(&name));
+    }
+    let released = app.see_through(async move { queue.signal(&key, &signal).await }).await?;
+    released.map(|released| Json(Released { released })).map_err(refusal::from_queue)
+}
+
+fn parse(body: &[u8]) -> Result<Signal, Problem> {
+    let object: Object<'_> = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let mut signal = Signal::default();
+    let mut errors = Vec::new();
+    for (name, value) in &object.0 {
+        match name.as_ref() {
+            "data" if value.get().len() > Signal::MAX_BYTES => {
+                errors.push(field_error("", name, "must be at most 4096 bytes of JSON".into()));
+            }
+            "data" => signal.data = Some((*value).to_owned()),
+            "sticky_for" => {
+                let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
+                signal.sticky_for = reader.read_duration(Signal::LONGEST_STICKY, "must be 1 ms to 30 days");
+            }
+            other => errors.push(field_error("", other, unknown(other, ["data", "sticky_for"]))),
+        }
+    }
+    if errors.is_empty() { Ok(signal) } else { Err(refusal::invalid_signal(errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_read_field_by_field() {
+        let signal = parse(br#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
+        assert_eq!(signal.data.unwrap().get(), r#"{"paid": [] }"#);
+        assert_eq!(signal.sticky_for, Some(Signal::LONGEST_STICKY));
+        assert!(parse(b"{}").unwrap().data.is_none());
+        let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(4_095));
+        for (body, pointer) in [
+            (long.as_str(), "/data"),
+            (r#"{"sticky_for":0}"#, "/sticky_for"),
+            (r#"{"sticky_for":"31d"}"#, "/sticky_for"),
+            (r#"{"stick_for":1}"#, "/stick_for"),
+        ] {
+            let problem = parse(body.as_bytes()).unwrap_err();
+            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), ("invalid_signal", pointer));
+        }
+        assert_eq!(parse(b"[]").unwrap_err().code(), "invalid_json");
+    }
+}

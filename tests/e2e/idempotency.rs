@@ -1,0 +1,90 @@
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{System, completed};
+
+const ONE: &str = "/v1/queues/q/messages";
+const BATCH: &str = "/v1/queues/q/messages/batch";
+
+async fn send(system: &System, path: &str, key: &str, body: &str) -> (u16, Value) {
+    let request = system.http.post(system.url(path)).header("content-type", "application/json");
+    let answer = request.header("idempotency-key", key).body(body.to_owned()).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_same_request_with_the_same_key_stores_one_message() {
+    let system = System::start("").await;
+    let (status, first) = send(&system, ONE, "key-1", r#"{"data": 1}"#).await;
+    assert_eq!((status, first.get("duplicate")), (201, None));
+    for key in ["key-1", "\"key-1\""] {
+        let (status, again) = send(&system, ONE, key, r#"{"data": 1}"#).await;
+        assert_eq!((status, &again["id"], &again["duplicate"]), (200, &first["id"], &json!(true)), "{key}");
+    }
+    let (status, problem) = send(&system, ONE, "key-1", r#"{"data": 2}"#).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
+    let (status, problem) = send(&system, BATCH, "key-1", r#"{"messages": [{"data": 1}]}"#).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
+    let (status, other) = send(&system, ONE, "key-2", r#"{"data": 1}"#).await;
+    assert_eq!(status, 201);
+    assert_ne!(other["id"], first["id"]);
+    assert_eq!(
+        send(&system, "/v1/queues/other/messages", "key-1", r#"{"data": 2}"#).await.0,
+        201,
+        "a key is a queue's"
+    );
+    assert_eq!(system.get("/v1/queues/q").await["totals"]["enqueued"], 2);
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_with_the_message_as_it_is_now() {
+    let system = System::start("").await;
+    let (_, first) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    system.settle_all("q", completed()).await;
+    let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    assert_eq!((status, &again["state"], &again["result"]), (200, &json!("completed"), &json!("done")));
+    let location = format!("{ONE}/{}", first["id"].as_str().unwrap());
+    assert_eq!(system.ask(Method::DELETE, &location, None).await.0, 204);
+    let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    let gone = json!({"id": first["id"], "queue": "q", "state": null, "duplicate": true});
+    assert_eq!((status, again), (200, gone));
+    let waited = send(&system, &format!("{ONE}?wait=20s"), "k", r#"{"data": 1}"#).await;
+    assert_eq!(waited.0, 200, "there is nothing to wait for");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_batch_with_a_key_is_stored_once() {
+    let system = System::start("").await;
+    let body = r#"{"messages": [{"data": 1}, {"data": 2, "id": "mine"}, {"data": 3}]}"#;
+    let (status, first) = send(&system, BATCH, "k", body).await;
+    assert_eq!(status, 201);
+    let (status, again) = send(&system, BATCH, "\"k\"", body).await;
+    assert_eq!(status, 200);
+    for (one, other) in first["messages"].as_array().unwrap().iter().zip(again["messages"].as_array().unwrap()) {
+        assert_eq!(one["id"], other["id"]);
+        assert_eq!((&one["duplicate"], &other["duplicate"]), (&json!(false), &json!(true)));
+    }
+    assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 3);
+    // Without a key, those that have ids of their own stand already.
+    let (status, _) = system.ask(Method::POST, BATCH, Some(json!({"messages": [{"data": 2, "id": "mine"}]}))).await;
+    assert_eq!(status, 200, "nothing of it is new");
+    let some_new = json!({"messages": [{"data": 2, "id": "mine"}, {"data": 4}]});
+    assert_eq!(system.ask(Method::POST, BATCH, Some(some_new)).await.0, 201);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_and_nothing_is_stored() {
+    let system = System::start("").await;
+    for key in ["", "a b", "\"a", "\"a\";x=1", "\"\"", &"x".repeat(256), "schl\u{fc}ssel"] {
+        for (path, body) in [(ONE, r#"{"data": 1}"#), (BATCH, r#"{"messages": [{"data": 1}]}"#)] {
+            let (status, problem) = send(&system, path, key, body).await;
+            assert_eq!((status, &problem["code"]), (400, &json!("invalid_idempotency_key")), "{key}: {problem}");
+        }
+    }
+    let request = system.http.post(system.url(ONE)).header("content-type", "application/json");
+    let twice = request.header("idempotency-key", "a").header("idempotency-key", "b").body(r#"{"data": 1}"#);
+    assert_eq!(twice.send().await.unwrap().status(), 400);
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
+}

@@ -1,0 +1,127 @@
+use serde_json::{Value, json};
+
+use crate::{System, completed, failed};
+
+const LIST: &str = "/v1/queues/q/messages";
+
+async fn page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
+    let answer = system.get(&format!("{LIST}?{query}")).await;
+    let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+    (messages, answer.get("next_cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
+}
+
+/// All pages of a list, and how many there were.
+async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
+    let (mut messages, mut next) = page(system, query).await;
+    let mut pages = 1;
+    while let Some(cursor) = next {
+        let (more, then) = page(system, &format!("{query}&cursor={cursor}")).await;
+        messages.extend(more);
+        next = then;
+        pages += 1;
+    }
+    (messages, pages)
+}
+
+fn data(messages: &[Value]) -> Vec<u64> {
+    messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
+}
+
+/// Numbers from 0, ten in each state, in the order of the states.
+async fn ten_of_each() -> System {
+    let system = System::start("").await;
+    let ten = async |from: u64, options: Value| {
+        for n in from..from + 10 {
+            let mut message = options.clone();
+            message["data"] = json!(n);
+            system.post("q", message).await;
+        }
+    };
+    ten(40, json!({})).await;
+    assert_eq!(system.settle_all("q", completed()).await, 10);
+    ten(50, json!({})).await;
+    assert_eq!(system.settle_all("q", failed()).await, 10);
+    ten(30, json!({})).await;
+    assert_eq!(system.lease("q", 10).await.len(), 10);
+    ten(0, json!({"hold": "k"})).await;
+    ten(10, json!({"delay": "1h"})).await;
+    ten(20, json!({})).await;
+    system
+}
+
+#[tokio::test]
+async fn each_state_is_listed_page_by_page() {
+    let system = ten_of_each().await;
+    for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
+        let mut expected: Vec<u64> = (0..10).map(|n| at as u64 * 10 + n).collect();
+        if at >= 4 {
+            expected.reverse();
+        }
+        for limit in [1, 3, 10, 1_000] {
+            let (messages, _) = all(&system, &format!("state={state}&limit={limit}")).await;
+            assert_eq!(data(&messages), expected, "{state} by {limit}");
+            assert!(messages.iter().all(|message| message["state"] == state));
+        }
+    }
+    let (first, next) = page(&system, "state=failed&limit=4").await;
+    assert_eq!((first.len(), next.is_some()), (4, true));
+    assert!(page(&system, "state=failed").await.1.is_none(), "no cursor at the end");
+}
+
+#[tokio::test]
+async fn without_a_state_all_are_listed_one_after_the_other() {
+    let system = ten_of_each().await;
+    let expected: Vec<u64> = (0..40).chain((40..50).rev()).chain((50..60).rev()).collect();
+    for limit in [1, 7, 10, 50, 1_000] {
+        let (messages, pages) = all(&system, &format!("limit={limit}")).await;
+        assert_eq!(data(&messages), expected, "by {limit}");
+        assert!(pages <= 60 / limit + 8, "{pages} pages of {limit}");
+    }
+    let (messages, next) = page(&system, "").await;
+    assert_eq!((messages.len(), next.is_some()), (50, true), "50 by default");
+    system.ask(reqwest::Method::DELETE, "/v1/queues/q?confirm=q", None).await;
+    let (status, problem) = system.ask(reqwest::Method::GET, LIST, None).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
+    system.patch("q", json!({})).await;
+    assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages is one");
+}
+
+#[tokio::test]
+async fn a_page_of_large_messages_ends_early() {
+    let system = System::start("").await;
+    for n in 0..80 {
+        system.post("q", json!({"data": [n, "x".repeat(200_000)]})).await;
+    }
+    let (first, next) = page(&system, "state=waiting&limit=1000").await;
+    assert!(first.len() < 80 && next.is_some(), "{} messages", first.len());
+    let (messages, _) = all(&system, "state=waiting&limit=1000").await;
+    let numbers: Vec<u64> = messages.iter().map(|message| message["data"][0].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_list_is_told() {
+    let system = ten_of_each().await;
+    let held = page(&system, "state=held&limit=2").await.1.unwrap();
+    let every = page(&system, "limit=2").await.1.unwrap();
+    system.post("other", json!({"data": 1})).await;
+    for (path, told) in [
+        (format!("{LIST}?state=done"), "held, delayed, waiting, active, completed or failed"),
+        (format!("{LIST}?limit=0"), "from 1 to 1000"),
+        (format!("{LIST}?limit=1001"), "from 1 to 1000"),
+        (format!("{LIST}?limit=ten"), "from 1 to 1000"),
+        (format!("{LIST}?cursor=x"), "next_cursor of the page before"),
+        (format!("{LIST}?cursor="), "next_cursor of the page before"),
+        (format!("{LIST}?cursor={every}x"), "next_cursor of the page before"),
+        (format!("{LIST}?cursor={held}"), "with state=held"),
+        (format!("{LIST}?state=failed&cursor={held}"), "with state=held"),
+        (format!("{LIST}?state=held&cursor={every}"), "without a state"),
+        (format!("/v1/queues/other/messages?state=held&cursor={held}"), "next_cursor of the page before"),
+        (format!("{LIST}?stat=held"), "unknown field `stat`"),
+        (format!("{LIST}?state=held&state=failed"), "duplicate field"),
+    ] {
+        let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
+    }
+}

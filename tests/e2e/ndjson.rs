@@ -1,0 +1,239 @@
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use drover_tests::eventually;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::System;
+
+const BATCH: &str = "/v1/queues/q/messages/batch";
+
+async fn send(system: &System, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    let request = system.http.post(system.url(BATCH)).header("content-type", "application/x-ndjson");
+    let answer = request.body(body).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+fn numbers(range: std::ops::Range<u64>) -> String {
+    range.map(|n| format!("{{\"data\":{n}}}\n")).collect::<Vec<_>>().concat()
+}
+
+/// A client that sends its body piece by piece.
+struct SlowClient {
+    socket: TcpStream,
+}
+
+impl SlowClient {
+    fn begin(system: &System) -> Self {
+        let host = system.base.strip_prefix("http://").unwrap();
+        let mut socket = TcpStream::connect(host).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head = format!(
+            "POST {BATCH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+             content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        Self { socket }
+    }
+
+    fn send(&mut self, piece: &str) {
+        self.socket.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).unwrap();
+    }
+
+    fn end(self) -> (u16, Value) {
+        let Self { mut socket } = self;
+        socket.write_all(b"0\r\n\r\n").unwrap();
+        Self { socket }.answer()
+    }
+
+    fn answer(mut self) -> (u16, Value) {
+        let mut answer = String::new();
+        self.socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+}
+
+fn waiting(system: &System) -> u64 {
+    let length = system.redis.command("LLEN drover:{q}:waiting");
+    length.trim_start_matches(':').trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn any_number_of_messages_is_taken_line_by_line() {
+    let system = System::start("").await;
+    let (status, summary) = send(&system, numbers(0..2_500)).await;
+    let expected = json!({"enqueued": 2_500, "duplicates": 0, "refused": [], "refused_count": 0, "done": true});
+    assert_eq!((status, summary), (200, expected));
+    let deliveries = system.lease("q", 1_000).await;
+    let order: Vec<u64> = deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect();
+    assert_eq!(order, (0..1_000).collect::<Vec<_>>());
+    for (body, enqueued) in [("", 0), ("\n\r\n \n", 0), ("{\"data\":1}", 1), ("\n{\"data\":1}\r\n\n", 1)] {
+        let (status, summary) = send(&system, body).await;
+        assert_eq!((status, &summary["enqueued"], &summary["done"]), (200, &json!(enqueued), &json!(true)), "{body:?}");
+        assert_eq!(summary["refused_count"], 0, "an empty line is none: {body:?}");
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_bad_line_is_refused_by_its_number_without_losing_the_others() {
+    let system = System::start("[queues.q]\nmax_attempts = 2\n").await;
+    let long = format!("{{\"data\":\"{}\"}}", "x".repeat(1 << 20));
+    let body = [
+        r#"{"data":1,"id":"a"}"#,
+        "not json",
+        r#"{"data":2,"dealy":1,"priority":"x"}"#,
+        "",
+        long.as_str(),
+        r#"{"data":3,"id":"a"}"#,
+        r#"{"data":4,"id":"b"}"#,
+        "[1]",
+        "{\"data\":5",
+    ];
+    let (status, summary) = send(&system, body.join("\n")).await;
+    assert_eq!((status, &summary["enqueued"], &summary["duplicates"]), (200, &json!(2), &json!(1)), "{summary}");
+    assert_eq!((&summary["refused_count"], &summary["done"]), (&json!(5), &json!(true)));
+    let refused: Vec<_> = summary["refused"].as_array().unwrap().iter().collect();
+    let told: Vec<_> =
+        refused.iter().map(|one| (one["line"].as_u64().unwrap(), one["code"].as_str().unwrap())).collect();
+    let expected =
+        [(2, "invalid_json"), (3, "invalid_message"), (5, "body_too_large"), (8, "invalid_json"), (9, "invalid_json")];
+    assert_eq!(told, expected);
+    assert!(refused[0]["detail"].as_str().unwrap().contains("at column 2"), "{summary}");
+    assert_eq!(refused[1]["errors"][0]["pointer"], "/dealy");
+    assert_eq!(refused[1]["errors"][1]["pointer"], "/priority");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_list_of_refused_lines_has_an_end() {
+    let system = System::start("").await;
+    let (_, summary) = send(&system, "x\n".repeat(100_000)).await;
+    assert_eq!((&summary["refused_count"], &summary["enqueued"]), (&json!(100_000), &json!(0)));
+    assert_eq!(summary["refused"].as_array().unwrap().len(), 100);
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "nothing was stored");
+}
+
+#[tokio::test]
+async fn the_whole_may_be_larger_than_a_body() {
+    let system = System::start("").await;
+    let line = format!("{{\"data\":\"{}\"}}\n", "x".repeat(300_000));
+    let (status, summary) = send(&system, line.repeat(20)).await;
+    assert_eq!((status, &summary["enqueued"], &summary["done"]), (200, &json!(20), &json!(true)));
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_has_come_is_stored_while_the_rest_is_still_to_come() {
+    let system = System::start("").await;
+    let mut client = SlowClient::begin(&system);
+    client.send("{\"data\":1}\n{\"da");
+    eventually("the first line is stored", || (waiting(&system) == 1).then_some(()));
+    client.send("ta\":2}\n");
+    eventually("the second line is stored", || (waiting(&system) == 2).then_some(()));
+    client.send("{\"data\":3}");
+    let (status, summary) = client.end();
+    assert_eq!((status, &summary["enqueued"]), (200, &json!(3)));
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_stream_may_last_longer_than_any_other_request() {
+    let system = System::start("[api]\nrequest_timeout = \"1s\"\nmax_wait = 0\n").await;
+    let mut client = SlowClient::begin(&system);
+    for n in 0..15 {
+        client.send(&numbers(n..n + 1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (status, summary) = client.end();
+    assert_eq!((status, &summary["enqueued"]), (200, &json!(15)), "{summary}");
+}
+
+#[tokio::test]
+async fn what_was_stored_stays_when_the_client_goes_away() {
+    let system = System::start("").await;
+    let mut client = SlowClient::begin(&system);
+    client.send(&numbers(0..10));
+    client.send("{\"data\":");
+    eventually("the lines are stored", || (waiting(&system) == 10).then_some(()));
+    drop(client);
+    assert_eq!(system.ask(Method::GET, "/v1/queues/q", None).await.1["counts"]["waiting"], 10);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_is_told_how_far_it_came() {
+    let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
+    let mut client = SlowClient::begin(&system);
+    client.send("{\"data\":1}\nbad\n{\"data\":");
+    let (status, problem) = client.answer();
+    assert_eq!((status, &problem["code"]), (408, &json!("request_timeout")), "{problem}");
+    assert_eq!((&problem["enqueued"], &problem["done"]), (&json!(1), &json!(false)));
+    assert_eq!((&problem["stored_through"], &problem["refused"][0]["line"]), (&json!(2), &json!(2)));
+}
+
+#[tokio::test]
+async fn when_the_server_stops_the_answer_says_which_lines_are_stored() {
+    let mut system = System::start("").await;
+    let mut client = SlowClient::begin(&system);
+    client.send(&numbers(0..7));
+    eventually("the lines are stored", || (waiting(&system) == 7).then_some(()));
+    let host = system.base.strip_prefix("http://").unwrap().to_owned();
+    let answer = std::thread::spawn(move || {
+        eventually("the server takes nothing new", || TcpStream::connect(&host).is_err().then_some(()));
+        client.end()
+    });
+    assert!(system.api.terminate().success());
+    let (status, problem) = answer.join().unwrap();
+    assert_eq!((status, &problem["code"]), (503, &json!("stopping")), "{problem}");
+    assert_eq!((&problem["stored_through"], &problem["done"]), (&json!(7), &json!(false)), "{problem}");
+}
+
+#[tokio::test]
+async fn when_redis_goes_away_the_answer_says_which_lines_are_stored() {
+    let mut system = System::start("").await;
+    let mut client = SlowClient::begin(&system);
+    client.send(&numbers(0..5));
+    eventually("the lines are stored", || (waiting(&system) == 5).then_some(()));
+    system.redis.kill();
+    // As a client that writes everything before it reads: much more than the socket's buffers hold.
+    for n in 1..200 {
+        client.send(&numbers(n * 1_000..n * 1_000 + 1_000));
+    }
+    let (status, problem) = client.end();
+    assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
+    assert_eq!((&problem["enqueued"], &problem["stored_through"]), (&json!(5), &json!(5)), "{problem}");
+    assert_eq!((&problem["in_doubt"]["from"], &problem["done"]), (&json!(6), &json!(false)), "{problem}");
+    assert!(problem["in_doubt"]["to"].as_u64().unwrap() <= 1_005, "{problem}");
+}
+
+#[tokio::test]
+async fn when_the_queue_is_full_the_answer_says_which_lines_are_stored() {
+    let system = System::start("").await;
+    system.patch("q", json!({"max_length": 1_500})).await;
+    let (status, problem) = send(&system, numbers(0..5_000)).await;
+    assert_eq!((status, &problem["code"]), (429, &json!("queue_full")), "{problem}");
+    assert_eq!((problem.get("in_doubt"), &problem["done"]), (None, &json!(false)));
+    let stored = problem["stored_through"].as_u64().unwrap();
+    assert_eq!(problem["enqueued"], stored);
+    assert_eq!(waiting(&system), stored, "what is said is what is stored");
+    assert!(stored >= 1_000, "{problem}");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_key_can_not_stand_for_lines() {
+    let system = System::start("").await;
+    let request = system.http.post(system.url(BATCH)).header("content-type", "application/x-ndjson; charset=utf-8");
+    let answer = request.header("idempotency-key", "k").body(numbers(0..3)).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["code"], "invalid_idempotency_key");
+    assert!(problem["detail"].as_str().unwrap().contains("an id of its own"), "{problem}");
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
+}
