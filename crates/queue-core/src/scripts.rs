@@ -153,7 +153,7 @@ fn defaults() -> String {
     table + "}\n"
 }
 
-/// The words of a header line and of the lines that continue it.
+/// The words of a header line.
 fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'static str> {
     let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or("");
     line.split_whitespace()
@@ -161,7 +161,38 @@ fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'stati
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
+
+    /// What the rows of the tables in one section of the protocol page are about: the code in the first column.
+    fn documented(section: &str) -> BTreeSet<&'static str> {
+        let (_, after) = PROTOCOL.split_once(&format!("\n## {section}\n")).expect("the page has this section");
+        let section = after.split("\n## ").next().unwrap_or(after);
+        let first_cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        first_cells.filter_map(|cell| cell.split('`').nth(1)).collect()
+    }
+
+    #[test]
+    fn the_protocol_page_names_every_key_and_no_other() {
+        assert_eq!(documented("Keys"), suffix::ALL.into_iter().collect());
+    }
+
+    #[test]
+    fn the_protocol_page_names_every_script_and_no_other() {
+        assert_eq!(documented("Scripts"), all().into_iter().map(|script| script.name).collect());
+    }
+
+    #[test]
+    fn the_protocol_page_names_every_setting() {
+        let (_, after) = PROTOCOL.split_once("\n## The fields of `meta`\n").expect("the page has this section");
+        let section = after.split("\n## ").next().unwrap_or(after);
+        for (name, _) in Settings::default().encode() {
+            assert!(section.contains(&format!("`{name}`")), "{name}");
+        }
+    }
 
     #[test]
     fn every_script_is_assembled_with_a_whole_header() {
