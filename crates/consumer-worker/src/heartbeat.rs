@@ -1,10 +1,16 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use queue_core::{Bell, Extended, MessageId, Millis, Queue};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tracing::warn;
 
 use crate::held::Held;
+
+/// How soon after a cancel the leases are extended, which tells of every message that is to be cancelled.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Extends the leases of a line while its handlers run: three times within each visibility timeout, so that one lost
 /// call costs none of them. `visibility_timeout` follows what the last lease call said. Passes on what is cancelled
@@ -21,10 +27,19 @@ pub(crate) async fn beat(
         loop {
             tokio::select! {
                 () = &mut beat => break,
-                ids = bell.told_to_cancel() => held.cancel(|id| ids.contains(id)),
+                ids = bell.told_to_cancel() => {
+                    held.cancel(|id| ids.contains(id));
+                    // One that is leased but not held yet is told by the next beat.
+                    let soon = (Instant::now() + SOON).min(beat.deadline());
+                    beat.as_mut().reset(soon);
+                }
                 changed = visibility_timeout.changed() => match changed {
-                    // Shorter now: the next beat is due earlier.
-                    Ok(()) => beat.set(sleep(visibility_timeout.borrow_and_update().to_std() / 3)),
+                    // If it is shorter now the next beat is due earlier; never later, for what is held has the old one.
+                    Ok(()) => {
+                        let next = Instant::now() + visibility_timeout.borrow_and_update().to_std() / 3;
+                        let next = next.min(beat.deadline());
+                        beat.as_mut().reset(next);
+                    }
                     Err(_) => return,
                 },
             }

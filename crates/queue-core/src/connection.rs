@@ -197,10 +197,15 @@ impl From<redis::RedisError> for CallError {
     fn from(error: redis::RedisError) -> Self {
         match error.code() {
             Some("EPOCH") => Self::StaleEpoch,
-            Some("LAYOUT") => Self::NewerLayout(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
+            Some("LAYOUT") => Self::NewerLayout(leading_number(error.detail())),
             _ => Self::Failed(error.into()),
         }
     }
+}
+
+/// The number that an error begins with.
+fn leading_number(detail: Option<&str>) -> u32 {
+    detail.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// For commands that are about no queue.

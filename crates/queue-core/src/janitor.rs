@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -96,7 +96,12 @@ impl Janitor {
                     *connection.borrow_and_update()
                 }
             };
-            let Ok(names) = self.queues.names().await else { continue };
+            let names = loop {
+                match self.queues.names().await {
+                    Ok(names) => break names,
+                    Err(_) => sleep(AFTER_AN_ERROR).await,
+                }
+            };
             // Spread over the time until the next look; at once when nothing is known.
             let pace = if is_new { Duration::ZERO } else { BETWEEN_LOOKS };
             for (n, name) in (0_u32..).zip(names) {

@@ -40,8 +40,8 @@ pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, Queu
 pub use new_message::{Due, Headers, NewMessage};
 pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority};
 pub use queue::{
-    Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest, Leased,
-    Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
+    Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
+    Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
 pub use queues::Queues;
 pub use rate_limit::RateLimit;

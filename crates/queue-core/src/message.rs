@@ -175,24 +175,28 @@ pub(crate) enum Standing {
 }
 
 impl Message {
-    /// As it is right after it was enqueued.
+    /// As it is right after it was enqueued; `passed_by` is the signal that let it pass, if it did not have to wait for
+    /// one, and what that carried.
     pub(crate) fn enqueued(
         queue: QueueName,
         id: MessageRef,
         message: NewMessage,
         created_at: Timestamp,
         max_attempts: MaxAttempts,
+        passed_by: Option<Option<Box<RawValue>>>,
     ) -> Self {
-        let options = message.options();
+        let mut options = message.options();
+        options.expires_at = options.ttl.map(|ttl| created_at + ttl);
         let due_at = message.due.instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let standing = match &options.hold {
-            Some(_) => Standing::Held,
-            None if due_at > created_at => Standing::Delayed(due_at),
-            None => Standing::Waiting,
+            Some(_) if passed_by.is_none() => Standing::Held,
+            _ if due_at > created_at => Standing::Delayed(due_at),
+            _ => Standing::Waiting,
         };
         let run = Run::default();
-        let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal: None };
+        let stored =
+            Stored { id, record, options, run, standing, max_attempts, progress: None, signal: passed_by.flatten() };
         Self::from_stored(queue, stored)
     }
 
@@ -216,7 +220,7 @@ impl Message {
             due_at: record.due_at,
             started_at: None,
             finished_at: None,
-            expires_at: options.ttl.map(|ttl| record.created_at + ttl),
+            expires_at: options.expires_at,
             hold: None,
             signal,
             consumer: None,

@@ -126,6 +126,7 @@ impl NewMessage {
             own_id: self.id.clone(),
             timeout: self.timeout,
             ttl: self.ttl,
+            expires_at: None,
             hold: self.hold.clone(),
         }
     }

@@ -42,7 +42,8 @@ impl Queues {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            handles.clear();
+            // Those that somebody uses stay.
+            handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
         let queue = Arc::new(Queue::new(self.shared.redis.clone(), name.clone(), declared));

@@ -28,7 +28,9 @@ mod tag {
     pub(super) const BACKOFF: char = 'b';
     pub(super) const OWN_ID: char = 'i';
     pub(super) const TIMEOUT: char = 't';
+    /// How long it may wait, on its way into Redis; there it becomes an instant.
     pub(super) const TTL: char = 'l';
+    pub(super) const EXPIRES: char = 'e';
     pub(super) const HOLD: char = 'k';
 }
 
@@ -116,6 +118,7 @@ pub(crate) struct Options {
     pub(crate) own_id: Option<OwnId>,
     pub(crate) timeout: Option<Millis>,
     pub(crate) ttl: Option<Millis>,
+    pub(crate) expires_at: Option<Timestamp>,
     pub(crate) hold: Option<SignalKey>,
 }
 
@@ -157,7 +160,9 @@ impl Options {
                 tag::BACKOFF => options.backoff = Some(Backoff::decode(value).ok_or(MALFORMED)?),
                 tag::OWN_ID => options.own_id = Some(value.parse().map_err(|_| MALFORMED)?),
                 tag::TIMEOUT => options.timeout = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::TTL => options.ttl = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::EXPIRES => {
+                    options.expires_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?));
+                }
                 tag::HOLD => options.hold = Some(value.parse().map_err(|_| MALFORMED)?),
                 _ => {}
             }
@@ -279,7 +284,8 @@ mod tests {
             backoff: Some(Backoff::default()),
             own_id: Some("order 42".parse().unwrap()),
             timeout: Some(Millis::from_secs(3)),
-            ttl: Some(Millis::from_days(3)),
+            ttl: None,
+            expires_at: None,
             hold: Some("payment 42".parse().unwrap()),
         };
         assert_eq!(Options::decode(&options.encode()).unwrap(), options);

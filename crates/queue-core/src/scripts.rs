@@ -31,6 +31,9 @@ pub fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
 }
 
+/// The newest data layout that this version knows, and the one that it writes.
+pub(crate) const LAYOUT: u32 = 1;
+
 /// A script, ready to be sent.
 pub(crate) struct Script {
     /// Its file's name, for errors.
@@ -53,6 +56,7 @@ macro_rules! fragments {
 }
 
 fragments![
+    "waiters",
     "clock",
     "settings",
     "fields",
@@ -112,6 +116,10 @@ impl Script {
         let mut source = format!("{shebang}\n");
         for (index, key) in keys.iter().enumerate() {
             writeln!(source, "local {} = KEYS[{}]", key.to_uppercase(), index + 1)
+                .expect("writing to a string does not fail");
+        }
+        if !shebang.contains("no-writes") {
+            write!(source, "local KNOWN_LAYOUT = {LAYOUT}\n{}", include_str!("lua/fragments/layout.lua"))
                 .expect("writing to a string does not fail");
         }
         for used in header_words(text, "-- USES ") {

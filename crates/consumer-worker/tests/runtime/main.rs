@@ -80,7 +80,7 @@ impl World {
     async fn post(&self, count: u64) -> Vec<MessageRef> {
         let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
         let enqueued = self.queue.enqueue(messages).await.unwrap();
-        enqueued.into_iter().map(|enqueued| enqueued.id()).collect()
+        enqueued.into_iter().map(|enqueued| enqueued.id().clone()).collect()
     }
 
     async fn finished(&self, id: &MessageRef) -> Message {

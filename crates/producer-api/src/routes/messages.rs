@@ -53,14 +53,15 @@ pub(crate) async fn create(
     let enqueued = enqueued.into_iter().next().ok_or_else(refusal::internal)?;
     let duplicate = !matches!(enqueued, Enqueued::Created(_));
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let id = enqueued.id();
+    let id = enqueued.id().clone();
     let location = [(header::LOCATION, new_message::location(queue.name(), &id))];
     let stored = match enqueued {
-        Enqueued::Created(message) | Enqueued::Duplicate(message) => match wait {
+        Enqueued::Created(message) => match wait {
             None => Some(message),
             // It is stored; a wait that Redis cuts short is over, and nothing that is answered with a refusal.
             Some(wait) => find(&app, &queue, &id, wait).await.unwrap_or(Some(message)),
         },
+        Enqueued::Duplicate(..) => find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO)).await?,
         Enqueued::Forgotten(_) => None,
     };
     Ok(match stored {
@@ -99,7 +100,7 @@ pub(crate) async fn create_batch(
         .iter()
         .map(|enqueued| Entry {
             id: enqueued.id().to_string(),
-            state: enqueued.message().map(|message| message.state),
+            state: enqueued.state(),
             duplicate: !matches!(enqueued, Enqueued::Created(_)),
         })
         .collect();

@@ -62,7 +62,7 @@ impl Summary {
         for one in enqueued {
             match one {
                 Enqueued::Created(_) => self.enqueued += 1,
-                Enqueued::Duplicate(_) | Enqueued::Forgotten(_) => self.duplicates += 1,
+                Enqueued::Duplicate(..) | Enqueued::Forgotten(_) => self.duplicates += 1,
             }
         }
     }

@@ -12,10 +12,9 @@ for i = 2, #ARGV do
   local function stands(place, there)
     if there then places[#places + 1] = place end
   end
-  local record, options = redis.call('HGET', MESSAGES, id), redis.call('HGET', OPTIONS, id)
+  local options = redis.call('HGET', OPTIONS, id)
   local run = redis.call('HGET', RUNS, id)
-  local member = held_member(id, options, record)
-  stands('messages', record)
+  stands('messages', redis.call('HEXISTS', MESSAGES, id) == 1)
   stands('options', options)
   stands('outcomes', redis.call('HEXISTS', OUTCOMES, id) == 1)
   stands('runs', run)
@@ -24,7 +23,7 @@ for i = 2, #ARGV do
   stands('delayed', redis.call('ZSCORE', DELAYED, id))
   stands('leased', redis.call('ZSCORE', LEASED, id))
   stands('failed', redis.call('ZSCORE', FAILED, id))
-  stands('held', member and redis.call('ZSCORE', HELD, member))
+  stands('held', held_member(id, options))
   stands('expiring', redis.call('ZSCORE', EXPIRING, id))
   stands('removed', redis.call('SISMEMBER', REMOVED, id) == 1)
   stands('blocking', redis.call('SISMEMBER', BLOCKING, id) == 1)

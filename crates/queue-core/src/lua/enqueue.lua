@@ -1,11 +1,12 @@
 #!lua
 -- enqueue: stores messages, all or none, in the order given.
--- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases held expiring sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields wake line
+-- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until wake
+-- USES      clock settings fields wake line held state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint; then for each message three: when it is
 --           due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
--- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=': it stood
---           already, by the producer's own id or the idempotency key; '*': a sticky signal let it pass at once.
+-- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
+--           its state ('' if it is no longer kept): it stood already, by the producer's own id or the idempotency key;
+--           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
 read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
@@ -13,7 +14,14 @@ if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not th
 local key, fingerprint = ARGV[2], ARGV[3]
 local FIRST, STRIDE = 4, 3
 
+if #ARGV >= FIRST + 1000 * STRIDE then return redis.error_reply('ERR at most 1000 messages a call') end
+
 local reply = { now, set.max_attempts }
+
+-- A message of this very call has no record yet.
+local function standing_answer(id, state)
+  return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
+end
 
 -- The ids that an idempotency key stands for: runs of consecutive ones as "first+more", separated by commas.
 if key ~= '' then
@@ -23,7 +31,7 @@ if key ~= '' then
     if of ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
     for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
       for n = 0, tonumber(more) do
-        reply[#reply + 1] = '=' .. string.format('%014.0f', tonumber(first) + n)
+        reply[#reply + 1] = standing_answer(string.format('%014.0f', tonumber(first) + n))
       end
     end
     return reply
@@ -34,7 +42,7 @@ end
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
-local records, all_options, aliases, mine = {}, {}, {}, {}
+local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
 local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest = 0
@@ -51,8 +59,9 @@ local function stand(id, due, options)
   if hold and not passed then
     held[#held + 1] = 0
     held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
-    return id
+    return id, 'held'
   end
+  local state = due > now and 'delayed' or 'waiting'
   if due > now then
     delayed[#delayed + 1] = due
     delayed[#delayed + 1] = id
@@ -60,13 +69,13 @@ local function stand(id, due, options)
   else
     ready[#ready + 1] = id
   end
-  if not passed then return id end
-  local data = redis.call('HGET', STICKY, hold)
-  if data and data ~= '' then
+  if not passed then return id, state end
+  local data = redis.call('HGET', STICKY, hold) or ''
+  if data ~= '' then
     signalled[#signalled + 1] = id
     signalled[#signalled + 1] = data
   end
-  return '*' .. id
+  return '*' .. id .. '\t' .. data, state
 end
 
 for i = FIRST, #ARGV, STRIDE do
@@ -74,7 +83,7 @@ for i = FIRST, #ARGV, STRIDE do
   local own_id = field(options, 'i')
   local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
   if standing then
-    reply[#reply + 1] = '=' .. standing
+    reply[#reply + 1] = standing_answer(standing, mine_states[own_id])
   else
     local id = string.format('%014.0f', next_id)
     next_id = next_id + 1
@@ -88,21 +97,25 @@ for i = FIRST, #ARGV, STRIDE do
     records[#records + 1] = id
     records[#records + 1] = record
     if options ~= '' then
-      all_options[#all_options + 1] = id
-      all_options[#all_options + 1] = options
       local ttl = tonumber(field(options, 'l'))
       if ttl then
+        -- From here on it is an instant.
+        options = string.gsub(options, '\tl%d+', '\te' .. now + ttl)
         expiring[#expiring + 1] = now + ttl
         expiring[#expiring + 1] = id
         earliest_expiry = math.min(earliest_expiry, now + ttl)
       end
+      all_options[#all_options + 1] = id
+      all_options[#all_options + 1] = options
     end
     if own_id then
       mine[own_id] = id
       aliases[#aliases + 1] = own_id
       aliases[#aliases + 1] = id
     end
-    reply[#reply + 1] = stand(id, due, options)
+    local answer, state = stand(id, due, options)
+    reply[#reply + 1] = answer
+    if own_id then mine_states[own_id] = state end
   end
 end
 
@@ -118,7 +131,7 @@ end
 if key ~= '' then
   local ids, first, previous = {}, nil, nil
   for i = 3, #reply do
-    local id = tonumber((string.gsub(reply[i], '%D', '')))
+    local id = tonumber((string.match(reply[i], '%d+')))
     if previous and id == previous + 1 then
       previous = id
     else

@@ -2,7 +2,7 @@
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
 -- the line, in their order, as if never delivered.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields totals wake run line trim finish front comeback owner
+-- USES      clock settings fields totals wake run line trim waiters finish front comeback owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)
@@ -15,6 +15,7 @@ local mine = {}
 for i = 2, #ARGV do
   local id, run = ARGV[i], parse_run(runs[i - 1])
   if run.token == token then
+    run.settled = 'bw' .. run.token
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
     mine[#mine + 1] = id
     if cancelling[i - 1] == 1 then

@@ -2,13 +2,13 @@
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter wake
--- USES      clock settings fields totals wake run line held state trim finish backoff timeout front comeback attempt recover expire due sweep tend limiter owner
+-- USES      clock settings fields totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover expire due signal sweep tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
 --           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
---           its own deadline, false or for each the data of the signal that released it; then for each message: id,
---           record, options, run as it was before
+--           its own deadline, false or for each the data of the signal that released it, 1 if the queue is exclusive;
+--           then for each message: id, record, options, run as it was before
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
   'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest')
@@ -59,23 +59,27 @@ end
 
 -- Removed messages still stand in the list: they are passed over, a bounded number a call.
 local function take_waiting()
+  local any_removed = redis.call('EXISTS', REMOVED) == 1
   for _ = 1, 10 do
     if full then return end
-    local ids = redis.call('LRANGE', WAITING, 0, max - #taken - 1)
+    local wanted = max - #taken
+    local ids = redis.call('LRANGE', WAITING, 0, (any_removed and math.max(wanted, 500) or wanted) - 1)
     if #ids == 0 then return end
-    local gone = redis.call('EXISTS', REMOVED) == 1 and redis.call('SMISMEMBER', REMOVED, unpack(ids))
-    if not gone then
+    if not any_removed then
       redis.call('LTRIM', WAITING, take(ids), -1)
       return
     end
-    local standing, skipped = {}, {}
-    for i, id in ipairs(ids) do
-      if gone[i] == 1 then skipped[#skipped + 1] = id else standing[#standing + 1] = id end
+    local passed, skipped = 0, {}
+    for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+      if gone == 1 then
+        skipped[#skipped + 1] = ids[i]
+      elseif full or take({ ids[i] }) == 0 then
+        break
+      end
+      passed = i
     end
-    redis.call('LTRIM', WAITING, #ids, -1)
+    if passed > 0 then redis.call('LTRIM', WAITING, passed, -1) end
     if #skipped > 0 then redis.call('SREM', REMOVED, unpack(skipped)) end
-    local n = take(standing)
-    for i = #standing, n + 1, -1 do redis.call('LPUSH', WAITING, standing[i]) end
   end
 end
 
@@ -97,14 +101,15 @@ local function drop_expired()
 end
 drop_expired()
 write_finished()
-if #taken == 0 then clean() elseif totals.failed then trim_failed(200) end
+local clean_at
+if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()
 
 -- More of it than was handed out, and this consumer may have it at once.
 local more = opens_at == math.huge and not set.paused and (not set.exclusive or #taken < max) and anything_is_ready()
 
 local deadline = now + visibility_timeout
-local reply = { now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false }
+local reply = { now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false, set.exclusive and 1 or 0 }
 if #taken > 0 then
   local records = redis.call('HMGET', MESSAGES, unpack(taken))
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken)) or {}
@@ -127,7 +132,7 @@ if #taken > 0 then
     earliest = math.min(earliest, own_deadlines[i])
     deadlines[#deadlines + 1] = own_deadlines[i]
     deadlines[#deadlines + 1] = id
-    local at = 9 + (i - 1) * 4
+    local at = 10 + (i - 1) * 4
     reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, records[i] or '', options[i] or '', before[i] or ''
   end
   redis.call('HSET', RUNS, unpack(runs))
@@ -138,12 +143,11 @@ if #taken > 0 then
   if redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
--- An idle consumer must look when there is next something to tend, when the window opens or the owner's time is over,
--- and at `watch`.
-if not (#taken > 0 and full and opens_at == math.huge) then
-  local watch = tonumber(redis.call('HGET', META, 'watch')) or 0
+-- A consumer that will not look again at once must know when to: there is next something to tend, the window opens, the
+-- owner's time is over. What nobody waits for may wait a second.
+if not more then
   local instant = math.min(next_instant(), opens_at)
-  if watch > now then instant = math.min(instant, watch) end
+  if clean_at then instant = math.min(instant, math.max(clean_at, now + 1000)) end
   reply[4] = pause_until(instant)
 end
 return reply

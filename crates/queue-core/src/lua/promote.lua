@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- promote: a delayed message becomes ready at once.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock fields wake line held state
+-- USES      clock settings fields wake run line front held state
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
 -- Complexity O(log N)
+read_settings('exclusive')
 local id = drovers_id(ARGV[1])
 local state = state_of(id, redis.call('HGET', OPTIONS, id))
 if state == 'delayed' then
@@ -12,7 +13,7 @@ if state == 'delayed' then
   -- What backed off in an exclusive queue held the line, so it goes to its head.
   local blocked = redis.call('SREM', BLOCKING, id) == 1
   local was_empty
-  if blocked then was_empty = join_head({ id }) else was_empty = join_tail({ id }) end
+  if blocked then was_empty = join_front({ id }) else was_empty = join_tail({ id }) end
   if was_empty or blocked then look_now() end
 end
 return state

@@ -3,7 +3,7 @@
 -- KEYS      meta messages options delayed leased runs outcomes aliases held progress signalled
 -- USES      settings fields held
 -- ARGV      ids
--- Returns   for each, up to 4 MiB of records and at least for the first: false if unknown, or id, record, options, run,
+-- Returns   for each, up to 4 MiB and at least for the first: false if unknown, or id, record, options, run,
 --           outcome, due (ms) while delayed, deadline (ms) while leased, 1 while held, progress, the data of the signal
 --           that released it, max_attempts of the queue
 -- Complexity O(ids)
@@ -14,15 +14,15 @@ for i, id in ipairs(ARGV) do
     id = redis.call('HGET', ALIASES, id)
   end
   local record = id and redis.call('HGET', MESSAGES, id)
-  bytes = bytes + (record and #record or 0)
-  if bytes > 4194304 and i > 1 then break end
   if record then
+    local outcome, progress = redis.call('HGET', OUTCOMES, id), redis.call('HGET', PROGRESS, id)
+    bytes = bytes + #record + (outcome and #outcome or 0) + (progress and #progress or 0)
+    if bytes > 4194304 and i > 1 then break end
     local options = redis.call('HGET', OPTIONS, id)
-    local member = held_member(id, options, record)
     reply[i] = {
-      id, record, options, redis.call('HGET', RUNS, id), redis.call('HGET', OUTCOMES, id),
+      id, record, options, redis.call('HGET', RUNS, id), outcome,
       redis.call('ZSCORE', DELAYED, id), redis.call('ZSCORE', LEASED, id),
-      member and redis.call('ZSCORE', HELD, member) and 1 or false, redis.call('HGET', PROGRESS, id),
+      held_member(id, options) and 1 or false, progress,
       redis.call('HGET', SIGNALLED, id), set.max_attempts,
     }
   else

@@ -19,8 +19,8 @@ local function retry(ids)
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     runs[#runs + 1] = id
     runs[#runs + 1] = format_run(run)
-    if field(options[i], 'l') then
-      redis.call('HSET', OPTIONS, id, (string.gsub(options[i], '\tl[^\t]*', '')))
+    if field(options[i], 'e') then
+      redis.call('HSET', OPTIONS, id, (string.gsub(options[i], '\te[^\t]*', '')))
     end
     -- One that was cancelled or expired while it waited still stands in the line, and takes that place again.
     if redis.call('SREM', REMOVED, id) == 1 then standing[#standing + 1] = id else tail[#tail + 1] = id end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields totals wake run line held state trim finish backoff timeout front comeback attempt recover owner
+-- USES      clock settings fields totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover owner
 -- ARGV      a random number in [0, 1), then for each settlement five: id, token, action, extra, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
 --           number in [0, 1) for the back-off, or '+' and the pause in ms); x fails for good (value: the error's
@@ -66,7 +66,7 @@ end
 
 local function settle(id, token, action, extra, value)
   local run = runs[id]
-  local leased = run and string.sub(run, 1, #token + 1) == token .. '\t'
+  local leased = run and token ~= '' and string.sub(run, 1, #token + 1) == token .. '\t'
   if run and action == 'c' and string.sub(run, 1, #token + 2) == '!' .. token .. '\t' then
     -- The lease lapsed, but nobody has the message yet: the work is done, so it counts.
     leaving[#leaving + 1] = id

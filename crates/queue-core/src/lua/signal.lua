@@ -24,4 +24,7 @@ local cut = redis.call('GET', SEQ) or '0'
 local held = redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. cut .. '\255')
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
-return { held, release_some(key, LIMIT) and 1 or 0 }
+local is_over = release_some(key, LIMIT)
+-- If this caller goes on no more, somebody will.
+if not is_over then look_at(now + 1000) end
+return { held, is_over and 1 or 0 }

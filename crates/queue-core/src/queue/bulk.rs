@@ -27,7 +27,8 @@ impl Queue {
             let mut answer = reply::array(Some(self.call(&PURGE, call).await?))?.into_iter();
             let forgotten = reply::unsigned(answer.next())?;
             up_to = reply::unsigned(answer.next())?.to_string();
-            if forgotten == 0 {
+            let passed = reply::unsigned(answer.next())?;
+            if passed == 0 {
                 break;
             }
             purged += forgotten;
@@ -63,8 +64,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn delete(&self) -> Result<bool> {
-        let was_there = reply::integer(Some(self.call(&DELETE, Call::new(&DELETE, &self.keys)).await?))? == 1;
+        // The name first: whoever declares the queue anew in between adds it again, and a name without a queue is harmless.
         self.unregister().await?;
-        Ok(was_there)
+        Ok(reply::integer(Some(self.call(&DELETE, Call::new(&DELETE, &self.keys)).await?))? == 1)
     }
 }

@@ -1,7 +1,7 @@
 use deadpool_redis::redis;
 use tracing::debug;
 
-use super::{Call, LAYOUT, Queue, lock};
+use super::{Call, Queue, lock};
 use crate::{Result, keys, reply, scripts::DECLARE};
 
 impl Queue {
@@ -21,7 +21,7 @@ impl Queue {
             self.redis.call(&register).await?;
         }
 
-        let mut call = Call::new(&DECLARE, &self.keys).arg(LAYOUT).arg(format!("{:016x}", rand::random::<u64>()));
+        let mut call = Call::new(&DECLARE, &self.keys).arg(format!("{:016x}", rand::random::<u64>()));
         for (setting, value) in self.declared.encode() {
             call.push(setting);
             call.push(value);

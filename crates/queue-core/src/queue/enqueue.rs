@@ -1,7 +1,9 @@
+use serde_json::value::RawValue;
+
 use super::{Call, Durability, Queue};
 use crate::{
     Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
-    NewMessage, Result, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
+    NewMessage, Result, State, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
 };
 
 /// What came of enqueueing one message.
@@ -9,27 +11,28 @@ use crate::{
 pub enum Enqueued {
     /// It was stored.
     Created(Message),
-    /// It stood already, by the producer's own id or by an idempotency key. This is it; nothing was changed.
-    Duplicate(Message),
+    /// It stood already, by the producer's own id or by an idempotency key; in this state. Nothing was changed.
+    Duplicate(MessageRef, State),
     /// The same request was made before, but what it stored has finished since and is no longer kept. Nothing was
     /// changed.
-    Forgotten(MessageId),
+    Forgotten(MessageRef),
 }
 
 impl Enqueued {
-    /// The message that stands in the queue now; `None` if it is no longer kept.
-    pub fn message(&self) -> Option<&Message> {
+    /// The id under which it can be asked for.
+    pub fn id(&self) -> &MessageRef {
         match self {
-            Self::Created(message) | Self::Duplicate(message) => Some(message),
-            Self::Forgotten(_) => None,
+            Self::Created(message) => &message.id,
+            Self::Duplicate(id, _) | Self::Forgotten(id) => id,
         }
     }
 
-    /// The id under which it can be asked for.
-    pub fn id(&self) -> MessageRef {
+    /// Where it stands; `None` if it is no longer kept.
+    pub fn state(&self) -> Option<State> {
         match self {
-            Self::Created(message) | Self::Duplicate(message) => message.id.clone(),
-            Self::Forgotten(id) => MessageRef::Id(id.clone()),
+            Self::Created(message) => Some(message.state),
+            Self::Duplicate(_, state) => Some(*state),
+            Self::Forgotten(_) => None,
         }
     }
 }
@@ -94,42 +97,26 @@ impl Queue {
         let mut answer = reply::array(Some(answer))?.into_iter();
         let created_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
         let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
-        let mut places = Vec::with_capacity(messages.len());
-        let mut to_read = Vec::new();
-        for message in messages {
-            let id = reply::text(answer.next())?;
-            let place = match id.as_bytes().first() {
-                Some(b'=') => Place::Stood(parse_id(&id[1..])?),
-                Some(b'*') => Place::Passed(parse_id(&id[1..])?),
-                _ => {
-                    let id = MessageRef::Id(parse_id(&id)?);
-                    let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts);
-                    places.push(Place::Created(Box::new(message)));
-                    continue;
+        messages
+            .into_iter()
+            .map(|message| {
+                let text = reply::text(answer.next())?;
+                let (mark, id) = text.split_at(usize::from(text.starts_with(['=', '*'])));
+                let (id, rest) = id.split_once('\t').unwrap_or((id, ""));
+                let id = MessageRef::Id(parse_id(id)?);
+                if mark == "=" {
+                    let id = message.id.map_or(id, MessageRef::Own);
+                    return match rest {
+                        "" => Ok(Enqueued::Forgotten(id)),
+                        state => Ok(Enqueued::Duplicate(id, state.parse().map_err(Error::unexpected)?)),
+                    };
                 }
-            };
-            if let Place::Stood(id) | Place::Passed(id) = &place {
-                to_read.push(MessageRef::Id(id.clone()));
-            }
-            places.push(place);
-        }
-        let mut read = self.read(&to_read).await?.into_iter();
-        let enqueued = places.into_iter().map(|place| match place {
-            Place::Created(message) => Enqueued::Created(*message),
-            Place::Stood(id) => read.next().flatten().map_or(Enqueued::Forgotten(id), Enqueued::Duplicate),
-            Place::Passed(id) => read.next().flatten().map_or(Enqueued::Forgotten(id), Enqueued::Created),
-        });
-        Ok(enqueued.collect())
+                let passed_by = (mark == "*").then(|| RawValue::from_string(rest.to_owned()).ok());
+                let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, passed_by);
+                Ok(Enqueued::Created(message))
+            })
+            .collect()
     }
-}
-
-/// What the script answered for one message.
-enum Place {
-    Created(Box<Message>),
-    /// It stood already.
-    Stood(MessageId),
-    /// A signal let it pass, so it is not held.
-    Passed(MessageId),
 }
 
 fn parse_id(text: &str) -> Result<MessageId> {

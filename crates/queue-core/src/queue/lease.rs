@@ -51,6 +51,17 @@ pub struct Leased {
     pub more_is_ready: bool,
     /// How long until there is a known reason to look again: a message is due, or a lease of somebody's lapses.
     pub next_look: Option<Duration>,
+    /// Who else may find something where this consumer found nothing.
+    pub access: Access,
+}
+
+/// Who has access to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// All consumers.
+    All,
+    /// One at a time: the queue is exclusive.
+    OneConsumer,
 }
 
 /// A message that was handed out.
@@ -115,18 +126,24 @@ impl Queue {
         let queue_timeout = reply::optional_text(answer.next())?.and_then(|millis| millis.parse().ok());
         let mut own_deadlines = reply::optional_array(answer.next())?;
         let mut signals = reply::optional_array(answer.next())?;
+        let access = if reply::integer(answer.next())? == 1 { Access::OneConsumer } else { Access::All };
 
         let mut deliveries = Vec::with_capacity(answer.len() / 4);
         let mut unreadable = Vec::new();
         while let Some(id) = answer.next() {
-            let id: MessageId = reply::text(Some(id))?.parse().map_err(Error::unexpected)?;
+            let id = reply::text(Some(id))?;
             let (record, options, run) = (answer.next(), answer.next(), answer.next());
-            let lease = LeaseToken::new(id.clone(), secret.clone());
             let lease_expires_at = match own_deadlines.next() {
                 Some(deadline) => Timestamp::from_millis(reply::unsigned(Some(deadline))?),
                 None => lease_expires_at,
             };
             let signal = decode_json(signals.next())?;
+            let Ok(id) = id.parse::<MessageId>() else {
+                // Not written by Drover: it lapses until it fails, and stops nobody.
+                warn!(queue = %self.name, id, "an id in the line is none");
+                continue;
+            };
+            let lease = LeaseToken::new(id.clone(), secret.clone());
             let stored = decode_delivery(&reply::bytes(record)?, &reply::bytes(options)?, &reply::bytes(run)?);
             match stored {
                 Ok((record, options, mut run)) => {
@@ -151,7 +168,7 @@ impl Queue {
             }
         }
         self.fail_unreadable(unreadable).await;
-        Ok(Leased { deliveries, visibility_timeout, more_is_ready, next_look })
+        Ok(Leased { deliveries, visibility_timeout, more_is_ready, next_look, access })
     }
 
     /// A malformed record never stops the line: it goes to the dead letters with the reason.

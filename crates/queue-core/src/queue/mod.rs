@@ -18,21 +18,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 
-use crate::{Error, QueueName, Redis, Result, SettingsPatch, connection::CallError, keys::Keys, scripts::Script};
+use crate::{
+    Error, QueueName, Redis, Result, SettingsPatch,
+    connection::CallError,
+    keys::Keys,
+    scripts::{LAYOUT, Script},
+};
 
 pub use audit::{Audit, Finding};
 pub use change::Changed;
 pub use enqueue::{Enqueued, Idempotency};
 pub use extend::Extended;
-pub use lease::{Delivery, LeaseRequest, Leased, Stay};
+pub use lease::{Access, Delivery, LeaseRequest, Leased, Stay};
 pub use list::{Cursor, Page};
 pub use progress::Reported;
 pub use settle::{Action, Settled, Settlement};
 pub use signal::Signal;
 pub use status::{Counts, QueueStatus, Totals};
-
-/// The newest data layout that this version knows, and the one that it writes.
-const LAYOUT: u32 = 1;
 
 /// One queue: every operation on it, each a call of one script on a batch.
 pub struct Queue {

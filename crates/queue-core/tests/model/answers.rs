@@ -37,7 +37,7 @@ pub(crate) fn show_message(message: &Message) -> Value {
 pub(crate) fn show_enqueued(enqueued: &Enqueued) -> Value {
     match enqueued {
         Enqueued::Created(message) => json!({"created": show_message(message)}),
-        Enqueued::Duplicate(message) => json!({"duplicate": show_message(message)}),
+        Enqueued::Duplicate(id, state) => json!({"duplicate": id.as_str(), "state": state}),
         Enqueued::Forgotten(id) => json!({"forgotten": id.as_str()}),
     }
 }

@@ -192,7 +192,7 @@ impl Message {
             ('b', draft.backoff.map(Backoff::text)),
             ('i', draft.own_id.map(own_id)),
             ('t', draft.timeout.map(|timeout| timeout.to_string())),
-            ('l', draft.ttl.map(|ttl| ttl.to_string())),
+            ('e', draft.ttl.map(|ttl| (self.created + ttl).to_string())),
             ('k', draft.hold.map(hold_key)),
         ];
         fields.into_iter().filter_map(|(tag, value)| Some(format!("\t{tag}{}", value?))).collect()

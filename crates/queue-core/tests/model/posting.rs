@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     message::{Draft, Due, Instant, Message, Number, State},
     model::{Model, Request, Sticky},
+    showing::own_id,
 };
 
 impl Model {
@@ -18,7 +19,12 @@ impl Model {
             if before.fingerprint != fingerprint {
                 return json!("the key was used for another request");
             }
-            return before.numbers.iter().map(|number| self.show_duplicate(*number)).collect();
+            return before
+                .numbers
+                .iter()
+                .zip(drafts)
+                .map(|(number, draft)| self.show_duplicate(*number, draft))
+                .collect();
         }
 
         let mut new: Vec<(Number, Message)> = Vec::new();
@@ -51,14 +57,14 @@ impl Model {
             self.store(number, message);
         }
         let mut is_new: Vec<Number> = (first_new..self.posted).collect();
-        let show = |number: &Number| match is_new.iter().position(|new| new == number) {
+        let show = |(number, draft): (&Number, &Draft)| match is_new.iter().position(|new| new == number) {
             Some(at) => {
                 is_new.remove(at);
                 json!({"created": self.show(*number)})
             }
-            None => self.show_duplicate(*number),
+            None => self.show_duplicate(*number, draft),
         };
-        numbers.iter().map(show).collect()
+        numbers.iter().zip(drafts).map(show).collect()
     }
 
     fn new_message(&self, draft: &Draft) -> Message {
@@ -108,8 +114,12 @@ impl Model {
         }
     }
 
-    fn show_duplicate(&self, number: Number) -> Value {
-        if self.is_kept(number) { json!({"duplicate": self.show(number)}) } else { json!({"forgotten": name(number)}) }
+    fn show_duplicate(&self, number: Number, draft: &Draft) -> Value {
+        let id = draft.own_id.map_or(name(number), own_id);
+        if !self.is_kept(number) {
+            return json!({ "forgotten": id });
+        }
+        json!({"duplicate": id, "state": self.show(number)["state"]})
     }
 
     /// Releases what is held for a key: it becomes waiting, or delayed if it is not due yet. Answers how many.

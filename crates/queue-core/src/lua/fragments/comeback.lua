@@ -21,10 +21,8 @@ end
 
 -- A message that was handed out but not worked on may expire again.
 local function may_expire_again(id, options, run)
-  local ttl = tonumber(field(options, 'l'))
-  if ttl and run.attempts == 0 and run.lapses == 0 then
-    local created = string.match(redis.call('HGET', MESSAGES, id) or '', '^%d+')
-    local instant = (tonumber(created) or now) + ttl
+  local instant = tonumber(field(options, 'e'))
+  if instant and run.attempts == 0 and run.lapses == 0 then
     redis.call('ZADD', EXPIRING, instant, id)
     look_at(math.max(instant, now))
   end

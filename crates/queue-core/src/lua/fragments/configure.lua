@@ -3,14 +3,16 @@ local function configure(fields)
   local changed = {}
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
-    if (redis.call('HGET', META, name) or '') ~= value then
-      changed[name] = true
+    local before = redis.call('HGET', META, name) or ''
+    if before ~= value then
+      changed[name] = before
       if value == '' then redis.call('HDEL', META, name) else redis.call('HSET', META, name, value) end
     end
   end
   if not next(changed) then return false end
-  if changed.exclusive then
-    -- Nobody has had access yet; and the order of what backs off is not the line's any more.
+  -- Only how many run in parallel may change, too: then the owner stays, and what backs off.
+  local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
+  if changed.exclusive == '' or (changed.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')
     redis.call('DEL', BLOCKING)
   end

@@ -10,7 +10,8 @@ local function expire(limit)
   local ids = redis.call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     local options = redis.call('HGET', OPTIONS, id)
-    leave(id, state_of(id, options), options)
-    finish_expired(id)
+    local state = state_of(id, options)
+    leave(id, state, options)
+    if state then finish_expired(id) end
   end
 end

@@ -18,17 +18,6 @@ end
 
 local CANCELLED = '{"code":"cancelled","message":"cancelled on request"}'
 
-local function tell_waiters(ids)
-  if redis.call('EXISTS', AWAITED) == 0 then return end
-  local until_when = redis.call('ZMSCORE', AWAITED, unpack(ids))
-  for i, id in ipairs(ids) do
-    if until_when[i] then
-      redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t' .. id)
-    end
-  end
-  redis.call('ZREM', AWAITED, unpack(ids))
-end
-
 local function write_finished()
   if #finished.ids == 0 then return end
   redis.call('HDEL', RUNS, unpack(finished.ids))

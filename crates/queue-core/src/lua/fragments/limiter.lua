@@ -8,7 +8,8 @@ end
 
 local function parse_limit(text)
   local max, duration = string.match(text, '^(%d+),(%d+)$')
-  return tonumber(max), tonumber(duration)
+  -- What was not written by Drover limits nothing.
+  return tonumber(max) or math.huge, tonumber(duration) or 0
 end
 
 -- How many leases may be made now, and, if none, when the window opens (ms).
@@ -40,9 +41,10 @@ local function note_leases(limit, leases)
   redis.call('HSET', META, 'limiter_used', set.limiter_used + leases)
   local newest = redis.call('LINDEX', LIMITER, -1)
   if newest then
-    local first, _, before = parse_entry(newest)
-    if now == first or (now - first) * 1000 < duration then
-      redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
+    local first, last, before = parse_entry(newest)
+    -- A clock that went back makes no entry younger.
+    if now == first or (now > first and (now - first) * 1000 < duration) then
+      redis.call('LSET', LIMITER, -1, first .. ',' .. math.max(last, now) .. ',' .. before + leases)
       return
     end
   end

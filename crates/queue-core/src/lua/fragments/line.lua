@@ -14,7 +14,9 @@ local function join_line(ids, push)
   end
   local was_empty = false
   if #plain > 0 then
-    was_empty = redis.call(push, WAITING, unpack(plain)) == #plain
+    local length = redis.call(push, WAITING, unpack(plain))
+    -- What has left the line but still stands in the list is not ready.
+    was_empty = length == #plain or length - redis.call('SCARD', REMOVED) == #plain
   end
   if #ranked > 0 then
     redis.call('ZADD', PRIORITIZED, unpack(ranked))

@@ -16,6 +16,7 @@ local function recover(limit, random)
     local timeout = timeout_of(options[i])
     if cancelled[i] == 1 then
       count('cancelled')
+      run.token = ''
       finish(id, 'l', format_run(run), CANCELLED)
     elseif timeout and tonumber(over[2 * i]) >= (tonumber(run.started) or 0) + timeout then
       -- Spread, so that what timed out together does not come back together.
@@ -25,6 +26,8 @@ local function recover(limit, random)
       count('lapsed')
       run.lapses = run.lapses + 1
       if run.lapses >= tonumber(set.max_lapses) then
+        -- Nobody settled it.
+        run.token = ''
         finish(id, 'l', format_run(run),
           '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
       else

@@ -1,7 +1,8 @@
 -- run: what is remembered of a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, error
 -- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the line;
--- empty between leases. `settled` is the letter and token of the last settle that did not finish the message.
+-- empty between leases. `settled` is the last settle that did not finish the message: its letter (b: given
+-- back), the state that it led to, and its token.
 -- `error` is the last one: attempt, instant (ms) and JSON, separated by spaces.
 local function parse_run(text)
   local token, started, attempts, lapses, deliveries, consumer, settled, err

@@ -3,6 +3,11 @@
 -- after a tab, the data for the handlers; whoever finds it may go on.
 local function release_some(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
+  if not cut then
+    -- Not written by Drover.
+    redis.call('HDEL', SIGNALS, key)
+    return true
+  end
   if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end
   local members = redis.call('ZRANGE', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. cut .. '\255', 'BYLEX',
     'LIMIT', 0, limit)

@@ -1,9 +1,5 @@
 -- state: where one message stands, and how it is taken away from there.
 
-local function held_member_of(id, options)
-  return field(options, 'k') and held_member(id, options, redis.call('HGET', MESSAGES, id))
-end
-
 -- nil for a message that is not there.
 local function state_of(id, options)
   if redis.call('HEXISTS', MESSAGES, id) == 0 then return nil end
@@ -11,9 +7,7 @@ local function state_of(id, options)
   if outcome then return string.byte(outcome) == 99 and 'completed' or 'failed' end
   if redis.call('ZSCORE', LEASED, id) then return 'active' end
   if redis.call('ZSCORE', DELAYED, id) then return 'delayed' end
-  local member = held_member_of(id, options)
-  if member and redis.call('ZSCORE', HELD, member) then return 'held' end
-  return 'waiting'
+  return held_member(id, options) and 'held' or 'waiting'
 end
 
 -- Takes a message out of its state, whichever but active. In the lists it stays until it comes up, and is skipped.
@@ -26,7 +20,7 @@ local function leave(id, state, options)
     -- What backs off in an exclusive queue blocks the line: now it no longer does.
     if redis.call('SREM', BLOCKING, id) == 1 then look_now() end
   elseif state == 'held' then
-    redis.call('ZREM', HELD, held_member_of(id, options))
+    redis.call('ZREM', HELD, held_member(id, options))
   elseif state == 'failed' then
     redis.call('ZREM', FAILED, id)
   elseif state == 'completed' then

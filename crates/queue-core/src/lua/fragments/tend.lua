@@ -1,20 +1,47 @@
--- tend: what must happen by itself as time passes, a bounded part a call.
+-- tend: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
+-- nothing was ready before.
 local function tend(random)
   recover(100, random)
   expire(100)
-  promote(1000)
+  return promote(1000)
 end
 
--- What nobody waits for: done when nothing is handed out.
+-- What has left the line from its middle is dropped when it comes to its head, also where nobody leases.
+local function drop_removed(limit)
+  if redis.call('EXISTS', REMOVED) == 0 then return end
+  local ids = redis.call('LRANGE', WAITING, 0, limit - 1)
+  if #ids == 0 then return end
+  local n = 0
+  for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    if gone == 0 then break end
+    n = i
+  end
+  if n == 0 then return end
+  redis.call('LTRIM', WAITING, n, -1)
+  redis.call('SREM', REMOVED, unpack(ids, 1, n))
+end
+
+-- What nobody waits for: done when nothing is handed out. Answers when there is more of it (ms).
 local function clean()
   trim_completed(1000)
   trim_failed(1000)
   sweep(100)
+  drop_removed(1000)
+  -- A signal whose process died on the way.
+  local unfinished = redis.call('HRANDFIELD', SIGNALS)
+  if unfinished and not release_some(unfinished, 1000) then return now end
+  if redis.call('EXISTS', REMOVED) == 1 then
+    local first = redis.call('LINDEX', WAITING, 0)
+    if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end
+  end
+  return math.min(next_trim(), next_sweep())
 end
 
--- When there is next something to tend (ms).
+-- When there is next something to tend (ms): something is due, or lapses, or expires, or all look at `watch`.
 local function next_instant()
-  local instant = math.min(next_trim(), next_sweep())
+  local watch = tonumber(redis.call('HGET', META, 'watch')) or 0
+  local instant = watch > now and watch or math.huge
+  if redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
   for _, index in ipairs({ DELAYED, LEASED, EXPIRING }) do
     local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
     if first[2] then instant = math.min(instant, tonumber(first[2])) end

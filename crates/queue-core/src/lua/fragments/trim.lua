@@ -22,7 +22,10 @@ end
 
 -- A retention is "age,count,min_age" (ms, messages, ms).
 local function limits_of(kind)
-  local age, kept, min_age = string.match(set['retention.' .. kind], '^(%d+),(%d+),(%d+)$')
+  local name, form = 'retention.' .. kind, '^(%d+),(%d+),(%d+)$'
+  local age, kept, min_age = string.match(set[name], form)
+  -- Not written by Drover: no reason to stop.
+  if not age then age, kept, min_age = string.match(DEFAULTS[name], form) end
   return tonumber(age), tonumber(kept), tonumber(min_age)
 end
 
@@ -66,7 +69,7 @@ local function trim_completed(limit)
     return
   end
   while k > 0 do
-    local at = finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0
+    local at = finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or (k == 1 and 0 or math.huge)
     if at <= now - age or (at <= now - min_age and k <= length - kept) then
       forget(pop_completed(k))
       return

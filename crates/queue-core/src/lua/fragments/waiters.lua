@@ -1,0 +1,11 @@
+-- waiters: those who wait for messages to finish are told that they have, or that they are gone.
+local function tell_waiters(ids)
+  if redis.call('EXISTS', AWAITED) == 0 then return end
+  local until_when = redis.call('ZMSCORE', AWAITED, unpack(ids))
+  for i, id in ipairs(ids) do
+    if until_when[i] then
+      redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t' .. id)
+    end
+  end
+  redis.call('ZREM', AWAITED, unpack(ids))
+end
