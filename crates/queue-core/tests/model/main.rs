@@ -12,6 +12,7 @@ mod doing;
 mod keyspace;
 mod leases;
 mod leasing;
+mod limit;
 mod message;
 mod model;
 mod operation;
