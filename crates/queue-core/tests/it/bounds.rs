@@ -162,7 +162,8 @@ async fn changes_of_settings_at_the_same_time_lose_nothing_of_each_other() {
         let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
         let count = json!({"retention": {"completed": {"count": count}}});
         let (one, other) = tokio::join!(world.queue.configure(&age), world.queue.configure(&count));
-        (one.unwrap().unwrap(), other.unwrap().unwrap());
+        one.unwrap().unwrap();
+        other.unwrap().unwrap();
         let kept = world.queue.status().await.unwrap().unwrap().settings.retention.completed;
         assert_eq!(json!(kept.age), age["retention"]["completed"]["age"]);
         assert_eq!(json!(kept.count), count["retention"]["completed"]["count"]);
