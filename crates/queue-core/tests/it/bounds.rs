@@ -156,6 +156,24 @@ async fn what_left_the_line_keeps_nobody_from_the_rest() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_into_an_answer_keeps_its_place_also_beside_what_left_the_line() {
+    let world = World::new();
+    let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
+    let mut ids = vec![];
+    for letter in ['a', 'b', 'c', 'd', 'e', 'f', 'g'] {
+        ids.push(world.post(large(letter)).await.id);
+    }
+    world.queue.cancel(&ids[1]).await.unwrap();
+    let letters = async || -> String {
+        let leased = world.lease(10).await;
+        leased.deliveries.iter().filter_map(|delivery| delivery.message.data.get().chars().nth(1)).collect()
+    };
+    assert_eq!(letters().await, "acd");
+    assert_eq!(letters().await, "efg");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
 async fn changes_of_settings_at_the_same_time_lose_nothing_of_each_other() {
     let world = World::new();
     for count in 1..20 {
