@@ -156,6 +156,24 @@ async fn what_left_the_line_keeps_nobody_from_the_rest() {
 }
 
 #[tokio::test]
+async fn no_more_than_too_many_are_trimmed_where_some_were_erased() {
+    let world = World::with_settings(r#"{"retention":{"completed":{"min_age":0}}}"#);
+    world.post_numbers(0..6).await;
+    let deliveries = world.lease(6).await.deliveries;
+    for delivery in &deliveries {
+        world.complete(delivery).await;
+    }
+    for at in [0, 4] {
+        assert_eq!(world.queue.erase(&deliveries[at].message.id).await.unwrap(), Changed::Done);
+    }
+    world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap().unwrap();
+    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    let kept = world.queue.list(State::Completed, 10, None).await.unwrap().messages;
+    assert_eq!(kept.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
 async fn what_does_not_fit_into_an_answer_keeps_its_place_also_beside_what_left_the_line() {
     let world = World::new();
     let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
