@@ -36,7 +36,7 @@ use tokio::runtime::Builder;
 use world::World;
 
 /// How many steps are made unless something else is asked for.
-const STEPS: u64 = 10_000;
+const STEPS: u64 = 8_000;
 /// The longest time that is spent on finding a smaller case.
 const SHRINKING_MS: u32 = 120_000;
 
