@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod audit;
+mod bounds;
 mod bulk;
 mod change;
 mod control;

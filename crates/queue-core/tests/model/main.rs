@@ -12,6 +12,7 @@ mod doing;
 mod keyspace;
 mod leases;
 mod leasing;
+mod limit;
 mod message;
 mod model;
 mod operation;
@@ -35,7 +36,7 @@ use tokio::runtime::Builder;
 use world::World;
 
 /// How many steps are made unless something else is asked for.
-const STEPS: u64 = 6_000;
+const STEPS: u64 = 8_000;
 /// The longest time that is spent on finding a smaller case.
 const SHRINKING_MS: u32 = 120_000;
 

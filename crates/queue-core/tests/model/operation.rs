@@ -55,7 +55,7 @@ pub(crate) enum LeaseChoice {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageChoice {
-    /// Of one state, or any that ever was.
+    /// Of one state if there are any, else of all that ever were.
     pub(crate) state: Option<&'static str>,
     pub(crate) nth: usize,
     /// Whether it is asked for by the producer's own id, if it has one.
@@ -97,19 +97,21 @@ fn operation() -> impl Strategy<Value = Operation> {
         12 => vec((lease_choice(), deed()), 1..4).prop_map(Operation::Settle),
         3 => (vec(lease_choice(), 1..4), option::of(millis())).prop_map(|(leases, time)| Operation::Extend(leases, time)),
         2 => lease_choice().prop_map(Operation::Report),
-        4 => by_hand(ByHand::Cancel, any_state()),
+        3 => by_hand(ByHand::Cancel, any_state()),
+        2 => by_hand(ByHand::Cancel, Just("active").boxed()),
         2 => by_hand(ByHand::Erase, any_state()),
+        2 => by_hand(ByHand::Erase, Just("completed").boxed()),
         2 => by_hand(ByHand::Promote, Just("delayed").boxed()),
         3 => by_hand(ByHand::Retry, Just("failed").boxed()),
         1 => Just(Operation::RetryFailed),
         2 => select(STATES.to_vec()).prop_map(Operation::Purge),
         1 => Just(Operation::Pause),
         2 => Just(Operation::Resume),
-        3 => change().prop_map(Operation::Configure),
+        5 => change().prop_map(Operation::Configure),
         3 => (0..2_u8, any::<bool>(), option::of(millis())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
         2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Tend),
-        1 => (0..3_u8).prop_map(Operation::GiveUp),
+        2 => (0..3_u8).prop_map(Operation::GiveUp),
         1 => (0..3_u8).prop_map(Operation::Crash),
         1 => Just(Operation::Restart),
         1 => Just(Operation::Delete),
@@ -223,7 +225,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => option::of(1..4_u32).prop_map(Change::MaxAttempts),
         1 => backoff().prop_map(Change::Backoff),
         1 => option::of(1..4_u32).prop_map(Change::MaxLapses),
-        3 => option::weighted(0.8, limit).prop_map(Change::RateLimit),
+        3 => option::weighted(0.7, limit).prop_map(Change::RateLimit),
         3 => option::weighted(0.6, 1..4_usize).prop_map(Change::Exclusive),
         1 => option::of(millis()).prop_map(Change::Timeout),
         1 => option::of(at_least(1_000)).prop_map(Change::IdempotencyWindow),

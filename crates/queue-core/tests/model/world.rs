@@ -156,10 +156,10 @@ impl World {
 
     /// The message that is meant: how it is asked for, and its number if it has one.
     pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<Number>) {
-        let candidates = match choice.state {
-            Some(state) => self.model.list(state),
-            None => (0..self.ids.len()).rev().collect(),
-        };
+        let mut candidates = choice.state.map(|state| self.model.list(state)).unwrap_or_default();
+        if candidates.is_empty() {
+            candidates = (0..self.ids.len()).rev().collect();
+        }
         let Some(number) = candidates.get(choice.nth % candidates.len().max(1)).copied() else {
             return (MessageRef::Id("00000000000000".parse().unwrap()), None);
         };

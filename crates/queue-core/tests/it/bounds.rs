@@ -1,0 +1,207 @@
+//! What one call leaves to the next, because a script works a bounded part: the whole is done all the same.
+
+use queue_core::{Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Signal, State};
+use serde_json::{json, value::to_raw_value};
+
+use crate::{World, delayed, failure, number, numbers, pass, prioritized};
+
+/// More than one step of a large operation.
+const MANY: u64 = 2_300;
+
+fn held(data: u64) -> NewMessage {
+    NewMessage { hold: Some("key".parse().unwrap()), ..number(data) }
+}
+
+/// Posts in calls that are not too large.
+async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
+    let all: Vec<u64> = (0..MANY).collect();
+    let mut ids = vec![];
+    for some in all.chunks(1_000) {
+        let enqueued = world.queue.enqueue(some.iter().map(|data| messages(*data)).collect()).await.unwrap();
+        ids.extend(enqueued.iter().map(Enqueued::id));
+    }
+    ids
+}
+
+async fn count(world: &World, state: State) -> u64 {
+    world.queue.status().await.unwrap().unwrap().counts.of(state)
+}
+
+async fn fail_all(world: &World) {
+    while let leased = world.lease(1_000).await.deliveries
+        && !leased.is_empty()
+    {
+        for delivery in leased {
+            world.settle(&delivery, Action::FailForGood(failure())).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_releases_all_that_were_held_when_it_came() {
+    let world = World::new();
+    post_many(&world, held).await;
+    let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
+    assert_eq!(world.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MANY);
+    assert_eq!(count(&world, State::Held).await, 0);
+    let mut seen = vec![];
+    for _ in 0..3 {
+        let leased = world.lease(1_000).await;
+        assert!(leased.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
+        seen.extend(numbers(&leased));
+    }
+    assert_eq!(seen, (0..MANY).collect::<Vec<_>>(), "in the order posted");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_stopped_half_way_is_for_those_only_that_were_held_when_it_came() {
+    let world = World::new();
+    post_many(&world, held).await;
+    let cut = world.redis.command("GET drover:{q}:seq");
+    let cut = cut.lines().last().unwrap();
+    world.post(held(MANY)).await;
+    // As a process leaves it that dies between two steps.
+    world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    assert_eq!((count(&world, State::Held).await, count(&world, State::Waiting).await), (1, MANY));
+    world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    let released = world.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
+    assert_eq!(released, 1, "the earlier one is ended first, then the new one begins");
+    assert_eq!(count(&world, State::Held).await, 0);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_purge_forgets_all_of_a_state() {
+    let world = World::new();
+    for (state, message) in [
+        (State::Held, held as fn(u64) -> NewMessage),
+        (State::Delayed, |data| delayed(data, 3_600_000)),
+        (State::Waiting, |data| prioritized(data, 1 - i64::try_from(data % 3).unwrap())),
+    ] {
+        let ids = post_many(&world, message).await;
+        assert_eq!(world.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
+        assert_eq!(world.queue.purge(state).await.unwrap(), MANY - 1);
+        assert_eq!(count(&world, state).await, 0, "{state:?}");
+    }
+    post_many(&world, number).await;
+    while let leased = world.lease(1_000).await.deliveries
+        && !leased.is_empty()
+    {
+        for delivery in leased {
+            world.complete(&delivery).await;
+        }
+    }
+    assert_eq!(world.queue.purge(State::Completed).await.unwrap(), MANY);
+    post_many(&world, number).await;
+    fail_all(&world).await;
+    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), MANY + 3, "and those that were cancelled");
+    assert_eq!(world.redis.command("KEYS drover:{q}:messages"), "*0");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn all_that_failed_is_retried_in_the_order_in_which_it_failed() {
+    let world = World::new();
+    post_many(&world, number).await;
+    fail_all(&world).await;
+    assert_eq!(world.queue.retry_failed().await.unwrap(), MANY);
+    assert_eq!((count(&world, State::Failed).await, count(&world, State::Waiting).await), (0, MANY));
+    assert_eq!(numbers(&world.lease(3).await), [0, 1, 2]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_lapsed_together_is_recovered_by_and_by() {
+    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    world.post_numbers(0..250).await;
+    assert_eq!(world.lease(250).await.deliveries.len(), 250);
+    pass(110).await;
+    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    assert_eq!(count(&world, State::Waiting).await, 250);
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_after_its_end_however_much_ends_at_once() {
+    let world = World::new();
+    let ending = |data| NewMessage { ttl: Some(Millis::new(50)), ..number(data) };
+    world.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
+    world.post(number(450)).await;
+    pass(60).await;
+    assert_eq!(numbers(&world.lease(1_000).await), [450]);
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.counts.failed, status.totals.expired), (450, 450));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_left_the_line_keeps_nobody_from_the_rest() {
+    let world = World::new();
+    world.post_numbers(0..101).await;
+    for message in world.queue.list(State::Waiting, 100, None).await.unwrap().messages {
+        world.queue.cancel(&message.id).await.unwrap();
+    }
+    let leased = loop {
+        let leased = world.lease(1).await;
+        assert!(leased.more_is_ready || !leased.deliveries.is_empty(), "it says to ask again");
+        if !leased.deliveries.is_empty() {
+            break leased;
+        }
+    };
+    assert_eq!(numbers(&leased), [100]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn no_more_than_too_many_are_trimmed_where_some_were_erased() {
+    let world = World::with_settings(r#"{"retention":{"completed":{"min_age":0}}}"#);
+    world.post_numbers(0..6).await;
+    let deliveries = world.lease(6).await.deliveries;
+    for delivery in &deliveries {
+        world.complete(delivery).await;
+    }
+    for at in [0, 4] {
+        assert_eq!(world.queue.erase(&deliveries[at].message.id).await.unwrap(), Changed::Done);
+    }
+    world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap().unwrap();
+    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    let kept = world.queue.list(State::Completed, 10, None).await.unwrap().messages;
+    assert_eq!(kept.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_an_answer_keeps_its_place_also_beside_what_left_the_line() {
+    let world = World::new();
+    let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
+    let mut ids = vec![];
+    for letter in ['a', 'b', 'c', 'd', 'e', 'f', 'g'] {
+        ids.push(world.post(large(letter)).await.id);
+    }
+    world.queue.cancel(&ids[1]).await.unwrap();
+    let letters = async || -> String {
+        let leased = world.lease(10).await;
+        leased.deliveries.iter().filter_map(|delivery| delivery.message.data.get().chars().nth(1)).collect()
+    };
+    assert_eq!(letters().await, "acd");
+    assert_eq!(letters().await, "efg");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn changes_of_settings_at_the_same_time_lose_nothing_of_each_other() {
+    let world = World::new();
+    for count in 1..20 {
+        let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
+        let count = json!({"retention": {"completed": {"count": count}}});
+        let (one, other) = tokio::join!(world.queue.configure(&age), world.queue.configure(&count));
+        one.unwrap().unwrap();
+        other.unwrap().unwrap();
+        let kept = world.queue.status().await.unwrap().unwrap().settings.retention.completed;
+        assert_eq!(json!(kept.age), age["retention"]["completed"]["age"]);
+        assert_eq!(json!(kept.count), count["retention"]["completed"]["count"]);
+    }
+}
