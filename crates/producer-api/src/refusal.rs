@@ -79,6 +79,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
                           for a new request, and repeat an old one unchanged";
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
         }
+        Error::InvalidCursor => invalid_cursor(),
         Error::TooMuch(what) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what.to_string()),
         other => {
             error!(error = %other, "a request could not be served");

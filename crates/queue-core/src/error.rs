@@ -27,6 +27,10 @@ pub enum Error {
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
+    /// A cursor is not one of this list.
+    #[error("the cursor is not one of this list")]
+    InvalidCursor,
+
     /// The queue was laid out by a newer version of Drover. Upgrade this process.
     #[error("queue {queue} has data layout {found}; this version knows layouts up to {known}")]
     NewerLayout {

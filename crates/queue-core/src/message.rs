@@ -165,6 +165,14 @@ pub(crate) struct Stored {
     pub(crate) signal: Option<Box<RawValue>>,
 }
 
+/// What a message that is to be held met when it was enqueued.
+pub(crate) enum Gate {
+    /// It waits for its signal.
+    Closed,
+    /// A signal that sticks, and what that carried: it did not have to wait.
+    PassedBy(Option<Box<RawValue>>),
+}
+
 /// The state with what goes with it.
 pub(crate) enum Standing {
     Held,
@@ -175,28 +183,30 @@ pub(crate) enum Standing {
 }
 
 impl Message {
-    /// As it is right after it was enqueued; `passed_by` is the signal that let it pass, if it did not have to wait for
-    /// one, and what that carried.
+    /// As it is right after it was enqueued.
     pub(crate) fn enqueued(
         queue: QueueName,
         id: MessageRef,
         message: NewMessage,
         created_at: Timestamp,
         max_attempts: MaxAttempts,
-        passed_by: Option<Option<Box<RawValue>>>,
+        gate: Gate,
     ) -> Self {
         let mut options = message.options();
         options.expires_at = options.ttl.map(|ttl| created_at + ttl);
         let due_at = message.due.instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let standing = match &options.hold {
-            Some(_) if passed_by.is_none() => Standing::Held,
+            Some(_) if matches!(gate, Gate::Closed) => Standing::Held,
             _ if due_at > created_at => Standing::Delayed(due_at),
             _ => Standing::Waiting,
         };
+        let signal = match gate {
+            Gate::Closed => None,
+            Gate::PassedBy(signal) => signal,
+        };
         let run = Run::default();
-        let stored =
-            Stored { id, record, options, run, standing, max_attempts, progress: None, signal: passed_by.flatten() };
+        let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal };
         Self::from_stored(queue, stored)
     }
 

@@ -70,7 +70,6 @@ impl Settings {
     /// # Errors
     ///
     /// The setting that is unknown, not of its kind, or out of range.
-    #[expect(clippy::missing_panics_doc, reason = "settings always have a JSON form")]
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let mut merged = self.as_json();
         merge(&mut merged, patch, Some(&Self::default().as_json()));

@@ -126,6 +126,23 @@ async fn leases_are_extended_while_handlers_run() {
 }
 
 #[tokio::test]
+async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_one() {
+    let world = start(
+        2,
+        By(|_| async {
+            sleep(Duration::from_millis(1_200)).await;
+            done()
+        }),
+    );
+    let ids = world.post(1).await;
+    until_active(&world, 1).await;
+    world.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap().unwrap();
+    let message = world.finished(&ids[0]).await;
+    assert_eq!((message.deliveries, message.lapses), (1, 0));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&most);

@@ -3,11 +3,12 @@ use serde_json::value::RawValue;
 use super::{Call, Durability, Queue};
 use crate::{
     Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
-    NewMessage, Result, State, Timestamp, TooMuch, record::Record, reply, scripts::ENQUEUE,
+    NewMessage, Result, State, Timestamp, TooMuch, message::Gate, record::Record, reply, scripts::ENQUEUE,
 };
 
 /// What came of enqueueing one message.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are created")]
 pub enum Enqueued {
     /// It was stored.
     Created(Message),
@@ -111,8 +112,11 @@ impl Queue {
                         state => Ok(Enqueued::Duplicate(id, state.parse().map_err(Error::unexpected)?)),
                     };
                 }
-                let passed_by = (mark == "*").then(|| RawValue::from_string(rest.to_owned()).ok());
-                let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, passed_by);
+                let gate = match mark {
+                    "*" => Gate::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
+                    _ => Gate::Closed,
+                };
+                let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, gate);
                 Ok(Enqueued::Created(message))
             })
             .collect()

@@ -30,8 +30,11 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::InvalidCursor`].
     pub async fn list(&self, state: State, limit: usize, cursor: Option<&Cursor>) -> Result<Page> {
+        if cursor.is_some_and(|cursor| !cursor.is_one_of(state)) {
+            return Err(Error::InvalidCursor);
+        }
         let mut messages = Vec::new();
         let mut place = cursor.map(|cursor| cursor.0.clone()).unwrap_or_default();
         for _ in 0..FILLS {
@@ -51,6 +54,20 @@ impl Queue {
     }
 }
 
+impl Cursor {
+    /// Whether it has the form of those that `list.lua` answers for a state.
+    fn is_one_of(&self, state: State) -> bool {
+        let is_number = |text: &str| (1..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        match state {
+            State::Held => true,
+            State::Waiting | State::Completed => is_number(&self.0),
+            State::Delayed | State::Active | State::Failed => {
+                self.0.split_once(':').is_some_and(|(score, id)| is_number(score) && is_number(id))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(&self.0))
@@ -65,6 +82,27 @@ impl FromStr for Cursor {
         match decoded {
             Some(place) if !place.is_empty() && place.len() <= 512 => Ok(Self(place)),
             _ => Err(InvalidName("a cursor is what the page before was answered with, unchanged")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_has_the_form_of_its_state() {
+        for (place, state, is_one) in [
+            ("k\t21718923400017", State::Held, true),
+            ("100", State::Waiting, true),
+            ("1e300", State::Waiting, false),
+            ("nan", State::Completed, false),
+            ("1795424400000:21718923400017", State::Failed, true),
+            ("1795424400000", State::Failed, false),
+            (":", State::Delayed, false),
+            ("-1:2", State::Active, false),
+        ] {
+            assert_eq!(Cursor(place.into()).is_one_of(state), is_one, "{place}");
         }
     }
 }

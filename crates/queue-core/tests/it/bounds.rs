@@ -1,6 +1,6 @@
 //! What one call leaves to the next, because a script works a bounded part: the whole is done all the same.
 
-use queue_core::{Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Signal, State};
+use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
 use crate::{World, delayed, failure, number, numbers, pass, prioritized};
@@ -18,7 +18,7 @@ async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<M
     let mut ids = vec![];
     for some in all.chunks(1_000) {
         let enqueued = world.queue.enqueue(some.iter().map(|data| messages(*data)).collect()).await.unwrap();
-        ids.extend(enqueued.iter().map(Enqueued::id));
+        ids.extend(enqueued.iter().map(|enqueued| enqueued.id().clone()));
     }
     ids
 }

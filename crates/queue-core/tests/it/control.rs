@@ -153,6 +153,60 @@ async fn the_janitor_does_on_time_what_no_consumer_does() {
 }
 
 #[tokio::test]
+async fn the_janitor_looks_at_the_instant_for_which_everybody_has_a_timer() {
+    let world = World::new();
+    janitor(&world);
+    let lease_for = async |millis| {
+        let visibility_timeout = Some(Millis::new(millis));
+        let request = queue_core::LeaseRequest { visibility_timeout, ..world.request(1) };
+        world.queue.lease(&request).await.unwrap().deliveries.remove(0)
+    };
+    world.post(number(1)).await;
+    world.complete(&lease_for(1_500).await).await;
+    let posted = world.post(number(2)).await;
+    // By now it has looked, and found nothing to come.
+    pass(700).await;
+    let lost = lease_for(1_500).await;
+    until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
+    let late = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
+    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(1), "within a second");
+}
+
+#[tokio::test]
+async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
+    let world = World::with_settings(r#"{"exclusive":true}"#);
+    let subscriber = Subscriber::new(world.queues.redis().clone());
+    tokio::spawn({
+        let subscriber = subscriber.clone();
+        async move { subscriber.run(CancellationToken::new()).await }
+    });
+    let bell = subscriber.bell(&name());
+    subscriber.connection().wait_for(|connected| *connected).await.unwrap();
+    world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    let gone = world.post(number(2)).await;
+    world.queue.cancel(&gone.id).await.unwrap();
+    world.complete(&delivery).await;
+    let hour = Duration::from_secs(3_600);
+    while timeout(Duration::from_millis(150), bell.time_to_look(hour)).await.is_ok() {}
+    world.post(number(3)).await;
+    timeout(Duration::from_secs(5), bell.time_to_look(hour)).await.expect("the bell rings");
+    assert_eq!(numbers(&world.lease(1).await), [3]);
+}
+
+#[tokio::test]
+async fn what_was_cancelled_in_the_line_leaves_nothing_although_nobody_leases() {
+    let world = World::new();
+    janitor(&world);
+    let ttl = Some(Millis::new(100));
+    let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
+    world.queue.enqueue(batch).await.unwrap();
+    let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
+    until("the line is empty", async || world.redis.command(keys) == ":0").await;
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.failed, 1_000);
+}
+
+#[tokio::test]
 async fn the_janitor_sleeps_while_there_is_nothing_to_do() {
     let world = World::new();
     world.post_numbers(0..10).await;

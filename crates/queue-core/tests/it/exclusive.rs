@@ -123,6 +123,29 @@ async fn a_message_that_backs_off_holds_the_line_and_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
+    let backoff = r#"{"exclusive":true,"max_attempts":2,"backoff":{"type":"fixed","delay":60000}}"#;
+    let world = World::with_settings(backoff);
+    world.post_numbers(0..4).await;
+    let dead = world.lease_one().await;
+    world.settle(&dead, Action::FailForGood(failure())).await;
+    let first = world.lease_one().await;
+    world.settle(&first, Action::Fail(failure())).await;
+    // How many run is no reason to let others pass.
+    world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap().unwrap();
+    assert!(world.lease(5).await.deliveries.is_empty());
+    // What is retried by hand stands behind what comes back by itself.
+    world.queue.retry(&dead.message.id).await.unwrap();
+    world.queue.promote(&first.message.id).await.unwrap();
+    let two = world.lease(5).await;
+    assert_eq!(numbers(&two), [1, 2]);
+    world.settle(&two.deliveries[1], Action::Release(None)).await;
+    world.settle(&two.deliveries[0], Action::Release(None)).await;
+    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in whatever order they come back");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_messages_own_delay_holds_nothing() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post(crate::delayed(0, 60_000)).await;

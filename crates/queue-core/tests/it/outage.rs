@@ -101,3 +101,29 @@ async fn a_newer_layout_is_refused_with_a_clear_error() {
     let error = newcomer.queue(&crate::name()).enqueue(vec![number(2)]).await.unwrap_err();
     assert!(matches!(&error, Error::NewerLayout { found: 99, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_queue_that_was_laid_out_anew_is_not_touched_by_those_who_knew_it_before() {
+    let world = World::new();
+    let posted = world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    world.redis.command("HSET drover:{q}:meta layout 99");
+    let before = world.redis.command("HGETALL drover:{q}:meta");
+    let queue = &world.queue;
+    let settlement = queue_core::Settlement { lease: delivery.lease.clone(), action: crate::done() };
+    for refused in [
+        queue.enqueue(vec![number(2)]).await.err(),
+        queue.lease(&world.request(1)).await.err(),
+        queue.settle(&[settlement]).await.err(),
+        queue.extend(std::slice::from_ref(&delivery.lease), None).await.err(),
+        queue.tend().await.err(),
+        queue.cancel(&posted.id).await.err(),
+        queue.purge(queue_core::State::Waiting).await.err(),
+        queue.retry_failed().await.err(),
+        queue.delete().await.err(),
+    ] {
+        assert!(matches!(refused, None | Some(Error::NewerLayout { found: 99, .. })), "{refused:?}");
+    }
+    assert_eq!(world.redis.command("HGETALL drover:{q}:meta"), before);
+    assert_eq!(world.redis.command("ZCARD drover:{q}:leased"), ":1");
+}

@@ -64,7 +64,7 @@ impl Model {
             None => json!("unknown"),
             Some((number, State::DelayedUntil(_))) => {
                 if std::mem::take(&mut self.message(number).holds_the_line) {
-                    self.join_head(&[number]);
+                    self.join_front(vec![number]);
                 } else {
                     self.join_tail(&[number]);
                 }
@@ -142,7 +142,7 @@ impl Model {
     }
 
     fn settings_have_changed(&mut self, before: &Settings) {
-        if self.settings.exclusive != before.exclusive {
+        if self.settings.exclusive.is_some() != before.exclusive.is_some() {
             self.owner = None;
             self.messages.values_mut().for_each(|message| message.holds_the_line = false);
         }

@@ -98,7 +98,8 @@ impl World {
             }
             Operation::Tend => {
                 let pause = queue.tend().await?;
-                let next = self.model.tend();
+                let watch = self.watch().filter(|watch| *watch > self.model.now());
+                let next = self.model.tend().into_iter().chain(watch).min();
                 (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
             }
             Operation::GiveUp(who) => {

@@ -224,7 +224,11 @@ impl Run {
         };
         let started = self.started.map(|at| at.to_string()).unwrap_or_default();
         let settled = self.settled.map(|settled| {
-            let deed = if settled.deed == Kind::Release { 'r' } else { 'f' };
+            let deed = match settled.deed {
+                Kind::Release => 'r',
+                Kind::GiveBack => 'b',
+                _ => 'f',
+            };
             let became = if settled.became == Became::Delayed { 'd' } else { 'w' };
             format!("{deed}{became}lease{}", settled.call)
         });

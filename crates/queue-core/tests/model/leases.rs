@@ -15,7 +15,10 @@ use crate::{
 
 impl World {
     pub(crate) async fn lease(&mut self, request: &Request) -> Result<(Value, Value), String> {
-        let leased = self.queue.lease(&lease_request(request)).await.map_err(unexpected)?;
+        let mut leased = self.queue.lease(&lease_request(request)).await.map_err(unexpected)?;
+        if self.looks_again {
+            leased.next_look = None;
+        }
         let call = self.model.calls;
         let expected = self.model.lease(request);
         for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
@@ -23,7 +26,8 @@ impl World {
         }
         // All idle consumers have a timer for `watch`, so an answer may rely on it.
         let watch = self.watch().filter(|watch| *watch > self.model.now());
-        let next = expected.next_look.into_iter().chain(watch).min().filter(|_| expected.says_when);
+        let next =
+            expected.next_look.into_iter().chain(watch).min().filter(|_| expected.says_when && !self.looks_again);
         let next = json!(next.map(|next| self.model.micros_until(next)));
         let model = json!({"leased": expected.answer, "next_look": next});
         Ok((show_leased(&leased), model))
@@ -40,6 +44,7 @@ impl World {
         self.model.lease(request);
         self.model.lost.push(call);
         self.learn_lost_secret(call);
+        self.looks_again = true;
         Ok((Value::Null, Value::Null))
     }
 

@@ -3,13 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    message::{End, Instant, Lease, LeaseCall, Number, State},
+    message::{Became, End, Instant, Kind, Lease, LeaseCall, Number, Settled, State},
     model::{CANCELLED, Model, Owner},
     tending::Comebacks,
 };
-
-/// How often one call looks at the line, when what it finds there has left it.
-const LOOKS: usize = 10;
 
 /// What a consumer asks for.
 #[derive(Debug, Clone)]
@@ -25,7 +22,7 @@ pub(crate) struct Request {
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
-    /// Whether there was room for more, so that the answer says when to look again.
+    /// Whether the answer says when to look again: it does unless there is more.
     pub(crate) says_when: bool,
     /// The known reason to look again.
     pub(crate) next_look: Option<Instant>,
@@ -85,12 +82,12 @@ impl Model {
         }
         let had_all_it_may = self.settings.exclusive.is_some() && taken.len() >= most;
         let more = opens.is_none() && !self.is_paused && !had_all_it_may && self.anything_is_ready();
-        let is_full = most == 0 || taken.len() >= most;
-        let says_when = taken.is_empty() || !is_full || opens.is_some();
-        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).collect();
+        // What nobody waits for may wait a second.
+        let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
+        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
         Leased {
             answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
-            says_when,
+            says_when: !more,
             next_look: known.into_iter().min(),
             taken,
         }
@@ -125,10 +122,15 @@ impl Model {
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         taken.extend(before.into_iter().map(|(_, number)| number).take(most));
-        for _ in 0..LOOKS {
-            let some = self.line.len().min(most - taken.len());
-            let found: Vec<Number> = self.line.drain(..some).collect();
-            taken.extend(found.into_iter().filter(|number| self.is_waiting(*number)));
+        // What has left the line is passed over, and what stands right behind the last one too.
+        let has_room = taken.len() < most;
+        while has_room && !self.line.is_empty() {
+            let is_waiting = self.is_waiting(self.line[0]);
+            if is_waiting && taken.len() >= most {
+                break;
+            }
+            let number = self.line.remove(0);
+            taken.extend(Some(number).filter(|_| is_waiting));
         }
         let room = most - taken.len();
         taken.extend(after.into_iter().map(|(_, number)| number).take(room));
@@ -155,6 +157,7 @@ impl Model {
         for number in mine {
             let message = self.message(number);
             let run = message.run.as_mut().expect("what is active has a run");
+            run.settled = Some(Settled { deed: Kind::GiveBack, became: Became::Waiting, call });
             run.lease = Lease::None;
             run.started = None;
             run.consumer = None;

@@ -129,6 +129,8 @@ pub(crate) enum Kind {
     Fail,
     FailForGood,
     Release,
+    /// Its lease call's answer was lost.
+    GiveBack,
 }
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! What happens by itself as time passes: when something asks.
 
 use crate::{
-    message::{AttemptError, Became, End, Instant, Kind, Lease, Number, Settled, State},
+    message::{AttemptError, Became, End, Instant, Kind, Lease, Message, Number, Settled, State},
     model::{CANCELLED, Model},
     settings::Keep,
 };
@@ -28,7 +28,7 @@ impl Model {
         self.tend_the_line();
         self.keep_or_forget_what_finished();
         self.clean();
-        self.next_instant()
+        self.next_instant().into_iter().chain(self.next_clean()).min()
     }
 
     /// When nothing is handed out.
@@ -39,6 +39,9 @@ impl Model {
         self.requests.retain(|_, request| request.until > now);
         self.sticky.retain(|_, signal| signal.until > now);
         self.awaited.retain(|_, until| *until > now);
+        // What has left the line is dropped when it comes to its head.
+        let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
+        self.line.drain(..standing);
     }
 
     /// Leases that are over.
@@ -53,6 +56,7 @@ impl Model {
             let run = message.run.as_mut().expect("what is active has a run");
             let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
             if is_to_be_cancelled {
+                run.lease = Lease::None; // Nobody settled it.
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());
             } else if run_ends.is_some_and(|end| deadline >= end) {
@@ -61,10 +65,8 @@ impl Model {
             } else {
                 run.lapses += 1;
                 let lapses = run.lapses;
-                if lapses < max_lapses
-                    && let Lease::Live(call) = run.lease
-                {
-                    run.lease = Lease::Lapsed(call);
+                if let Lease::Live(call) = run.lease {
+                    run.lease = if lapses < max_lapses { Lease::Lapsed(call) } else { Lease::None };
                 }
                 self.count("lapsed");
                 if lapses < max_lapses {
@@ -138,10 +140,28 @@ impl Model {
     }
 
     /// At the head as posted, at the tail in the order in which they came.
-    pub(crate) fn come_back(&mut self, mut comebacks: Comebacks) {
-        comebacks.head.sort_unstable();
-        self.join_head(&comebacks.head);
+    pub(crate) fn come_back(&mut self, comebacks: Comebacks) {
+        self.join_front(comebacks.head);
         self.join_tail(&comebacks.tail);
+    }
+
+    /// In an exclusive queue also in the order posted with those that came back before; what has left the line is dropped
+    /// there.
+    pub(crate) fn join_front(&mut self, mut numbers: Vec<Number>) {
+        if numbers.is_empty() {
+            return;
+        }
+        if self.settings.exclusive.is_some() {
+            let came_back = |number: &Number| {
+                let run = self.messages.get(number).map(Message::run_so_far).unwrap_or_default();
+                !self.is_waiting(*number) || run.settled.is_some() || matches!(run.lease, Lease::Lapsed(_))
+            };
+            let front = self.line.iter().position(|number| !came_back(number)).unwrap_or(self.line.len());
+            let before: Vec<Number> = self.line.drain(..front).collect();
+            numbers.extend(before.into_iter().filter(|number| self.is_waiting(*number)));
+        }
+        numbers.sort_unstable();
+        self.join_head(&numbers);
     }
 
     fn expire(&mut self) {
@@ -156,13 +176,12 @@ impl Model {
     fn promote_what_is_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
-        let (mut head, tail): (Vec<_>, Vec<_>) = due.partition(|number| self.messages[number].holds_the_line);
+        let (head, tail): (Vec<_>, Vec<_>) = due.partition(|number| self.messages[number].holds_the_line);
         self.join_tail(&tail);
-        head.sort_unstable();
         for number in &head {
             self.message(*number).holds_the_line = false;
         }
-        self.join_head(&head);
+        self.join_front(head);
     }
 
     pub(crate) fn timeout_of(&self, number: Number) -> Option<u64> {
@@ -222,8 +241,14 @@ impl Model {
         self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
     }
 
-    /// When there is next something to do by itself.
+    /// When there is next something to do by itself that somebody may wait for.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
+        let all = [self.delayed(), self.active(), self.expiring()];
+        all.iter().flatten().map(|(instant, _)| *instant).min()
+    }
+
+    /// When there is next something that goes and that nobody waits for.
+    pub(crate) fn next_clean(&self) -> Option<Instant> {
         let mut instants = vec![];
         if let Some(first) = self.completed.first() {
             let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
@@ -234,7 +259,6 @@ impl Model {
         if let Some((at, _)) = failed.first() {
             instants.push(at + first_goes_after(failed.len(), self.settings.failed));
         }
-        instants.extend([self.delayed(), self.active(), self.expiring()].iter().flatten().map(|(instant, _)| instant));
         instants.extend(self.requests.values().map(|request| request.until));
         instants.extend(self.sticky.values().map(|signal| signal.until));
         instants.extend(self.awaited.values());

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) ids: Vec<MessageId>,
     /// Every lease whose token somebody still has.
     pub(crate) tokens: Vec<Held>,
+    /// An answer was lost: the library comes back for a second look by a clock of its own.
+    pub(crate) looks_again: bool,
     /// What stands in Redis, and what it is called here.
     names: HashMap<String, String>,
 }
@@ -58,6 +60,7 @@ impl World {
             raw,
             ids: vec![],
             tokens: vec![],
+            looks_again: false,
             names: HashMap::new(),
         }
     }
