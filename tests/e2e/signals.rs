@@ -6,6 +6,9 @@ use crate::System;
 #[tokio::test]
 async fn a_signal_releases_what_is_held_for_its_key() {
     let system = System::start("").await;
+    let early = system.act("/v1/queues/q/signals/paid:42").await;
+    assert_eq!(early, (200, json!({"released": 0})), "there is no queue yet, and none begins");
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
     let first = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     let later = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
     let other = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;

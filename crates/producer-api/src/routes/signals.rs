@@ -28,9 +28,9 @@ pub(crate) async fn send(
 ) -> Result<Json<Released>, Problem> {
     let signal = body.map_or_else(|| Ok(Signal::default()), |body| parse(&body))?;
     let queue = app.shared.queues.queue(&name);
-    // One that sticks is for messages to come, so it may come before the first; another would be for nobody.
+    // One that sticks is for messages to come, and the queue begins with it; another one is for nobody here.
     if signal.sticky_for.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
-        return Err(refusal::queue_not_found(&name));
+        return Ok(Json(Released { released: 0 }));
     }
     let released = app.see_through(async move { queue.signal(&key, &signal).await }).await?;
     released.map(|released| Json(Released { released })).map_err(refusal::from_queue)
