@@ -12,6 +12,7 @@ mod documents;
 mod durability;
 mod faults;
 mod idempotency;
+mod leases;
 mod lifecycle;
 mod lists;
 mod load;

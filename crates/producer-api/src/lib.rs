@@ -11,10 +11,11 @@ mod new_message;
 mod refusal;
 mod router;
 mod routes;
+mod settlement;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
-use queue_core::{Janitor, Millis, Queues, Redis, Retry, Subscriber};
+use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
 use service::{Config, Examiner, Problem};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +32,7 @@ pub struct App {
 struct Shared {
     queues: Queues,
     subscriber: Subscriber,
+    receivers: Receivers,
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
@@ -76,10 +78,12 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
     let tasks = TaskTracker::new();
+    let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
     let app = App {
         shared: Arc::new(Shared {
             queues,
             subscriber: subscriber.clone(),
+            receivers: receivers.clone(),
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,
@@ -91,6 +95,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let grace = config.api.shutdown_grace.to_std();
     let serving = service::serve(listener, router, shutdown.clone(), grace);
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
+    receivers.stopped().await;
     listening.await?;
     examining.await?;
     declaring.await?;

@@ -253,6 +253,25 @@ fn invalid_fields(code: &'static str, mut errors: Vec<FieldError>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with_errors(errors)
 }
 
+pub(crate) fn invalid_settlement(errors: Vec<FieldError>) -> Problem {
+    invalid_fields("invalid_settlement", errors)
+}
+
+pub(crate) fn invalid_receive(errors: Vec<FieldError>) -> Problem {
+    invalid_fields("invalid_receive", errors)
+}
+
+pub(crate) fn too_many_settlements(count: usize) -> Problem {
+    let detail = format!("1 to {MAX_MESSAGES_PER_CALL} leases are settled at once, these are {count}; split them");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_settlements", detail)
+}
+
+pub(crate) fn lease_gone() -> Problem {
+    let detail = "this lease is over, and nothing was changed: it lapsed, was settled before in another way, or its \
+                  queue or message is gone; lease anew, and extend leases before they expire";
+    Problem::new(StatusCode::GONE, "lease_gone", detail)
+}
+
 pub(crate) fn too_many_messages(count: usize) -> Problem {
     let detail = format!("a batch has 1 to {MAX_MESSAGES_PER_CALL} messages, this one has {count}; split it");
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_messages", detail)

@@ -16,6 +16,7 @@ mod number;
 mod queue;
 mod queues;
 mod rate_limit;
+mod receivers;
 mod record;
 mod reply;
 mod retention;
@@ -45,6 +46,7 @@ pub use queue::{
 };
 pub use queues::Queues;
 pub use rate_limit::RateLimit;
+pub use receivers::Receivers;
 pub use retention::{Keep, Retention};
 pub use retry::Retry;
 #[doc(hidden)]

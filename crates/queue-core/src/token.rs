@@ -23,7 +23,8 @@ impl Secret {
 /// The token of one lease: it names the message and proves the right to work on it.
 ///
 /// As text: the message's id, `-`, and 22 characters that can't be guessed.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct LeaseToken {
     id: MessageId,
     secret: Secret,
@@ -54,6 +55,14 @@ impl fmt::Display for LeaseToken {
 impl fmt::Debug for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LeaseToken({}-…)", self.id)
+    }
+}
+
+impl TryFrom<String> for LeaseToken {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
     }
 }
 

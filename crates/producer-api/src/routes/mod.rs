@@ -1,6 +1,7 @@
 //! One file a resource.
 
 mod changes;
+mod leases;
 mod list;
 mod messages;
 mod ndjson;
@@ -26,6 +27,12 @@ pub(crate) fn v1() -> Router<App> {
         .route("/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
         .route("/queues/{queue}/pause", post(queues::pause))
         .route("/queues/{queue}/resume", post(queues::resume))
+        .route("/queues/{queue}/leases", post(leases::receive))
+        .route("/queues/{queue}/leases/complete", post(leases::complete))
+        .route("/queues/{queue}/leases/fail", post(leases::fail))
+        .route("/queues/{queue}/leases/release", post(leases::release))
+        .route("/queues/{queue}/leases/extend", post(leases::extend))
+        .route("/queues/{queue}/leases/settle", post(leases::settle))
         .route("/queues/{queue}/messages", get(list::list).post(messages::create))
         .route("/queues/{queue}/messages/{id}", get(messages::show).delete(changes::erase))
         .route("/queues/{queue}/messages/{id}/cancel", post(changes::cancel))

@@ -1,0 +1,239 @@
+use axum::{Json, extract::State};
+use queue_core::{
+    ConsumerId, Delivery, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Message, Millis, Queue, Reported,
+    Settled, Stay, Timestamp,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use service::{Problem, unknown};
+
+use super::{NoQuery, QueuePath};
+use crate::{
+    App,
+    body::{JsonBody, OptionalJsonBody},
+    fields::{Reader, field_error},
+    json::{Object, explain},
+    refusal,
+    settlement::{self, Deed, Settlement, Verb},
+};
+
+/// What a receive answers.
+#[derive(Serialize)]
+pub(crate) struct Received {
+    consumer: ConsumerId,
+    messages: Vec<Leased>,
+}
+
+/// A message with the right to work on it.
+#[derive(Serialize)]
+struct Leased {
+    #[serde(flatten)]
+    message: Message,
+    #[serde(serialize_with = "as_text")]
+    lease: LeaseToken,
+    lease_expires_at: Timestamp,
+    timeout: Option<Millis>,
+}
+
+/// What became of one lease.
+#[derive(Serialize)]
+pub(crate) struct Ended {
+    #[serde(serialize_with = "as_text")]
+    lease: LeaseToken,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cancel_requested: bool,
+}
+
+#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Extended,
+    Gone,
+    #[serde(untagged)]
+    Now(queue_core::State),
+}
+
+/// What a settlement of many answers.
+#[derive(Serialize)]
+pub(crate) struct EndedAll {
+    settlements: Vec<Ended>,
+}
+
+fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(lease)
+}
+
+/// `POST /v1/queues/{queue}/leases`
+pub(crate) async fn receive(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    _: NoQuery,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<Json<Received>, Problem> {
+    let (request, wait) = parse_receive(&app, body.as_deref().unwrap_or(b"{}"))?;
+    let consumer = request.consumer.clone();
+    let queue = app.shared.queues.queue(&queue);
+    let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;
+    let messages = deliveries
+        .into_iter()
+        .map(|Delivery { message, lease, lease_expires_at, timeout }| Leased {
+            message,
+            lease,
+            lease_expires_at,
+            timeout,
+        })
+        .collect();
+    Ok(Json(Received { consumer, messages }))
+}
+
+fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Problem> {
+    let object: Object<'_> = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let (mut max, mut wait, mut visibility_timeout, mut consumer) = (None, None, None, None);
+    let mut errors = Vec::new();
+    let longest = app.shared.max_wait;
+    for (name, value) in &object.0 {
+        let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
+        match name.as_ref() {
+            "max" => {
+                max = reader.read_checked(|max: &usize| {
+                    if (1..=MAX_MESSAGES_PER_CALL).contains(max) { Ok(()) } else { Err("must be 1 to 1000") }
+                });
+            }
+            "wait" => {
+                wait = reader.read_checked(|wait: &Millis| {
+                    if *wait <= longest {
+                        Ok(())
+                    } else {
+                        Err("must be at most api.max_wait; ask again when it is over")
+                    }
+                });
+            }
+            "visibility_timeout" => visibility_timeout = settlement::read_lease_time(&mut reader),
+            "consumer" => consumer = reader.read(),
+            other => {
+                let known = ["max", "wait", "visibility_timeout", "consumer"];
+                errors.push(field_error("", other, unknown(other, known)));
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(refusal::invalid_receive(errors));
+    }
+    // One that names itself will be back; one that does not has an id of its own each time.
+    let stay = if consumer.is_some() { Stay::AsLongAsItAsks } else { Stay::WhileItHasLeases };
+    let consumer = consumer.unwrap_or_else(ConsumerId::issue);
+    let request = LeaseRequest { consumer, max: max.unwrap_or(1), visibility_timeout, stay };
+    Ok((request, wait.unwrap_or(Millis::ZERO)))
+}
+
+/// `POST /v1/queues/{queue}/leases/complete`
+pub(crate) async fn complete(
+    state: State<App>,
+    queue: QueuePath,
+    _: NoQuery,
+    body: JsonBody,
+) -> Result<Json<Ended>, Problem> {
+    end_one(state, queue, Verb::Complete, body).await
+}
+
+/// `POST /v1/queues/{queue}/leases/fail`
+pub(crate) async fn fail(
+    state: State<App>,
+    queue: QueuePath,
+    _: NoQuery,
+    body: JsonBody,
+) -> Result<Json<Ended>, Problem> {
+    end_one(state, queue, Verb::Fail, body).await
+}
+
+/// `POST /v1/queues/{queue}/leases/release`
+pub(crate) async fn release(
+    state: State<App>,
+    queue: QueuePath,
+    _: NoQuery,
+    body: JsonBody,
+) -> Result<Json<Ended>, Problem> {
+    end_one(state, queue, Verb::Release, body).await
+}
+
+/// `POST /v1/queues/{queue}/leases/extend`
+pub(crate) async fn extend(
+    state: State<App>,
+    queue: QueuePath,
+    _: NoQuery,
+    body: JsonBody,
+) -> Result<Json<Ended>, Problem> {
+    end_one(state, queue, Verb::Extend, body).await
+}
+
+/// `POST /v1/queues/{queue}/leases/settle`
+pub(crate) async fn settle(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    _: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Result<Json<EndedAll>, Problem> {
+    let settlements = settlement::parse_many(&body)?;
+    let queue = app.shared.queues.queue(&queue);
+    end_all(&queue, settlements).await.map(|settlements| Json(EndedAll { settlements }))
+}
+
+async fn end_one(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    verb: Verb,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Ended>, Problem> {
+    let settlement = settlement::parse(verb, &body)?;
+    let queue = app.shared.queues.queue(&queue);
+    let ended = end_all(&queue, vec![settlement]).await?.pop().ok_or_else(refusal::internal)?;
+    if ended.outcome == Outcome::Gone { Err(refusal::lease_gone()) } else { Ok(Json(ended)) }
+}
+
+/// Ends and extends leases, each on its own; an answer for each, in order.
+async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ended>, Problem> {
+    let mut answers: Vec<Option<Ended>> = settlements.iter().map(|_| None).collect();
+    let mut ends = Vec::new();
+    for (place, Settlement { lease, deed }) in settlements.into_iter().enumerate() {
+        match deed {
+            Deed::End(action) => ends.push((place, queue_core::Settlement { lease, action })),
+            Deed::Extend { visibility_timeout, progress } => {
+                let ended = extend_one(queue, lease, visibility_timeout, progress.as_deref()).await?;
+                answers[place] = Some(ended);
+            }
+        }
+    }
+    let (places, ends): (Vec<usize>, Vec<queue_core::Settlement>) = ends.into_iter().unzip();
+    let settled = queue.settle(&ends).await.map_err(refusal::from_queue)?;
+    for ((place, end), settled) in places.into_iter().zip(ends).zip(settled) {
+        let outcome = match settled {
+            Settled::Now(state) => Outcome::Now(state),
+            Settled::Gone => Outcome::Gone,
+        };
+        answers[place] = Some(Ended { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: false });
+    }
+    answers.into_iter().map(|answer| answer.ok_or_else(refusal::internal)).collect()
+}
+
+async fn extend_one(
+    queue: &Queue,
+    lease: LeaseToken,
+    visibility_timeout: Option<Millis>,
+    progress: Option<&RawValue>,
+) -> Result<Ended, Problem> {
+    let extended = queue.extend(std::slice::from_ref(&lease), visibility_timeout).await.map_err(refusal::from_queue)?;
+    let (mut outcome, lease_expires_at, cancel_requested) = match extended.first() {
+        Some(Extended::Until(deadline)) => (Outcome::Extended, Some(*deadline), false),
+        Some(Extended::ToBeCancelled(deadline)) => (Outcome::Extended, Some(*deadline), true),
+        Some(Extended::Gone) | None => (Outcome::Gone, None, false),
+    };
+    if let (Outcome::Extended, Some(progress)) = (outcome, progress)
+        && queue.report_progress(&lease, progress).await.map_err(refusal::from_queue)? == Reported::Gone
+    {
+        outcome = Outcome::Gone;
+    }
+    Ok(Ended { lease, outcome, lease_expires_at, cancel_requested })
+}

@@ -1,0 +1,178 @@
+//! Consumers that need nothing but HTTP.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{System, millis, number};
+
+const SHORT: &str =
+    "[queues.q]\nvisibility_timeout = \"300ms\"\nmax_attempts = 2\nbackoff = { type = \"fixed\", delay = 0 }";
+
+async fn lease(system: &System, body: Value) -> Value {
+    let (status, answer) = system.ask(Method::POST, "/v1/queues/q/leases", Some(body)).await;
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+async fn end(system: &System, verb: &str, body: Value) -> (u16, Value) {
+    system.ask(Method::POST, &format!("/v1/queues/q/leases/{verb}"), Some(body)).await
+}
+
+#[tokio::test]
+async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
+    let system = System::start(SHORT).await;
+    for n in 0..4 {
+        system.post("q", number(n)).await;
+    }
+    let leased = lease(&system, json!({"max": 10, "visibility_timeout": "5s"})).await;
+    let consumer = leased["consumer"].as_str().unwrap();
+    let messages = leased["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 4);
+    for (n, message) in messages.iter().enumerate() {
+        assert_eq!((&message["data"], &message["state"]), (&json!(n), &json!("active")));
+        assert_eq!(message["consumer"], consumer, "the server issued it");
+        let lasts = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
+        assert_eq!(lasts, 5_000);
+    }
+    let token = |n: usize| messages[n]["lease"].clone();
+    let at = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
+
+    let (status, done) = end(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
+    assert_eq!((status, &done["outcome"]), (200, &json!("completed")));
+    assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}));
+    let (status, again) = end(&system, "complete", json!({"lease": token(0), "result": 2})).await;
+    assert_eq!((status, &again["outcome"]), (200, &json!("completed")), "answered as the first time");
+    assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}), "a result is never overwritten");
+
+    let error = json!({"code": "odd", "message": "it went wrong"});
+    let (_, failed) = end(&system, "fail", json!({"lease": token(1), "error": error, "retry_after": "1h"})).await;
+    assert_eq!(failed["outcome"], "delayed");
+    assert_eq!(system.get(&at(1)).await["error"]["code"], "odd");
+    let (_, dead) = end(&system, "fail", json!({"lease": token(2), "retry": false})).await;
+    assert_eq!(dead["outcome"], "failed");
+    let (_, extended) = end(&system, "extend", json!({"lease": token(3), "progress": 40})).await;
+    assert_eq!(extended["outcome"], "extended");
+    assert!(millis(&extended["lease_expires_at"]) > 0);
+    assert_eq!(system.get(&at(3)).await["progress"], 40);
+    let (_, released) = end(&system, "release", json!({"lease": token(3)})).await;
+    assert_eq!(released["outcome"], "waiting");
+    let message = system.get(&at(3)).await;
+    assert_eq!((&message["attempts_made"], &message["state"]), (&json!(0), &json!("waiting")));
+
+    for verb in ["complete", "fail", "extend"] {
+        let (status, gone) = end(&system, verb, json!({"lease": token(3)})).await;
+        assert_eq!((status, &gone["code"]), (410, &json!("lease_gone")), "{verb}");
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn many_leases_are_ended_at_once_each_with_its_answer() {
+    let system = System::start(SHORT).await;
+    for n in 0..3 {
+        system.post("q", number(n)).await;
+    }
+    let leased = lease(&system, json!({"max": 3, "consumer": "me"})).await;
+    assert_eq!(leased["consumer"], "me");
+    let token = |n: usize| leased["messages"][n]["lease"].clone();
+    let settlements = json!({"settlements": [
+        {"lease": token(0), "action": "complete", "result": 1},
+        {"lease": token(1), "action": "extend"},
+        {"lease": token(2), "action": "fail"},
+        {"lease": "21718923400017-AAAAAAAAAAAAAAAAAAAAAA", "action": "complete"},
+    ]});
+    let (status, answer) = end(&system, "settle", settlements).await;
+    assert_eq!(status, 200);
+    let outcomes: Vec<&str> =
+        answer["settlements"].as_array().unwrap().iter().map(|end| end["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["completed", "extended", "waiting", "gone"]);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_long_poll_answers_when_something_comes_and_empty_when_its_time_is_over() {
+    let system = System::start(SHORT).await;
+    let start = Instant::now();
+    let empty = lease(&system, json!({"wait": "300ms"})).await;
+    assert_eq!(empty["messages"], json!([]));
+    assert!((300..1_500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let (leased, posted) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        system.post("q", number(1)).await;
+        Instant::now()
+    });
+    assert_eq!(leased["messages"][0]["data"], 1);
+    assert!(posted.elapsed() < Duration::from_secs(1));
+    // Its lease lapses, and the next who waits has it, with nobody to poll.
+    let start = Instant::now();
+    let again = lease(&system, json!({"wait": "20s"})).await;
+    assert_eq!(again["messages"][0]["lapses"], 1);
+    assert!(start.elapsed() < Duration::from_millis(1_300), "{:?}", start.elapsed());
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn many_who_wait_get_one_message_each() {
+    let system = System::start("").await;
+    let waiting = (0..50).map(|_| lease(&system, json!({"wait": "20s"})));
+    let (leased, ()) = tokio::join!(futures_util::future::join_all(waiting), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for n in 0..50 {
+            system.post("q", number(n)).await;
+        }
+    });
+    let mut data: Vec<u64> = leased.iter().map(|leased| leased["messages"][0]["data"].as_u64().unwrap()).collect();
+    data.sort_unstable();
+    assert_eq!(data, (0..50).collect::<Vec<_>>());
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_was_leased_for_a_client_that_has_gone_is_released_untried() {
+    let system = System::start("[queues.q]\nvisibility_timeout = \"1h\"").await;
+    for _ in 0..20 {
+        let gone = tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
+        assert!(gone.is_err());
+    }
+    system.post("q", number(1)).await;
+    let leased = lease(&system, json!({"wait": "20s"})).await;
+    let message = &leased["messages"][0];
+    assert_eq!((&message["data"], &message["attempts_made"], &message["lapses"]), (&json!(1), &json!(0), &json!(0)));
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_run_that_outlives_its_timeout_fails_for_http_consumers_too() {
+    let system = System::start(SHORT).await;
+    let posted = system.post("q", json!({"data": 1, "timeout": "100ms", "max_attempts": 1})).await;
+    let leased = lease(&system, json!({"visibility_timeout": "1h"})).await;
+    assert_eq!(leased["messages"][0]["timeout"], 100);
+    let message = system.finished(&posted).await;
+    assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("timed_out")));
+    let (status, _) = end(&system, "complete", json!({"lease": leased["messages"][0]["lease"]})).await;
+    assert_eq!(status, 410);
+}
+
+#[tokio::test]
+async fn what_can_not_be_is_refused() {
+    let system = System::start("").await;
+    for (path, body, pointer) in [
+        ("", json!({"max": 0}), "/max"),
+        ("", json!({"wait": "2h"}), "/wait"),
+        ("", json!({"visibility_timeout": 1}), "/visibility_timeout"),
+        ("", json!({"consumer": "a b"}), "/consumer"),
+        ("", json!({"maxx": 1}), "/maxx"),
+        ("/complete", json!({}), "/lease"),
+        ("/complete", json!({"lease": "x"}), "/lease"),
+        ("/settle", json!({"settlements": [{}]}), "/settlements/0/action"),
+    ] {
+        let (status, problem) =
+            system.ask(Method::POST, &format!("/v1/queues/q/leases{path}"), Some(body.clone())).await;
+        assert_eq!(status, 422, "{body}: {problem}");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+    }
+    let (status, _) = end(&system, "settle", json!({"settlements": []})).await;
+    assert_eq!(status, 422);
+}
