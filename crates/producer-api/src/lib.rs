@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod auth;
 mod body;
 mod conflict;
 mod cursor;
@@ -12,7 +13,7 @@ mod refusal;
 mod router;
 mod routes;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Redis, Retry, Subscriber};
 use service::{Config, Examiner, Problem};
@@ -20,6 +21,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
+use auth::Keyring;
+
+pub use auth::Issue;
 pub use router::router;
 
 /// What all requests share.
@@ -31,6 +35,7 @@ pub struct App {
 struct Shared {
     queues: Queues,
     subscriber: Subscriber,
+    keyring: Arc<Keyring>,
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
@@ -59,12 +64,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
     let listener = service::bind(config.api.bind).await?;
-    if config.api.bind.ip().is_loopback() {
-        info!("there are no API keys: everybody on this machine may do everything");
-    } else {
-        warn!(bind = %config.api.bind, "auth.mode = \"none\": whoever reaches this address may do everything");
-    }
+    tell_who_may_do_what(&keyring, config.api.bind);
 
     let listening = tokio::spawn({
         let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
@@ -80,6 +82,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         shared: Arc::new(Shared {
             queues,
             subscriber: subscriber.clone(),
+            keyring,
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,
@@ -98,6 +101,20 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         tending.await?;
     }
     Ok(())
+}
+
+fn tell_who_may_do_what(keyring: &Keyring, bind: SocketAddr) {
+    if !keyring.is_empty() {
+        let (keys, owners) = keyring.count();
+        info!(keys, owners, "every request needs an API key");
+        for key in keyring.expired() {
+            warn!(key = %key.id, "an API key has expired: remove it from the configuration");
+        }
+    } else if bind.ip().is_loopback() {
+        info!("there are no API keys: everybody on this machine may do everything");
+    } else {
+        warn!(%bind, "auth.mode = \"none\": whoever reaches this address may do everything");
+    }
 }
 
 /// Lets what is seen through end after `shutdown`, for at most `grace`.

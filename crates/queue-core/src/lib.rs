@@ -15,6 +15,7 @@ mod new_message;
 mod number;
 mod queue;
 mod queues;
+mod quota;
 mod rate_limit;
 mod record;
 mod reply;
@@ -44,6 +45,7 @@ pub use queue::{
     Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
 pub use queues::Queues;
+pub use quota::{Quota, Use};
 pub use rate_limit::RateLimit;
 pub use retention::{Keep, Retention};
 pub use retry::Retry;

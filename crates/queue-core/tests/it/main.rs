@@ -15,6 +15,7 @@ mod identity;
 mod lease;
 mod limiter;
 mod outage;
+mod quota;
 mod retention;
 mod retries;
 mod server;
