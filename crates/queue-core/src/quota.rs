@@ -2,10 +2,7 @@ use std::sync::LazyLock;
 
 use deadpool_redis::redis::{self, Value};
 
-use crate::{Error, Millis, RateLimit, Redis, Result, reply, scripts::Script};
-
-/// What stands before a quota's name and its duration. Each is a key of its own, which goes when the duration is over.
-const PREFIX: &str = "drover:quota:";
+use crate::{Error, Millis, RateLimit, Redis, Result, keys, reply, scripts::Script};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     let source = include_str!("lua/quota.lua").to_owned();
@@ -47,7 +44,7 @@ impl Quota {
     pub async fn take(&self, name: &str, limit: RateLimit) -> Result<Use> {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&SCRIPT.sha).arg(1).arg(format!("{PREFIX}{name}:{duration}")).arg(limit.max).arg(duration);
+        call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(limit.max).arg(duration);
         let answer = self.redis.call_script(&SCRIPT, &call).await?;
         let mut parts = reply::array(Some(answer))?.into_iter();
         let mut next = || match parts.next() {

@@ -125,7 +125,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::config::{Handler, LogFormat};
+    use crate::config::{AuthMode, Handler, LogFormat};
 
     fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let mut written = tempfile::NamedTempFile::new().unwrap();
