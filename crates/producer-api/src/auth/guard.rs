@@ -74,12 +74,11 @@ async fn guard(
         // There is nothing at such a path, and it is told so.
         (_, None) => None,
     };
-    let mut response = match refused {
-        Some(refused) => refused,
-        None => {
-            request.extensions_mut().insert(key);
-            next.run(request).await
-        }
+    let mut response = if let Some(refused) = refused {
+        refused
+    } else {
+        request.extensions_mut().insert(key);
+        next.run(request).await
     };
     if let Some((limit, used)) = used {
         tell(response.headers_mut(), limit, &used);

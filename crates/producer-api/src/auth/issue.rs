@@ -10,7 +10,7 @@ use super::secret::Secret;
 /// Make an API key
 ///
 /// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line
-/// is for the configuration, within auth.keys = […] or the keys = […] of auth.keys_file; it has the key's hash only.
+/// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has the hash only.
 #[derive(Debug, clap::Args)]
 pub struct Issue {
     /// Whose key it is: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
