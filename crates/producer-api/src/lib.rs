@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod auth;
 mod body;
 mod conflict;
 mod cursor;
@@ -13,7 +14,7 @@ mod router;
 mod routes;
 mod settlement;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
 use service::{Config, Examiner, Problem};
@@ -21,6 +22,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
+use auth::Keyring;
+
+pub use auth::Issue;
 pub use router::router;
 
 /// What all requests share.
@@ -33,6 +37,7 @@ struct Shared {
     queues: Queues,
     subscriber: Subscriber,
     receivers: Receivers,
+    keyring: Arc<Keyring>,
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
@@ -61,12 +66,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
     let listener = service::bind(config.api.bind).await?;
-    if config.api.bind.ip().is_loopback() {
-        info!("there are no API keys: everybody on this machine may do everything");
-    } else {
-        warn!(bind = %config.api.bind, "auth.mode = \"none\": whoever reaches this address may do everything");
-    }
+    tell_who_may_do_what(&keyring, config.api.bind);
 
     let listening = tokio::spawn({
         let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
@@ -84,6 +86,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             queues,
             subscriber: subscriber.clone(),
             receivers: receivers.clone(),
+            keyring,
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,
@@ -103,6 +106,20 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         tending.await?;
     }
     Ok(())
+}
+
+fn tell_who_may_do_what(keyring: &Keyring, bind: SocketAddr) {
+    if !keyring.is_empty() {
+        let (keys, owners) = keyring.count();
+        info!(keys, owners, "every request needs an API key");
+        for key in keyring.expired() {
+            warn!(key = %key.id, "an API key has expired: remove it from the configuration");
+        }
+    } else if bind.ip().is_loopback() {
+        info!("there are no API keys: everybody on this machine may do everything");
+    } else {
+        warn!(%bind, "auth.mode = \"none\": whoever reaches this address may do everything");
+    }
 }
 
 /// Lets what is seen through end after `shutdown`, for at most `grace`.

@@ -2,19 +2,49 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Drover's HTTP API: takes messages, now or later, and tells what came of them
 ///
 /// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
 /// file, the file over the defaults.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Command {
     #[command(flatten)]
     arguments: service::Arguments,
+    #[command(subcommand)]
+    instead: Option<Instead>,
+}
+
+/// What it does instead of serving.
+#[derive(Subcommand)]
+enum Instead {
+    Key(producer_api::Issue),
 }
 
 fn main() -> ExitCode {
-    service::run("producer-api", &Command::parse().arguments, producer_api::serve)
+    let Command { arguments, instead } = Command::parse();
+    match instead {
+        None => service::run("producer-api", &arguments, producer_api::serve),
+        Some(Instead::Key(issue)) => print_key(issue),
+    }
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the user asked to see")]
+fn print_key(issue: producer_api::Issue) -> ExitCode {
+    match issue.run() {
+        Ok(key) => {
+            print!("{key}");
+            eprintln!(
+                "The first line is the key: give it to its owner, it is stored nowhere. The second line goes into auth.keys = \
+                 […]; restart the API then."
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("producer-api key: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -7,6 +7,7 @@ use axum::{
     middleware,
     response::Response,
 };
+use queue_core::Quota;
 use service::{REQUEST_ID, render_problems};
 use tower::ServiceBuilder;
 use tower_http::{
@@ -15,9 +16,9 @@ use tower_http::{
     timeout::TimeoutLayer,
     trace::TraceLayer,
 };
-use tracing::{Span, debug, info_span};
+use tracing::{Span, debug, field, info_span};
 
-use crate::{App, routes};
+use crate::{App, auth, routes};
 
 /// All routes, with what every request goes through.
 pub fn router(app: App, health: Router<App>) -> Router {
@@ -25,11 +26,13 @@ pub fn router(app: App, health: Router<App>) -> Router {
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    Router::new()
+    let routes = Router::new()
         .nest("/v1", routes::v1().layer(time_limit).merge(routes::v1_without_time_limit()))
         .merge(health)
         .fallback(|| async { StatusCode::NOT_FOUND })
-        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
+    let quota = Quota::new(app.shared.queues.redis().clone());
+    auth::protect(routes, &app.shared.keyring, quota)
         .layer(
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
@@ -59,7 +62,7 @@ impl MakeRequestId for NewRequestId {
 
 fn request_span(request: &Request) -> Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
-    info_span!("request", method = %request.method(), path = request.uri().path(), id)
+    info_span!("request", method = %request.method(), path = request.uri().path(), id, key = field::Empty)
 }
 
 fn log_response(response: &Response, duration: Duration, _: &Span) {

@@ -90,12 +90,11 @@ fn read(verb: Option<Verb>, object: &Object<'_>, pointer: &str, errors: &mut Vec
     let mut fields = Fields { verb, ..Fields::default() };
     // What may stand there depends on what is done.
     if verb.is_none() {
-        match object.0.iter().find(|(name, _)| name == "action") {
-            Some((name, value)) => fields.verb = Reader { pointer, name, value, errors }.read(),
-            None => {
-                let detail = "required: complete, fail, release or extend";
-                errors.push(field_error(pointer, "action", detail.into()));
-            }
+        if let Some((name, value)) = object.0.iter().find(|(name, _)| name == "action") {
+            fields.verb = Reader { pointer, name, value, errors }.read();
+        } else {
+            let detail = "required: complete, fail, release or extend";
+            errors.push(field_error(pointer, "action", detail.into()));
         }
     }
     let verb_of_fields = fields.verb?;

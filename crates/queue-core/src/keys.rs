@@ -5,6 +5,10 @@ use crate::QueueName;
 /// The set of all queues' names. It has a slot of its own.
 pub(crate) const REGISTRY: &str = "drover:queues";
 
+/// Stands before a quota's name, `:` and its duration in ms. Each is a key with a slot of its own, which goes when the
+/// duration is over: "slice,count …", the slices of the duration in which it was used.
+pub(crate) const QUOTA: &str = "drover:quota:";
+
 /// Matches the channel of each queue that tells its consumers when to look.
 pub(crate) const WAKE_OF_ALL: &str = "drover:{*}:wake";
 

@@ -15,6 +15,7 @@ mod new_message;
 mod number;
 mod queue;
 mod queues;
+mod quota;
 mod rate_limit;
 mod receivers;
 mod record;
@@ -45,6 +46,7 @@ pub use queue::{
     Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
 pub use queues::Queues;
+pub use quota::{Quota, Use};
 pub use rate_limit::RateLimit;
 pub use receivers::Receivers;
 pub use retention::{Keep, Retention};

@@ -114,12 +114,11 @@ impl Driver {
                     return;
                 }
             }
-            match self.serve().await {
-                Ok(()) => retry.reset(),
-                Err(()) => {
-                    sleep(retry.pause()).await;
-                    self.bell.ring();
-                }
+            if self.serve().await.is_ok() {
+                retry.reset();
+            } else {
+                sleep(retry.pause()).await;
+                self.bell.ring();
             }
         }
     }
@@ -146,7 +145,7 @@ impl Driver {
                 continue;
             }
             if !is_something_left || result.is_err() {
-                self.keep_or_dismiss(waiter, &mut still_waiting);
+                keep_or_dismiss(waiter, &mut still_waiting);
                 continue;
             }
             match self.queue.lease(&waiter.request).await {
@@ -157,7 +156,7 @@ impl Driver {
                     // In an exclusive queue another may have access.
                     is_something_left = leased.more_is_ready || leased.access == Access::OneConsumer;
                     if leased.deliveries.is_empty() {
-                        self.keep_or_dismiss(waiter, &mut still_waiting);
+                        keep_or_dismiss(waiter, &mut still_waiting);
                     } else {
                         self.hand_over(waiter, leased).await;
                     }
@@ -186,15 +185,6 @@ impl Driver {
         self.shared.lock().get_mut(self.queue.name())?.pop_front()
     }
 
-    fn keep_or_dismiss(&self, waiter: Waiter, still_waiting: &mut VecDeque<Waiter>) {
-        if waiter.until > Instant::now() {
-            still_waiting.push_back(waiter);
-        } else {
-            // Whoever waited may have gone.
-            let _ = waiter.answer.send(Ok(Vec::new()));
-        }
-    }
-
     async fn hand_over(&self, waiter: Waiter, leased: Leased) {
         let Err(Ok(deliveries)) = waiter.answer.send(Ok(leased.deliveries)) else { return };
         let release = |delivery: Delivery| Settlement { lease: delivery.lease, action: Action::Release(None) };
@@ -202,5 +192,14 @@ impl Driver {
         if let Err(error) = self.queue.settle(&settlements).await {
             warn!(queue = %self.queue.name(), %error, "what was leased for a client that has gone will lapse");
         }
+    }
+}
+
+fn keep_or_dismiss(waiter: Waiter, still_waiting: &mut VecDeque<Waiter>) {
+    if waiter.until > Instant::now() {
+        still_waiting.push_back(waiter);
+    } else {
+        // Whoever waited may have gone.
+        let _ = waiter.answer.send(Ok(Vec::new()));
     }
 }

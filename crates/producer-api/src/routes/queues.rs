@@ -6,6 +6,7 @@ use service::Problem;
 use super::{Confirmed, NoQuery, PurgedState, QueuePath};
 use crate::{
     App,
+    auth::Caller,
     body::{JsonBody, NoBody},
     json::{Object, explain},
     refusal,
@@ -30,11 +31,12 @@ pub(crate) struct Retried {
 }
 
 /// `GET /v1/queues`
-pub(crate) async fn list(State(app): State<App>, _: NoQuery) -> Result<Json<List>, Problem> {
+pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> Result<Json<List>, Problem> {
     let mut queues = Vec::new();
-    for name in app.shared.queues.names().await.map_err(refusal::from_queue)? {
+    let names = app.shared.queues.names().await.map_err(refusal::from_queue)?;
+    for name in names.iter().filter(|name| caller.may_read(name)) {
         // A name may stand in the registry before its queue does.
-        queues.extend(app.shared.queues.queue(&name).status().await.map_err(refusal::from_queue)?);
+        queues.extend(app.shared.queues.queue(name).status().await.map_err(refusal::from_queue)?);
     }
     Ok(Json(List { queues }))
 }

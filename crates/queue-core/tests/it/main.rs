@@ -16,6 +16,7 @@ mod identity;
 mod lease;
 mod limiter;
 mod outage;
+mod quota;
 mod retention;
 mod retries;
 mod server;

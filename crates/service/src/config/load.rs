@@ -3,17 +3,19 @@ use std::{collections::HashMap, fs, path::Path};
 use config::{Environment, File, FileFormat};
 use queue_core::{MAX_BYTES_PER_CALL, Millis};
 
-use super::{AuthMode, Config};
+use super::Config;
 use crate::nearest::unknown;
 
 const DEFAULT: &str = include_str!("../../../../config/default.toml");
 const PREFIX: &str = "DROVER__";
 const FROM_FILE: &str = "_FILE";
+/// A key of the configuration that has such a name itself: the file is read by whoever needs what is in it.
+const KEYS_FILE: &str = "DROVER__AUTH__KEYS_FILE";
 
 /// The configuration can't be used; says where and why.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
-pub struct InvalidConfig(String);
+pub struct InvalidConfig(pub(super) String);
 
 impl Config {
     /// Loads the defaults, over them `file`, over both the environment.
@@ -26,7 +28,7 @@ impl Config {
         Self::load_with(file, std::env::vars().collect())
     }
 
-    fn load_with(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, InvalidConfig> {
+    pub(super) fn load_with(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, InvalidConfig> {
         let invalid = |error: config::ConfigError| InvalidConfig(error.to_string());
         let mut builder = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
         if let Some(file) = file {
@@ -72,12 +74,14 @@ impl Config {
         )?;
         let bind = self.api.bind;
         must(
-            bind.ip().is_loopback() || self.auth.mode == AuthMode::None,
+            bind.ip().is_loopback() || !self.auth.is_open(),
             format!(
-                "api.bind = \"{bind}\" would open the queue to the network without keys; bind to 127.0.0.1, or write \
-                 auth.mode = \"none\" if whoever reaches that address may do everything"
+                "api.bind = \"{bind}\" would open the queue to the network without keys; make one with `producer-api key` \
+                 and write its line into auth.keys, bind to 127.0.0.1, or write auth.mode = \"none\" if whoever reaches \
+                 that address may do everything"
             ),
         )?;
+        self.auth.validate()?;
         for (queue, settings) in &self.queues {
             settings.validate().map_err(|error| InvalidConfig(format!("queues.{queue}.{error}")))?;
         }
@@ -91,6 +95,7 @@ fn with_secrets_from_files(environment: HashMap<String, String>) -> Result<HashM
         .into_iter()
         .filter(|(key, _)| key.starts_with(PREFIX))
         .map(|(key, value)| match key.strip_suffix(FROM_FILE) {
+            _ if key == KEYS_FILE => Ok((key, value)),
             None => Ok((key, value)),
             Some(secret) => {
                 let content = fs::read_to_string(&value)
@@ -102,7 +107,7 @@ fn with_secrets_from_files(environment: HashMap<String, String>) -> Result<HashM
 }
 
 /// Turns what serde says of an unknown key into what was probably meant.
-fn explain(path: &str, error: &str) -> String {
+pub(super) fn explain(path: &str, error: &str) -> String {
     // The library repeats the key; the path before it says more.
     let error = error.split(" for key `").next().unwrap_or(error);
     let quoted: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
@@ -120,7 +125,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::config::{Handler, LogFormat};
+    use crate::config::{AuthMode, Handler, LogFormat};
 
     fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let mut written = tempfile::NamedTempFile::new().unwrap();

@@ -1,10 +1,22 @@
 //! The configuration of both services: `config/default.toml`, under a file, under the environment.
 
+mod api_key;
+mod auth;
+mod key_hash;
+mod key_id;
 mod load;
+mod queue_pattern;
+mod scope;
 mod sections;
 
+pub use api_key::ApiKey;
+pub use auth::{Auth, AuthMode};
+pub use key_hash::KeyHash;
+pub use key_id::KeyId;
 pub use load::InvalidConfig;
-pub use sections::{Api, Auth, AuthMode, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
+pub use queue_pattern::QueuePattern;
+pub use scope::{Scope, Scopes};
+pub use sections::{Api, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
 
 use std::collections::BTreeMap;
 

@@ -115,24 +115,6 @@ pub enum Handler {
     },
 }
 
-/// Who may do what.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Auth {
-    /// Defaults to `keys`.
-    pub mode: AuthMode,
-}
-
-/// How callers are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
-pub enum AuthMode {
-    /// By their keys. While there are none, the API is open to its own machine and serves no other.
-    Keys,
-    /// Not at all.
-    None,
-}
-
 /// What is logged, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,18 +133,6 @@ pub enum LogFormat {
     Pretty,
     /// For machines: one JSON object a line.
     Json,
-}
-
-impl TryFrom<String> for AuthMode {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        match word.as_str() {
-            "keys" => Ok(Self::Keys),
-            "none" => Ok(Self::None),
-            other => Err(format!("\"{other}\" is {}", unknown(other, ["keys", "none"]))),
-        }
-    }
 }
 
 impl TryFrom<String> for LogFormat {

@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{
+        MatchedPath, RawPathParams, Request, State,
+        rejection::{MatchedPathRejection, RawPathParamsRejection},
+    },
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use queue_core::Quota;
+use service::config::ApiKey;
+use tracing::Span;
+
+use super::{
+    Keyring,
+    endpoint::{self, Needed},
+    quota_headers::{secs, tell},
+    refusal,
+};
+
+/// What is asked for each request.
+#[derive(Clone)]
+struct Gate {
+    keyring: Arc<Keyring>,
+    quota: Quota,
+}
+
+/// Lets only requests through that have a key, and each only where its key may go. Without keys everything is as it was.
+pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    keyring: &Arc<Keyring>,
+    quota: Quota,
+) -> Router<S> {
+    if keyring.is_empty() {
+        return router;
+    }
+    let gate = Gate { keyring: Arc::clone(keyring), quota };
+    router.layer(middleware::from_fn_with_state(gate, guard))
+}
+
+/// Finds out whose request it is, counts it, and lets it go where its key may go.
+async fn guard(
+    State(gate): State<Gate>,
+    path: Result<MatchedPath, MatchedPathRejection>,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = path.ok();
+    if path.as_ref().is_some_and(|path| endpoint::is_open(path.as_str())) {
+        return next.run(request).await;
+    }
+    let Some(key) = presented(request.headers()).and_then(|presented| gate.keyring.find(presented)).cloned() else {
+        let mut refused = refusal::unauthorized().into_response();
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
+        return refused;
+    };
+    Span::current().record("key", key.id.as_str());
+    let used = match key.rate_limit {
+        None => None,
+        Some(limit) => match gate.quota.take(key.id.as_str(), limit).await {
+            Ok(used) => Some((limit, used)),
+            Err(error) => return refusal::not_counted(error).into_response(),
+        },
+    };
+    let refused = match (used, path) {
+        (Some((limit, used)), _) if !used.is_granted => {
+            Some(refusal::rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
+        }
+        (_, Some(path)) => refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
+        // There is nothing at such a path, and it is told so.
+        (_, None) => None,
+    };
+    let mut response = if let Some(refused) = refused {
+        refused
+    } else {
+        request.extensions_mut().insert(key);
+        next.run(request).await
+    };
+    if let Some((limit, used)) = used {
+        tell(response.headers_mut(), limit, &used);
+    }
+    response
+}
+
+/// The refusal of what the key may not do, if it may not.
+fn refuse(key: &ApiKey, method: &Method, path: &str, parameters: Option<&RawPathParams>) -> Option<Response> {
+    let refused = match endpoint::needed(method, path) {
+        Some(Needed::Nothing) => return None,
+        Some(Needed::OnQueue(scope)) => {
+            // What can't be decoded is no queue's name, so only who may do it everywhere is told what is wrong with it.
+            let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
+            let queue = queue.map_or("", |(_, queue)| queue);
+            (!key.allows(scope, queue)).then(|| refusal::forbidden(&key.id, scope, queue))
+        }
+        Some(Needed::OnSome(scope)) => (!key.scopes.has(scope)).then(|| refusal::forbidden_everywhere(&key.id, scope)),
+        // Not even asked: should the path know the method all the same, nobody has said what it needs.
+        None => match endpoint::methods(path).as_str() {
+            "" => Some(refusal::not_for_keys()),
+            methods => {
+                let allow = [(header::ALLOW, methods.to_owned())];
+                return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
+            }
+        },
+    };
+    refused.map(IntoResponse::into_response)
+}
+
+/// What stands after `Bearer` in the one header `Authorization`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_from_one_header_of_its_scheme() {
+        let read = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
+            presented(&values.collect()).map(str::to_owned)
+        };
+        assert_eq!(read(&["Bearer drv_a_b"]).as_deref(), Some("drv_a_b"));
+        assert_eq!(read(&["bearer  drv_a_b "]).as_deref(), Some("drv_a_b"));
+        for wrong in [&[][..], &["drv_a_b"], &["Basic drv_a_b"], &["Bearer"], &["Bearer a", "Bearer a"]] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+}

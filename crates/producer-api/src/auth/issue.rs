@@ -1,0 +1,118 @@
+use std::error::Error;
+
+use queue_core::{Millis, RateLimit, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use service::config::{ApiKey, KeyId, QueuePattern, Scope};
+
+use super::secret::Secret;
+
+/// Make an API key
+///
+/// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line
+/// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has the hash only.
+#[derive(Debug, clap::Args)]
+pub struct Issue {
+    /// Whose key it is: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
+    #[arg(long)]
+    id: KeyId,
+    /// What it may do: enqueue, read, consume, manage
+    #[arg(long, value_delimiter = ',', required = true)]
+    scopes: Vec<Scope>,
+    /// On which queues, such as mails,user-*
+    #[arg(long, value_delimiter = ',', default_value = "*")]
+    queues: Vec<QueuePattern>,
+    /// How many requests it may make in how long, such as 100/1m
+    #[arg(long, value_name = "MAX/DURATION", value_parser = rate_limit)]
+    rate_limit: Option<RateLimit>,
+    /// Until when it is valid, such as 2030-01-31T00:00:00Z
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    expires_at: Option<Timestamp>,
+}
+
+impl Issue {
+    /// Draws a key, and answers what is to be printed: the key, and its line for the configuration.
+    ///
+    /// # Errors
+    ///
+    /// When what is asked for makes no sense, or the operating system has no randomness.
+    pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
+        let Self { id, scopes, queues, rate_limit, expires_at } = self;
+        let secret = Secret::draw(&id)?;
+        let key = ApiKey { id, hash: secret.hash(), scopes: scopes.try_into()?, queues, rate_limit, expires_at };
+        key.validate()?;
+        let mut line = String::new();
+        key.serialize(toml::ser::ValueSerializer::new(&mut line))?;
+        Ok(format!("{}\n{line},\n", secret.expose()))
+    }
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let parsed = text.split_once('/').and_then(|(max, duration)| {
+        let duration: Millis = serde_json::from_value(Value::String(duration.into())).ok()?;
+        Some(RateLimit { max: max.parse().ok()?, duration })
+    });
+    parsed.ok_or_else(|| "expected a number and a duration, such as 100/1m".into())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    serde_json::from_value(Value::String(text.into())).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde::Deserialize;
+
+    use super::{super::secret, *};
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        issue: Issue,
+    }
+
+    fn run(arguments: &str) -> Result<(String, ApiKey), String> {
+        #[derive(Deserialize)]
+        struct File {
+            keys: Vec<ApiKey>,
+        }
+        let command = Command::try_parse_from(format!("key {arguments}").split(' ')).map_err(|e| e.to_string())?;
+        let printed = command.issue.run().map_err(|error| error.to_string())?;
+        let (key, line) = printed.split_once('\n').unwrap();
+        let mut file: File = toml::from_str(&format!("keys = [\n{line}]")).unwrap();
+        Ok((key.to_owned(), file.keys.remove(0)))
+    }
+
+    #[test]
+    fn what_it_prints_is_a_key_and_its_line_for_the_configuration() {
+        let (secret, key) = run("--id ops --scopes enqueue,read").unwrap();
+        assert!(secret.starts_with("drv_ops_"));
+        assert_eq!((key.id.as_str(), &key.hash), ("ops", &secret::hash(&secret)));
+        assert!(key.allows(Scope::Read, "any") && !key.allows(Scope::Manage, "any"));
+        let (_, key) = run(
+            "--id a.b --scopes consume --queues mails,user-* --rate-limit 100/1m --expires-at 2030-01-31T00:00:00Z",
+        )
+        .unwrap();
+        assert!(key.allows(Scope::Consume, "user-1") && !key.allows(Scope::Consume, "mail"));
+        assert_eq!(key.rate_limit.unwrap().duration, Millis::from_secs(60));
+        assert_eq!(key.expires_at.unwrap().to_string(), "2030-01-31T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for (arguments, told) in [
+            ("--id ops", "--scopes"),
+            ("--scopes read", "--id"),
+            ("--id a/b --scopes read", "a key's id is"),
+            ("--id ops --scopes raed", "did you mean \"read\"?"),
+            ("--id ops --scopes read --queues a*b", "neither the name of a queue"),
+            ("--id ops --scopes read --rate-limit 100", "such as 100/1m"),
+            ("--id ops --scopes read --rate-limit 100/100ms", "whole seconds"),
+            ("--id ops --scopes read --expires-at soon", "RFC 3339"),
+        ] {
+            let error = run(arguments).unwrap_err();
+            assert!(error.contains(told), "{told:?} is not in {error}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+#!lua flags=allow-oom
+-- Counts one use against a limit, if it is within it: no window of the duration, wherever it starts, sees more than `max`.
+--
+-- The duration is cut into 20 slices. What is counted are the uses in the slice of now and in the 20 before it, which lie
+-- at least over one duration; so a quota that is used up evenly yields 20/21 of `max`, 95 %.
+--
+-- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
+-- ARGV max, duration in ms (a multiple of 20)
+-- Returns 1 if it was counted, 0 if it was refused; how many are left; ms until there are more
+-- Complexity O(1)
+local QUOTA = KEYS[1]
+local max = tonumber(ARGV[1])
+local duration = tonumber(ARGV[2])
+local length = duration / 20
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local current = math.floor(now / length)
+
+local oldest = current
+local used, used_now = 0, 0
+local clock_was_moved_back = false
+local slices = {}
+for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
+  slice, count = tonumber(slice), tonumber(count)
+  if slice >= current then
+    -- A use in the future counts as one of now, so that it is forgotten in time.
+    clock_was_moved_back = clock_was_moved_back or slice > current
+    used, used_now = used + count, used_now + count
+  elseif slice >= current - 20 then
+    oldest = math.min(oldest, slice)
+    used = used + count
+    slices[#slices + 1] = string.format('%.0f,%.0f', slice, count)
+  end
+end
+
+local granted = used < max and 1 or 0
+if granted == 1 or clock_was_moved_back then
+  slices[#slices + 1] = string.format('%.0f,%.0f', current, used_now + granted)
+  redis.call('SET', QUOTA, table.concat(slices, ' '), 'PX', string.format('%.0f', duration + length))
+end
+return {granted, math.max(0, max - used - granted), (oldest + 21) * length - now}

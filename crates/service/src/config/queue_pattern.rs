@@ -1,0 +1,75 @@
+use std::{fmt, str::FromStr};
+
+use queue_core::QueueName;
+use serde::{Deserialize, Serialize};
+
+/// Which queues an API key is for: the one of that name, those that begin so (`user-*`), or all (`*`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct QueuePattern(String);
+
+impl QueuePattern {
+    /// Every queue.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// Whether it fits. What is not a queue's name at all fits only `*`.
+    pub fn fits(&self, queue: &str) -> bool {
+        self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
+    }
+}
+
+impl TryFrom<String> for QueuePattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let start = text.strip_suffix('*').unwrap_or(&text);
+        if text == "*" || start.parse::<QueueName>().is_ok() {
+            return Ok(Self(text));
+        }
+        Err(format!(
+            "\"{text}\" is neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all"
+        ))
+    }
+}
+
+impl FromStr for QueuePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for QueuePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_name_a_start_or_everything() {
+        for (pattern, queue, fits) in [
+            ("*", "user-1", true),
+            ("*", "", true),
+            ("user-*", "user-1", true),
+            ("user-*", "user-", true),
+            ("user-*", "user", false),
+            ("user-*", "an-user-1", false),
+            ("user-*", "USER-1", false),
+            ("user-1", "user-1", true),
+            ("user-1", "user-12", false),
+            ("user-1", "", false),
+        ] {
+            assert_eq!(pattern.parse::<QueuePattern>().unwrap().fits(queue), fits, "{pattern} {queue}");
+        }
+        for pattern in ["", "**", "*-user", "a*b", "user-**", "a b", "-*"] {
+            assert!(pattern.parse::<QueuePattern>().is_err(), "{pattern}");
+        }
+    }
+}

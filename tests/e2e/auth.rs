@@ -1,0 +1,294 @@
+//! Who may do what: API keys, their scopes and their limits.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use drover_tests::{HeldPort, Process, eventually};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::{System, start_api};
+
+/// A key from the key command, and its line for the configuration.
+struct Issued {
+    key: String,
+    line: String,
+}
+
+fn issue(arguments: &str) -> Issued {
+    let arguments: Vec<&str> = ["key"].into_iter().chain(arguments.split(' ')).collect();
+    let mut process = Process::start("producer-api", &arguments, &[]);
+    assert!(process.wait().success(), "{:?}", process.log());
+    let line = |start: &str| {
+        eventually("the key is printed", || process.log().into_iter().find(|line| line.starts_with(start)))
+    };
+    Issued { key: line("drv_"), line: line("{ id") }
+}
+
+fn config(keys: &[&Issued]) -> String {
+    let lines: Vec<&str> = keys.iter().map(|issued| issued.line.as_str()).collect();
+    format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
+}
+
+/// A key of an owner as it is after some time: `expires_at` lies behind.
+fn expired(id: &str) -> Issued {
+    issue(&format!("--id {id} --scopes enqueue,read,consume,manage --expires-at 2020-01-01T00:00:00Z"))
+}
+
+impl System {
+    async fn with_key(&self, method: &str, path: &str, key: Option<&str>) -> Response {
+        let mut request = self.http.request(Method::from_bytes(method.as_bytes()).unwrap(), self.url(path));
+        if let Some(key) = key {
+            request = request.header("authorization", key);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn status(&self, method: &str, path: &str, key: &str) -> u16 {
+        self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
+    }
+
+    /// The status and the problem, without what differs from request to request.
+    async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
+        problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
+    }
+}
+
+async fn problem(answer: Response) -> (u16, Value) {
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let mut body: Value = answer.json().await.unwrap();
+    assert!(body.as_object_mut().unwrap().remove("request_id").unwrap().is_string());
+    (status, body)
+}
+
+/// Every route but those that need no key, with the scope that it needs.
+const ROUTES: [(&str, &str, &str); 25] = [
+    ("POST", "/v1/queues/user-1/messages", "enqueue"),
+    ("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"),
+    ("POST", "/v1/queues/user-1/messages/batch", "enqueue"),
+    ("POST", "/v1/queues/user-1/signals/paid", "enqueue"),
+    ("GET", "/v1/queues/user-1", "read"),
+    ("GET", "/v1/queues/user-1/messages", "read"),
+    ("GET", "/v1/queues/user-1/messages/x", "read"),
+    ("GET", "/v1/queues/user-1/messages/batch", "read"),
+    ("POST", "/v1/queues/user-1/leases", "consume"),
+    ("POST", "/v1/queues/user-1/leases/complete", "consume"),
+    ("POST", "/v1/queues/user-1/leases/fail", "consume"),
+    ("POST", "/v1/queues/user-1/leases/release", "consume"),
+    ("POST", "/v1/queues/user-1/leases/extend", "consume"),
+    ("POST", "/v1/queues/user-1/leases/settle", "consume"),
+    ("PATCH", "/v1/queues/user-1", "manage"),
+    ("DELETE", "/v1/queues/user-1?confirm=user-1", "manage"),
+    ("POST", "/v1/queues/user-1/pause", "manage"),
+    ("POST", "/v1/queues/user-1/resume", "manage"),
+    ("POST", "/v1/queues/user-1/purge?state=failed", "manage"),
+    ("POST", "/v1/queues/user-1/retry_failed", "manage"),
+    ("DELETE", "/v1/queues/user-1/messages/x", "manage"),
+    ("DELETE", "/v1/queues/user-1/messages/batch", "manage"),
+    ("POST", "/v1/queues/user-1/messages/x/cancel", "manage"),
+    ("POST", "/v1/queues/user-1/messages/x/retry", "manage"),
+    ("POST", "/v1/queues/user-1/messages/x/promote", "manage"),
+];
+const SCOPES: [&str; 4] = ["enqueue", "read", "consume", "manage"];
+
+#[tokio::test]
+async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
+    let only: Vec<Issued> =
+        SCOPES.iter().map(|scope| issue(&format!("--id only-{scope} --scopes {scope} --queues user-*"))).collect();
+    let all_but =
+        |missing: &str| SCOPES.iter().filter(|scope| **scope != missing).copied().collect::<Vec<_>>().join(",");
+    let without: Vec<Issued> =
+        SCOPES.iter().map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but(scope)))).collect();
+    let elsewhere = issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
+    let (gone, stranger) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
+    let mut keys: Vec<&Issued> = only.iter().chain(&without).collect();
+    keys.extend([&elsewhere, &gone]);
+    let system = System::start(&config(&keys)).await;
+    let nobody = format!("drv_nobody_{}", &stranger.key["drv_only-read_".len()..]);
+    let bearer = |key: &str| Some(format!("Bearer {key}"));
+    let not_valid = [
+        None,
+        Some(String::new()),
+        bearer(""),
+        bearer("x"),
+        bearer(&nobody),
+        bearer(&stranger.key),
+        bearer(&gone.key),
+        Some(format!("Basic {}", only[1].key)),
+        Some(only[1].key.clone()),
+    ];
+    let mut refusals = BTreeSet::new();
+    for (method, path, scope) in ROUTES.into_iter().chain([("GET", "/v1/queues", "read"), ("GET", "/v1/nowhere", "")]) {
+        for key in &not_valid {
+            let answer = system.with_key(method, path, key.as_deref()).await;
+            assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"drover\"", "{method} {path} {key:?}");
+            let (status, body) = problem(answer).await;
+            assert_eq!((status, &body["code"]), (401, &json!("unauthorized")), "{method} {path} {key:?}");
+            refusals.insert(body.to_string());
+        }
+        let Some(at) = SCOPES.iter().position(|known| *known == scope) else { continue };
+        let (status, body) = system.problem(method, path, &without[at].key).await;
+        assert_eq!(
+            (status, &body["code"], &body["scope"]),
+            (403, &json!("forbidden"), &json!(scope)),
+            "{method} {path}"
+        );
+        assert!(body["detail"].as_str().unwrap().contains(&format!("the scope {scope}")), "{body}");
+        let status = system.status(method, path, &elsewhere.key).await;
+        assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} elsewhere");
+        let status = system.status(method, path, &only[at].key).await;
+        assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
+    }
+    assert_eq!(refusals.len(), 1, "all that is not valid is refused alike: {refusals:?}");
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(system.with_key("GET", path, None).await.status(), 200, "{path}");
+    }
+    // What no route serves is told to who has a key.
+    assert_eq!(system.status("GET", "/v1/nowhere", &only[0].key).await, 404);
+    assert_eq!(system.status("PUT", "/v1/queues/user-1", &only[0].key).await, 405);
+    let log = system.api.log().join("\n");
+    assert!(log.contains("key=only-enqueue") || log.contains("key=\"only-enqueue\""), "the log names the key's owner");
+    for issued in keys.iter().copied().chain([&stranger]) {
+        assert!(!log.contains(&issued.key), "no key is logged");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_tell_whether_there_is_such_a_queue() {
+    let (ops, poor) = (issue("--id ops --scopes enqueue,manage"), issue("--id poor --scopes consume --queues mine-*"));
+    let system = System::start(&config(&[&ops, &poor])).await;
+    assert_eq!(post(&system, "there", &ops.key).await, 201);
+    for (method, path) in
+        [("GET", ""), ("GET", "/messages"), ("GET", "/messages/x"), ("POST", "/pause"), ("DELETE", "")]
+    {
+        let [there, not] = ["there", "never"].map(|queue| format!("/v1/queues/{queue}{path}"));
+        let (there, not) =
+            (system.problem(method, &there, &poor.key).await, system.problem(method, &not, &poor.key).await);
+        assert_eq!(there.1.to_string().replace("there", "never"), not.1.to_string(), "{method} {path}");
+        assert_eq!((there.0, not.0), (403, 403));
+    }
+    // A name that is none is told to who may do it everywhere, and to nobody else.
+    assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
+    assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &ops.key).await, 422);
+    assert_eq!(system.status("POST", "/v1/queues/mine-%2Fx/pause", &ops.key).await, 422);
+    // Another name for the same path is still the same queue.
+    assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &poor.key).await, 403);
+    assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &ops.key).await, 200);
+}
+
+#[tokio::test]
+async fn a_key_lists_the_queues_that_it_may_read() {
+    let keys = [
+        issue("--id ops --scopes enqueue,read"),
+        issue("--id user --scopes read --queues user-*,mails"),
+        issue("--id none --scopes read --queues none"),
+    ];
+    let system = System::start(&config(&keys.each_ref())).await;
+    for queue in ["user-1", "user-2", "mails", "secret"] {
+        assert_eq!(post(&system, queue, &keys[0].key).await, 201);
+    }
+    let all = ["mails", "secret", "user-1", "user-2"];
+    for (issued, expected) in keys.iter().zip([&all[..], &["mails", "user-1", "user-2"], &[]]) {
+        let answer = system.with_key("GET", "/v1/queues", Some(&format!("Bearer {}", issued.key))).await;
+        let body: Value = answer.json().await.unwrap();
+        let names: Vec<&str> =
+            body["queues"].as_array().unwrap().iter().map(|queue| queue["queue"].as_str().unwrap()).collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_owner_changes_from_one_key_to_the_next_without_a_gap() {
+    let (old, new) = (issue("--id ops --scopes enqueue"), issue("--id ops --scopes enqueue"));
+    let mut system = System::start(&config(&[&old])).await;
+    for (keys, old_is_valid, new_is_valid) in
+        [(vec![&old], true, false), (vec![&old, &new], true, true), (vec![&new], false, true)]
+    {
+        std::fs::write(system.config.path(), config(&keys)).unwrap();
+        system.api.terminate();
+        system.relaunch_api();
+        system.until_ready(&system.base).await;
+        for (issued, is_valid) in [(&old, old_is_valid), (&new, new_is_valid)] {
+            assert_eq!(post(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
+        }
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn keys_come_from_a_file_that_only_the_api_reads() {
+    let ops = issue("--id ops --scopes enqueue");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("keys = [\n{}\n]", ops.line)).unwrap();
+    let system = System::start(&format!("[auth]\nkeys_file = \"{}\"", file.path().display())).await;
+    system.api.wait_for_log("every request needs an API key");
+    assert_eq!(system.with_key("GET", "/v1/queues", None).await.status(), 401);
+    assert_eq!(post(&system, "my-queue", &ops.key).await, 201);
+    drop(file);
+    let _worker = system.worker().await;
+    let mut api = start_api(&HeldPort::take(), &system.redis_url, &system.config);
+    assert!(!api.wait().success());
+    api.wait_for_log("auth.keys_file");
+}
+
+#[tokio::test]
+async fn a_limit_holds_over_all_processes_and_says_when_to_come_again() {
+    let limited = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
+    let free = issue("--id free --scopes enqueue,read");
+    let second = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
+    let system = System::start(&config(&[&limited, &free, &second])).await;
+    let port = HeldPort::take();
+    let _other = start_api(&port, &system.redis_url, &system.config);
+    let other = format!("http://{}", port.address());
+    system.until_ready(&other).await;
+    let ask = async |base: &str, key: &str| {
+        let request = system.http.get(format!("{base}/v1/queues")).header("authorization", format!("Bearer {key}"));
+        request.send().await.unwrap()
+    };
+    for count in 0..20 {
+        // Both processes, both keys of the owner; a refused request counts too.
+        let base = if count % 2 == 0 { &system.base } else { &other };
+        let answer = match count {
+            7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited.key))).await,
+            _ => ask(base, if count % 3 == 0 { &limited.key } else { &second.key }).await,
+        };
+        assert_eq!(answer.status(), if count == 7 { 403 } else { 200 }, "{count}");
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
+        let left = answer.headers()["ratelimit"].to_str().unwrap();
+        assert!(left.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{left}");
+    }
+    for base in [&system.base, &other] {
+        let answer = ask(base, &limited.key).await;
+        let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((40..=63).contains(&after), "{after}");
+        assert_eq!(answer.headers()["ratelimit"], format!("\"key\";r=0;t={after}"));
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
+        let (status, body) = problem(answer).await;
+        assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));
+        let answer = ask(base, &free.key).await;
+        assert_eq!((answer.status().as_u16(), answer.headers().get("ratelimit")), (200, None));
+    }
+    assert_eq!(system.with_key("GET", "/livez", Some(&format!("Bearer {}", limited.key))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn without_redis_a_limited_key_is_refused_in_time() {
+    let limited = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
+    let mut system = System::start(&config(&[&limited])).await;
+    assert_eq!(post(&system, "q", &limited.key).await, 201);
+    system.redis.freeze();
+    let start = Instant::now();
+    let (status, body) = system.problem("GET", "/v1/queues/q", &limited.key).await;
+    assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
+    assert!(start.elapsed().as_millis() < 2_000, "{:?}", start.elapsed());
+    system.redis.thaw();
+    system.redis.kill();
+    assert_eq!(system.status("GET", "/v1/queues/q", &limited.key).await, 503);
+    assert_eq!(system.status("GET", "/v1/queues/q", "drv_batch_x").await, 401, "who has no key needs no Redis");
+}
+
+async fn post(system: &System, queue: &str, key: &str) -> u16 {
+    let path = system.url(&format!("/v1/queues/{queue}/messages"));
+    let request = system.http.post(path).bearer_auth(key).header("content-type", "application/json");
+    request.body(r#"{"data":1}"#).send().await.unwrap().status().as_u16()
+}
