@@ -50,6 +50,16 @@ fn start(concurrency: usize, handler: impl Handler + 'static) -> World {
 }
 
 fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'static) -> World {
+    let world = start_deaf(settings, concurrency, Duration::from_secs(3_600), handler);
+    tokio::spawn({
+        let subscriber = world.subscriber.clone();
+        async move { subscriber.run(CancellationToken::new()).await }
+    });
+    world
+}
+
+/// A worker that hears no notification, because nobody keeps the subscription.
+fn start_deaf(settings: &str, concurrency: usize, poll_interval: Duration, handler: impl Handler + 'static) -> World {
     let redis = RedisServer::start();
     let name: QueueName = "q".parse().unwrap();
     let settings = serde_json::from_str(settings).unwrap();
@@ -58,17 +68,13 @@ fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'stati
     let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
     let queue = queues.queue(&name);
     let shutdown = CancellationToken::new();
-    tokio::spawn({
-        let subscriber = subscriber.clone();
-        async move { subscriber.run(CancellationToken::new()).await }
-    });
     let worker = Worker {
         queues,
         subscriber: subscriber.clone(),
         routes: Routes::default().route(name, None, Arc::new(handler)),
         consumer: ConsumerId::issue(),
         concurrency,
-        poll_interval: Duration::from_secs(3_600),
+        poll_interval,
         shutdown_grace: Duration::from_secs(1),
     };
     let stopping = shutdown.clone();
@@ -123,6 +129,38 @@ async fn leases_are_extended_while_handlers_run() {
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn without_any_notification_everything_is_done_all_the_same() {
+    let settings = r#"{"visibility_timeout":400,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":300}"#;
+    let handler = By(|job: Job| async move {
+        match (job.message().data.get(), job.attempt()) {
+            ("1", 1) => Action::Fail(queue_core::Failure::new("odd", "the first attempt")),
+            ("2", 1) => std::future::pending().await,
+            _ => done(),
+        }
+    });
+    let world = start_deaf(settings, 5, Duration::from_millis(150), handler);
+    let mut ids = world.post(4).await;
+    let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
+    let due = queue_core::Due::After(Millis::new(100));
+    let hold = Some("k".parse().unwrap());
+    let later = vec![NewMessage { due, ..new(5) }, NewMessage { hold, ..new(6) }];
+    ids.extend(world.queue.enqueue(later).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
+    world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
+    world.queue.pause().await.unwrap();
+    ids.extend(world.post(3).await);
+    world.queue.resume().await.unwrap();
+    for _ in 0..1_000 {
+        let messages = world.queue.read(&ids).await.unwrap();
+        if messages.iter().flatten().all(|message| message.state == State::Completed) {
+            world.stop().await;
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not everything was done: {:?}", world.queue.status().await);
 }
 
 #[tokio::test]
