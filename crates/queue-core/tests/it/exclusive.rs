@@ -146,6 +146,22 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
 }
 
 #[tokio::test]
+async fn what_backed_off_is_promoted_to_its_place_in_the_order_posted() {
+    let settings = r#"{"exclusive":{"parallel":2},"backoff":{"type":"fixed","delay":60000}}"#;
+    let world = World::with_settings(settings);
+    world.post_numbers(0..3).await;
+    let two = world.lease(2).await.deliveries;
+    for delivery in &two {
+        world.settle(delivery, Action::Fail(failure())).await;
+    }
+    for delivery in &two {
+        world.queue.promote(&delivery.message.id).await.unwrap();
+    }
+    assert_eq!(numbers(&world.lease(2).await), [0, 1]);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_messages_own_delay_holds_nothing() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post(crate::delayed(0, 60_000)).await;

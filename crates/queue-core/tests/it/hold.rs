@@ -149,3 +149,13 @@ async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_thei
     assert_eq!(world.redis.command("EXISTS drover:{q}:signals"), ":0");
     world.assert_clean().await;
 }
+
+#[tokio::test]
+async fn a_signal_that_was_not_written_by_drover_stops_nothing() {
+    let world = World::new();
+    world.post(held(1, "k")).await;
+    world.redis.command("HSET drover:{q}:signals k garbage");
+    world.queue.tend().await.unwrap();
+    assert_eq!(world.redis.command("EXISTS drover:{q}:signals"), ":0");
+    assert_eq!(signal(&world, "k").await, 1);
+}

@@ -84,9 +84,13 @@ async fn a_full_queue_stores_nothing_and_takes_more_when_something_has_finished(
     world.post(crate::delayed(2, 60_000)).await;
     world.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(3) }).await;
     let delivery = world.lease_one().await;
+    let urgent = world.post(crate::prioritized(4, -1)).await;
+    let full = world.queue.enqueue(vec![number(5), number(6)]).await;
+    assert!(matches!(full, Err(Error::QueueFull(5))), "whatever its state and priority, each counts");
+    world.queue.erase(&urgent.id).await.unwrap();
     let two = world.queue.enqueue(vec![number(4), number(5)]).await;
     assert!(matches!(two, Err(Error::QueueFull(5))));
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 4, "nothing of it");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "nothing of it");
     let own = NewMessage { id: Some("own".parse().unwrap()), ..number(4) };
     world.post(own.clone()).await;
     assert!(matches!(world.queue.enqueue(vec![number(6)]).await, Err(Error::QueueFull(5))));
