@@ -2,6 +2,7 @@
 
 mod body;
 mod conflict;
+mod cors;
 mod cursor;
 mod fields;
 mod idempotency;
@@ -15,7 +16,7 @@ mod routes;
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Problem};
+use service::{Config, Examiner, Limits, Problem, Tls};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
@@ -59,6 +60,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(config.api.bind).await?;
     if config.api.bind.ip().is_loopback() {
         info!("there are no API keys: everybody on this machine may do everything");
@@ -87,9 +89,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             shutdown: shutdown.clone(),
         }),
     };
-    let router = router(app, service::health::routes(redis, subscriber, examiner));
-    let grace = config.api.shutdown_grace.to_std();
-    let serving = service::serve(listener, router, shutdown.clone(), grace);
+    let router = router(app, service::health::routes(redis, subscriber, examiner), &config.api.cors_origins);
+    let limits = Limits::from(&config.api);
+    let grace = limits.grace;
+    let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
     listening.await?;
     examining.await?;

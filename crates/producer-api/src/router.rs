@@ -7,7 +7,7 @@ use axum::{
     middleware,
     response::Response,
 };
-use service::{REQUEST_ID, render_problems};
+use service::{REQUEST_ID, config::Origin, render_problems};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -17,10 +17,10 @@ use tower_http::{
 };
 use tracing::{Span, debug, info_span};
 
-use crate::{App, routes};
+use crate::{App, cors, routes};
 
 /// All routes, with what every request goes through.
-pub fn router(app: App, health: Router<App>) -> Router {
+pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
     let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
@@ -41,6 +41,7 @@ pub fn router(app: App, health: Router<App>) -> Router {
                         .on_response(log_response)
                         .on_failure(()),
                 )
+                .option_layer(cors::of(origins))
                 .layer(middleware::from_fn(render_problems))
                 .layer(CatchPanicLayer::new())
                 .layer(body_limit),

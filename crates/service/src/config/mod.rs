@@ -1,10 +1,14 @@
 //! The configuration of both services: `config/default.toml`, under a file, under the environment.
 
 mod load;
+mod origin;
 mod sections;
 
 pub use load::InvalidConfig;
-pub use sections::{Api, Auth, AuthMode, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
+pub use origin::Origin;
+pub use sections::{
+    Api, Auth, AuthMode, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, TlsFiles, Worker,
+};
 
 use std::collections::BTreeMap;
 
