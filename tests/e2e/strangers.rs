@@ -148,7 +148,7 @@ async fn pipelined_requests_are_answered_in_order() {
 #[tokio::test]
 async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
     let system = System::start("").await;
-    let headers = |count: usize| (0..count).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
+    let headers = |count: usize| "x: 1\r\n".repeat(count);
     let get = |headers: &str| format!("GET /livez HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
     for (request, status) in [
         ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03".to_owned(), 400),
@@ -261,18 +261,18 @@ async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_
 async fn json_as_deep_as_a_body_allows_breaks_nothing() {
     let system = System::start("").await;
     let _worker = system.worker().await;
-    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+    for (open, close, refused_as) in [("[", "]", 400), (r#"{"a":"#, "}", 422)] {
         let depth = 100_000;
         let inner = format!("{}1{}", open.repeat(depth), close.repeat(depth));
         let bodies = [format!("{{\"data\":{inner}}}"), format!("{{\"data\":1,\"delay\":{inner}}}"), inner];
-        for (body, status) in bodies.into_iter().zip([201, 422, 400]) {
+        for (body, status) in bodies.into_iter().zip([201, 422, refused_as]) {
             let head = "content-type: application/json\r\nhost: a";
             let length = body.len();
             let post = format!(
                 "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
             );
             let answer = raw(&system).await.ask(&post).await;
-            assert!(answer.status == status || answer.status == 422, "{:.200}", answer.body);
+            assert_eq!(answer.status, status, "{:.200}", answer.body);
         }
     }
     let message = system.finished(&system.post("my-queue", number(1)).await).await;

@@ -50,7 +50,7 @@ impl Certificate {
     }
 }
 
-async fn system(config: &str) -> System {
+fn system(config: &str) -> System {
     let redis = RedisServer::start();
     let url = redis.url();
     let system = System::launch(redis, url, config);
@@ -74,7 +74,7 @@ async fn shake(system: &System, trusted: &CertificateDer<'static>) -> std::io::R
 #[tokio::test]
 async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
     let (certificate, trusted) = Certificate::new();
-    let mut system = system(&certificate.config()).await;
+    let mut system = system(&certificate.config());
     let stream = shake(&system, &trusted).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut client = Raw::over(stream);
@@ -99,7 +99,7 @@ async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
 #[tokio::test]
 async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
     let (certificate, first) = Certificate::new();
-    let system = system(&certificate.config()).await;
+    let system = system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
     let mut old = Raw::over(shake(&system, &first).await.unwrap());

@@ -61,8 +61,11 @@ impl Config {
         within("api.header_timeout", self.api.header_timeout, Millis::new(100), hour)?;
         within("api.idle_timeout", self.api.idle_timeout, Millis::new(100), day)?;
         within("api.write_timeout", self.api.write_timeout, Millis::new(100), hour)?;
-        let most = self.api.max_connections;
-        must((1..=1_000_000).contains(&most), format!("api.max_connections must be 1 to 1000000, not {most}"))?;
+        let connections = self.api.max_connections;
+        must(
+            (1..=1_000_000).contains(&connections),
+            format!("api.max_connections must be 1 to 1000000, not {connections}"),
+        )?;
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
         let concurrency = self.worker.concurrency;

@@ -20,12 +20,12 @@ impl TryFrom<String> for Origin {
         let uri = text.parse::<Uri>().unwrap_or_default();
         let as_written = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme @ ("http" | "https")), Some(authority)) if !authority.as_str().contains('@') => {
-                format!("{scheme}://{authority}").to_ascii_lowercase()
+                Some(format!("{scheme}://{authority}").to_ascii_lowercase())
             }
-            _ => String::new(),
+            _ => None,
         };
         match HeaderValue::try_from(&text) {
-            Ok(value) if text == as_written => Ok(Self(value)),
+            Ok(value) if as_written.is_some_and(|origin| origin == text) => Ok(Self(value)),
             // Not *: it would open a queue without keys to every page that somebody on this machine looks at.
             _ => {
                 Err(format!("\"{text}\" is no origin: write it as browsers do, \"https://example.org\", one for each"))
