@@ -21,8 +21,11 @@ mod ndjson;
 mod options;
 mod outage;
 mod queues;
+mod raw;
 mod signals;
 mod startup_checks;
+mod strangers;
+mod tls;
 mod unwritable;
 
 use std::{collections::BTreeMap, time::Duration};

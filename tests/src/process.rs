@@ -69,6 +69,11 @@ impl Process {
         panic!("{} never logged {text:?}", self.name);
     }
 
+    /// The id that the system knows it by.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()

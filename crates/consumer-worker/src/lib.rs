@@ -15,7 +15,7 @@ use std::error::Error;
 
 use axum::{Router, http::StatusCode, middleware};
 use queue_core::{ConsumerId, Queues, Redis, Subscriber};
-use service::{Config, Examiner, render_problems};
+use service::{Config, Examiner, Limits, render_problems};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -48,7 +48,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     });
     let examining = tokio::spawn(examiner.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
-    let serving = tokio::spawn(service::serve(listener, health, stopped.clone(), grace));
+    let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
 
     let routes = Routes::from_config(&config.worker.routes);
     let consumer = ConsumerId::issue();

@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod conflict;
+mod cors;
 mod cursor;
 mod fields;
 mod idempotency;
@@ -17,7 +18,7 @@ mod settlement;
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Problem};
+use service::{Config, Examiner, Limits, Problem, Tls};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
@@ -67,6 +68,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
+    let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(config.api.bind).await?;
     tell_who_may_do_what(&keyring, config.api.bind);
 
@@ -94,9 +96,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             shutdown: shutdown.clone(),
         }),
     };
-    let router = router(app, service::health::routes(redis, subscriber, examiner));
-    let grace = config.api.shutdown_grace.to_std();
-    let serving = service::serve(listener, router, shutdown.clone(), grace);
+    let router = router(app, service::health::routes(redis, subscriber, examiner), &config.api.cors_origins);
+    let limits = Limits::from(&config.api);
+    let grace = limits.grace;
+    let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
     receivers.stopped().await;
     listening.await?;

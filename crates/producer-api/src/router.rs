@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use queue_core::Quota;
-use service::{REQUEST_ID, render_problems};
+use service::{REQUEST_ID, config::Origin, render_problems};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -18,10 +18,10 @@ use tower_http::{
 };
 use tracing::{Span, debug, field, info_span};
 
-use crate::{App, auth, routes};
+use crate::{App, auth, cors, routes};
 
 /// All routes, with what every request goes through.
-pub fn router(app: App, health: Router<App>) -> Router {
+pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
     let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
@@ -44,6 +44,7 @@ pub fn router(app: App, health: Router<App>) -> Router {
                         .on_response(log_response)
                         .on_failure(()),
                 )
+                .option_layer(cors::of(origins))
                 .layer(middleware::from_fn(render_problems))
                 .layer(CatchPanicLayer::new())
                 .layer(body_limit),

@@ -1,9 +1,26 @@
-use std::{io, net::SocketAddr, time::Duration};
+//! How both services take connections from strangers, and what a connection may cost.
+
+mod accept;
+mod answer;
+mod connection;
+mod descriptors;
+mod limits;
+mod pace;
+mod protection;
+mod stream;
+mod tls;
+
+pub use limits::Limits;
+pub use tls::{InvalidTls, Tls};
+
+use std::{io, net::SocketAddr};
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
+
+use self::accept::Server;
 
 /// Listens on an address.
 ///
@@ -18,29 +35,29 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown`, then lets requests under way end for at most `grace`.
+/// Serves until `shutdown`, then lets requests under way end for at most [`Limits::grace`].
+///
+/// On return nothing is left of it: every connection is closed, every task has ended.
 ///
 /// # Errors
 ///
-/// When the listener breaks.
+/// When the listener has no address.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    limits: Limits,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
-    grace: Duration,
 ) -> io::Result<()> {
-    info!(address = %listener.local_addr()?, "listening");
-    let stopping = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
-    let out_of_time = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        ended = server => ended,
-        () = out_of_time => {
-            warn!(grace_ms = grace.as_millis(), "requests were still under way when the grace was over");
-            Ok(())
+    let encrypted = tls.is_some();
+    info!(address = %listener.local_addr()?, tls = encrypted, "listening");
+    let limits = descriptors::fit(limits);
+    let server = Server { listener, router: router.with_state(()), limits, tls: tls.as_ref(), shutdown: &shutdown };
+    let fresh = async {
+        if let Some(tls) = &tls {
+            tls.keep_fresh(&shutdown).await;
         }
-    }
+    };
+    tokio::join!(server.run(), fresh);
+    Ok(())
 }

@@ -11,7 +11,7 @@ pub mod telemetry;
 
 pub use config::Config;
 pub use examiner::Examiner;
-pub use http::{bind, serve};
+pub use http::{InvalidTls, Limits, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
 pub use problem::{FieldError, Problem, REQUEST_ID, render_problems};
 pub use start::{Arguments, run};

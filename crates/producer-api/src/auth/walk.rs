@@ -75,7 +75,7 @@ async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
     let health = || Router::new().route("/livez", get(|| async {})).route("/readyz", get(|| async {}));
     let (key, keyring) = key();
     // Without keys every route answers, listed or not.
-    let (open, guarded) = (router(app(Keyring::default()), health()), router(app(keyring), health()));
+    let (open, guarded) = (router(app(Keyring::default()), health(), &[]), router(app(keyring), health(), &[]));
     let paths = paths(&open);
     assert!(paths.len() > 12 && paths.contains("/v1/queues/{queue}/messages"), "the routes are found: {paths:?}");
     let mut routes = 0;

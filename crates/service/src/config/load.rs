@@ -60,6 +60,14 @@ impl Config {
         within("api.request_timeout", self.api.request_timeout, second, hour)?;
         within("api.max_wait", self.api.max_wait, Millis::ZERO, hour)?;
         within("api.shutdown_grace", self.api.shutdown_grace, Millis::ZERO, day)?;
+        within("api.header_timeout", self.api.header_timeout, Millis::new(100), hour)?;
+        within("api.idle_timeout", self.api.idle_timeout, Millis::new(100), day)?;
+        within("api.write_timeout", self.api.write_timeout, Millis::new(100), hour)?;
+        let connections = self.api.max_connections;
+        must(
+            (1..=1_000_000).contains(&connections),
+            format!("api.max_connections must be 1 to 1000000, not {connections}"),
+        )?;
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
         let concurrency = self.worker.concurrency;
@@ -185,6 +193,9 @@ mod tests {
         for (file, told) in [
             ("[worker]\nconcurrency = 0", "worker.concurrency"),
             ("[api]\nbody_limit = 5000000", "api.body_limit"),
+            ("[api]\nmax_connections = 0", "api.max_connections"),
+            ("[api]\nheader_timeout = 0", "api.header_timeout"),
+            ("[api]\ncors_origins = [\"*\"]", "api.cors_origins[0]"),
             ("[redis]\ntimeout = \"1ms\"", "redis.timeout"),
             ("[queues.q]\nvisibility_timeout = \"1ms\"", "queues.q.visibility_timeout"),
             ("[queues.q]\nmax_attempts = 0", "1 to 1000"),

@@ -5,6 +5,7 @@ mod auth;
 mod key_hash;
 mod key_id;
 mod load;
+mod origin;
 mod queue_pattern;
 mod scope;
 mod sections;
@@ -14,9 +15,10 @@ pub use auth::{Auth, AuthMode};
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::InvalidConfig;
+pub use origin::Origin;
 pub use queue_pattern::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, Worker};
+pub use sections::{Api, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, TlsFiles, Worker};
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use queue_core::{MessageName, Millis, QueueName};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::Origin;
 use crate::nearest::unknown;
 
 /// Where Redis is.
@@ -72,6 +73,29 @@ pub struct Api {
     pub max_wait: Millis,
     /// How long requests may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Millis,
+    /// Connections served at once. Defaults to 10,000.
+    pub max_connections: usize,
+    /// When the headers of a request must be complete. Defaults to 10 s.
+    pub header_timeout: Millis,
+    /// How long a connection may stand idle between requests. Defaults to 75 s.
+    pub idle_timeout: Millis,
+    /// How long a client may take nothing of its answer. Defaults to 30 s.
+    pub write_timeout: Millis,
+    /// The certificate. Defaults to none: plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+    /// Whose pages may call the API from a browser. Defaults to nobody's.
+    pub cors_origins: Vec<Origin>,
+}
+
+/// Where a certificate stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate with its chain, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
 }
 
 /// The consumer-worker.

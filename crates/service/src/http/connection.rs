@@ -1,0 +1,122 @@
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+use tracing::debug;
+
+use super::{
+    Limits,
+    answer::Answer,
+    pace::Pace,
+    protection::{Transport, protect},
+    stream::Watched,
+};
+
+/// One client, from its first byte to its last.
+pub(super) struct Connection {
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    /// A token of its own: connections that shared one would wait for each other at its lock.
+    pub(super) stopping: CancellationToken,
+}
+
+impl Connection {
+    pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        // Answers are written whole: nothing is gained by waiting for more.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else {
+            return self.answer(stream, Transport::Plain).await;
+        };
+        let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = self.stopping.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.answer(stream, Transport::Tls).await,
+            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Err(_) => debug!("a TLS handshake was not complete in time"),
+        }
+    }
+
+    /// Answers requests until the client goes or is too slow. When the service stops, the one under way is the last.
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
+        let pace = Arc::new(Pace::new(self.limits));
+        let service = service_fn(|request: Request<Incoming>| {
+            pace.answering();
+            let keep_alive = KeepAlive::after(&request);
+            let answer = self.router.clone().call(request);
+            let pace = Arc::clone(&pace);
+            async move {
+                let mut answer = answer.await?;
+                protect(answer.headers_mut(), transport);
+                if keep_alive == KeepAlive::No {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))
+            }
+        });
+        let stream = TokioIo::new(Watched { stream, pace: Arc::clone(&pace) });
+        let mut connection = pin!(protocol().serve_connection(stream, service));
+        let mut alarm = pin!(sleep(self.limits.header_timeout));
+        let mut stop = pin!(self.stopping.cancelled());
+        let mut is_last = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        debug!(%error, "a connection broke");
+                    }
+                    return;
+                }
+                () = &mut stop, if !is_last => {
+                    is_last = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                slow = poll_fn(|cx| pace.poll_too_slow(alarm.as_mut(), cx)) => {
+                    debug!("a connection was closed: {slow}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// HTTP/1.1 and nothing else. The time-outs are those of [`Pace`]; hyper's own would cost every request a new timer, and
+/// can't tell an idle connection from slow headers. Its limit of 100 headers is kept: to set one costs every request an
+/// allocation. A client that closes its half of the connection counts as gone, so that what waits for it is dropped.
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.header_read_timeout(None).max_header_size(Limits::HEADER_BYTES).half_close(false);
+    protocol
+}
+
+/// Whether a connection may serve another request.
+#[derive(PartialEq, Eq)]
+enum KeepAlive {
+    Yes,
+    No,
+}
+
+impl KeepAlive {
+    /// A request with a length besides its transfer encoding is how one request is smuggled into another past a proxy.
+    /// hyper goes by the encoding and hides the length; what follows such a request must not be read as another
+    /// (RFC 9112, 6.1). As it can't be told from an honest one, the connection ends after every chunked request.
+    fn after<B>(request: &Request<B>) -> Self {
+        if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
+    }
+}

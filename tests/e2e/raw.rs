@@ -1,0 +1,100 @@
+//! A client that may do anything a socket can do.
+
+use std::{net::SocketAddr, time::Duration};
+
+use drover_tests::PATIENCE;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+pub(crate) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+
+pub(crate) struct Raw<S = TcpStream> {
+    pub(crate) stream: S,
+    /// What came in and was not asked for yet.
+    read: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The status line and the headers.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Raw {
+    pub(crate) async fn connect(to: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(to).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The server may close while this is sent: what it answered says why.
+        let _ = self.stream.write_all(bytes.as_ref()).await;
+        let _ = self.stream.flush().await;
+    }
+
+    pub(crate) async fn ask(&mut self, request: &str) -> Answer {
+        self.send(request).await;
+        self.answer().await
+    }
+
+    /// The next answer.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        timeout(PATIENCE, self.next_answer()).await.expect("an answer in time").expect("an answer")
+    }
+
+    /// The next answer, if it comes within so long.
+    pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+        timeout(time, self.next_answer()).await.ok().flatten()
+    }
+
+    async fn next_answer(&mut self) -> Option<Answer> {
+        loop {
+            if let Some(answer) = self.parse() {
+                return Some(answer);
+            }
+            if !self.read_more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Answers, of which all have a length, until the server closes; nothing if it does not.
+    pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
+        let closed = async { while self.read_more().await {} };
+        timeout(PATIENCE, closed).await.expect("the server closes the connection");
+        std::iter::from_fn(|| self.parse()).collect()
+    }
+
+    /// How many bytes came in that were not part of an answer asked for.
+    pub(crate) fn left(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Whether something came. A reset is an end too.
+    async fn read_more(&mut self) -> bool {
+        self.stream.read_buf(&mut self.read).await.is_ok_and(|bytes| bytes > 0)
+    }
+
+    fn parse(&mut self) -> Option<Answer> {
+        let end = self.read.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(self.read[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().unwrap();
+        if self.read.len() < end + length {
+            return None;
+        }
+        let rest = self.read.split_off(end + length);
+        let all = std::mem::replace(&mut self.read, rest);
+        let status = head.split(' ').nth(1)?.parse().unwrap();
+        Some(Answer { status, head, body: String::from_utf8_lossy(&all[end..]).into_owned() })
+    }
+}

@@ -1,0 +1,330 @@
+//! Clients that are slow, silent, many, or speak no HTTP: they are cut off, and others do not notice.
+
+use std::time::{Duration, Instant};
+
+use drover_tests::PATIENCE;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpSocket,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    System, number,
+    raw::{LIVEZ, Raw},
+};
+
+/// Short times, and a log that tells why a connection was closed.
+const CONFIG: &str = r#"
+    [api]
+    header_timeout = "500ms"
+    idle_timeout = "1500ms"
+    write_timeout = "500ms"
+    [log]
+    filter = "info,service=debug"
+"#;
+
+/// As much earlier as timers may be; they may be as late as they like.
+const EARLY: Duration = Duration::from_millis(20);
+
+async fn raw(system: &System) -> Raw {
+    Raw::connect(system.api_port.address()).await
+}
+
+#[tokio::test]
+async fn who_sends_nothing_or_headers_byte_by_byte_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    for head in ["", "G", "GET /livez HTTP/1.1\r\nx: "] {
+        let mut slow = raw(&system).await;
+        let start = Instant::now();
+        slow.send(head).await;
+        let (mut reader, mut writer) = slow.stream.into_split();
+        let drip = async {
+            // The second write after the end fails: the first is answered by a reset.
+            while head.is_empty() || writer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let closed = async { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await };
+        let answered = tokio::select! {
+            () = drip => 0,
+            bytes = closed => bytes.unwrap_or(0),
+            () = sleep(PATIENCE) => panic!("{head:?} is not cut off"),
+        };
+        assert_eq!(answered, 0, "{head:?}");
+        assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
+        system.api.wait_for_log("headers of its request were not complete in time");
+    }
+}
+
+/// A client with two answers, for longer than headers may take idle between them; and when it asked for the second.
+async fn answered_twice(system: &System) -> (Raw, Instant) {
+    let mut client = raw(system).await;
+    assert_eq!(client.ask(LIVEZ).await.status, 200);
+    sleep(Duration::from_millis(700)).await;
+    let asked = Instant::now();
+    assert_eq!(client.ask(LIVEZ).await.status, 200);
+    (client, asked)
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_slow_headers_after_an_answer_too() {
+    let system = System::start(CONFIG).await;
+    let (mut slow, _) = answered_twice(&system).await;
+    let asked = Instant::now();
+    slow.send("GET /livez").await;
+    assert!(slow.until_closed().await.is_empty());
+    assert!(asked.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", asked.elapsed());
+    system.api.wait_for_log("headers of its request were not complete in time");
+    let (mut idle, last) = answered_twice(&system).await;
+    assert!(idle.until_closed().await.is_empty());
+    assert!(last.elapsed() + EARLY >= Duration::from_millis(1_500), "{:?}", last.elapsed());
+    system.api.wait_for_log("it was idle");
+}
+
+#[tokio::test]
+async fn who_comes_when_all_places_are_taken_waits_for_one() {
+    let system = System::start("[api]\nmax_connections = 8\n").await;
+    let mut served = Vec::new();
+    let mut waiting = loop {
+        let mut client = raw(&system).await;
+        client.send(LIVEZ).await;
+        match client.answer_within(Duration::from_millis(500)).await {
+            Some(answer) => assert_eq!(answer.status, 200),
+            None => break client,
+        }
+        served.push(client);
+        assert!(served.len() <= 8, "more than may be");
+    };
+    system.api.wait_for_log("as many connections are open as may be");
+    assert_eq!(served[1].ask(LIVEZ).await.status, 200, "those with a place are served");
+    drop(served.swap_remove(0));
+    assert_eq!(waiting.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_file_descriptor_left_it_goes_on_with_those_it_has_and_later_with_all() {
+    let system = System::start("").await;
+    let mut first = raw(&system).await;
+    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    let pid = Pid::from_raw(system.api.id().try_into().unwrap());
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
+    let mut second = raw(&system).await;
+    second.send(LIVEZ).await;
+    system.api.wait_for_log("connections can't be accepted");
+    assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
+    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    assert_eq!(second.answer().await.status, 200);
+    system.api.wait_for_log("connections are accepted again");
+    let told = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
+    assert_eq!(told, 1, "once, not with each pause");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_counts_as_gone() {
+    let system = System::start("").await;
+    let location = system.post("my-queue", number(1)).await;
+    let mut half = raw(&system).await;
+    half.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    half.stream.shutdown().await.unwrap();
+    let start = Instant::now();
+    assert!(half.until_closed().await.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(10), "its wait is over at once, not after a minute");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let system = System::start("").await;
+    let mut client = raw(&system).await;
+    client.send(format!("{LIVEZ}GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n{LIVEZ}")).await;
+    let statuses = [client.answer().await.status, client.answer().await.status, client.answer().await.status];
+    assert_eq!(statuses, [200, 404, 200]);
+}
+
+#[tokio::test]
+async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
+    let system = System::start("").await;
+    let headers = |count: usize| "x: 1\r\n".repeat(count);
+    let get = |headers: &str| format!("GET /livez HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    for (request, status) in [
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03".to_owned(), 400),
+        ("\0\0\0\0\r\n\r\n".to_owned(), 400),
+        ("hello\r\n\r\n".to_owned(), 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
+        (get("content-length: x\r\n"), 400),
+        (get("content-length: 1\r\ncontent-length: 2\r\n"), 400),
+        (get("transfer-encoding: identity\r\n"), 400),
+        (get("transfer-encoding: chunked, identity\r\n"), 400),
+        (get("transfer-encoding : chunked\r\n"), 400),
+        (get("x: a\r\n folded\r\n"), 400),
+        (get(&headers(120)), 431),
+        (get(&format!("x: {}\r\n", "x".repeat(40_000))), 431),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000)), 414),
+    ] {
+        let mut client = raw(&system).await;
+        client.send(format!("{request}{LIVEZ}")).await;
+        let answers = client.until_closed().await;
+        let told = request.escape_debug().to_string();
+        // A reset may have overtaken the answer: the server had not read all when it closed.
+        assert!(answers.len() <= 1, "{told:.60}: {answers:?}");
+        for answer in answers {
+            let is_either = status == 414 && answer.status == 431;
+            assert!(answer.status == status || is_either, "{told:.60}: {answer:?}");
+        }
+    }
+    assert_eq!(raw(&system).await.ask(&get(&headers(90))).await.status, 200);
+    assert_eq!(raw(&system).await.ask(&get(&format!("x: {}\r\n", "x".repeat(30_000)))).await.status, 200);
+    assert!(!system.api.log().iter().any(|line| line.contains("panicked")));
+}
+
+#[tokio::test]
+async fn no_request_is_smuggled_behind_one_with_two_lengths() {
+    let system = System::start("").await;
+    let post = |headers: &str, body: &str| {
+        format!(
+            "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{headers}\r\n{body}"
+        )
+    };
+    let chunked = "a\r\n{\"data\":1}\r\n0\r\n\r\n";
+    for headers in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 25\r\n",
+        "transfer-encoding: chunked\r\n",
+    ] {
+        let mut client = raw(&system).await;
+        client.send(post(headers, &format!("{chunked}{}", post("content-length: 10\r\n", "{\"data\":2}")))).await;
+        let answers = client.until_closed().await;
+        assert_eq!(answers.len(), 1, "what follows is no request: {answers:?}");
+        assert!(answers[0].head.contains("connection: close"), "{answers:?}");
+    }
+    let queue = system.get("/v1/queues/q").await;
+    assert_eq!(queue["counts"]["waiting"], 3, "the body is the chunked one");
+}
+
+#[tokio::test]
+async fn who_does_not_take_the_answer_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    let size = 900_000;
+    let location = system.post("my-queue", json!({"data": "x".repeat(size)})).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // The kernels would hold some of it for the client.
+    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    let mut client = Raw::over(socket.connect(system.api_port.address()).await.unwrap());
+    let asked = 40;
+    client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(asked)).await;
+    system.api.wait_for_log("it did not take its answer");
+    let taken = client.until_closed().await.len() * size + client.left();
+    assert!(taken < asked * size, "{taken}");
+}
+
+#[tokio::test]
+async fn a_graceful_stop_does_not_wait_for_connections_that_are_idle() {
+    let mut system = System::start("").await;
+    let (mut idle, mut new) = (raw(&system).await, raw(&system).await);
+    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    let start = Instant::now();
+    assert!(system.api.terminate().success());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    for client in [&mut idle, &mut new] {
+        assert!(client.until_closed().await.is_empty());
+    }
+    assert!(!system.api.log().iter().any(|line| line.contains("still under way")));
+}
+
+#[tokio::test]
+async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_if_configured() {
+    let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
+    for (system, is_let) in [(System::start("").await, false), (System::start(config).await, true)] {
+        let ask = async |request: &str| {
+            let from = "host: a\r\norigin: https://admin.example.org\r\naccess-control-request-method: POST\r\n\r\n";
+            raw(&system).await.ask(&format!("{request} HTTP/1.1\r\n{from}")).await
+        };
+        for path in ["/livez", "/nowhere"] {
+            let answer = ask(&format!("GET {path}")).await;
+            for header in ["x-content-type-options: nosniff", "cache-control: no-store", "referrer-policy: no-referrer"]
+            {
+                assert!(answer.head.contains(header), "{answer:?}");
+            }
+            assert!(!answer.head.contains("strict-transport-security"), "{answer:?}");
+            let told = answer.head.contains("access-control-allow-origin: https://admin.example.org\r\n");
+            assert_eq!(told, is_let, "{answer:?}");
+        }
+        assert_eq!(ask("OPTIONS /v1/queues/q/pause").await.status, if is_let { 200 } else { 405 });
+    }
+}
+
+#[tokio::test]
+async fn json_as_deep_as_a_body_allows_breaks_nothing() {
+    let system = System::start("").await;
+    let _worker = system.worker().await;
+    for (open, close, refused_as) in [("[", "]", 400), (r#"{"a":"#, "}", 422)] {
+        let depth = 100_000;
+        let inner = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        let bodies = [format!("{{\"data\":{inner}}}"), format!("{{\"data\":1,\"delay\":{inner}}}"), inner];
+        for (body, status) in bodies.into_iter().zip([201, 422, refused_as]) {
+            let head = "content-type: application/json\r\nhost: a";
+            let length = body.len();
+            let post = format!(
+                "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            let answer = raw(&system).await.ask(&post).await;
+            assert_eq!(answer.status, status, "{:.200}", answer.body);
+        }
+    }
+    let message = system.finished(&system.post("my-queue", number(1)).await).await;
+    assert_eq!(message["state"], "completed");
+}
+
+/// As many as the limit of this process allows, up to 5,000.
+fn a_crowd() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
+    usize::try_from(limit.saturating_sub(300)).unwrap().min(5_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_post() {
+    let system = System::start("[api]\nheader_timeout = \"2s\"\n").await;
+    let address = system.api_port.address();
+    let mut idle = Vec::new();
+    for _ in 0..a_crowd() - 200 {
+        let mut client = Raw::connect(address).await;
+        client.send(LIVEZ).await;
+        idle.push(client);
+    }
+    let mut loris = JoinSet::new();
+    for _ in 0..200 {
+        loris.spawn(async move {
+            // One that is cut off comes again.
+            loop {
+                let mut client = Raw::connect(address).await;
+                client.send("GET /livez HTTP/1.1\r\n").await;
+                while client.stream.write_all(b"x: 1\r\n").await.is_ok() {
+                    sleep(Duration::from_millis(200)).await;
+                }
+            }
+        });
+    }
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    let mut posts = 0;
+    // Long enough for each of the slow to be cut off once.
+    while posts < 300 || start.elapsed() < Duration::from_secs(3) {
+        let begun = Instant::now();
+        timeout(PATIENCE, system.post("my-queue", number(posts))).await.unwrap();
+        slowest = slowest.max(begun.elapsed());
+        posts += 1;
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    loris.shutdown().await;
+    for client in &mut idle {
+        assert_eq!(client.answer().await.status, 200, "who is only idle is not cut off");
+        client.send(LIVEZ).await;
+    }
+    for client in &mut idle {
+        assert_eq!(client.answer().await.status, 200);
+    }
+}

@@ -1,0 +1,139 @@
+//! The API over TLS, with certificates that the tests make themselves.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use drover_tests::{PATIENCE, Process, RedisServer};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer},
+};
+
+use crate::{
+    System,
+    raw::{LIVEZ, Raw},
+};
+
+/// A certificate for `localhost`, in the files of a folder.
+struct Certificate {
+    folder: tempfile::TempDir,
+}
+
+impl Certificate {
+    fn new() -> (Self, CertificateDer<'static>) {
+        let certificate = Self { folder: tempfile::tempdir().unwrap() };
+        let issued = certificate.renew();
+        (certificate, issued)
+    }
+
+    fn renew(&self) -> CertificateDer<'static> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        // The one after the other, as a renewal may do it.
+        std::fs::write(self.path("tls.crt"), cert.pem()).unwrap();
+        std::fs::write(self.path("tls.key"), signing_key.serialize_pem()).unwrap();
+        cert.der().clone()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self) -> String {
+        let path = |name| self.path(name).display().to_string();
+        let (certificate, key) = (path("tls.crt"), path("tls.key"));
+        format!("[api]\nheader_timeout = \"1s\"\ntls = {{ certificate = {certificate:?}, key = {key:?} }}\n")
+    }
+}
+
+fn system(config: &str) -> System {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let system = System::launch(redis, url, config);
+    system.api.wait_for_log("listening");
+    system
+}
+
+async fn shake(system: &System, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(system.api_port.address()).await?;
+    TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await
+}
+
+#[tokio::test]
+async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
+    let (certificate, trusted) = Certificate::new();
+    let mut system = system(&certificate.config());
+    let stream = shake(&system, &trusted).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let mut client = Raw::over(stream);
+    for _ in 0..2 {
+        let answer = client.ask(LIVEZ).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains("strict-transport-security: max-age="), "{answer:?}");
+    }
+    // Plain HTTP gets no answer, and silence is cut off.
+    let mut plain = Raw::connect(system.api_port.address()).await;
+    plain.send(LIVEZ).await;
+    assert!(plain.until_closed().await.is_empty());
+    assert!(Raw::connect(system.api_port.address()).await.until_closed().await.is_empty());
+    assert!(shake(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
+    // A connection that is idle and one amid its handshake hold nothing up.
+    let shaking = Raw::connect(system.api_port.address()).await;
+    assert!(system.api.terminate().success());
+    assert!(client.until_closed().await.is_empty());
+    drop(shaking);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
+    let (certificate, first) = Certificate::new();
+    let system = system(&certificate.config());
+    std::fs::write(certificate.path("tls.key"), "no key").unwrap();
+    system.api.wait_for_log("the certificate was not renewed");
+    let mut old = Raw::over(shake(&system, &first).await.unwrap());
+    assert_eq!(old.ask(LIVEZ).await.status, 200);
+    let second = certificate.renew();
+    let renewed = async {
+        while shake(&system, &second).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, renewed).await.expect("the new certificate is taken");
+    assert!(shake(&system, &first).await.is_err());
+    assert_eq!(old.ask(LIVEZ).await.status, 200, "connections that stand go on");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_stops_the_start_and_says_why() {
+    let (certificate, _) = Certificate::new();
+    let (other, _) = Certificate::new();
+    let pem = |path: &Path| path.display().to_string();
+    let (right, key) = (pem(&certificate.path("tls.crt")), pem(&certificate.path("tls.key")));
+    for (crt, key, told) in [
+        ("/nowhere.crt", key.as_str(), "can't read /nowhere.crt"),
+        (&key, &key, "holds no certificate as PEM"),
+        (&right, &right, "holds no private key as PEM"),
+        (&right, &pem(&other.path("tls.key")), "the certificate and the key can't be used"),
+    ] {
+        let env = [
+            ("DROVER__API__TLS__CERTIFICATE", crt),
+            ("DROVER__API__TLS__KEY", key),
+            ("DROVER__API__BIND", "127.0.0.1:0"),
+        ];
+        let mut process = Process::start("producer-api", &[], &env);
+        process.wait_for_log(told);
+        assert!(!process.wait().success());
+    }
+}
