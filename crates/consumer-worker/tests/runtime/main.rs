@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{Handler, Job, Routes, Worker};
+use consumer_worker::{Handler, Job, Routes, Worker, WorkerMetrics};
 use drover_tests::RedisServer;
 use futures_util::{FutureExt, future::BoxFuture};
 use queue_core::{
@@ -62,10 +62,12 @@ fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'stati
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
+    let routes = Routes::default().route(name, None, Arc::new(handler));
     let worker = Worker {
+        metrics: WorkerMetrics::of(&routes),
         queues,
         subscriber: subscriber.clone(),
-        routes: Routes::default().route(name, None, Arc::new(handler)),
+        routes,
         consumer: ConsumerId::issue(),
         concurrency,
         poll_interval: Duration::from_secs(3_600),
