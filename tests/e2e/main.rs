@@ -17,6 +17,7 @@ mod leases;
 mod lifecycle;
 mod lists;
 mod load;
+mod metrics;
 mod ndjson;
 mod options;
 mod outage;

@@ -6,6 +6,7 @@ mod heartbeat;
 mod held;
 mod job;
 mod line;
+mod metrics;
 mod routes;
 mod run;
 mod settler;
@@ -13,18 +14,23 @@ mod worker;
 
 use std::error::Error;
 
-use axum::{Router, http::StatusCode, middleware};
+use axum::{Router, http::StatusCode, middleware, routing::get};
 use queue_core::{ConsumerId, Queues, Redis, Subscriber};
-use service::{Config, Examiner, Limits, render_problems};
+use service::{
+    Config, Examiner, Limits,
+    metrics::{Basics, Page},
+    render_problems,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use handler::Handler;
 pub use job::Job;
+pub use metrics::WorkerMetrics;
 pub use routes::Routes;
 pub use worker::Worker;
 
-/// Runs a worker as it is configured, and serves its health, until `shutdown`.
+/// Runs a worker as it is configured, and serves its health and metrics, until `shutdown`.
 ///
 /// # Errors
 ///
@@ -35,8 +41,20 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let queues = Queues::new(redis.clone(), config.queues);
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let listener = service::bind(config.worker.bind).await?;
+    let routes = Routes::from_config(&config.worker.routes);
+    let metrics = WorkerMetrics::of(&routes);
+    let figures = {
+        let (basics, metrics) = (Basics::new("consumer-worker", redis.clone(), subscriber.clone()), metrics.clone());
+        async move || {
+            let mut page = Page::default();
+            basics.write(&mut page);
+            metrics.write(&mut page);
+            page
+        }
+    };
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
+        .route("/metrics", get(figures))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn(render_problems));
 
@@ -50,7 +68,6 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let grace = config.worker.shutdown_grace.to_std();
     let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
 
-    let routes = Routes::from_config(&config.worker.routes);
     let consumer = ConsumerId::issue();
     info!(%consumer, queues = routes.queues().len(), concurrency = config.worker.concurrency, "working");
     let worker = Worker {
@@ -61,6 +78,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         concurrency: config.worker.concurrency,
         poll_interval: config.worker.poll_interval.to_std(),
         shutdown_grace: grace,
+        metrics,
     };
     let result = worker.run(shutdown).await;
     stopped.cancel();

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::{
     Job, heartbeat,
     held::{Held, HeldLease},
+    metrics::{Outcome, QueueMetrics},
     routes::QueueRoutes,
     run,
     settler::{self, Ending},
@@ -32,6 +33,7 @@ pub(crate) struct Line {
     pub(crate) concurrency: usize,
     pub(crate) poll_interval: Duration,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) metrics: Arc<QueueMetrics>,
 }
 
 impl Line {
@@ -41,11 +43,13 @@ impl Line {
     /// Errs when the queue was laid out by a newer Drover: this one can do nothing there.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(self.concurrency));
+        self.metrics.watch(&places, self.concurrency);
         let held = Held::default();
         // As many endings as leases can be held: sending one never waits long.
         let (endings, to_settle) = mpsc::channel(self.concurrency);
         let (visibility_timeout, followed) = watch::channel(Settings::default().visibility_timeout);
-        let settling = tokio::spawn(settler::settle(Arc::clone(&self.queue), to_settle, LAST_SETTLES));
+        let settling =
+            tokio::spawn(settler::settle(Arc::clone(&self.queue), to_settle, Arc::clone(&self.metrics), LAST_SETTLES));
         let beating =
             tokio::spawn(heartbeat::beat(Arc::clone(&self.queue), Arc::clone(&self.bell), held.clone(), followed));
         let mut jobs = JoinSet::new();
@@ -78,6 +82,7 @@ impl Line {
                         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                             unreachable!("only this driver takes places, and it leased no more than were free")
                         };
+                        self.metrics.note_start(&delivery.message);
                         let lease = held.hold(delivery.lease.clone(), place);
                         jobs.spawn(self.job(delivery, lease, endings.clone(), out_of_time.clone()));
                     }
@@ -140,16 +145,20 @@ impl Line {
         endings: mpsc::Sender<Ending>,
         out_of_time: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (queue, routes) = (Arc::clone(&self.queue), Arc::clone(&self.routes));
+        let (queue, routes, metrics) = (Arc::clone(&self.queue), Arc::clone(&self.routes), Arc::clone(&self.metrics));
         let job = Job { queue: Arc::clone(&queue), delivery, stop: held.stopper.token.clone() };
         async move {
             let action = tokio::select! {
-                action = run::run(&routes, job, &held.stopper) => action,
+                action = run::run(&routes, job, &held.stopper, &metrics) => action,
                 () = out_of_time.cancelled() => Some(Action::Release(None)),
             };
-            let Some(action) = action else { return };
+            let Some(action) = action else {
+                metrics.note_outcome(Outcome::Lost);
+                return;
+            };
             if endings.send(Ending { held, action }).await.is_err() {
                 warn!(queue = %queue.name(), "the settler is gone: this lease will lapse");
+                metrics.note_outcome(Outcome::Unsettled);
             }
         }
     }

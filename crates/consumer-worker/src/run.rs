@@ -11,6 +11,7 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use crate::{
     Job,
     held::{Stop, Stopper},
+    metrics::QueueMetrics,
     routes::QueueRoutes,
 };
 
@@ -18,7 +19,7 @@ use crate::{
 const TIME_TO_STOP: Duration = Duration::from_millis(500);
 
 /// Runs the handler of one message. Answers how its lease ends; nothing if it is lost and there is nothing to end.
-pub(crate) async fn run(routes: &QueueRoutes, job: Job, stopper: &Stopper) -> Option<Action> {
+pub(crate) async fn run(routes: &QueueRoutes, job: Job, stopper: &Stopper, metrics: &QueueMetrics) -> Option<Action> {
     let name = job.message().name.clone();
     let Some(handler) = routes.handler(name.as_ref()) else {
         let name = name.as_ref().map_or("", |name| name.as_str());
@@ -54,7 +55,9 @@ pub(crate) async fn run(routes: &QueueRoutes, job: Job, stopper: &Stopper) -> Op
             (Err(_), Stop::LeaseLost) => None,
         },
     };
-    tell(&span, action.as_ref(), start.elapsed());
+    let took = start.elapsed();
+    metrics.note_run(took);
+    tell(&span, action.as_ref(), took);
     action
 }
 

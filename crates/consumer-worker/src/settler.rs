@@ -7,7 +7,10 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use crate::held::HeldLease;
+use crate::{
+    held::HeldLease,
+    metrics::{Outcome, QueueMetrics},
+};
 
 /// A lease that is to be ended.
 pub(crate) struct Ending {
@@ -19,7 +22,12 @@ pub(crate) struct Ending {
 ///
 /// A settle is safe to repeat, so it is, until Redis answers; the leases keep their places meanwhile, so nothing piles
 /// up. Ends when all senders are gone; `give_up_after` that, if Redis does not answer, the rest lapses.
-pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending>, give_up_after: Duration) {
+pub(crate) async fn settle(
+    queue: Arc<Queue>,
+    mut endings: mpsc::Receiver<Ending>,
+    metrics: Arc<QueueMetrics>,
+    give_up_after: Duration,
+) {
     let mut batch = Vec::new();
     let mut closed_since = None;
     while endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL).await > 0 {
@@ -32,9 +40,10 @@ pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending
             })
             .unzip();
         let mut retry = Retry::new();
-        while let Err(error) = record(&queue, &settlements).await {
+        while let Err(error) = record(&queue, &settlements, &metrics).await {
             if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
                 error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
+                held.iter().for_each(|_| metrics.note_outcome(Outcome::Unsettled));
                 return;
             }
             sleep(retry.pause()).await;
@@ -43,15 +52,18 @@ pub(crate) async fn settle(queue: Arc<Queue>, mut endings: mpsc::Receiver<Ending
 }
 
 /// Records a batch; errs only where another try may help.
-async fn record(queue: &Queue, settlements: &[Settlement]) -> Result<(), Error> {
+async fn record(queue: &Queue, settlements: &[Settlement], metrics: &QueueMetrics) -> Result<(), Error> {
     match queue.settle(settlements).await {
         Ok(settled) => {
-            for (settlement, _) in settlements.iter().zip(settled).filter(|(_, end)| *end == Settled::Gone) {
-                warn!(
-                    queue = %queue.name(),
-                    id = %settlement.lease.id(),
-                    "the lease was over before its end was recorded: the message is somebody else's"
-                );
+            for (settlement, end) in settlements.iter().zip(settled) {
+                metrics.note_outcome(Outcome::of(&settlement.action, end));
+                if end == Settled::Gone {
+                    warn!(
+                        queue = %queue.name(),
+                        id = %settlement.lease.id(),
+                        "the lease was over before its end was recorded: the message is somebody else's"
+                    );
+                }
             }
             Ok(())
         }
@@ -59,12 +71,13 @@ async fn record(queue: &Queue, settlements: &[Settlement]) -> Result<(), Error> 
         // One of them can't be settled; the others can.
         Err(_) if settlements.len() > 1 => {
             for settlement in settlements {
-                Box::pin(record(queue, std::slice::from_ref(settlement))).await?;
+                Box::pin(record(queue, std::slice::from_ref(settlement), metrics)).await?;
             }
             Ok(())
         }
         Err(error) => {
             error!(queue = %queue.name(), %error, "can't settle: the lease will lapse");
+            metrics.note_outcome(Outcome::Unsettled);
             Ok(())
         }
     }

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::{Routes, line::Line};
+use crate::{Routes, WorkerMetrics, line::Line};
 
 /// The slow polls of all queues together are at least so far apart, so that they cost Redis next to nothing whatever the
 /// number of queues.
@@ -27,6 +27,8 @@ pub struct Worker {
     pub poll_interval: Duration,
     /// How long handlers may take to end when the worker stops.
     pub shutdown_grace: Duration,
+    /// Where it counts what it does.
+    pub metrics: WorkerMetrics,
 }
 
 impl Worker {
@@ -43,6 +45,7 @@ impl Worker {
             let bell = self.subscriber.bell(&name);
             bell.serve(&self.consumer);
             let line = Line {
+                metrics: self.metrics.queue(&name),
                 queue: self.queues.queue(&name),
                 bell,
                 routes: Arc::new(routes),

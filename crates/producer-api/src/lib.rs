@@ -9,6 +9,7 @@ mod fields;
 mod idempotency;
 mod json;
 mod lines;
+mod metrics;
 mod new_message;
 mod refusal;
 mod router;
@@ -18,12 +19,13 @@ mod settlement;
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Limits, Problem, Tls};
+use service::{Config, Examiner, Limits, Problem, Tls, metrics::Basics};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
 use auth::Keyring;
+use metrics::Metrics;
 
 pub use auth::Issue;
 pub use router::router;
@@ -81,6 +83,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
+    let metrics = Metrics::new(Basics::new("producer-api", redis.clone(), subscriber.clone()), queues.clone());
     let tasks = TaskTracker::new();
     let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
     let app = App {
@@ -96,7 +99,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             shutdown: shutdown.clone(),
         }),
     };
-    let router = router(app, service::health::routes(redis, subscriber, examiner), &config.api.cors_origins);
+    let measure = metrics.measure();
+    let open = service::health::routes(redis, subscriber, examiner).merge(metrics.routes());
+    let router = router(app, open, &config.api.cors_origins).layer(measure);
     let limits = Limits::from(&config.api);
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());

@@ -13,9 +13,12 @@ use deadpool_redis::{
         io::tcp::TcpSettings,
     },
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
-use crate::{Error, Result, scripts::Script};
+use crate::{Calls, Error, Result, calls, scripts::Script};
 
 /// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
 const LANES: usize = 2;
@@ -39,6 +42,7 @@ struct Shared {
     /// For calls that wait for replicas: whatever comes after them over the same connection waits too.
     confirmed: Lane,
     time_limit: Duration,
+    calls: Calls,
 }
 
 impl Redis {
@@ -70,7 +74,9 @@ impl Redis {
             .map_err(|error| InvalidRedisUrl(error.to_string()))?;
         let lanes = std::array::from_fn(|_| Lane::default());
         let (next_lane, confirmed) = (AtomicUsize::new(0), Lane::default());
-        Ok(Self { shared: Arc::new(Shared { client, pool, lanes, next_lane, confirmed, time_limit }), replicas: 0 })
+        let calls = Calls::default();
+        let shared = Shared { client, pool, lanes, next_lane, confirmed, time_limit, calls };
+        Ok(Self { shared: Arc::new(shared), replicas: 0 })
     }
 
     /// Lets what is enqueued count as stored only when so many replicas have it (Redis `WAIT`). Defaults to none.
@@ -82,6 +88,11 @@ impl Redis {
     /// The time limit of a call.
     pub fn time_limit(&self) -> Duration {
         self.shared.time_limit
+    }
+
+    /// How long this process's calls took, and how many failed.
+    pub fn calls(&self) -> &Calls {
+        &self.shared.calls
     }
 
     /// Asks whether Redis answers and takes writes: a replica would answer to a PING as well. One whose memory is full is
@@ -102,12 +113,13 @@ impl Redis {
 
     /// Sends one command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        self.over(self.next_lane(), async |connection| command.query_async(connection).await).await
+        self.over(calls::COMMAND, self.next_lane(), async |connection| command.query_async(connection).await).await
     }
 
     /// Sends the call of a script.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        let called = self.over(self.next_lane(), async |connection| call_script(script, command, connection).await);
+        let called =
+            self.over(script.name, self.next_lane(), async |connection| call_script(script, command, connection).await);
         called.await.map_err(|error| in_script(script, error))
     }
 
@@ -122,7 +134,7 @@ impl Redis {
         // Half of the time, so that there is an answer before the call is out of it.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
         let mut confirmed_by = 0;
-        let called = self.over(&self.shared.confirmed, async |connection| {
+        let called = self.over(script.name, &self.shared.confirmed, async |connection| {
             let answer = call_script(script, command, connection).await?;
             confirmed_by = wait.query_async(connection).await?;
             Ok(answer)
@@ -130,7 +142,9 @@ impl Redis {
         let answer = called.await.map_err(|error| in_script(script, error))?;
         if confirmed_by < self.replicas {
             let text = format!("{confirmed_by} of {} replicas have confirmed in time", self.replicas);
-            return Err(CallError::Failed(Error::Unavailable(text)));
+            let error = CallError::Failed(Error::Unavailable(text));
+            self.shared.calls.note_failure(script.name, &error);
+            return Err(error);
         }
         Ok(answer)
     }
@@ -141,9 +155,11 @@ impl Redis {
 
     async fn over(
         &self,
+        name: &'static str,
         lane: &Lane,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
     ) -> Result<Value, CallError> {
+        let start = Instant::now();
         let mut generation = None;
         let within_time = timeout(self.shared.time_limit, async {
             let (mut connection, of) = lane.connection(&self.shared.pool).await?;
@@ -157,6 +173,7 @@ impl Redis {
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
             lane.discard(generation);
         }
+        self.shared.calls.note(name, start.elapsed(), answer.as_ref().err());
         answer
     }
 }

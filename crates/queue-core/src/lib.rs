@@ -3,9 +3,11 @@
 mod agenda;
 mod backoff;
 mod bell;
+mod calls;
 mod connection;
 mod error;
 mod exclusive;
+mod histogram;
 mod id;
 mod janitor;
 mod keys;
@@ -32,9 +34,11 @@ mod token;
 
 pub use backoff::{Backoff, Growth};
 pub use bell::Bell;
+pub use calls::{CallFailure, Calls, CallsOfScript};
 pub use connection::{InvalidRedisUrl, Redis};
 pub use error::{Error, Result, TooMuch};
 pub use exclusive::Exclusive;
+pub use histogram::Histogram;
 pub use id::{MessageId, MessageRef};
 pub use janitor::Janitor;
 pub use message::{Failure, Message, MessageError, State};

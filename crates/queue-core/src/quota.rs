@@ -4,10 +4,13 @@ use deadpool_redis::redis::{self, Value};
 
 use crate::{Error, Millis, RateLimit, Redis, Result, keys, reply, scripts::Script};
 
+/// The script's name.
+pub(crate) const NAME: &str = "quota";
+
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     let source = include_str!("lua/quota.lua").to_owned();
     let sha = redis::Script::new(&source).get_hash().to_owned();
-    Script { name: "quota", keys: Vec::new(), sha, source }
+    Script { name: NAME, keys: Vec::new(), sha, source }
 });
 
 /// How much of something may be done in a time, over all processes, by Redis's clock.

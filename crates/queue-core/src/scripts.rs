@@ -89,6 +89,9 @@ macro_rules! scripts {
         $(pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::assemble($file, include_str!(concat!("lua/", $file, ".lua"))));)*
 
+        /// The names of all of them.
+        pub(crate) const NAMES: &[&str] = &[$($file),*];
+
         #[cfg(test)]
         fn all() -> Vec<&'static Script> {
             vec![$(&*$name),*]

@@ -4,6 +4,7 @@ pub mod config;
 mod examiner;
 pub mod health;
 mod http;
+pub mod metrics;
 mod nearest;
 mod problem;
 mod start;

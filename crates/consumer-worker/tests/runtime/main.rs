@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{Handler, Job, Routes, Worker};
+use consumer_worker::{Handler, Job, Routes, Worker, WorkerMetrics};
 use drover_tests::RedisServer;
 use futures_util::{FutureExt, future::BoxFuture};
 use queue_core::{
@@ -68,10 +68,12 @@ fn start_deaf(settings: &str, concurrency: usize, poll_interval: Duration, handl
     let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
     let queue = queues.queue(&name);
     let shutdown = CancellationToken::new();
+    let routes = Routes::default().route(name, None, Arc::new(handler));
     let worker = Worker {
+        metrics: WorkerMetrics::of(&routes),
         queues,
         subscriber: subscriber.clone(),
-        routes: Routes::default().route(name, None, Arc::new(handler)),
+        routes,
         consumer: ConsumerId::issue(),
         concurrency,
         poll_interval,

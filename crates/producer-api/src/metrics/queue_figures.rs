@@ -1,0 +1,149 @@
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use queue_core::{QueueStatus, Queues, State, Totals};
+use service::metrics::{Kind, Page};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
+
+/// At most so many queues have figures, the first by name: always the same, so that no series comes and goes.
+const MAX_QUEUES: usize = 1_000;
+/// Reading them is over after so long; what was not read by then is left out.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// For so long they are not read again, whoever asks.
+const FRESH: Duration = Duration::from_secs(1);
+/// So many are read at once.
+const AT_ONCE: usize = 16;
+
+/// How the queues stand, read when somebody asks.
+pub(super) struct QueueFigures {
+    queues: Queues,
+    /// Held while they are read: whoever asks meanwhile gets the same.
+    latest: Mutex<Option<(Instant, Arc<Figures>)>>,
+}
+
+/// How the queues stood.
+#[derive(Default)]
+pub(super) struct Figures {
+    /// How many the registry names; nothing if it could not be read.
+    registered: Option<usize>,
+    left_out: usize,
+    queues: Vec<QueueStatus>,
+}
+
+impl QueueFigures {
+    pub(super) fn of(queues: Queues) -> Self {
+        Self { queues, latest: Mutex::default() }
+    }
+
+    pub(super) async fn read(&self) -> Arc<Figures> {
+        let mut latest = self.latest.lock().await;
+        if let Some((at, figures)) = &*latest
+            && at.elapsed() < FRESH
+        {
+            return Arc::clone(figures);
+        }
+        let figures = Arc::new(self.read_now(Instant::now() + TIME_LIMIT).await);
+        *latest = Some((Instant::now(), Arc::clone(&figures)));
+        figures
+    }
+
+    async fn read_now(&self, deadline: Instant) -> Figures {
+        let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Figures::default() };
+        let registered = names.len();
+        let mut reading = stream::iter(names.into_iter().take(MAX_QUEUES))
+            .map(|name| {
+                let queue = self.queues.queue(&name);
+                async move { queue.status().await }
+            })
+            .buffered(AT_ONCE);
+        let (mut queues, mut read) = (Vec::new(), 0);
+        while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
+            let Ok(status) = status else { continue };
+            read += 1;
+            // A name may stand in the registry before its queue does.
+            queues.extend(status);
+        }
+        Figures { registered: Some(registered), left_out: registered - read, queues }
+    }
+}
+
+/// The name, the help and the value of a total.
+type Total = (&'static str, &'static str, fn(&Totals) -> u64);
+
+const TOTALS: [Total; 7] = [
+    ("drover_queue_enqueued_total", "Messages stored.", |totals| totals.enqueued),
+    ("drover_queue_completed_total", "Messages completed.", |totals| totals.completed),
+    ("drover_queue_failed_total", "Messages failed for good.", |totals| totals.failed),
+    ("drover_queue_retried_total", "Failed attempts that were followed by another.", |totals| totals.retried),
+    ("drover_queue_lapsed_total", "Leases that lapsed.", |totals| totals.lapsed),
+    ("drover_queue_expired_total", "Messages failed because they were not started in time.", |totals| totals.expired),
+    ("drover_queue_cancelled_total", "Messages failed because they were cancelled.", |totals| totals.cancelled),
+];
+
+impl Figures {
+    pub(super) fn write(&self, page: &mut Page) {
+        let is_readable = u8::from(self.registered.is_some());
+        page.gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable);
+        let mut family = page.family("drover_queues", Kind::Gauge, "Queues in the registry.");
+        if let Some(registered) = self.registered {
+            family.sample(&[], registered);
+        }
+        page.gauge("drover_queues_left_out", "Queues without figures: too many, or not read in time.", self.left_out);
+        let mut family = page.family("drover_queue_messages", Kind::Gauge, "Messages by state.");
+        for status in &self.queues {
+            for state in State::ALL {
+                let labels = [("queue", status.queue.as_str()), ("state", state.as_str())];
+                family.sample(&labels, status.counts.of(state));
+            }
+        }
+        let help = "For how long the message at the head of the line has been due; 0 when none waits.";
+        let mut family = page.family("drover_queue_oldest_waiting_age_seconds", Kind::Gauge, help);
+        for status in &self.queues {
+            let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
+            family.sample(&[("queue", status.queue.as_str())], age);
+        }
+        let mut family = page.family("drover_queue_paused", Kind::Gauge, "Whether the queue is paused.");
+        for status in &self.queues {
+            family.sample(&[("queue", status.queue.as_str())], u8::from(status.paused));
+        }
+        for (name, help, total) in TOTALS {
+            let mut family = page.family(name, Kind::Counter, help);
+            for status in &self.queues {
+                family.sample(&[("queue", status.queue.as_str())], total(&status.totals));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_tests::RedisServer;
+    use queue_core::Redis;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn they_are_bounded_and_kept_for_a_moment() {
+        let server = RedisServer::start();
+        let queues = Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), [].into());
+        for n in 0..MAX_QUEUES + 5 {
+            server.command(&format!("SADD drover:queues q{n:04}"));
+        }
+        let figures = QueueFigures::of(queues.clone());
+        let read = figures.read_now(Instant::now() + Duration::from_secs(20)).await;
+        assert_eq!((read.registered, read.left_out, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
+
+        let first = figures.read().await;
+        assert!(Arc::ptr_eq(&first, &figures.read().await));
+    }
+
+    #[tokio::test]
+    async fn without_redis_it_is_told_that_there_are_none() {
+        let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
+        let read = QueueFigures::of(Queues::new(redis, [].into())).read().await;
+        assert_eq!((read.registered, read.left_out, read.queues.len()), (None, 0, 0));
+    }
+}

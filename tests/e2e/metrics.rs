@@ -1,0 +1,234 @@
+//! `/metrics` of both services, and the page that documents it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use drover_tests::free_port;
+use reqwest::Method;
+use serde_json::json;
+
+use super::System;
+
+/// What was scraped: the type of each name, and the figure of each line up to its value.
+struct Scraped {
+    types: BTreeMap<String, String>,
+    figures: BTreeMap<String, f64>,
+}
+
+impl Scraped {
+    /// Reads the text, strictly: each line is a comment or a figure, each figure is of the family above it, none stands twice.
+    fn read(text: &str) -> Self {
+        let (mut types, mut figures) = (BTreeMap::new(), BTreeMap::new());
+        let mut family = String::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} stands twice");
+                name.clone_into(&mut family);
+            } else if !line.starts_with("# HELP ") {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let name = series.split('{').next().unwrap();
+                let suffix = name.strip_prefix(family.as_str()).unwrap();
+                let is_histogram = types[&family] == "histogram";
+                assert_eq!(["_bucket", "_sum", "_count"].contains(&suffix), is_histogram, "{line}");
+                assert!(is_histogram || suffix.is_empty(), "{line}");
+                assert!(figures.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} stands twice");
+            }
+        }
+        Self { types, figures }
+    }
+
+    fn get(&self, series: &str) -> f64 {
+        *self.figures.get(series).unwrap_or_else(|| panic!("there is no {series}"))
+    }
+
+    /// Type and labels of each name, as far as it has figures.
+    fn interface(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
+        let mut all: BTreeMap<_, _> =
+            self.types.iter().map(|(name, kind)| (name.clone(), (kind.clone(), BTreeSet::new()))).collect();
+        for series in self.figures.keys() {
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let name = match name.rsplit_once('_') {
+                Some((family, "bucket" | "sum" | "count")) if all.contains_key(family) => family,
+                _ => name,
+            };
+            // What stands between two quotes is a value; no value here has a quote of its own.
+            let names = labels.split('"').step_by(2).filter_map(|text| text.trim_matches([',', '}']).strip_suffix('='));
+            all.get_mut(name).unwrap().1.extend(names.filter(|name| *name != "le").map(str::to_owned));
+        }
+        all
+    }
+}
+
+impl System {
+    async fn scrape(&self, base: &str) -> Scraped {
+        let answer = self.http.get(format!("{base}/metrics")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        Scraped::read(&answer.text().await.unwrap())
+    }
+
+    /// Scrapes until a figure is this: the queues' are up to a second old, and the last answer may still be counted.
+    async fn scrape_until(&self, base: &str, series: &str, value: f64) -> Scraped {
+        for _ in 0..200 {
+            let scraped = self.scrape(base).await;
+            if scraped.figures.get(series) == Some(&value) {
+                return scraped;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("{series} never was {value}; it is {:?}", self.scrape(base).await.figures.get(series));
+    }
+}
+
+const CONFIG: &str = r#"
+    [[worker.routes]]
+    queue = "mails"
+    name = "known"
+    handler = { type = "log", result = "done" }
+"#;
+
+/// An API and a worker that have done something of everything, and where the worker serves.
+async fn busy() -> (System, drover_tests::Process, String) {
+    let system = System::start(CONFIG).await;
+    let bind = format!("127.0.0.1:{}", free_port());
+    let worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
+    system.until_ready(&format!("http://{bind}")).await;
+    for n in 0..3 {
+        let location = system.post("mails", json!({"data": n, "name": "known"})).await;
+        system.finished(&location).await;
+    }
+    let location = system.post("mails", json!({"data": 0, "name": "other", "max_attempts": 1})).await;
+    assert_eq!(system.finished(&location).await["error"]["code"], "no_handler");
+    let twice = json!({"data": 0, "name": "other", "max_attempts": 2, "backoff": {"type": "fixed", "delay": 1}});
+    let location = system.post("mails", twice).await;
+    system.finished(&location).await;
+    system.post("mails", json!({"data": 0, "delay": "1h"})).await;
+    system.post("elsewhere", json!({"data": 0})).await;
+    (system, worker, format!("http://{bind}"))
+}
+
+#[tokio::test]
+async fn what_happened_stands_in_the_figures_of_both_services() {
+    let (system, _worker, worker) = busy().await;
+    for path in ["/nowhere", "/v1/nowhere", "/v1/queues/mails/nowhere"] {
+        system.ask(Method::GET, path, None).await;
+    }
+    system.ask(Method::from_bytes(b"MADEUP").unwrap(), "/livez", None).await;
+    system.ask(Method::GET, "/v1/queues/a-name-of-a-strangers-own", None).await;
+
+    let api = system.scrape_until(&system.base, "drover_queue_enqueued_total{queue=\"elsewhere\"}", 1.0).await;
+    for (series, value) in [
+        ("drover_queues_readable", 1.0),
+        ("drover_queues", 2.0),
+        ("drover_queues_left_out", 0.0),
+        ("drover_queue_enqueued_total{queue=\"mails\"}", 6.0),
+        ("drover_queue_completed_total{queue=\"mails\"}", 3.0),
+        ("drover_queue_failed_total{queue=\"mails\"}", 2.0),
+        ("drover_queue_retried_total{queue=\"mails\"}", 1.0),
+        ("drover_queue_lapsed_total{queue=\"mails\"}", 0.0),
+        ("drover_queue_messages{queue=\"mails\",state=\"delayed\"}", 1.0),
+        ("drover_queue_messages{queue=\"mails\",state=\"completed\"}", 3.0),
+        ("drover_queue_messages{queue=\"elsewhere\",state=\"waiting\"}", 1.0),
+        ("drover_queue_oldest_waiting_age_seconds{queue=\"mails\"}", 0.0),
+        ("drover_queue_paused{queue=\"mails\"}", 0.0),
+        ("drover_redis_subscribed", 1.0),
+        ("drover_http_requests_in_flight", 1.0),
+        ("drover_redis_call_duration_seconds_count{script=\"enqueue\"}", 7.0),
+        ("drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}", 0.0),
+        (&http_count("/v1/queues/{queue}/messages", "POST", "2xx"), 7.0),
+        (&http_count("/v1/queues/{queue}/messages/{id}", "GET", "2xx"), 5.0),
+        (&http_count("/v1/queues/{queue}", "GET", "4xx"), 1.0),
+        (&http_count("unmatched", "GET", "4xx"), 3.0),
+        (&http_count("/livez", "other", "4xx"), 1.0),
+    ] {
+        assert_eq!(api.get(series).to_string(), value.to_string(), "{series}");
+    }
+    let age = "drover_queue_oldest_waiting_age_seconds{queue=\"elsewhere\"}";
+    assert!((0.0..60.0).contains(&api.get(age)) && api.get("process_resident_memory_bytes") > 1e6);
+    assert!(!api.figures.keys().any(|series| series.contains("nowhere") || series.contains("stranger")));
+
+    // The last outcome is counted when Redis has answered; the waiting client may have heard of it before.
+    let outcome = |outcome: &str| format!("drover_worker_outcomes_total{{queue=\"mails\",outcome=\"{outcome}\"}}");
+    let figures = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
+    for (series, value) in [
+        (outcome("completed").as_str(), 3.0),
+        (&outcome("retried"), 1.0),
+        (&outcome("released"), 0.0),
+        (&outcome("lost"), 0.0),
+        (&outcome("unsettled"), 0.0),
+        // Five messages, of which one was handed out twice; a handler was there for three.
+        ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
+        ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
+        ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
+    ] {
+        assert_eq!(figures.get(series).to_string(), value.to_string(), "{series}");
+    }
+    system.scrape_until(&worker, "drover_worker_leases{queue=\"mails\"}", 0.0).await;
+    assert!(!figures.figures.keys().any(|series| series.contains("elsewhere")), "the worker does not serve it");
+    for (scraped, service) in [(&api, "producer-api"), (&figures, "consumer-worker")] {
+        let info = format!("drover_build_info{{service=\"{service}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(scraped.get(&info).to_string(), "1");
+    }
+}
+
+fn http_count(route: &str, method: &str, status: &str) -> String {
+    format!("drover_http_request_duration_seconds_count{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
+}
+
+#[tokio::test]
+async fn with_redis_away_the_other_figures_are_served() {
+    let mut system = System::start("").await;
+    system.post("mails", json!({"data": 0})).await;
+    system.redis.kill();
+    let api = system.scrape_until(&system.base, "drover_queues_readable", 0.0).await;
+    assert!(!api.figures.contains_key("drover_queues"));
+    assert!(!api.figures.keys().any(|series| series.contains("mails")));
+    assert_eq!(system.send("mails", &json!({"data": 0})).await.status(), 503);
+    let failures = "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}";
+    let api = system.scrape_until(&system.base, failures, 1.0).await;
+    assert_eq!(api.get(&http_count("/v1/queues/{queue}/messages", "POST", "5xx")).to_string(), "1");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_and_no_longer_under_way() {
+    let system = System::start("").await;
+    let location = system.post("mails", json!({"data": 0})).await;
+    let wait =
+        system.http.get(system.url(&format!("{location}?wait=60s"))).timeout(std::time::Duration::from_millis(300));
+    assert!(wait.send().await.unwrap_err().is_timeout());
+    let gone = http_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
+    let api = system.scrape_until(&system.base, &gone, 1.0).await;
+    assert_eq!(api.get("drover_http_requests_in_flight").to_string(), "1");
+}
+
+/// Name, type and labels of each row of a section.
+fn documented(page: &str, section: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let (_, after) = page.split_once(&format!("\n## {section}\n")).unwrap();
+    let rows = after.split("\n## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split(" |").map(|cell| cell.trim_matches([' ', '`'])).collect();
+        let labels = cells[2].split(',').map(|label| label.trim_matches([' ', '`'])).filter(|label| !label.is_empty());
+        (cells[0].to_owned(), (cells[1].to_owned(), labels.map(str::to_owned).collect()))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_is_served_is_documented_and_the_other_way_round() {
+    let (system, _worker, worker) = busy().await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/OBSERVABILITY.md");
+    let page = fs::read_to_string(path).unwrap();
+    let both = documented(&page, "Both services");
+    // The queues' figures may be from before there were any.
+    system.scrape_until(&system.base, "drover_queues", 2.0).await;
+    for (base, section) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
+        let mut expected = documented(&page, section);
+        assert!(expected.len() >= 5 && both.len() >= 5);
+        expected.extend(both.clone());
+        assert_eq!(system.scrape(base).await.interface(), expected, "{section}");
+    }
+}
