@@ -43,7 +43,9 @@ pub(crate) async fn settle(
         while let Err(error) = record(&queue, &settlements, &metrics).await {
             if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
                 error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
-                held.iter().for_each(|_| metrics.note_outcome(Outcome::Unsettled));
+                for _ in &held {
+                    metrics.note_outcome(Outcome::Unsettled);
+                }
                 return;
             }
             sleep(retry.pause()).await;

@@ -38,7 +38,7 @@ impl World {
             Operation::Post(drafts) => self.post(drafts, None).await?,
             Operation::PostOnce(key, fingerprint, drafts) => self.post(drafts, Some((*key, *fingerprint))).await?,
             Operation::Lease(request) => self.lease(request).await?,
-            Operation::LeaseInVain(request) => self.lease_in_vain(request).await?,
+            Operation::LeaseInVain(request) => Box::pin(self.lease_in_vain(request)).await?,
             Operation::Settle(settlements) => self.settle(settlements, &mut done).await?,
             Operation::Extend(choices, time) => self.extend(choices, *time, &mut done).await?,
             Operation::Report(choice) => self.report(*choice, &mut done).await?,
@@ -147,7 +147,7 @@ impl World {
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
         // It reads, then says that it waits.
-        self.do_in_vain(2, queue.read_when_finished(&id, Millis::new(time), &subscriber)).await?;
+        Box::pin(self.do_in_vain(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
         Ok(NOTHING)
     }

@@ -129,11 +129,12 @@ mod tests {
 
     #[test]
     fn figures_are_written_as_prometheus_reads_them() {
+        const BOUNDS: &[Duration] = &[Duration::from_micros(100), Duration::from_secs(1)];
         let mut page = Page::default();
         page.gauge("a_seconds", "How long.", 0.25);
         let mut family = page.family("b_total", Kind::Counter, "How many.");
         family.sample(&[("queue", "a\"b\\c\n"), ("state", "held")], 7_u64);
-        let histogram = Histogram::new(&[Duration::from_micros(100), Duration::from_secs(1)]);
+        let histogram = Histogram::new(BOUNDS);
         for micros in [50, 200, 2_000_000] {
             histogram.observe(Duration::from_micros(micros));
         }
