@@ -1,6 +1,6 @@
 //! How a consumer ends or extends a lease: `{"lease": "…", "result": …}` and its kin.
 
-use queue_core::{Action, Due, Failure, LeaseToken, MAX_RESULT_BYTES, Millis};
+use queue_core::{Action, Due, Failure, LeaseToken, MAX_RESULT_BYTES, Millis, Settings};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use service::{FieldError, Problem, unknown};
@@ -35,12 +35,8 @@ pub(crate) struct Settlement {
     pub(crate) deed: Deed,
 }
 
-/// The longest lease: 24 h.
-pub(crate) const LONGEST_LEASE: Millis = Millis::from_hours(24);
-/// The shortest: 100 ms.
-pub(crate) const SHORTEST_LEASE: Millis = Millis::new(100);
-/// Says so.
-pub(crate) const LEASE_RANGE: &str = "must be 100 ms to 24 h";
+/// What a lease's time may be, in words.
+const LEASE_RANGE: &str = "must be 100 ms to 24 h";
 
 /// Reads the body of one of the four routes.
 pub(crate) fn parse(verb: Verb, body: &[u8]) -> Result<Settlement, Problem> {
@@ -134,7 +130,7 @@ fn read(verb: Option<Verb>, object: &Object<'_>, pointer: &str, errors: &mut Vec
 
 /// 100 ms to 24 h.
 pub(crate) fn read_lease_time(reader: &mut Reader<'_>) -> Option<Millis> {
-    let range = SHORTEST_LEASE..=LONGEST_LEASE;
+    let range = Settings::SHORTEST_LEASE..=Settings::LONGEST_LEASE;
     reader.read_checked(|time| if range.contains(time) { Ok(()) } else { Err(LEASE_RANGE) })
 }
 

@@ -26,6 +26,18 @@ struct Entries {
     order: BinaryHeap<Reverse<(Instant, QueueName)>>,
 }
 
+impl Entries {
+    /// How many entries that no longer count are kept at least, so that they are not looked for each time.
+    const SLACK: usize = 1_000;
+
+    /// An older entry may lie days ahead, and a busy queue would leave one with each look.
+    fn drop_what_does_not_count(&mut self) {
+        if self.order.len() > 2 * self.instants.len() + Self::SLACK {
+            self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();
+        }
+    }
+}
+
 impl Agenda {
     fn lock(&self) -> MutexGuard<'_, Entries> {
         // Nothing that is done under this lock can panic half-way.
@@ -41,6 +53,7 @@ impl Agenda {
         }
         entries.instants.insert(queue.clone(), instant);
         entries.order.push(Reverse((instant, queue)));
+        entries.drop_what_does_not_count();
         self.earlier.notify_one();
     }
 
@@ -99,5 +112,20 @@ mod tests {
         assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("b"), 5));
         let later = tokio::time::timeout(Duration::from_secs(60), agenda.next());
         assert!(later.await.is_err(), "each instant of a queue but the earliest is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_is_looked_at_again_and_again_leaves_nothing_behind() {
+        let agenda = Agenda::default();
+        let busy: QueueName = "busy".parse().unwrap();
+        for _ in 0..10_000 {
+            agenda.note(busy.clone(), Duration::from_secs(86_400));
+            agenda.note(busy.clone(), Duration::ZERO);
+            assert_eq!(agenda.next().await, busy);
+        }
+        assert!(agenda.lock().order.len() <= Entries::SLACK + 2);
+        agenda.note(busy.clone(), Duration::from_secs(1));
+        let start = Instant::now();
+        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (busy, 1));
     }
 }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Backoff, Exclusive, Keep, Millis, RateLimit, Retention,
+    Backoff, Exclusive, Keep, Millis, NewMessage, RateLimit, Retention,
     number::{MaxAttempts, MaxLapses},
 };
 
@@ -65,6 +65,11 @@ mod field {
 }
 
 impl Settings {
+    /// The shortest visibility timeout, of a queue or of one lease: 100 ms.
+    pub const SHORTEST_LEASE: Millis = Millis::new(100);
+    /// The longest: 24 h.
+    pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
+
     /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
     ///
     /// # Errors
@@ -92,9 +97,9 @@ impl Settings {
             }
             _ => Ok(()),
         };
-        let visibility = (Millis::new(100), Millis::from_hours(24));
-        within(field::VISIBILITY_TIMEOUT, Some(self.visibility_timeout), visibility.0, visibility.1)?;
-        within(field::TIMEOUT, self.timeout, Millis::new(1), Millis::from_days(7))?;
+        let visibility_timeout = Some(self.visibility_timeout);
+        within(field::VISIBILITY_TIMEOUT, visibility_timeout, Self::SHORTEST_LEASE, Self::LONGEST_LEASE)?;
+        within(field::TIMEOUT, self.timeout, Millis::new(1), NewMessage::LONGEST_TIMEOUT)?;
         let window = (Millis::from_secs(1), Millis::from_days(30));
         within(field::IDEMPOTENCY_WINDOW, Some(self.idempotency_window), window.0, window.1)?;
         let length = if self.max_length == Some(0) { Err("must be at least 1; a null removes it") } else { Ok(()) };

@@ -26,6 +26,8 @@ use crate::{
 
 /// How often the subscribed connection is asked whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// How many bells are kept that nobody listens to.
+const MAX_BELLS: usize = 10_000;
 /// How many channels one SUBSCRIBE names.
 const CHANNELS_AT_ONCE: usize = 500;
 
@@ -93,6 +95,10 @@ impl Subscriber {
     pub fn bell(&self, queue: &QueueName) -> Arc<Bell> {
         let channel = Keys::of(queue).key(suffix::WAKE);
         let mut bells = lock(&self.shared.bells);
+        // Strangers may name any number of queues. Where each is heard of anyway, one that nobody waits at is forgotten.
+        if self.shared.agenda.is_some() && bells.len() >= MAX_BELLS {
+            bells.retain(|_, bell| Arc::strong_count(bell) > 1);
+        }
         let bell = bells.entry(channel.clone()).or_insert_with(|| {
             if self.shared.agenda.is_none() {
                 lock(&self.shared.not_yet_subscribed).push(channel);

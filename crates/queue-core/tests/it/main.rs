@@ -17,6 +17,7 @@ mod lease;
 mod limiter;
 mod outage;
 mod quota;
+mod receive;
 mod retention;
 mod retries;
 mod server;
