@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State};
 use queue_core::{
     ConsumerId, Delivery, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Message, Millis, Queue, Reported,
@@ -197,13 +199,19 @@ async fn end_one(
 async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ended>, Problem> {
     let mut answers: Vec<Option<Ended>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
+    let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
     for (place, Settlement { lease, deed }) in settlements.into_iter().enumerate() {
         match deed {
             Deed::End(action) => ends.push((place, queue_core::Settlement { lease, action })),
             Deed::Extend { visibility_timeout, progress } => {
-                let ended = extend_one(queue, lease, visibility_timeout, progress.as_deref()).await?;
-                answers[place] = Some(ended);
+                extensions.entry(visibility_timeout).or_default().push(Extension { place, lease, progress });
             }
+        }
+    }
+    // Those that last equally long are one call.
+    for (visibility_timeout, some) in extensions {
+        for (place, ended) in extend_some(queue, visibility_timeout, some).await? {
+            answers[place] = Some(ended);
         }
     }
     let (places, ends): (Vec<usize>, Vec<queue_core::Settlement>) = ends.into_iter().unzip();
@@ -218,22 +226,33 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     answers.into_iter().map(|answer| answer.ok_or_else(refusal::internal)).collect()
 }
 
-async fn extend_one(
-    queue: &Queue,
+/// A lease that is to be extended, and its place among the settlements.
+struct Extension {
+    place: usize,
     lease: LeaseToken,
+    progress: Option<Box<RawValue>>,
+}
+
+async fn extend_some(
+    queue: &Queue,
     visibility_timeout: Option<Millis>,
-    progress: Option<&RawValue>,
-) -> Result<Ended, Problem> {
-    let extended = queue.extend(std::slice::from_ref(&lease), visibility_timeout).await.map_err(refusal::from_queue)?;
-    let (mut outcome, lease_expires_at, cancel_requested) = match extended.first() {
-        Some(Extended::Until(deadline)) => (Outcome::Extended, Some(*deadline), false),
-        Some(Extended::ToBeCancelled(deadline)) => (Outcome::Extended, Some(*deadline), true),
-        Some(Extended::Gone) | None => (Outcome::Gone, None, false),
-    };
-    if let (Outcome::Extended, Some(progress)) = (outcome, progress)
-        && queue.report_progress(&lease, progress).await.map_err(refusal::from_queue)? == Reported::Gone
-    {
-        outcome = Outcome::Gone;
+    some: Vec<Extension>,
+) -> Result<Vec<(usize, Ended)>, Problem> {
+    let leases: Vec<LeaseToken> = some.iter().map(|extension| extension.lease.clone()).collect();
+    let extended = queue.extend(&leases, visibility_timeout).await.map_err(refusal::from_queue)?;
+    let mut answers = Vec::with_capacity(some.len());
+    for (Extension { place, lease, progress }, extended) in some.into_iter().zip(extended) {
+        let (mut outcome, lease_expires_at, cancel_requested) = match extended {
+            Extended::Until(deadline) => (Outcome::Extended, Some(deadline), false),
+            Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), true),
+            Extended::Gone => (Outcome::Gone, None, false),
+        };
+        if let (Outcome::Extended, Some(progress)) = (outcome, progress)
+            && queue.report_progress(&lease, &progress).await.map_err(refusal::from_queue)? == Reported::Gone
+        {
+            outcome = Outcome::Gone;
+        }
+        answers.push((place, Ended { lease, outcome, lease_expires_at, cancel_requested }));
     }
-    Ok(Ended { lease, outcome, lease_expires_at, cancel_requested })
+    Ok(answers)
 }
