@@ -32,6 +32,7 @@ impl FromRequest<App> for OptionalJsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        refuse_foreign_pages(request.headers(), app)?;
         let is_json = is_json(request.headers());
         let body = receive(request, app).await?;
         match (body.trim_ascii().is_empty(), is_json) {
@@ -49,6 +50,7 @@ impl FromRequest<App> for NoBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        refuse_foreign_pages(request.headers(), app)?;
         match receive(request, app).await?.trim_ascii() {
             b"" | b"{}" => Ok(Self),
             _ => Err(refusal::unexpected_body()),
@@ -74,6 +76,17 @@ impl FromRequest<App> for BatchBody {
             _ => Err(refusal::not_batch_content()),
         }
     }
+}
+
+/// A browser lets any page send a request without a body and without asking first; where there are no keys, that would
+/// be enough to purge a queue. Clients that are no browsers name no origin.
+fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let is_configured = app.shared.cors_origins.iter().any(|known| known.as_header() == origin);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let is_own = own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host));
+    if is_configured || is_own { Ok(()) } else { Err(refusal::foreign_page()) }
 }
 
 async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {

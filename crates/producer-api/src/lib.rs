@@ -12,19 +12,21 @@ mod lines;
 mod metrics;
 mod new_message;
 mod refusal;
+mod request_span;
 mod router;
 mod routes;
 mod settlement;
+mod trace;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Limits, Problem, Tls, metrics::Basics};
+use service::{Config, Examiner, Limits, Problem, Tls, config::Origin, metrics::Basics};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
-use auth::Keyring;
+use auth::{Keyring, Waits};
 use metrics::Metrics;
 
 pub use auth::Issue;
@@ -41,6 +43,8 @@ struct Shared {
     subscriber: Subscriber,
     receivers: Receivers,
     keyring: Arc<Keyring>,
+    waits: Waits,
+    cors_origins: Vec<Origin>,
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
@@ -91,7 +95,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             queues,
             subscriber: subscriber.clone(),
             receivers: receivers.clone(),
+            waits: Waits::new(&keyring, config.api.max_waits_per_key),
             keyring,
+            cors_origins: config.api.cors_origins.clone(),
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,

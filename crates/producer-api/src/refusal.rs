@@ -180,6 +180,12 @@ pub(crate) fn unexpected_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", "this endpoint takes no body; send none")
 }
 
+pub(crate) fn foreign_page() -> Problem {
+    let detail = "this was asked for by a page of another origin, and nothing was done; list the origin in api.cors_origins if \
+                  its pages may call this server";
+    Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+}
+
 pub(crate) fn line_too_large(limit: usize) -> Problem {
     let detail = format!("the line is longer than {limit} bytes; send less, or raise api.body_limit");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)

@@ -1,14 +1,11 @@
-use std::time::Duration;
-
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::DefaultBodyLimit,
     http::{HeaderValue, StatusCode},
     middleware,
-    response::Response,
 };
 use queue_core::Quota;
-use service::{REQUEST_ID, config::Origin, render_problems};
+use service::{REQUEST_ID, config::Origin, new_request_id, render_problems};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -16,9 +13,8 @@ use tower_http::{
     timeout::TimeoutLayer,
     trace::TraceLayer,
 };
-use tracing::{Span, debug, field, info_span};
 
-use crate::{App, auth, cors, routes};
+use crate::{App, auth, cors, request_span, routes};
 
 /// All routes, with what every request goes through.
 pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
@@ -39,9 +35,9 @@ pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(
                     TraceLayer::new_for_http()
-                        .make_span_with(request_span)
+                        .make_span_with(request_span::begin)
                         .on_request(())
-                        .on_response(log_response)
+                        .on_response(request_span::end)
                         .on_failure(()),
                 )
                 .option_layer(cors::of(origins))
@@ -57,15 +53,6 @@ struct NewRequestId;
 
 impl MakeRequestId for NewRequestId {
     fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
-        HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>())).ok().map(RequestId::new)
+        HeaderValue::from_str(&new_request_id()).ok().map(RequestId::new)
     }
-}
-
-fn request_span(request: &Request) -> Span {
-    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
-    info_span!("request", method = %request.method(), path = request.uri().path(), id, key = field::Empty)
-}
-
-fn log_response(response: &Response, duration: Duration, _: &Span) {
-    debug!(status = response.status().as_u16(), duration_ms = duration.as_secs_f64() * 1e3, "answered");
 }

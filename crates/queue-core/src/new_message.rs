@@ -74,9 +74,27 @@ impl Due {
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
+    const MOST: usize = 32;
+    const MOST_BYTES: usize = 4_096;
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds one that is not there yet. Answers whether it is there now: it is not, and nothing is changed, where they would
+    /// be too many or too large.
+    pub fn add(&mut self, name: &str, value: &str) -> bool {
+        let is_new = !self.0.contains_key(name);
+        let fits = self.0.len() < Self::MOST && self.bytes() + name.len() + value.len() <= Self::MOST_BYTES;
+        if is_new && fits {
+            self.0.insert(name.to_owned(), value.to_owned());
+        }
+        is_new && fits
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
     /// The value of one.
@@ -89,11 +107,11 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
     type Error = &'static str;
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, &'static str> {
-        let bytes: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if map.len() > 32 || bytes > 4_096 {
+        let headers = Self(map);
+        if headers.0.len() > Self::MOST || headers.bytes() > Self::MOST_BYTES {
             return Err("headers are at most 32 and together at most 4096 bytes");
         }
-        Ok(Self(map))
+        Ok(headers)
     }
 }
 

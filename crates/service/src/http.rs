@@ -9,6 +9,7 @@ mod pace;
 mod protection;
 mod stream;
 mod tls;
+mod unreadable;
 
 pub use limits::Limits;
 pub use tls::{InvalidTls, Tls};

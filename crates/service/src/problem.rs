@@ -35,7 +35,15 @@ pub struct FieldError {
     pub detail: String,
 }
 
+/// A new id for a request that brings none.
+pub fn new_request_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 impl Problem {
+    /// What a problem is sent as.
+    pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
     /// A refusal with a code word that programs match.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let (errors, members) = (Vec::new(), Vec::new());
@@ -73,8 +81,15 @@ impl Problem {
         &self.errors
     }
 
+    /// Names the request.
+    #[must_use]
+    pub(crate) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
     /// For refusals that a library made, of which only the status is known.
-    fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
             StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path; the endpoints are under /v1/queues"),
             StatusCode::METHOD_NOT_ALLOWED => {
@@ -82,6 +97,10 @@ impl Problem {
             }
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request was not complete in time; send it again"),
             StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large; send less at once"),
+            StatusCode::URI_TOO_LONG => ("uri_too_long", "the path and query are too long; shorten them"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                ("headers_too_large", "the headers are more than 100, or more than 32 KiB with the path; send less")
+            }
             status if status.is_server_error() => {
                 ("internal", "this is a fault of the server; its log has the request's id")
             }
@@ -132,7 +151,7 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     problem.request_id = id;
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_TYPE, Problem::CONTENT_TYPE);
     if let Some(secs) = problem.retry_after_secs {
         headers.insert(header::RETRY_AFTER, secs.into());
     }

@@ -7,7 +7,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{Config, telemetry};
+use crate::{Config, telemetry::Telemetry};
 
 /// The arguments of both binaries.
 #[derive(Debug, clap::Args)]
@@ -26,14 +26,15 @@ pub fn run<F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config, Ca
 where
     F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
-    match load(arguments) {
-        Ok(Some(config)) => match work(name, config, service) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
+    match load(name, arguments) {
+        Ok(Some((config, telemetry))) => {
+            let worked = work(name, config, service);
+            if let Err(error) = &worked {
                 error!(%error, "{name} can't go on");
-                ExitCode::FAILURE
             }
-        },
+            telemetry.finish();
+            if worked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "there is no log yet")]
@@ -46,7 +47,7 @@ where
 }
 
 /// `None` when the configuration was only to be printed.
-fn load(arguments: &Arguments) -> Result<Option<Config>, Box<dyn Error + Send + Sync>> {
+fn load(name: &str, arguments: &Arguments) -> Result<Option<(Config, Telemetry)>, Box<dyn Error + Send + Sync>> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
         #[expect(clippy::print_stdout, reason = "it is what the user asked to see")]
@@ -55,8 +56,8 @@ fn load(arguments: &Arguments) -> Result<Option<Config>, Box<dyn Error + Send + 
         }
         return Ok(None);
     }
-    telemetry::init(&config.log).map_err(|error| format!("log.filter: {error}"))?;
-    Ok(Some(config))
+    let telemetry = Telemetry::start(name, &config.log, &config.traces)?;
+    Ok(Some((config, telemetry)))
 }
 
 fn work<F>(

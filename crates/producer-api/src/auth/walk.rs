@@ -14,7 +14,7 @@ use service::config::{ApiKey, KeyId, QueuePattern, Scope};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-use super::{Keyring, endpoint, protect, secret::Secret};
+use super::{Keyring, Waits, endpoint, protect, secret::Secret};
 use crate::{App, Shared, router};
 
 const METHODS: [Method; 7] =
@@ -43,7 +43,9 @@ fn app(keyring: Keyring) -> App {
             queues: Queues::new(redis, [].into()),
             receivers: Receivers::new(subscriber.clone(), CancellationToken::new()),
             subscriber,
+            waits: Waits::new(&keyring, 1),
             keyring: Arc::new(keyring),
+            cors_origins: Vec::new(),
             body_limit: 1_024,
             request_timeout: Millis::from_secs(1),
             max_wait: Millis::ZERO,

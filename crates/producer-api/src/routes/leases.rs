@@ -12,6 +12,7 @@ use service::{Problem, unknown};
 use super::{NoQuery, QueuePath};
 use crate::{
     App,
+    auth::Caller,
     body::{JsonBody, OptionalJsonBody},
     fields::{Reader, field_error},
     json::{Object, explain},
@@ -73,9 +74,11 @@ pub(crate) async fn receive(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     _: NoQuery,
+    caller: Caller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Received>, Problem> {
     let (request, wait) = parse_receive(&app, body.as_deref().unwrap_or(b"{}"))?;
+    let _waits = app.shared.waits.begin(&caller, wait)?;
     let consumer = request.consumer.clone();
     let queue = app.shared.queues.queue(&queue);
     let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;

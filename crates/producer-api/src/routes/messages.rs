@@ -11,9 +11,11 @@ use service::Problem;
 use super::{IdPath, NoQuery, QueuePath, Wait, ndjson};
 use crate::{
     App,
+    auth::Caller,
     body::{BatchBody, JsonBody},
     idempotency::{Key, Kind},
     new_message, refusal,
+    trace::Trace,
 };
 
 /// What a POST answers: the message, and whether it stood already.
@@ -44,10 +46,14 @@ pub(crate) async fn create(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     Wait(wait): Wait,
+    caller: Caller,
     key: Key,
+    trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let message = new_message::parse(&body)?;
+    let mut message = new_message::parse(&body)?;
+    trace.mark(&mut message);
+    let _waits = app.shared.waits.begin(&caller, wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
     let enqueued = key.enqueue(&queue, vec![message], Kind::Message, &body).await?;
     let enqueued = enqueued.into_iter().next().ok_or_else(refusal::internal)?;
@@ -76,6 +82,7 @@ pub(crate) async fn create_batch(
     QueuePath(queue): QueuePath,
     _: NoQuery,
     key: Key,
+    trace: Trace,
     body: BatchBody,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
@@ -92,9 +99,12 @@ pub(crate) async fn create_batch(
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
         (BatchBody::Lines(_), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
-        (BatchBody::Lines(body), Key(None)) => return ndjson::enqueue(&app, &queue, body).await,
+        (BatchBody::Lines(body), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body).await,
     };
-    let messages = new_message::parse_batch(&body)?;
+    let mut messages = new_message::parse_batch(&body)?;
+    for message in &mut messages {
+        trace.mark(message);
+    }
     let enqueued = key.enqueue(&queue, messages, Kind::Batch, &body).await?;
     let messages: Vec<Entry> = enqueued
         .iter()
@@ -115,9 +125,12 @@ pub(crate) async fn show(
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
     Wait(wait): Wait,
+    caller: Caller,
 ) -> Result<Json<Message>, Problem> {
+    let wait = wait.unwrap_or(Millis::ZERO);
+    let _waits = app.shared.waits.begin(&caller, wait)?;
     let queue = app.shared.queues.queue(&queue);
-    let message = find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO)).await?;
+    let message = find(&app, &queue, &id, wait).await?;
     message.map(Json).ok_or_else(|| refusal::message_not_found(queue.name(), &id))
 }
 

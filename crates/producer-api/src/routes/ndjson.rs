@@ -19,6 +19,7 @@ use crate::{
     App,
     lines::{Line, Lines, Text},
     new_message, refusal,
+    trace::Trace,
 };
 
 /// A chunk has at most so many bytes, unless one line alone has more.
@@ -95,6 +96,7 @@ impl Chunk {
 /// The lines of one request on their way into the queue.
 struct Intake<'a> {
     queue: &'a Queue,
+    trace: Trace,
     body_limit: usize,
     chunk: Chunk,
     summary: Summary,
@@ -105,11 +107,12 @@ struct Intake<'a> {
 }
 
 /// Stores the messages of a body of lines.
-pub(super) async fn enqueue(app: &App, queue: &Queue, body: Body) -> Result<Response, Problem> {
+pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body) -> Result<Response, Problem> {
     let shared = &app.shared;
     let mut lines = Lines::new(body.into_data_stream(), shared.body_limit);
     let mut intake = Intake {
         queue,
+        trace,
         body_limit: shared.body_limit,
         chunk: Chunk::default(),
         summary: Summary::default(),
@@ -175,7 +178,9 @@ impl Intake<'_> {
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
-        new_message::parse_line(&line).map(|message| Some((message, line.len())))
+        let mut message = new_message::parse_line(&line)?;
+        self.trace.mark(&mut message);
+        Ok(Some((message, line.len())))
     }
 
     /// Stores the chunk.

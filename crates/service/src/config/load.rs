@@ -68,6 +68,8 @@ impl Config {
             (1..=1_000_000).contains(&connections),
             format!("api.max_connections must be 1 to 1000000, not {connections}"),
         )?;
+        let waits = self.api.max_waits_per_key;
+        must((1..=1_000_000).contains(&waits), format!("api.max_waits_per_key must be 1 to 1000000, not {waits}"))?;
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
         let concurrency = self.worker.concurrency;
@@ -89,6 +91,8 @@ impl Config {
                  that address may do everything"
             ),
         )?;
+        let ratio = self.traces.sample_ratio;
+        must((0.0..=1.0).contains(&ratio), format!("traces.sample_ratio must be 0 to 1, not {ratio}"))?;
         self.auth.validate()?;
         for (queue, settings) in &self.queues {
             settings.validate().map_err(|error| InvalidConfig(format!("queues.{queue}.{error}")))?;

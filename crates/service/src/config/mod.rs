@@ -9,6 +9,7 @@ mod origin;
 mod queue_pattern;
 mod scope;
 mod sections;
+mod traces;
 
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
@@ -19,6 +20,7 @@ pub use origin::Origin;
 pub use queue_pattern::QueuePattern;
 pub use scope::{Scope, Scopes};
 pub use sections::{Api, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, TlsFiles, Worker};
+pub use traces::{OtlpEndpoint, Traces};
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub auth: Auth,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Traces,
     /// Declared settings of queues. Defaults to none.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, SettingsPatch>,

@@ -71,6 +71,8 @@ pub struct Api {
     pub request_timeout: Millis,
     /// The longest `?wait=`. Defaults to 60 s.
     pub max_wait: Millis,
+    /// Requests that wait (`?wait=`, long polls), which one key may have open in one process. Defaults to 1,000.
+    pub max_waits_per_key: usize,
     /// How long requests may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Millis,
     /// Connections served at once. Defaults to 10,000.

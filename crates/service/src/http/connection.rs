@@ -69,7 +69,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))
             }
         });
-        let stream = TokioIo::new(Watched { stream, pace: Arc::clone(&pace) });
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace), transport));
         let mut connection = pin!(protocol().serve_connection(stream, service));
         let mut alarm = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.stopping.cancelled());

@@ -84,6 +84,11 @@ impl Pace {
         self.state().phase = Phase::Idle { since: Instant::now() };
     }
 
+    /// Whether a request is answered: its headers were complete, its answer is not.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.state().phase, Phase::Answering)
+    }
+
     /// The socket takes no more for now.
     pub(super) fn write_blocked(&self) {
         self.state().stuck.get_or_insert_with(|| Stuck { since: Instant::now(), taken: 0 });

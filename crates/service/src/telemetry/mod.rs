@@ -1,0 +1,87 @@
+//! Logs and traces, the same on both services.
+
+mod exporter;
+mod trace_context;
+mod traces;
+
+pub use trace_context::TraceContext;
+pub use traces::is_tracing;
+
+use std::{io::IsTerminal, time::Duration};
+
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::ParseError,
+    fmt,
+    layer::SubscriberExt,
+    registry,
+    registry::LookupSpan,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::config::{Log, LogFormat, Traces};
+
+/// How long the collector may take for the last traces when the process stops.
+const LAST_TRACES: Duration = Duration::from_secs(3);
+
+/// What can be wrong with logs and traces at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTelemetry {
+    /// The filter is not one.
+    #[error("log.filter: {0}")]
+    Filter(#[from] ParseError),
+    /// The exporter of traces can't be made.
+    #[error("traces.endpoint: {0}")]
+    Exporter(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What writes logs and sends traces while the process lives.
+#[derive(Debug)]
+#[must_use = "the last traces are sent when it is finished"]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Telemetry {
+    /// Starts logging to standard output, and sending traces if there is an endpoint. Not within an asynchronous runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the filter is not one, or the exporter can't be made.
+    pub fn start(name: &str, log: &Log, traces: &Traces) -> Result<Self, InvalidTelemetry> {
+        let filter = EnvFilter::builder().parse(&log.filter)?;
+        let provider = match &traces.endpoint {
+            None => None,
+            Some(endpoint) => {
+                let exporter = exporter::to(endpoint).map_err(InvalidTelemetry::Exporter)?;
+                Some(traces::provider(name, exporter, traces.sample_ratio))
+            }
+        };
+        // A second start within one process (a test) keeps the first one's log.
+        let _: Result<(), TryInitError> = match &provider {
+            None => registry().with(filter).with(lines(log)).try_init(),
+            Some(provider) => {
+                registry().with(lines(log).with_filter(filter)).with(traces::layer(name, provider)).try_init()
+            }
+        };
+        Ok(Self(provider))
+    }
+
+    /// Sends the traces that are left.
+    pub fn finish(self) {
+        if let Some(provider) = self.0 {
+            // What went wrong was told by the exporter.
+            let _ = provider.shutdown_with_timeout(LAST_TRACES);
+        }
+    }
+}
+
+/// The lines of the log.
+fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer().with_ansi(colours);
+    match log.format {
+        LogFormat::Pretty => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
+}

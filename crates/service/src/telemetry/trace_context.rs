@@ -1,0 +1,144 @@
+use axum::http::HeaderMap;
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, TextMapPropagator},
+    trace::{SpanContext, TraceContextExt},
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) hands it on: with a request, and with
+/// a message in its headers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceContext(SpanContext);
+
+impl TraceContext {
+    /// The name of the header, of requests and of messages.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// The name of the header with what vendors add.
+    pub const TRACESTATE: &str = "tracestate";
+    const LENGTH: usize = 55;
+    /// A longer one is not handed on.
+    const LONGEST_STATE: usize = 512;
+
+    /// From what was handed on; nothing if it can't be read, which makes the trace begin anew.
+    pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
+        // The library takes flags of one digit too; only a version to come may be of another length.
+        let traceparent = traceparent.filter(|place| place.len() == Self::LENGTH || !place.starts_with("00-"))?;
+        let pair = Pair { traceparent: Some(traceparent), tracestate };
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &pair);
+        let place = context.span().span_context().clone();
+        place.is_valid().then_some(Self(place))
+    }
+
+    /// From the headers of a request.
+    pub fn of_request(headers: &HeaderMap) -> Option<Self> {
+        let mut places = headers.get_all(Self::TRACEPARENT).iter();
+        let (place, None) = (places.next()?, places.next()) else { return None };
+        let states = headers.get_all(Self::TRACESTATE).iter().map(|state| state.to_str());
+        let state = states.collect::<Result<Vec<_>, _>>().ok().map(|states| states.join(","));
+        Self::read(place.to_str().ok(), state.as_deref())
+    }
+
+    /// That of a span, if it is part of a trace that is sent.
+    pub fn of_span(span: &Span) -> Option<Self> {
+        let place = span.context().span().span_context().clone();
+        (place.is_valid() && place.is_sampled()).then_some(Self(place))
+    }
+
+    /// As it is handed on.
+    pub fn traceparent(&self) -> String {
+        let Self(place) = self;
+        format!("00-{}-{}-{:02x}", place.trace_id(), place.span_id(), place.trace_flags().to_u8())
+    }
+
+    /// What vendors have added, as it is handed on.
+    pub fn tracestate(&self) -> Option<String> {
+        let state = self.0.trace_state().header();
+        (!state.is_empty() && state.len() <= Self::LONGEST_STATE).then_some(state)
+    }
+
+    /// The id of the whole trace, in hexadecimal.
+    pub fn trace_id(&self) -> String {
+        self.0.trace_id().to_string()
+    }
+
+    /// Makes a span that has just begun a part of what goes on at this place.
+    pub fn continue_in(&self, span: &Span) {
+        // It is refused only where nothing is traced.
+        let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
+    }
+
+    /// As [`continue_in`](Self::continue_in), and says with a link that the span does what was asked for here: what
+    /// consumes a message is both, to those who look at one trace and to those who look at links.
+    pub fn follow_in(&self, span: &Span) {
+        self.continue_in(span);
+        span.add_link(self.0.clone());
+    }
+}
+
+struct Pair<'a> {
+    traceparent: Option<&'a str>,
+    tracestate: Option<&'a str>,
+}
+
+impl Extractor for Pair<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            TraceContext::TRACEPARENT => self.traceparent,
+            TraceContext::TRACESTATE => self.tracestate,
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TraceContext::TRACEPARENT, TraceContext::TRACESTATE]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn what_is_handed_on_reads_back() {
+        let context = TraceContext::read(Some(PLACE), Some("vendor=a,other=b")).unwrap();
+        assert_eq!(context.traceparent(), PLACE);
+        assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        let unsampled = PLACE.replace("-01", "-00");
+        assert_eq!(TraceContext::read(Some(&unsampled), None).unwrap().traceparent(), unsampled);
+    }
+
+    #[test]
+    fn what_is_no_place_in_a_trace_begins_it_anew() {
+        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let no_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
+        for wrong in ["", "00", "nonsense", zeros, no_span, &PLACE[..54], &PLACE.replace("00-4", "ff-4")] {
+            assert_eq!(TraceContext::read(Some(wrong), None), None, "{wrong}");
+        }
+        assert_eq!(TraceContext::read(None, Some("a=b")), None);
+        let state = TraceContext::read(Some(PLACE), Some(&format!("a={}", "b".repeat(600)))).unwrap().tracestate();
+        assert_eq!(state, None, "too long to be handed on");
+    }
+
+    #[test]
+    fn a_request_has_one_place_and_any_number_of_states() {
+        let read = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().unwrap());
+            }
+            TraceContext::of_request(&map)
+        };
+        let place = ("traceparent", PLACE);
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[place]).unwrap().traceparent(), PLACE);
+        assert_eq!(read(&[place, place]), None);
+        let two = read(&[place, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
+    }
+}
