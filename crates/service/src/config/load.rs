@@ -72,11 +72,7 @@ impl Config {
         must((1..=1_000_000).contains(&waits), format!("api.max_waits_per_key must be 1 to 1000000, not {waits}"))?;
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
-        let concurrency = self.worker.concurrency;
-        must(
-            (1..=100_000).contains(&concurrency),
-            format!("worker.concurrency must be 1 to 100000, not {concurrency}"),
-        )?;
+        self.worker.validate(&self.queues).map_err(InvalidConfig)?;
         let body_limit = self.api.body_limit;
         must(
             (1..=MAX_BYTES_PER_CALL).contains(&body_limit),

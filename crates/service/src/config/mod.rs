@@ -19,7 +19,7 @@ pub use load::InvalidConfig;
 pub use origin::Origin;
 pub use queue_pattern::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Handler, Log, LogFormat, Redis, RedisUrl, Route, TlsFiles, Worker};
+pub use sections::{Api, Durability, Handler, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
 pub use traces::{OtlpEndpoint, Traces};
 
 use std::collections::BTreeMap;
