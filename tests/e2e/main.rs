@@ -27,6 +27,7 @@ mod signals;
 mod startup_checks;
 mod strangers;
 mod tls;
+mod traces;
 mod unwritable;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -174,6 +174,11 @@ async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
         for answer in answers {
             let is_either = status == 414 && answer.status == 431;
             assert!(answer.status == status || is_either, "{told:.60}: {answer:?}");
+            let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            let code = if answer.status == 400 { "malformed_request" } else { "headers_too_large" };
+            assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &answer.status.into()), "{problem}");
+            assert!(answer.head.contains("content-type: application/problem+json"), "{}", answer.head);
+            assert!(answer.head.contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())));
         }
     }
     assert_eq!(raw(&system).await.ask(&get(&headers(90))).await.status, 200);

@@ -1,0 +1,183 @@
+//! The place in a trace that a request brings with it goes with its messages, and both services send their spans.
+
+use std::sync::{Arc, Mutex};
+
+use drover_tests::eventually;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::{KeyValue, any_value::Value as Attribute},
+    trace::v1::Span,
+};
+use prost::Message;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::System;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+
+fn traceparent() -> String {
+    format!("00-{TRACE}-{CALLER}-01")
+}
+
+/// Takes OTLP over HTTP and keeps the spans.
+#[derive(Clone, Default)]
+struct Collector {
+    spans: Arc<Mutex<Vec<(String, Span)>>>,
+}
+
+impl Collector {
+    async fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let collector = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(collector.clone().serve(stream));
+            }
+        });
+        format!("http://{address}")
+    }
+
+    async fn serve(self, mut stream: TcpStream) {
+        let mut read = Vec::new();
+        loop {
+            let head = loop {
+                if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break at + 4;
+                }
+                if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            };
+            let text = String::from_utf8(read[..head].to_vec()).unwrap().to_ascii_lowercase();
+            assert!(text.starts_with("post /v1/traces "), "{text}");
+            let length: usize = text.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+            while read.len() < head + length {
+                assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+            }
+            let request = ExportTraceServiceRequest::decode(&read[head..head + length]).unwrap();
+            read.drain(..head + length);
+            for resource in request.resource_spans {
+                let service = attribute(&resource.resource.unwrap().attributes, "service.name");
+                let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+                self.spans.lock().unwrap().extend(spans.map(|span| (service.clone(), span)));
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        }
+    }
+
+    /// The span of this name, of a service, in a trace.
+    fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
+        let spans = self.spans.lock().unwrap();
+        let found = spans.iter().find(|(of, span)| of == service && span.name == name && hex(&span.trace_id) == trace);
+        found.map(|(_, span)| span.clone())
+    }
+}
+
+fn attribute(attributes: &[KeyValue], key: &str) -> String {
+    let value = attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
+    match value.and_then(|value| value.value) {
+        Some(Attribute::StringValue(text)) => text,
+        Some(Attribute::IntValue(number)) => number.to_string(),
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+impl System {
+    async fn post_traced(&self, path: &str, kind: &str, body: String, headers: &[(&str, &str)]) -> Value {
+        let mut request = self.http.post(self.url(path)).header("content-type", kind).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap().json().await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_message_carries_the_place_in_the_trace_that_its_request_brought() {
+    let system = System::start("").await;
+    let (messages, batch) = ("/v1/queues/q/messages", "/v1/queues/q/messages/batch");
+    let place = traceparent();
+    let traced = [("traceparent", place.as_str()), ("tracestate", "vendor=1")];
+    let expected = json!({"traceparent": place, "tracestate": "vendor=1"});
+
+    let one = system.post_traced(messages, "application/json", json!({"data": 1}).to_string(), &traced).await;
+    assert_eq!(one["headers"], expected);
+
+    let two = json!({"messages": [{"data": 1, "id": "b-1"}, {"data": 2, "id": "b-2", "headers": {"tenant": "a"}}]});
+    system.post_traced(batch, "application/json", two.to_string(), &traced).await;
+    system.post_traced(batch, "application/x-ndjson", "{\"data\":1,\"id\":\"l-1\"}\n".into(), &traced).await;
+    for id in ["b-1", "l-1"] {
+        assert_eq!(system.get(&format!("{messages}/{id}")).await["headers"], expected, "{id}");
+    }
+    let with_own = system.get(&format!("{messages}/b-2")).await;
+    assert_eq!((&with_own["headers"]["tenant"], &with_own["headers"]["traceparent"]), (&json!("a"), &json!(place)));
+
+    // What the producer wrote into the message itself stays.
+    let own = json!({"data": 1, "headers": {"traceparent": "mine"}}).to_string();
+    let own = system.post_traced(messages, "application/json", own, &traced).await;
+    assert_eq!(own["headers"], json!({"traceparent": "mine"}));
+
+    // What can't be read is no reason to refuse a message, nor are headers that have no room for it.
+    let odd = [("traceparent", "00-nonsense"), ("tracestate", "a=b")];
+    let odd = system.post_traced(messages, "application/json", json!({"data": 1}).to_string(), &odd).await;
+    assert_eq!(odd["headers"], json!({}));
+    let full = json!({"data": 1, "headers": {"a": "x".repeat(4_095)}}).to_string();
+    let full = system.post_traced(messages, "application/json", full, &traced).await;
+    assert_eq!(full["headers"].as_object().unwrap().len(), 1);
+}
+
+// The collector must answer while this waits for a process to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
+    let collector = Collector::default();
+    let endpoint = collector.start().await;
+    let config = format!(
+        "[traces]\nendpoint = \"{endpoint}\"\n[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"log\" }}\n\
+         [log]\nformat = \"json\"\n"
+    );
+    let mut system = System::start(&config).await;
+    let mut worker = system.worker().await;
+    let body = json!({"data": 1}).to_string();
+    let place = traceparent();
+    let posted =
+        system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &place)]).await;
+    let carried = posted["headers"]["traceparent"].as_str().unwrap();
+    assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried != place, "{carried}");
+    system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
+
+    // Both send what is left when they stop.
+    assert!(worker.terminate().success());
+    assert!(system.api.terminate().success());
+
+    let span = |service: &str, name: &str| eventually("the span is sent", || collector.span(service, name, TRACE));
+    let request = span("producer-api", "POST /v1/queues/{queue}/messages");
+    assert_eq!((hex(&request.parent_span_id).as_str(), request.kind), (CALLER, 2), "a server's, of the caller");
+    assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
+    assert_eq!(carried, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
+    let job = span("consumer-worker", "process q");
+    assert_eq!((&job.parent_span_id, job.kind), (&request.span_id, 5), "a consumer's, of the request");
+    assert_eq!((job.links.len(), &job.links[0].span_id), (1, &request.span_id));
+    assert_eq!(attribute(&job.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_one_line_of_the_log_and_nothing_else() {
+    let config = "[traces]\nendpoint = \"http://127.0.0.1:1\"\n";
+    let mut system = System::start(config).await;
+    for n in 0..20 {
+        system.post("q", json!({"data": n})).await;
+    }
+    assert!(system.api.terminate().success());
+    let told = system.api.log().iter().filter(|line| line.contains("traces can't be sent")).count();
+    assert_eq!(told, 1, "{:#?}", system.api.log());
+}
