@@ -292,3 +292,44 @@ async fn post(system: &System, queue: &str, key: &str) -> u16 {
     let request = system.http.post(path).bearer_auth(key).header("content-type", "application/json");
     request.body(r#"{"data":1}"#).send().await.unwrap().status().as_u16()
 }
+
+#[tokio::test]
+async fn a_key_may_have_so_many_requests_that_wait_and_no_more() {
+    let (waiting, other) = (issue("--id wait --scopes enqueue,read,consume"), issue("--id other --scopes consume"));
+    let system = System::start(&format!("{}\n[api]\nmax_waits_per_key = 2", config(&[&waiting, &other]))).await;
+    let receive = |key: &str, wait: &str| {
+        let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
+        request.header("content-type", "application/json").body(format!("{{\"wait\":\"{wait}\"}}")).send()
+    };
+    let begun = [receive(&waiting.key, "30s"), receive(&waiting.key, "30s")].map(tokio::spawn);
+    // Once both wait, a third one is refused at once: it would be answered after a second.
+    let (status, refused) = loop {
+        let (status, answer) = (receive(&waiting.key, "1s").await.unwrap(), Instant::now());
+        if status.status() == 429 {
+            assert!(answer.elapsed() < std::time::Duration::from_millis(500));
+            assert_eq!(status.headers()["retry-after"], "1");
+            break problem(status).await;
+        }
+    };
+    assert_eq!((status, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
+    assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
+    // Without a wait, and with another key, nothing is in the way.
+    assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
+    assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
+    // A client that goes gives its place back.
+    for begun in begun {
+        begun.abort();
+    }
+    eventually_waits(&system, &waiting.key).await;
+}
+
+async fn eventually_waits(system: &System, key: &str) {
+    for _ in 0..1_000 {
+        if system.status("GET", "/v1/queues/q/messages/x?wait=10ms", key).await == 404 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the places are not given back");
+}

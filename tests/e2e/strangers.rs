@@ -263,6 +263,24 @@ async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_
 }
 
 #[tokio::test]
+async fn a_page_of_another_origin_can_not_act_without_asking_first() {
+    let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
+    let system = System::start(config).await;
+    system.post("q", serde_json::json!({"data": 1})).await;
+    let purge = async |from: &str| {
+        let head = "POST /v1/queues/q/purge?state=delayed HTTP/1.1\r\nhost: localhost:1\r\ncontent-length: 0\r\n";
+        raw(&system).await.ask(&format!("{head}{from}\r\n")).await
+    };
+    for foreign in ["https://evil.example.org", "null", "http://localhost:2", "https://admin.example.org.evil"] {
+        let answer = purge(&format!("origin: {foreign}\r\n")).await;
+        assert!(answer.status == 403 && answer.body.contains("foreign_origin"), "{foreign}: {answer:?}");
+    }
+    for own in ["", "origin: http://localhost:1\r\n", "origin: https://admin.example.org\r\n"] {
+        assert_eq!(purge(own).await.status, 200, "{own}");
+    }
+}
+
+#[tokio::test]
 async fn json_as_deep_as_a_body_allows_breaks_nothing() {
     let system = System::start("").await;
     let _worker = system.worker().await;
