@@ -69,6 +69,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let posted = queues.clone();
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
     let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(config.api.bind).await?;
@@ -106,6 +107,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
+    posted.settled_posts().await;
     receivers.stopped().await;
     listening.await?;
     examining.await?;
