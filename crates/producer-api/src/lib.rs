@@ -28,7 +28,7 @@ use auth::Keyring;
 use metrics::Metrics;
 
 pub use auth::Issue;
-pub use router::router;
+use router::router;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -102,7 +102,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     };
     let measure = metrics.measure();
     let open = service::health::routes(redis, subscriber, examiner).merge(metrics.routes());
-    let router = router(app, open, &config.api.cors_origins).layer(measure);
+    let router = router(app, open, &config.api.cors_origins, measure);
     let limits = Limits::from(&config.api);
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());

@@ -3,13 +3,11 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderValue, StatusCode},
-    middleware,
-    response::Response,
+    http::{HeaderValue, Response, StatusCode},
 };
 use queue_core::Quota;
-use service::{REQUEST_ID, config::Origin, render_problems};
-use tower::ServiceBuilder;
+use service::{REQUEST_ID, config::Origin, render_problem};
+use tower::{ServiceBuilder, util::MapResponseLayer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
@@ -18,16 +16,18 @@ use tower_http::{
 };
 use tracing::{Span, debug, field, info_span};
 
-use crate::{App, auth, cors, routes};
+use crate::{App, auth, cors, metrics::Measure, routes};
 
-/// All routes, with what every request goes through.
-pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
+/// All routes, with what every request goes through: in one layer, because each one more costs every request its copy of
+/// all that lie within.
+pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure: Measure) -> Router {
     let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let routes = Router::new()
-        .nest("/v1", routes::v1().layer(time_limit).merge(routes::v1_without_time_limit()))
+    let routes = routes::v1()
+        .layer(time_limit)
+        .merge(routes::v1_without_time_limit())
         .merge(health)
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
@@ -35,17 +35,20 @@ pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
     auth::protect(routes, &app.shared.keyring, quota)
         .layer(
             ServiceBuilder::new()
+                .layer(measure)
                 .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+                .layer(MapResponseLayer::new(render_problem))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(
                     TraceLayer::new_for_http()
                         .make_span_with(request_span)
                         .on_request(())
                         .on_response(log_response)
+                        .on_body_chunk(())
+                        .on_eos(())
                         .on_failure(()),
                 )
                 .option_layer(cors::of(origins))
-                .layer(middleware::from_fn(render_problems))
                 .layer(CatchPanicLayer::new())
                 .layer(body_limit),
         )
@@ -66,6 +69,6 @@ fn request_span(request: &Request) -> Span {
     info_span!("request", method = %request.method(), path = request.uri().path(), id, key = field::Empty)
 }
 
-fn log_response(response: &Response, duration: Duration, _: &Span) {
+fn log_response<B>(response: &Response<B>, duration: Duration, _: &Span) {
     debug!(status = response.status().as_u16(), duration_ms = duration.as_secs_f64() * 1e3, "answered");
 }

@@ -13,8 +13,11 @@ use crate::{
     App,
     body::{BatchBody, JsonBody},
     idempotency::{Key, Kind},
-    new_message, refusal,
+    json, new_message, refusal,
 };
+
+/// The most that a message's answer usually has beside its data, in bytes.
+const BESIDE_THE_DATA: usize = 600;
 
 /// What a POST answers: the message, and whether it stood already.
 #[derive(Serialize)]
@@ -71,7 +74,10 @@ pub(crate) async fn create(
         Enqueued::Forgotten(_) => None,
     };
     Ok(match stored {
-        Some(message) => (status, location, Json(Created { message, duplicate })).into_response(),
+        Some(message) => {
+            let about = message.data.get().len() + BESIDE_THE_DATA;
+            (status, location, json::body(&Created { message, duplicate }, about)?).into_response()
+        }
         None => (status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response(),
     })
 }

@@ -137,8 +137,10 @@ impl Call {
     fn new(script: &Script, keys: &Keys) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.sha).arg(script.keys.len());
+        let mut key = String::new();
         for suffix in &script.keys {
-            command.arg(keys.key(suffix));
+            keys.write(suffix, &mut key);
+            command.arg(&key);
         }
         Self { command }
     }
