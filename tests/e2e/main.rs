@@ -21,6 +21,7 @@ mod metrics;
 mod ndjson;
 mod options;
 mod outage;
+mod posts;
 mod queues;
 mod raw;
 mod signals;

@@ -2,8 +2,15 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, de};
+use axum::{
+    http::{HeaderValue, header},
+    response::IntoResponse,
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
+use service::Problem;
+
+use crate::refusal;
 
 /// No object that is asked for has so many fields. It bounds what is said of unknown ones, and the search for doubles.
 const MAX_FIELDS: usize = 64;
@@ -62,6 +69,13 @@ impl<'de: 'b, 'b> Deserialize<'de> for Key<'b> {
         }
         deserializer.deserialize_str(Text)
     }
+}
+
+/// A body of JSON that is about so many bytes long, with its content type.
+pub(crate) fn body(value: &impl Serialize, about: usize) -> Result<impl IntoResponse, Problem> {
+    let mut text = Vec::with_capacity(about);
+    serde_json::to_writer(&mut text, value).map_err(|_| refusal::internal())?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text))
 }
 
 /// A text that came from outside, short enough to be repeated in an answer.

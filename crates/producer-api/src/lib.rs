@@ -30,7 +30,7 @@ use auth::{Keyring, Waits};
 use metrics::Metrics;
 
 pub use auth::Issue;
-pub use router::router;
+use router::router;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -73,6 +73,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
+    let posted = queues.clone();
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
     let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(config.api.bind).await?;
@@ -107,11 +108,12 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     };
     let measure = metrics.measure();
     let open = service::health::routes(redis, subscriber, examiner).merge(metrics.routes());
-    let router = router(app, open, &config.api.cors_origins).layer(measure);
+    let router = router(app, open, &config.api.cors_origins, measure);
     let limits = Limits::from(&config.api);
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
+    posted.settled_posts().await;
     receivers.stopped().await;
     listening.await?;
     examining.await?;

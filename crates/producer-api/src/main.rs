@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A request takes and gives back dozens of small pieces of memory; the system's allocator spends a fifth of its time on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Drover's HTTP API: takes messages, now or later, and tells what came of them
 ///
 /// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the

@@ -74,6 +74,14 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             );
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with_retry_after(RETRY_AFTER_SECS)
         }
+        Error::Overloaded => {
+            if NOT_TOLD_LATELY.may_tell() {
+                warn!("more is posted than Redis takes: messages are refused");
+            }
+            let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
+                          messages in batches";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(RETRY_AFTER_SECS)
+        }
         Error::KeyReused => {
             let detail = "this Idempotency-Key came with another request before, and nothing was stored; draw a new key \
                           for a new request, and repeat an old one unchanged";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{MatchedPath, Request},
-    response::Response,
+    http::Response,
 };
 use service::{
     REQUEST_ID,
@@ -35,7 +35,7 @@ pub(crate) fn begin(request: &Request) -> Span {
 }
 
 /// Tells what was answered.
-pub(crate) fn end(response: &Response, duration: Duration, span: &Span) {
+pub(crate) fn end<B>(response: &Response<B>, duration: Duration, span: &Span) {
     let status = response.status();
     if telemetry::is_tracing() {
         span.record("http.response.status_code", status.as_u16());

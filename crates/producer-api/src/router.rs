@@ -2,11 +2,10 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderValue, StatusCode},
-    middleware,
 };
 use queue_core::Quota;
-use service::{REQUEST_ID, config::Origin, new_request_id, render_problems};
-use tower::ServiceBuilder;
+use service::{REQUEST_ID, config::Origin, new_request_id, render_problem};
+use tower::{ServiceBuilder, util::MapResponseLayer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
@@ -14,16 +13,18 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use crate::{App, auth, cors, request_span, routes};
+use crate::{App, auth, cors, metrics::Measure, request_span, routes};
 
-/// All routes, with what every request goes through.
-pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
+/// All routes, with what every request goes through: in one layer, because each one more costs every request its copy of
+/// all that lie within.
+pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure: Measure) -> Router {
     let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let routes = Router::new()
-        .nest("/v1", routes::v1().layer(time_limit).merge(routes::v1_without_time_limit()))
+    let routes = routes::v1()
+        .layer(time_limit)
+        .merge(routes::v1_without_time_limit())
         .merge(health)
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
@@ -31,17 +32,20 @@ pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
     auth::protect(routes, &app.shared.keyring, quota)
         .layer(
             ServiceBuilder::new()
+                .layer(measure)
                 .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+                .layer(MapResponseLayer::new(render_problem))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
                 .layer(
                     TraceLayer::new_for_http()
                         .make_span_with(request_span::begin)
                         .on_request(())
                         .on_response(request_span::end)
+                        .on_body_chunk(())
+                        .on_eos(())
                         .on_failure(()),
                 )
                 .option_layer(cors::of(origins))
-                .layer(middleware::from_fn(render_problems))
                 .layer(CatchPanicLayer::new())
                 .layer(body_limit),
         )

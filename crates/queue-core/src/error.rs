@@ -1,7 +1,7 @@
 use std::fmt;
 
 /// Why an operation on a queue was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Redis can't be reached, did not answer in time, or can't serve now (loading, read-only, failing over).
@@ -13,6 +13,10 @@ pub enum Error {
     /// Redis has reached its `maxmemory`: nothing was stored. Draining still works.
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
+
+    /// More is posted than Redis takes, and as much as may wait for it does: nothing was stored. Try again later.
+    #[error("as much as may wait to be stored does: nothing was stored")]
+    Overloaded,
 
     /// One call can't carry so much. Nothing was done; send less at once.
     #[error("{0}")]

@@ -131,4 +131,11 @@ impl Keys {
     pub(crate) fn key(&self, suffix: &str) -> String {
         format!("{}{suffix}", self.prefix)
     }
+
+    /// As [`key`](Self::key), into a text that is there: a call has twenty keys.
+    pub(crate) fn write(&self, suffix: &str, key: &mut String) {
+        key.clear();
+        key.push_str(&self.prefix);
+        key.push_str(suffix);
+    }
 }

@@ -5,7 +5,7 @@ use std::{
 
 use deadpool_redis::redis::{self, Value};
 
-use crate::{Error, Queue, QueueName, Redis, Result, SettingsPatch, keys, reply};
+use crate::{Error, Queue, QueueName, Redis, Result, SettingsPatch, keys, queue::Intake, reply};
 
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
 /// forget them all and begin anew when strangers have named so many queues.
@@ -21,13 +21,14 @@ struct Shared {
     redis: Redis,
     declared: BTreeMap<QueueName, SettingsPatch>,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
+    intake: Arc<Intake>,
 }
 
 impl Queues {
     /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
-        Self { shared: Arc::new(Shared { redis, declared, handles: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { redis, declared, handles: Mutex::default(), intake: Arc::default() }) }
     }
 
     /// The connections.
@@ -46,7 +47,8 @@ impl Queues {
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
-        let queue = Arc::new(Queue::new(self.shared.redis.clone(), name.clone(), declared));
+        let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
@@ -61,6 +63,12 @@ impl Queues {
             self.queue(name).declare().await?;
         }
         Ok(())
+    }
+
+    /// Waits until everything that was [posted](Queue::post) is stored or refused. To be awaited when nothing more is
+    /// posted, at the end of the process.
+    pub async fn settled_posts(&self) {
+        self.shared.intake.drained().await;
     }
 
     /// The names of all queues that ever had a message, in order.

@@ -14,5 +14,5 @@ pub use config::Config;
 pub use examiner::Examiner;
 pub use http::{InvalidTls, Limits, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
-pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problems};
+pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
 pub use start::{Arguments, run};

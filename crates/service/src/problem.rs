@@ -1,7 +1,8 @@
 use axum::{
-    body::Body,
+    BoxError,
+    body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{self, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -13,7 +14,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A refusal as RFC 9457 has it. Every refusal is one: the router's and the extractors' too.
 ///
-/// As a response it is empty until [`render_problems`] writes it down, because only there the request's id is known.
+/// As a response it is empty until [`render_problem`] writes it down, because only there the request's id is known.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -141,15 +142,24 @@ impl IntoResponse for Problem {
 
 /// Writes every refusal down as a problem, with the id of its request. The outermost layer but for the request's id.
 pub async fn render_problems(request: Request, next: Next) -> Response {
-    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(Box::from);
-    let mut response = next.run(request).await;
+    render_problem(next.run(request).await)
+}
+
+/// Writes a refusal down as a problem, with the id of its request, which stands in the answer's headers already. Any
+/// other answer stays as it is.
+pub fn render_problem<B>(response: http::Response<B>) -> Response
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut response = response.map(Body::new);
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let mut problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::of_status(status));
-    problem.request_id = id;
     let headers = response.headers_mut();
+    problem.request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(Box::from);
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONTENT_TYPE, Problem::CONTENT_TYPE);
     if let Some(secs) = problem.retry_after_secs {

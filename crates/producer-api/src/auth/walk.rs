@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use super::{Keyring, Waits, endpoint, protect, secret::Secret};
-use crate::{App, Shared, router};
+use crate::{App, Shared, metrics::Measure, router::router};
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -77,7 +77,10 @@ async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
     let health = || Router::new().route("/livez", get(|| async {})).route("/readyz", get(|| async {}));
     let (key, keyring) = key();
     // Without keys every route answers, listed or not.
-    let (open, guarded) = (router(app(Keyring::default()), health(), &[]), router(app(keyring), health(), &[]));
+    let (open, guarded) = (
+        router(app(Keyring::default()), health(), &[], Measure::default()),
+        router(app(keyring), health(), &[], Measure::default()),
+    );
     let paths = paths(&open);
     assert!(paths.len() > 12 && paths.contains("/v1/queues/{queue}/messages"), "the routes are found: {paths:?}");
     let mut routes = 0;

@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use super::HttpTimes;
 
 /// The layer that measures how long requests take.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Measure {
     times: Arc<HttpTimes>,
 }

@@ -14,9 +14,12 @@ use crate::{
     auth::Caller,
     body::{BatchBody, JsonBody},
     idempotency::{Key, Kind},
-    new_message, refusal,
+    json, new_message, refusal,
     trace::Trace,
 };
+
+/// The most that a message's answer usually has beside its data, in bytes.
+const BESIDE_THE_DATA: usize = 600;
 
 /// What a POST answers: the message, and whether it stood already.
 #[derive(Serialize)]
@@ -55,8 +58,14 @@ pub(crate) async fn create(
     trace.mark(&mut message);
     let _waits = app.shared.waits.begin(&caller, wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
-    let enqueued = key.enqueue(&queue, vec![message], Kind::Message, &body).await?;
-    let enqueued = enqueued.into_iter().next().ok_or_else(refusal::internal)?;
+    let enqueued = match key {
+        // With others that come at the same time. A key is about one request, whose call is its own.
+        Key(None) => queue.post(message).await.map_err(refusal::from_enqueue)?,
+        key => {
+            let enqueued = key.enqueue(&queue, vec![message], Kind::Message, &body).await?;
+            enqueued.into_iter().next().ok_or_else(refusal::internal)?
+        }
+    };
     let duplicate = !matches!(enqueued, Enqueued::Created(_));
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
     let id = enqueued.id().clone();
@@ -71,7 +80,10 @@ pub(crate) async fn create(
         Enqueued::Forgotten(_) => None,
     };
     Ok(match stored {
-        Some(message) => (status, location, Json(Created { message, duplicate })).into_response(),
+        Some(message) => {
+            let about = message.data.get().len() + BESIDE_THE_DATA;
+            (status, location, json::body(&Created { message, duplicate }, about)?).into_response()
+        }
         None => (status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response(),
     })
 }

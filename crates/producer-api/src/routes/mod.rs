@@ -23,33 +23,33 @@ use crate::{App, json::cut, refusal};
 /// The routes of `/v1` that answer soon, or when a wait is over.
 pub(crate) fn v1() -> Router<App> {
     Router::new()
-        .route("/queues", get(queues::list))
-        .route("/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
-        .route("/queues/{queue}/pause", post(queues::pause))
-        .route("/queues/{queue}/resume", post(queues::resume))
-        .route("/queues/{queue}/leases", post(leases::receive))
-        .route("/queues/{queue}/leases/complete", post(leases::complete))
-        .route("/queues/{queue}/leases/fail", post(leases::fail))
-        .route("/queues/{queue}/leases/release", post(leases::release))
-        .route("/queues/{queue}/leases/extend", post(leases::extend))
-        .route("/queues/{queue}/leases/settle", post(leases::settle))
-        .route("/queues/{queue}/messages", get(list::list).post(messages::create))
-        .route("/queues/{queue}/messages/{id}", get(messages::show).delete(changes::erase))
-        .route("/queues/{queue}/messages/{id}/cancel", post(changes::cancel))
-        .route("/queues/{queue}/messages/{id}/retry", post(changes::retry))
-        .route("/queues/{queue}/messages/{id}/promote", post(changes::promote))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
+        .route("/v1/queues/{queue}/pause", post(queues::pause))
+        .route("/v1/queues/{queue}/resume", post(queues::resume))
+        .route("/v1/queues/{queue}/leases", post(leases::receive))
+        .route("/v1/queues/{queue}/leases/complete", post(leases::complete))
+        .route("/v1/queues/{queue}/leases/fail", post(leases::fail))
+        .route("/v1/queues/{queue}/leases/release", post(leases::release))
+        .route("/v1/queues/{queue}/leases/extend", post(leases::extend))
+        .route("/v1/queues/{queue}/leases/settle", post(leases::settle))
+        .route("/v1/queues/{queue}/messages", get(list::list).post(messages::create))
+        .route("/v1/queues/{queue}/messages/{id}", get(messages::show).delete(changes::erase))
+        .route("/v1/queues/{queue}/messages/{id}/cancel", post(changes::cancel))
+        .route("/v1/queues/{queue}/messages/{id}/retry", post(changes::retry))
+        .route("/v1/queues/{queue}/messages/{id}/promote", post(changes::promote))
 }
 
 /// Those that take as long as there is to do. Each step of theirs has a limit.
 pub(crate) fn v1_without_time_limit() -> Router<App> {
     Router::new()
         .route(
-            "/queues/{queue}/messages/batch",
+            "/v1/queues/{queue}/messages/batch",
             post(messages::create_batch).get(messages::show).delete(changes::erase),
         )
-        .route("/queues/{queue}/purge", post(queues::purge))
-        .route("/queues/{queue}/retry_failed", post(queues::retry_failed))
-        .route("/queues/{queue}/signals/{key}", post(signals::send))
+        .route("/v1/queues/{queue}/purge", post(queues::purge))
+        .route("/v1/queues/{queue}/retry_failed", post(queues::retry_failed))
+        .route("/v1/queues/{queue}/signals/{key}", post(signals::send))
 }
 
 /// A parameter of the path, or nothing where the path has none of that name.

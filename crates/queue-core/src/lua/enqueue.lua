@@ -1,18 +1,20 @@
 #!lua
--- enqueue: stores messages, all or none, in the order given.
+-- enqueue: stores messages in the order given, all or none; or, of messages that have nothing to do with each other,
+-- those for which there is room.
 -- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until wake
 -- USES      clock settings fields wake line held state
--- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint; then for each message three: when it is
---           due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
+-- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
+--           takes ('all' or the 'rest'); then for each message three: when it is due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
 -- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
 --           its state ('' if it is no longer kept): it stood already, by the producer's own id or the idempotency key;
---           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once.
+--           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once. Of one of the
+--           'rest' that was refused: '!' and max_length.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
 read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
 if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
-local key, fingerprint = ARGV[2], ARGV[3]
-local FIRST, STRIDE = 4, 3
+local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
+local FIRST, STRIDE = 5, 3
 
 if #ARGV >= FIRST + 1000 * STRIDE then return redis.error_reply('ERR at most 1000 messages a call') end
 
@@ -78,12 +80,22 @@ local function stand(id, due, options)
   return '*' .. id .. '\t' .. data, state
 end
 
+-- So many more the queue takes.
+local room = math.huge
+if set.max_length then
+  room = tonumber(set.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
+    - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
+end
+
 for i = FIRST, #ARGV, STRIDE do
   local when, options, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local own_id = field(options, 'i')
   local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
   if standing then
     reply[#reply + 1] = standing_answer(standing, mine_states[own_id])
+  elseif #records / 2 + 1 > room then
+    if refused == 'all' then return redis.error_reply('FULL ' .. set.max_length) end
+    reply[#reply + 1] = '!' .. set.max_length
   else
     local id = string.format('%014.0f', next_id)
     next_id = next_id + 1
@@ -116,14 +128,6 @@ for i = FIRST, #ARGV, STRIDE do
     local answer, state = stand(id, due, options)
     reply[#reply + 1] = answer
     if own_id then mine_states[own_id] = state end
-  end
-end
-
-if set.max_length and #records > 0 then
-  local length = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
-    + redis.call('ZCARD', DELAYED) + redis.call('ZCARD', LEASED) + redis.call('ZCARD', HELD)
-  if length + #records / 2 > tonumber(set.max_length) then
-    return redis.error_reply('FULL ' .. set.max_length)
   end
 end
 

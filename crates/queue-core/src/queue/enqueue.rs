@@ -77,49 +77,111 @@ impl Queue {
         if messages.len() > MAX_MESSAGES_PER_CALL {
             return Err(Error::TooMuch(TooMuch::Messages(messages.len())));
         }
-        let records: Vec<String> = messages.iter().map(Record::encode).collect();
-        let bytes = records.iter().map(String::len).sum();
+        let packed: Vec<Packed> = messages.iter().map(Packed::of).collect();
+        let bytes = packed.iter().map(Packed::bytes).sum();
         if bytes > MAX_BYTES_PER_CALL {
             return Err(Error::TooMuch(TooMuch::Bytes(bytes)));
         }
+        let answers = self.send(&packed, WhenFull::RefuseAll, idempotency).await?;
+        messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
+    }
+
+    /// Calls the script for messages that one call can carry, and answers what it said of each.
+    pub(super) async fn send(
+        &self,
+        messages: &[Packed],
+        when_full: WhenFull,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |once| (once.key.as_str(), &once.fingerprint));
         let answer = self
             .call_declared_with(Durability::Replicas, &ENQUEUE, |epoch| {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
-                for (message, record) in messages.iter().zip(&records) {
-                    call.push(message.due.encode());
-                    call.push(message.options().encode());
+                call.push(when_full.as_str());
+                for Packed { due, options, record } in messages {
+                    call.push(due.as_str());
+                    call.push(options.as_str());
                     call.push(record.as_str());
                 }
                 call
             })
             .await?;
-
         let mut answer = reply::array(Some(answer))?.into_iter();
         let created_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
         let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
-        messages
-            .into_iter()
-            .map(|message| {
-                let text = reply::text(answer.next())?;
-                let (mark, id) = text.split_at(usize::from(text.starts_with(['=', '*'])));
-                let (id, rest) = id.split_once('\t').unwrap_or((id, ""));
-                let id = MessageRef::Id(parse_id(id)?);
-                if mark == "=" {
-                    let id = message.id.map_or(id, MessageRef::Own);
-                    return match rest {
-                        "" => Ok(Enqueued::Forgotten(id)),
-                        state => Ok(Enqueued::Duplicate(id, state.parse().map_err(Error::unexpected)?)),
-                    };
-                }
-                let gate = match mark {
-                    "*" => Gate::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
-                    _ => Gate::Closed,
-                };
-                let message = Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, gate);
-                Ok(Enqueued::Created(message))
-            })
-            .collect()
+        let answers: Vec<Answer> = answer
+            .map(|text| Ok(Answer { created_at, max_attempts, text: reply::text(Some(text))? }))
+            .collect::<Result<_>>()?;
+        if answers.len() != messages.len() {
+            return Err(Error::unexpected(format_args!("{} answers to {} messages", answers.len(), messages.len())));
+        }
+        Ok(answers)
+    }
+
+    /// What the script's answer says of a message.
+    pub(super) fn enqueued(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
+        let (mark, id) = answer.text.split_at(usize::from(answer.text.starts_with(['=', '*', '!'])));
+        if mark == "!" {
+            return Err(Error::QueueFull(id.parse().map_err(|_| Error::unexpected(id))?));
+        }
+        let (id, rest) = id.split_once('\t').unwrap_or((id, ""));
+        let id = MessageRef::Id(parse_id(id)?);
+        if mark == "=" {
+            let id = message.id.map_or(id, MessageRef::Own);
+            return match rest {
+                "" => Ok(Enqueued::Forgotten(id)),
+                state => Ok(Enqueued::Duplicate(id, state.parse().map_err(Error::unexpected)?)),
+            };
+        }
+        let gate = match mark {
+            "*" => Gate::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
+            _ => Gate::Closed,
+        };
+        let Answer { created_at, max_attempts, .. } = *answer;
+        Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, gate)))
+    }
+}
+
+/// A message as the script takes it.
+pub(super) struct Packed {
+    due: String,
+    options: String,
+    record: String,
+}
+
+impl Packed {
+    pub(super) fn of(message: &NewMessage) -> Self {
+        Self { due: message.due.encode(), options: message.options().encode(), record: Record::encode(message) }
+    }
+
+    /// As many as count against what one call may carry.
+    pub(super) fn bytes(&self) -> usize {
+        self.record.len()
+    }
+}
+
+/// What the script says of one message.
+pub(super) struct Answer {
+    created_at: Timestamp,
+    max_attempts: MaxAttempts,
+    text: String,
+}
+
+/// What a call stores of more than the queue takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum WhenFull {
+    /// Nothing.
+    RefuseAll,
+    /// The first ones, as many as there is room for.
+    RefuseRest,
+}
+
+impl WhenFull {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::RefuseAll => "all",
+            Self::RefuseRest => "rest",
+        }
     }
 }
 

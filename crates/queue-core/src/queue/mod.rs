@@ -1,6 +1,7 @@
 mod audit;
 mod bulk;
 mod change;
+mod coalesce;
 mod configure;
 mod declare;
 mod enqueue;
@@ -14,7 +15,7 @@ mod signal;
 mod status;
 mod tend;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 
@@ -24,6 +25,8 @@ use crate::{
     keys::Keys,
     scripts::{LAYOUT, Script},
 };
+
+pub(crate) use coalesce::Intake;
 
 pub use audit::{Audit, Finding};
 pub use change::Changed;
@@ -46,6 +49,9 @@ pub struct Queue {
     epoch: Mutex<Option<String>>,
     /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
     lost: Mutex<Vec<lease::Lost>>,
+    intake: Arc<Intake>,
+    /// What was posted and waits for the next call.
+    posted: Mutex<coalesce::Posted>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,9 +60,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);
-        Self { redis, name, keys, declared, epoch: Mutex::default(), lost: Mutex::default() }
+        let (epoch, lost, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { redis, name, keys, declared, epoch, lost, intake, posted }
     }
 
     /// The queue's name.
@@ -130,8 +137,10 @@ impl Call {
     fn new(script: &Script, keys: &Keys) -> Self {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.sha).arg(script.keys.len());
+        let mut key = String::new();
         for suffix in &script.keys {
-            command.arg(keys.key(suffix));
+            keys.write(suffix, &mut key);
+            command.arg(&key);
         }
         Self { command }
     }

@@ -16,6 +16,7 @@ mod identity;
 mod lease;
 mod limiter;
 mod outage;
+mod post;
 mod quota;
 mod receive;
 mod retention;

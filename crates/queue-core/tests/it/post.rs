@@ -1,0 +1,171 @@
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use queue_core::{Enqueued, Error, NewMessage, Result, State};
+use serde_json::value::RawValue;
+
+use crate::{World, number, numbers};
+
+/// How many calls of `enqueue` this process has made.
+fn enqueue_calls(world: &World) -> u64 {
+    let calls = world.queues.redis().calls();
+    let times = &calls.by_script().find(|calls| calls.script == "enqueue").unwrap().times;
+    times.buckets().last().unwrap().1 + times.beyond()
+}
+
+async fn post_all(world: &World, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued>> {
+    join_all(messages.into_iter().map(|message| world.queue.post(message))).await
+}
+
+fn with_id(data: u64, id: &str) -> NewMessage {
+    NewMessage { id: Some(id.parse().unwrap()), ..number(data) }
+}
+
+fn large(bytes: usize) -> NewMessage {
+    NewMessage::new(RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap())
+}
+
+#[tokio::test]
+async fn posts_at_the_same_time_share_calls_and_each_hears_of_its_own_message() {
+    let world = World::new();
+    let posted = post_all(&world, (0..2_500).map(number)).await;
+    let mut ids = BTreeSet::new();
+    for (n, enqueued) in posted.into_iter().enumerate() {
+        let Ok(Enqueued::Created(message)) = enqueued else { panic!("{n} was not stored: {enqueued:?}") };
+        assert_eq!(message.data.get(), n.to_string());
+        assert_eq!(world.read(&message.id).await.data.get(), n.to_string());
+        assert!(ids.insert(message.id.to_string()));
+    }
+    let calls = enqueue_calls(&world);
+    assert!((3..=5).contains(&calls), "{calls} calls, of at most a thousand each");
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.counts.waiting, status.totals.enqueued), (2_500, 2_500));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_post_that_is_alone_waits_for_no_other() {
+    let world = World::new();
+    for n in 0..20 {
+        world.queue.post(number(n)).await.unwrap();
+    }
+    assert_eq!(enqueue_calls(&world), 20);
+    assert_eq!(numbers(&world.lease(100).await), (0..20).collect::<Vec<_>>(), "one after the other: in their order");
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_own_sake_is_refused_alone() {
+    let world = World::with_settings(r#"{"max_length":8}"#);
+    let messages = [number(0), number(1), with_id(2, "a"), number(3), large(5 << 20), with_id(4, "a"), number(5)];
+    let posted = post_all(&world, messages).await;
+    let created = |n: usize| matches!(posted[n], Ok(Enqueued::Created(_)));
+    assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
+    assert!(matches!(posted[4], Err(Error::TooMuch(_))));
+    assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
+    // Five of eight are there: of six more, three.
+    let posted = post_all(&world, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
+    let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
+    assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
+    assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "what stands already needs no room");
+    // All or none is as it was.
+    let batch = world.queue.enqueue(vec![number(12)]).await;
+    assert!(matches!(batch, Err(Error::QueueFull(8))));
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 8);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn many_bytes_travel_in_calls_of_a_bounded_size() {
+    let world = World::new();
+    let posted = post_all(&world, (0..8).map(|_| large(1_200_000))).await;
+    assert!(posted.iter().all(Result::is_ok));
+    assert_eq!(enqueue_calls(&world), 3, "three fit into a call");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn whoever_goes_away_takes_nobodys_message_along() {
+    let world = World::new();
+    let _ = world.queue.post(number(0)).await.unwrap();
+    world.redis.freeze();
+    let posts = (1..=50).map(|n| {
+        let queue = world.queue.clone();
+        tokio::spawn(async move { queue.post(number(n)).await })
+    });
+    let mut gone: Vec<_> = posts.collect();
+    // On this runtime of one thread all have begun after this: the first two have calls under way, the others wait.
+    tokio::task::yield_now().await;
+    let others = gone.split_off(3);
+    for task in gone {
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    world.redis.thaw();
+    for other in others {
+        assert!(matches!(other.await.unwrap(), Ok(Enqueued::Created(_))));
+    }
+    world.queues.settled_posts().await;
+    let leased = numbers(&world.lease(100).await);
+    assert!((4..=50).all(|n| leased.contains(&n)), "{leased:?}");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_fails_each_of_its_posts_once_and_in_time() {
+    let world = World::new();
+    world.queue.post(number(0)).await.unwrap();
+    world.redis.freeze();
+    let start = Instant::now();
+    let mut posts = Vec::new();
+    for numbers in [1..2, 2..3, 3..300] {
+        for n in numbers {
+            let queue = world.queue.clone();
+            posts.push(tokio::spawn(async move { queue.post(number(n)).await }));
+        }
+        // So that the first two have calls of their own, and the rest waits for these.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    for post in posts {
+        assert!(matches!(post.await.unwrap(), Err(Error::Unavailable(_))));
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    world.redis.thaw();
+    world.queues.settled_posts().await;
+    // Those that were sent may be stored or not, but none was sent twice.
+    let posted = post_all(&world, (301..=400).map(number)).await;
+    assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
+    let stored = numbers(&world.lease(1_000).await);
+    assert_eq!(stored.iter().collect::<BTreeSet<_>>().len(), stored.len(), "{stored:?}");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn more_than_may_wait_is_refused_at_once_and_later_there_is_room_again() {
+    let world = World::new();
+    world.queue.post(number(0)).await.unwrap();
+    world.redis.freeze();
+    let posted = post_all(&world, (0..70).map(|_| large(1 << 20))).await;
+    let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
+    let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
+    assert_eq!((overloaded, unavailable), (7, 63), "of 64 MiB");
+    world.redis.thaw();
+    world.queues.settled_posts().await;
+    let posted = post_all(&world, (0..60).map(|_| large(1 << 20))).await;
+    assert!(posted.iter().all(Result::is_ok));
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn no_memory_is_no_memory_for_each() {
+    let world = World::new();
+    world.queue.post(number(0)).await.unwrap();
+    world.redis.command("CONFIG SET maxmemory 1");
+    let posted = post_all(&world, (1..=20).map(number)).await;
+    assert!(posted.iter().all(|one| matches!(one, Err(Error::OutOfMemory))), "{posted:?}");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 1);
+    world.assert_clean().await;
+}
