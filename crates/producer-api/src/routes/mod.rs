@@ -1,6 +1,7 @@
 //! One file a resource.
 
 mod changes;
+mod events;
 mod leases;
 mod list;
 mod messages;
@@ -25,6 +26,7 @@ pub(crate) fn v1() -> Router<App> {
     Router::new()
         .route("/queues", get(queues::list))
         .route("/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
+        .route("/queues/{queue}/events", get(events::listen))
         .route("/queues/{queue}/pause", post(queues::pause))
         .route("/queues/{queue}/resume", post(queues::resume))
         .route("/queues/{queue}/leases", post(leases::receive))
