@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use deadpool_redis::redis::Value;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{ConsumerId, InvalidName, MessageId, MessageName, MessageRef, OwnId, Result, State, Timestamp, reply};
@@ -179,17 +179,15 @@ struct Details<'a> {
     due_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_it_came")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_it_came")]
-    progress: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Box<RawValue>>,
 }
 
-/// JSON that was checked when it came in. A line feed between its tokens would end a line of whoever sends it on.
-#[expect(clippy::ref_option, reason = "serde's shape")]
-fn as_it_came<S: Serializer>(json: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
-    let one_line = json.map(|json| json.replace(['\n', '\r'], " "));
-    one_line.and_then(|json| RawValue::from_string(json).ok()).serialize(serializer)
+/// JSON as it came. A line feed between its tokens would end a line of whoever sends it on.
+fn on_one_line(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(json.replace(['\n', '\r'], " ")).ok()
 }
 
 impl Event {
@@ -228,8 +226,8 @@ impl Event {
             }
         }
         match kind {
-            EventKind::Progress => details.progress = json,
-            _ => details.error = json,
+            EventKind::Progress => details.progress = json.and_then(on_one_line),
+            _ => details.error = json.and_then(on_one_line),
         }
         let state = kind.state(details.hold.is_some(), details.due_at.is_some());
         let shown_id = own_id.as_ref().map_or(message.as_str(), OwnId::as_str);

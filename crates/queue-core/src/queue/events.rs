@@ -11,8 +11,12 @@ const STEP_BYTES: u64 = 256 * 1_024;
 
 impl Queue {
     /// Lets events be written down for eleven minutes, and answers the id of the newest; `None` if there is no such queue.
-    /// Who listens for longer repeats it.
-    pub(crate) async fn listen(&self) -> Result<Option<EventId>> {
+    /// Who listens for longer repeats it, as [`Listeners`](crate::Listeners) do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    pub async fn listen(&self) -> Result<Option<EventId>> {
         let call = Call::new(&LISTEN, &self.keys).arg(KEPT_FOR.get());
         let newest = reply::optional_text(Some(self.call(&LISTEN, call).await?))?;
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
