@@ -11,6 +11,7 @@ mod json;
 mod lines;
 mod metrics;
 mod new_message;
+mod places;
 mod refusal;
 mod request_span;
 mod router;
@@ -20,14 +21,15 @@ mod trace;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
+use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Redis, Retry, Subscriber};
 use service::{Config, Examiner, Limits, Problem, Tls, config::Origin, metrics::Basics};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
-use auth::{Keyring, Waits};
+use auth::{Caller, Keyring};
 use metrics::Metrics;
+use places::{Place, Places};
 
 pub use auth::Issue;
 use router::router;
@@ -42,8 +44,12 @@ struct Shared {
     queues: Queues,
     subscriber: Subscriber,
     receivers: Receivers,
+    listeners: Listeners,
+    /// Of those that listen to events.
+    listening: Places,
     keyring: Arc<Keyring>,
-    waits: Waits,
+    /// Of those that wait for something.
+    waiting: Places,
     cors_origins: Vec<Origin>,
     body_limit: usize,
     request_timeout: Millis,
@@ -53,6 +59,12 @@ struct Shared {
 }
 
 impl App {
+    /// A place for a request that waits for so long; none is needed for one that does not wait.
+    fn wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Place>, Problem> {
+        let place = (!wait.is_zero()).then(|| self.shared.waiting.take(caller)).transpose();
+        place.map_err(|full| refusal::too_many_waits(&full))
+    }
+
     /// Does something large to its end, also when the client that asked for it goes away meanwhile.
     async fn see_through<T: Send + 'static>(
         &self,
@@ -88,15 +100,20 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
-    let metrics = Metrics::new(Basics::new("producer-api", redis.clone(), subscriber.clone()), queues.clone());
+    let listening_places = Places::new(config.api.max_listeners, config.api.max_listeners_per_key);
+    let basics = Basics::new("producer-api", redis.clone(), subscriber.clone());
+    let metrics = Metrics::new(basics, queues.clone(), listening_places.clone());
     let tasks = TaskTracker::new();
     let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
+    let listeners = Listeners::new(subscriber.clone(), shutdown.clone());
     let app = App {
         shared: Arc::new(Shared {
             queues,
             subscriber: subscriber.clone(),
             receivers: receivers.clone(),
-            waits: Waits::new(&keyring, config.api.max_waits_per_key),
+            waiting: Places::new(usize::MAX, config.api.max_waits_per_key),
+            listeners: listeners.clone(),
+            listening: listening_places,
             keyring,
             cors_origins: config.api.cors_origins.clone(),
             body_limit: config.api.body_limit,
@@ -115,6 +132,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
     posted.settled_posts().await;
     receivers.stopped().await;
+    listeners.stopped().await;
     listening.await?;
     examining.await?;
     declaring.await?;

@@ -11,10 +11,12 @@ use queue_core::{Error, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Milli
 use service::{FieldError, Problem, unknown};
 use tracing::{error, warn};
 
-use crate::json::cut;
+use crate::{json::cut, places::Full};
 
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
+/// The same, when there is no room for another one who listens.
+const LISTENERS_RETRY_AFTER_SECS: u32 = 10;
 /// So many fields are named that are wrong; whoever sends more mistakes than that makes one many times.
 const MAX_FIELD_ERRORS: usize = 100;
 
@@ -124,6 +126,41 @@ pub(crate) fn no_key_for_lines() -> Problem {
     let detail = "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message \
                   an id of its own, or send JSON batches";
     Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+}
+
+pub(crate) fn invalid_last_event_id() -> Problem {
+    let detail = "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with \
+                  what happens from now on";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_last_event_id", detail)
+}
+
+pub(crate) fn too_many_listeners(full: &Full) -> Problem {
+    let (status, detail) = match full {
+        Full::All => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many listen to events of this server as may (api.max_listeners); try again, another server may have room".into(),
+        ),
+        Full::OfKey(key, most) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "{most} listen to events of this server with the key {key}, and no more may (api.max_listeners_per_key); \
+                 close one first"
+            ),
+        ),
+    };
+    Problem::new(status, "too_many_listeners", detail).with_retry_after(LISTENERS_RETRY_AFTER_SECS)
+}
+
+pub(crate) fn too_many_waits(full: &Full) -> Problem {
+    let with = match full {
+        Full::All => String::new(),
+        Full::OfKey(key, most) => format!(" with the key {key}, {most}"),
+    };
+    let detail = format!(
+        "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
+         is over, or without wait"
+    );
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waits", detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {

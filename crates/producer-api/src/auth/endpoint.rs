@@ -35,6 +35,7 @@ const ROUTES: &[Route] = &[
     (GET, "/v1/queues", OnSome(Scope::Read)),
     (GET, "/v1/queues/{queue}", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/messages", OnQueue(Scope::Read)),
+    (GET, "/v1/queues/{queue}/events", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/messages/{id}", OnQueue(Scope::Read)),
     // A message may have "batch" as its id.
     (GET, "/v1/queues/{queue}/messages/batch", OnQueue(Scope::Read)),

@@ -33,11 +33,6 @@ impl Keyring {
         self.by_id.is_empty()
     }
 
-    /// Whose keys there are.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &KeyId> {
-        self.by_id.keys()
-    }
-
     /// How many there are, of how many owners.
     pub(crate) fn count(&self) -> (usize, usize) {
         (self.by_id.values().map(Vec::len).sum(), self.by_id.len())

@@ -11,7 +11,6 @@ mod keyring;
 mod quota_headers;
 mod refusal;
 mod secret;
-mod waits;
 #[cfg(test)]
 mod walk;
 
@@ -19,4 +18,3 @@ pub(crate) use caller::Caller;
 pub(crate) use guard::protect;
 pub use issue::Issue;
 pub(crate) use keyring::Keyring;
-pub(crate) use waits::Waits;

@@ -54,14 +54,6 @@ pub(super) fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
 }
 
-pub(super) fn too_many_waits(key: &KeyId, most: usize) -> Problem {
-    let detail = format!(
-        "the key {key} has {most} requests that wait, as many as it may, and nothing was done; try again when one is over, \
-         without wait, or ask whoever runs this server for a higher api.max_waits_per_key"
-    );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waits", detail).with_retry_after(1)
-}
-
 /// Closed, not open: what it is asked for needs Redis too, and would only be refused later, after another time limit.
 pub(super) fn not_counted(error: Error) -> Problem {
     let is_away = matches!(error, Error::Unavailable(_));

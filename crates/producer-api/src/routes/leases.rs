@@ -78,7 +78,7 @@ pub(crate) async fn receive(
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Received>, Problem> {
     let (request, wait) = parse_receive(&app, body.as_deref().unwrap_or(b"{}"))?;
-    let _waits = app.shared.waits.begin(&caller, wait)?;
+    let _waits = app.wait(&caller, wait)?;
     let consumer = request.consumer.clone();
     let queue = app.shared.queues.queue(&queue);
     let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;

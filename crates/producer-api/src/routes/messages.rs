@@ -56,7 +56,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let mut message = new_message::parse(&body)?;
     trace.mark(&mut message);
-    let _waits = app.shared.waits.begin(&caller, wait.unwrap_or(Millis::ZERO))?;
+    let _waits = app.wait(&caller, wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
     let enqueued = match key {
         // With others that come at the same time. A key is about one request, whose call is its own.
@@ -140,7 +140,7 @@ pub(crate) async fn show(
     caller: Caller,
 ) -> Result<Json<Message>, Problem> {
     let wait = wait.unwrap_or(Millis::ZERO);
-    let _waits = app.shared.waits.begin(&caller, wait)?;
+    let _waits = app.wait(&caller, wait)?;
     let queue = app.shared.queues.queue(&queue);
     let message = find(&app, &queue, &id, wait).await?;
     message.map(Json).ok_or_else(|| refusal::message_not_found(queue.name(), &id))

@@ -1,6 +1,7 @@
 //! One file a resource.
 
 mod changes;
+mod events;
 mod leases;
 mod list;
 mod messages;
@@ -25,6 +26,7 @@ pub(crate) fn v1() -> Router<App> {
     Router::new()
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
+        .route("/v1/queues/{queue}/events", get(events::listen))
         .route("/v1/queues/{queue}/pause", post(queues::pause))
         .route("/v1/queues/{queue}/resume", post(queues::resume))
         .route("/v1/queues/{queue}/leases", post(leases::receive))

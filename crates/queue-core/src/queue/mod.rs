@@ -5,6 +5,7 @@ mod coalesce;
 mod configure;
 mod declare;
 mod enqueue;
+mod events;
 mod extend;
 mod lease;
 mod list;
