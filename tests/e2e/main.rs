@@ -11,6 +11,7 @@ mod crashes;
 mod delivery;
 mod documents;
 mod durability;
+mod events;
 mod faults;
 mod idempotency;
 mod leases;

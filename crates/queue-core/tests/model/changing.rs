@@ -122,14 +122,10 @@ impl Model {
         self.tell_purged(state);
         match state {
             "active" => return 0,
-            // Both up to the last that is there.
-            "waiting" => {
-                let last = self.line.iter().rposition(|number| self.is_waiting(*number));
-                self.line.drain(..last.map_or(0, |last| last + 1));
-            }
-            "completed" => {
-                let last = self.completed.iter().rposition(|number| self.is_kept(*number));
-                self.pop_completed(last.map_or(0, |last| last + 1));
+            // Both with what has left them and still stands there, if there is anything else.
+            "waiting" if self.line.iter().any(|number| self.is_waiting(*number)) => self.line.clear(),
+            "completed" if self.completed.iter().any(|number| self.is_kept(*number)) => {
+                self.pop_completed(self.completed.len());
             }
             _ => {}
         }
