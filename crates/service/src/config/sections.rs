@@ -3,7 +3,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 use queue_core::{MessageName, Millis, QueueName};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::Origin;
+use super::{Handler, Origin};
 use crate::nearest::unknown;
 
 /// Where Redis is.
@@ -125,18 +125,6 @@ pub struct Route {
     pub name: Option<MessageName>,
     /// What is done with them.
     pub handler: Handler,
-}
-
-/// What is done with a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Handler {
-    /// Logs its id and data.
-    Log {
-        /// The result of each message. Defaults to null.
-        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-        result: serde_json::Value,
-    },
 }
 
 /// What is logged, and how.
