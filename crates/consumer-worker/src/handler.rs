@@ -1,10 +1,10 @@
-use futures_util::future::BoxFuture;
-use queue_core::Action;
+use crate::{Job, Outcome};
 
-use crate::Job;
-
-/// What does the work of a message.
-pub trait Handler: Send + Sync {
-    /// Works on one message, and answers how its lease ends. A panic is a failure of that message, of nothing else.
-    fn handle(&self, job: Job) -> BoxFuture<'static, Action>;
+/// What does the work of a message: a value with an `async fn`, as the built-in handlers are.
+///
+/// Most handlers are plain `async fn`s instead, see [`IntoEndpoint`](crate::IntoEndpoint).
+pub trait Handler: Send + Sync + 'static {
+    /// Works on one message, and answers what came of it. A panic is a failure of that message, of nothing else. It is
+    /// dropped at the time-out of the run, and half a second after the message was cancelled or its lease lost.
+    fn handle(&self, job: Job) -> impl Future<Output = Outcome> + Send;
 }

@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use queue_core::{LeaseToken, MessageId};
@@ -20,20 +21,39 @@ pub(crate) enum Stop {
 #[derive(Clone, Default)]
 pub(crate) struct Stopper {
     pub(crate) token: CancellationToken,
-    reason: Arc<OnceLock<Stop>>,
+    told: Arc<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    reason: OnceLock<Stop>,
+    /// Until when its handler had the lease extended by itself.
+    lasts_until: OnceLock<Mutex<Option<Instant>>>,
 }
 
 impl Stopper {
     fn stop(&self, reason: Stop) {
         // The first reason stays.
-        let _ = self.reason.set(reason);
+        let _ = self.told.reason.set(reason);
         self.token.cancel();
+    }
+
+    /// Its handler has had the lease extended until then.
+    pub(crate) fn lasts_until(&self, instant: Option<Instant>) {
+        let lasts_until = self.told.lasts_until.get_or_init(Mutex::default);
+        *lasts_until.lock().unwrap_or_else(PoisonError::into_inner) = instant;
+    }
+
+    /// Whether its lease lasts longer than until then, because its handler had it extended.
+    fn lasts_beyond(&self, instant: Instant) -> bool {
+        let lasts_until = self.told.lasts_until.get().map(|told| *told.lock().unwrap_or_else(PoisonError::into_inner));
+        lasts_until.flatten().is_some_and(|until| until > instant)
     }
 
     /// Waits until it is told.
     pub(crate) async fn told(&self) -> Stop {
         self.token.cancelled().await;
-        self.reason.get().copied().unwrap_or(Stop::Cancelled)
+        self.told.reason.get().copied().unwrap_or(Stop::Cancelled)
     }
 }
 

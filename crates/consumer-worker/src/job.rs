@@ -1,43 +1,106 @@
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use queue_core::{Delivery, Error, Message, Millis, Queue, Reported, Timestamp};
+use queue_core::{
+    Delivery, Error, Extended, Headers, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName,
+    Reported, Timestamp,
+};
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
-/// One message at work, as its handler sees it.
+use crate::held::Stopper;
+
+/// One message at work: what its handler may know and say. Cheap to clone.
 #[derive(Clone)]
 pub struct Job {
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) delivery: Delivery,
-    pub(crate) stop: CancellationToken,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    message: Message,
+    timeout: Option<Millis>,
+    lease_expires_at: Timestamp,
+    since: Instant,
+    stopper: Stopper,
+    lease: Lease,
+}
+
+enum Lease {
+    /// The right to work on it.
+    Real(Arc<Queue>, LeaseToken),
+    /// A test's: what was reported is kept here.
+    Pretended(Mutex<Vec<Box<RawValue>>>),
 }
 
 impl Job {
+    pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, stopper: Stopper) -> Self {
+        let Delivery { message, lease, lease_expires_at, timeout } = delivery;
+        let lease = Lease::Real(queue, lease);
+        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since: Instant::now(), stopper, lease }) }
+    }
+
+    pub(crate) fn pretended(message: Message, timeout: Option<Millis>, lease_expires_at: Timestamp) -> Self {
+        let (lease, stopper) = (Lease::Pretended(Mutex::default()), Stopper::default());
+        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since: Instant::now(), stopper, lease }) }
+    }
+
     /// The message.
     pub fn message(&self) -> &Message {
-        &self.delivery.message
+        &self.inner.message
+    }
+
+    /// The id of the message: the producer's own, or Drover's where there is none.
+    pub fn id(&self) -> &MessageRef {
+        &self.inner.message.id
+    }
+
+    /// The queue that it is in.
+    pub fn queue(&self) -> &QueueName {
+        &self.inner.message.queue
+    }
+
+    /// The kind of the message.
+    pub fn name(&self) -> Option<&MessageName> {
+        self.inner.message.name.as_ref()
+    }
+
+    /// What the producer sent beside the data.
+    pub fn headers(&self) -> &Headers {
+        &self.inner.message.headers
+    }
+
+    /// The trace that the message belongs to, as the W3C's `traceparent` says it, if its producer sent one.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.headers().get("traceparent")
     }
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
-        self.delivery.message.attempts_made + 1
+        self.inner.message.attempts_made + 1
     }
 
     /// How long this run may take before it counts as a failed attempt.
     pub fn timeout(&self) -> Option<Millis> {
-        self.delivery.timeout
+        self.inner.timeout
+    }
+
+    /// When that time is over: the handler is dropped then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.inner.since.checked_add(self.inner.timeout?.to_std())
     }
 
     /// Until when the lease lasted when the message was handed out; the worker extends it while the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
-        self.delivery.lease_expires_at
+        self.inner.lease_expires_at
     }
 
     /// Cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler has half a
     /// second to end by itself, then it is dropped.
     pub fn stop(&self) -> &CancellationToken {
-        &self.stop
+        &self.inner.stopper.token
     }
 
     /// Tells readers of the message how far it is: any JSON up to 64 KiB.
@@ -47,6 +110,51 @@ impl Job {
     /// [`Error::TooMuch`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<Reported, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(error.to_string()))?;
-        self.queue.report_progress(&self.delivery.lease, &json).await
+        match &self.inner.lease {
+            Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
+            Lease::Pretended(reports) => {
+                reports.lock().unwrap_or_else(PoisonError::into_inner).push(json);
+                Ok(Reported::Kept)
+            }
+        }
+    }
+
+    /// Lets the lease last for so long from now, whatever becomes of this process meanwhile. Seldom needed: the worker
+    /// extends all its leases. It does not let the run take longer than its [timeout](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]: it may have been extended or not.
+    pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
+        let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        match &self.inner.lease {
+            Lease::Real(queue, lease) => {
+                let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
+                let extended = extended.first().copied().unwrap_or(Extended::Gone);
+                if extended != Extended::Gone {
+                    self.inner.stopper.lasts_until(Instant::now().checked_add(duration));
+                }
+                Ok(extended)
+            }
+            Lease::Pretended(_) => Ok(Extended::Until(self.now() + millis)),
+        }
+    }
+
+    /// The time by Redis's clock, as far as the worker can tell: never ahead of it.
+    pub(crate) fn now(&self) -> Timestamp {
+        let elapsed = Millis::new(u64::try_from(self.inner.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
+    }
+
+    pub(crate) fn stopper(&self) -> &Stopper {
+        &self.inner.stopper
+    }
+
+    /// What was reported, of a job of a test.
+    pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
+        match &self.inner.lease {
+            Lease::Real(..) => Vec::new(),
+            Lease::Pretended(reports) => reports.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 }

@@ -1,15 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod endpoint;
+mod from_job;
 mod handler;
+mod handler_error;
 mod handlers;
 mod heartbeat;
 mod held;
 mod job;
 mod line;
 mod metrics;
+mod outcome;
+mod route;
 mod routes;
 mod run;
 mod settler;
+mod testing;
 mod worker;
 
 use std::error::Error;
@@ -24,10 +30,17 @@ use service::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use endpoint::{AsItIs, AsValue, Endpoint, IntoEndpoint};
+pub use from_job::{FromJob, FromRef, Payload, State};
 pub use handler::Handler;
+pub use handler_error::HandlerError;
 pub use job::Job;
 pub use metrics::WorkerMetrics;
+pub use outcome::{IntoOutcome, Outcome};
+pub use queue_core::{Extended, Failure, Message, Millis, Reported, Timestamp};
+pub use route::{ByName, IntoRoute, Route, Whole, any, on};
 pub use routes::Routes;
+pub use testing::{TestJob, reported};
 pub use worker::Worker;
 
 /// Runs a worker as it is configured, and serves its health and metrics, until `shutdown`.

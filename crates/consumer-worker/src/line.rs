@@ -1,8 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use queue_core::{
-    Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings,
-    Stay,
+    Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings, Stay,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -13,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    Job, heartbeat,
+    Job, Outcome, heartbeat,
     held::{Held, HeldLease},
-    metrics::{Outcome, QueueMetrics},
+    metrics::{Ended, QueueMetrics},
     routes::QueueRoutes,
-    run,
+    run::{self, Ran, Standing},
     settler::{self, Ending},
 };
 
@@ -145,20 +144,24 @@ impl Line {
         endings: mpsc::Sender<Ending>,
         out_of_time: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (queue, routes, metrics) = (Arc::clone(&self.queue), Arc::clone(&self.routes), Arc::clone(&self.metrics));
-        let job = Job { queue: Arc::clone(&queue), delivery, stop: held.stopper.token.clone() };
+        let (routes, metrics) = (Arc::clone(&self.routes), Arc::clone(&self.metrics));
+        let job = Job::new(Arc::clone(&self.queue), delivery, held.stopper.clone());
         async move {
-            let action = tokio::select! {
-                action = run::run(&routes, job, &held.stopper, &metrics) => action,
-                () = out_of_time.cancelled() => Some(Action::Release(None)),
+            let ran = tokio::select! {
+                ran = run::run(Some(&*routes), &job) => ran,
+                () = out_of_time.cancelled() => Ran { outcome: Outcome::Release(None), took: None, lease: Standing::Held },
             };
-            let Some(action) = action else {
-                metrics.note_outcome(Outcome::Lost);
+            if let Some(took) = ran.took {
+                metrics.note_run(took);
+            }
+            if ran.lease == Standing::Lost {
+                metrics.note_end(Ended::Lost);
                 return;
-            };
+            }
+            let action = ran.outcome.into_action(job.now());
             if endings.send(Ending { held, action }).await.is_err() {
-                warn!(queue = %queue.name(), "the settler is gone: this lease will lapse");
-                metrics.note_outcome(Outcome::Unsettled);
+                warn!(queue = %job.queue(), "the settler is gone: this lease will lapse");
+                metrics.note_end(Ended::Unsettled);
             }
         }
     }

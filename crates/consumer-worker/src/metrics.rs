@@ -50,14 +50,14 @@ pub struct WorkerMetrics {
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
     runs: Histogram,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+    outcomes: [AtomicU64; Ended::ALL.len()],
     /// The places for leases, and how many there are.
     places: OnceLock<(Arc<Semaphore>, usize)>,
 }
 
 /// What came of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Ended {
     /// The message is completed.
     Completed,
     /// The attempt failed, and another follows.
@@ -72,7 +72,7 @@ pub(crate) enum Outcome {
     Unsettled,
 }
 
-impl Outcome {
+impl Ended {
     const ALL: [Self; 6] = [Self::Completed, Self::Retried, Self::Failed, Self::Released, Self::Lost, Self::Unsettled];
 
     fn as_str(self) -> &'static str {
@@ -101,7 +101,7 @@ impl Outcome {
 impl WorkerMetrics {
     /// For the queues of these routes.
     pub fn of(routes: &Routes) -> Self {
-        let queues = routes.queues().into_iter().map(|name| (name.clone(), Arc::default())).collect();
+        let queues = routes.queues().into_iter().map(|name| (name, Arc::default())).collect();
         Self { queues: Arc::new(queues) }
     }
 
@@ -126,7 +126,7 @@ impl WorkerMetrics {
         let help = "Leases of this worker that ended, by what came of them.";
         let mut family = page.family("drover_worker_outcomes_total", Kind::Counter, help);
         for (name, queue) in queues() {
-            for outcome in Outcome::ALL {
+            for outcome in Ended::ALL {
                 let count = queue.outcomes[outcome as usize].load(Ordering::Relaxed);
                 family.sample(&[("queue", name), ("outcome", outcome.as_str())], count);
             }
@@ -176,7 +176,7 @@ impl QueueMetrics {
     }
 
     /// A lease has ended.
-    pub(crate) fn note_outcome(&self, outcome: Outcome) {
+    pub(crate) fn note_end(&self, outcome: Ended) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,54 +1,187 @@
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    error::Error,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
 };
 
 use queue_core::{MessageName, QueueName};
-use service::config;
+use service::config::{self, QueuePattern};
+use tower::{Layer, Service};
 
-use crate::{Handler, handlers};
+use crate::{Endpoint, IntoOutcome, IntoRoute, Job, Outcome, handlers, run};
 
-/// Which handler gets which messages: by queue, and within it by name; the first route that fits.
+/// Which handler gets which messages: by queue, and within it by name; the first that fits.
+///
+/// ```
+/// use consumer_worker::{HandlerError, Payload, Routes, on};
+///
+/// async fn welcome(Payload(to): Payload<String>) -> Result<String, HandlerError> {
+///     Ok(format!("welcomed {to}"))
+/// }
+/// async fn count(Payload(numbers): Payload<Vec<u64>>) -> Result<u64, HandlerError> {
+///     Ok(numbers.iter().sum())
+/// }
+///
+/// let routes = Routes::new()
+///     .route("mails", on("welcome", welcome)) // messages of one name
+///     .route("user-*", count); // all messages of each queue whose name begins so
+/// # let _ = routes;
+/// ```
+#[derive(Clone)]
+pub struct Routes<S = ()> {
+    state: S,
+    table: Table,
+}
+
+/// The routes, whatever state they were made with.
 #[derive(Clone, Default)]
-pub struct Routes {
-    queues: BTreeMap<QueueName, QueueRoutes>,
+pub(crate) struct Table {
+    pub(crate) routes: Vec<Entry>,
+    /// What is wrong, told when the worker starts.
+    pub(crate) mistakes: Vec<String>,
+}
+
+/// What is done with the messages of the queues that fit a pattern.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) pattern: QueuePattern,
+    arms: Vec<(Option<MessageName>, Endpoint)>,
+    concurrency: Option<usize>,
+    weight: Option<NonZeroU32>,
 }
 
 /// The routes of one queue.
-#[derive(Clone, Default)]
 pub(crate) struct QueueRoutes {
-    routes: Vec<(Option<MessageName>, Arc<dyn Handler>)>,
+    arms: Vec<(Option<MessageName>, Endpoint)>,
+    /// The first pattern that fits the queue, by which its figures go, and its place among all.
+    pub(crate) rank: usize,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) weight: NonZeroU32,
     /// The names that no route takes, as far as they were told.
-    told: Arc<Mutex<HashSet<String>>>,
+    told: Mutex<HashSet<String>>,
 }
 
 impl Routes {
+    /// None yet, and no state.
+    pub fn new() -> Self {
+        Self::with_state(())
+    }
+
     /// Those of a configuration.
     pub fn from_config(routes: &[config::Route]) -> Self {
-        let mut all = Self::default();
-        for route in routes {
-            let handler = match &route.handler {
-                config::Handler::Log { result } => Arc::new(handlers::Log::new(result)),
-            };
-            all = all.route(route.queue.clone(), route.name.clone(), handler);
+        let mut all = Self::new();
+        for (n, route) in routes.iter().enumerate() {
+            match handlers::from_config(&route.handler) {
+                Ok(endpoint) => all.table.routes.push(Entry {
+                    pattern: route.queue.clone(),
+                    arms: vec![(route.name.clone(), endpoint)],
+                    concurrency: route.concurrency,
+                    weight: route.weight,
+                }),
+                Err(error) => all.table.mistakes.push(format!("worker.routes[{n}].handler: {error}")),
+            }
         }
         all
     }
+}
 
-    /// Adds a route: messages of this queue, of this name only if one is given.
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// None yet. Handlers get a clone of the state, or of a part of it, as [`State`](crate::State).
+    pub fn with_state(state: S) -> Self {
+        Self { state, table: Table::default() }
+    }
+
+    /// Messages of this queue, or of each queue that fits the pattern (`user-*`, or `*` for all), go to this handler, or
+    /// [by their names](crate::on) to several. Of several routes that fit a queue the first has its messages, unless it has
+    /// no handler for their names.
+    ///
+    /// A pattern that is none is told when the worker starts.
     #[must_use]
-    pub fn route(mut self, queue: QueueName, name: Option<MessageName>, handler: Arc<dyn Handler>) -> Self {
-        self.queues.entry(queue).or_default().routes.push((name, handler));
+    pub fn route<A>(mut self, queue: &str, route: impl IntoRoute<S, A>) -> Self {
+        let mut route = route.into_route();
+        let mut arms = Vec::new();
+        for (name, endpoint) in route.arms.drain(..) {
+            match name {
+                Ok(name) => arms.push((name, endpoint(&self.state))),
+                Err(mistake) => self.table.mistakes.push(mistake),
+            }
+        }
+        if route.concurrency == Some(0) || route.weight == Some(0) {
+            self.table.mistakes.push(format!("the route of {queue}: concurrency and weight must be 1 or more"));
+        }
+        match queue.parse() {
+            Ok(pattern) => self.table.routes.push(Entry {
+                pattern,
+                arms,
+                concurrency: route.concurrency,
+                weight: route.weight.and_then(NonZeroU32::new),
+            }),
+            Err(mistake) => self.table.mistakes.push(mistake),
+        }
         self
     }
 
-    /// The queues that any route names.
-    pub fn queues(&self) -> Vec<&QueueName> {
-        self.queues.keys().collect()
+    /// Puts a layer around every handler so far, one that shares what it shares. What is added later goes around what was
+    /// added before.
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Endpoint>,
+        L::Service: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
+        L::Service: Clone + Send + Sync + 'static,
+    {
+        for (_, endpoint) in self.table.routes.iter_mut().flat_map(|route| &mut route.arms) {
+            *endpoint = endpoint.clone().layer(&layer);
+        }
+        self
     }
 
-    pub(crate) fn into_queues(self) -> impl Iterator<Item = (QueueName, QueueRoutes)> {
-        self.queues.into_iter()
+    /// Runs the handler of one message as the worker would, with its layers and its time-out, but without Redis and
+    /// without a lease: for tests, with a [`TestJob`](crate::TestJob).
+    pub async fn handle(&self, job: Job) -> Outcome {
+        let routes = self.table.of(job.queue());
+        run::run(routes.as_ref(), &job).await.outcome
+    }
+
+    /// The queues that are named, each once, in the order of the routes.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        self.table.queues()
+    }
+
+    pub(crate) fn into_table(self) -> Table {
+        self.table
+    }
+}
+
+impl Table {
+    /// The routes of one queue, if there are any.
+    pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
+        let fitting = || self.routes.iter().filter(|route| route.pattern.fits(queue.as_str()));
+        Some(QueueRoutes {
+            rank: self.routes.iter().position(|route| route.pattern.fits(queue.as_str()))?,
+            arms: fitting().flat_map(|route| route.arms.iter().cloned()).collect(),
+            concurrency: fitting().find_map(|route| route.concurrency),
+            weight: fitting().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
+            told: Mutex::default(),
+        })
+    }
+
+    /// The queues that are named, each once, in the order of the routes.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        let mut queues: Vec<QueueName> = Vec::new();
+        for queue in self.routes.iter().filter_map(|route| route.pattern.queue()) {
+            if !queues.contains(&queue) {
+                queues.push(queue);
+            }
+        }
+        queues
     }
 }
 
@@ -62,30 +195,8 @@ impl QueueRoutes {
         told.len() < Self::MAX_TOLD && told.insert(name.to_owned())
     }
 
-    pub(crate) fn handler(&self, name: Option<&MessageName>) -> Option<&Arc<dyn Handler>> {
+    pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {
         let fits = |of: &Option<MessageName>| of.as_ref().is_none_or(|of| Some(of) == name);
-        self.routes.iter().find(|(of, _)| fits(of)).map(|(_, handler)| handler)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_route_that_fits_gets_the_message() {
-        let handlers: Vec<Arc<dyn Handler>> = (0..3).map(|n| Arc::new(handlers::Log::new(&n.into())) as _).collect();
-        let (queue, a): (QueueName, MessageName) = ("q".parse().unwrap(), "a".parse().unwrap());
-        let routes = Routes::default().route(queue.clone(), Some(a.clone()), Arc::clone(&handlers[0])).route(
-            queue.clone(),
-            Some("b".parse().unwrap()),
-            Arc::clone(&handlers[1]),
-        );
-        let of_queue = |routes: &Routes| routes.clone().into_queues().next().unwrap().1;
-        assert!(Arc::ptr_eq(of_queue(&routes).handler(Some(&a)).unwrap(), &handlers[0]));
-        assert!(of_queue(&routes).handler(None).is_none());
-        let routes = routes.route(queue, None, Arc::clone(&handlers[2]));
-        assert!(Arc::ptr_eq(of_queue(&routes).handler(None).unwrap(), &handlers[2]));
-        assert!(Arc::ptr_eq(of_queue(&routes).handler(Some(&a)).unwrap(), &handlers[0]));
+        self.arms.iter().find(|(of, _)| fits(of)).map(|(_, endpoint)| endpoint)
     }
 }

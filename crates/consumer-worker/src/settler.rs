@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use crate::{
     held::HeldLease,
-    metrics::{Outcome, QueueMetrics},
+    metrics::{Ended, QueueMetrics},
 };
 
 /// A lease that is to be ended.
@@ -44,7 +44,7 @@ pub(crate) async fn settle(
             if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
                 error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
                 for _ in &held {
-                    metrics.note_outcome(Outcome::Unsettled);
+                    metrics.note_end(Ended::Unsettled);
                 }
                 return;
             }
@@ -58,7 +58,7 @@ async fn record(queue: &Queue, settlements: &[Settlement], metrics: &QueueMetric
     match queue.settle(settlements).await {
         Ok(settled) => {
             for (settlement, end) in settlements.iter().zip(settled) {
-                metrics.note_outcome(Outcome::of(&settlement.action, end));
+                metrics.note_end(Ended::of(&settlement.action, end));
                 if end == Settled::Gone {
                     warn!(
                         queue = %queue.name(),
@@ -79,7 +79,7 @@ async fn record(queue: &Queue, settlements: &[Settlement], metrics: &QueueMetric
         }
         Err(error) => {
             error!(queue = %queue.name(), %error, "can't settle: the lease will lapse");
-            metrics.note_outcome(Outcome::Unsettled);
+            metrics.note_end(Ended::Unsettled);
             Ok(())
         }
     }

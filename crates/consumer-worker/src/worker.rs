@@ -41,7 +41,9 @@ impl Worker {
         let mut lines = JoinSet::new();
         let queues = u32::try_from(self.routes.queues().len()).unwrap_or(u32::MAX);
         let poll_interval = self.poll_interval.max(BETWEEN_POLLS.saturating_mul(queues));
-        for (name, routes) in self.routes.into_queues() {
+        let table = self.routes.into_table();
+        for name in table.queues() {
+            let Some(routes) = table.of(&name) else { continue };
             let bell = self.subscriber.bell(&name);
             bell.serve(&self.consumer);
             let line = Line {

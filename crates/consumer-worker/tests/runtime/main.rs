@@ -13,28 +13,14 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{Handler, Job, Routes, Worker, WorkerMetrics};
+use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerMetrics};
 use drover_tests::RedisServer;
-use futures_util::{FutureExt, future::BoxFuture};
 use queue_core::{
-    Action, ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
+    ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
 };
 use serde_json::value::to_raw_value;
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
-
-/// A handler made of a function.
-struct By<F>(F);
-
-impl<F, R> Handler for By<F>
-where
-    F: Fn(Job) -> R + Send + Sync,
-    R: Future<Output = Action> + Send + 'static,
-{
-    fn handle(&self, job: Job) -> BoxFuture<'static, Action> {
-        self.0(job).boxed()
-    }
-}
 
 struct World {
     redis: RedisServer,
@@ -45,11 +31,11 @@ struct World {
 }
 
 /// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
-fn start(concurrency: usize, handler: impl Handler + 'static) -> World {
+fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
     start_with(r#"{"visibility_timeout":300,"max_attempts":1}"#, concurrency, handler)
 }
 
-fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'static) -> World {
+fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
     let world = start_deaf(settings, concurrency, Duration::from_secs(3_600), handler);
     tokio::spawn({
         let subscriber = world.subscriber.clone();
@@ -59,7 +45,7 @@ fn start_with(settings: &str, concurrency: usize, handler: impl Handler + 'stati
 }
 
 /// A worker that hears no notification, because nobody keeps the subscription.
-fn start_deaf(settings: &str, concurrency: usize, poll_interval: Duration, handler: impl Handler + 'static) -> World {
+fn start_deaf<A>(settings: &str, concurrency: usize, poll_interval: Duration, handler: impl IntoRoute<(), A>) -> World {
     let redis = RedisServer::start();
     let name: QueueName = "q".parse().unwrap();
     let settings = serde_json::from_str(settings).unwrap();
@@ -68,7 +54,7 @@ fn start_deaf(settings: &str, concurrency: usize, poll_interval: Duration, handl
     let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
     let queue = queues.queue(&name);
     let shutdown = CancellationToken::new();
-    let routes = Routes::default().route(name, None, Arc::new(handler));
+    let routes = Routes::new().route("q", handler);
     let worker = Worker {
         metrics: WorkerMetrics::of(&routes),
         queues,
@@ -113,19 +99,16 @@ async fn until_active(world: &World, count: u64) {
     }
 }
 
-fn done() -> Action {
-    Action::Complete(to_raw_value("done").unwrap())
+fn done() -> Outcome {
+    Outcome::Complete(to_raw_value("done").unwrap())
 }
 
 #[tokio::test]
 async fn leases_are_extended_while_handlers_run() {
-    let world = start(
-        10,
-        By(|_| async {
-            sleep(Duration::from_millis(1_200)).await;
-            done()
-        }),
-    );
+    let world = start(10, |_: Job| async {
+        sleep(Duration::from_millis(1_200)).await;
+        done()
+    });
     for id in world.post(10).await {
         let message = world.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
@@ -136,13 +119,13 @@ async fn leases_are_extended_while_handlers_run() {
 #[tokio::test]
 async fn without_any_notification_everything_is_done_all_the_same() {
     let settings = r#"{"visibility_timeout":400,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":300}"#;
-    let handler = By(|job: Job| async move {
+    let handler = |job: Job| async move {
         match (job.message().data.get(), job.attempt()) {
-            ("1", 1) => Action::Fail(queue_core::Failure::new("odd", "the first attempt")),
+            ("1", 1) => Outcome::Retry(queue_core::Failure::new("odd", "the first attempt")),
             ("2", 1) => std::future::pending().await,
             _ => done(),
         }
-    });
+    };
     let world = start_deaf(settings, 5, Duration::from_millis(150), handler);
     let mut ids = world.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
@@ -167,13 +150,10 @@ async fn without_any_notification_everything_is_done_all_the_same() {
 
 #[tokio::test]
 async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_one() {
-    let world = start(
-        2,
-        By(|_| async {
-            sleep(Duration::from_millis(1_200)).await;
-            done()
-        }),
-    );
+    let world = start(2, |_: Job| async {
+        sleep(Duration::from_millis(1_200)).await;
+        done()
+    });
     let ids = world.post(1).await;
     until_active(&world, 1).await;
     world.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap().unwrap();
@@ -186,18 +166,15 @@ async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_on
 async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&most);
-    let world = start(
-        7,
-        By(move |_| {
-            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            async move {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                sleep(Duration::from_millis(10)).await;
-                running.fetch_sub(1, Ordering::SeqCst);
-                done()
-            }
-        }),
-    );
+    let world = start(7, move |_: Job| {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(Duration::from_millis(10)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            done()
+        }
+    });
     for id in world.post(100).await {
         world.finished(&id).await;
     }
@@ -207,16 +184,13 @@ async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
 
 #[tokio::test]
 async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
-    let world = start(
-        2,
-        By(|job: Job| {
-            assert_ne!(job.message().data.get(), "0", "before the future");
-            async move {
-                assert_ne!(job.message().data.get(), "1", "in the future");
-                done()
-            }
-        }),
-    );
+    let world = start(2, |job: Job| {
+        assert_ne!(job.message().data.get(), "0", "before the future");
+        async move {
+            assert_ne!(job.message().data.get(), "1", "in the future");
+            done()
+        }
+    });
     let ids = world.post(20).await;
     for (n, id) in ids.iter().enumerate() {
         let message = world.finished(id).await;
@@ -232,15 +206,12 @@ async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
 
 #[tokio::test]
 async fn readers_see_the_progress_that_a_handler_reports() {
-    let world = start(
-        1,
-        By(|job: Job| async move {
-            let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
-            job.report_progress(&report).await.unwrap();
-            job.stop().cancelled().await;
-            done()
-        }),
-    );
+    let world = start(1, |job: Job| async move {
+        let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
+        job.report_progress(&report).await.unwrap();
+        job.stop().cancelled().await;
+        done()
+    });
     let ids = world.post(1).await;
     let progress = loop {
         let message = world.queue.read(&ids).await.unwrap().remove(0).unwrap();
@@ -259,14 +230,11 @@ async fn readers_see_the_progress_that_a_handler_reports() {
 
 #[tokio::test]
 async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spent() {
-    let world = start(
-        3,
-        By(|job: Job| async move {
-            let ends_in_time = job.message().data.get() == "0";
-            sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
-            done()
-        }),
-    );
+    let world = start(3, |job: Job| async move {
+        let ends_in_time = job.message().data.get() == "0";
+        sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
+        done()
+    });
     let ids = world.post(5).await;
     until_active(&world, 3).await;
     let (queue, _redis) = world.stop().await;

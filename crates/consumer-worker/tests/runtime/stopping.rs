@@ -8,29 +8,26 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::Job;
-use queue_core::{Action, Changed, Millis, NewMessage, State};
+use consumer_worker::{Job, Outcome};
+use queue_core::{Changed, Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
 use tokio::time::sleep;
 
-use crate::{By, done, start, start_with, until_active};
+use crate::{done, start, start_with, until_active};
 
 #[tokio::test]
 async fn a_run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&ended);
-    let world = start(
-        2,
-        By(move |job: Job| {
-            let count = Arc::clone(&count);
-            async move {
-                assert_eq!(job.timeout(), Some(Millis::new(200)));
-                let _count = OnDrop(count);
-                sleep(Duration::from_secs(60)).await;
-                done()
-            }
-        }),
-    );
+    let world = start(2, move |job: Job| {
+        let count = Arc::clone(&count);
+        async move {
+            assert_eq!(job.timeout(), Some(Millis::new(200)));
+            let _count = OnDrop(count);
+            sleep(Duration::from_secs(60)).await;
+            done()
+        }
+    });
     let message = NewMessage { timeout: Some(Millis::new(200)), ..NewMessage::new(to_raw_value(&1).unwrap()) };
     let id = world.queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
     let message = world.finished(&id).await;
@@ -53,21 +50,17 @@ impl Drop for OnDrop {
 #[tokio::test]
 async fn the_handler_of_a_cancelled_message_is_told_within_a_second_and_may_still_complete() {
     // The leases are extended every 100 ms, so a slower queue shows that it is not the heartbeat that tells.
-    let world = start_with(
-        r#"{"visibility_timeout":"1h","max_attempts":1}"#,
-        3,
-        By(|job: Job| async move {
-            if job.message().data.get() == "0" {
-                std::future::pending::<()>().await;
-            }
-            job.stop().cancelled().await;
-            if job.message().data.get() == "1" {
-                Action::Fail(queue_core::Failure::new("odd", "stopped"))
-            } else {
-                done()
-            }
-        }),
-    );
+    let world = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
+        if job.message().data.get() == "0" {
+            std::future::pending::<()>().await;
+        }
+        job.stop().cancelled().await;
+        if job.message().data.get() == "1" {
+            Outcome::Retry(queue_core::Failure::new("odd", "stopped"))
+        } else {
+            done()
+        }
+    });
     let ids = world.post(3).await;
     until_active(&world, 3).await;
     for (n, id) in ids.iter().enumerate() {
@@ -87,7 +80,7 @@ async fn the_handler_of_a_cancelled_message_is_told_within_a_second_and_may_stil
 
 #[tokio::test]
 async fn a_cancel_whose_notification_was_lost_is_told_by_the_heartbeat() {
-    let world = start(1, By(|_| std::future::pending()));
+    let world = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = world.post(1).await;
     until_active(&world, 1).await;
     // As `cancel` does, but for the notification.
@@ -100,19 +93,16 @@ async fn a_cancel_whose_notification_was_lost_is_told_by_the_heartbeat() {
 async fn a_handler_that_outlives_its_lease_is_stopped_and_the_message_is_somebody_elses() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    let world = start(
-        1,
-        By(move |job: Job| {
-            let count = Arc::clone(&count);
-            async move {
-                if job.message().deliveries == 1 {
-                    let _count = OnDrop(count);
-                    std::future::pending::<()>().await;
-                }
-                done()
+    let world = start(1, move |job: Job| {
+        let count = Arc::clone(&count);
+        async move {
+            if job.message().deliveries == 1 {
+                let _count = OnDrop(count);
+                std::future::pending::<()>().await;
             }
-        }),
-    );
+            done()
+        }
+    });
     let ids = world.post(1).await;
     until_active(&world, 1).await;
     // The lease lapses although its consumer lives, as if Redis had been away for long.

@@ -3,7 +3,7 @@ use std::{collections::HashMap, fs, path::Path};
 use config::{Environment, File, FileFormat};
 use queue_core::{MAX_BYTES_PER_CALL, Millis};
 
-use super::{Config, Route};
+use super::Config;
 use crate::nearest::unknown;
 
 const DEFAULT: &str = include_str!("../../../../config/default.toml");
@@ -70,11 +70,7 @@ impl Config {
         )?;
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
-        let concurrency = self.worker.concurrency;
-        must(
-            (1..=100_000).contains(&concurrency),
-            format!("worker.concurrency must be 1 to 100000, not {concurrency}"),
-        )?;
+        self.worker.validate(&self.queues).map_err(InvalidConfig)?;
         let body_limit = self.api.body_limit;
         must(
             (1..=MAX_BYTES_PER_CALL).contains(&body_limit),
@@ -90,26 +86,10 @@ impl Config {
             ),
         )?;
         self.auth.validate()?;
-        for (at, route) in self.worker.routes.iter().enumerate() {
-            self.validate_handler(route)
-                .map_err(|error| InvalidConfig(format!("worker.routes[{at}].handler.{error}")))?;
-        }
         for (queue, settings) in &self.queues {
             settings.validate().map_err(|error| InvalidConfig(format!("queues.{queue}.{error}")))?;
         }
         Ok(())
-    }
-
-    fn validate_handler(&self, route: &Route) -> Result<(), String> {
-        route.handler.validate()?;
-        // The queue's own limit would end every run first.
-        match (route.handler.timeout(), self.queues.get(&route.queue).and_then(|settings| settings.timeout)) {
-            (Some(handler), Some(run)) if handler > run => Err(format!(
-                "timeout is {handler}, but queues.{}.timeout ends every run after {run}: make one of them fit the other",
-                route.queue
-            )),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -244,7 +224,7 @@ mod tests {
             ("type = \"http\", url = \"http://a\", concurrency = 0", "handler.concurrency"),
             ("type = \"http\", url = \"http://a\", response = \"keep\"", "there are result, ignore"),
             ("type = \"http\", url_header = \"to\", allowed_hosts = [\"a/b\"]", "\"a/b\" is no host"),
-            ("type = \"http\", url = \"http://a\", timeout = \"10s\"", "queues.q.timeout ends every run after 5s"),
+            ("type = \"http\", url = \"http://a\", timeout = \"10s\"", "queues.q.timeout must not be shorter than"),
             ("type = \"exec\"", "command"),
             ("type = \"exec\", command = []", "names no program"),
             ("type = \"exec\", command = [\"\"]", "names no program"),

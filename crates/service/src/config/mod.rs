@@ -22,7 +22,7 @@ pub use load::InvalidConfig;
 pub use origin::Origin;
 pub use queue_pattern::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Log, LogFormat, Redis, RedisUrl, Route, TlsFiles, Worker};
+pub use sections::{Api, Durability, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@ use std::{fmt, str::FromStr};
 use queue_core::QueueName;
 use serde::{Deserialize, Serialize};
 
-/// Which queues an API key is for: the one of that name, those that begin so (`user-*`), or all (`*`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Which queues a key or a route is for: the one of that name, those that begin so (`user-*`), or all (`*`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct QueuePattern(String);
 
@@ -12,6 +12,16 @@ impl QueuePattern {
     /// Every queue.
     pub fn all() -> Self {
         Self("*".into())
+    }
+
+    /// The queue, where it is one queue's name.
+    pub fn queue(&self) -> Option<QueueName> {
+        self.0.parse().ok()
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Whether it fits. What is not a queue's name at all fits only `*`.

@@ -1,9 +1,9 @@
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
-use queue_core::{MessageName, Millis, QueueName};
+use queue_core::{MAX_BYTES_PER_CALL, MessageName, Millis, QueueName, SettingsPatch};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Handler, Origin};
+use super::{Handler, Origin, QueuePattern};
 use crate::nearest::unknown;
 
 /// Where Redis is.
@@ -106,6 +106,12 @@ pub struct Worker {
     pub bind: SocketAddr,
     /// Leases held at once, per queue and process. Defaults to 100.
     pub concurrency: usize,
+    /// Leases held at once over all queues of the process. Defaults to 10,000.
+    pub max_leases: usize,
+    /// Bytes of data of all messages that it holds leases of. Defaults to 64 MiB.
+    pub max_bytes: usize,
+    /// Which queue goes first when several have more to do than the process may hold. Defaults to `weighted`.
+    pub order: Order,
     /// The slow poll. Defaults to 5 s.
     pub poll_interval: Millis,
     /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
@@ -118,13 +124,87 @@ pub struct Worker {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Those of this queue.
-    pub queue: QueueName,
+    /// Those of this queue, or of each queue that fits (`user-*`).
+    pub queue: QueuePattern,
     /// Those of this kind only. Defaults to all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
+    /// Leases held at once for each of these queues. Defaults to `worker.concurrency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
+    /// So many messages for each one of a queue of weight 1, with `order = "weighted"`. Defaults to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<NonZeroU32>,
     /// What is done with them.
     pub handler: Handler,
+}
+
+/// Which queue goes first when several have more to do than a worker may hold leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", try_from = "String")]
+pub enum Order {
+    /// By their weights: none starves.
+    Weighted,
+    /// In the order of their routes: what comes later waits until nothing is ready before it.
+    Strict,
+}
+
+impl Worker {
+    /// The largest `max_leases`.
+    const MOST_LEASES: usize = 100_000;
+
+    /// Checks what its parts can't know; answers what is wrong, as a sentence.
+    pub(super) fn validate(&self, queues: &BTreeMap<QueueName, SettingsPatch>) -> Result<(), String> {
+        let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
+        must(
+            (1..=Self::MOST_LEASES).contains(&max_leases),
+            format!("worker.max_leases must be 1 to {}, not {max_leases}", Self::MOST_LEASES),
+        )?;
+        must(
+            max_bytes >= MAX_BYTES_PER_CALL,
+            format!("worker.max_bytes must be {MAX_BYTES_PER_CALL} (what one call may bring) or more, not {max_bytes}"),
+        )?;
+        let may_run = |key: &str, concurrency: usize| {
+            must(
+                (1..=max_leases).contains(&concurrency),
+                format!("{key} must be 1 to worker.max_leases = {max_leases}, not {concurrency}"),
+            )
+        };
+        may_run("worker.concurrency", self.concurrency)?;
+        for (n, route) in self.routes.iter().enumerate() {
+            if let Some(concurrency) = route.concurrency {
+                may_run(&format!("worker.routes[{n}].concurrency"), concurrency)?;
+            }
+            route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler.{mistake}"))?;
+            let Some(timeout) = route.handler.timeout() else { continue };
+            for (name, settings) in queues.iter().filter(|(name, _)| route.queue.fits(name.as_str())) {
+                for (key, limit) in [("visibility_timeout", settings.visibility_timeout), ("timeout", settings.timeout)]
+                {
+                    must(
+                        limit.is_none_or(|limit| limit >= timeout),
+                        format!(
+                            "queues.{name}.{key} must not be shorter than worker.routes[{n}].handler.timeout = {timeout}: \
+                             the run would be over before its handler's time is"
+                        ),
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for Order {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "weighted" => Ok(Self::Weighted),
+            "strict" => Ok(Self::Strict),
+            other => Err(format!("\"{other}\" is {}", unknown(other, ["weighted", "strict"]))),
+        }
+    }
 }
 
 /// What is logged, and how.
