@@ -1,7 +1,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserializer, Serialize, Serializer, de};
 
 /// What requests are signed with, as Standard Webhooks write it: `whsec_` and 24 to 64 bytes as base64. Never shown.
 #[derive(Clone, PartialEq, Eq)]
