@@ -1,13 +1,14 @@
 //! The handlers that a configuration can name.
 
 mod exec;
+mod http;
 mod log;
 mod output;
 
 use service::config;
 
 pub(crate) use self::exec::all_ended as all_programs_ended;
-use self::{exec::Exec, log::Log};
+use self::{exec::Exec, http::Http, log::Log};
 use crate::{Endpoint, IntoEndpoint};
 
 /// The handler that a configuration describes.
@@ -19,6 +20,6 @@ pub(crate) fn from_config(handler: &config::Handler) -> Result<Endpoint, String>
     match handler {
         config::Handler::Log { result } => Ok(Log::new(result).into_endpoint(&())),
         config::Handler::Exec(exec) => Ok(Exec::new(exec)?.into_endpoint(&())),
-        config::Handler::Http(_) => Err("soon".into()),
+        config::Handler::Http(http) => Ok(Http::new(http)?.into_endpoint(&())),
     }
 }
