@@ -95,6 +95,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         metrics,
     };
     let result = worker.run(shutdown).await;
+    handlers::all_programs_ended().await;
     stopped.cancel();
     serving.await??;
     listening.await?;

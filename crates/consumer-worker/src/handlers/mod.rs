@@ -1,10 +1,14 @@
 //! The handlers that a configuration can name.
 
+mod exec;
+mod http;
 mod log;
+mod output;
 
 use service::config;
 
-use self::log::Log;
+pub(crate) use self::exec::all_ended as all_programs_ended;
+use self::{exec::Exec, http::Http, log::Log};
 use crate::{Endpoint, IntoEndpoint};
 
 /// The handler that a configuration describes.
@@ -15,5 +19,7 @@ use crate::{Endpoint, IntoEndpoint};
 pub(crate) fn from_config(handler: &config::Handler) -> Result<Endpoint, String> {
     match handler {
         config::Handler::Log { result } => Ok(Log::new(result).into_endpoint(&())),
+        config::Handler::Exec(exec) => Ok(Exec::new(exec)?.into_endpoint(&())),
+        config::Handler::Http(http) => Ok(Http::new(http)?.into_endpoint(&())),
     }
 }

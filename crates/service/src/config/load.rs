@@ -180,6 +180,10 @@ mod tests {
             ("[wroker]\nx = 1", "did you mean \"worker\"?"),
             ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
             ("[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"loog\" }", "did you mean \"log\"?"),
+            (
+                "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"http\", urll = \"http://a\" }",
+                "worker.routes[0].handler: \"urll\" is unknown: did you mean \"url\"?",
+            ),
             ("[log]\nformat = \"prety\"", "log.format: \"prety\" is unknown: did you mean \"pretty\"?"),
         ] {
             let error = load(file, &[]).unwrap_err();
@@ -213,6 +217,52 @@ mod tests {
     }
 
     #[test]
+    fn handlers_that_can_not_work_stop_the_start() {
+        for (handler, told) in [
+            ("type = \"http\"", "needs url"),
+            ("type = \"http\", url = \"ftp://a\"", "not by ftp:"),
+            ("type = \"http\", url = \"http://a\", url_header = \"to\"", "exclude each other"),
+            ("type = \"http\", url_header = \"to\"", "allowed_hosts"),
+            ("type = \"http\", url = \"http://a\", allowed_hosts = [\"a\"]", "go with url_header"),
+            ("type = \"http\", url = \"http://a\", secret = \"hunter2\"", "whsec_"),
+            ("type = \"http\", url = \"http://a\", secret = [\"hunter2\"]", "whsec_"),
+            ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout must be 100ms to 7days"),
+            ("type = \"http\", url = \"http://a\", concurrency = 0", "handler.concurrency"),
+            ("type = \"http\", url = \"http://a\", response = \"keep\"", "there are result, ignore"),
+            ("type = \"http\", url_header = \"to\", allowed_hosts = [\"a/b\"]", "\"a/b\" is no host"),
+            ("type = \"http\", url = \"http://a\", timeout = \"10s\"", "queues.q.timeout must not be shorter than"),
+            ("type = \"exec\"", "command"),
+            ("type = \"exec\", command = []", "names no program"),
+            ("type = \"exec\", command = [\"\"]", "names no program"),
+            ("type = \"exec\", command = [\"a\"], timeout = \"10s\"", "queues.q.timeout"),
+            ("type = \"exec\", command = [\"a\"], stop_grace = \"2m\"", "handler.stop_grace"),
+        ] {
+            let file =
+                format!("[queues.q]\ntimeout = \"5s\"\n[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}");
+            let error = load(&file, &[]).unwrap_err();
+            assert!(error.contains("worker.routes[0].handler") && error.contains(told), "{told:?} is not in {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_requests_are_signed_with_is_never_shown() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let load = |secret: &str| {
+            let handler = format!("type = \"http\", url = \"http://me:hunter2@a/b?k=hunter2\", secret = {secret}");
+            load(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}"), &[])
+        };
+        for (written, count) in [(format!("{secret:?}"), 1), (format!("[{secret:?}, {secret:?}]"), 2)] {
+            let config = load(&written).unwrap();
+            let Handler::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
+            assert_eq!(http.secrets.len(), count);
+            let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
+            assert!(shown.contains("http://***@a/b?***"), "{shown}");
+            assert!(!shown.contains("hunter2") && !shown.contains(&secret[6..]), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_secret_may_come_from_a_file_and_is_never_shown() {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         secret.write_all(b"redis://user:pa@ss@cache:6380/2\n").unwrap();
@@ -227,7 +277,12 @@ mod tests {
 
     #[test]
     fn what_is_printed_loads_again() {
-        let printed = toml::to_string(&load("[queues.q]\nmax_attempts = 5", &[]).unwrap()).unwrap();
+        let file = "[queues.q]\nmax_attempts = 5\n\
+                    [[worker.routes]]\nqueue = \"a\"\n\
+                    handler = { type = \"http\", url_header = \"to\", allowed_hosts = [\"a:81\"], \
+                    allowed_networks = [\"10.0.0.0/8\"], timeout = \"3s\" }\n\
+                    [[worker.routes]]\nqueue = \"b\"\nhandler = { type = \"exec\", command = [\"a\", \"b c\"] }";
+        let printed = toml::to_string(&load(file, &[]).unwrap()).unwrap();
         let again = load(&printed, &[]).unwrap();
         assert_eq!(toml::to_string(&again).unwrap(), printed);
     }

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod auth;
+mod handler;
 mod key_hash;
 mod key_id;
 mod load;
@@ -13,13 +14,16 @@ mod traces;
 
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
+pub use handler::{
+    AllowedHost, CommandLine, ExecHandler, Handler, HttpHandler, HttpTarget, HttpUrl, Output, WebhookSecret,
+};
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::InvalidConfig;
 pub use origin::Origin;
 pub use queue_pattern::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Handler, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
+pub use sections::{Api, Durability, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
 pub use traces::{OtlpEndpoint, Traces};
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, path::Pa
 use queue_core::{MAX_BYTES_PER_CALL, MessageName, Millis, QueueName, SettingsPatch};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Origin, QueuePattern};
+use super::{Handler, Origin, QueuePattern};
 use crate::nearest::unknown;
 
 /// Where Redis is.
@@ -182,6 +182,7 @@ impl Worker {
             if let Some(concurrency) = route.concurrency {
                 may_run(&format!("worker.routes[{n}].concurrency"), concurrency)?;
             }
+            route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler.{mistake}"))?;
             let Some(timeout) = route.handler.timeout() else { continue };
             for (name, settings) in queues.iter().filter(|(name, _)| route.queue.fits(name.as_str())) {
                 for (key, limit) in [("visibility_timeout", settings.visibility_timeout), ("timeout", settings.timeout)]
@@ -208,27 +209,6 @@ impl TryFrom<String> for Order {
             "weighted" => Ok(Self::Weighted),
             "strict" => Ok(Self::Strict),
             other => Err(format!("\"{other}\" is {}", unknown(other, ["weighted", "strict"]))),
-        }
-    }
-}
-
-/// What is done with a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Handler {
-    /// Logs its id and data.
-    Log {
-        /// The result of each message. Defaults to null.
-        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-        result: serde_json::Value,
-    },
-}
-
-impl Handler {
-    /// How long it gives a run at most, if it limits that itself.
-    pub fn timeout(&self) -> Option<Millis> {
-        match self {
-            Self::Log { .. } => None,
         }
     }
 }

@@ -1,0 +1,101 @@
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tracing::{info, warn};
+
+/// The longest part of a line that is logged.
+const MAX_LINE: usize = 2 * 1_024;
+/// How many lines of one run are logged.
+const MAX_LINES: usize = 1_000;
+
+/// Logs what a program says on its standard error, line by line and not without end; the rest is read, so that the program
+/// need not wait, and counted.
+pub(super) struct StderrLog<R> {
+    pipe: Option<R>,
+    /// The line so far, without what is beyond its bound.
+    line: Vec<u8>,
+    lines: usize,
+    cut_bytes: u64,
+    last: String,
+}
+
+impl<R: AsyncRead + Unpin> StderrLog<R> {
+    /// Of what comes from this pipe.
+    pub(super) fn of(pipe: Option<R>) -> Self {
+        Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
+    }
+
+    /// Reads until the pipe is closed.
+    pub(super) async fn read(&mut self) {
+        let Some(mut pipe) = self.pipe.take() else { return };
+        let mut buffer = Vec::with_capacity(8 * 1_024);
+        while pipe.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
+            for part in buffer.split_inclusive(|byte| *byte == b'\n') {
+                let (text, is_whole) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+                let (kept, cut) = text.split_at(text.len().min(MAX_LINE - self.line.len()));
+                self.line.extend_from_slice(kept);
+                self.cut_bytes += cut.len() as u64;
+                if is_whole {
+                    self.end_line();
+                }
+            }
+            buffer.clear();
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
+        self.line.clear();
+        if line.is_empty() {
+            return;
+        }
+        if self.lines < MAX_LINES {
+            // As a field, so that what it says can't pass for another line of the log.
+            info!(line, "stderr");
+        } else {
+            self.cut_bytes += line.len() as u64;
+        }
+        self.lines += 1;
+        self.last = line;
+    }
+
+    /// The last line, which mostly says what was wrong.
+    pub(super) fn into_last_line(mut self) -> String {
+        self.end_line();
+        if self.cut_bytes > 0 {
+            warn!(bytes = self.cut_bytes, "not all of stderr is logged");
+        }
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn log(stderr: &[u8]) -> StderrLog<&[u8]> {
+        let mut log = StderrLog::of(Some(stderr));
+        log.read().await;
+        log
+    }
+
+    #[tokio::test]
+    async fn the_last_line_is_known_whatever_was_said() {
+        for (stderr, last) in [
+            (&b""[..], ""),
+            (b"one\ntwo\n", "two"),
+            (b"one\r\ntwo", "two"),
+            (b"one\n\n \n", "one"),
+            (b"\xffone", "\u{fffd}one"),
+        ] {
+            assert_eq!(log(stderr).await.into_last_line(), last);
+        }
+    }
+
+    #[tokio::test]
+    async fn neither_a_long_line_nor_many_are_kept() {
+        let long = log(&vec![b'x'; 1_000_000]).await;
+        assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE as u64);
+        assert_eq!(long.into_last_line().len(), MAX_LINE);
+        let many = log("x\n".repeat(MAX_LINES + 5).as_bytes()).await;
+        assert_eq!((many.lines, many.cut_bytes), (MAX_LINES + 5, 5));
+    }
+}

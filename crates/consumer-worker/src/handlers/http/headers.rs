@@ -1,0 +1,106 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
+};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use service::config::WebhookSecret;
+use url::Url;
+
+use super::signature::{signatures, timestamp};
+use crate::Job;
+
+/// What is written as `%` and two digits where a text stands in a header, beside what is not ASCII.
+const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
+/// The same in the id of a webhook: a dot would part it from its timestamp.
+const IN_AN_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// What goes with a message.
+pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Everything was made printable; what could not stand in a header all the same would be left out.
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let text = |text: &str| utf8_percent_encode(text, IN_A_HEADER).to_string();
+    let message = job.message();
+    set("drover-message-id", text(message.id.as_str()));
+    set("drover-queue", text(message.queue.as_str()));
+    set("drover-attempt", job.attempt().to_string());
+    if let Some(name) = &message.name {
+        set("drover-name", text(name.as_str()));
+    }
+    if !message.headers.is_empty() {
+        set("drover-headers", ascii(&serde_json::json!(message.headers).to_string()));
+    }
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = message.headers.get(name) {
+            set(name, value.to_owned());
+        }
+    }
+    // Ids are unique within a queue, and a receiver may serve several.
+    let part = |text: &str| utf8_percent_encode(text, IN_AN_ID).to_string();
+    let (id, timestamp) = (format!("{}:{}", part(message.queue.as_str()), part(message.id.as_str())), timestamp());
+    if !secrets.is_empty() {
+        set("webhook-signature", signatures(secrets, &id, timestamp, body));
+    }
+    set("webhook-id", id);
+    set("webhook-timestamp", timestamp.to_string());
+    if let Some(value) = basic_auth(url) {
+        headers.insert(AUTHORIZATION, value);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("drover/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
+/// JSON in which all but ASCII is escaped.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char.is_ascii() && char != '\u{7f}' {
+            text.push(char);
+        } else {
+            let mut units = [0; 2];
+            text.extend(char.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
+}
+
+/// The user and the password of a URL.
+fn basic_auth(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TestJob;
+
+    #[test]
+    fn whatever_a_producer_wrote_can_stand_in_a_header() {
+        let job =
+            TestJob::new("a.b", &1).name("grüße 100%").id("bestellung.ä 1").header("x", "ä\n\u{7f}😀").attempt(2).job();
+        let url = "http://me:pa%20ss@a/".parse().unwrap();
+        let headers = of(&job, &url, &[], b"1");
+        let value = |name: &str| headers[name].to_str().unwrap();
+        assert_eq!(value("drover-message-id"), "bestellung.%C3%A4 1");
+        assert_eq!(value("drover-name"), "gr%C3%BC%C3%9Fe 100%25");
+        assert_eq!(value("drover-attempt"), "2");
+        assert_eq!(value("drover-headers"), r#"{"x":"\u00e4\n\u007f\ud83d\ude00"}"#);
+        assert_eq!(value("webhook-id"), "a%2Eb:bestellung%2E%C3%A4%201");
+        assert_eq!(value("authorization"), format!("Basic {}", STANDARD.encode("me:pa ss")));
+        assert!(!headers.contains_key("webhook-signature"));
+    }
+}

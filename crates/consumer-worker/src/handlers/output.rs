@@ -1,0 +1,52 @@
+use queue_core::{Failure, MAX_RESULT_BYTES};
+use serde_json::value::RawValue;
+
+use crate::Outcome;
+
+/// The result that the answer of a URL or the print of a program is: JSON as it stands, null if there is nothing, and any
+/// other text as a string. What is done is done: it would not be undone by a failure, only done again by a retry.
+pub(super) fn into_result(bytes: &[u8]) -> Outcome {
+    let text = bytes.trim_ascii();
+    if text.is_empty() {
+        return Outcome::Complete(RawValue::NULL.to_owned());
+    }
+    match serde_json::from_slice::<Box<RawValue>>(text) {
+        Ok(json) => Outcome::Complete(json),
+        Err(_) => Outcome::complete(&String::from_utf8_lossy(text)),
+    }
+}
+
+/// The outcome when there is more than can be a result.
+pub(super) fn too_large(whose: &str, way_out: &str) -> Outcome {
+    Outcome::FailForGood(Failure::new(
+        "result_too_large",
+        format!(
+            "{whose} has more than the {MAX_RESULT_BYTES} bytes that a result may have; {way_out} keeps none of it"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_answer_has_a_result() {
+        for (bytes, expected) in [
+            (&b"{\"a\": [1, 1e400]}\n"[..], "{\"a\": [1, 1e400]}"),
+            (b"", "null"),
+            (b" \r\n", "null"),
+            (b"12345678901234567890123", "12345678901234567890123"),
+            (b"done\n", "\"done\""),
+            (b"<html>", "\"<html>\""),
+            (b"{\"a\":", "\"{\\\"a\\\":\""),
+            (b"1 2", "\"1 2\""),
+            (b"\xff\xfe", "\"\u{fffd}\u{fffd}\""),
+        ] {
+            let Outcome::Complete(result) = into_result(bytes) else { panic!("{bytes:?} completes") };
+            assert_eq!(result.get(), expected);
+        }
+        let deep = "[".repeat(50_000) + &"]".repeat(50_000);
+        assert!(matches!(into_result(deep.as_bytes()), Outcome::Complete(_)), "no depth is too much");
+    }
+}

@@ -1,0 +1,211 @@
+//! The handler `exec` with real programs.
+
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use consumer_worker::{Failure, Outcome, Routes, TestJob};
+use drover_tests::{PATIENCE, eventually};
+use serde_json::{Value, json};
+use service::config;
+
+fn routes(handler: &Value) -> Routes {
+    let route: config::Route = serde_json::from_value(json!({"queue": "q", "handler": handler})).unwrap();
+    Routes::from_config(&[route])
+}
+
+/// A route to a script that the shell runs: as a program, with the data on its stdin.
+fn shell(script: &str, more: &Value) -> Routes {
+    let mut handler = json!({"type": "exec", "command": ["sh", "-c", script]});
+    handler.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    routes(&handler)
+}
+
+async fn run(script: &str) -> Outcome {
+    run_with(script, &json!({"timeout": "20s"})).await
+}
+
+async fn run_with(script: &str, more: &Value) -> Outcome {
+    shell(script, more).handle(TestJob::new("q", &json!({"n": 1})).job()).await
+}
+
+fn result(outcome: Outcome) -> String {
+    let Outcome::Complete(result) = outcome else { panic!("not completed: {outcome:?}") };
+    result.get().to_owned()
+}
+
+fn retried(outcome: Outcome) -> Failure {
+    let Outcome::Retry(failure) = outcome else { panic!("not retried: {outcome:?}") };
+    failure
+}
+
+fn failed(outcome: Outcome) -> Failure {
+    let Outcome::FailForGood(failure) = outcome else { panic!("not failed for good: {outcome:?}") };
+    failure
+}
+
+/// Whether a process lives, or is a zombie.
+fn is_there(pid: &str) -> bool {
+    Path::new("/proc").join(pid.trim()).exists()
+}
+
+fn until_gone(pids: &[String]) {
+    eventually("the processes end", || (!pids.iter().any(|pid| is_there(pid))).then_some(()));
+}
+
+/// The ids of processes that a script writes into a file, one a line.
+fn pids(file: &Path, count: usize) -> Vec<String> {
+    eventually("the script tells its processes", || {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let pids: Vec<String> = text.lines().map(str::to_owned).collect();
+        (pids.len() >= count && text.ends_with('\n')).then_some(pids)
+    })
+}
+
+#[tokio::test]
+async fn a_program_has_the_data_on_its_stdin_and_what_it_prints_is_the_result() {
+    assert_eq!(result(run("cat").await), r#"{"n":1}"#);
+    assert_eq!(result(run("cat > /dev/null; echo done").await), "\"done\"");
+    assert_eq!(result(run("true").await), "null");
+    assert_eq!(result(run_with("cat", &json!({"output": "ignore"})).await), "null");
+}
+
+#[tokio::test]
+async fn a_program_knows_the_message_and_none_of_the_secrets_of_the_worker() {
+    let script = r#"printf '%s|' "$DROVER_MESSAGE_ID" "$DROVER_QUEUE" "$DROVER_NAME" "$DROVER_ATTEMPT" "$DROVER_MAX_ATTEMPTS" \
+        "$DROVER_HEADERS" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
+    let job = TestJob::new("q", &1).name("a b").id("order-1").attempt(2).header("traceparent", "00-1").header("x", "é");
+    let known = result(shell(script, &json!({})).handle(job.job()).await);
+    let expected = "order-1|q|a b|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|00-1|path|6";
+    assert_eq!(serde_json::from_str::<String>(&known).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn arguments_are_not_read_by_a_shell() {
+    let handler = json!({"type": "exec", "command": ["printf", "%s", "$HOME; echo `id` *"]});
+    let outcome = routes(&handler).handle(TestJob::new("q", &1).job()).await;
+    assert_eq!(result(outcome), r#""$HOME; echo `id` *""#);
+}
+
+#[tokio::test]
+async fn the_exit_code_says_what_comes_of_the_message() {
+    let failure = retried(run("echo first >&2; echo 'no such host' >&2; exit 1").await);
+    assert_eq!((failure.code.as_str(), failure.message.contains("no such host")), ("exit_1", true), "{failure:?}");
+    assert_eq!(retried(run("exit 75").await).code, "exit_75");
+    assert_eq!(failed(run("echo broken data >&2; exit 65").await).code, "exit_65");
+    let killed = retried(run("kill -KILL $$").await);
+    assert_eq!((killed.code.as_str(), killed.message.contains("SIGKILL")), ("signal_9", true), "{killed:?}");
+    assert_eq!(retried(run("kill -SEGV $$").await).code, "signal_11");
+}
+
+#[tokio::test]
+async fn a_program_that_prints_without_end_is_ended() {
+    let start = Instant::now();
+    let failure = failed(run("yes").await);
+    assert_eq!(failure.code, "result_too_large");
+    assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "it is not waited for");
+    // One that ends by itself, a byte too late; and one that prints as much as may be.
+    assert_eq!(failed(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
+    assert_eq!(result(run("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
+    assert_eq!(result(run_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
+}
+
+#[tokio::test]
+async fn a_flood_on_stderr_and_input_that_is_not_read_hold_nobody_up() {
+    assert_eq!(result(run("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
+    let large = "x".repeat(1_000_000);
+    let start = Instant::now();
+    for script in ["exec <&-; echo 1", "echo 1", "sleep 0.2; echo 1"] {
+        let outcome = shell(script, &json!({})).handle(TestJob::new("q", &large).job()).await;
+        assert_eq!(result(outcome), "1", "{script}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn at_the_time_out_the_whole_group_ends_also_who_ignores_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let script = format!(
+        "echo $$ > {0}; trap '' TERM; (trap '' TERM; sh -c 'echo $$ >> {0}; sleep 100') & sleep 100 & wait; sleep 100",
+        file.display()
+    );
+    let start = Instant::now();
+    let failure = retried(run_with(&script, &json!({"timeout": "300ms", "stop_grace": "200ms"})).await);
+    assert_eq!(failure.code, "timed_out");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
+    until_gone(&pids(&file, 2));
+}
+
+#[tokio::test]
+async fn a_program_that_ends_on_sigterm_has_time_to_and_is_not_waited_for_longer() {
+    let start = Instant::now();
+    let script = "trap 'echo cleaned up >&2; exit 3' TERM; while true; do sleep 0.05; done";
+    let failure = retried(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
+    assert_eq!(failure.code, "timed_out");
+    assert!(failure.message.contains("cleaned up"), "{failure:?}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_neither_holds_up_its_message_nor_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let start = Instant::now();
+    // They hold its stdout and stderr open.
+    let script = format!("sh -c 'echo $$ > {}; sleep 100' & sleep 100 & sleep 0.2; echo 1", file.display());
+    assert_eq!(result(run(&script).await), "1");
+    until_gone(&pids(&file, 1));
+    // One that has left the group can't be ended, but waited for it is not either.
+    let script = format!("setsid sh -c 'echo $$ > {}; sleep 3' & sleep 0.2; echo 2", file.display());
+    assert_eq!(result(run(&script).await), "2");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_ends_its_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
+    let routes = shell(&script, &json!({"stop_grace": "100ms"}));
+    let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
+    let started = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
+    running.abort();
+    tokio::task::spawn_blocking(move || until_gone(&started)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_vanished_is_a_failed_attempt_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("job");
+    fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let routes = routes(&json!({"type": "exec", "command": [program]}));
+    assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
+    fs::remove_file(&program).unwrap();
+    let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
+    assert_eq!(failure.code, "not_started");
+    assert!(failure.message.contains(program.to_str().unwrap()), "{failure:?}");
+}
+
+#[tokio::test]
+async fn many_programs_at_once_leave_no_zombie() {
+    let routes = shell("cat", &json!({}));
+    let runs = (0..100).map(|n| routes.handle(TestJob::new("q", &n).job()));
+    let outcomes = tokio::time::timeout(PATIENCE, futures_util::future::join_all(runs)).await.unwrap();
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(result(outcome), n.to_string());
+    }
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    assert!(!children.split(' ').any(|pid| pid.len() > 1 && is_there(pid) && is_zombie(pid)), "{children}");
+}
+
+fn is_zombie(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}

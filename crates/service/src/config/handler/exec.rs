@@ -1,0 +1,64 @@
+use queue_core::Millis;
+use serde::{Deserialize, Serialize};
+
+use super::{LONGEST_TIMEOUT, Output, must_be_within};
+
+/// Runs a program on each message, with the data on its standard input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecHandler {
+    /// The program and its arguments.
+    pub command: CommandLine,
+    /// When it must have ended. Defaults to 1 min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
+    /// How long a program that is to stop has from SIGTERM to SIGKILL. Defaults to 5 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<Millis>,
+    /// What becomes of what it prints. Defaults to the result.
+    #[serde(default)]
+    pub output: Output,
+}
+
+impl ExecHandler {
+    /// The default of `timeout`.
+    pub const DEFAULT_TIMEOUT: Millis = Millis::from_secs(60);
+    /// The default of `stop_grace`.
+    pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
+
+    pub(super) fn validate(&self) -> Result<(), String> {
+        must_be_within("timeout", self.timeout, Millis::new(100), LONGEST_TIMEOUT)?;
+        must_be_within("stop_grace", self.stop_grace, Millis::ZERO, Millis::from_secs(60))
+    }
+}
+
+/// A program and its arguments, as they are; no shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct CommandLine {
+    /// The program: a path, or a name that is looked for in `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl TryFrom<Vec<String>> for CommandLine {
+    type Error = &'static str;
+
+    fn try_from(words: Vec<String>) -> Result<Self, &'static str> {
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err("command: a program can't be given a NUL");
+        }
+        let mut words = words.into_iter();
+        match words.next() {
+            Some(program) if !program.is_empty() => Ok(Self { program, arguments: words.collect() }),
+            _ => Err("command names no program; write command = [\"python3\", \"job.py\"]"),
+        }
+    }
+}
+
+impl From<CommandLine> for Vec<String> {
+    fn from(command: CommandLine) -> Self {
+        [vec![command.program], command.arguments].concat()
+    }
+}

@@ -1,0 +1,73 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+
+/// A URL that messages are POSTed to: http or https. Its password and query are never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpUrl(Url);
+
+impl HttpUrl {
+    /// The URL, with all that is in it.
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HttpUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // The text itself is not told: it may hold a password.
+        let url = Url::parse(&text).map_err(|error| format!("url: {error}; write it as https://example.org/hook"))?;
+        match url.scheme() {
+            "http" | "https" => Ok(Self(url)),
+            other => Err(format!("url: messages are POSTed by http:// or https://, not by {other}:")),
+        }
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.0.clone();
+        if !url.username().is_empty() || url.password().is_some() {
+            // These can't fail: an http URL has a host.
+            let _ = url.set_username("***");
+            let _ = url.set_password(None);
+        }
+        if url.query().is_some() {
+            url.set_query(Some("***"));
+        }
+        url.fmt(f)
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for HttpUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_url_has_no_secrets() {
+        let shown = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| url.to_string());
+        assert_eq!(shown("http://127.0.0.1:9000/hook").unwrap(), "http://127.0.0.1:9000/hook");
+        assert_eq!(shown("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***#f");
+        for (bad, told) in [("ftp://example.org", "not by ftp:"), ("example.org/hook", "url: "), ("https://", "url: ")]
+        {
+            let error = shown(bad).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}
