@@ -9,8 +9,10 @@ pub(crate) const REGISTRY: &str = "drover:queues";
 /// duration is over: "slice,count …", the slices of the duration in which it was used.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
-/// Matches the channel of each queue that tells its consumers when to look.
-pub(crate) const WAKE_OF_ALL: &str = "drover:{*}:wake";
+/// Matches the channel of each queue whose name begins so. A name has nothing in it that a pattern reads otherwise.
+pub(crate) fn wake_of(start: &str) -> String {
+    format!("drover:{{{start}*}}:{}", suffix::WAKE)
+}
 
 /// The channel on which the end of messages is told that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
