@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Stay};
 use tokio::{
@@ -10,14 +13,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    Job, Outcome,
+    Job,
     crew::Crew,
     heartbeat::Charge,
     held::{Held, HeldLease, bytes_of},
     metrics::{Ended, QueueMetrics},
     places::Account,
     routes::QueueRoutes,
-    run::{self, Ran, Standing},
+    run::{self, Standing},
     settler::{self, Ending, Settler, Work},
 };
 
@@ -47,13 +50,10 @@ pub(crate) enum LineEnd {
 
 /// What a line needs while it holds leases.
 struct Desk {
-    endings: mpsc::Sender<Ending>,
+    shift: Arc<Shift>,
     settling: JoinHandle<()>,
     no_more: CancellationToken,
-    /// The queue over connections that are for handlers: what they do can't disturb the worker's own.
-    queue_of_handlers: Arc<Queue>,
     jobs: TaskTracker,
-    out_of_time: CancellationToken,
 }
 
 impl Line {
@@ -147,7 +147,7 @@ impl Line {
                     grant.keep(&mut account, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
                     let held = self.held().hold(leased.deliveries);
                     self.crew.heartbeat.watch(&self.charge, leased.visibility_timeout);
-                    desk.get_or_insert_with(|| self.open()).run(held, &self.routes, &self.metrics, &self.crew);
+                    desk.get_or_insert_with(|| self.open()).run(held, &self.crew);
                 }
                 Err(error @ Error::NewerLayout { .. }) => return Err(error),
                 Err(Error::NoSuchQueue) => {
@@ -188,19 +188,25 @@ impl Line {
             no_more: no_more.clone(),
             stop: self.crew.stop.clone(),
         };
-        Desk {
+        let shift = Shift {
+            queue: self.crew.queues_of_handlers.queue(self.queue().name()),
+            routes: Arc::clone(&self.routes),
+            metrics: Arc::clone(&self.metrics),
             endings,
+            out_of_time: CancellationToken::new(),
+            unfinished: Mutex::default(),
+        };
+        Desk {
+            shift: Arc::new(shift),
             settling: tokio::spawn(settler.run(to_settle)),
             no_more,
-            queue_of_handlers: self.crew.queues_of_handlers.queue(self.queue().name()),
             jobs: TaskTracker::new(),
-            out_of_time: CancellationToken::new(),
         }
     }
 
     /// Waits for the handlers, for the grace at most, then releases what has not ended.
     async fn close(&self, desk: Desk) {
-        let Desk { endings, settling, no_more, jobs, out_of_time, .. } = desk;
+        let Desk { shift, settling, no_more, jobs } = desk;
         let queue = self.queue();
         jobs.close();
         let is_graceful = tokio::select! {
@@ -208,16 +214,17 @@ impl Line {
             () = self.crew.stop.at_once.cancelled() => false,
         };
         if !is_graceful {
-            info!(queue = %queue.name(), messages = jobs.len(), "the grace is over: what still runs is released");
-            out_of_time.cancel();
-            if timeout(TIME_TO_DROP, jobs.wait()).await.is_err() {
-                let blocked = self.held().running();
-                warn!(queue = %queue.name(), messages = blocked.len(), "handlers block their threads: released all the same");
-                settler::release(queue, blocked, &self.metrics).await;
+            shift.out_of_time.cancel();
+            let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
+            let leases = self.held().running();
+            info!(queue = %queue.name(), messages = leases.len(), "the time is over: what still runs is released");
+            if blocked {
+                warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
             }
+            settler::release(queue, leases, &self.metrics, &self.crew.stop).await;
         }
         no_more.cancel();
-        drop(endings);
+        drop(shift);
         if let Err(error) = settling.await {
             error!(queue = %queue.name(), %error, "the settler broke");
         }
@@ -226,19 +233,11 @@ impl Line {
 
 impl Desk {
     /// Runs the handlers of what was leased, on their own runtime: one task brings them there.
-    fn run(
-        &self,
-        held: Vec<(Delivery, HeldLease)>,
-        routes: &Arc<QueueRoutes>,
-        metrics: &Arc<QueueMetrics>,
-        crew: &Crew,
-    ) {
+    fn run(&self, held: Vec<(Delivery, HeldLease)>, crew: &Crew) {
         let mut works = held.into_iter().map(|(delivery, held)| {
-            metrics.note_start(&delivery.message);
-            let job = Job::new(Arc::clone(&self.queue_of_handlers), delivery, held.stopper.clone());
-            let (routes, metrics) = (Arc::clone(routes), Arc::clone(metrics));
-            let (endings, out_of_time) = (self.endings.clone(), self.out_of_time.clone());
-            work(job, held, routes, metrics, endings, out_of_time)
+            self.shift.metrics.note_start(&delivery.message);
+            let job = Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone());
+            Arc::clone(&self.shift).work(job, held)
         });
         if works.len() == 1 {
             works.for_each(|work| drop(self.jobs.spawn_on(work, &crew.handlers)));
@@ -251,33 +250,44 @@ impl Desk {
     }
 }
 
-/// Works on one message, and says how its lease ends.
-async fn work(
-    job: Job,
-    held: HeldLease,
+/// What the handlers of a line share.
+struct Shift {
+    /// Over connections that are for handlers: what they do can't disturb the worker's own.
+    queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
     endings: mpsc::Sender<Ending>,
     out_of_time: CancellationToken,
-) {
-    let ran = tokio::select! {
-        ran = run::run(Some(&*routes), &job) => ran,
-        () = out_of_time.cancelled() => Ran { outcome: Outcome::Release(None), took: None, lease: Standing::Held },
-    };
-    if let Some(took) = ran.took {
-        metrics.note_run(took);
-    }
-    let work = Work { took: ran.took, job };
-    if ran.lease == Standing::Lost {
-        metrics.note_end(Ended::Lost);
-        settler::tell(&work, None, Ended::Lost);
-        return;
-    }
-    let action = ran.outcome.into_action(work.job.now());
-    held.stopper.end();
-    if let Err(mpsc::error::SendError(Ending { work, .. })) = endings.send(Ending { held, action, work }).await {
-        metrics.note_end(Ended::Unsettled);
-        settler::tell(&work, None, Ended::Unsettled);
+    /// What was cut off. Held until all of it is released together, so that it keeps its order.
+    unfinished: Mutex<Vec<HeldLease>>,
+}
+
+impl Shift {
+    /// Works on one message, and says how its lease ends.
+    async fn work(self: Arc<Self>, job: Job, held: HeldLease) {
+        let ran = tokio::select! {
+            ran = run::run(Some(&*self.routes), &job) => ran,
+            () = self.out_of_time.cancelled() => {
+                self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+                return;
+            }
+        };
+        if let Some(took) = ran.took {
+            self.metrics.note_run(took);
+        }
+        let work = Work { took: ran.took, job };
+        if ran.lease == Standing::Lost {
+            self.metrics.note_end(Ended::Lost);
+            settler::tell(&work, None, Ended::Lost);
+            return;
+        }
+        let action = ran.outcome.into_action(work.job.now());
+        held.stopper.end();
+        if let Err(mpsc::error::SendError(Ending { work, .. })) = self.endings.send(Ending { held, action, work }).await
+        {
+            self.metrics.note_end(Ended::Unsettled);
+            settler::tell(&work, None, Ended::Unsettled);
+        }
     }
 }
 

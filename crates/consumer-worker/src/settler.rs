@@ -75,8 +75,7 @@ impl Settler {
             let mut retry = Retry::new();
             while let Err(error) = self.record(&settlements, &works).await {
                 let is_over = endings.is_closed() || self.no_more.is_cancelled();
-                let last_tries = if self.stop.at_once.is_cancelled() { LAST_TRIES_AT_ONCE } else { LAST_TRIES };
-                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > last_tries {
+                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > last_tries(&self.stop) {
                     error!(queue = %self.queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
                     for work in &works {
                         self.note(work, None, Ended::Unsettled);
@@ -122,22 +121,34 @@ impl Settler {
     }
 }
 
-/// Releases leases whose handlers do not end, at once.
-pub(crate) async fn release(queue: &Queue, leases: Vec<LeaseToken>, metrics: &QueueMetrics) {
+/// Releases leases whose handlers were cut off. They keep their order: each call puts its messages at the head of the line.
+pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
+    leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
     let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
-    match queue.settle(&settlements).await {
-        Ok(settled) => {
-            for (settlement, settled) in settlements.iter().zip(settled) {
-                metrics.note_end(Ended::of(&settlement.action, settled));
+    let begun = Instant::now();
+    let mut retry = Retry::new();
+    for some in settlements.rchunks(MAX_MESSAGES_PER_CALL) {
+        let settled = loop {
+            match queue.settle(some).await {
+                Err(Error::Unavailable(_)) if begun.elapsed() < last_tries(stop) => sleep(retry.pause()).await,
+                settled => break settled,
             }
+        };
+        if let Err(error) = &settled {
+            warn!(queue = %queue.name(), %error, leases = some.len(), "can't release: these leases will lapse");
         }
-        Err(error) => {
-            let leases = settlements.len();
-            warn!(queue = %queue.name(), %error, leases, "can't release: these leases will lapse");
-            settlements.iter().for_each(|_| metrics.note_end(Ended::Unsettled));
+        for (n, settlement) in some.iter().enumerate() {
+            let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
+            let ended = settled.map_or(Ended::Unsettled, |settled| Ended::of(&settlement.action, *settled));
+            metrics.note_end(ended);
+            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.as_str(), "cut off");
         }
     }
+}
+
+fn last_tries(stop: &Stop) -> Duration {
+    if stop.at_once.is_cancelled() { LAST_TRIES_AT_ONCE } else { LAST_TRIES }
 }
 
 /// A line of the log for each lease that ended.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
+mod blocking;
+mod queues;
 mod stopping;
 
 use std::{
