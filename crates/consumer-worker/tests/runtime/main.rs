@@ -26,7 +26,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 struct World {
     redis: RedisServer,
-    elsewhere: Option<RedisServer>,
+    _elsewhere: Option<RedisServer>,
     queues: Queues,
     queue: Arc<Queue>,
     subscriber: Subscriber,
@@ -108,7 +108,7 @@ impl Setup<'_> {
             let subscriber = subscriber.clone();
             async move { subscriber.keep().await }
         });
-        World { redis, elsewhere, queues, queue, subscriber, metrics, stop, running }
+        World { redis, _elsewhere: elsewhere, queues, queue, subscriber, metrics, stop, running }
     }
 }
 

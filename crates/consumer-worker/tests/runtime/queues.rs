@@ -13,6 +13,7 @@ use queue_core::{Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
 use service::{config::Order, metrics::Page};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Hearing, Setup, World, done};
 
@@ -144,12 +145,13 @@ async fn in_strict_order_what_comes_later_waits_until_nothing_is_ready_before_it
 #[tokio::test]
 async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = (Arc::clone(&running), Arc::clone(&most));
+    let all_are_there = CancellationToken::new();
+    let seen = (Arc::clone(&running), Arc::clone(&most), all_are_there.clone());
     let handler = move |_: Job| {
-        let (running, most) = seen.clone();
+        let (running, most, all_are_there) = seen.clone();
         async move {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            sleep(Duration::from_millis(20)).await;
+            all_are_there.cancelled().await;
             running.fetch_sub(1, Ordering::SeqCst);
             Outcome::complete(&())
         }
@@ -160,6 +162,7 @@ async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
     for _ in 0..30 {
         world.post_to("q", &data).await;
     }
+    all_are_there.cancel();
     world.until_completed("q", 30).await;
     let most = most.load(Ordering::SeqCst);
     assert!((3..=8).contains(&most), "{most} MiB at once");
