@@ -8,15 +8,20 @@ use std::{
 
 use queue_core::{ConsumerId, Queues, Subscriber};
 use service::Stop;
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 use tracing::warn;
 
 use crate::{heartbeat::Heartbeat, places::Places};
 
-/// The slow polls of all queues together are at least so far apart, so that they cost Redis next to nothing whatever the
-/// number of queues.
+/// The slow polls of all queues by all workers together are at least so far apart, so that they cost Redis next to nothing
+/// whatever their numbers. Whoever polls finds what is there for all, so each queue is looked at often enough.
 const BETWEEN_POLLS: Duration = Duration::from_millis(10);
 
+/// How often the workers are counted.
+const COUNT_WORKERS_EVERY: Duration = Duration::from_secs(30);
 /// How soon the registry of queues is asked again when it could not be.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,8 @@ pub(crate) struct Crew {
     pub(crate) shutdown_grace: Duration,
     pub(crate) stop: Stop,
     pub(crate) lines: AtomicU32,
+    /// How many workers there are, this one among them.
+    pub(crate) workers: AtomicU32,
 }
 
 impl Crew {
@@ -47,7 +54,23 @@ impl Crew {
 
     /// How far looks are apart of which each may lead to so many others.
     fn interval(&self, looks: u32) -> Duration {
+        let looks = looks.saturating_mul(self.workers.load(Ordering::Relaxed));
         self.least_poll_interval.max(BETWEEN_POLLS.saturating_mul(looks))
+    }
+
+    /// Keeps in mind how many workers there are. Has no end.
+    pub(crate) async fn count_workers(&self, queues: &Queues) {
+        let mut connection = self.subscriber.connection();
+        loop {
+            // Not known is as before; the lines tell of an outage.
+            if let Ok(workers) = queues.workers().await {
+                self.workers.store(workers.max(1), Ordering::Relaxed);
+            }
+            // A worker that starts is counted by the others within the time, each at an instant of its own.
+            let pause = COUNT_WORKERS_EVERY.mul_f64(rand::random_range(0.75..=1.0));
+            // The sender is held by the subscriber.
+            let _ = timeout(pause, connection.changed()).await;
+        }
     }
 
     /// Introduces the queues that there are and that fit patterns: after each new subscription, because what was told before

@@ -117,6 +117,7 @@ impl Worker {
             shutdown_grace: self.shutdown_grace,
             stop,
             lines: 0.into(),
+            workers: 1.into(),
         });
         let looks = crew.look_at_the_registry(&queues);
         let looks = async { if has_patterns { looks.await } else { std::future::pending().await } };
@@ -135,6 +136,7 @@ impl Worker {
             () = self.subscriber.keep() => unreachable!("it has no end"),
             () = crew.heartbeat.run() => unreachable!("it has no end"),
             () = looks => unreachable!("they have no end"),
+            () = crew.count_workers(&queues) => unreachable!("it has no end"),
         };
         settler::summarize(self.metrics.totals(), begun.elapsed());
         Ok(result?)

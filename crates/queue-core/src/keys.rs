@@ -17,6 +17,9 @@ pub(crate) fn wake_of(start: &str) -> String {
 /// The channel on which the end of messages is told that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
+/// The channel that each worker subscribes to and on which nothing is said: so many listen, so many workers there are.
+pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
+
 /// What stands after the hash tag. `lua/*.lua` name their keys by these words.
 pub(crate) mod suffix {
     /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an

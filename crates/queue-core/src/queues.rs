@@ -79,6 +79,18 @@ impl Queues {
         Ok(())
     }
 
+    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_starts).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn workers(&self) -> Result<u32> {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let count = reply::array(Some(self.shared.redis.call(&count).await?))?.into_iter().nth(1);
+        u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
+    }
+
     /// The names of all queues that ever had a message, in order.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::{
     agenda::Agenda,
     bell::Ring,
     janitor::LEEWAY,
-    keys::{self, FINISHED_CHANNEL, Keys, suffix},
+    keys::{self, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
 };
 
 /// How often the subscribed connection is asked whether it still lives.
@@ -49,6 +49,8 @@ struct Shared {
     connected: watch::Sender<bool>,
     /// The starts of names: queues whose names begin so are heard of, whether anybody asks for their bells or not.
     starts: Vec<String>,
+    /// What it listens to beside the queues.
+    channels: Vec<&'static str>,
     newcomers: Mutex<HashSet<QueueName>>,
     newcomer: Notify,
     /// What of all queues is to be looked at when; for the one that has a janitor.
@@ -80,30 +82,31 @@ impl Shared {
 impl Subscriber {
     /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose bells are asked for.
     pub fn new(redis: Redis) -> Self {
-        Self::listening(redis, Vec::new(), None)
+        Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
     /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their bells or not: for a process
     /// with a [`Janitor`](crate::Janitor).
     pub fn of_all_queues(redis: Redis) -> Self {
-        Self::listening(redis, vec![String::new()], Some(Arc::default()))
+        Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// As [`new`](Self::new), but it hears also of every queue whose name begins with one of `starts`, by one
+    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and hears also of
+    /// every queue whose name begins with one of `starts`, by one
     /// subscription for each start: [`newcomer`](Self::newcomer) names those that nobody has asked for.
     pub fn of_starts(redis: Redis, starts: impl IntoIterator<Item = String>) -> Self {
         let mut starts: Vec<String> = starts.into_iter().collect();
         // Sorted, a start comes before all that begin with it, and these say nothing more.
         starts.sort_unstable();
         starts.dedup_by(|later, kept| later.starts_with(kept.as_str()));
-        Self::listening(redis, starts, None)
+        Self::listening(redis, starts, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
     }
 
     pub(crate) fn agenda(&self) -> Option<&Arc<Agenda>> {
         self.shared.agenda.as_ref()
     }
 
-    fn listening(redis: Redis, starts: Vec<String>, agenda: Option<Arc<Agenda>>) -> Self {
+    fn listening(redis: Redis, starts: Vec<String>, channels: Vec<&'static str>, agenda: Option<Arc<Agenda>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 redis,
@@ -113,6 +116,7 @@ impl Subscriber {
                 waiters: Mutex::default(),
                 connected: watch::Sender::new(false),
                 starts,
+                channels,
                 newcomers: Mutex::default(),
                 newcomer: Notify::new(),
                 agenda,
@@ -232,7 +236,7 @@ impl Subscriber {
             Err(_) => return "no connection in time".into(),
         };
         lock(&self.shared.not_yet_subscribed).clear();
-        let mut channels = vec![FINISHED_CHANNEL.to_owned()];
+        let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
         let patterns: Vec<String> = self.shared.starts.iter().map(|start| keys::wake_of(start)).collect();
         for some in patterns.chunks(CHANNELS_AT_ONCE) {
             if let Err(reason) = within(limit, sink.psubscribe(some)).await {
@@ -280,6 +284,9 @@ impl Subscriber {
     fn deliver(&self, message: &Msg) {
         let channel = message.get_channel_name();
         let payload = String::from_utf8_lossy(message.get_payload_bytes());
+        if channel == WORKERS_CHANNEL {
+            return;
+        }
         if channel == FINISHED_CHANNEL {
             let key = payload.split_once('\t').and_then(|(queue, id)| Some((queue.parse().ok()?, id.parse().ok()?)));
             if let Some(waiters) = key.and_then(|key| lock(&self.shared.waiters).remove(&key)) {
