@@ -116,8 +116,10 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);
     }
+    let begun = Instant::now();
     for location in &locations {
         while system.get(location).await["state"] != "active" {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", worker.log());
             sleep(Duration::from_millis(5)).await;
         }
     }

@@ -132,9 +132,9 @@ fn binaries() -> &'static Path {
 
 fn build(what: &[&str]) {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let mut build = Command::new(cargo);
-    let built = build.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
-    assert!(built.success(), "{what:?} does not build");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(command.status().unwrap().success(), "{what:?} does not build");
 }
 
 /// target/debug/deps/<test> → target/debug

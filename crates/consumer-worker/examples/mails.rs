@@ -1,3 +1,5 @@
+//! A worker that welcomes people by mail.
+
 use std::{process::ExitCode, time::Duration};
 
 use consumer_worker::{HandlerError, Job, Payload, Routes, State, on};

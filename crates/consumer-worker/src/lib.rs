@@ -111,7 +111,7 @@ where
 /// file, the file over the defaults.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Arguments {
+struct CommandLine {
     #[command(flatten)]
     arguments: service::Arguments,
 }
@@ -125,7 +125,7 @@ pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
 {
-    let arguments = Arguments::parse().arguments;
+    let arguments = CommandLine::parse().arguments;
     service::run(name, &arguments, |config, stop| serve(config, routes, stop))
 }
 

@@ -234,18 +234,24 @@ impl Line {
 impl Desk {
     /// Runs the handlers of what was leased, on their own runtime: one task brings them there.
     fn run(&self, held: Vec<(Delivery, HeldLease)>, crew: &Crew) {
-        let mut works = held.into_iter().map(|(delivery, held)| {
-            self.shift.metrics.note_start(&delivery.message);
-            let job = Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone());
-            Arc::clone(&self.shift).work(job, held)
-        });
-        if works.len() == 1 {
-            works.for_each(|work| drop(self.jobs.spawn_on(work, &crew.handlers)));
-        } else {
-            let works: Vec<_> = works.by_ref().collect();
+        let mut works: Vec<_> = held
+            .into_iter()
+            .map(|(delivery, held)| {
+                self.shift.metrics.note_start(&delivery.message);
+                let job = Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone());
+                Arc::clone(&self.shift).work(job, held)
+            })
+            .collect();
+        if works.len() > 1 {
             let jobs = self.jobs.clone();
-            let all = async move { works.into_iter().for_each(|work| drop(jobs.spawn(work))) };
+            let all = async move {
+                for work in works {
+                    drop(jobs.spawn(work));
+                }
+            };
             drop(self.jobs.spawn_on(all, &crew.handlers));
+        } else if let Some(work) = works.pop() {
+            drop(self.jobs.spawn_on(work, &crew.handlers));
         }
     }
 }

@@ -151,7 +151,6 @@ impl WorkerMetrics {
                 family.sample(&[("queue", name), ("outcome", outcome.as_str())], count);
             }
         }
-        type Gauge = (&'static str, &'static str, fn(&QueueMetrics) -> &AtomicUsize);
         let gauges: [Gauge; 3] = [
             ("drover_worker_queues", "Queues that are served.", |queue| &queue.queues),
             ("drover_worker_leases", "Leases that this worker holds.", |queue| &queue.leases),
@@ -165,6 +164,9 @@ impl WorkerMetrics {
         }
     }
 }
+
+/// The name and the meaning of a gauge, and where it stands.
+type Gauge = (&'static str, &'static str, fn(&QueueMetrics) -> &AtomicUsize);
 
 impl Default for QueueMetrics {
     fn default() -> Self {

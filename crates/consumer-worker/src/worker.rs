@@ -191,10 +191,10 @@ impl Lines {
             Life::WhileItExists => &self.existing,
         };
         let metrics = self.metrics.of_route(routes.rank);
-        let line = Line::new(Arc::clone(&self.crew), queues.queue(&name), routes, metrics);
+        let driver = Line::new(Arc::clone(&self.crew), queues.queue(&name), routes, metrics);
         self.crew.lines.fetch_add(1, Ordering::Relaxed);
         self.names.insert(name.clone());
-        self.running.spawn(async move { (name, line.run().await) });
+        self.running.spawn(async move { (name, driver.run().await) });
     }
 
     fn note_end(

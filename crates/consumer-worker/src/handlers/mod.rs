@@ -14,6 +14,6 @@ use crate::{Endpoint, IntoEndpoint};
 /// What is wrong with the description, as a sentence.
 pub(crate) fn from_config(handler: &config::Handler) -> Result<Endpoint, String> {
     match handler {
-        config::Handler::Log { result } => Ok(Log::new(result).into_endpoint(&())),
+        config::Handler::Log { result } => Ok(Log::new(result)?.into_endpoint(&())),
     }
 }
