@@ -15,6 +15,7 @@ mod events;
 mod faults;
 mod idempotency;
 mod leases;
+mod library;
 mod lifecycle;
 mod lists;
 mod load;
@@ -25,12 +26,14 @@ mod outage;
 mod posts;
 mod queues;
 mod raw;
+mod restarts;
 mod signals;
 mod startup_checks;
 mod strangers;
 mod tls;
 mod traces;
 mod unwritable;
+mod user_queues;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -5,7 +5,11 @@ use std::{
 
 use deadpool_redis::redis::{self, Value};
 
-use crate::{Error, Queue, QueueName, Redis, Result, SettingsPatch, keys, queue::Intake, reply};
+use crate::{
+    Error, Queue, QueueName, Redis, Result, SettingsPatch, keys,
+    queue::{Intake, Life},
+    reply,
+};
 
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
 /// forget them all and begin anew when strangers have named so many queues.
@@ -19,6 +23,7 @@ pub struct Queues {
 
 struct Shared {
     redis: Redis,
+    life: Life,
     declared: BTreeMap<QueueName, SettingsPatch>,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
     intake: Arc<Intake>,
@@ -28,7 +33,25 @@ impl Queues {
     /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
-        Self { shared: Arc::new(Shared { redis, declared, handles: Mutex::default(), intake: Arc::default() }) }
+        Self::begun(redis, Life::BegunByUse, declared)
+    }
+
+    fn begun(redis: Redis, life: Life, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
+        let (handles, intake) = (Mutex::default(), Arc::default());
+        Self { shared: Arc::new(Shared { redis, life, declared, handles, intake }) }
+    }
+
+    /// The same, over other connections.
+    #[must_use]
+    pub fn over(&self, redis: Redis) -> Self {
+        Self::begun(redis, self.shared.life, self.shared.declared.clone())
+    }
+
+    /// The same, but to lease from one begins no queue: where there is none, or none any longer, that is
+    /// [`Error::NoSuchQueue`].
+    #[must_use]
+    pub fn that_exist(&self) -> Self {
+        Self::begun(self.shared.redis.clone(), Life::BegunByOthers, self.shared.declared.clone())
     }
 
     /// The connections.
@@ -48,7 +71,7 @@ impl Queues {
         }
         let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
         let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
-        let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared, self.shared.life, intake));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
@@ -69,6 +92,18 @@ impl Queues {
     /// posted, at the end of the process.
     pub async fn settled_posts(&self) {
         self.shared.intake.drained().await;
+    }
+
+    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_starts).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn workers(&self) -> Result<u32> {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let count = reply::array(Some(self.shared.redis.call(&count).await?))?.into_iter().nth(1);
+        u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
     }
 
     /// The names of all queues that ever had a message, in order.

@@ -46,6 +46,7 @@ pub struct Queue {
     name: QueueName,
     keys: Keys,
     declared: SettingsPatch,
+    life: Life,
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
     /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
@@ -55,16 +56,23 @@ pub struct Queue {
     posted: Mutex<coalesce::Posted>,
 }
 
+/// Whether a call that needs the queue begins it where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    BegunByUse,
+    BegunByOthers,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that is done under these locks can panic half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, life: Life, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { redis, name, keys, declared, epoch, lost, intake, posted }
+        Self { redis, name, keys, declared, life, epoch, lost, intake, posted }
     }
 
     /// The queue's name.

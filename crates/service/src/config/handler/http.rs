@@ -28,7 +28,7 @@ pub struct HttpHandler {
     pub response: Output,
 }
 
-/// Where messages are POSTed to.
+/// Where messages are posted to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HttpTarget {
     /// All to one URL, wherever it is.

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
-/// A URL that messages are POSTed to: http or https. Its password and query are never shown.
+/// A URL that messages are posted to: http or https. Its password and query are never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HttpUrl(Url);
