@@ -54,7 +54,7 @@ async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_al
         let line = figures.lines().find_map(|line| line.strip_prefix(series)).unwrap();
         line.trim().parse().unwrap()
     };
-    assert_eq!(figure("drover_worker_queues{queue=\"user-*\"}"), 5_000.0);
+    assert!((figure("drover_worker_queues{queue=\"user-*\"}") - 5_000.0).abs() < 0.5);
     let memory = figure("process_resident_memory_bytes");
     assert!(memory < 150e6, "{memory} bytes for {QUEUES} idle queues");
 
