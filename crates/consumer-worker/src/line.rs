@@ -105,7 +105,7 @@ impl Line {
             self.close(desk).await;
         }
         // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
-        if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) && !self.crew.stop.at_once.is_cancelled() {
+        if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) {
             let _ = self.queue().give_up(&self.crew.consumer).await;
         }
         result
