@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Crew {
     pub(crate) least_poll_interval: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) stop: Stop,
+    /// Whether it has been told that Redis is away.
+    pub(crate) redis_is_away: AtomicBool,
     pub(crate) lines: AtomicU32,
     /// How many workers there are, this one among them.
     pub(crate) workers: AtomicU32,

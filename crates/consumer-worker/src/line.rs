@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -105,7 +105,7 @@ impl Line {
             self.close(desk).await;
         }
         // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
-        if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) && !self.crew.stop.at_once.is_cancelled() {
+        if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) {
             let _ = self.queue().give_up(&self.crew.consumer).await;
         }
         result
@@ -114,7 +114,7 @@ impl Line {
     async fn fetch(&self, desk: &mut Option<Desk>) -> Result<LineEnd, Error> {
         let stop = &self.crew.stop.gracefully;
         let mut account = Account::new(self.routes.rank, self.routes.weight);
-        let mut outage = Outage::default();
+        let mut trouble = Trouble::default();
         loop {
             // Nothing is given up half-way but the waiting: a lease call under way is always heard to its end.
             let grant = tokio::select! {
@@ -134,9 +134,10 @@ impl Line {
             };
             match self.queue().lease(&request).await {
                 Ok(leased) => {
-                    outage.is_over(self.queue());
+                    trouble.is_over(&self.crew, self.queue());
                     self.look_again(&leased, grant.leases);
                     if leased.deliveries.is_empty() {
+                        drop(grant);
                         if self.held().count() == 0
                             && let Some(desk) = desk.take()
                         {
@@ -157,10 +158,10 @@ impl Line {
                 }
                 Err(error) => {
                     drop(grant);
-                    outage.goes_on(self.queue(), &error);
+                    trouble.goes_on(&self.crew, self.queue(), &error);
                     self.bell.ring();
                     tokio::select! {
-                        () = sleep(outage.retry.pause()) => {}
+                        () = sleep(trouble.retry.pause()) => {}
                         () = stop.cancelled() => return Ok(LineEnd::Stopped),
                     }
                 }
@@ -297,23 +298,29 @@ impl Shift {
     }
 }
 
-/// Tells an outage of Redis once, not with each try.
+/// Tells what keeps a line from leasing once, not with each try; and that Redis is away once for all lines.
 #[derive(Default)]
-struct Outage {
+struct Trouble {
     retry: Retry,
+    of_redis: bool,
     told: bool,
 }
 
-impl Outage {
-    fn goes_on(&mut self, queue: &Queue, error: &queue_core::Error) {
-        if !self.told {
-            warn!(queue = %queue.name(), %error, "can't lease, trying on");
+impl Trouble {
+    fn goes_on(&mut self, crew: &Crew, queue: &Queue, error: &Error) {
+        if matches!(error, Error::Unavailable(_)) {
+            self.of_redis = true;
+            if !crew.redis_is_away.swap(true, Ordering::Relaxed) {
+                warn!(queue = %queue.name(), %error, "can't lease, trying on");
+            }
+        } else if !self.told {
+            warn!(queue = %queue.name(), %error, "can't lease from this queue, trying on");
             self.told = true;
         }
     }
 
-    fn is_over(&mut self, queue: &Queue) {
-        if self.told {
+    fn is_over(&mut self, crew: &Crew, queue: &Queue) {
+        if self.told || self.of_redis && crew.redis_is_away.swap(false, Ordering::Relaxed) {
             info!(queue = %queue.name(), "leasing again");
         }
         *self = Self::default();

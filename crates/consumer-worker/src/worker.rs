@@ -116,6 +116,7 @@ impl Worker {
             least_poll_interval: self.poll_interval,
             shutdown_grace: self.shutdown_grace,
             stop,
+            redis_is_away: false.into(),
             lines: 0.into(),
             workers: 1.into(),
         });

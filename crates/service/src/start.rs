@@ -26,7 +26,7 @@ pub struct Arguments {
 pub struct Stop {
     /// What is under way may end.
     pub gracefully: CancellationToken,
-    /// Nothing may: what can't wait is done within [a moment](TIME_TO_STOP_AT_ONCE).
+    /// Nothing may: what can't wait is done within a second.
     pub at_once: CancellationToken,
 }
 
