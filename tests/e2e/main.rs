@@ -14,6 +14,7 @@ mod durability;
 mod faults;
 mod idempotency;
 mod leases;
+mod library;
 mod lifecycle;
 mod lists;
 mod load;
@@ -23,11 +24,13 @@ mod options;
 mod outage;
 mod queues;
 mod raw;
+mod restarts;
 mod signals;
 mod startup_checks;
 mod strangers;
 mod tls;
 mod unwritable;
+mod user_queues;
 
 use std::{collections::BTreeMap, time::Duration};
 

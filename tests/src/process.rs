@@ -1,6 +1,6 @@
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, OnceLock,
@@ -26,7 +26,17 @@ pub struct Process {
 impl Process {
     /// Starts a binary of the workspace with these arguments and this environment, and nothing else of Drover's in it.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary(name));
+        Self::start_file(&binaries().join(name), name, args, env)
+    }
+
+    /// Starts an example of a package of the workspace, as [`start`](Self::start) does.
+    pub fn start_example(package: &str, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        build(&["--package", package, "--example", name]);
+        Self::start_file(&folder().join("examples").join(name), name, args, env)
+    }
+
+    fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(file);
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
             command.env_remove(key);
         }
@@ -111,19 +121,23 @@ impl Drop for Process {
     }
 }
 
-/// Where a binary stands; builds the binaries once, so that a test never runs yesterday's.
-fn binary(name: &str) -> PathBuf {
+/// Where the binaries stand; builds them once, so that a test never runs yesterday's.
+fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "producer-api", "--package", "consumer-worker"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success(), "the binaries do not build");
-        // target/debug/deps/<test> → target/debug
-        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
-    });
-    folder.join(name)
+    FOLDER.get_or_init(|| {
+        build(&["--package", "producer-api", "--package", "consumer-worker"]);
+        folder()
+    })
+}
+
+fn build(what: &[&str]) {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(command.status().unwrap().success(), "{what:?} does not build");
+}
+
+/// target/debug/deps/<test> → target/debug
+fn folder() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }

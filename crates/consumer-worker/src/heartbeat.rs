@@ -1,68 +1,128 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
-
-use queue_core::{Bell, Extended, MessageId, Millis, Queue};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use queue_core::{Agenda, Extended, MessageId, Millis, Queue, QueueName, Settings};
 use tracing::warn;
 
 use crate::held::Held;
 
-/// How soon after a cancel the leases are extended, which tells of every message that is to be cancelled.
+/// How soon after a cancel the leases of a queue are extended, which tells of every message that is to be cancelled.
 const SOON: Duration = Duration::from_millis(200);
+/// For how many queues leases are extended at a time.
+const AT_A_TIME: usize = 16;
 
-/// Extends the leases of a line while its handlers run: three times within each visibility timeout, so that one lost
-/// call costs none of them. `visibility_timeout` follows what the last lease call said. Passes on what is cancelled
-/// meanwhile: the bell tells at once, and if that was lost the next beat does.
-pub(crate) async fn beat(
-    queue: Arc<Queue>,
-    bell: Arc<Bell>,
-    held: Held,
-    mut visibility_timeout: watch::Receiver<Millis>,
-) {
-    loop {
-        let pause = visibility_timeout.borrow_and_update().to_std() / 3;
-        let mut beat = std::pin::pin!(sleep(pause));
+/// Extends the leases of all lines while their handlers run: three times within each visibility timeout, so that one lost
+/// call costs none of them. Passes on what is cancelled meanwhile: the bell tells at once, and if that was lost the next
+/// beat does.
+#[derive(Default)]
+pub(crate) struct Heartbeat {
+    agenda: Agenda,
+    charges: Mutex<HashMap<QueueName, Arc<Charge>>>,
+}
+
+/// The leases of one line.
+pub(crate) struct Charge {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) held: Arc<Held>,
+    /// As the last lease call said, in ms.
+    visibility_timeout: AtomicU64,
+}
+
+impl Charge {
+    pub(crate) fn new(queue: Arc<Queue>, held: Arc<Held>) -> Arc<Self> {
+        let visibility_timeout = AtomicU64::new(Settings::default().visibility_timeout.get());
+        Arc::new(Self { queue, held, visibility_timeout })
+    }
+
+    fn visibility_timeout(&self) -> Duration {
+        Duration::from_millis(self.visibility_timeout.load(Ordering::Relaxed))
+    }
+}
+
+impl Heartbeat {
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<Charge>>> {
+        // Nothing that is done under this lock can panic half-way.
+        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to the leases of a line from now on, until it has none. They last so long unless they are extended.
+    pub(crate) fn watch(&self, charge: &Arc<Charge>, visibility_timeout: Millis) {
+        let before = charge.visibility_timeout.swap(visibility_timeout.get(), Ordering::Relaxed);
+        let is_new = self.lock().insert(charge.queue.name().clone(), Arc::clone(charge)).is_none();
+        // If it is shorter now the next beat is due earlier; never later, for what is held has the old one.
+        if is_new || visibility_timeout.get() < before {
+            self.agenda.note(charge.queue.name().clone(), visibility_timeout.to_std() / 3);
+        }
+    }
+
+    /// Extends the leases of a queue soon: one that is to be cancelled was leased but not held yet, perhaps.
+    pub(crate) fn look_soon(&self, queue: &QueueName) {
+        self.agenda.note(queue.clone(), SOON);
+    }
+
+    /// Beats until it is dropped.
+    pub(crate) async fn run(&self) {
+        let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = &mut beat => break,
-                ids = bell.told_to_cancel() => {
-                    held.cancel(|id| ids.contains(id));
-                    // One that is leased but not held yet is told by the next beat.
-                    let soon = (Instant::now() + SOON).min(beat.deadline());
-                    beat.as_mut().reset(soon);
-                }
-                changed = visibility_timeout.changed() => match changed {
-                    // If it is shorter now the next beat is due earlier; never later, for what is held has the old one.
-                    Ok(()) => {
-                        let next = Instant::now() + visibility_timeout.borrow_and_update().to_std() / 3;
-                        let next = next.min(beat.deadline());
-                        beat.as_mut().reset(next);
+                name = self.agenda.next(), if under_way.len() < AT_A_TIME => {
+                    if let Some(charge) = self.charge(&name) {
+                        under_way.push(async move {
+                            beat(&charge).await;
+                            charge
+                        });
                     }
-                    Err(_) => return,
-                },
+                }
+                Some(charge) = under_way.next(), if !under_way.is_empty() => {
+                    // Spread a little, so that the beats of many queues that began together do not stay together.
+                    let pause = (charge.visibility_timeout() / 3).mul_f64(rand::random_range(0.8..=1.0));
+                    self.agenda.note(charge.queue.name().clone(), pause);
+                }
             }
         }
-        let leases = held.all();
-        if leases.is_empty() {
-            continue;
+    }
+
+    /// The line to beat for, unless it holds nothing any longer; then it is forgotten.
+    fn charge(&self, name: &QueueName) -> Option<Arc<Charge>> {
+        let mut charges = self.lock();
+        let charge = charges.get(name)?;
+        if charge.held.count() == 0 {
+            charges.remove(name);
+            return None;
         }
-        // An error is the driver's to tell: it meets the same one. The next beat tries again.
-        let Ok(extended) = queue.extend(&leases, None).await else { continue };
-        let mut cancelled: HashSet<&MessageId> = HashSet::new();
-        for (lease, extended) in leases.iter().zip(extended) {
-            match extended {
-                Extended::ToBeCancelled(_) => {
-                    cancelled.insert(lease.id());
-                }
-                // One that was settled in the meantime is no longer held and nothing is lost.
-                Extended::Gone if held.lose(lease) => {
-                    warn!(queue = %queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
-                }
-                Extended::Until(_) | Extended::Gone => {}
+        Some(Arc::clone(charge))
+    }
+}
+
+async fn beat(charge: &Charge) {
+    let Charge { queue, held, .. } = charge;
+    let leases = held.to_extend(Instant::now() + charge.visibility_timeout());
+    if leases.is_empty() {
+        return;
+    }
+    // An error is the driver's to tell: it meets the same one. The next beat tries again.
+    let Ok(extended) = queue.extend(&leases, None).await else { return };
+    let mut cancelled: HashSet<&MessageId> = HashSet::new();
+    for (lease, extended) in leases.iter().zip(extended) {
+        match extended {
+            Extended::ToBeCancelled(_) => {
+                cancelled.insert(lease.id());
             }
+            // One that was settled in the meantime is no longer held and nothing is lost.
+            Extended::Gone if held.lose(lease) => {
+                warn!(queue = %queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
+            }
+            Extended::Until(_) | Extended::Gone => {}
         }
+    }
+    if !cancelled.is_empty() {
         held.cancel(|id| cancelled.contains(id));
     }
 }

@@ -1,12 +1,17 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
-use queue_core::{LeaseToken, MessageId};
-use tokio::sync::OwnedSemaphorePermit;
+use queue_core::{Delivery, LeaseToken, MessageId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::QueueMetrics, places::Places};
 
 /// Why a handler is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub(crate) struct Stopper {
 #[derive(Default)]
 struct Told {
     reason: OnceLock<Stop>,
+    /// Its handler has ended: what is left is to settle.
+    ended: AtomicBool,
     /// Until when its handler had the lease extended by itself.
     lasts_until: OnceLock<Mutex<Option<Instant>>>,
 }
@@ -36,6 +43,17 @@ impl Stopper {
         // The first reason stays.
         let _ = self.told.reason.set(reason);
         self.token.cancel();
+    }
+
+    /// Waits until it is told.
+    pub(crate) async fn told(&self) -> Stop {
+        self.token.cancelled().await;
+        self.told.reason.get().copied().unwrap_or(Stop::Cancelled)
+    }
+
+    /// Notes that its handler has ended.
+    pub(crate) fn end(&self) {
+        self.told.ended.store(true, Ordering::Relaxed);
     }
 
     /// Its handler has had the lease extended until then.
@@ -49,35 +67,69 @@ impl Stopper {
         let lasts_until = self.told.lasts_until.get().map(|told| *told.lock().unwrap_or_else(PoisonError::into_inner));
         lasts_until.flatten().is_some_and(|until| until > instant)
     }
-
-    /// Waits until it is told.
-    pub(crate) async fn told(&self) -> Stop {
-        self.token.cancelled().await;
-        self.told.reason.get().copied().unwrap_or(Stop::Cancelled)
-    }
 }
 
-/// The leases that a line holds and that are to be extended.
-#[derive(Clone, Default)]
+/// The leases that a line holds.
 pub(crate) struct Held {
-    leases: Arc<Mutex<HashMap<LeaseToken, Stopper>>>,
+    /// Those that are to be extended.
+    leases: Mutex<HashMap<LeaseToken, Stopper>>,
+    /// How many there are, lost ones too until their handlers have ended.
+    count: AtomicUsize,
+    freed: Notify,
+    places: Arc<Places>,
+    metrics: Arc<QueueMetrics>,
 }
 
 impl Held {
+    pub(crate) fn new(places: Arc<Places>, metrics: Arc<QueueMetrics>) -> Arc<Self> {
+        let (leases, count, freed) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        Arc::new(Self { leases, count, freed, places, metrics })
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Stopper>> {
         // Nothing that is done under this lock can panic half-way.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds a lease, and its place among `concurrency`, until the guard is dropped.
-    pub(crate) fn hold(&self, lease: LeaseToken, place: OwnedSemaphorePermit) -> HeldLease {
-        let stopper = Stopper::default();
-        self.lock().insert(lease.clone(), stopper.clone());
-        HeldLease { held: self.clone(), lease, stopper, _place: place }
+    /// Holds what was leased until the guards are dropped.
+    pub(crate) fn hold(self: &Arc<Self>, deliveries: Vec<Delivery>) -> Vec<(Delivery, HeldLease)> {
+        self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.metrics.note_leases(deliveries.len());
+        let mut leases = self.lock();
+        let hold = |delivery: Delivery| {
+            let (lease, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
+            let stopper = Stopper::default();
+            leases.insert(lease.clone(), stopper.clone());
+            (delivery, HeldLease { held: Some(Arc::clone(self)), lease, stopper, bytes })
+        };
+        deliveries.into_iter().map(hold).collect()
     }
 
-    pub(crate) fn all(&self) -> Vec<LeaseToken> {
-        self.lock().keys().cloned().collect()
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are fewer than so many, and answers how many more there may be. One waits at a time.
+    pub(crate) async fn room(&self, concurrency: usize) -> usize {
+        loop {
+            match concurrency.saturating_sub(self.count()) {
+                0 => self.freed.notified().await,
+                room => return room,
+            }
+        }
+    }
+
+    /// Those to extend; without those that last beyond that instant anyway, because their handlers said so.
+    pub(crate) fn to_extend(&self, instant: Instant) -> Vec<LeaseToken> {
+        let leases = self.lock();
+        leases.iter().filter(|(_, stopper)| !stopper.lasts_beyond(instant)).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// Those whose handlers have not ended.
+    pub(crate) fn running(&self) -> Vec<LeaseToken> {
+        let is_running = |stopper: &Stopper| !stopper.told.ended.load(Ordering::Relaxed);
+        self.lock().iter().filter(|(_, stopper)| is_running(stopper)).map(|(lease, _)| lease.clone()).collect()
     }
 
     /// Extends a lease no longer: it is lost, and its handler is to stop. Answers whether it was held.
@@ -96,18 +148,50 @@ impl Held {
             stopper.stop(Stop::Cancelled);
         }
     }
+
+    fn let_go(&self, leases: &[HeldLease]) {
+        let bytes = leases.iter().map(|lease| lease.bytes).sum();
+        {
+            let mut held = self.lock();
+            for lease in leases {
+                held.remove(&lease.lease);
+            }
+        }
+        self.metrics.forget_leases(leases.len());
+        self.places.give_back(leases.len(), bytes);
+        self.count.fetch_sub(leases.len(), Ordering::Relaxed);
+        self.freed.notify_one();
+    }
 }
 
-/// One lease that is held.
+/// What a message takes of the worker's memory, about: its data above all.
+pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
+    delivery.message.data.get().len()
+}
+
+/// One lease that is held, with its place and its bytes.
 pub(crate) struct HeldLease {
-    held: Held,
+    held: Option<Arc<Held>>,
     pub(crate) lease: LeaseToken,
     pub(crate) stopper: Stopper,
-    _place: OwnedSemaphorePermit,
+    bytes: usize,
+}
+
+impl HeldLease {
+    /// Lets go of many of one line at once.
+    pub(crate) fn drop_all(mut leases: Vec<Self>) {
+        let Some(held) = leases.first_mut().and_then(|lease| lease.held.take()) else { return };
+        for lease in &mut leases {
+            lease.held = None;
+        }
+        held.let_go(&leases);
+    }
 }
 
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        self.held.lock().remove(&self.lease);
+        if let Some(held) = self.held.take() {
+            held.let_go(std::slice::from_ref(self));
+        }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod crew;
 mod endpoint;
 mod from_job;
 mod handler;
@@ -11,6 +12,7 @@ mod job;
 mod line;
 mod metrics;
 mod outcome;
+mod places;
 mod route;
 mod routes;
 mod run;
@@ -18,17 +20,17 @@ mod settler;
 mod testing;
 mod worker;
 
-use std::error::Error;
+use std::{error::Error, process::ExitCode};
 
 use axum::{Router, http::StatusCode, middleware, routing::get};
-use queue_core::{ConsumerId, Queues, Redis, Subscriber};
+use clap::Parser;
+use queue_core::{ConsumerId, Queues, Redis};
 use service::{
-    Config, Examiner, Limits,
+    Config, Examiner, Limits, Stop,
     metrics::{Basics, Page},
     render_problems,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 pub use endpoint::{AsItIs, AsValue, Endpoint, IntoEndpoint};
 pub use from_job::{FromJob, FromRef, Payload, State};
@@ -41,20 +43,24 @@ pub use queue_core::{Extended, Failure, Message, Millis, Reported, Timestamp};
 pub use route::{ByName, IntoRoute, Route, Whole, any, on};
 pub use routes::Routes;
 pub use testing::{TestJob, reported};
-pub use worker::Worker;
+pub use worker::{Worker, WorkerError};
 
-/// Runs a worker as it is configured, and serves its health and metrics, until `shutdown`.
+/// Runs a worker as it is configured, with these routes, and serves its health and metrics, until it is told to stop. For a
+/// process of your own; [`run`] is a whole program.
 ///
 /// # Errors
 ///
 /// When the configuration can't be used or the address is taken.
-pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub async fn serve<S>(config: Config, routes: Routes<S>, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let routes = routes.without_state();
     let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
-    let subscriber = Subscriber::new(redis.clone());
+    let subscriber = routes.subscriber(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let listener = service::bind(config.worker.bind).await?;
-    let routes = Routes::from_config(&config.worker.routes);
     let metrics = WorkerMetrics::of(&routes);
     let figures = {
         let (basics, metrics) = (Basics::new("consumer-worker", redis.clone(), subscriber.clone()), metrics.clone());
@@ -71,33 +77,64 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(middleware::from_fn(render_problems));
 
-    // The subscription and the health outlive the work: what is still settled while stopping is watched too.
+    // The health outlives the work: what is still settled while stopping is watched too.
     let stopped = CancellationToken::new();
-    let listening = tokio::spawn({
-        let (subscriber, stopped) = (subscriber.clone(), stopped.clone());
-        async move { subscriber.run(stopped).await }
-    });
     let examining = tokio::spawn(examiner.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
     let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
 
     let consumer = ConsumerId::issue();
-    info!(%consumer, queues = routes.queues().len(), concurrency = config.worker.concurrency, "working");
+    worker::tell_start(&routes, &consumer, config.worker.concurrency);
     let worker = Worker {
         queues,
         subscriber,
         routes,
         consumer,
         concurrency: config.worker.concurrency,
+        max_leases: config.worker.max_leases,
+        max_bytes: config.worker.max_bytes,
+        order: config.worker.order,
         poll_interval: config.worker.poll_interval.to_std(),
         shutdown_grace: grace,
         metrics,
     };
-    let result = worker.run(shutdown).await;
+    let result = worker.run(stop).await;
     handlers::all_programs_ended().await;
     stopped.cancel();
     serving.await??;
-    listening.await?;
     examining.await?;
     Ok(result?)
+}
+
+/// The arguments of a worker.
+///
+/// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
+/// file, the file over the defaults.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: service::Arguments,
+}
+
+/// A whole worker with these routes: reads the arguments and the configuration, whose `worker.routes` do not count, keeps a
+/// log, serves health and metrics, and works until SIGTERM or SIGINT.
+///
+/// What `main` returns: success after a graceful stop, also when messages had to be released; else 1, also after a second
+/// signal, which ends it at once.
+pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let arguments = CommandLine::parse().arguments;
+    service::run(name, &arguments, |config, stop| serve(config, routes, stop))
+}
+
+/// The worker of the binary, whose routes stand in its configuration.
+#[doc(hidden)]
+pub fn run_configured(arguments: &service::Arguments) -> ExitCode {
+    service::run("consumer-worker", arguments, |config, stop| {
+        let routes = Routes::from_config(&config.worker.routes);
+        serve(config, routes, stop)
+    })
 }

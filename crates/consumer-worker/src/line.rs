@@ -1,135 +1,176 @@
-use std::{sync::Arc, time::Duration};
-
-use queue_core::{
-    Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Settings, Stay,
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Stay};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    sync::mpsc,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    Job, Outcome, heartbeat,
-    held::{Held, HeldLease},
+    Job,
+    crew::Crew,
+    heartbeat::Charge,
+    held::{Held, HeldLease, bytes_of},
     metrics::{Ended, QueueMetrics},
+    places::Account,
     routes::QueueRoutes,
-    run::{self, Ran, Standing},
-    settler::{self, Ending},
+    run::{self, Standing},
+    settler::{self, Ending, Settler, Work},
 };
 
-/// How long what is left is tried to be settled when the worker has stopped and Redis does not answer.
-const LAST_SETTLES: Duration = Duration::from_secs(5);
+/// How long handlers that are dropped may take to notice. One that blocks its thread does not.
+const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
 /// The work of one process on one queue: the one driver that fetches, and the tasks that it owns.
+///
+/// An idle one is this task and its bell. What it needs to work it has only from the first lease until it finds nothing.
 pub(crate) struct Line {
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) bell: Arc<Bell>,
-    pub(crate) routes: Arc<QueueRoutes>,
-    pub(crate) consumer: ConsumerId,
-    pub(crate) concurrency: usize,
-    pub(crate) poll_interval: Duration,
-    pub(crate) shutdown_grace: Duration,
-    pub(crate) metrics: Arc<QueueMetrics>,
+    crew: Arc<Crew>,
+    bell: Arc<Bell>,
+    routes: Arc<QueueRoutes>,
+    metrics: Arc<QueueMetrics>,
+    concurrency: usize,
+    charge: Arc<Charge>,
+}
+
+/// How a line ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineEnd {
+    /// The worker stops.
+    Stopped,
+    /// The queue was deleted.
+    QueueIsGone,
+}
+
+/// What a line needs while it holds leases.
+struct Desk {
+    shift: Arc<Shift>,
+    settling: JoinHandle<()>,
+    no_more: CancellationToken,
+    jobs: TaskTracker,
 }
 
 impl Line {
-    /// Fetches and runs messages until `shutdown`, then stops as a worker should: handlers may end within the grace,
-    /// what has not ended is released with no attempt spent.
+    pub(crate) fn new(crew: Arc<Crew>, queue: Arc<Queue>, routes: QueueRoutes, metrics: Arc<QueueMetrics>) -> Self {
+        let bell = crew.subscriber.bell(queue.name());
+        bell.serve(&crew.consumer);
+        let held = Held::new(Arc::clone(&crew.places), Arc::clone(&metrics));
+        let concurrency = routes.concurrency.unwrap_or(crew.concurrency);
+        Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held) }
+    }
+
+    fn queue(&self) -> &Arc<Queue> {
+        &self.charge.queue
+    }
+
+    fn held(&self) -> &Arc<Held> {
+        &self.charge.held
+    }
+
+    /// Fetches and runs messages until the worker stops or the queue is gone, then stops as a worker should: handlers may
+    /// end within the grace, what has not ended is released with no attempt spent.
     ///
     /// Errs when the queue was laid out by a newer Drover: this one can do nothing there.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let places = Arc::new(Semaphore::new(self.concurrency));
-        self.metrics.watch(&places, self.concurrency);
-        let held = Held::default();
-        // As many endings as leases can be held: sending one never waits long.
-        let (endings, to_settle) = mpsc::channel(self.concurrency);
-        let (visibility_timeout, followed) = watch::channel(Settings::default().visibility_timeout);
-        let settling =
-            tokio::spawn(settler::settle(Arc::clone(&self.queue), to_settle, Arc::clone(&self.metrics), LAST_SETTLES));
-        let beating =
-            tokio::spawn(heartbeat::beat(Arc::clone(&self.queue), Arc::clone(&self.bell), held.clone(), followed));
-        let mut jobs = JoinSet::new();
-        let out_of_time = CancellationToken::new();
-
-        let mut outage = Outage::default();
-        let result = loop {
-            // Nothing is given up half-way but the waiting: a lease call under way is always heard to its end.
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break Ok(()),
-                () = self.time_to_fetch(&places) => {}
-            }
-            while jobs.try_join_next().is_some() {}
-            let free = places.available_permits();
-            let request = LeaseRequest {
-                consumer: self.consumer.clone(),
-                max: free,
-                visibility_timeout: None,
-                stay: Stay::default(),
-            };
-            match self.queue.lease(&request).await {
-                Ok(leased) => {
-                    outage.is_over(&self.queue);
-                    self.look_again(&leased, free);
-                    visibility_timeout.send_if_modified(|known| {
-                        std::mem::replace(known, leased.visibility_timeout) != leased.visibility_timeout
-                    });
-                    for delivery in leased.deliveries {
-                        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                            unreachable!("only this driver takes places, and it leased no more than were free")
-                        };
-                        self.metrics.note_start(&delivery.message);
-                        let lease = held.hold(delivery.lease.clone(), place);
-                        jobs.spawn(self.job(delivery, lease, endings.clone(), out_of_time.clone()));
-                    }
-                }
-                Err(error @ Error::NewerLayout { .. }) => break Err(error),
-                Err(error) => {
-                    outage.goes_on(&self.queue, &error);
-                    self.bell.ring();
-                    tokio::select! {
-                        () = sleep(outage.retry.pause()) => {}
-                        () = shutdown.cancelled() => break Ok(()),
-                    }
-                }
-            }
+    pub(crate) async fn run(self) -> Result<LineEnd, Error> {
+        self.metrics.begin_queue(self.concurrency);
+        let result = tokio::select! {
+            result = self.work() => result,
+            () = self.pass_on_cancels() => unreachable!("it has no end"),
         };
-        // Of a lease call whose answer was lost. If Redis is away they lapse.
-        let _ = self.queue.give_back_lost_leases().await;
-
-        let ended = async { while jobs.join_next().await.is_some() {} };
-        if timeout(self.shutdown_grace, ended).await.is_err() {
-            info!(queue = %self.queue.name(), messages = jobs.len(), "the grace is over: what still runs is released");
-            out_of_time.cancel();
-            while jobs.join_next().await.is_some() {}
-        }
-        drop(endings);
-        drop(visibility_timeout);
-        for task in [settling, beating] {
-            if let Err(error) = task.await {
-                error!(queue = %self.queue.name(), %error, "a task of the queue broke");
-            }
-        }
-        // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
-        let _ = self.queue.give_up(&self.consumer).await;
+        self.metrics.end_queue(self.concurrency);
         result
     }
 
-    /// Waits until it is time to look and at least one place is free.
-    async fn time_to_fetch(&self, places: &Semaphore) {
-        // Spread, so that the polls of many queues do not come all at once.
-        let poll = self.poll_interval.mul_f64(rand::random_range(0.75..=1.0));
-        self.bell.time_to_look(poll).await;
-        // Taken only to wait for it. The semaphore is never closed.
-        drop(places.acquire().await);
+    async fn pass_on_cancels(&self) {
+        loop {
+            let ids = self.bell.told_to_cancel().await;
+            self.held().cancel(|id| ids.contains(id));
+            // One that is leased but not held yet is told by the next beat.
+            self.crew.heartbeat.look_soon(self.queue().name());
+        }
+    }
+
+    async fn work(&self) -> Result<LineEnd, Error> {
+        let mut desk = None;
+        let result = self.fetch(&mut desk).await;
+        // Of a lease call whose answer was lost. If Redis is away they lapse.
+        let _ = self.queue().give_back_lost_leases().await;
+        if let Some(desk) = desk {
+            self.close(desk).await;
+        }
+        // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
+        if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) && !self.crew.stop.at_once.is_cancelled() {
+            let _ = self.queue().give_up(&self.crew.consumer).await;
+        }
+        result
+    }
+
+    async fn fetch(&self, desk: &mut Option<Desk>) -> Result<LineEnd, Error> {
+        let stop = &self.crew.stop.gracefully;
+        let mut account = Account::new(self.routes.rank, self.routes.weight);
+        let mut outage = Outage::default();
+        loop {
+            // Nothing is given up half-way but the waiting: a lease call under way is always heard to its end.
+            let grant = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(LineEnd::Stopped),
+                grant = async {
+                    self.bell.time_to_look(self.crew.poll_interval()).await;
+                    let room = self.held().room(self.concurrency).await;
+                    self.crew.places.take(&mut account, room.min(MAX_MESSAGES_PER_CALL)).await
+                } => grant,
+            };
+            let request = LeaseRequest {
+                consumer: self.crew.consumer.clone(),
+                max: grant.leases,
+                visibility_timeout: None,
+                stay: Stay::default(),
+            };
+            match self.queue().lease(&request).await {
+                Ok(leased) => {
+                    outage.is_over(self.queue());
+                    self.look_again(&leased, grant.leases);
+                    if leased.deliveries.is_empty() {
+                        if self.held().count() == 0
+                            && let Some(desk) = desk.take()
+                        {
+                            self.close(desk).await;
+                        }
+                        continue;
+                    }
+                    grant.keep(&mut account, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
+                    let held = self.held().hold(leased.deliveries);
+                    self.crew.heartbeat.watch(&self.charge, leased.visibility_timeout);
+                    desk.get_or_insert_with(|| self.open()).run(held, &self.crew);
+                }
+                Err(error @ Error::NewerLayout { .. }) => return Err(error),
+                Err(Error::NoSuchQueue) => {
+                    // What still runs has lost its lease: the beat finds that.
+                    self.crew.heartbeat.look_soon(self.queue().name());
+                    return Ok(LineEnd::QueueIsGone);
+                }
+                Err(error) => {
+                    drop(grant);
+                    outage.goes_on(self.queue(), &error);
+                    self.bell.ring();
+                    tokio::select! {
+                        () = sleep(outage.retry.pause()) => {}
+                        () = stop.cancelled() => return Ok(LineEnd::Stopped),
+                    }
+                }
+            }
+        }
     }
 
     /// Notes when to look next: when a place is free if there may be more, else when something is known to come.
     fn look_again(&self, leased: &Leased, asked_for: usize) {
-        if leased.more_is_ready || leased.deliveries.len() >= asked_for.min(MAX_MESSAGES_PER_CALL) {
+        if leased.more_is_ready || leased.deliveries.len() >= asked_for {
             self.bell.ring();
         }
         if let Some(pause) = leased.next_look {
@@ -137,32 +178,121 @@ impl Line {
         }
     }
 
-    fn job(
-        &self,
-        delivery: Delivery,
-        held: HeldLease,
-        endings: mpsc::Sender<Ending>,
-        out_of_time: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (routes, metrics) = (Arc::clone(&self.routes), Arc::clone(&self.metrics));
-        let job = Job::new(Arc::clone(&self.queue), delivery, held.stopper.clone());
-        async move {
-            let ran = tokio::select! {
-                ran = run::run(Some(&*routes), &job) => ran,
-                () = out_of_time.cancelled() => Ran { outcome: Outcome::Release(None), took: None, lease: Standing::Held },
-            };
-            if let Some(took) = ran.took {
-                metrics.note_run(took);
+    fn open(&self) -> Desk {
+        // As many endings as leases can be held: sending one never waits long.
+        let (endings, to_settle) = mpsc::channel(self.concurrency);
+        let no_more = CancellationToken::new();
+        let settler = Settler {
+            queue: Arc::clone(self.queue()),
+            metrics: Arc::clone(&self.metrics),
+            no_more: no_more.clone(),
+            stop: self.crew.stop.clone(),
+        };
+        let shift = Shift {
+            queue: self.crew.queues_of_handlers.queue(self.queue().name()),
+            routes: Arc::clone(&self.routes),
+            metrics: Arc::clone(&self.metrics),
+            endings,
+            out_of_time: CancellationToken::new(),
+            unfinished: Mutex::default(),
+        };
+        Desk {
+            shift: Arc::new(shift),
+            settling: tokio::spawn(settler.run(to_settle)),
+            no_more,
+            jobs: TaskTracker::new(),
+        }
+    }
+
+    /// Waits for the handlers, for the grace at most, then releases what has not ended.
+    async fn close(&self, desk: Desk) {
+        let Desk { shift, settling, no_more, jobs } = desk;
+        let queue = self.queue();
+        jobs.close();
+        let is_graceful = tokio::select! {
+            ended = timeout(self.crew.shutdown_grace, jobs.wait()) => ended.is_ok(),
+            () = self.crew.stop.at_once.cancelled() => false,
+        };
+        if !is_graceful {
+            shift.out_of_time.cancel();
+            let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
+            let leases = self.held().running();
+            info!(queue = %queue.name(), messages = leases.len(), "the time is over: what still runs is released");
+            if blocked {
+                warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
             }
-            if ran.lease == Standing::Lost {
-                metrics.note_end(Ended::Lost);
+            settler::release(queue, leases, &self.metrics, &self.crew.stop).await;
+        }
+        no_more.cancel();
+        drop(shift);
+        if let Err(error) = settling.await {
+            error!(queue = %queue.name(), %error, "the settler broke");
+        }
+    }
+}
+
+impl Desk {
+    /// Runs the handlers of what was leased, on their own runtime: one task brings them there.
+    fn run(&self, held: Vec<(Delivery, HeldLease)>, crew: &Crew) {
+        let mut works: Vec<_> = held
+            .into_iter()
+            .map(|(delivery, held)| {
+                self.shift.metrics.note_start(&delivery.message);
+                let job = Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone());
+                Arc::clone(&self.shift).work(job, held)
+            })
+            .collect();
+        if works.len() > 1 {
+            let jobs = self.jobs.clone();
+            let all = async move {
+                for work in works {
+                    drop(jobs.spawn(work));
+                }
+            };
+            drop(self.jobs.spawn_on(all, &crew.handlers));
+        } else if let Some(work) = works.pop() {
+            drop(self.jobs.spawn_on(work, &crew.handlers));
+        }
+    }
+}
+
+/// What the handlers of a line share.
+struct Shift {
+    /// Over connections that are for handlers: what they do can't disturb the worker's own.
+    queue: Arc<Queue>,
+    routes: Arc<QueueRoutes>,
+    metrics: Arc<QueueMetrics>,
+    endings: mpsc::Sender<Ending>,
+    out_of_time: CancellationToken,
+    /// What was cut off. Held until all of it is released together, so that it keeps its order.
+    unfinished: Mutex<Vec<HeldLease>>,
+}
+
+impl Shift {
+    /// Works on one message, and says how its lease ends.
+    async fn work(self: Arc<Self>, job: Job, held: HeldLease) {
+        let ran = tokio::select! {
+            ran = run::run(Some(&*self.routes), &job) => ran,
+            () = self.out_of_time.cancelled() => {
+                self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(held);
                 return;
             }
-            let action = ran.outcome.into_action(job.now());
-            if endings.send(Ending { held, action }).await.is_err() {
-                warn!(queue = %job.queue(), "the settler is gone: this lease will lapse");
-                metrics.note_end(Ended::Unsettled);
-            }
+        };
+        if let Some(took) = ran.took {
+            self.metrics.note_run(took);
+        }
+        let work = Work { took: ran.took, job };
+        if ran.lease == Standing::Lost {
+            self.metrics.note_end(Ended::Lost);
+            settler::tell(&work, None, Ended::Lost);
+            return;
+        }
+        let action = ran.outcome.into_action(work.job.now());
+        held.stopper.end();
+        if let Err(mpsc::error::SendError(Ending { work, .. })) = self.endings.send(Ending { held, action, work }).await
+        {
+            self.metrics.note_end(Ended::Unsettled);
+            settler::tell(&work, None, Ended::Unsettled);
         }
     }
 }

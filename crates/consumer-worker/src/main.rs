@@ -16,5 +16,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    service::run("consumer-worker", &Command::parse().arguments, consumer_worker::serve)
+    consumer_worker::run_configured(&Command::parse().arguments)
 }

@@ -1,15 +1,13 @@
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use queue_core::{Action, Histogram, Message, QueueName, Settled, State};
+use queue_core::{Action, Histogram, Message, Settled, State};
 use service::metrics::{Kind, Page};
-use tokio::sync::Semaphore;
 
 use crate::Routes;
 
@@ -40,19 +38,21 @@ const BOUNDS: &[Duration] = &[
     ms(86_400_000),
 ];
 
-/// What a worker counts, by queue: only those that its routes name.
+/// What a worker counts, by the queues and patterns that its routes name: queues that fit a pattern count together, or
+/// producers could begin any number of series.
 #[derive(Clone, Default)]
 pub struct WorkerMetrics {
-    queues: Arc<BTreeMap<QueueName, Arc<QueueMetrics>>>,
+    queues: Arc<[(String, Arc<QueueMetrics>)]>,
 }
 
-/// What a worker counts of one queue. Each of it is an atomic addition.
+/// What a worker counts of one queue, or of those that fit one pattern. Each of it is an atomic addition.
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
     runs: Histogram,
     outcomes: [AtomicU64; Ended::ALL.len()],
-    /// The places for leases, and how many there are.
-    places: OnceLock<(Arc<Semaphore>, usize)>,
+    queues: AtomicUsize,
+    leases: AtomicUsize,
+    concurrency: AtomicUsize,
 }
 
 /// What came of a lease.
@@ -73,9 +73,10 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    const ALL: [Self; 6] = [Self::Completed, Self::Retried, Self::Failed, Self::Released, Self::Lost, Self::Unsettled];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Completed, Self::Retried, Self::Failed, Self::Released, Self::Lost, Self::Unsettled];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Retried => "retried",
@@ -100,19 +101,38 @@ impl Ended {
 
 impl WorkerMetrics {
     /// For the queues of these routes.
-    pub fn of(routes: &Routes) -> Self {
-        let queues = routes.queues().into_iter().map(|name| (name, Arc::default())).collect();
-        Self { queues: Arc::new(queues) }
+    pub fn of<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
+        let mut queues: Vec<(String, Arc<QueueMetrics>)> = Vec::new();
+        for route in &routes.table().routes {
+            let pattern = route.pattern.as_str();
+            let of_pattern = queues.iter().find(|(known, _)| known == pattern).map(|(_, metrics)| Arc::clone(metrics));
+            queues.push((pattern.to_owned(), of_pattern.unwrap_or_default()));
+        }
+        Self { queues: queues.into() }
     }
 
-    /// Those of a queue; of one that the routes do not name they are shown nowhere.
-    pub(crate) fn queue(&self, name: &QueueName) -> Arc<QueueMetrics> {
-        self.queues.get(name).cloned().unwrap_or_default()
+    /// Those of the queues whose first route this is.
+    pub(crate) fn of_route(&self, rank: usize) -> Arc<QueueMetrics> {
+        self.queues.get(rank).map(|(_, metrics)| Arc::clone(metrics)).unwrap_or_default()
+    }
+
+    /// Each pattern once.
+    fn each(&self) -> impl Iterator<Item = (&str, &Arc<QueueMetrics>)> {
+        let is_first = |n: usize, metrics| !self.queues[..n].iter().any(|(_, other)| Arc::ptr_eq(other, metrics));
+        let each = self.queues.iter().enumerate().filter(move |(n, (_, metrics))| is_first(*n, metrics));
+        each.map(|(_, (pattern, metrics))| (pattern.as_str(), metrics))
+    }
+
+    /// How often leases ended how, over all queues.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (Ended, u64)> {
+        self.each().flat_map(|(_, queue)| {
+            Ended::ALL.map(|ended| (ended, queue.outcomes[ended as usize].load(Ordering::Relaxed)))
+        })
     }
 
     /// Writes them down.
     pub fn write(&self, page: &mut Page) {
-        let queues = || self.queues.iter().map(|(name, queue)| (name.as_str(), queue));
+        let queues = || self.each();
         let help = "From when a message was due until it was first handed to this worker.";
         let mut family = page.family("drover_worker_start_delay_seconds", Kind::Histogram, help);
         for (name, queue) in queues() {
@@ -131,17 +151,22 @@ impl WorkerMetrics {
                 family.sample(&[("queue", name), ("outcome", outcome.as_str())], count);
             }
         }
-        let places = || queues().filter_map(|(name, queue)| Some((name, queue.places.get()?)));
-        let mut family = page.family("drover_worker_leases", Kind::Gauge, "Leases that this worker holds.");
-        for (name, (free, all)) in places() {
-            family.sample(&[("queue", name)], all.saturating_sub(free.available_permits()));
-        }
-        let mut family = page.family("drover_worker_concurrency", Kind::Gauge, "Leases that it may hold at once.");
-        for (name, (_, all)) in places() {
-            family.sample(&[("queue", name)], all);
+        let gauges: [Gauge; 3] = [
+            ("drover_worker_queues", "Queues that are served.", |queue| &queue.queues),
+            ("drover_worker_leases", "Leases that this worker holds.", |queue| &queue.leases),
+            ("drover_worker_concurrency", "Leases that it may hold at once.", |queue| &queue.concurrency),
+        ];
+        for (name, help, gauge) in gauges {
+            let mut family = page.family(name, Kind::Gauge, help);
+            for (pattern, queue) in queues() {
+                family.sample(&[("queue", pattern)], gauge(queue).load(Ordering::Relaxed));
+            }
         }
     }
 }
+
+/// The name and the meaning of a gauge, and where it stands.
+type Gauge = (&'static str, &'static str, fn(&QueueMetrics) -> &AtomicUsize);
 
 impl Default for QueueMetrics {
     fn default() -> Self {
@@ -149,16 +174,34 @@ impl Default for QueueMetrics {
             start_delays: Histogram::new(BOUNDS),
             runs: Histogram::new(BOUNDS),
             outcomes: Default::default(),
-            places: OnceLock::new(),
+            queues: AtomicUsize::new(0),
+            leases: AtomicUsize::new(0),
+            concurrency: AtomicUsize::new(0),
         }
     }
 }
 
 impl QueueMetrics {
-    /// Shows how many of these places are taken.
-    pub(crate) fn watch(&self, places: &Arc<Semaphore>, concurrency: usize) {
-        // A queue has one driver.
-        let _ = self.places.set((Arc::clone(places), concurrency));
+    /// A queue is served from now on, with so many places.
+    pub(crate) fn begin_queue(&self, concurrency: usize) {
+        self.queues.fetch_add(1, Ordering::Relaxed);
+        self.concurrency.fetch_add(concurrency, Ordering::Relaxed);
+    }
+
+    /// It is served no longer.
+    pub(crate) fn end_queue(&self, concurrency: usize) {
+        self.queues.fetch_sub(1, Ordering::Relaxed);
+        self.concurrency.fetch_sub(concurrency, Ordering::Relaxed);
+    }
+
+    /// So many more leases are held.
+    pub(crate) fn note_leases(&self, count: usize) {
+        self.leases.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// So many are held no longer.
+    pub(crate) fn forget_leases(&self, count: usize) {
+        self.leases.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// A message was handed out. Only the first time is a wait for a worker: a retry waits for its back-off, and what

@@ -150,9 +150,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         run::run(routes.as_ref(), &job).await.outcome
     }
 
-    /// The queues that are named, each once, in the order of the routes.
-    pub(crate) fn queues(&self) -> Vec<QueueName> {
-        self.table.queues()
+    /// The same, once no more handlers that want the state are added.
+    #[must_use]
+    pub fn without_state(self) -> Routes {
+        Routes { state: (), table: self.table }
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
     }
 
     pub(crate) fn into_table(self) -> Table {
@@ -171,6 +176,11 @@ impl Table {
             weight: fitting().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
             told: Mutex::default(),
         })
+    }
+
+    /// What the names of queues begin with that fit a pattern.
+    pub(crate) fn starts(&self) -> Vec<String> {
+        self.routes.iter().filter_map(|route| route.pattern.start().map(str::to_owned)).collect()
     }
 
     /// The queues that are named, each once, in the order of the routes.

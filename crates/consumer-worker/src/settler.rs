@@ -1,13 +1,16 @@
 use std::{sync::Arc, time::Duration};
 
-use queue_core::{Action, Error, MAX_MESSAGES_PER_CALL, Queue, Retry, Settled, Settlement};
+use queue_core::{Action, Error, LeaseToken, MAX_MESSAGES_PER_CALL, Queue, Retry, Settlement};
+use service::Stop;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
-use tracing::{error, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
 use crate::{
+    Job,
     held::HeldLease,
     metrics::{Ended, QueueMetrics},
 };
@@ -16,71 +19,182 @@ use crate::{
 pub(crate) struct Ending {
     pub(crate) held: HeldLease,
     pub(crate) action: Action,
+    pub(crate) work: Work,
 }
 
-/// Ends leases in batches: whatever came in while the last call was under way goes with the next.
-///
-/// A settle is safe to repeat, so it is, until Redis answers; the leases keep their places meanwhile, so nothing piles
-/// up. Ends when all senders are gone; `give_up_after` that, if Redis does not answer, the rest lapses.
-pub(crate) async fn settle(
-    queue: Arc<Queue>,
-    mut endings: mpsc::Receiver<Ending>,
-    metrics: Arc<QueueMetrics>,
-    give_up_after: Duration,
-) {
-    let mut batch = Vec::new();
-    let mut closed_since = None;
-    while endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL).await > 0 {
-        // The places are held until the end is recorded.
-        let (held, settlements): (Vec<HeldLease>, Vec<Settlement>) = batch
-            .drain(..)
-            .map(|ending| {
-                let lease = ending.held.lease.clone();
-                (ending.held, Settlement { lease, action: ending.action })
-            })
-            .unzip();
-        let mut retry = Retry::new();
-        while let Err(error) = record(&queue, &settlements, &metrics).await {
-            if endings.is_closed() && closed_since.get_or_insert_with(Instant::now).elapsed() > give_up_after {
-                error!(queue = %queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
-                for _ in &held {
-                    metrics.note_end(Ended::Unsettled);
+/// What a log line says of the work on a message.
+pub(crate) struct Work {
+    pub(crate) job: Job,
+    /// How long the handler ran, if it did.
+    pub(crate) took: Option<Duration>,
+}
+
+/// Ends the leases of one queue.
+pub(crate) struct Settler {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) metrics: Arc<QueueMetrics>,
+    /// Nothing more is taken from handlers then.
+    pub(crate) no_more: CancellationToken,
+    pub(crate) stop: Stop,
+}
+
+/// How long what is left is tried to be settled when nothing more is taken and Redis does not answer.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+/// The same when the worker is to stop at once.
+const LAST_TRIES_AT_ONCE: Duration = Duration::from_millis(200);
+
+impl Settler {
+    /// Ends leases in batches: whatever came in while the last call was under way goes with the next.
+    ///
+    /// A settle is safe to repeat, so it is, until Redis answers; the leases keep their places meanwhile, so nothing piles
+    /// up. Ends when all senders are gone, or have been told that nothing more is taken; what Redis does not take soon
+    /// after that lapses.
+    pub(crate) async fn run(self, mut endings: mpsc::Receiver<Ending>) {
+        let mut batch = Vec::new();
+        let mut closed_since = None;
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL) => count,
+                () = self.no_more.cancelled(), if !endings.is_closed() => {
+                    endings.close();
+                    continue;
                 }
+            };
+            if count == 0 {
                 return;
             }
-            sleep(retry.pause()).await;
+            // The places are held until the end is recorded.
+            let (mut held, mut works, mut settlements) =
+                (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
+            for Ending { held: lease, action, work } in batch.drain(..) {
+                settlements.push(Settlement { lease: lease.lease.clone(), action });
+                held.push(lease);
+                works.push(work);
+            }
+            let mut retry = Retry::new();
+            while let Err(error) = self.record(&settlements, &works).await {
+                let is_over = endings.is_closed() || self.no_more.is_cancelled();
+                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > last_tries(&self.stop) {
+                    error!(queue = %self.queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
+                    for work in &works {
+                        self.note(work, None, Ended::Unsettled);
+                    }
+                    return;
+                }
+                sleep(retry.pause()).await;
+            }
+            HeldLease::drop_all(held);
+        }
+    }
+
+    /// Records a batch; errs only where another try may help.
+    async fn record(&self, settlements: &[Settlement], works: &[Work]) -> Result<(), Error> {
+        match self.queue.settle(settlements).await {
+            Ok(settled) => {
+                for ((settlement, work), settled) in settlements.iter().zip(works).zip(settled) {
+                    self.note(work, Some(&settlement.action), Ended::of(&settlement.action, settled));
+                }
+                Ok(())
+            }
+            Err(error @ Error::Unavailable(_)) => Err(error),
+            // One of them can't be settled; the others can.
+            Err(_) if settlements.len() > 1 => {
+                for (settlement, work) in settlements.iter().zip(works) {
+                    Box::pin(self.record(std::slice::from_ref(settlement), std::slice::from_ref(work))).await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                error!(queue = %self.queue.name(), %error, "can't settle: the lease will lapse");
+                for work in works {
+                    self.note(work, None, Ended::Unsettled);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn note(&self, work: &Work, action: Option<&Action>, ended: Ended) {
+        self.metrics.note_end(ended);
+        tell(work, action, ended);
+    }
+}
+
+/// Releases leases whose handlers were cut off. They keep their order: each call puts its messages at the head of the line.
+pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
+    leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+    let release = |lease| Settlement { lease, action: Action::Release(None) };
+    let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
+    let begun = Instant::now();
+    let mut retry = Retry::new();
+    for some in settlements.rchunks(MAX_MESSAGES_PER_CALL) {
+        let settled = loop {
+            match queue.settle(some).await {
+                Err(Error::Unavailable(_)) if begun.elapsed() < last_tries(stop) => sleep(retry.pause()).await,
+                settled => break settled,
+            }
+        };
+        if let Err(error) = &settled {
+            warn!(queue = %queue.name(), %error, leases = some.len(), "can't release: these leases will lapse");
+        }
+        for (n, settlement) in some.iter().enumerate() {
+            let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
+            let ended = settled.map_or(Ended::Unsettled, |settled| Ended::of(&settlement.action, *settled));
+            metrics.note_end(ended);
+            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.as_str(), "cut off");
         }
     }
 }
 
-/// Records a batch; errs only where another try may help.
-async fn record(queue: &Queue, settlements: &[Settlement], metrics: &QueueMetrics) -> Result<(), Error> {
-    match queue.settle(settlements).await {
-        Ok(settled) => {
-            for (settlement, end) in settlements.iter().zip(settled) {
-                metrics.note_end(Ended::of(&settlement.action, end));
-                if end == Settled::Gone {
-                    warn!(
-                        queue = %queue.name(),
-                        id = %settlement.lease.id(),
-                        "the lease was over before its end was recorded: the message is somebody else's"
-                    );
-                }
-            }
-            Ok(())
-        }
-        Err(error @ Error::Unavailable(_)) => Err(error),
-        // One of them can't be settled; the others can.
-        Err(_) if settlements.len() > 1 => {
-            for settlement in settlements {
-                Box::pin(record(queue, std::slice::from_ref(settlement), metrics)).await?;
-            }
-            Ok(())
-        }
-        Err(error) => {
-            error!(queue = %queue.name(), %error, "can't settle: the lease will lapse");
-            metrics.note_end(Ended::Unsettled);
-            Ok(())
-        }
+fn last_tries(stop: &Stop) -> Duration {
+    if stop.at_once.is_cancelled() { LAST_TRIES_AT_ONCE } else { LAST_TRIES }
+}
+
+/// A line of the log for each lease that ended.
+pub(crate) fn tell(work: &Work, action: Option<&Action>, ended: Ended) {
+    let Work { job, took } = work;
+    // What is not told costs nothing but to ask.
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                queue = %job.queue(),
+                id = %job.id(),
+                name = job.name().map(|name| name.as_str()),
+                attempt = job.attempt(),
+                outcome = ended.as_str(),
+                duration_ms = took.map(|took| took.as_secs_f64() * 1e3),
+                code = action.and_then(code_of),
+                $text
+            )
+        };
     }
+    match ended {
+        Ended::Completed => line!(info, "completed"),
+        Ended::Retried => line!(info, "failed, will be tried again"),
+        Ended::Released => line!(info, "released"),
+        Ended::Failed => line!(warn, "failed for good"),
+        Ended::Lost => line!(warn, "the lease was over before its end was recorded: the message is somebody else's"),
+        Ended::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
+    }
+}
+
+fn code_of(action: &Action) -> Option<&str> {
+    match action {
+        Action::Fail(failure) | Action::FailAndRetryAfter(failure, _) | Action::FailForGood(failure) => {
+            Some(&failure.code)
+        }
+        Action::Complete(_) | Action::Release(_) => None,
+    }
+}
+
+/// What all lines of a worker did, told when it stops.
+pub(crate) fn summarize(totals: impl Iterator<Item = (Ended, u64)>, uptime: Duration) {
+    let mut counts = [0; Ended::ALL.len()];
+    for (ended, count) in totals {
+        counts[ended as usize] += count;
+    }
+    let [completed, retried, failed, released, lost, unsettled] = counts;
+    let uptime_s = uptime.as_secs();
+    info!(uptime_s, completed, retried, failed, released, lost, unsettled, "what this worker did");
 }

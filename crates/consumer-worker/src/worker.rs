@@ -1,21 +1,38 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
-use queue_core::{ConsumerId, Error, Queues, Subscriber};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::error;
+use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, Subscriber};
+use service::{Stop, config::Order};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::JoinSet,
+};
+use tracing::{debug, error, info};
 
-use crate::{Routes, WorkerMetrics, line::Line};
+use crate::{
+    Routes, WorkerMetrics,
+    crew::Crew,
+    line::{Line, LineEnd},
+    places::Places,
+    routes::Table,
+    settler,
+};
 
-/// The slow polls of all queues together are at least so far apart, so that they cost Redis next to nothing whatever the
-/// number of queues.
-const BETWEEN_POLLS: Duration = Duration::from_millis(10);
-
-/// A worker: one driver for each queue that its routes name.
+/// A worker: one driver for each queue that its routes name, and for each that fits a pattern of theirs while it exists.
+///
+/// Handlers run on the runtime that calls [`run`](Self::run). All else (fetching, settling, extending, the subscription)
+/// runs in one thread of its own, with connections of its own: handlers that block their threads delay each other, but no
+/// lease lapses by it.
 pub struct Worker {
     /// Where the queues are.
     pub queues: Queues,
-    /// The subscription that wakes it. Somebody else runs it.
+    /// The subscription that wakes it, made by [`Routes::subscriber`]. The worker runs it.
     pub subscriber: Subscriber,
     /// Who gets which message.
     pub routes: Routes,
@@ -23,6 +40,12 @@ pub struct Worker {
     pub consumer: ConsumerId,
     /// Leases held at once, per queue.
     pub concurrency: usize,
+    /// Leases held at once over all queues.
+    pub max_leases: usize,
+    /// Bytes of data of all messages that it holds leases of.
+    pub max_bytes: usize,
+    /// Which queue goes first when several have more to do than that.
+    pub order: Order,
     /// The slow poll of a queue; slower where there are so many queues that their polls would cost too much.
     pub poll_interval: Duration,
     /// How long handlers may take to end when the worker stops.
@@ -31,48 +54,185 @@ pub struct Worker {
     pub metrics: WorkerMetrics,
 }
 
+/// Why a worker could not work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its routes make no sense.
+    #[error("{0}")]
+    Routes(String),
+    /// Its thread could not be started.
+    #[error("the worker's thread can't be started: {0}")]
+    Thread(#[from] io::Error),
+    /// Its thread broke: a mistake of Drover's.
+    #[error("the worker's thread broke")]
+    Broken,
+    /// A queue can't be worked on.
+    #[error(transparent)]
+    Queue(#[from] Error),
+}
+
 impl Worker {
-    /// Works until `shutdown`; then leases nothing more, lets handlers end for the grace, and releases the rest.
+    /// Works until it is told to stop; then leases nothing more, lets handlers end for the grace, and releases the rest.
+    /// Told to stop at once, it releases all that is not done, as far as Redis answers within a moment.
     ///
     /// # Errors
     ///
-    /// [`Error::NewerLayout`]: one of the queues was laid out by a newer Drover. The others were stopped as usual.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let mut lines = JoinSet::new();
-        let queues = u32::try_from(self.routes.queues().len()).unwrap_or(u32::MAX);
-        let poll_interval = self.poll_interval.max(BETWEEN_POLLS.saturating_mul(queues));
-        let table = self.routes.into_table();
-        for name in table.queues() {
-            let Some(routes) = table.of(&name) else { continue };
-            let bell = self.subscriber.bell(&name);
-            bell.serve(&self.consumer);
-            let line = Line {
-                metrics: self.metrics.queue(&name),
-                queue: self.queues.queue(&name),
-                bell,
-                routes: Arc::new(routes),
-                consumer: self.consumer.clone(),
-                concurrency: self.concurrency,
-                poll_interval,
-                shutdown_grace: self.shutdown_grace,
+    /// [`WorkerError::Routes`]; [`Error::NewerLayout`]: one of the queues was laid out by a newer Drover. The others were
+    /// stopped as usual.
+    pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
+        let handlers = Handle::current();
+        let (ended, end) = oneshot::channel();
+        // If this future is dropped, the thread ends all the same.
+        let stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
+        let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
+        thread::Builder::new().name("drover-worker".into()).spawn(move || {
+            let result = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(self.work(handlers, stop)),
+                Err(error) => Err(error.into()),
             };
-            lines.spawn(line.run(shutdown.clone()));
+            // Nobody may be left to hear it.
+            let _ = ended.send(result);
+        })?;
+        end.await.unwrap_or(Err(WorkerError::Broken))
+    }
+
+    async fn work(self, handlers: Handle, stop: Stop) -> Result<(), WorkerError> {
+        let table = self.routes.into_table();
+        if let Some(mistake) = table.mistakes.first() {
+            return Err(WorkerError::Routes(mistake.clone()));
         }
-        // A worker without routes has nothing to do but to be told to stop.
-        if lines.is_empty() {
-            shutdown.cancelled().await;
+        let begun = Instant::now();
+        let has_patterns = !table.starts().is_empty();
+        let queues =
+            self.queues.over(self.queues.redis().apart().map_err(|error| Error::Unexpected(error.to_string()))?);
+        let crew = Arc::new(Crew {
+            consumer: self.consumer,
+            subscriber: self.subscriber.clone(),
+            heartbeat: crate::heartbeat::Heartbeat::default(),
+            places: Places::new(self.max_leases, self.max_bytes, self.order),
+            handlers,
+            queues_of_handlers: self.queues,
+            concurrency: self.concurrency,
+            least_poll_interval: self.poll_interval,
+            shutdown_grace: self.shutdown_grace,
+            stop,
+            lines: 0.into(),
+            workers: 1.into(),
+        });
+        let looks = crew.look_at_the_registry(&queues);
+        let looks = async { if has_patterns { looks.await } else { std::future::pending().await } };
+        let lines = Lines {
+            crew: Arc::clone(&crew),
+            existing: queues.that_exist(),
+            queues: queues.clone(),
+            table,
+            metrics: self.metrics.clone(),
+            running: JoinSet::new(),
+            names: HashSet::new(),
+        };
+        // The subscription and the heartbeat outlive the work: what is still at work while stopping is seen to too.
+        let result = tokio::select! {
+            result = lines.run() => result,
+            () = self.subscriber.keep() => unreachable!("it has no end"),
+            () = crew.heartbeat.run() => unreachable!("it has no end"),
+            () = looks => unreachable!("they have no end"),
+            () = crew.count_workers(&queues) => unreachable!("it has no end"),
+        };
+        settler::summarize(self.metrics.totals(), begun.elapsed());
+        Ok(result?)
+    }
+}
+
+/// The lines of a worker: which queues are served.
+struct Lines {
+    crew: Arc<Crew>,
+    /// Those that routes name: they are begun where there are none.
+    queues: Queues,
+    /// Those that fit a pattern: they are begun by others.
+    existing: Queues,
+    table: Table,
+    metrics: WorkerMetrics,
+    running: JoinSet<(QueueName, Result<LineEnd, Error>)>,
+    names: HashSet<QueueName>,
+}
+
+impl Lines {
+    async fn run(mut self) -> Result<(), Error> {
+        for name in self.table.queues() {
+            self.start(name, Life::Always);
         }
         let mut result = Ok(());
-        while let Some(ended) = lines.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    shutdown.cancel();
+        let crew = Arc::clone(&self.crew);
+        loop {
+            tokio::select! {
+                biased;
+                () = crew.stop.gracefully.cancelled() => break,
+                Some(ended) = self.running.join_next() => if let Err(error) = self.note_end(ended) {
                     result = Err(error);
-                }
-                Err(error) => error!(%error, "a queue's driver broke"),
+                    crew.stop.gracefully.cancel();
+                    break;
+                },
+                name = crew.subscriber.newcomer() => self.start(name, Life::WhileItExists),
             }
+        }
+        while let Some(ended) = self.running.join_next().await {
+            result = result.and(self.note_end(ended));
         }
         result
     }
+
+    fn start(&mut self, name: QueueName, life: Life) {
+        if self.names.contains(&name) {
+            return;
+        }
+        let Some(routes) = self.table.of(&name) else { return };
+        let queues = match life {
+            Life::Always => &self.queues,
+            Life::WhileItExists => &self.existing,
+        };
+        let metrics = self.metrics.of_route(routes.rank);
+        let driver = Line::new(Arc::clone(&self.crew), queues.queue(&name), routes, metrics);
+        self.crew.lines.fetch_add(1, Ordering::Relaxed);
+        self.names.insert(name.clone());
+        self.running.spawn(async move { (name, driver.run().await) });
+    }
+
+    fn note_end(
+        &mut self,
+        ended: Result<(QueueName, Result<LineEnd, Error>), tokio::task::JoinError>,
+    ) -> Result<(), Error> {
+        self.crew.lines.fetch_sub(1, Ordering::Relaxed);
+        match ended {
+            Ok((name, end)) => {
+                self.names.remove(&name);
+                // If it is there again by now, it is a newcomer.
+                self.crew.subscriber.forget(&name);
+                if end? == LineEnd::QueueIsGone {
+                    debug!(queue = %name, "the queue is gone");
+                }
+            }
+            Err(error) => error!(%error, "a queue's driver broke"),
+        }
+        Ok(())
+    }
+}
+
+/// How long a line lives.
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    Always,
+    WhileItExists,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// The subscription that a worker with these routes needs.
+    pub fn subscriber(&self, redis: Redis) -> Subscriber {
+        Subscriber::of_starts(redis, self.table().starts())
+    }
+}
+
+/// Says at the start what is served.
+pub(crate) fn tell_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
+    let (queues, patterns) = (routes.table().queues().len(), routes.table().starts().len());
+    info!(%consumer, queues, patterns, concurrency, "working");
 }

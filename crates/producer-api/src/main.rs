@@ -26,7 +26,7 @@ enum Instead {
 fn main() -> ExitCode {
     let Command { arguments, instead } = Command::parse();
     match instead {
-        None => service::run("producer-api", &arguments, producer_api::serve),
+        None => service::run("producer-api", &arguments, |config, stop| producer_api::serve(config, stop.gracefully)),
         Some(Instead::Key(issue)) => print_key(issue),
     }
 }

@@ -14,7 +14,7 @@ use crate::QueueName;
 
 /// Which queue is to be looked at when: the earliest instant of each.
 #[derive(Debug, Default)]
-pub(crate) struct Agenda {
+pub struct Agenda {
     entries: Mutex<Entries>,
     earlier: Notify,
 }
@@ -45,7 +45,7 @@ impl Agenda {
     }
 
     /// Look at the queue then, or earlier.
-    pub(crate) fn note(&self, queue: QueueName, pause: Duration) {
+    pub fn note(&self, queue: QueueName, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut entries = self.lock();
         if entries.instants.get(&queue).is_some_and(|known| *known <= instant) {
@@ -57,8 +57,8 @@ impl Agenda {
         self.earlier.notify_one();
     }
 
-    /// Waits until it is time to look at a queue, and takes it from the agenda.
-    pub(crate) async fn next(&self) -> QueueName {
+    /// Waits until it is time to look at a queue, and takes it from the agenda. Safe to give up half-way; one waits at a time.
+    pub async fn next(&self) -> QueueName {
         loop {
             let instant = match self.take_due() {
                 Ok(queue) => return queue,

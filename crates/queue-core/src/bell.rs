@@ -114,6 +114,11 @@ impl Bell {
         }
     }
 
+    /// Whether it is time to look, or will be at an instant that is known.
+    pub(crate) fn has_rung(&self) -> bool {
+        lock(&self.look_at).is_some()
+    }
+
     /// Waits until it is time to look, at the latest after `poll`. Then the bell is silent until it rings again: what
     /// rings during the look counts for the next wait. One listener a bell.
     pub async fn time_to_look(&self, poll: Duration) {

@@ -42,7 +42,7 @@ struct Shared {
     /// For calls that wait for replicas: whatever comes after them over the same connection waits too.
     confirmed: Lane,
     time_limit: Duration,
-    calls: Calls,
+    calls: Arc<Calls>,
 }
 
 impl Redis {
@@ -58,7 +58,23 @@ impl Redis {
     ///
     /// When `url` is not one of Redis; the text does not repeat it, for it may hold a password.
     pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidRedisUrl> {
-        let info = url
+        Self::with(url, time_limit, Arc::default())
+    }
+
+    /// As this one, with connections of its own: they belong to the tasks of the runtime that calls first. What it does is
+    /// counted with the rest.
+    ///
+    /// # Errors
+    ///
+    /// None that [`new`](Self::new) did not have.
+    pub fn apart(&self) -> Result<Self, InvalidRedisUrl> {
+        let info = self.shared.client.get_connection_info().clone();
+        let apart = Self::with(info, self.shared.time_limit, Arc::clone(&self.shared.calls))?;
+        Ok(Self { replicas: self.replicas, ..apart })
+    }
+
+    fn with(info: impl IntoConnectionInfo, time_limit: Duration, calls: Arc<Calls>) -> Result<Self, InvalidRedisUrl> {
+        let info = info
             .into_connection_info()
             .map_err(|error| InvalidRedisUrl(error.to_string()))?
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
@@ -74,7 +90,6 @@ impl Redis {
             .map_err(|error| InvalidRedisUrl(error.to_string()))?;
         let lanes = std::array::from_fn(|_| Lane::default());
         let (next_lane, confirmed) = (AtomicUsize::new(0), Lane::default());
-        let calls = Calls::default();
         let shared = Shared { client, pool, lanes, next_lane, confirmed, time_limit, calls };
         Ok(Self { shared: Arc::new(shared), replicas: 0 })
     }

@@ -27,6 +27,10 @@ pub enum Error {
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
+    /// There is no such queue, and who asked would not begin one ([`Queues::that_exist`](crate::Queues::that_exist)).
+    #[error("there is no such queue")]
+    NoSuchQueue,
+
     /// A cursor is not one of this list.
     #[error("the cursor is not one of this list")]
     InvalidCursor,

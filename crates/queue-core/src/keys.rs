@@ -9,11 +9,16 @@ pub(crate) const REGISTRY: &str = "drover:queues";
 /// duration is over: "slice,count …", the slices of the duration in which it was used.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
-/// Matches the channel of each queue that tells its consumers when to look.
-pub(crate) const WAKE_OF_ALL: &str = "drover:{*}:wake";
+/// Matches the channel of each queue whose name begins so. A name has nothing in it that a pattern reads otherwise.
+pub(crate) fn wake_of(start: &str) -> String {
+    format!("drover:{{{start}*}}:{}", suffix::WAKE)
+}
 
 /// The channel on which the end of messages is told that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
+
+/// The channel that each worker subscribes to and on which nothing is said: so many listen, so many workers there are.
+pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 
 /// What stands after the hash tag. `lua/*.lua` name their keys by these words.
 pub(crate) mod suffix {

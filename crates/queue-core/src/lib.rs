@@ -32,6 +32,7 @@ mod subscriber;
 mod time;
 mod token;
 
+pub use agenda::Agenda;
 pub use backoff::{Backoff, Growth};
 pub use bell::Bell;
 pub use calls::{CallFailure, Calls, CallsOfScript};

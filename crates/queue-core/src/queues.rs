@@ -5,7 +5,7 @@ use std::{
 
 use deadpool_redis::redis::{self, Value};
 
-use crate::{Error, Queue, QueueName, Redis, Result, SettingsPatch, keys, reply};
+use crate::{Error, Queue, QueueName, Redis, Result, SettingsPatch, keys, queue::Life, reply};
 
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
 /// forget them all and begin anew when strangers have named so many queues.
@@ -19,6 +19,7 @@ pub struct Queues {
 
 struct Shared {
     redis: Redis,
+    life: Life,
     declared: BTreeMap<QueueName, SettingsPatch>,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
 }
@@ -27,7 +28,22 @@ impl Queues {
     /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
-        Self { shared: Arc::new(Shared { redis, declared, handles: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { redis, life: Life::BegunByUse, declared, handles: Mutex::default() }) }
+    }
+
+    /// The same, over other connections.
+    #[must_use]
+    pub fn over(&self, redis: Redis) -> Self {
+        let (declared, life) = (self.shared.declared.clone(), self.shared.life);
+        Self { shared: Arc::new(Shared { redis, life, declared, handles: Mutex::default() }) }
+    }
+
+    /// The same, but to lease from one begins no queue: where there is none, or none any longer, that is
+    /// [`Error::NoSuchQueue`].
+    #[must_use]
+    pub fn that_exist(&self) -> Self {
+        let (redis, declared) = (self.shared.redis.clone(), self.shared.declared.clone());
+        Self { shared: Arc::new(Shared { redis, life: Life::BegunByOthers, declared, handles: Mutex::default() }) }
     }
 
     /// The connections.
@@ -46,7 +62,7 @@ impl Queues {
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
-        let queue = Arc::new(Queue::new(self.shared.redis.clone(), name.clone(), declared));
+        let queue = Arc::new(Queue::new(self.shared.redis.clone(), name.clone(), declared, self.shared.life));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
@@ -61,6 +77,18 @@ impl Queues {
             self.queue(name).declare().await?;
         }
         Ok(())
+    }
+
+    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_starts).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn workers(&self) -> Result<u32> {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let count = reply::array(Some(self.shared.redis.call(&count).await?))?.into_iter().nth(1);
+        u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
     }
 
     /// The names of all queues that ever had a message, in order.

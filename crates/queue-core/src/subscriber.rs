@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use crate::{
     agenda::Agenda,
     bell::Ring,
     janitor::LEEWAY,
-    keys::{FINISHED_CHANNEL, Keys, WAKE_OF_ALL, suffix},
+    keys::{self, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
 };
 
 /// How often the subscribed connection is asked whether it still lives.
@@ -47,7 +47,13 @@ struct Shared {
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
     connected: watch::Sender<bool>,
-    /// What of all queues is to be looked at when; for the one that listens to them all.
+    /// The starts of names: queues whose names begin so are heard of, whether anybody asks for their bells or not.
+    starts: Vec<String>,
+    /// What it listens to beside the queues.
+    channels: Vec<&'static str>,
+    newcomers: Mutex<HashSet<QueueName>>,
+    newcomer: Notify,
+    /// What of all queues is to be looked at when; for the one that has a janitor.
     agenda: Option<Arc<Agenda>>,
 }
 
@@ -61,23 +67,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Shared {
+    /// Whether a queue is heard of by the start of its name.
+    fn is_heard_of(&self, queue: &QueueName) -> bool {
+        self.starts.iter().any(|start| queue.as_str().starts_with(start))
+    }
+
+    fn note_newcomer(&self, queue: QueueName) {
+        lock(&self.newcomers).insert(queue);
+        self.newcomer.notify_one();
+    }
+}
+
 impl Subscriber {
     /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose bells are asked for.
     pub fn new(redis: Redis) -> Self {
-        Self::listening(redis, None)
+        Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
     /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their bells or not: for a process
     /// with a [`Janitor`](crate::Janitor).
     pub fn of_all_queues(redis: Redis) -> Self {
-        Self::listening(redis, Some(Arc::default()))
+        Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
+    }
+
+    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and hears also of
+    /// every queue whose name begins with one of `starts`, by one
+    /// subscription for each start: [`newcomer`](Self::newcomer) names those that nobody has asked for.
+    pub fn of_starts(redis: Redis, starts: impl IntoIterator<Item = String>) -> Self {
+        let mut starts: Vec<String> = starts.into_iter().collect();
+        // Sorted, a start comes before all that begin with it, and these say nothing more.
+        starts.sort_unstable();
+        starts.dedup_by(|later, kept| later.starts_with(kept.as_str()));
+        Self::listening(redis, starts, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
     }
 
     pub(crate) fn agenda(&self) -> Option<&Arc<Agenda>> {
         self.shared.agenda.as_ref()
     }
 
-    fn listening(redis: Redis, agenda: Option<Arc<Agenda>>) -> Self {
+    fn listening(redis: Redis, starts: Vec<String>, channels: Vec<&'static str>, agenda: Option<Arc<Agenda>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 redis,
@@ -86,6 +115,10 @@ impl Subscriber {
                 new_channels: Notify::new(),
                 waiters: Mutex::default(),
                 connected: watch::Sender::new(false),
+                starts,
+                channels,
+                newcomers: Mutex::default(),
+                newcomer: Notify::new(),
                 agenda,
             }),
         }
@@ -100,13 +133,51 @@ impl Subscriber {
             bells.retain(|_, bell| Arc::strong_count(bell) > 1);
         }
         let bell = bells.entry(channel.clone()).or_insert_with(|| {
-            if self.shared.agenda.is_none() {
+            if !self.shared.is_heard_of(queue) {
                 lock(&self.shared.not_yet_subscribed).push(channel);
                 self.shared.new_channels.notify_one();
             }
             Arc::new(Bell::new())
         });
         Arc::clone(bell)
+    }
+
+    /// Waits until a queue whose name begins as was asked for rings, and nobody has asked for its bell. Safe to give up
+    /// half-way; one waits at a time.
+    pub async fn newcomer(&self) -> QueueName {
+        loop {
+            let newcomer = {
+                let mut newcomers = lock(&self.shared.newcomers);
+                let next = newcomers.iter().next().cloned();
+                next.and_then(|next| newcomers.take(&next))
+            };
+            if let Some(newcomer) = newcomer {
+                return newcomer;
+            }
+            self.shared.newcomer.notified().await;
+        }
+    }
+
+    /// Says that there are these queues: those that it would hear of and whose bells nobody has asked for are newcomers.
+    pub fn introduce(&self, queues: impl IntoIterator<Item = QueueName>) {
+        let bells = lock(&self.shared.bells);
+        let is_new = |queue: &QueueName| !bells.contains_key(&Keys::of(queue).key(suffix::WAKE));
+        let mut newcomers = lock(&self.shared.newcomers);
+        newcomers.extend(queues.into_iter().filter(|queue| self.shared.is_heard_of(queue) && is_new(queue)));
+        self.shared.newcomer.notify_one();
+    }
+
+    /// Forgets the bell of a queue that is heard of by the start of its name. If it has rung since its listener looked
+    /// last, or rings again, the queue is a newcomer.
+    pub fn forget(&self, queue: &QueueName) {
+        if !self.shared.is_heard_of(queue) {
+            return;
+        }
+        let mut bells = lock(&self.shared.bells);
+        let bell = bells.remove(&Keys::of(queue).key(suffix::WAKE));
+        if bell.is_some_and(|bell| bell.has_rung()) {
+            self.shared.note_newcomer(queue.clone());
+        }
     }
 
     /// Whether the connection is there now.
@@ -127,6 +198,11 @@ impl Subscriber {
             waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
         entry.count += 1;
         Finishing { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
+    }
+
+    /// Keeps the connection, reconnecting whenever it breaks, until this is dropped.
+    pub async fn keep(&self) {
+        self.run(CancellationToken::new()).await;
     }
 
     /// Keeps the connection until `shutdown`, reconnecting whenever it breaks.
@@ -160,14 +236,15 @@ impl Subscriber {
             Err(_) => return "no connection in time".into(),
         };
         lock(&self.shared.not_yet_subscribed).clear();
-        let mut channels = vec![FINISHED_CHANNEL.to_owned()];
-        if self.shared.agenda.is_some() {
-            if let Err(reason) = within(limit, sink.psubscribe(WAKE_OF_ALL)).await {
+        let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
+        let patterns: Vec<String> = self.shared.starts.iter().map(|start| keys::wake_of(start)).collect();
+        for some in patterns.chunks(CHANNELS_AT_ONCE) {
+            if let Err(reason) = within(limit, sink.psubscribe(some)).await {
                 return reason;
             }
-        } else {
-            channels.extend(lock(&self.shared.bells).keys().cloned());
         }
+        let is_heard_of = |channel: &str| Keys::queue_of(channel).is_some_and(|queue| self.shared.is_heard_of(&queue));
+        channels.extend(lock(&self.shared.bells).keys().filter(|channel| !is_heard_of(channel)).cloned());
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
@@ -207,6 +284,9 @@ impl Subscriber {
     fn deliver(&self, message: &Msg) {
         let channel = message.get_channel_name();
         let payload = String::from_utf8_lossy(message.get_payload_bytes());
+        if channel == WORKERS_CHANNEL {
+            return;
+        }
         if channel == FINISHED_CHANNEL {
             let key = payload.split_once('\t').and_then(|(queue, id)| Some((queue.parse().ok()?, id.parse().ok()?)));
             if let Some(waiters) = key.and_then(|key| lock(&self.shared.waiters).remove(&key)) {
@@ -214,9 +294,13 @@ impl Subscriber {
             }
         } else {
             let ring = Ring::parse(&payload);
-            if let Some(bell) = lock(&self.shared.bells).get(channel) {
+            let bells = lock(&self.shared.bells);
+            if let Some(bell) = bells.get(channel) {
                 bell.take(ring);
+            } else if let (None, Some(queue)) = (&self.shared.agenda, Keys::queue_of(channel)) {
+                self.shared.note_newcomer(queue);
             }
+            drop(bells);
             if let (Some(agenda), Ring::In(pause)) = (&self.shared.agenda, ring)
                 && let Some(queue) = Keys::queue_of(channel)
             {

@@ -15,4 +15,4 @@ pub use examiner::Examiner;
 pub use http::{InvalidTls, Limits, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
 pub use problem::{FieldError, Problem, REQUEST_ID, render_problems};
-pub use start::{Arguments, run};
+pub use start::{Arguments, Stop, run};

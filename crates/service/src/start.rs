@@ -1,8 +1,9 @@
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -20,9 +21,23 @@ pub struct Arguments {
     print_config: bool,
 }
 
-/// Runs a service: loads its configuration, starts its log, and lets `service` work until SIGTERM or SIGINT cancels its
-/// token. A second signal ends the process at once.
-pub fn run<F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config, CancellationToken) -> F) -> ExitCode
+/// How a service is told to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// What is under way may end.
+    pub gracefully: CancellationToken,
+    /// Nothing may: what can't wait is done within [a moment](TIME_TO_STOP_AT_ONCE).
+    pub at_once: CancellationToken,
+}
+
+/// How long a service may take after a second signal.
+const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
+/// How long tasks that are dropped may take to notice. One that blocks its thread does not.
+const TIME_TO_DROP: Duration = Duration::from_millis(100);
+
+/// Runs a service: loads its configuration, starts its log, and lets `service` work until it is told to stop: gracefully by
+/// SIGTERM or SIGINT, at once by a second signal.
+pub fn run<F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config, Stop) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
@@ -62,36 +77,43 @@ fn load(arguments: &Arguments) -> Result<Option<Config>, Box<dyn Error + Send + 
 fn work<F>(
     name: &str,
     config: Config,
-    service: impl FnOnce(Config, CancellationToken) -> F,
+    service: impl FnOnce(Config, Stop) -> F,
 ) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
-    runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let shutdown = CancellationToken::new();
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = Stop::default();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stopping = shutdown.clone();
+        let stopping = stop.clone();
         let signals = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             info!("stopping; a second signal stops at once");
-            stopping.cancel();
+            stopping.gracefully.cancel();
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            stopping.at_once.cancel();
+            sleep(TIME_TO_STOP_AT_ONCE).await;
         };
         info!(version = env!("CARGO_PKG_VERSION"), "{name} starts");
-        tokio::select! {
-            ended = service(config, shutdown) => {
-                ended?;
-                info!("{name} stopped");
-                Ok(())
-            }
-            () = signals => Err("stopped at once by a second signal".into()),
+        let at_once = stop.at_once.clone();
+        let result = tokio::select! {
+            ended = service(config, stop) => ended,
+            () = signals => Ok(()),
+        };
+        if at_once.is_cancelled() {
+            return Err("stopped at once by a second signal".into());
         }
-    })
+        result.inspect(|()| info!("{name} stopped"))
+    });
+    // A plain drop would wait for whatever blocks a thread.
+    runtime.shutdown_timeout(TIME_TO_DROP);
+    result
 }

@@ -1,3 +1,4 @@
+use queue_core::MAX_RESULT_BYTES;
 use serde_json::Value;
 use tracing::info;
 
@@ -10,8 +11,14 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(result: &Value) -> Self {
-        Self { outcome: Outcome::complete(result) }
+    pub(crate) fn new(result: &Value) -> Result<Self, String> {
+        let outcome = Outcome::complete(result);
+        match &outcome {
+            Outcome::Complete(json) if json.get().len() > MAX_RESULT_BYTES => {
+                Err(format!("result: {} bytes, at most {MAX_RESULT_BYTES} are kept", json.get().len()))
+            }
+            _ => Ok(Self { outcome }),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{Endpoint, IntoEndpoint};
 /// What is wrong with the description, as a sentence.
 pub(crate) fn from_config(handler: &config::Handler) -> Result<Endpoint, String> {
     match handler {
-        config::Handler::Log { result } => Ok(Log::new(result).into_endpoint(&())),
+        config::Handler::Log { result } => Ok(Log::new(result)?.into_endpoint(&())),
         config::Handler::Exec(exec) => Ok(Exec::new(exec)?.into_endpoint(&())),
         config::Handler::Http(http) => Ok(Http::new(http)?.into_endpoint(&())),
     }

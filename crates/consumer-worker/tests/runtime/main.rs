@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
+mod blocking;
+mod queues;
 mod stopping;
 
 use std::{
@@ -13,21 +15,24 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerMetrics};
+use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerError, WorkerMetrics};
 use drover_tests::RedisServer;
 use queue_core::{
     ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
 };
 use serde_json::value::to_raw_value;
+use service::{Stop, config::Order};
 use tokio::{task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
 
 struct World {
     redis: RedisServer,
+    _elsewhere: Option<RedisServer>,
+    queues: Queues,
     queue: Arc<Queue>,
     subscriber: Subscriber,
-    shutdown: CancellationToken,
-    running: JoinHandle<()>,
+    metrics: WorkerMetrics,
+    stop: Stop,
+    running: JoinHandle<Result<(), WorkerError>>,
 }
 
 /// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
@@ -36,38 +41,75 @@ fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
 }
 
 fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
-    let world = start_deaf(settings, concurrency, Duration::from_secs(3_600), handler);
-    tokio::spawn({
-        let subscriber = world.subscriber.clone();
-        async move { subscriber.run(CancellationToken::new()).await }
-    });
-    world
+    Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// A worker that hears no notification, because nobody keeps the subscription.
-fn start_deaf<A>(settings: &str, concurrency: usize, poll_interval: Duration, handler: impl IntoRoute<(), A>) -> World {
-    let redis = RedisServer::start();
-    let name: QueueName = "q".parse().unwrap();
-    let settings = serde_json::from_str(settings).unwrap();
-    let connections = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
-    let subscriber = Subscriber::new(connections.clone());
-    let queues = Queues::new(connections, BTreeMap::from([(name.clone(), settings)]));
-    let queue = queues.queue(&name);
-    let shutdown = CancellationToken::new();
-    let routes = Routes::new().route("q", handler);
-    let worker = Worker {
-        metrics: WorkerMetrics::of(&routes),
-        queues,
-        subscriber: subscriber.clone(),
-        routes,
-        consumer: ConsumerId::issue(),
-        concurrency,
-        poll_interval,
-        shutdown_grace: Duration::from_secs(1),
-    };
-    let stopping = shutdown.clone();
-    let running = tokio::spawn(async move { worker.run(stopping).await.unwrap() });
-    World { redis, queue, subscriber, shutdown, running }
+/// What a test may say of its worker.
+struct Setup<'s> {
+    settings: &'s str,
+    concurrency: usize,
+    max_leases: usize,
+    max_bytes: usize,
+    order: Order,
+    poll_interval: Duration,
+    hearing: Hearing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Good,
+    /// It hears no notification: its subscription is one to another Redis.
+    Deaf,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            settings: "{}",
+            concurrency: 10,
+            max_leases: 1_000,
+            max_bytes: 64 << 20,
+            order: Order::Weighted,
+            poll_interval: Duration::from_secs(3_600),
+            hearing: Hearing::Good,
+        }
+    }
+}
+
+impl Setup<'_> {
+    fn start(self, routes: Routes) -> World {
+        let redis = RedisServer::start();
+        let elsewhere = (self.hearing == Hearing::Deaf).then(RedisServer::start);
+        let name: QueueName = "q".parse().unwrap();
+        let settings = serde_json::from_str(self.settings).unwrap();
+        let connections = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+        let heard = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+        let queues = Queues::new(connections.clone(), BTreeMap::from([(name.clone(), settings)]));
+        let queue = queues.queue(&name);
+        let stop = Stop::default();
+        let metrics = WorkerMetrics::of(&routes);
+        let worker = Worker {
+            metrics: metrics.clone(),
+            queues: queues.clone(),
+            subscriber: routes.subscriber(heard),
+            routes,
+            consumer: ConsumerId::issue(),
+            concurrency: self.concurrency,
+            max_leases: self.max_leases,
+            max_bytes: self.max_bytes,
+            order: self.order,
+            poll_interval: self.poll_interval,
+            shutdown_grace: Duration::from_secs(1),
+        };
+        let running = tokio::spawn(worker.run(stop.clone()));
+        // The test's own, so that it hears whatever the worker does.
+        let subscriber = Subscriber::new(connections);
+        tokio::spawn({
+            let subscriber = subscriber.clone();
+            async move { subscriber.keep().await }
+        });
+        World { redis, _elsewhere: elsewhere, queues, queue, subscriber, metrics, stop, running }
+    }
 }
 
 impl World {
@@ -85,8 +127,8 @@ impl World {
     }
 
     async fn stop(self) -> (Arc<Queue>, RedisServer) {
-        self.shutdown.cancel();
-        self.running.await.unwrap();
+        self.stop.gracefully.cancel();
+        self.running.await.unwrap().unwrap();
         assert_eq!(self.queue.audit().await.unwrap().findings, []);
         (self.queue, self.redis)
     }
@@ -126,7 +168,14 @@ async fn without_any_notification_everything_is_done_all_the_same() {
             _ => done(),
         }
     };
-    let world = start_deaf(settings, 5, Duration::from_millis(150), handler);
+    let setup = Setup {
+        settings,
+        concurrency: 5,
+        poll_interval: Duration::from_millis(150),
+        hearing: Hearing::Deaf,
+        ..Setup::default()
+    };
+    let world = setup.start(Routes::new().route("q", handler));
     let mut ids = world.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
     let due = queue_core::Due::After(Millis::new(100));

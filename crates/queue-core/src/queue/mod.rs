@@ -42,10 +42,18 @@ pub struct Queue {
     name: QueueName,
     keys: Keys,
     declared: SettingsPatch,
+    life: Life,
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
     /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
     lost: Mutex<Vec<lease::Lost>>,
+}
+
+/// Whether a call that needs the queue begins it where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    BegunByUse,
+    BegunByOthers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,9 +62,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, life: Life) -> Self {
         let keys = Keys::of(&name);
-        Self { redis, name, keys, declared, epoch: Mutex::default(), lost: Mutex::default() }
+        Self { redis, name, keys, declared, life, epoch: Mutex::default(), lost: Mutex::default() }
     }
 
     /// The queue's name.

@@ -129,7 +129,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::config::{AuthMode, Handler, LogFormat};
+    use crate::config::{AuthMode, Handler, LogFormat, Order};
 
     fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let mut written = tempfile::NamedTempFile::new().unwrap();
@@ -146,6 +146,8 @@ mod tests {
         assert_eq!(config.api.body_limit, 1 << 20);
         assert_eq!(config.worker.bind.to_string(), "127.0.0.1:8081");
         assert_eq!(config.worker.concurrency, 100);
+        assert_eq!((config.worker.max_leases, config.worker.max_bytes), (10_000, 64 << 20));
+        assert_eq!(config.worker.order, Order::Weighted);
         assert_eq!(config.worker.poll_interval, Millis::from_secs(5));
         assert_eq!(config.worker.shutdown_grace, Millis::from_secs(25));
         let route = &config.worker.routes[0];
@@ -179,6 +181,8 @@ mod tests {
                 "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"http\", urll = \"http://a\" }",
                 "worker.routes[0].handler: \"urll\" is unknown: did you mean \"url\"?",
             ),
+            ("[worker]\norder = \"strickt\"", "worker.order: \"strickt\" is unknown: did you mean \"strict\"?"),
+            ("[worker]\nmax_lease = 5", "did you mean \"max_leases\"?"),
             ("[log]\nformat = \"prety\"", "log.format: \"prety\" is unknown: did you mean \"pretty\"?"),
         ] {
             let error = load(file, &[]).unwrap_err();
@@ -192,6 +196,15 @@ mod tests {
     fn values_out_of_range_and_contradictions_stop_the_start() {
         for (file, told) in [
             ("[worker]\nconcurrency = 0", "worker.concurrency"),
+            ("[worker]\nconcurrency = 20000", "worker.concurrency must be 1 to worker.max_leases = 10000"),
+            ("[worker]\nmax_leases = 50", "worker.concurrency must be 1 to worker.max_leases = 50"),
+            ("[worker]\nmax_bytes = 1000", "worker.max_bytes must be 4194304"),
+            (
+                "[[worker.routes]]\nqueue = \"q\"\nconcurrency = 0\nhandler = { type = \"log\" }",
+                "routes[0].concurrency",
+            ),
+            ("[[worker.routes]]\nqueue = \"q\"\nweight = 0\nhandler = { type = \"log\" }", "worker.routes[0].weight"),
+            ("[[worker.routes]]\nqueue = \"a*b\"\nhandler = { type = \"log\" }", "neither the name of a queue"),
             ("[api]\nbody_limit = 5000000", "api.body_limit"),
             ("[api]\nmax_connections = 0", "api.max_connections"),
             ("[api]\nheader_timeout = 0", "api.header_timeout"),

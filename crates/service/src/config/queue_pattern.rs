@@ -19,6 +19,11 @@ impl QueuePattern {
         self.0.parse().ok()
     }
 
+    /// What the names begin with, where it is no one queue's name.
+    pub fn start(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
 use axum::{
     http::{HeaderValue, header},
@@ -109,6 +109,12 @@ fn escape(text: &mut String, value: &str) {
             '\n' => text.push_str("\\n"),
             other => text.push(other),
         }
+    }
+}
+
+impl Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

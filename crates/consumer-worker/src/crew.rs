@@ -1,0 +1,106 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use queue_core::{ConsumerId, Queues, Subscriber};
+use service::Stop;
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use crate::{heartbeat::Heartbeat, places::Places};
+
+/// The slow polls of all queues by all workers together are at least so far apart, so that they cost Redis next to nothing
+/// whatever their numbers. Whoever polls finds what is there for all, so each queue is looked at often enough.
+const BETWEEN_POLLS: Duration = Duration::from_millis(10);
+
+/// How often the workers are counted.
+const COUNT_WORKERS_EVERY: Duration = Duration::from_secs(30);
+/// How soon the registry of queues is asked again when it could not be.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+
+/// What all lines of a worker share.
+pub(crate) struct Crew {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) places: Arc<Places>,
+    /// Where handlers run.
+    pub(crate) handlers: Handle,
+    /// Over connections that belong to the handlers' runtime.
+    pub(crate) queues_of_handlers: Queues,
+    /// Leases held at once, per queue that says nothing else.
+    pub(crate) concurrency: usize,
+    pub(crate) least_poll_interval: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) stop: Stop,
+    pub(crate) lines: AtomicU32,
+    /// How many workers there are, this one among them.
+    pub(crate) workers: AtomicU32,
+}
+
+impl Crew {
+    /// The slow poll of a queue; slower where there are so many that their polls would cost too much. Spread, so that they do
+    /// not come all at once.
+    pub(crate) fn poll_interval(&self) -> Duration {
+        self.interval(self.lines.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
+    }
+
+    /// How far looks are apart of which each may lead to so many others.
+    fn interval(&self, looks: u32) -> Duration {
+        let looks = looks.saturating_mul(self.workers.load(Ordering::Relaxed));
+        self.least_poll_interval.max(BETWEEN_POLLS.saturating_mul(looks))
+    }
+
+    /// Keeps in mind how many workers there are. Has no end.
+    pub(crate) async fn count_workers(&self, queues: &Queues) {
+        let mut connection = self.subscriber.connection();
+        loop {
+            // Not known is as before; the lines tell of an outage.
+            if let Ok(workers) = queues.workers().await {
+                self.workers.store(workers.max(1), Ordering::Relaxed);
+            }
+            // A worker that starts is counted by the others within the time, each at an instant of its own.
+            let pause = COUNT_WORKERS_EVERY.mul_f64(rand::random_range(0.75..=1.0));
+            // The sender is held by the subscriber.
+            let _ = timeout(pause, connection.changed()).await;
+        }
+    }
+
+    /// Introduces the queues that there are and that fit patterns: after each new subscription, because what was told before
+    /// went unheard, and now and then. Has no end.
+    pub(crate) async fn look_at_the_registry(&self, queues: &Queues) {
+        let mut connection = self.subscriber.connection();
+        let mut pause = self.least_poll_interval;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                () = sleep(pause) => {}
+                // The sender is held by the subscriber.
+                _ = connection.changed() => if !*connection.borrow_and_update() {
+                    continue;
+                }
+            }
+            match queues.names().await {
+                Ok(names) => {
+                    pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                    self.subscriber.introduce(names);
+                    told = false;
+                }
+                Err(error) => {
+                    if !told {
+                        warn!(%error, "can't see which queues there are, trying on");
+                        told = true;
+                    }
+                    pause = AFTER_AN_ERROR;
+                }
+            }
+        }
+    }
+}

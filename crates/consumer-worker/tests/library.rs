@@ -1,0 +1,210 @@
+//! What a handler may be, without Redis.
+
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consumer_worker::{
+    Endpoint, FromRef, Handler, HandlerError, Job, Millis, Outcome, Payload, Routes, State, TestJob, Timestamp, on,
+    reported,
+};
+use futures_util::future::join_all;
+use serde::Deserialize;
+use tower::{
+    ServiceBuilder, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer, util::MapRequestLayer,
+};
+
+#[derive(Deserialize)]
+struct Mail {
+    to: Vec<String>,
+}
+
+#[derive(Clone)]
+struct App {
+    greeting: &'static str,
+    sent: Sent,
+}
+
+#[derive(Clone, Default)]
+struct Sent(Arc<AtomicUsize>);
+
+impl FromRef<App> for Sent {
+    fn from_ref(app: &App) -> Self {
+        app.sent.clone()
+    }
+}
+
+fn result(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Complete(result) => result.get(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn code(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Retry(failure) | Outcome::FailForGood(failure) => &failure.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_handler_takes_what_it_names_from_the_job_and_the_state() {
+    async fn send(
+        State(app): State<App>,
+        State(sent): State<Sent>,
+        job: Job,
+        Payload(mail): Payload<Mail>,
+    ) -> Result<String, HandlerError> {
+        sent.0.fetch_add(mail.to.len(), Ordering::Relaxed);
+        job.report_progress(&50).await?;
+        job.extend(Duration::from_secs(60)).await?;
+        let (name, trace) = (job.name().unwrap(), job.traceparent().unwrap());
+        Ok(format!("{} {} {name} {} {trace} {:?}", app.greeting, mail.to[0], job.attempt(), job.deadline().is_some()))
+    }
+    let app = App { greeting: "hello", sent: Sent::default() };
+    let routes = Routes::with_state(app.clone()).route("mails", send);
+    let data = serde_json::json!({"to": ["a", "b"]});
+    let job = TestJob::new("mails", &data).name("welcome").attempt(2).header("traceparent", "00-1-2-01");
+    let job = job.timeout(Millis::from_secs(5)).job();
+    let outcome = routes.handle(job.clone()).await;
+    assert_eq!(result(&outcome), r#""hello a welcome 2 00-1-2-01 true""#);
+    assert_eq!(app.sent.0.load(Ordering::Relaxed), 2);
+    assert_eq!(reported(&job), ["50"]);
+}
+
+#[tokio::test]
+async fn data_that_is_not_what_the_handler_takes_fails_for_good_and_says_where() {
+    async fn send(Payload(_): Payload<Mail>) {}
+    let routes = Routes::new().route("mails", send);
+    for (data, told) in [
+        (serde_json::json!({"to": ["a", 7]}), "to[1]: invalid type: integer `7`, expected a string"),
+        (serde_json::json!({}), "missing field `to`"),
+        (serde_json::json!(null), "invalid type: null"),
+    ] {
+        let outcome = routes.handle(TestJob::new("mails", &data).job()).await;
+        let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failure.code, "invalid_payload");
+        assert!(failure.message.contains(told), "{}", failure.message);
+    }
+    let outcome = routes.handle(TestJob::new("mails", &serde_json::json!({"to": []})).job()).await;
+    assert_eq!(result(&outcome), "null");
+}
+
+#[tokio::test]
+async fn an_error_says_what_is_to_follow() {
+    async fn fail(Payload(how): Payload<String>) -> Result<(), HandlerError> {
+        let error = || HandlerError::new("odd", "it is odd");
+        match how.as_str() {
+            "?" => Ok("x".parse::<u8>().map(drop)?),
+            "boxed" => Err(HandlerError::boxed("only words")),
+            "after" => Err(error().retry_after(Duration::from_secs(7))),
+            "at" => Err(error().retry_at(Timestamp::from_millis(9))),
+            "for good" => Err(error().for_good()),
+            _ => Err(HandlerError::release(Some(Duration::from_secs(1)))),
+        }
+    }
+    let routes = Routes::new().route("*", fail);
+    let of = async |how: &str| routes.handle(TestJob::new("any", &how).job()).await;
+    let outcome = of("?").await;
+    assert!(
+        matches!(&outcome, Outcome::Retry(failure) if failure.message == "invalid digit found in string"),
+        "{outcome:?}"
+    );
+    assert!(matches!(of("boxed").await, Outcome::Retry(failure) if failure.message == "only words"));
+    assert!(matches!(of("after").await, Outcome::RetryAfter(_, pause) if pause.as_secs() == 7));
+    assert!(matches!(of("at").await, Outcome::RetryAt(failure, at) if at.as_millis() == 9 && failure.code == "odd"));
+    assert!(matches!(of("for good").await, Outcome::FailForGood(failure) if failure.message == "it is odd"));
+    assert!(matches!(of("release").await, Outcome::Release(Some(pause)) if pause.as_secs() == 1));
+}
+
+#[tokio::test]
+async fn the_first_route_that_fits_gets_the_message() {
+    struct Fixed;
+    impl Handler for Fixed {
+        async fn handle(&self, _: Job) -> Outcome {
+            Outcome::complete(&"fixed")
+        }
+    }
+    macro_rules! say {
+        ($word:literal) => {
+            || async { Ok::<_, HandlerError>($word) }
+        };
+    }
+    let routes = Routes::new()
+        .route("mails", on("a", say!("1")).on("b", say!("2")))
+        .route("user-*", on("a", say!("3")).fallback(say!("4")))
+        .route("mails", say!("5"))
+        .route("user-7", say!("6"))
+        .route("logs", Fixed);
+    for (queue, name, expected) in [
+        ("mails", Some("a"), "\"1\""),
+        ("mails", Some("b"), "\"2\""),
+        ("mails", Some("c"), "\"5\""),
+        ("mails", None, "\"5\""),
+        ("user-7", Some("a"), "\"3\""),
+        ("user-7", None, "\"4\""),
+        ("logs", None, "\"fixed\""),
+    ] {
+        let job = TestJob::new(queue, &());
+        let job = if let Some(name) = name { job.name(name) } else { job };
+        assert_eq!(result(&routes.handle(job.job()).await), expected, "{queue} {name:?}");
+    }
+    let routes = Routes::new().route("mails", on("a", say!("1")));
+    assert_eq!(code(&routes.handle(TestJob::new("mails", &()).job()).await), "no_handler");
+    assert_eq!(code(&routes.handle(TestJob::new("other", &()).name("a").job()).await), "no_handler");
+}
+
+#[tokio::test]
+async fn layers_go_around_handlers_as_around_any_service() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = (Arc::clone(&running), Arc::clone(&most));
+    let work = move |Payload(millis): Payload<u64>| {
+        let (running, most) = seen.clone();
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, HandlerError>(millis)
+        }
+    };
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&attempts);
+    let routes =
+        Routes::new().route("a", work.clone()).route("b", work).layer(TimeoutLayer::new(Duration::from_secs(1))).layer(
+            ServiceBuilder::new()
+                .layer(GlobalConcurrencyLimitLayer::new(2))
+                .layer(MapRequestLayer::new(move |job: Job| {
+                    count.fetch_add(job.attempt() as usize, Ordering::SeqCst);
+                    job
+                }))
+                .layer(layer_fn(|inner: Endpoint| inner)),
+        );
+    let jobs = (0..6).map(|n| routes.handle(TestJob::new(if n % 2 == 0 { "a" } else { "b" }, &5).job()));
+    for outcome in join_all(jobs).await {
+        assert_eq!(result(&outcome), "5");
+    }
+    assert_eq!((most.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)), (2, 6), "one limit for all of them");
+    tokio::time::pause();
+    let outcome = routes.handle(TestJob::new("a", &60_000).job()).await;
+    assert!(matches!(&outcome, Outcome::Retry(failure) if failure.code == "timed_out"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_panic_and_the_end_of_a_run_are_failures_of_that_run() {
+    async fn run(Payload(millis): Payload<u64>) {
+        assert_ne!(millis, 0, "no pause");
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+    let routes = Routes::new().route("q", run);
+    let of = async |millis: u64| routes.handle(TestJob::new("q", &millis).timeout(Millis::new(100)).job()).await;
+    assert_eq!(code(&of(0).await), "panicked");
+    assert_eq!(code(&of(60_000).await), "timed_out");
+    assert_eq!(result(&of(1).await), "null");
+}

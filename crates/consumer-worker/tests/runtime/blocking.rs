@@ -1,0 +1,73 @@
+//! Handlers that block their threads.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use consumer_worker::Job;
+use queue_core::State;
+use tokio::time::{Instant, sleep};
+
+use crate::{done, start, until_active};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_that_block_every_thread_cost_no_lease() {
+    let world = start(6, |job: Job| async move {
+        let number: u64 = job.message().data.get().parse().unwrap();
+        // Four times the visibility timeout, on both threads.
+        if number < 2 {
+            thread::sleep(Duration::from_millis(1_200));
+        } else {
+            sleep(Duration::from_millis(10)).await;
+        }
+        done()
+    });
+    for id in world.post(6).await {
+        let message = world.finished(&id).await;
+        assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_stops_in_time_though_handlers_block_and_their_messages_are_released() {
+    let unblocked = Arc::new(AtomicBool::new(false));
+    let blocked = Arc::clone(&unblocked);
+    let world = start(3, move |_: Job| {
+        let blocked = Arc::clone(&blocked);
+        async move {
+            while !blocked.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done()
+        }
+    });
+    let ids = world.post(1).await;
+    until_active(&world, 1).await;
+    let begun = Instant::now();
+    let (queue, _redis) = world.stop().await;
+    // The grace is 1 s.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
+    assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
+    unblocked.store(true, Ordering::Relaxed);
+}
+
+#[tokio::test]
+async fn told_to_stop_at_once_it_releases_what_runs_without_any_grace() {
+    let world = start(5, |_: Job| std::future::pending::<consumer_worker::Outcome>());
+    let ids = world.post(4).await;
+    until_active(&world, 4).await;
+    let begun = Instant::now();
+    world.stop.at_once.cancel();
+    let (queue, _redis) = world.stop().await;
+    assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+    for message in queue.read(&ids).await.unwrap().into_iter().flatten() {
+        assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
+    }
+}

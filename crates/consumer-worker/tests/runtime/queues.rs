@@ -1,0 +1,184 @@
+//! Many queues in one worker: by pattern, and what they share.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consumer_worker::{Job, Outcome, Routes, any};
+use queue_core::{Millis, NewMessage, State};
+use serde_json::value::to_raw_value;
+use service::{config::Order, metrics::Page};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Hearing, Setup, World, done};
+
+impl World {
+    async fn post_to(&self, queue: &str, data: &str) {
+        let message = NewMessage::new(to_raw_value(data).unwrap());
+        self.queues.queue(&queue.parse().unwrap()).enqueue(vec![message]).await.unwrap();
+    }
+
+    async fn until_completed(&self, queue: &str, count: u64) {
+        let queue = self.queues.queue(&queue.parse().unwrap());
+        let done = async {
+            while queue.status().await.unwrap().is_none_or(|status| status.totals.completed < count) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
+    }
+
+    /// The figure of a line of the metrics.
+    fn figure(&self, series: &str) -> usize {
+        let mut page = Page::default();
+        self.metrics.write(&mut page);
+        let text = page.to_string();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{text}"));
+        line.trim().parse().unwrap()
+    }
+}
+
+const SERVED: &str = r#"drover_worker_queues{queue="user-*"}"#;
+
+#[tokio::test]
+async fn queues_that_fit_a_pattern_are_served_from_when_they_begin_until_they_are_deleted() {
+    let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+    for round in 0..2 {
+        for n in 0..20 {
+            world.post_to(&format!("user-{n}"), "hello").await;
+        }
+        world.post_to("other", "hello").await;
+        for n in 0..20 {
+            world.until_completed(&format!("user-{n}"), 1).await;
+        }
+        assert_eq!(world.figure(SERVED), 20, "those that fit, and no others; round {round}");
+        for name in world.queues.names().await.unwrap() {
+            world.queues.queue(&name).delete().await.unwrap();
+        }
+        while world.figure(SERVED) > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(world.queues.names().await.unwrap(), [], "a worker does not begin anew what was deleted");
+    }
+    // A queue that is deleted while its handler runs: the lease is gone, so the handler stops, and the next message comes.
+    assert_eq!(world.figure(r#"drover_worker_leases{queue="user-*"}"#), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_comes_back() {
+    let handler = |job: Job| async move {
+        if job.message().data.get() == "\"stuck\"" {
+            std::future::pending::<()>().await;
+        }
+        done()
+    };
+    let world = Setup::default().start(Routes::new().route("user-*", handler));
+    world.post_to("user-1", "stuck").await;
+    while world.figure(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    world.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
+    world.post_to("user-1", "next").await;
+    world.until_completed("user-1", 1).await;
+    assert_eq!(world.figure(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn queues_of_a_pattern_are_found_without_any_notification() {
+    let setup = Setup { hearing: Hearing::Deaf, poll_interval: Duration::from_millis(150), ..Setup::default() };
+    let world = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
+    for n in 0..5 {
+        world.post_to(&format!("user-{n}"), "hello").await;
+        world.until_completed(&format!("user-{n}"), 1).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_delayed_message_begins_a_queue_of_a_pattern_on_time() {
+    let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let due = queue_core::Due::After(Millis::new(300));
+    let message = NewMessage { due, ..NewMessage::new(to_raw_value("later").unwrap()) };
+    let queue = world.queues.queue(&"user-1".parse().unwrap());
+    let id = queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
+    world.until_completed("user-1", 1).await;
+    let message = queue.read(&[id]).await.unwrap().remove(0).unwrap();
+    let late = message.started_at.unwrap().since(message.due_at).get();
+    assert!(message.state == State::Completed && late < 100, "{late} ms late");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn in_strict_order_what_comes_later_waits_until_nothing_is_ready_before_it() {
+    let order = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&order);
+    let handler = move |job: Job| {
+        let seen = Arc::clone(&seen);
+        async move {
+            sleep(Duration::from_millis(if job.queue().as_str() == "first" { 20 } else { 100 })).await;
+            seen.lock().unwrap().push(if job.queue().as_str() == "first" { 'F' } else { 's' });
+            done()
+        }
+    };
+    let setup = Setup { max_leases: 1, order: Order::Strict, ..Setup::default() };
+    let world = setup.start(Routes::new().route("first", handler.clone()).route("second", handler));
+    for _ in 0..4 {
+        world.post_to("second", "x").await;
+    }
+    // While one of them runs, it is the only one; what comes before the others goes before them.
+    for _ in 0..4 {
+        world.post_to("first", "x").await;
+    }
+    world.until_completed("second", 4).await;
+    let order = order.lock().unwrap().clone();
+    assert!(order == "sFFFFsss" || order == "FFFFssss", "{order}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let all_are_there = CancellationToken::new();
+    let seen = (Arc::clone(&running), Arc::clone(&most), all_are_there.clone());
+    let handler = move |_: Job| {
+        let (running, most, all_are_there) = seen.clone();
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            all_are_there.cancelled().await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Outcome::complete(&())
+        }
+    };
+    let setup = Setup { concurrency: 50, max_bytes: 8 << 20, ..Setup::default() };
+    let world = setup.start(Routes::new().route("q", any(handler).concurrency(40)));
+    let data = "x".repeat(1 << 20);
+    for _ in 0..30 {
+        world.post_to("q", &data).await;
+    }
+    all_are_there.cancel();
+    world.until_completed("q", 30).await;
+    let most = most.load(Ordering::SeqCst);
+    assert!((3..=8).contains(&most), "{most} MiB at once");
+    assert_eq!(world.figure(r#"drover_worker_concurrency{queue="q"}"#), 40);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn routes_that_make_no_sense_stop_the_start() {
+    for (routes, told) in [
+        (Routes::new().route("a b", |_: Job| async { done() }), "\"a b\" is neither the name of a queue"),
+        (Routes::new().route("q", consumer_worker::on("", |_: Job| async { done() })), "the name \"\" of a route"),
+        (Routes::new().route("q", any(|_: Job| async { done() }).weight(0)), "must be 1 or more"),
+    ] {
+        let world = Setup::default().start(routes);
+        let error = world.running.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+}

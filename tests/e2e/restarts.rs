@@ -1,0 +1,139 @@
+//! Workers that come and go all the time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use drover_tests::{PATIENCE, Process};
+use queue_core::{NewMessage, Queue};
+use serde_json::{json, value::to_raw_value};
+use tokio::time::sleep;
+
+use crate::{System, number};
+
+const QUEUE: &str = "my-queue";
+
+/// For how long workers are restarted, and at what rate messages are posted meanwhile; longer and more by hand:
+/// `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000`.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Posts so many messages a second, each of which says for how long it is to be worked on, 10 to 500 ms.
+async fn load(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
+    let (begun, mut posted) = (Instant::now(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let due = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
+        let messages: Vec<NewMessage> = (posted..due.min(posted + 1_000))
+            .map(|n| NewMessage::new(to_raw_value(&json!({"ms": 10 + n * 7_919 % 491})).unwrap()))
+            .collect();
+        if messages.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        } else {
+            posted += messages.len() as u64;
+            queue.enqueue(messages).await.unwrap();
+        }
+    }
+    posted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
+    let (secs, rate) = (setting("DROVER_RESTARTS_SECS", 12), setting("DROVER_RESTARTS_RATE", 300));
+    let concurrency = (rate / 2).to_string();
+    let config = "[queues.my-queue]\nretention.completed = { count = 100000000 }\n[log]\nfilter = \"warn\"\n";
+    let system = System::start(config).await;
+    let folder = tempfile::tempdir().unwrap();
+    let env = [
+        ("DROVER__REDIS__URL", system.redis_url.as_str()),
+        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
+        ("DROVER__WORKER__CONCURRENCY", concurrency.as_str()),
+        ("RUNS", folder.path().to_str().unwrap()),
+    ];
+    let args = ["--config", system.config.path().to_str().unwrap()];
+    let start = || Process::start_example("consumer-worker", "sleeper", &args, &env);
+    let mut workers = vec![start(), start()];
+
+    let queue = system.queues().queue(&QUEUE.parse().unwrap());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let posting = tokio::spawn(load(Arc::clone(&queue), rate, Arc::clone(&is_over)));
+    let begun = Instant::now();
+    let mut restarts = 0;
+    while begun.elapsed() < Duration::from_secs(secs) {
+        sleep(Duration::from_secs(2)).await;
+        // The new one first, as a rolling restart does it.
+        workers.push(start());
+        let mut old = workers.remove(0);
+        let ended = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();
+        assert!(ended.success());
+        restarts += 1;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let posted = posting.await.unwrap();
+    let drained = Instant::now();
+    loop {
+        let status = queue.status().await.unwrap().unwrap();
+        if status.counts.completed == posted {
+            assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
+            break;
+        }
+        assert!(drained.elapsed() < PATIENCE * 3, "{posted} posted: {status:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    for worker in &mut workers {
+        assert!(worker.terminate().success());
+    }
+    // Each handler wrote down what it began.
+    let mut runs: HashMap<String, u32> = HashMap::new();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        for id in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
+            *runs.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(runs.len() as u64, posted, "each message ran, after {restarts} restarts");
+    let twice: Vec<_> = runs.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "ran twice: {twice:?}");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
+    let system = System::start("").await;
+    let folder = tempfile::tempdir().unwrap();
+    let env = [
+        ("DROVER__REDIS__URL", system.redis_url.as_str()),
+        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
+        ("RUNS", folder.path().to_str().unwrap()),
+    ];
+    let mut worker = Process::start_example("consumer-worker", "sleeper", &[], &env);
+    // One sleeps, one blocks its thread: neither has to end.
+    let mut locations = Vec::new();
+    for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
+        locations.push(system.post(QUEUE, message).await);
+    }
+    let begun = Instant::now();
+    for location in &locations {
+        while system.get(location).await["state"] != "active" {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", worker.log());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let id = rustix::process::Pid::from_raw(worker.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    worker.wait_for_log("a second signal stops at once");
+    let begun = Instant::now();
+    let ended = worker.terminate();
+    assert_eq!(ended.code(), Some(1), "told apart from a graceful stop");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for location in &locations {
+        let message = system.get(location).await;
+        assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");
+    }
+    system.post(QUEUE, number(1)).await;
+    system.assert_clean().await;
+}

@@ -1,0 +1,68 @@
+//! Thousands of queues by one pattern.
+
+use std::time::{Duration, Instant};
+
+use drover_tests::free_port;
+use futures_util::{StreamExt, stream};
+use queue_core::NewMessage;
+use serde_json::value::to_raw_value;
+
+use crate::System;
+
+const QUEUES: u64 = 5_000;
+
+const CONFIG: &str = r#"
+[worker]
+poll_interval = "1h"
+[[worker.routes]]
+queue = "user-*"
+handler = { type = "log" }
+[log]
+filter = "warn"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_all_served() {
+    let system = System::start(CONFIG).await;
+    let bind = format!("127.0.0.1:{}", free_port());
+    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
+    system.until_ready(&format!("http://{bind}")).await;
+    let queues = system.queues();
+    let post = async |n: u64| {
+        let queue = queues.queue(&format!("user-{n}").parse().unwrap());
+        queue.enqueue(vec![NewMessage::new(to_raw_value(&n).unwrap())]).await.unwrap();
+        queue
+    };
+    let completed = async |queue: &queue_core::Queue| queue.status().await.unwrap().unwrap().totals.completed;
+    let until_completed = async |queue: &queue_core::Queue, count: u64| {
+        let start = Instant::now();
+        while completed(queue).await < count {
+            assert!(start.elapsed() < Duration::from_secs(60), "{} is not served", queue.name());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // They begin while the worker runs.
+    let all: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
+    for queue in &all {
+        until_completed(queue, 1).await;
+    }
+    let subscribed = system.redis.command("CLIENT LIST TYPE pubsub");
+    let psub: u32 = subscribed.lines().filter(|line| line.contains(" psub=1 ")).count().try_into().unwrap();
+    assert_eq!(psub, 2, "one connection with one pattern for the worker, one for the API: {subscribed}");
+    let figures = system.http.get(format!("http://{bind}/metrics")).send().await.unwrap().text().await.unwrap();
+    let figure = |series: &str| -> f64 {
+        let line = figures.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    assert_eq!(figure("drover_worker_queues{queue=\"user-*\"}"), 5_000.0);
+    let memory = figure("process_resident_memory_bytes");
+    assert!(memory < 150e6, "{memory} bytes for {QUEUES} idle queues");
+
+    // While all of them idle, each is served at once.
+    for n in [0, 1, 2_500, 4_999, 5_000] {
+        let begun = Instant::now();
+        let queue = post(n).await;
+        until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
+        assert!(begun.elapsed() < Duration::from_secs(2), "user-{n} took {:?}", begun.elapsed());
+    }
+}
