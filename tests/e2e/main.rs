@@ -12,6 +12,7 @@ mod delivery;
 mod documents;
 mod durability;
 mod faults;
+mod handlers;
 mod idempotency;
 mod leases;
 mod library;
