@@ -15,6 +15,8 @@ RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,shari
     && cp target/release/producer-api target/release/consumer-worker /out/
 
 FROM debian:bookworm-slim
+# Whom the handler http trusts over TLS.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /usr/local/bin/
 # In numbers, so that a runtime can see that it is not root without reading /etc/passwd.
 USER 10001:10001

@@ -13,6 +13,7 @@ mod documents;
 mod durability;
 mod events;
 mod faults;
+mod handlers;
 mod idempotency;
 mod leases;
 mod library;

@@ -1,0 +1,163 @@
+//! The handlers `http` and `exec` of the real worker, with the examples of docs/WORKERS.md.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use drover_tests::{Process, eventually, free_port};
+use serde_json::{Value, json};
+
+use crate::System;
+
+/// The code of a language in a section of docs/WORKERS.md.
+fn example(section: &str, language: &str) -> String {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/WORKERS.md")).unwrap();
+    let (_, section) = page.split_once(&format!("\n## {section}\n")).unwrap();
+    let (_, code) = section.split_once(&format!("```{language}\n")).unwrap();
+    code.split_once("```").unwrap().0.to_owned()
+}
+
+/// A receiver, ended with its test.
+struct Hook(Child);
+
+impl Hook {
+    fn start(code: &str, port: u16) -> Self {
+        let child =
+            Command::new("python3").args(["-c", code, &port.to_string()]).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self(child)
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn exec(queue: &str, script: &str, more: &str) -> String {
+    format!(
+        "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{more} }}\n"
+    )
+}
+
+fn is_there(pid: &str) -> bool {
+    Path::new("/proc").join(pid.trim()).exists()
+}
+
+fn written(file: &Path) -> String {
+    eventually("the program has started", || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n')))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_works_as_the_page_shows_it() {
+    let port = free_port();
+    let _hook = Hook::start(&example("A URL", "python"), port);
+    let config = example("A URL", "toml").replace("9000", &port.to_string());
+    let unsigned = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
+    let system = System::start(&(config + &unsigned)).await;
+    let worker = system.worker().await;
+    let message = system.finished(&system.post("mails", json!({"data": {"to": "a@b.c"}})).await).await;
+    assert_eq!(
+        (&message["state"], &message["result"]),
+        (&json!("completed"), &json!({"welcomed": "a@b.c", "attempt": 1}))
+    );
+    let message = system.finished(&system.post("unsigned", json!({"data": {"to": "a@b.c"}})).await).await;
+    assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
+    assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
+    assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_works_as_the_page_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("job.py");
+    fs::write(&program, example("A program", "python")).unwrap();
+    let config = example("A program", "toml").replace("job.py", program.to_str().unwrap());
+    let system = System::start(&config).await;
+    let worker = system.worker().await;
+    let message = system.finished(&system.post("jobs", json!({"data": {"to": "a@b.c"}})).await).await;
+    assert_eq!(
+        (&message["state"], &message["result"]),
+        (&json!("completed"), &json!({"welcomed": "a@b.c", "attempt": 1}))
+    );
+    worker.wait_for_log("writing a@b.c");
+    let message = system.finished(&system.post("jobs", json!({"data": {}})).await).await;
+    let error = &message["error"];
+    assert_eq!(
+        (&message["state"], &error["code"], &error["attempt"]),
+        (&json!("failed"), &json!("exit_65"), &json!(1))
+    );
+    assert!(error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_sees_nothing_of_the_configuration() {
+    let system = System::start(&exec("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
+    // The worker has the URL of Redis in its environment, at least.
+    let _worker = system.worker().await;
+    let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
+    let known = "DROVER_ATTEMPT DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE";
+    assert_eq!(message["result"], known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_the_program_within_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
+    let _worker = system.worker().await;
+    let location = system.post("q", json!({"data": 1})).await;
+    let pid = tokio::task::block_in_place(|| written(&file));
+    let start = Instant::now();
+    assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);
+    tokio::task::block_in_place(|| eventually("the program ends", || (!is_there(&pid)).then_some(())));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let message = system.finished(&location).await;
+    assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    // One that does not mind SIGTERM, with a child that does not either.
+    let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", file.display());
+    let config = exec("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
+    let system = System::start(&config).await;
+    let mut worker = system.worker().await;
+    let location = system.post("q", json!({"data": 1})).await;
+    let pid = tokio::task::block_in_place(|| written(&file));
+    let status = tokio::task::block_in_place(|| worker.terminate());
+    assert!(status.success(), "{status}");
+    assert!(!is_there(&pid), "the program outlived its worker");
+    let message: Value = system.get(&location).await;
+    assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_can_not_work_stops_the_start_and_says_why() {
+    for (handler, told) in [
+        (r#"{ type = "exec", command = ["no-such-program"] }"#, "there is no program no-such-program in PATH"),
+        (r#"{ type = "exec", command = ["/etc/passwd"] }"#, "there is no program /etc/passwd that may be run"),
+        (r#"{ type = "http", url = "http://a", secret_file = "/nowhere" }"#, "secret_file: /nowhere: can't be read"),
+        (r#"{ type = "http", url = "https://a", ca_file = "/etc/hostname" }"#, "ca_file: /etc/hostname"),
+    ] {
+        let config = tempfile::NamedTempFile::new().unwrap();
+        fs::write(config.path(), format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).unwrap();
+        let args = ["--config", config.path().to_str().unwrap()];
+        let mut worker = Process::start("consumer-worker", &args, &[("DROVER__WORKER__BIND", "127.0.0.1:0")]);
+        let line = worker.wait_for_log(told);
+        assert!(line.contains("worker.routes[0].handler"), "{line}");
+        assert!(!tokio::task::block_in_place(|| worker.wait()).success());
+    }
+}
