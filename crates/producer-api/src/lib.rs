@@ -11,6 +11,7 @@ mod json;
 mod lines;
 mod metrics;
 mod new_message;
+mod openapi;
 mod refusal;
 mod router;
 mod routes;

@@ -18,7 +18,13 @@ use tower_http::{
 };
 use tracing::{Span, debug, field, info_span};
 
-use crate::{App, auth, cors, routes};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    App, auth, cors,
+    openapi::{self, Access, Instance},
+    routes,
+};
 
 /// All routes, with what every request goes through.
 pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
@@ -26,9 +32,13 @@ pub fn router(app: App, health: Router<App>, origins: &[Origin]) -> Router {
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let routes = Router::new()
-        .nest("/v1", routes::v1().layer(time_limit).merge(routes::v1_without_time_limit()))
+    let v1 = routes::v1().layer(time_limit).merge(routes::v1_without_time_limit());
+    let (v1, described) = OpenApiRouter::default().nest("/v1", v1).split_for_parts();
+    let access = if app.shared.keyring.is_empty() { Access::Open } else { Access::Keys };
+    let description = openapi::describe(described, Instance { max_wait: app.shared.max_wait, access });
+    let routes = v1
         .merge(health)
+        .merge(routes::docs::routes(&description))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
     let quota = Quota::new(app.shared.queues.redis().clone());

@@ -58,7 +58,7 @@ pub use retry::Retry;
 #[doc(hidden)]
 pub use scripts::inject_clock;
 pub use server::Danger;
-pub use settings::{InvalidSetting, Settings};
+pub use settings::{Fault, InvalidSetting, Settings};
 pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};
 pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};

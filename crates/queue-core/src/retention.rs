@@ -48,8 +48,8 @@ impl Keep {
         if self.count > 1_000_000_000 {
             return Err("count must be at most 1000000000");
         }
-        if self.min_age > self.age {
-            return Err("min_age must not be longer than age");
+        if self.min_age > Millis::from_days(3_650) {
+            return Err("min_age must be at most 3650 days");
         }
         Ok(())
     }

@@ -130,6 +130,9 @@ impl std::str::FromStr for Millis {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
+        if text.starts_with('+') {
+            return Err(InvalidDuration);
+        }
         let millis = match text.parse::<u64>() {
             Ok(millis) => u128::from(millis),
             // Rounded up: never shorter than what was asked for.
@@ -190,7 +193,9 @@ mod tests {
         assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
         assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));
         assert_eq!(millis("\"1us\"").unwrap(), Millis(1), "rounded up, never early");
-        for bad in ["-1", "1.5", "\"\"", "\"soon\"", "null", "true", "\"-1s\"", "1e400", "99999999999999999999"] {
+        for bad in
+            ["-1", "1.5", "\"\"", "\"soon\"", "null", "true", "\"-1s\"", "\"+5\"", "1e400", "99999999999999999999"]
+        {
             assert!(millis(bad).is_err(), "{bad}");
         }
     }
