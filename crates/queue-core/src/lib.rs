@@ -44,7 +44,7 @@ pub use janitor::Janitor;
 pub use message::{Failure, Message, MessageError, State};
 pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
 pub use new_message::{Due, Headers, NewMessage};
-pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority};
+pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority, Whole};
 pub use queue::{
     Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
     Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,

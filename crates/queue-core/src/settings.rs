@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::{
     Backoff, Exclusive, Keep, Millis, NewMessage, RateLimit, Retention,
-    number::{MaxAttempts, MaxLapses},
+    number::{self, MaxAttempts, MaxLapses},
 };
 
 /// How a queue treats its messages. Kept in Redis, field by field, where they differ from the defaults.
@@ -27,6 +27,7 @@ pub struct Settings {
     /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
     pub idempotency_window: Millis,
     /// How many messages that have not finished the queue takes: 1 to 1,000,000,000. Defaults to none.
+    #[serde(default, deserialize_with = "number::optional")]
     pub max_length: Option<u64>,
     /// For how long finished messages are kept.
     pub retention: Retention,

@@ -2,6 +2,8 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::number;
+
 /// An instant by Redis's clock, in whole milliseconds. As text RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
@@ -170,6 +172,14 @@ impl<'de> Deserialize<'de> for Millis {
                 u64::try_from(millis).map(Millis).map_err(|_| E::custom("a duration must not be negative"))
             }
 
+            fn visit_f64<E: de::Error>(self, millis: f64) -> Result<Millis, E> {
+                // In JSON 5.0 is the same number as 5.
+                match number::whole(millis) {
+                    Some(millis) => self.visit_i64(millis),
+                    None => Err(E::invalid_value(de::Unexpected::Float(millis), &self)),
+                }
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Millis, E> {
                 text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
@@ -189,6 +199,7 @@ mod tests {
     #[test]
     fn durations_are_integers_or_texts_with_units() {
         assert_eq!(millis("1500").unwrap(), Millis(1_500));
+        assert_eq!(millis("1500.0").unwrap(), Millis(1_500));
         assert_eq!(millis("\"1500ms\"").unwrap(), Millis(1_500));
         assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
         assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));

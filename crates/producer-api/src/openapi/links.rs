@@ -14,12 +14,6 @@ const LINKS: &[(&str, &str, &str, &[(&str, &str)])] = &[
         "delete_queue",
         &[("queue", "$response.body#/queue"), ("confirm", "$response.body#/queue")],
     ),
-    (
-        "list_messages",
-        "200",
-        "list_messages",
-        &[("queue", "$request.path.queue"), ("cursor", "$response.body#/next_cursor")],
-    ),
 ];
 
 const OF_MESSAGE: &[(&str, &str)] = &[("queue", "$response.body#/queue"), ("id", "$response.body#/id")];

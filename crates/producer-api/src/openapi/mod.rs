@@ -13,7 +13,7 @@ mod ranges;
 mod schemas;
 
 #[cfg(test)]
-mod agreement;
+pub(crate) mod agreement;
 
 use queue_core::Millis;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ use utoipa::OpenApi as _;
 use operation::Operation;
 
 #[cfg(test)]
-pub(crate) use codes::CODES;
+use codes::CODES;
 
 /// What of the configuration shows in the description.
 #[derive(Debug, Clone, Copy)]

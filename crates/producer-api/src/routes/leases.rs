@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State};
 use queue_core::{
     ConsumerId, Delivery, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Message, Millis, Queue, Reported,
-    Settled, Stay, Timestamp,
+    Settled, Stay, Timestamp, Whole,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -112,8 +112,9 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
         let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
         match name.as_ref() {
             "max" => {
-                max = reader.read_checked(|max: &usize| {
-                    if (1..=MAX_MESSAGES_PER_CALL).contains(max) { Ok(()) } else { Err("must be 1 to 1000") }
+                max = reader.read_checked(|Whole(max)| match usize::try_from(*max) {
+                    Ok(1..=MAX_MESSAGES_PER_CALL) => Ok(()),
+                    _ => Err("must be 1 to 1000"),
                 });
             }
             "wait" => {
@@ -139,7 +140,12 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
     // One that names itself will be back; one that does not has an id of its own each time.
     let stay = if consumer.is_some() { Stay::AsLongAsItAsks } else { Stay::WhileItHasLeases };
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
-    let request = LeaseRequest { consumer, max: max.unwrap_or(1), visibility_timeout, stay };
+    let request = LeaseRequest {
+        consumer,
+        max: max.map_or(1, |Whole(max)| usize::try_from(max).unwrap_or(1)),
+        visibility_timeout,
+        stay,
+    };
     Ok((request, wait.unwrap_or(Millis::ZERO)))
 }
 

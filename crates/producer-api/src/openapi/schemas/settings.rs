@@ -83,8 +83,7 @@ fn nullable(settings: Value, defaults: &Value) -> Value {
             if let Some(members) = schema.get_mut("properties") {
                 *members = nullable(members.take(), default);
             }
-            let description = schema["description"].clone();
-            (name, json!({"anyOf": [schema, {"type": "null"}], "description": description, "default": default}))
+            (name, json!({"anyOf": [schema, {"type": "null"}], "default": default}))
         })
         .collect();
     nullable.into()
