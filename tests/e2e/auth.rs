@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::{System, start_api};
 
 /// A key from the key command, and its line for the configuration.
-struct Issued {
-    key: String,
+pub(crate) struct Issued {
+    pub(crate) key: String,
     line: String,
 }
 
-fn issue(arguments: &str) -> Issued {
+pub(crate) fn issue(arguments: &str) -> Issued {
     let arguments: Vec<&str> = ["key"].into_iter().chain(arguments.split(' ')).collect();
     let mut process = Process::start("producer-api", &arguments, &[]);
     assert!(process.wait().success(), "{:?}", process.log());
@@ -24,7 +24,7 @@ fn issue(arguments: &str) -> Issued {
     Issued { key: line("drv_"), line: line("{ id") }
 }
 
-fn config(keys: &[&Issued]) -> String {
+pub(crate) fn config(keys: &[&Issued]) -> String {
     let lines: Vec<&str> = keys.iter().map(|issued| issued.line.as_str()).collect();
     format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
 }
@@ -62,15 +62,15 @@ async fn problem(answer: Response) -> (u16, Value) {
 }
 
 /// Every route but those that need no key, with the scope that it needs.
-const ROUTES: [(&str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str); 24] = [
     ("POST", "/v1/queues/user-1/messages", "enqueue"),
     ("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"),
     ("POST", "/v1/queues/user-1/messages/batch", "enqueue"),
     ("POST", "/v1/queues/user-1/signals/paid", "enqueue"),
     ("GET", "/v1/queues/user-1", "read"),
     ("GET", "/v1/queues/user-1/messages", "read"),
+    ("GET", "/v1/queues/user-1/events", "read"),
     ("GET", "/v1/queues/user-1/messages/x", "read"),
-    ("GET", "/v1/queues/user-1/messages/batch", "read"),
     ("POST", "/v1/queues/user-1/leases", "consume"),
     ("POST", "/v1/queues/user-1/leases/complete", "consume"),
     ("POST", "/v1/queues/user-1/leases/fail", "consume"),
@@ -84,7 +84,6 @@ const ROUTES: [(&str, &str, &str); 25] = [
     ("POST", "/v1/queues/user-1/purge?state=failed", "manage"),
     ("POST", "/v1/queues/user-1/retry_failed", "manage"),
     ("DELETE", "/v1/queues/user-1/messages/x", "manage"),
-    ("DELETE", "/v1/queues/user-1/messages/batch", "manage"),
     ("POST", "/v1/queues/user-1/messages/x/cancel", "manage"),
     ("POST", "/v1/queues/user-1/messages/x/retry", "manage"),
     ("POST", "/v1/queues/user-1/messages/x/promote", "manage"),

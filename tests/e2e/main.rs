@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod access;
+mod api_page;
 mod auth;
 mod bad_input;
 mod chance;
@@ -11,6 +12,7 @@ mod crashes;
 mod delivery;
 mod documents;
 mod durability;
+mod events;
 mod faults;
 mod idempotency;
 mod leases;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admission;
 mod auth;
 mod body;
 mod conflict;
@@ -19,12 +20,13 @@ mod settlement;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use queue_core::{Janitor, Millis, Queues, Receivers, Redis, Retry, Subscriber};
+use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Redis, Retry, Subscriber};
 use service::{Config, Examiner, Limits, Problem, Tls, metrics::Basics};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
+use admission::Admission;
 use auth::Keyring;
 use metrics::Metrics;
 
@@ -41,6 +43,8 @@ struct Shared {
     queues: Queues,
     subscriber: Subscriber,
     receivers: Receivers,
+    listeners: Listeners,
+    admission: Admission,
     keyring: Arc<Keyring>,
     body_limit: usize,
     request_timeout: Millis,
@@ -84,14 +88,19 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
-    let metrics = Metrics::new(Basics::new("producer-api", redis.clone(), subscriber.clone()), queues.clone());
+    let admission = Admission::new(config.api.max_listeners, config.api.max_listeners_per_key);
+    let basics = Basics::new("producer-api", redis.clone(), subscriber.clone());
+    let metrics = Metrics::new(basics, queues.clone(), admission.clone());
     let tasks = TaskTracker::new();
     let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
+    let listeners = Listeners::new(subscriber.clone(), shutdown.clone());
     let app = App {
         shared: Arc::new(Shared {
             queues,
             subscriber: subscriber.clone(),
             receivers: receivers.clone(),
+            listeners: listeners.clone(),
+            admission,
             keyring,
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
@@ -108,6 +117,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
     receivers.stopped().await;
+    listeners.stopped().await;
     listening.await?;
     examining.await?;
     declaring.await?;

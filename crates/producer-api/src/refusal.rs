@@ -8,13 +8,15 @@ use std::{
 
 use axum::http::StatusCode;
 use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
-use service::{FieldError, Problem, unknown};
+use service::{FieldError, Problem, config::KeyId, unknown};
 use tracing::{error, warn};
 
 use crate::json::cut;
 
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
+/// The same, when there is no room for another one who listens.
+const LISTENERS_RETRY_AFTER_SECS: u32 = 10;
 /// So many fields are named that are wrong; whoever sends more mistakes than that makes one many times.
 const MAX_FIELD_ERRORS: usize = 100;
 
@@ -116,6 +118,27 @@ pub(crate) fn no_key_for_lines() -> Problem {
     let detail = "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message \
                   an id of its own, or send JSON batches";
     Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+}
+
+pub(crate) fn invalid_last_event_id() -> Problem {
+    let detail = "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with \
+                  what happens from now on";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_last_event_id", detail)
+}
+
+pub(crate) fn too_many_listeners() -> Problem {
+    let detail =
+        "as many listen to events of this server as may (api.max_listeners); try again, another server may have room";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners", detail)
+        .with_retry_after(LISTENERS_RETRY_AFTER_SECS)
+}
+
+pub(crate) fn too_many_listeners_of(key: &KeyId, most: usize) -> Problem {
+    let detail = format!(
+        "{most} listen to events of this server with the key {key}, and no more may (api.max_listeners_per_key); close one first"
+    );
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", detail)
+        .with_retry_after(LISTENERS_RETRY_AFTER_SECS)
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {

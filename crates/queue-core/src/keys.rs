@@ -12,6 +12,9 @@ pub(crate) const QUOTA: &str = "drover:quota:";
 /// Matches the channel of each queue that tells its consumers when to look.
 pub(crate) const WAKE_OF_ALL: &str = "drover:{*}:wake";
 
+/// Matches the channel of each queue that tells those who listen to its events when to look.
+pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
+
 /// The channel on which the end of messages is told that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
@@ -19,7 +22,8 @@ pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 pub(crate) mod suffix {
     /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an
     /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (what ever left the front of `completed`), `watch`
-    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record so far).
+    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record so far), `listened_until`
+    /// (ms until when events are written down), `events_end` (bytes that the log of events ever had).
     pub(crate) const META: &str = "meta";
     /// String: the last id.
     pub(crate) const SEQ: &str = "seq";
@@ -76,10 +80,13 @@ pub(crate) mod suffix {
     pub(crate) const DEDUP: &str = "dedup";
     /// Sorted set idempotency key → ms when it ends.
     pub(crate) const DEDUP_UNTIL: &str = "dedup_until";
+    /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
+    /// name tells those who listen that there is more.
+    pub(crate) const EVENTS: &str = "events";
     /// Not a key but the channel that tells idle consumers when to look again.
     pub(crate) const WAKE: &str = "wake";
 
-    pub(crate) const ALL: [&str; 29] = [
+    pub(crate) const ALL: [&str; 30] = [
         META,
         SEQ,
         MESSAGES,
@@ -108,6 +115,7 @@ pub(crate) mod suffix {
         SIGNALLED,
         DEDUP,
         DEDUP_UNTIL,
+        EVENTS,
         WAKE,
     ];
 }

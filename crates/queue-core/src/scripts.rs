@@ -56,6 +56,7 @@ macro_rules! fragments {
 }
 
 fragments![
+    "events",
     "waiters",
     "clock",
     "settings",
@@ -104,6 +105,7 @@ scripts! {
     EXTEND = "extend", PROGRESS = "progress", FIND_LEASES = "find_leases", GIVE_BACK = "give_back", GIVE_UP = "give_up",
     CANCEL = "cancel", ERASE = "erase", PROMOTE = "promote", RETRY = "retry", PURGE = "purge", DELETE = "delete",
     SIGNAL = "signal", TEND = "tend", READ = "read", LIST = "list", AWAIT = "await", STATUS = "status", AUDIT = "audit",
+    LISTEN = "listen",
 }
 
 impl Script {

@@ -21,7 +21,7 @@ use crate::{
     agenda::Agenda,
     bell::Ring,
     janitor::LEEWAY,
-    keys::{FINISHED_CHANNEL, Keys, WAKE_OF_ALL, suffix},
+    keys::{EVENTS_OF_ALL, FINISHED_CHANNEL, Keys, WAKE_OF_ALL, suffix},
 };
 
 /// How often the subscribed connection is asked whether it still lives.
@@ -93,7 +93,15 @@ impl Subscriber {
 
     /// The bell that rings when a consumer of `queue` should look.
     pub fn bell(&self, queue: &QueueName) -> Arc<Bell> {
-        let channel = Keys::of(queue).key(suffix::WAKE);
+        self.bell_on(Keys::of(queue).key(suffix::WAKE))
+    }
+
+    /// The bell that rings when there are more events of `queue`.
+    pub(crate) fn bell_of_events(&self, queue: &QueueName) -> Arc<Bell> {
+        self.bell_on(Keys::of(queue).key(suffix::EVENTS))
+    }
+
+    fn bell_on(&self, channel: String) -> Arc<Bell> {
         let mut bells = lock(&self.shared.bells);
         // Strangers may name any number of queues. Where each is heard of anyway, one that nobody waits at is forgotten.
         if self.shared.agenda.is_some() && bells.len() >= MAX_BELLS {
@@ -162,7 +170,7 @@ impl Subscriber {
         lock(&self.shared.not_yet_subscribed).clear();
         let mut channels = vec![FINISHED_CHANNEL.to_owned()];
         if self.shared.agenda.is_some() {
-            if let Err(reason) = within(limit, sink.psubscribe(WAKE_OF_ALL)).await {
+            if let Err(reason) = within(limit, sink.psubscribe(&[WAKE_OF_ALL, EVENTS_OF_ALL])).await {
                 return reason;
             }
         } else {
@@ -218,6 +226,7 @@ impl Subscriber {
                 bell.take(ring);
             }
             if let (Some(agenda), Ring::In(pause)) = (&self.shared.agenda, ring)
+                && channel.ends_with(suffix::WAKE)
                 && let Some(queue) = Keys::queue_of(channel)
             {
                 agenda.note(queue, pause.saturating_add(LEEWAY));

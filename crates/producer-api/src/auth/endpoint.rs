@@ -36,6 +36,7 @@ const ROUTES: &[Route] = &[
     (GET, "/v1/queues", OnSome(Scope::Read)),
     (GET, "/v1/queues/{queue}", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/messages", OnQueue(Scope::Read)),
+    (GET, "/v1/queues/{queue}/events", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/messages/{id}", OnQueue(Scope::Read)),
     (&[Method::DELETE], "/v1/queues/{queue}/messages/{id}", OnQueue(Scope::Manage)),
     (POST, "/v1/queues/{queue}/messages/{id}/cancel", OnQueue(Scope::Manage)),

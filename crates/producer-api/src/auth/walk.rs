@@ -9,13 +9,13 @@ use axum::{
     response::Response,
     routing::get,
 };
-use queue_core::{Millis, Queues, Quota, Receivers, Redis, Subscriber};
+use queue_core::{Listeners, Millis, Queues, Quota, Receivers, Redis, Subscriber};
 use service::config::{ApiKey, KeyId, QueuePattern, Scope};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use super::{Keyring, endpoint, protect, secret::Secret};
-use crate::{App, Shared, openapi::agreement::described_routes, router};
+use crate::{App, Shared, admission::Admission, openapi::agreement::described_routes, router};
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -42,6 +42,8 @@ fn app(keyring: Keyring) -> App {
         shared: Arc::new(Shared {
             queues: Queues::new(redis, [].into()),
             receivers: Receivers::new(subscriber.clone(), CancellationToken::new()),
+            listeners: Listeners::new(subscriber.clone(), CancellationToken::new()),
+            admission: Admission::new(10, 10),
             subscriber,
             keyring: Arc::new(keyring),
             body_limit: 1_024,

@@ -11,6 +11,7 @@ use axum::{Router, routing::get};
 use queue_core::Queues;
 use service::metrics::{Basics, Page};
 
+use crate::admission::Admission;
 use http_times::HttpTimes;
 use queue_figures::QueueFigures;
 
@@ -22,12 +23,13 @@ pub(crate) struct Metrics {
     basics: Basics,
     http: Arc<HttpTimes>,
     queues: Arc<QueueFigures>,
+    listeners: Admission,
 }
 
 impl Metrics {
     /// Nothing is counted yet.
-    pub(crate) fn new(basics: Basics, queues: Queues) -> Self {
-        Self { basics, http: Arc::default(), queues: Arc::new(QueueFigures::of(queues)) }
+    pub(crate) fn new(basics: Basics, queues: Queues, listeners: Admission) -> Self {
+        Self { basics, http: Arc::default(), queues: Arc::new(QueueFigures::of(queues)), listeners }
     }
 
     /// What measures requests; the outermost layer.
@@ -44,6 +46,7 @@ impl Metrics {
         let mut page = Page::default();
         self.basics.write(&mut page);
         self.http.write(&mut page);
+        page.gauge("drover_event_listeners", "Streams of events that are open.", self.listeners.count());
         self.queues.read().await.write(&mut page);
         page
     }

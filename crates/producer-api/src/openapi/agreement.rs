@@ -84,7 +84,8 @@ fn every_code_of_the_sources_is_documented_and_no_other() {
     let sources = sources();
     let found = codes_of(&sources);
     let documented: BTreeSet<&str> = CODES.iter().map(|code| code.word).collect();
-    assert_eq!(documented.len(), CODES.len(), "a code stands twice");
+    let entries: BTreeSet<(u16, &str)> = CODES.iter().map(|code| (code.status, code.word)).collect();
+    assert_eq!(entries.len(), CODES.len(), "a code stands twice");
     assert!(found.len() > 30, "{found:?}");
     let missing: Vec<_> = found.difference(&documented).collect();
     assert!(missing.is_empty(), "say in openapi/codes.rs what these mean: {missing:?}");
@@ -95,7 +96,8 @@ fn every_code_of_the_sources_is_documented_and_no_other() {
     for code in CODES {
         let row = table.lines().find(|line| line.contains(&format!("`{}`", code.word)));
         let row = row.unwrap_or_else(|| panic!("docs/API.md says nothing of {}", code.word));
-        assert!(row.starts_with(&format!("| {} |", code.status)), "{row}");
+        let statuses = row.split('|').nth(1).unwrap();
+        assert!(statuses.contains(&code.status.to_string()), "{row}");
     }
 }
 
@@ -133,7 +135,7 @@ fn every_refusal_that_a_handler_names_has_a_code() {
     let words: BTreeSet<&str> = named.flat_map(|list| list.split('"').skip(1).step_by(2)).collect();
     assert!(words.contains("lease_gone"), "{words:?}");
     for word in words {
-        assert!(super::codes::find(word).is_some(), "{word}");
+        assert!(super::codes::of_word(word).next().is_some(), "{word}");
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) const CODES: &[Code] = &[
         "invalid_idempotency_key",
         "send 1 to 255 visible ASCII characters, bare or in quotes, and none with NDJSON",
     ),
+    code(400, "invalid_last_event_id", "send an id that the stream gave, unchanged, or none"),
     code(401, "unauthorized", "send a valid key: Authorization: Bearer drv_…"),
     code(403, "forbidden", "use a key that has the scope for this queue"),
     code(404, "not_found", "there is no such path: look here for those there are"),
@@ -57,14 +58,16 @@ pub(crate) const CODES: &[Code] = &[
     code(422, "idempotency_key_reused", "draw a new key for a new request; nothing was stored"),
     code(429, "queue_full", "try again after Retry-After seconds; nothing was stored"),
     code(429, "rate_limited", "try again after Retry-After seconds; nothing was done"),
+    code(429, "too_many_listeners", "close a stream of this key first"),
     code(500, "internal", "this is a fault of the server: its log has the request's id"),
     code(503, "unavailable", "Redis is away: try again after Retry-After seconds"),
     code(503, "stopping", "the server stops: send the rest again"),
+    code(503, "too_many_listeners", "try again after Retry-After seconds, another server may have room"),
     code(503, "not_ready", "see detail: wait until the process is ready"),
     code(507, "out_of_memory", "drain queues or raise Redis's maxmemory; nothing was stored"),
 ];
 
-/// The code of this word.
-pub(super) fn find(word: &str) -> Option<&'static Code> {
-    CODES.iter().find(|code| code.word == word)
+/// The codes of this word: one, or one for each status that it comes with.
+pub(super) fn of_word(word: &str) -> impl Iterator<Item = &'static Code> {
+    CODES.iter().filter(move |code| code.word == word)
 }

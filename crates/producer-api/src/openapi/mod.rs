@@ -62,6 +62,7 @@ pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi, instance: Instance)
     document["tags"] = json!([
         {"name": "messages", "description": "Post, read and change messages"},
         {"name": "leases", "description": "Consume: receive messages, and end or extend their leases"},
+        {"name": "events", "description": "Listen to what happens"},
         {"name": "queues", "description": "How queues stand, their settings, and what is done to all of a queue"},
         {"name": "service", "description": "Health, figures, this description. They need no key"},
     ]);

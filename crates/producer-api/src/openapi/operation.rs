@@ -87,9 +87,9 @@ impl Operation<'_> {
     }
 
     fn add_refusals(&mut self, words: &[String]) {
-        let mut all: Vec<&Code> = words.iter().filter_map(|word| codes::find(word)).collect();
+        let mut all: Vec<&Code> = words.iter().flat_map(|word| codes::of_word(word)).collect();
         all.sort_by_key(|code| (code.status, code.word));
-        all.dedup_by_key(|code| code.word);
+        all.dedup_by_key(|code| (code.status, code.word));
         for some in all.chunk_by(|one, other| one.status == other.status) {
             let status = some[0].status;
             self.described["responses"][status.to_string()] = refusal(status, some);

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{
     ranges::duration,
-    schemas::{ANY_ID, IDEMPOTENCY_KEY, QUEUE_NAME, SIGNAL_KEY},
+    schemas::{ANY_ID, EVENT_ID, IDEMPOTENCY_KEY, QUEUE_NAME, SIGNAL_KEY},
 };
 
 /// All parameters, by their names here.
@@ -31,6 +31,13 @@ pub(super) fn all(max_wait: Millis) -> Value {
         "limit": query("limit", false, "How many at most", json!({"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "default": 50})),
         "cursor": query("cursor", false, "The `next_cursor` of the page before", json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})),
         "confirm": query("confirm", true, "The queue's name once more: this can't be undone", json!({"type": "string", "pattern": QUEUE_NAME})),
+        "message": query("message", false, "What happens to this message only; it need not be posted yet",
+            json!({"type": "string", "pattern": ANY_ID, "minLength": 1, "maxLength": 256})),
+        "last-event-id": {
+            "name": "Last-Event-ID", "in": "header", "required": false,
+            "description": "The last id that the stream gave: it goes on after that. An `EventSource` sends it by itself",
+            "schema": {"type": "string", "pattern": EVENT_ID},
+        },
         "idempotency-key": {
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "A key drawn for this request: sent again with it, the same request stores nothing more. 1 to 255 visible ASCII characters, bare or in quotes; not with NDJSON",

@@ -2,6 +2,7 @@
 
 mod changes;
 pub(crate) mod docs;
+mod events;
 mod leases;
 mod list;
 mod messages;
@@ -25,6 +26,7 @@ pub(crate) fn v1() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(queues::list))
         .routes(routes!(queues::show, queues::configure, queues::delete))
+        .routes(routes!(events::listen))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(leases::receive))

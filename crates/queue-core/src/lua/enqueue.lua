@@ -1,7 +1,7 @@
 #!lua
 -- enqueue: stores messages, all or none, in the order given.
--- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields wake line held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events wake line held state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint; then for each message three: when it is
 --           due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
 -- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
@@ -44,6 +44,7 @@ local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
 local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
 local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
+local hold_of = {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest = 0
 
@@ -57,6 +58,7 @@ local function stand(id, due, options)
   local hold = field(options, 'k')
   local passed = hold and sticks(hold)
   if hold and not passed then
+    hold_of[id] = hold
     held[#held + 1] = 0
     held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
     return id, 'held'
@@ -76,6 +78,15 @@ local function stand(id, due, options)
     signalled[#signalled + 1] = data
   end
   return '*' .. id .. '\t' .. data, state
+end
+
+local function tell_enqueued()
+  local ids = {}
+  for i = 1, #records, 2 do ids[#ids + 1] = records[i] end
+  tell(ids, function(id, i)
+    local record, hold = records[2 * i], hold_of[id]
+    return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
+  end)
 end
 
 for i = FIRST, #ARGV, STRIDE do
@@ -153,6 +164,7 @@ if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
 if #signalled > 0 then redis.call('HSET', SIGNALLED, unpack(signalled)) end
 if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', #records / 2)
+if is_listened then tell_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
 if #expiring > 0 then
   redis.call('ZADD', EXPIRING, unpack(expiring))

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- erase: forgets a message and all that belongs to it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields wake line held state trim waiters
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events wake line held state trim waiters
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. It is gone, unless it is active: then it is as it was
 -- Complexity O(log N)
@@ -10,6 +10,7 @@ local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)
 if state and state ~= 'active' then
   leave(id, state, options)
+  tell({ id }, function() return 'erased' end)
   redis.call('HDEL', RUNS, id)
   tell_waiters({ id })
   forget({ id })

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
 -- the line, in their order, as if never delivered.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields totals wake run line trim waiters finish front comeback owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events totals wake run line trim waiters finish front comeback owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)

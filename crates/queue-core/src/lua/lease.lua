@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter wake
--- USES      clock settings fields totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover expire due signal sweep tend limiter owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter events wake
+-- USES      clock settings fields events totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover expire due signal sweep tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
@@ -137,6 +137,7 @@ if #taken > 0 then
   end
   redis.call('HSET', RUNS, unpack(runs))
   redis.call('ZADD', LEASED, unpack(deadlines))
+  tell(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   look_at(earliest)
   if set.rate_limit then note_leases(set.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end

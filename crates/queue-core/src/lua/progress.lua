@@ -1,7 +1,7 @@
 #!lua
 -- progress: keeps what the holder of a live lease reports.
--- KEYS      meta leased runs progress
--- USES      clock
+-- KEYS      meta options leased runs progress events
+-- USES      clock fields events run
 -- ARGV      id, token, JSON
 -- Returns   1: kept, or 0: the lease is gone and nothing was changed
 -- Complexity O(log N)
@@ -10,4 +10,5 @@ local run = redis.call('HGET', RUNS, id)
 local deadline = tonumber(redis.call('ZSCORE', LEASED, id) or 0)
 if not run or string.sub(run, 1, #token + 1) ~= token .. '\t' or deadline <= now then return 0 end
 redis.call('HSET', PROGRESS, id, json)
+tell({ id }, function() return 'progress', attempt_of(parse_run(run), 1), json end)
 return 1

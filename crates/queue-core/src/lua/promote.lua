@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: a delayed message becomes ready at once.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields wake run line front held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events wake run line front held state
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
 -- Complexity O(log N)
@@ -10,6 +10,7 @@ local id = drovers_id(ARGV[1])
 local state = state_of(id, redis.call('HGET', OPTIONS, id))
 if state == 'delayed' then
   redis.call('ZREM', DELAYED, id)
+  tell({ id }, function() return 'promoted' end)
   -- What backed off in an exclusive queue held the line, so it goes to its head.
   local blocked = redis.call('SREM', BLOCKING, id) == 1
   local was_empty

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- purge: forgets some messages of one state, those first that are next in it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields wake line trim waiters
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events wake line trim waiters
 -- ARGV      state (any but active), at most so many; '' or for failed and completed the end of what was there when the
 --           purge began, as answered before
 -- Returns   how many were forgotten; that end; how many places were gone through: none at the end
@@ -55,6 +55,7 @@ elseif state == 'completed' then
 end
 if #ids > 0 then
   redis.call('ZREM', EXPIRING, unpack(ids))
+  tell(ids, function() return 'erased' end)
   tell_waiters(ids)
   redis.call('HDEL', RUNS, unpack(ids))
   forget(ids)

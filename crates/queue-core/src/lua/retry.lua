@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock fields wake run line held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock fields events wake run line held state
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', at most so many, failed up to this instant (ms; ''
 --           for now)
 -- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many,
@@ -25,6 +25,7 @@ local function retry(ids)
     -- One that was cancelled or expired while it waited still stands in the line, and takes that place again.
     if redis.call('SREM', REMOVED, id) == 1 then standing[#standing + 1] = id else tail[#tail + 1] = id end
   end
+  tell(ids, function() return 'retried' end)
   redis.call('ZREM', FAILED, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until wake
--- USES      clock settings fields totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
+-- USES      clock settings fields events totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover owner
 -- ARGV      a random number in [0, 1), then for each settlement five: id, token, action, extra, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
 --           number in [0, 1) for the back-off, or '+' and the pause in ms); x fails for good (value: the error's

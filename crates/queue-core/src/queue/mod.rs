@@ -4,6 +4,7 @@ mod change;
 mod configure;
 mod declare;
 mod enqueue;
+mod events;
 mod extend;
 mod lease;
 mod list;

@@ -8,6 +8,7 @@ mod bulk;
 mod change;
 mod control;
 mod enqueue;
+mod events;
 mod exclusive;
 mod expiry;
 mod fencing;

@@ -52,6 +52,7 @@ impl Model {
             None => json!("unknown"),
             Some((_, state @ State::ActiveUntil(_))) => refused(state),
             Some((number, _)) => {
+                self.tell_of(&[number], "erased");
                 self.forget(number);
                 json!("done")
             }
@@ -63,6 +64,7 @@ impl Model {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::DelayedUntil(_))) => {
+                self.tell_of(&[number], "promoted");
                 if std::mem::take(&mut self.message(number).holds_the_line) {
                     self.join_front(vec![number]);
                 } else {
@@ -78,6 +80,7 @@ impl Model {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::Failed)) => {
+                self.tell_of(&[number], "retried");
                 self.retry_one(number);
                 json!("done")
             }
@@ -87,8 +90,10 @@ impl Model {
 
     pub(crate) fn retry_failed(&mut self) -> usize {
         let failed = self.failed();
-        for (_, number) in &failed {
-            self.retry_one(*number);
+        let numbers: Vec<Number> = failed.iter().map(|(_, number)| *number).collect();
+        self.tell_of(&numbers, "retried");
+        for number in numbers {
+            self.retry_one(number);
         }
         failed.len()
     }
@@ -114,16 +119,13 @@ impl Model {
     /// Forgets all messages of one state. Answers how many.
     pub(crate) fn purge(&mut self, state: &str) -> usize {
         let all = self.numbers_by(|message| (word(message.state) == state).then_some(()));
+        self.tell_purged(state);
         match state {
             "active" => return 0,
-            // Both up to the last that is there.
-            "waiting" => {
-                let last = self.line.iter().rposition(|number| self.is_waiting(*number));
-                self.line.drain(..last.map_or(0, |last| last + 1));
-            }
-            "completed" => {
-                let last = self.completed.iter().rposition(|number| self.is_kept(*number));
-                self.pop_completed(last.map_or(0, |last| last + 1));
+            // Both with what has left them and still stands there, if there is anything else.
+            "waiting" if self.line.iter().any(|number| self.is_waiting(*number)) => self.line.clear(),
+            "completed" if self.completed.iter().any(|number| self.is_kept(*number)) => {
+                self.pop_completed(self.completed.len());
             }
             _ => {}
         }
@@ -131,6 +133,26 @@ impl Model {
             self.forget(*number);
         }
         all.len()
+    }
+
+    /// In the order of the state; of what is waiting those first that have a priority.
+    fn tell_purged(&mut self, state: &str) {
+        fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
+            sorted.into_iter().map(|(_, number)| number).collect()
+        }
+        let some = match state {
+            "held" => numbers(self.held()),
+            "delayed" => numbers(self.delayed()),
+            "waiting" => numbers(self.prioritized()),
+            "completed" => self.completed.iter().copied().filter(|number| self.is_kept(*number)).collect(),
+            "failed" => numbers(self.failed()),
+            _ => vec![],
+        };
+        self.tell_of(&some, "erased");
+        if state == "waiting" {
+            let line: Vec<Number> = self.line.iter().copied().filter(|number| self.is_waiting(*number)).collect();
+            self.tell_of(&line, "erased");
+        }
     }
 
     pub(crate) fn configure(&mut self, change: &Change) -> Value {

@@ -19,6 +19,11 @@ const DUMP: &str = "
         hash = function(key) return redis.call('HGETALL', key) end,
         list = function(key) return redis.call('LRANGE', key, 0, -1) end,
         set = function(key) return redis.call('SMEMBERS', key) end,
+        stream = function(key)
+            local entries = redis.call('XRANGE', key, '-', '+')
+            for i, entry in ipairs(entries) do entries[i] = entry[1] .. ' ' .. table.concat(entry[2], ' ') end
+            return entries
+        end,
         zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
     }
     local reply = {}
@@ -71,7 +76,7 @@ impl World {
                 "string" => Content::Text(texts.concat()),
                 "hash" => Content::Hash(pairs().collect()),
                 "zset" => Content::Sorted(pairs().collect()),
-                "list" => Content::List(texts),
+                "list" | "stream" => Content::List(texts),
                 _ => Content::Set(texts.into_iter().collect()),
             };
             if let ("drover:{q}:meta", Content::Hash(meta)) = (key.as_str(), &mut content) {

@@ -102,6 +102,10 @@ impl World {
                 let next = self.model.tend().into_iter().chain(watch).min();
                 (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
             }
+            Operation::Listen => {
+                let newest = queue.listen().await?;
+                (json!(newest.map(|id| id.to_string())), self.model.listen())
+            }
             Operation::GiveUp(who) => {
                 queue.give_up(&consumer(*who).parse().unwrap()).await?;
                 self.model.give_up(*who);

@@ -82,6 +82,7 @@ impl Model {
         add("sticky_until", scores_of(sorted(sticky.collect())));
         let sticky = self.sticky.iter().map(|(key, signal)| (hold_key(*key), signal.data.clone().unwrap_or_default()));
         add("sticky", Content::Hash(sticky.collect()));
+        add("events", Content::List(self.log.entries.clone()));
         add("limiter", Content::List(limiter_log(&self.leases_made)));
         if self.exists {
             keys.insert("drover:queues".into(), Content::Set(BTreeSet::from(["q".to_owned()])));
@@ -114,6 +115,12 @@ impl Model {
         }
         if self.largest_record > 0 {
             add("largest", self.largest_record.to_string());
+        }
+        if let Some(until) = self.log.listened_until {
+            add("listened_until", until.to_string());
+        }
+        if let Some(bytes) = self.log.bytes {
+            add("events_end", bytes.to_string());
         }
         for (name, total) in &self.totals {
             add(&format!("total:{name}"), total.to_string());

@@ -77,6 +77,7 @@ impl Model {
             shown["progress"] = Value::Null; // That is for readers.
             deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout}));
         }
+        self.tell_started(&taken);
         if self.settings.rate_limit.is_some() {
             self.leases_made.extend(taken.iter().map(|_| now));
         }
@@ -168,6 +169,7 @@ impl Model {
             } else {
                 self.may_expire_again(number);
                 self.return_to_line(number, true, &mut comebacks);
+                comebacks.happened.push(self.comeback(number, "released"));
             }
         }
         self.come_back(comebacks);

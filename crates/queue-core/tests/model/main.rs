@@ -9,6 +9,7 @@ mod answers;
 mod changing;
 mod comparing;
 mod doing;
+mod events;
 mod keyspace;
 mod leases;
 mod leasing;

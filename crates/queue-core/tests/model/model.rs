@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    events::Log,
     message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
     settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
 };
@@ -48,6 +49,7 @@ pub(crate) struct Model {
     pub(crate) awaited: BTreeMap<Number, Instant>,
     /// What has finished in this step: whether it is kept is decided at its end.
     pub(crate) just_finished: Vec<Number>,
+    pub(crate) log: Log,
 }
 
 /// Who has access to an exclusive queue.
@@ -197,7 +199,9 @@ impl Model {
 
     /// A queue that keeps none forgets what has finished at once.
     pub(crate) fn keep_or_forget_what_finished(&mut self) {
-        for number in std::mem::take(&mut self.just_finished) {
+        let finished = std::mem::take(&mut self.just_finished);
+        self.tell_finished(&finished);
+        for number in finished {
             let is_completed = self.message(number).state == State::Completed;
             let keep = if is_completed { self.settings.completed } else { self.settings.failed };
             if keep.count == 0 {

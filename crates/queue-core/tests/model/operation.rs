@@ -35,6 +35,8 @@ pub(crate) enum Operation {
     /// A key, whether it carries data, for how long it sticks.
     Signal(u8, bool, Option<u64>),
     WaitFor(MessageChoice, u64),
+    /// Somebody listens to what happens.
+    Listen,
     Tend,
     GiveUp(u8),
     /// A consumer is gone, and its tokens with it.
@@ -110,6 +112,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => change().prop_map(Operation::Configure),
         3 => (0..2_u8, any::<bool>(), option::of(millis())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
         2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
+        4 => Just(Operation::Listen),
         4 => Just(Operation::Tend),
         2 => (0..3_u8).prop_map(Operation::GiveUp),
         1 => (0..3_u8).prop_map(Operation::Crash),
@@ -138,6 +141,8 @@ fn pass() -> impl Strategy<Value = Pass> {
         4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
         6 => Just(Pass::ToNext),
+        // Nobody listens any more, or almost nobody.
+        1 => select(vec![659_999_000, 660_000_000]).prop_map(Pass::Micros),
         1 => Just(Pass::AlmostToNext),
     ]
 }

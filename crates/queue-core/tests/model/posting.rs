@@ -56,6 +56,7 @@ impl Model {
         for (number, message) in new {
             self.store(number, message);
         }
+        self.tell_enqueued(first_new..self.posted);
         let mut is_new: Vec<Number> = (first_new..self.posted).collect();
         let show = |(number, draft): (&Number, &Draft)| match is_new.iter().position(|new| new == number) {
             Some(at) => {
@@ -140,6 +141,7 @@ impl Model {
                 self.join_tail(&[*number]);
             }
         }
+        self.tell_signalled(&released);
         released.len()
     }
 

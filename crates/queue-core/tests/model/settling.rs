@@ -182,6 +182,7 @@ impl Model {
         let is_live = self.is_live(token);
         if is_live {
             self.message(token.number).progress = Some(progress.to_owned());
+            self.tell_progress(token.number, progress);
         }
         is_live
     }

@@ -1,6 +1,7 @@
 //! What happens by itself as time passes: when something asks.
 
 use crate::{
+    events::Happened,
     message::{AttemptError, Became, End, Instant, Kind, Lease, Message, Number, Settled, State},
     model::{CANCELLED, Model},
     settings::Keep,
@@ -13,6 +14,7 @@ const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl
 pub(crate) struct Comebacks {
     head: Vec<Number>,
     tail: Vec<Number>,
+    pub(crate) happened: Vec<Happened>,
 }
 
 impl Model {
@@ -71,6 +73,7 @@ impl Model {
                 self.count("lapsed");
                 if lapses < max_lapses {
                     self.return_to_line(number, true, &mut comebacks);
+                    comebacks.happened.push(self.comeback(number, "lapsed"));
                 } else {
                     let often = format!("the lease lapsed {lapses} times without an answer");
                     self.finish(number, End::Failed, error("lease_lapsed", &often));
@@ -120,6 +123,7 @@ impl Model {
         } else {
             self.return_to_line(number, deed == Kind::Release, comebacks);
         }
+        comebacks.happened.push(self.comeback(number, if deed == Kind::Fail { "retried" } else { "released" }));
         self.message(number).state
     }
 
@@ -141,6 +145,7 @@ impl Model {
 
     /// At the head as posted, at the tail in the order in which they came.
     pub(crate) fn come_back(&mut self, comebacks: Comebacks) {
+        self.tell(comebacks.happened);
         self.join_front(comebacks.head);
         self.join_tail(&comebacks.tail);
     }
@@ -176,7 +181,9 @@ impl Model {
     fn promote_what_is_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
-        let (head, tail): (Vec<_>, Vec<_>) = due.partition(|number| self.messages[number].holds_the_line);
+        let due: Vec<Number> = due.collect();
+        self.tell_of(&due, "promoted");
+        let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].holds_the_line);
         self.join_tail(&tail);
         for number in &head {
             self.message(*number).holds_the_line = false;

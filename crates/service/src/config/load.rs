@@ -63,11 +63,13 @@ impl Config {
         within("api.header_timeout", self.api.header_timeout, Millis::new(100), hour)?;
         within("api.idle_timeout", self.api.idle_timeout, Millis::new(100), day)?;
         within("api.write_timeout", self.api.write_timeout, Millis::new(100), hour)?;
-        let connections = self.api.max_connections;
-        must(
-            (1..=1_000_000).contains(&connections),
-            format!("api.max_connections must be 1 to 1000000, not {connections}"),
-        )?;
+        for (key, count) in [
+            ("max_connections", self.api.max_connections),
+            ("max_listeners", self.api.max_listeners),
+            ("max_listeners_per_key", self.api.max_listeners_per_key),
+        ] {
+            must((1..=1_000_000).contains(&count), format!("api.{key} must be 1 to 1000000, not {count}"))?;
+        }
         within("worker.poll_interval", self.worker.poll_interval, Millis::new(100), day)?;
         within("worker.shutdown_grace", self.worker.shutdown_grace, Millis::ZERO, day)?;
         let concurrency = self.worker.concurrency;
@@ -194,6 +196,7 @@ mod tests {
             ("[worker]\nconcurrency = 0", "worker.concurrency"),
             ("[api]\nbody_limit = 5000000", "api.body_limit"),
             ("[api]\nmax_connections = 0", "api.max_connections"),
+            ("[api]\nmax_listeners = 0", "api.max_listeners"),
             ("[api]\nheader_timeout = 0", "api.header_timeout"),
             ("[api]\ncors_origins = [\"*\"]", "api.cors_origins[0]"),
             ("[redis]\ntimeout = \"1ms\"", "redis.timeout"),

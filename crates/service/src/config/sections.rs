@@ -75,6 +75,10 @@ pub struct Api {
     pub shutdown_grace: Millis,
     /// Connections served at once. Defaults to 10,000.
     pub max_connections: usize,
+    /// How many may listen to events at a time. Defaults to 5,000.
+    pub max_listeners: usize,
+    /// How many of these may have keys of one id. Defaults to 1,000.
+    pub max_listeners_per_key: usize,
     /// When the headers of a request must be complete. Defaults to 10 s.
     pub header_timeout: Millis,
     /// How long a connection may stand idle between requests. Defaults to 75 s.

@@ -14,7 +14,7 @@ mod text;
 use queue_core::Millis;
 use serde_json::{Map, Value, json};
 
-pub(super) use text::{ANY_ID, IDEMPOTENCY_KEY, QUEUE_NAME, SIGNAL_KEY};
+pub(super) use text::{ANY_ID, EVENT_ID, IDEMPOTENCY_KEY, QUEUE_NAME, SIGNAL_KEY};
 
 /// All schemas, by name.
 pub(super) fn all(max_wait: Millis) -> Value {

@@ -9,6 +9,8 @@ pub(crate) const SIGNAL_KEY: &str = "^(?!\\.{1,2}$)[^/\\u0000-\\u001f\\u007f-\\u
 pub(super) const OWN_ID: &str = "^(?!\\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\\u0000-\\u001f\\u007f-\\u009f]+$";
 pub(crate) const ANY_ID: &str = "^(?:[0-9]{14}|(?!\\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\\u0000-\\u001f\\u007f-\\u009f]+)$";
 pub(super) const LEASE: &str = "^[0-9]{14}-[A-Za-z0-9_-]{21}[AQgw]$";
+/// Empty, as an `EventSource` has it before the first event, or three numbers.
+pub(crate) const EVENT_ID: &str = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
 /// Bare or in quotes.
 pub(crate) const IDEMPOTENCY_KEY: &str = "^(?:[!#-~][!-~]{0,254}|\"(?:[!#-\\[\\]-~]|\\\\[\"\\\\]){1,255}\")$";
 /// RFC 3339, before the year 2200.

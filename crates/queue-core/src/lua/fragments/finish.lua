@@ -18,8 +18,16 @@ end
 
 local CANCELLED = '{"code":"cancelled","message":"cancelled on request"}'
 
+local function describe_end(id)
+  local letter, run, json = string.match(finished.outcomes[id], '^(.)%d+\t([^\n]*)\n(.*)$')
+  local attempt = attempt_of(parse_run(run), letter == 'l' and 0 or 1)
+  if letter == 'c' then return 'completed', attempt end
+  return 'failed', attempt, json
+end
+
 local function write_finished()
   if #finished.ids == 0 then return end
+  tell(finished.ids, describe_end)
   redis.call('HDEL', RUNS, unpack(finished.ids))
   local outcomes = {}
   for _, kind in ipairs({ 'completed', 'failed' }) do

@@ -24,3 +24,8 @@ local function format_run(run)
 end
 
 local NEVER_RUN = format_run(parse_run(nil))
+
+-- Which attempt an event is about, and whose: the run's last one that failed, or `more` after it.
+local function attempt_of(run, more)
+  return '\ta' .. run.attempts + more .. (run.consumer ~= '' and '\tc' .. run.consumer or '')
+end

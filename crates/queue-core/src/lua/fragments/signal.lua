@@ -13,10 +13,12 @@ local function release_some(key, limit)
     'LIMIT', 0, limit)
   if #members > 0 then
     redis.call('ZREM', HELD, unpack(members))
-    local ready, delayed, signalled, earliest = {}, {}, {}, math.huge
+    local ids, dues, ready, delayed, signalled, earliest = {}, {}, {}, {}, {}, math.huge
     for _, member in ipairs(members) do
       local id, due = string.match(member, '\t(%d+)\t?(%d*)$')
       due = tonumber(due) or 0
+      ids[#ids + 1] = id
+      dues[#ids] = due > now and '\td' .. due or ''
       if due > now then
         delayed[#delayed + 1] = due
         delayed[#delayed + 1] = id
@@ -27,6 +29,7 @@ local function release_some(key, limit)
       signalled[#signalled + 1] = id
       signalled[#signalled + 1] = data
     end
+    tell(ids, function(_, i) return 'signalled', dues[i] end)
     if data ~= '' then redis.call('HSET', SIGNALLED, unpack(signalled)) end
     if #delayed > 0 then
       redis.call('ZADD', DELAYED, unpack(delayed))

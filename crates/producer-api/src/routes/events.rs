@@ -1,0 +1,178 @@
+use std::{convert::Infallible, fmt::Write, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequestParts, State},
+    http::{HeaderName, HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use queue_core::{EventId, Heard, Listener, MessageRef};
+use serde::Deserialize;
+use service::Problem;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::{QueuePath, query};
+use crate::{App, admission::Ticket, auth::Caller, refusal};
+
+/// A stream that is silent for so long says that it is still there, so that nothing on the way closes it.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
+/// How soon a client comes back after its stream has ended.
+const COME_BACK_AFTER_MS: u32 = 1_000;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Tells nginx, and those that do as it does, to hand on what comes at once.
+const UNBUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+/// `?message={id}`: what happens to one message only.
+pub(crate) struct Of(Option<MessageRef>);
+
+impl<S: Sync> FromRequestParts<S> for Of {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Parameters {
+            message: Option<String>,
+        }
+        let Parameters { message } = query(&parts.uri)?;
+        message.map(|id| id.parse()).transpose().map(Self).map_err(refusal::invalid_id)
+    }
+}
+
+/// The header `Last-Event-ID`: what happened after that.
+pub(crate) struct After(Option<EventId>);
+
+impl<S: Sync> FromRequestParts<S> for After {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(LAST_EVENT_ID).iter();
+        let last = match (values.next(), values.next()) {
+            (None, _) => return Ok(Self(None)),
+            (Some(value), None) => value.to_str().ok().map(str::trim),
+            (Some(_), Some(_)) => None,
+        };
+        match last {
+            // What an EventSource knows before the first event.
+            Some("") => Ok(Self(None)),
+            Some(id) => id.parse().map(|id| Self(Some(id))).map_err(|_| refusal::invalid_last_event_id()),
+            None => Err(refusal::invalid_last_event_id()),
+        }
+    }
+}
+
+/// Listen to events
+///
+/// What happens in the queue from now on, or to one message, as server-sent events; resumable with `Last-Event-ID`.
+#[utoipa::path(
+    get,
+    path = "/queues/{queue}/events",
+    operation_id = "listen",
+    tag = "events",
+    responses((status = 200, description = "The stream, as long as it lasts", body = String, content_type = "text/event-stream")),
+    extensions(
+        ("x-parameters" = json!(["message", "last-event-id"])),
+        ("x-refusals" = json!(["queue_not_found", "invalid_id", "invalid_last_event_id", "too_many_listeners"]))
+    ),
+)]
+pub(crate) async fn listen(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    Of(message): Of,
+    After(last): After,
+    caller: Result<Caller, Infallible>,
+) -> Result<Response, Problem> {
+    let Ok(caller) = caller;
+    let ticket = app.shared.admission.admit(&caller)?;
+    let queue = app.shared.queues.queue(&queue);
+    let listener = app.shared.listeners.listen(&queue, last).await.map_err(refusal::from_queue)?;
+    let listener = listener.ok_or_else(|| refusal::queue_not_found(queue.name()))?;
+    let mut beginning = format!("retry: {COME_BACK_AFTER_MS}\n");
+    write_id(&mut beginning, listener.last());
+    let told = listener.last();
+    let stream = Stream { listener, message, told, beginning: Some(beginning + "\n"), _ticket: ticket };
+    let body = Body::from_stream(stream::unfold(stream, |mut stream| async {
+        let text = stream.next().await?;
+        Some((Ok::<_, Infallible>(text), stream))
+    }));
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")), UNBUFFERED];
+    Ok((headers, body).into_response())
+}
+
+/// What one client hears, as server-sent events. Nothing is made before the one before it was taken.
+struct Stream {
+    listener: Listener,
+    message: Option<MessageRef>,
+    /// The id that the client knows: with it, it misses nothing when it comes back.
+    told: Option<EventId>,
+    beginning: Option<String>,
+    _ticket: Ticket,
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(beginning) = self.beginning.take() {
+            return Some(beginning.into());
+        }
+        let silent_until = Instant::now() + SIGN_OF_LIFE_EVERY;
+        loop {
+            match timeout_at(silent_until, self.listener.hear()).await {
+                Ok(Ok(heard)) => {
+                    let text = self.write(&heard);
+                    if !text.is_empty() {
+                        return Some(text.into());
+                    }
+                }
+                Ok(Err(ended)) => {
+                    debug!(reason = %ended, "a stream of events ends");
+                    return None;
+                }
+                Err(_) => return Some(self.sign_of_life().into()),
+            }
+        }
+    }
+
+    fn write(&mut self, heard: &Heard) -> String {
+        let mut text = String::new();
+        match heard {
+            Heard::Events(events) => {
+                let is_meant =
+                    |event: &&queue_core::Event| self.message.as_ref().is_none_or(|message| event.is_about(message));
+                for event in events.iter().filter(is_meant) {
+                    self.told = Some(event.id);
+                    let (kind, json) = (event.kind.as_str(), event.json());
+                    write!(text, "id: {}\nevent: {kind}\ndata: {json}\n\n", event.id)
+                        .expect("writing to a string does not fail");
+                }
+            }
+            Heard::Reset(last) => {
+                self.told = *last;
+                write_id(&mut text, *last);
+                text += "event: reset\ndata: {}\n\n";
+            }
+        }
+        text
+    }
+
+    /// A comment; with it, as far as a client is that hears of one message only.
+    fn sign_of_life(&mut self) -> String {
+        let mut text = String::from(":\n");
+        if self.told != self.listener.last() {
+            self.told = self.listener.last();
+            write_id(&mut text, self.told);
+        }
+        text + "\n"
+    }
+}
+
+/// Without one the client forgets what it knew.
+fn write_id(text: &mut String, id: Option<EventId>) {
+    match id {
+        Some(id) => writeln!(text, "id: {id}").expect("writing to a string does not fail"),
+        None => text.push_str("id\n"),
+    }
+}

@@ -1,0 +1,349 @@
+use std::time::Duration;
+
+use queue_core::{
+    Action, Ended, EventId, EventKind, Heard, Listener, Listeners, Millis, NewMessage, Queues, Signal, Subscriber,
+};
+use serde_json::{Value, json, value::to_raw_value};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{World, connect, delayed, done, failure, name, number, numbers, pass};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn subscribed(queues: &Queues) -> Subscriber {
+    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let running = subscriber.clone();
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    subscriber
+}
+
+fn listeners(world: &World) -> Listeners {
+    Listeners::new(subscribed(&world.queues), CancellationToken::new())
+}
+
+/// A queue that somebody listens to from its beginning on.
+async fn listening(world: &World) -> Listener {
+    world.queue.declare().await.unwrap();
+    listeners(world).listen(&world.queue, None).await.unwrap().unwrap()
+}
+
+async fn next(listener: &mut Listener) -> Heard {
+    timeout(SOON, listener.hear()).await.expect("something is heard").unwrap()
+}
+
+/// What is heard next, with what is said of it: so many events.
+async fn hear(listener: &mut Listener, count: usize) -> Vec<(EventKind, Value, EventId)> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let Heard::Events(events) = next(listener).await else { panic!("a reset after {heard:?}") };
+        heard.extend(events.iter().map(|event| (event.kind, serde_json::from_str(event.json()).unwrap(), event.id)));
+    }
+    assert_eq!(heard.len(), count, "{heard:?}");
+    heard
+}
+
+/// The words of what is heard next, each with the id that it is about.
+async fn words(listener: &mut Listener, count: usize) -> Vec<String> {
+    let heard = hear(listener, count).await;
+    heard.iter().map(|(kind, json, _)| format!("{} {}", kind.as_str(), json["id"].as_str().unwrap())).collect()
+}
+
+async fn reset(listener: &mut Listener) -> Option<EventId> {
+    match next(listener).await {
+        Heard::Reset(last) => last,
+        Heard::Events(events) => panic!("not a reset: {:?}", events.iter().collect::<Vec<_>>()),
+    }
+}
+
+fn named(own_id: &str, message: NewMessage) -> NewMessage {
+    NewMessage { id: Some(own_id.parse().unwrap()), ..message }
+}
+
+#[tokio::test]
+async fn every_change_of_state_is_an_event_that_says_what_it_was() {
+    let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
+    let mut listener = listening(&world).await;
+    let mut expect = async |expected: Vec<(&str, Value)>| {
+        let heard = hear(&mut listener, expected.len()).await;
+        for ((word, said), (kind, mut json, _)) in expected.into_iter().zip(heard) {
+            let json = json.as_object_mut().unwrap();
+            assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
+            assert_eq!((kind.as_str(), &Value::Object(json.clone())), (word, &said));
+        }
+    };
+    let me = world.consumer.as_str();
+
+    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..named("a", delayed(1, 60_000)) };
+    let posted = world.post(post).await;
+    let message = posted.id.clone();
+    expect(vec![("enqueued", json!({"id": "a", "state": "delayed", "name": "welcome", "due_at": posted.due_at}))])
+        .await;
+    world.queue.promote(&message).await.unwrap();
+    let leased = world.lease_one().await;
+    world.queue.report_progress(&leased.lease, &to_raw_value(&json!({"done": 40})).unwrap()).await.unwrap();
+    world.settle(&leased, Action::Fail(failure())).await;
+    let leased = world.lease_one().await;
+    world.settle(&leased, Action::Release(Some(Millis::from_secs(60)))).await;
+    let due = world.read(&message).await.due_at;
+    world.queue.promote(&message).await.unwrap();
+    let leased = world.lease_one().await;
+    world.settle(&leased, Action::Fail(failure())).await;
+    world.queue.retry(&message).await.unwrap();
+    let leased = world.lease_one().await;
+    world.complete(&leased).await;
+    world.queue.erase(&message).await.unwrap();
+    let error = json!({"code": "boom", "message": "it went wrong"});
+    let of = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
+    let with = |mut said: Value, key: &str, value: Value| {
+        said[key] = value;
+        said
+    };
+    let started = |attempt| ("started", with(of("active", attempt), "name", json!("welcome")));
+    expect(vec![
+        ("promoted", json!({"id": "a", "state": "waiting"})),
+        started(1),
+        ("progress", with(of("active", 1), "progress", json!({"done": 40}))),
+        ("retried", with(of("waiting", 1), "error", error.clone())),
+        started(2),
+        ("released", with(of("delayed", 2), "due_at", json!(due))),
+        ("promoted", json!({"id": "a", "state": "waiting"})),
+        started(2),
+        ("failed", with(of("failed", 2), "error", error)),
+        ("retried", json!({"id": "a", "state": "waiting"})),
+        started(1),
+        ("completed", of("completed", 1)),
+        ("erased", json!({"id": "a", "state": null})),
+    ])
+    .await;
+
+    // Held, lapsed, lapsed too often, expired, cancelled, purged.
+    let hold = Some("paid".parse().unwrap());
+    world.post(NewMessage { hold, ..named("b", number(2)) }).await;
+    world.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
+    let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..world.request(1) };
+    for _ in 0..2 {
+        assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+        pass(5).await;
+    }
+    world.queue.tend().await.unwrap();
+    world.post(NewMessage { ttl: Some(Millis::new(1)), ..named("c", number(3)) }).await;
+    pass(5).await;
+    world.queue.tend().await.unwrap();
+    world.post(named("d", number(4))).await;
+    world.queue.cancel(&"d".parse().unwrap()).await.unwrap();
+    world.post(named("e", number(5))).await;
+    world.queue.purge("waiting".parse().unwrap()).await.unwrap();
+    let of = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
+    let failed = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
+    let lapsed = failed("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
+    expect(vec![
+        ("enqueued", json!({"id": "b", "state": "held", "hold": "paid"})),
+        ("signalled", json!({"id": "b", "state": "waiting"})),
+        ("started", of("active", 1)),
+        ("lapsed", of("waiting", 1)),
+        ("started", of("active", 1)),
+        ("failed", with(lapsed, "consumer", json!(me))),
+        ("enqueued", json!({"id": "c", "state": "waiting"})),
+        ("failed", failed("c", "expired", "not started within its ttl")),
+        ("enqueued", json!({"id": "d", "state": "waiting"})),
+        ("failed", failed("d", "cancelled", "cancelled on request")),
+        ("enqueued", json!({"id": "e", "state": "waiting"})),
+        ("erased", json!({"id": "e", "state": null})),
+    ])
+    .await;
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn while_nobody_listens_there_is_no_log_and_no_call_more() {
+    let world = World::new();
+    world.queue.declare().await.unwrap();
+    let calls = |command: &str| {
+        let stats = world.redis.command("INFO commandstats");
+        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).unwrap_or_default();
+        line.split("calls=").nth(1).map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    world.redis.command("CONFIG RESETSTAT");
+    world.post_numbers(0..300).await;
+    let leased = world.lease(300).await;
+    for delivery in &leased.deliveries {
+        world.complete(delivery).await;
+    }
+    assert_eq!((calls("xadd"), calls("xrange"), calls("expire"), calls("pexpire")), (0, 0, 0, 0));
+    assert!(world.redis.command("EXISTS drover:{q}:events").contains(":0"));
+    assert!(world.redis.command("HEXISTS drover:{q}:meta listened_until").contains(":0"));
+}
+
+#[tokio::test]
+async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
+    let world = World::new();
+    world.queue.declare().await.unwrap();
+    let listeners = listeners(&world);
+    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let posting = async {
+        for n in 0..300_u64 {
+            // Batches too: one may come back to the middle of an entry.
+            world.queue.enqueue((0..=n % 7).map(|m| named(&format!("m{n}-{m}"), number(n))).collect()).await.unwrap();
+        }
+    };
+    let expected: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
+    let hearing = async {
+        let mut heard: Vec<String> = Vec::new();
+        let mut last = None;
+        while heard.len() < expected.len() {
+            match next(&mut listener).await {
+                Heard::Events(events) => {
+                    // It loses what came last now and then, wherever.
+                    let all: Vec<_> = events.iter().collect();
+                    let kept = 1 + heard.len() % all.len().max(1);
+                    for event in all.iter().take(kept) {
+                        let said: Value = serde_json::from_str(event.json()).unwrap();
+                        heard.push(said["id"].as_str().unwrap().to_owned());
+                        last = Some(event.id);
+                    }
+                }
+                Heard::Reset(_) => panic!("a reset after {heard:?}"),
+            }
+            listener = listeners.listen(&world.queue, last).await.unwrap().unwrap();
+        }
+        heard
+    };
+    let (heard, ()) = tokio::join!(hearing, posting);
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_log_is_told_by_a_reset_and_then_it_goes_on() {
+    let world = World::new();
+    let mut listener = listening(&world).await;
+    let listeners = listeners(&world);
+    for n in 0..300 {
+        world.post(number(n)).await;
+    }
+    let first = hear(&mut listener, 300).await[0].2;
+    // As if the log had had as much more as it keeps.
+    world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
+    world.post(number(1)).await;
+    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut back = listeners.listen(&world.queue, Some(first)).await.unwrap().unwrap();
+    assert_eq!(reset(&mut back).await, listener.last());
+    world.post(named("later", number(1))).await;
+    assert_eq!(words(&mut back, 1).await, ["enqueued later"]);
+    assert_eq!(words(&mut listener, 1).await, ["enqueued later"]);
+    // An id that never was, and one of an event that its entry does not have.
+    for never in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
+        let mut back = listeners.listen(&world.queue, Some(never.parse().unwrap())).await.unwrap().unwrap();
+        assert!(reset(&mut back).await.is_some(), "{never}");
+    }
+    let length = world.redis.command("XLEN drover:{q}:events");
+    let length: usize = length.trim_start_matches(':').parse().unwrap();
+    assert!(length < 250, "the log is trimmed: {length}");
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
+    let world = World::new();
+    let listener = listening(&world).await;
+    let listeners = listeners(&world);
+    world.post(number(1)).await;
+    let last = listener.last();
+    drop(listener);
+    let left: u64 =
+        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("it goes by itself");
+    assert!((600_000..=660_000).contains(&left), "{left} ms");
+    world.post(number(2)).await;
+    assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"));
+    // As if they had passed.
+    world.redis.command("HSET drover:{q}:meta listened_until 1");
+    world.post(number(3)).await;
+    assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
+    let mut back = listeners.listen(&world.queue, last).await.unwrap().unwrap();
+    assert!(reset(&mut back).await.is_some(), "there is a gap, so the log begins anew");
+    world.post(named("new", number(4))).await;
+    assert_eq!(words(&mut back, 1).await, ["enqueued new"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_and_a_redis_that_is_emptied_are_told_by_resets() {
+    let world = World::new();
+    let mut listener = listening(&world).await;
+    world.queue.delete().await.unwrap();
+    assert_eq!(reset(&mut listener).await, None);
+    // It is none that a stranger could begin by listening.
+    assert!(listeners(&world).listen(&world.queue, None).await.unwrap().is_none());
+    assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
+    world.post(number(1)).await;
+    assert!(reset(&mut listener).await.is_some());
+    world.post(named("new", number(2))).await;
+    assert_eq!(words(&mut listener, 1).await, ["enqueued new"]);
+    world.redis.command("FLUSHALL");
+    assert_eq!(reset(&mut listener).await, None);
+    world.post(number(3)).await;
+    assert!(reset(&mut listener).await.is_some());
+}
+
+#[tokio::test]
+async fn who_does_not_listen_is_cut_and_the_others_hear_all() {
+    let world = World::new();
+    world.queue.declare().await.unwrap();
+    let listeners = listeners(&world);
+    let mut slow = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut other = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    for n in 0..200 {
+        world.post(named(&format!("m{n}"), number(n))).await;
+        assert_eq!(words(&mut other, 1).await, [format!("enqueued m{n}")]);
+    }
+    let cut = timeout(SOON, slow.hear()).await.unwrap();
+    assert_eq!(cut.err(), Some(Ended::TooSlow));
+    let mut back = listeners.listen(&world.queue, slow.last()).await.unwrap().unwrap();
+    assert_eq!(hear(&mut back, 200).await.len(), 200, "what it missed is in the log");
+}
+
+#[tokio::test]
+async fn without_any_notification_events_are_heard_all_the_same() {
+    let world = World::new();
+    world.queue.declare().await.unwrap();
+    // Nobody runs it.
+    let deaf = Subscriber::new(world.queues.redis().clone());
+    let listeners = Listeners::new(deaf, CancellationToken::new());
+    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    for _ in 0..2 {
+        world.post(named("a", number(1))).await;
+        pass(20).await;
+        world.queue.erase(&"a".parse().unwrap()).await.unwrap();
+    }
+    assert_eq!(words(&mut listener, 4).await, ["enqueued a", "erased a", "enqueued a", "erased a"]);
+}
+
+#[tokio::test]
+async fn listeners_of_another_process_hear_the_same() {
+    let world = World::new();
+    let mut here = listening(&world).await;
+    let elsewhere = connect(&world.redis, "{}");
+    let mut there = Listeners::new(subscribed(&elsewhere), CancellationToken::new())
+        .listen(&elsewhere.queue(&name()), None)
+        .await
+        .unwrap()
+        .unwrap();
+    world.post_numbers(0..1_000).await;
+    let leased = world.lease(1_000).await;
+    assert_eq!(numbers(&leased).len(), 1_000);
+    world.settle(&leased.deliveries[0], done()).await;
+    let heard = hear(&mut here, 2_001).await;
+    assert_eq!(heard, hear(&mut there, 2_001).await);
+    assert!(heard.is_sorted_by_key(|(.., id)| *id));
+}
+
+#[tokio::test]
+async fn a_listener_hears_no_more_when_its_process_stops() {
+    let world = World::new();
+    world.queue.declare().await.unwrap();
+    let stopping = CancellationToken::new();
+    let subscriber = subscribed(&world.queues);
+    let listeners = Listeners::new(subscriber, stopping.clone());
+    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    stopping.cancel();
+    assert_eq!(listener.hear().await.err(), Some(Ended::Stopping));
+    timeout(SOON, listeners.stopped()).await.expect("its tailers have ended");
+}
