@@ -21,7 +21,7 @@ pub(super) fn all(max_wait: Millis) -> Value {
     let states: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
     let purged: Vec<&str> = states.iter().copied().filter(|state| *state != "active").collect();
     json!({
-        "queue": path("queue", "The queue's name", QUEUE_NAME, None, "my-queue"),
+        "queue": path("queue", "The queue's name", QUEUE_NAME, None, "orders"),
         "id": path("id", "The message's id: Drover's, or the producer's own", ANY_ID, Some(256), "21759559372713"),
         "key": path("key", "The key that messages are held for", SIGNAL_KEY, Some(256), "paid:42"),
         "wait": query("wait", false, "Answer when the message is completed or failed, or when this time is over. Without it: at once",

@@ -73,7 +73,7 @@ impl<S: Sync> FromRequestParts<S> for After {
     path = "/queues/{queue}/events",
     operation_id = "listen",
     tag = "events",
-    responses((status = 200, description = "The stream, as long as it lasts", body = String, content_type = "text/event-stream")),
+    responses((status = 200, description = "The stream, as long as it lasts", body = ref("StreamedEvent"), content_type = "text/event-stream")),
     extensions(
         ("x-parameters" = json!(["message", "last-event-id"])),
         ("x-refusals" = json!(["queue_not_found", "invalid_id", "invalid_last_event_id", "too_many_listeners"]))

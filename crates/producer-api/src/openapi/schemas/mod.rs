@@ -1,6 +1,7 @@
 //! What is taken and answered: one file a noun.
 
 mod batch;
+mod event;
 mod lease;
 mod message;
 mod new_message;
@@ -22,6 +23,7 @@ pub(super) fn all(max_wait: Millis) -> Value {
         message::schemas(),
         new_message::schemas(),
         batch::schemas(),
+        event::schemas(),
         queue::schemas(),
         settings::schemas(),
         lease::schemas(max_wait),
