@@ -23,7 +23,7 @@ fn examples(page: &str) -> Vec<(String, Example)> {
             (None, Some(language)) => fence = Some(language.to_owned()),
             (None, None) => {
                 if let Some(text) = line.strip_prefix('#') {
-                    heading = text.trim_start_matches('#').trim().to_owned();
+                    text.trim_start_matches('#').trim().clone_into(&mut heading);
                 }
             }
             (Some(language), Some(_)) => {
@@ -157,10 +157,10 @@ async fn every_command_of_the_page_works_and_is_answered_as_it_shows() {
     let mut worker = Some(system.worker().await);
     for (heading, Example { command, answer }) in &examples {
         // What is consumed there is not for a worker.
-        if heading == "Consume over HTTP" {
-            if let Some(mut worker) = worker.take() {
-                worker.terminate();
-            }
+        if heading == "Consume over HTTP"
+            && let Some(mut worker) = worker.take()
+        {
+            worker.terminate();
         }
         let mut command = command.clone();
         if command.contains("\"lease\": \"…\"") {

@@ -1,4 +1,4 @@
-//! The description of the interface, OpenAPI 3.1: what stands beside the handlers, completed by what is said once.
+//! The description of the interface, `OpenAPI` 3.1: what stands beside the handlers, completed by what is said once.
 //!
 //! Beside a handler stands what is its own: its path, what it takes and answers, and the codes of its refusals. Here it
 //! gets what follows from that: the parameters of its path, the refusals of every request with a body, a query or a key,

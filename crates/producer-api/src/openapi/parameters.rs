@@ -25,7 +25,7 @@ pub(super) fn all(max_wait: Millis) -> Value {
         "id": path("id", "The message's id: Drover's, or the producer's own", ANY_ID, Some(256), "21759559372713"),
         "key": path("key", "The key that messages are held for", SIGNAL_KEY, Some(256), "paid:42"),
         "wait": query("wait", false, "Answer when the message is completed or failed, or when this time is over. Without it: at once",
-            duration("How long to wait", Millis::ZERO, max_wait, None)),
+            duration("How long to wait", Millis::ZERO, max_wait)),
         "state": query("state", false, "List the messages of this state only", json!({"type": "string", "enum": states})),
         "purged": query("state", true, "Which messages to forget; active ones are not purged", json!({"type": "string", "enum": purged})),
         "limit": query("limit", false, "How many at most", json!({"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "default": 50})),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What a duration in this range may be: whole milliseconds, or a text with units.
-pub(super) fn duration(description: &str, least: Millis, most: Millis, default: Option<&str>) -> Value {
+pub(super) fn duration(description: &str, least: Millis, most: Millis) -> Value {
     let mut schema = json!({
         "description": description,
         "anyOf": [
@@ -18,9 +18,6 @@ pub(super) fn duration(description: &str, least: Millis, most: Millis, default: 
         ],
         "examples": [most.get().min(2_000), "2s"],
     });
-    if let Some(default) = default {
-        schema["default"] = default.into();
-    }
     if !(least.get()..=most.get()).contains(&2_000) {
         schema["examples"] = json!([most.get()]);
     }
@@ -31,14 +28,14 @@ pub(super) fn duration(description: &str, least: Millis, most: Millis, default: 
 fn text(least: u64, most: u64) -> String {
     let mut ways = vec![format!("0*(?:{})", number(least, most))];
     for (at, (unit, millis)) in UNITS.iter().enumerate() {
-        let (first, last) = (least.div_ceil(*millis), most / millis);
-        if first <= last {
-            ways.push(format!("0*(?:{}){unit}", number(first, last)));
+        let (fewest, all) = (least.div_ceil(*millis), most / millis);
+        if fewest <= all {
+            ways.push(format!("0*(?:{}){unit}", number(fewest, all)));
         }
         // With shorter units after it, each less than one of the unit before, it stays within the next number.
         let rest = rest(&UNITS[at + 1..]);
-        if !rest.is_empty() && first.max(1) < last {
-            ways.push(format!("(?:{}){unit}{rest}", number(first.max(1), last - 1)));
+        if !rest.is_empty() && fewest.max(1) < all {
+            ways.push(format!("(?:{}){unit}{rest}", number(fewest.max(1), all - 1)));
         }
     }
     format!("^(?:{})$", ways.join("|"))
@@ -65,9 +62,11 @@ fn number(least: u64, most: u64) -> String {
     let mut from = least;
     while from <= most {
         let fits = |free: &u32| {
-            10_u64.checked_pow(*free).is_some_and(|size| from > 0 && from % size == 0 && from + (size - 1) <= most)
+            10_u64
+                .checked_pow(*free)
+                .is_some_and(|size| from > 0 && from.is_multiple_of(size) && from + (size - 1) <= most)
         };
-        let free = (1..).take_while(fits).last().unwrap_or(0);
+        let free = (1..20).take_while(fits).last().unwrap_or(0);
         let size = 10_u64.pow(free);
         blocks.push((from / size, free));
         from += size;
@@ -76,10 +75,9 @@ fn number(least: u64, most: u64) -> String {
     let ways: Vec<String> = blocks
         .chunk_by(same_but_for_a_digit)
         .map(|some| {
-            let ((first, free), (last, _)) = (some[0], some[some.len() - 1]);
+            let ((first, free), (end, _)) = (some[0], some[some.len() - 1]);
             let before = if first < 10 { String::new() } else { (first / 10).to_string() };
-            let digit =
-                if first == last { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, last % 10) };
+            let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
             let any = match free {
                 0 => String::new(),
                 1 => "[0-9]".into(),

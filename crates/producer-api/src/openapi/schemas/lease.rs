@@ -13,7 +13,7 @@ const EXAMPLE: &str = "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A";
 fn actions() -> [(&'static str, &'static str, Value); 4] {
     let any =
         |description: &str| json!({"description": format!("{description}: any JSON up to {MAX_RESULT_BYTES} bytes")});
-    let pause = |description: &str| duration(description, Millis::ZERO, Due::LONGEST_DELAY, None);
+    let pause = |description: &str| duration(description, Millis::ZERO, Due::LONGEST_DELAY);
     [
         ("complete", "The work is done", json!({"result": any("What came of it")})),
         (
@@ -37,7 +37,7 @@ fn actions() -> [(&'static str, &'static str, Value); 4] {
             "extend",
             "The lease lasts longer",
             json!({
-                "visibility_timeout": duration("For how long from now; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE, None),
+                "visibility_timeout": duration("For how long from now; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
                 "progress": any("How far it is"),
             }),
         ),
@@ -51,8 +51,8 @@ pub(super) fn schemas(max_wait: Millis) -> Value {
         &[],
         json!({
             "max": {"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "default": 1, "description": "How many messages at most"},
-            "wait": duration("How long to wait for the first; not at all if absent", Millis::ZERO, max_wait, None),
-            "visibility_timeout": duration("How long the leases last; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE, None),
+            "wait": duration("How long to wait for the first; not at all if absent", Millis::ZERO, max_wait),
+            "visibility_timeout": duration("How long the leases last; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
             "consumer": {"type": "string", "pattern": CONSUMER, "examples": ["c-03e14db4f7f6"],
                          "description": "Who receives: an id that an earlier answer named. A new one if absent"},
         }),

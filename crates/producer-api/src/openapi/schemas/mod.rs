@@ -50,12 +50,17 @@ fn or_null(name: &str) -> Value {
 /// An object that is answered: each member is always there.
 fn answer(description: &str, properties: Value) -> Value {
     let names: Vec<String> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
-    json!({"type": "object", "description": description, "required": names, "properties": properties})
+    let mut schema = json!({"type": "object", "description": description, "required": names});
+    schema["properties"] = properties;
+    schema
 }
 
 /// An object that is taken: what it does not know is refused.
 fn request(description: &str, required: &[&str], properties: Value) -> Value {
-    json!({"type": "object", "description": description, "required": required, "additionalProperties": false, "properties": properties})
+    let mut schema =
+        json!({"type": "object", "description": description, "required": required, "additionalProperties": false});
+    schema["properties"] = properties;
+    schema
 }
 
 /// A whole number of messages or the like.

@@ -9,20 +9,20 @@ const MILLISECOND: Millis = Millis::new(1);
 pub(super) fn schemas() -> Value {
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
     let settings = json!({
-        "visibility_timeout": duration("How long a lease lasts unless it is extended", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE, None),
+        "visibility_timeout": duration("How long a lease lasts unless it is extended", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
         "max_attempts": whole("How many attempts a message has", 1, 1_000),
         "backoff": backoff("The pause before another attempt"),
         "max_lapses": whole("The lapse that ends a message", 1, 1_000),
         "rate_limit": request("At most so many leases in any such window, over all consumers; both together, unless a limit stands", &[], json!({
             "max": whole("How many leases", 1, 1_000_000),
-            "duration": duration("The window", MILLISECOND, Millis::from_hours(24), None),
+            "duration": duration("The window", MILLISECOND, Millis::from_hours(24)),
         })),
         "exclusive": {"description": "true: one consumer at a time, one message at a time; parallel: so many at a time", "anyOf": [
             {"type": "boolean"},
             request("So many at a time", &[], json!({"parallel": whole("How many messages", 1, 1_000)})),
         ]},
-        "timeout": duration("How long one run may take", MILLISECOND, NewMessage::LONGEST_TIMEOUT, None),
-        "idempotency_window": duration("For how long an Idempotency-Key is remembered", Millis::from_secs(1), Millis::from_days(30), None),
+        "timeout": duration("How long one run may take", MILLISECOND, NewMessage::LONGEST_TIMEOUT),
+        "idempotency_window": duration("For how long an Idempotency-Key is remembered", Millis::from_secs(1), Millis::from_days(30)),
         "max_length": whole("How many messages that have not finished the queue takes", 1, Settings::GREATEST_LENGTH),
         "retention": request("For how long finished messages are kept", &[], json!({
             "completed": keep("Completed ones"),
@@ -46,8 +46,8 @@ pub(super) fn backoff(description: &str) -> Value {
         &[],
         json!({
             "type": {"type": "string", "enum": ["fixed", "exponential"]},
-            "delay": duration("The pause after the first failed attempt", Millis::ZERO, Backoff::LONGEST, None),
-            "max": duration("The longest pause", Millis::ZERO, Backoff::LONGEST, None),
+            "delay": duration("The pause after the first failed attempt", Millis::ZERO, Backoff::LONGEST),
+            "max": duration("The longest pause", Millis::ZERO, Backoff::LONGEST),
             "jitter": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much of the pause may be taken away at random"},
         }),
     )
@@ -62,9 +62,9 @@ fn keep(description: &str) -> Value {
         &description,
         &[],
         json!({
-            "age": duration("The longest that one is kept", Millis::ZERO, longest, None),
+            "age": duration("The longest that one is kept", Millis::ZERO, longest),
             "count": whole("How many are kept; 0 keeps none", 0, 1_000_000_000),
-            "min_age": duration("The shortest that one is kept", Millis::ZERO, longest, None),
+            "min_age": duration("The shortest that one is kept", Millis::ZERO, longest),
         }),
     )
 }

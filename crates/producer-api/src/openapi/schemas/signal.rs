@@ -10,7 +10,7 @@ pub(super) fn schemas() -> Value {
         &[],
         json!({
             "data": {"description": format!("What the released messages show as their signal: any JSON up to {} bytes", Signal::MAX_BYTES)},
-            "sticky_for": duration("For how long messages that are posted later pass at once", Millis::new(1), Signal::LONGEST_STICKY, None),
+            "sticky_for": duration("For how long messages that are posted later pass at once", Millis::new(1), Signal::LONGEST_STICKY),
         }),
     );
     signal["examples"] = json!([{"data": {"amount": 12}, "sticky_for": "1h"}]);
