@@ -1,15 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint unit e2e cluster doc deny audit
+.PHONY: help run test fmt lint unit e2e cluster schemathesis doc deny audit
 
 CARGO ?= cargo
 
 help: ## Show this list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
 	@CARGO="$(CARGO)" exec scripts/run.sh
 
-test: redis fmt lint unit e2e cluster doc ## Run everything that CI runs
+test: redis fmt lint unit e2e cluster schemathesis doc ## Run everything that CI runs
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -26,6 +26,9 @@ e2e: redis python ## Run the end-to-end tests: real binaries, a real Redis each
 # Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
 	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --package queue-core --test it --locked
+
+schemathesis: redis ## Test the interface against its description; SEED=7 MAX_EXAMPLES=100 ACCESS=open differ from CI
+	@CARGO="$(CARGO)" scripts/schemathesis.sh
 
 doc: ## Build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

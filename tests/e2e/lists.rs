@@ -110,6 +110,14 @@ async fn what_is_wrong_with_a_list_is_told() {
         (format!("{LIST}?limit=0"), "from 1 to 1000"),
         (format!("{LIST}?limit=1001"), "from 1 to 1000"),
         (format!("{LIST}?limit=ten"), "from 1 to 1000"),
+        (format!("{LIST}?stat=held"), "unknown field `stat`"),
+        (format!("{LIST}?state=held&state=failed"), "duplicate field"),
+    ] {
+        let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
+    }
+    for (path, told) in [
         (format!("{LIST}?cursor=x"), "next_cursor of the page before"),
         (format!("{LIST}?cursor="), "next_cursor of the page before"),
         (format!("{LIST}?cursor={every}x"), "next_cursor of the page before"),
@@ -117,11 +125,9 @@ async fn what_is_wrong_with_a_list_is_told() {
         (format!("{LIST}?state=failed&cursor={held}"), "with state=held"),
         (format!("{LIST}?state=held&cursor={every}"), "without a state"),
         (format!("/v1/queues/other/messages?state=held&cursor={held}"), "next_cursor of the page before"),
-        (format!("{LIST}?stat=held"), "unknown field `stat`"),
-        (format!("{LIST}?state=held&state=failed"), "duplicate field"),
     ] {
         let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
-        assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");
+        assert_eq!((status, &problem["code"]), (404, &json!("cursor_not_found")), "{path}");
         assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod access;
+mod api_page;
 mod auth;
 mod bad_input;
 mod chance;

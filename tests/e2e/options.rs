@@ -83,7 +83,7 @@ async fn a_message_that_was_stored_is_answered_as_stored_when_redis_goes_away_wh
 #[tokio::test]
 async fn a_message_may_have_the_name_of_a_path() {
     let system = System::start("").await;
-    for id in ["batch", "cancel", "messages"] {
+    for id in ["cancel", "messages"] {
         let location = system.post("q", json!({"data": id, "id": id, "delay": "1h"})).await;
         assert_eq!(location, format!("/v1/queues/q/messages/{id}"));
         assert_eq!(system.get(&location).await["data"], id);

@@ -11,6 +11,7 @@ mod json;
 mod lines;
 mod metrics;
 mod new_message;
+mod openapi;
 mod places;
 mod refusal;
 mod request_span;

@@ -1,6 +1,6 @@
 //! A message as it comes over HTTP: `{"data": …, "delay": "2s", …}`.
 
-use queue_core::{Backoff, Due, MessageRef, Millis, NewMessage, Timestamp};
+use queue_core::{Backoff, Due, MessageRef, Millis, NewMessage, OwnId, Timestamp};
 use serde_json::value::RawValue;
 use service::{FieldError, Problem, unknown};
 
@@ -91,7 +91,16 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
         match name.as_ref() {
             "data" => data = Some((*value).to_owned()),
             "name" => message.name = reader.read(),
-            "id" => message.id = reader.read(),
+            // Where batches are posted there is no room for a message.
+            "id" => {
+                message.id = reader.read_checked(|id: &OwnId| {
+                    if id.as_str() == "batch" {
+                        Err("an id must not be \"batch\": its path is where batches are posted")
+                    } else {
+                        Ok(())
+                    }
+                });
+            }
             "delay" => {
                 delay = reader.read_checked(|delay| {
                     if *delay > Due::LONGEST_DELAY { Err("must be at most 3650 days") } else { Ok(()) }

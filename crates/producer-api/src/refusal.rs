@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use queue_core::{Error, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
+use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
 use service::{FieldError, Problem, unknown};
 use tracing::{error, warn};
 
@@ -172,11 +172,13 @@ pub(crate) fn invalid_limit(most: usize) -> Problem {
 }
 
 pub(crate) fn invalid_cursor() -> Problem {
-    invalid_query("cursor must be the next_cursor of the page before, unchanged; without it the list begins anew")
+    let detail = "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew";
+    Problem::new(StatusCode::NOT_FOUND, "cursor_not_found", detail)
 }
 
 pub(crate) fn cursor_of_another_list(of: impl Display) -> Problem {
-    invalid_query(format_args!("this cursor goes on with a list {of}; ask for that, or leave the cursor away"))
+    let detail = format!("this cursor goes on with a list {of}; ask for that, or leave the cursor away");
+    Problem::new(StatusCode::NOT_FOUND, "cursor_not_found", detail)
 }
 
 pub(crate) fn purge_of_which_state() -> Problem {
@@ -190,11 +192,15 @@ pub(crate) fn active_is_not_purged() -> Problem {
     )
 }
 
+pub(crate) fn confirm_is_required() -> Problem {
+    invalid_query("confirm is required: the queue's name once more, because this deletes everything in the queue")
+}
+
 pub(crate) fn not_confirmed(queue: &QueueName) -> Problem {
     let detail = format!(
         "this deletes the queue with everything in it; say so with its name: DELETE /v1/queues/{queue}?confirm={queue}"
     );
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_confirmed", detail)
+    Problem::new(StatusCode::CONFLICT, "not_confirmed", detail)
 }
 
 pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
@@ -271,11 +277,11 @@ pub(crate) fn line_not_json(detail: impl Display) -> Problem {
 }
 
 pub(crate) fn invalid_message(errors: Vec<FieldError>) -> Problem {
-    invalid_fields("invalid_message", errors)
+    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", errors)
 }
 
 pub(crate) fn invalid_signal(errors: Vec<FieldError>) -> Problem {
-    invalid_fields("invalid_signal", errors)
+    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_signal", errors)
 }
 
 pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
@@ -285,31 +291,38 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
     // The words in back-ticks: first the unknown one, then those that there are.
     let mut words = invalid.problem.split('`').skip(1).step_by(2);
     let detail = match words.next() {
+        Some(word) if invalid.problem.starts_with("missing field") => {
+            format!("{word} is required here: nothing stands that it could be taken from")
+        }
         Some(word) if invalid.problem.starts_with("unknown field") => {
             let known: Vec<&str> = words.collect();
             cut(&unknown(&cut(word), known.iter().copied())).into_owned()
         }
         _ => cut(&invalid.problem).into_owned(),
     };
-    invalid_fields("invalid_settings", vec![FieldError { pointer, detail }])
+    let errors = vec![FieldError { pointer, detail }];
+    match invalid.fault {
+        Fault::Invalid => invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_settings", errors),
+        Fault::Conflicts => invalid_fields(StatusCode::CONFLICT, "settings_conflict", errors),
+    }
 }
 
-fn invalid_fields(code: &'static str, mut errors: Vec<FieldError>) -> Problem {
+fn invalid_fields(status: StatusCode, code: &'static str, mut errors: Vec<FieldError>) -> Problem {
     let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail)).unwrap_or_default();
     let detail = match errors.len() {
         0 | 1 => first,
         more => format!("{first} (and {} more)", more - 1),
     };
     errors.truncate(MAX_FIELD_ERRORS);
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with_errors(errors)
+    Problem::new(status, code, detail).with_errors(errors)
 }
 
 pub(crate) fn invalid_settlement(errors: Vec<FieldError>) -> Problem {
-    invalid_fields("invalid_settlement", errors)
+    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_settlement", errors)
 }
 
 pub(crate) fn invalid_receive(errors: Vec<FieldError>) -> Problem {
-    invalid_fields("invalid_receive", errors)
+    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_receive", errors)
 }
 
 pub(crate) fn too_many_settlements(count: usize) -> Problem {

@@ -13,7 +13,12 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use crate::{App, auth, cors, metrics::Measure, request_span, routes};
+use crate::{
+    App, auth, cors,
+    metrics::Measure,
+    openapi::{self, Access, Instance},
+    request_span, routes,
+};
 
 /// All routes, with what every request goes through: in one layer, because each one more costs every request its copy of
 /// all that lie within.
@@ -22,10 +27,13 @@ pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure:
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let routes = routes::v1()
-        .layer(time_limit)
-        .merge(routes::v1_without_time_limit())
+    let v1 = routes::v1().layer(time_limit).merge(routes::v1_without_time_limit());
+    let (v1, described) = v1.split_for_parts();
+    let access = if app.shared.keyring.is_empty() { Access::Open } else { Access::Keys };
+    let description = openapi::describe(described, Instance { max_wait: app.shared.max_wait, access });
+    let routes = v1
         .merge(health)
+        .merge(routes::docs::routes(&description))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
     let quota = Quota::new(app.shared.queues.redis().clone());

@@ -35,6 +35,20 @@ pub(crate) struct Settlement {
     pub(crate) deed: Deed,
 }
 
+/// Why an attempt failed, as the consumer says it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    code: String,
+    message: String,
+}
+
+impl Said {
+    fn into_failure(self) -> Failure {
+        Failure::new(self.code, self.message)
+    }
+}
+
 /// What a lease's time may be, in words.
 const LEASE_RANGE: &str = "must be 100 ms to 24 h";
 
@@ -102,7 +116,7 @@ fn read(verb: Option<Verb>, object: &Object<'_>, pointer: &str, errors: &mut Vec
             ("lease", _) => fields.lease = reader.read(),
             ("action", _) if verb.is_none() => {}
             ("result", Verb::Complete) => fields.result = Some((*value).to_owned()),
-            ("error", Verb::Fail) => fields.error = reader.read(),
+            ("error", Verb::Fail) => fields.error = reader.read::<Said>().map(Said::into_failure),
             ("retry", Verb::Fail) => fields.retry = reader.read(),
             ("retry_after", Verb::Fail) => fields.retry_after = reader.read_checked(short_enough),
             ("delay", Verb::Release) => fields.delay = reader.read_checked(short_enough),

@@ -2,6 +2,8 @@ use std::{fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 
+use crate::number;
+
 /// Whether only one consumer at a time has access to a queue.
 ///
 /// In JSON `false`, `true` (one message at a time) or `{"parallel": n}`.
@@ -68,6 +70,7 @@ impl<'de> Deserialize<'de> for Exclusive {
                 #[derive(Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Object {
+                    #[serde(deserialize_with = "number::unsigned")]
                     parallel: u32,
                 }
                 let Object { parallel } = Object::deserialize(de::value::MapAccessDeserializer::new(map))?;

@@ -55,7 +55,7 @@ pub use listeners::Listeners;
 pub use message::{Failure, Message, MessageError, State};
 pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
 pub use new_message::{Due, Headers, NewMessage};
-pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority};
+pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority, Whole};
 pub use queue::{
     Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
     Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
@@ -69,7 +69,7 @@ pub use retry::Retry;
 #[doc(hidden)]
 pub use scripts::inject_clock;
 pub use server::Danger;
-pub use settings::{InvalidSetting, Settings};
+pub use settings::{Fault, InvalidSetting, Settings};
 pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};
 pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};

@@ -54,7 +54,13 @@ fn is_token(text: &str, max: usize) -> bool {
 }
 
 fn is_plain_text(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
+    // A character has at most four bytes, so most texts need not be counted.
+    (1..=max * 4).contains(&text.len()) && text.chars().count() <= max && !text.chars().any(char::is_control)
+}
+
+/// Whether a path can have it as a segment: clients take dots away before they send it.
+fn is_segment(text: &str, max: usize) -> bool {
+    is_plain_text(text, max) && !text.contains('/') && text != "." && text != ".."
 }
 
 validated_text! {
@@ -67,10 +73,10 @@ validated_text! {
 }
 
 validated_text! {
-    /// The kind of a message, by which workers choose the handler: 1 to 128 bytes without control characters.
+    /// The kind of a message, by which workers choose the handler: 1 to 128 characters without control characters.
     MessageName, |text| {
         if is_plain_text(text, 128) { Ok(()) } else {
-            Err("a message's name is 1 to 128 bytes without control characters")
+            Err("a message's name is 1 to 128 characters without control characters")
         }
     }
 }
@@ -78,8 +84,8 @@ validated_text! {
 validated_text! {
     /// An id that the producer chose. It names the message as well as Drover's own id does, so it is never all digits.
     OwnId, |text| {
-        if !is_plain_text(text, 256) || text.contains('/') {
-            Err("an id is 1 to 256 bytes without control characters or slashes")
+        if !is_segment(text, 256) {
+            Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
         } else if text.bytes().all(|b| b.is_ascii_digit()) {
             Err("an id of your own must not be all digits: those are Drover's; put a letter in it")
         } else {
@@ -91,8 +97,8 @@ validated_text! {
 validated_text! {
     /// What a held message waits for: the key of a signal.
     SignalKey, |text| {
-        if is_plain_text(text, 256) && !text.contains('/') { Ok(()) } else {
-            Err("a key is 1 to 256 bytes without control characters or slashes")
+        if is_segment(text, 256) { Ok(()) } else {
+            Err("a key is 1 to 256 characters without control characters or slashes, and not dots alone")
         }
     }
 }
@@ -140,7 +146,8 @@ mod tests {
     fn own_ids_are_never_all_digits() {
         assert!("order-42".parse::<OwnId>().is_ok());
         assert!("42a".parse::<OwnId>().is_ok());
-        for bad in ["42", "", "a\tb", "a/b", &"x".repeat(257)] {
+        assert!("ä".repeat(256).parse::<OwnId>().is_ok(), "characters are counted, not bytes");
+        for bad in ["42", "", ".", "..", "a\tb", "a/b", &"x".repeat(257), &"ä".repeat(257)] {
             assert!(bad.parse::<OwnId>().is_err(), "{bad}");
         }
     }

@@ -1,13 +1,65 @@
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// A whole number of JSON, where 5.0 is the same number as 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole(pub i64);
+
+/// The whole number that a number is, if it is one.
+pub(crate) fn whole(number: f64) -> Option<i64> {
+    /// From here on not every whole number is a float.
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    let is_whole = number.fract() == 0.0 && number.abs() <= MOST;
+    #[expect(clippy::cast_possible_truncation, reason = "it was checked")]
+    is_whole.then_some(number as i64)
+}
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
+                // What does not fit is out of every range.
+                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                whole(number).map(Whole).ok_or_else(|| E::invalid_type(de::Unexpected::Float(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// For fields of which the range is checked elsewhere.
+pub(crate) fn unsigned<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<T, D::Error> {
+    let Whole(number) = Whole::deserialize(deserializer)?;
+    T::try_from(number).map_err(|_| de::Error::custom(format_args!("{number} is out of range")))
+}
+
+/// As [`unsigned`], where a null is none.
+pub(crate) fn optional<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let Some(Whole(number)) = Option::deserialize(deserializer)? else { return Ok(None) };
+    T::try_from(number).map(Some).map_err(|_| de::Error::custom(format_args!("{number} is out of range")))
+}
 
 /// A newtype over a whole number with a range.
 macro_rules! ranged_number {
     ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, $what:literal, default $default:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "i64")]
+        #[serde(try_from = "Whole")]
         pub struct $name($inner);
 
         impl $name {
@@ -17,6 +69,14 @@ macro_rules! ranged_number {
             /// The number.
             pub const fn get(self) -> $inner {
                 self.0
+            }
+        }
+
+        impl TryFrom<Whole> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(Whole(number): Whole) -> Result<Self, OutOfRange> {
+                number.try_into()
             }
         }
 
@@ -83,6 +143,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Priority>("-7").unwrap().get(), -7);
         let error = serde_json::from_str::<MaxAttempts>("0").unwrap_err().to_string();
         assert!(error.contains("max_attempts is a whole number from 1 to 1"), "{error}");
+        assert_eq!(serde_json::from_str::<Priority>("7.0").unwrap().get(), 7);
         assert!(serde_json::from_str::<Priority>("1.5").is_err());
         assert!(serde_json::from_str::<Priority>("2097153").is_err());
     }

@@ -1,12 +1,13 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
+use crate::{Millis, number};
 
 /// At most `max` leases in any window of `duration`, wherever it starts, over all consumers, by Redis's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// How many leases: 1 to 1,000,000.
+    #[serde(deserialize_with = "number::unsigned")]
     pub max: u32,
     /// The window: 1 ms to 24 h.
     pub duration: Millis,

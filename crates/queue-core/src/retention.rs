@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
+use crate::{Millis, number};
 
 /// For how long finished messages are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub struct Keep {
     /// The longest that one is kept, up to 3,650 days.
     pub age: Millis,
     /// How many are kept: up to 1,000,000,000. With 0 none is kept at all: a message is gone once it has finished.
+    #[serde(deserialize_with = "number::unsigned")]
     pub count: u64,
     /// The shortest that one is kept, so that its result can be read: up to `age`. Defaults to 60 s.
     pub min_age: Millis,
@@ -48,8 +49,8 @@ impl Keep {
         if self.count > 1_000_000_000 {
             return Err("count must be at most 1000000000");
         }
-        if self.min_age > self.age {
-            return Err("min_age must not be longer than age");
+        if self.min_age > Millis::from_days(3_650) {
+            return Err("min_age must be at most 3650 days");
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::{
     Backoff, Exclusive, Keep, Millis, NewMessage, RateLimit, Retention,
-    number::{MaxAttempts, MaxLapses},
+    number::{self, MaxAttempts, MaxLapses},
 };
 
 /// How a queue treats its messages. Kept in Redis, field by field, where they differ from the defaults.
@@ -26,7 +26,8 @@ pub struct Settings {
     pub timeout: Option<Millis>,
     /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
     pub idempotency_window: Millis,
-    /// How many messages that have not finished the queue takes. Defaults to none.
+    /// How many messages that have not finished the queue takes: 1 to 1,000,000,000. Defaults to none.
+    #[serde(default, deserialize_with = "number::optional")]
     pub max_length: Option<u64>,
     /// For how long finished messages are kept.
     pub retention: Retention,
@@ -69,6 +70,8 @@ impl Settings {
     pub const SHORTEST_LEASE: Millis = Millis::new(100);
     /// The longest: 24 h.
     pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
+    /// The greatest `max_length`.
+    pub const GREATEST_LENGTH: u64 = 1_000_000_000;
 
     /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
     ///
@@ -80,7 +83,10 @@ impl Settings {
         merge(&mut merged, patch, Some(&Self::default().as_json()));
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let setting = error.path().to_string();
-            InvalidSetting { setting, problem: error.into_inner().to_string() }
+            let problem = error.into_inner().to_string();
+            // Only of what has no default: it may be left away where there is one that it changes.
+            let fault = if problem.starts_with("missing field") { Fault::Conflicts } else { Fault::Invalid };
+            InvalidSetting { setting, problem, fault }
         })?;
         settings.validate()?;
         Ok(settings)
@@ -93,7 +99,7 @@ impl Settings {
     fn validate(&self) -> Result<(), InvalidSetting> {
         let within = |setting: &str, value: Option<Millis>, least: Millis, most: Millis| match value {
             Some(value) if !(least..=most).contains(&value) => {
-                Err(InvalidSetting { setting: setting.into(), problem: format!("must be {least} to {most}") })
+                Err(InvalidSetting::new(setting, &format!("must be {least} to {most}")))
             }
             _ => Ok(()),
         };
@@ -102,7 +108,10 @@ impl Settings {
         within(field::TIMEOUT, self.timeout, Millis::new(1), NewMessage::LONGEST_TIMEOUT)?;
         let window = (Millis::from_secs(1), Millis::from_days(30));
         within(field::IDEMPOTENCY_WINDOW, Some(self.idempotency_window), window.0, window.1)?;
-        let length = if self.max_length == Some(0) { Err("must be at least 1; a null removes it") } else { Ok(()) };
+        let length = match self.max_length {
+            None | Some(1..=Self::GREATEST_LENGTH) => Ok(()),
+            Some(_) => Err("must be 1 to 1000000000; a null removes it"),
+        };
         for (setting, checked) in [
             (field::BACKOFF, self.backoff.validate()),
             (field::RATE_LIMIT, self.rate_limit.map_or(Ok(()), |limit| limit.validate())),
@@ -110,7 +119,15 @@ impl Settings {
             (field::RETENTION_COMPLETED, self.retention.completed.validate()),
             (field::RETENTION_FAILED, self.retention.failed.validate()),
         ] {
-            checked.map_err(|problem| InvalidSetting { setting: setting.into(), problem: problem.into() })?;
+            checked.map_err(|problem| InvalidSetting::new(setting, problem))?;
+        }
+        for (setting, keep) in
+            [(field::RETENTION_COMPLETED, self.retention.completed), (field::RETENTION_FAILED, self.retention.failed)]
+        {
+            if keep.min_age > keep.age {
+                let conflict = InvalidSetting::new(setting, "min_age must not be longer than age");
+                return Err(InvalidSetting { fault: Fault::Conflicts, ..conflict });
+            }
         }
         Ok(())
     }
@@ -183,6 +200,23 @@ pub struct InvalidSetting {
     pub setting: String,
     /// What is wrong with it.
     pub problem: String,
+    /// Whether another state of the settings would help.
+    pub fault: Fault,
+}
+
+/// Why a setting can't be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It can never be taken.
+    Invalid,
+    /// It does not go with the others as they stand.
+    Conflicts,
+}
+
+impl InvalidSetting {
+    fn new(setting: &str, problem: &str) -> Self {
+        Self { setting: setting.into(), problem: problem.into(), fault: Fault::Invalid }
+    }
 }
 
 #[cfg(test)]

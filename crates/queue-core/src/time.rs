@@ -2,6 +2,8 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::number;
+
 /// An instant by Redis's clock, in whole milliseconds. As text RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
@@ -130,6 +132,9 @@ impl std::str::FromStr for Millis {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
+        if text.starts_with('+') {
+            return Err(InvalidDuration);
+        }
         let millis = match text.parse::<u64>() {
             Ok(millis) => u128::from(millis),
             // Rounded up: never shorter than what was asked for.
@@ -167,6 +172,14 @@ impl<'de> Deserialize<'de> for Millis {
                 u64::try_from(millis).map(Millis).map_err(|_| E::custom("a duration must not be negative"))
             }
 
+            fn visit_f64<E: de::Error>(self, millis: f64) -> Result<Millis, E> {
+                // In JSON 5.0 is the same number as 5.
+                match number::whole(millis) {
+                    Some(millis) => self.visit_i64(millis),
+                    None => Err(E::invalid_value(de::Unexpected::Float(millis), &self)),
+                }
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Millis, E> {
                 text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
@@ -186,11 +199,14 @@ mod tests {
     #[test]
     fn durations_are_integers_or_texts_with_units() {
         assert_eq!(millis("1500").unwrap(), Millis(1_500));
+        assert_eq!(millis("1500.0").unwrap(), Millis(1_500));
         assert_eq!(millis("\"1500ms\"").unwrap(), Millis(1_500));
         assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
         assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));
         assert_eq!(millis("\"1us\"").unwrap(), Millis(1), "rounded up, never early");
-        for bad in ["-1", "1.5", "\"\"", "\"soon\"", "null", "true", "\"-1s\"", "1e400", "99999999999999999999"] {
+        for bad in
+            ["-1", "1.5", "\"\"", "\"soon\"", "null", "true", "\"-1s\"", "\"+5\"", "1e400", "99999999999999999999"]
+        {
             assert!(millis(bad).is_err(), "{bad}");
         }
     }

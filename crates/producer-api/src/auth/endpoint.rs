@@ -5,7 +5,7 @@ use service::config::Scope;
 
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needed {
+pub(crate) enum Needed {
     /// No key: it tells nothing of any queue.
     Nothing,
     /// This scope on the queue that the path names.
@@ -27,6 +27,7 @@ const ROUTES: &[Route] = &[
     (GET, "/readyz", Nothing),
     (GET, "/metrics", Nothing),
     (GET, "/docs", Nothing),
+    (GET, "/docs/{file}", Nothing),
     (GET, "/openapi.json", Nothing),
     (POST, "/v1/queues/{queue}/messages", OnQueue(Scope::Enqueue)),
     (POST, "/v1/queues/{queue}/messages/batch", OnQueue(Scope::Enqueue)),
@@ -37,9 +38,6 @@ const ROUTES: &[Route] = &[
     (GET, "/v1/queues/{queue}/messages", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/events", OnQueue(Scope::Read)),
     (GET, "/v1/queues/{queue}/messages/{id}", OnQueue(Scope::Read)),
-    // A message may have "batch" as its id.
-    (GET, "/v1/queues/{queue}/messages/batch", OnQueue(Scope::Read)),
-    (&[Method::DELETE], "/v1/queues/{queue}/messages/batch", OnQueue(Scope::Manage)),
     (&[Method::DELETE], "/v1/queues/{queue}/messages/{id}", OnQueue(Scope::Manage)),
     (POST, "/v1/queues/{queue}/messages/{id}/cancel", OnQueue(Scope::Manage)),
     (POST, "/v1/queues/{queue}/messages/{id}/retry", OnQueue(Scope::Manage)),
@@ -58,7 +56,7 @@ const ROUTES: &[Route] = &[
 ];
 
 /// What a route needs, by its path as the router has it; nothing is known of a route that is not on the list.
-pub(super) fn needed(method: &Method, path: &str) -> Option<Needed> {
+pub(crate) fn needed(method: &Method, path: &str) -> Option<Needed> {
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     ROUTES.iter().find(|(methods, known, _)| *known == path && methods.contains(method)).map(|(.., needed)| *needed)
 }

@@ -15,6 +15,7 @@ mod secret;
 mod walk;
 
 pub(crate) use caller::Caller;
+pub(crate) use endpoint::{Needed, needed};
 pub(crate) use guard::protect;
 pub use issue::Issue;
 pub(crate) use keyring::Keyring;

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use super::{Keyring, endpoint, protect, secret::Secret};
-use crate::{App, Shared, metrics::Measure, places::Places, router::router};
+use crate::{App, Shared, metrics::Measure, openapi::agreement::described_routes, places::Places, router::router};
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -76,7 +76,9 @@ async fn ask(router: &Router, method: &Method, path: &str, key: Option<&str>) ->
 
 #[tokio::test]
 async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
-    let health = || Router::new().route("/livez", get(|| async {})).route("/readyz", get(|| async {}));
+    let health = || {
+        ["/livez", "/readyz", "/metrics"].into_iter().fold(Router::new(), |all, path| all.route(path, get(|| async {})))
+    };
     let (key, keyring) = key();
     // Without keys every route answers, listed or not.
     let (open, guarded) = (
@@ -85,6 +87,7 @@ async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
     );
     let paths = paths(&open);
     assert!(paths.len() > 12 && paths.contains("/v1/queues/{queue}/messages"), "the routes are found: {paths:?}");
+    let described = described_routes();
     let mut routes = 0;
     for path in &paths {
         for method in METHODS {
@@ -93,6 +96,14 @@ async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
             routes += usize::from(is_there);
             let is_listed = endpoint::needed(&method, path).is_some();
             assert_eq!(is_there, is_listed, "say in endpoint.rs what {method} {path} needs, and only what there is");
+            // The parts of a page are no part of the interface, and HEAD goes where GET goes.
+            if method != Method::HEAD && path != "/docs/{file}" {
+                let is_described = described.contains(&(method.to_string(), path.clone()));
+                assert_eq!(
+                    is_there, is_described,
+                    "describe {method} {path} beside its handler, and only what there is"
+                );
+            }
             let without = ask(&guarded, &method, path, None).await.status();
             assert_eq!(without == StatusCode::UNAUTHORIZED, !endpoint::is_open(path), "{method} {path}: {without}");
             let with_key = ask(&guarded, &method, path, Some(&key)).await;
@@ -105,6 +116,8 @@ async fn every_route_says_what_it_needs_and_answers_nobody_without_a_key() {
         }
     }
     assert!(routes > 20, "{routes}");
+    let nowhere: Vec<_> = described.iter().filter(|(_, path)| !paths.contains(path)).collect();
+    assert!(nowhere.is_empty(), "{nowhere:?}");
     assert_eq!(ask(&guarded, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&guarded, &Method::GET, "/v1/nowhere", Some(&key)).await.status(), StatusCode::NOT_FOUND);
 }

@@ -23,7 +23,17 @@ use crate::{
 /// The error's code of a message that was cancelled.
 const CANCELLED: &str = "cancelled";
 
-/// `DELETE /v1/queues/{queue}/messages/{id}`
+/// Erase a message
+///
+/// It is forgotten, with all that belongs to it.
+#[utoipa::path(
+    delete,
+    path = "/v1/queues/{queue}/messages/{id}",
+    operation_id = "erase_message",
+    tag = "messages",
+    responses((status = 204, description = "It is gone")),
+    extensions(("x-refusals" = json!(["message_not_found", "message_active"]))),
+)]
 pub(crate) async fn erase(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -36,7 +46,20 @@ pub(crate) async fn erase(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/queues/{queue}/messages/{id}/cancel`
+/// Cancel a message
+///
+/// What has not started fails with the error `cancelled`; the consumer of an active one is told to stop.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/messages/{id}/cancel",
+    operation_id = "cancel_message",
+    tag = "messages",
+    responses(
+        (status = 200, description = "It is cancelled", body = ref("ChangedMessage"), content_type = "application/json"),
+        (status = 202, description = "It is active, and its consumer is told", body = ref("ChangedMessage"), content_type = "application/json"),
+    ),
+    extensions(("x-refusals" = json!(["message_not_found", "message_completed", "message_failed"]))),
+)]
 pub(crate) async fn cancel(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -56,7 +79,17 @@ pub(crate) async fn cancel(
     Ok(answer(status, message, &queue, &id))
 }
 
-/// `POST /v1/queues/{queue}/messages/{id}/retry`
+/// Retry a failed message
+///
+/// It becomes ready at once, with its attempts anew and without a `ttl`.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/messages/{id}/retry",
+    operation_id = "retry_message",
+    tag = "messages",
+    responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["message_not_found", "message_held", "message_delayed", "message_waiting", "message_active", "message_completed"]))),
+)]
 pub(crate) async fn retry(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -71,7 +104,17 @@ pub(crate) async fn retry(
     Ok(answer(StatusCode::OK, message, &queue, &id))
 }
 
-/// `POST /v1/queues/{queue}/messages/{id}/promote`
+/// Promote a delayed message
+///
+/// It becomes ready at once, also when it backs off.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/messages/{id}/promote",
+    operation_id = "promote_message",
+    tag = "messages",
+    responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["message_not_found", "message_held", "message_waiting", "message_active", "message_completed", "message_failed"]))),
+)]
 pub(crate) async fn promote(
     State(app): State<App>,
     QueuePath(queue): QueuePath,

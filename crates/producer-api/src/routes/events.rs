@@ -65,7 +65,20 @@ impl<S: Sync> FromRequestParts<S> for After {
     }
 }
 
-/// `GET /v1/queues/{queue}/events`
+/// Listen to events
+///
+/// What happens in the queue from now on, or to one message, as server-sent events; resumable with `Last-Event-ID`.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/events",
+    operation_id = "listen",
+    tag = "events",
+    responses((status = 200, description = "The stream, as long as it lasts", body = ref("StreamedEvent"), content_type = "text/event-stream")),
+    extensions(
+        ("x-parameters" = json!(["message", "last-event-id"])),
+        ("x-refusals" = json!(["queue_not_found", "invalid_id", "invalid_last_event_id", "too_many_listeners"]))
+    ),
+)]
 pub(crate) async fn listen(
     State(app): State<App>,
     QueuePath(queue): QueuePath,

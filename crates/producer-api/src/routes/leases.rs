@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State};
 use queue_core::{
     ConsumerId, Delivery, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Message, Millis, Queue, Reported,
-    Settled, Stay, Timestamp,
+    Settled, Stay, Timestamp, Whole,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -69,7 +69,19 @@ fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S:
     serializer.collect_str(lease)
 }
 
-/// `POST /v1/queues/{queue}/leases`
+/// Receive messages
+///
+/// Each with a lease: while it lives, the message is the consumer's own. What was leased for a client that went away while it
+/// waited is released at once, with no attempt spent.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases",
+    operation_id = "receive",
+    tag = "leases",
+    request_body(content = ref("Receive"), description = "It may be absent", content_type = "application/json"),
+    responses((status = 200, description = "What there is", body = ref("Received"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_receive"])), ("x-body-is-optional" = json!(true))),
+)]
 pub(crate) async fn receive(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -103,8 +115,9 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
         let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
         match name.as_ref() {
             "max" => {
-                max = reader.read_checked(|max: &usize| {
-                    if (1..=MAX_MESSAGES_PER_CALL).contains(max) { Ok(()) } else { Err("must be 1 to 1000") }
+                max = reader.read_checked(|Whole(max)| match usize::try_from(*max) {
+                    Ok(1..=MAX_MESSAGES_PER_CALL) => Ok(()),
+                    _ => Err("must be 1 to 1000"),
                 });
             }
             "wait" => {
@@ -130,11 +143,25 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
     // One that names itself will be back; one that does not has an id of its own each time.
     let stay = if consumer.is_some() { Stay::AsLongAsItAsks } else { Stay::WhileItHasLeases };
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
-    let request = LeaseRequest { consumer, max: max.unwrap_or(1), visibility_timeout, stay };
+    let request = LeaseRequest {
+        consumer,
+        max: max.map_or(1, |Whole(max)| usize::try_from(max).unwrap_or(1)),
+        visibility_timeout,
+        stay,
+    };
     Ok((request, wait.unwrap_or(Millis::ZERO)))
 }
 
-/// `POST /v1/queues/{queue}/leases/complete`
+/// Complete a message
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases/complete",
+    operation_id = "complete_lease",
+    tag = "leases",
+    request_body(content = ref("Complete"), description = "The lease", content_type = "application/json"),
+    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
+)]
 pub(crate) async fn complete(
     state: State<App>,
     queue: QueuePath,
@@ -144,7 +171,18 @@ pub(crate) async fn complete(
     end_one(state, queue, Verb::Complete, body).await
 }
 
-/// `POST /v1/queues/{queue}/leases/fail`
+/// Fail an attempt
+///
+/// The message comes back after its back-off while it has attempts left.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases/fail",
+    operation_id = "fail_lease",
+    tag = "leases",
+    request_body(content = ref("Fail"), description = "The lease", content_type = "application/json"),
+    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
+)]
 pub(crate) async fn fail(
     state: State<App>,
     queue: QueuePath,
@@ -154,7 +192,18 @@ pub(crate) async fn fail(
     end_one(state, queue, Verb::Fail, body).await
 }
 
-/// `POST /v1/queues/{queue}/leases/release`
+/// Release a message
+///
+/// No attempt was made: it goes back to the head of the line.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases/release",
+    operation_id = "release_lease",
+    tag = "leases",
+    request_body(content = ref("Release"), description = "The lease", content_type = "application/json"),
+    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
+)]
 pub(crate) async fn release(
     state: State<App>,
     queue: QueuePath,
@@ -164,7 +213,18 @@ pub(crate) async fn release(
     end_one(state, queue, Verb::Release, body).await
 }
 
-/// `POST /v1/queues/{queue}/leases/extend`
+/// Extend a lease
+///
+/// Not beyond the time-out of the run.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases/extend",
+    operation_id = "extend_lease",
+    tag = "leases",
+    request_body(content = ref("Extend"), description = "The lease", content_type = "application/json"),
+    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
+)]
 pub(crate) async fn extend(
     state: State<App>,
     queue: QueuePath,
@@ -174,7 +234,18 @@ pub(crate) async fn extend(
     end_one(state, queue, Verb::Extend, body).await
 }
 
-/// `POST /v1/queues/{queue}/leases/settle`
+/// Settle many leases
+///
+/// Each on its own: one that is over has the outcome `gone`.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/leases/settle",
+    operation_id = "settle_leases",
+    tag = "leases",
+    request_body(content = ref("Settle"), description = "The leases", content_type = "application/json"),
+    responses((status = 200, description = "What became of each", body = ref("EndedAll"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settlement", "too_many_settlements"]))),
+)]
 pub(crate) async fn settle(
     State(app): State<App>,
     QueuePath(queue): QueuePath,

@@ -49,7 +49,17 @@ pub(crate) struct Page {
     next_cursor: Option<String>,
 }
 
-/// `GET /v1/queues/{queue}/messages`
+/// List messages
+///
+/// Of one state, or of all; page by page. A page of large messages ends early, at about 4 MiB.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/messages",
+    operation_id = "list_messages",
+    tag = "messages",
+    responses((status = 200, description = "A page", body = ref("MessagePage"), content_type = "application/json")),
+    extensions(("x-parameters" = json!(["state", "limit", "cursor"])), ("x-refusals" = json!(["queue_not_found", "cursor_not_found"]))),
+)]
 pub(crate) async fn list(
     State(app): State<App>,
     QueuePath(name): QueuePath,

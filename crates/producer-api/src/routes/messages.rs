@@ -44,7 +44,21 @@ impl<'m> Gone<'m> {
     }
 }
 
-/// `POST /v1/queues/{queue}/messages`
+/// Post a message
+///
+/// With `wait` it is answered when the message is completed or failed, or when the wait is over.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/messages",
+    operation_id = "post_message",
+    tag = "messages",
+    request_body(content = ref("NewMessage"), description = "The message", content_type = "application/json"),
+    responses(
+        (status = 201, description = "It is stored", body = ref("PostedMessage"), content_type = "application/json"),
+        (status = 200, description = "One with that id stood already, or the request was made before with the same Idempotency-Key; nothing was changed", body = ref("DuplicateMessage"), content_type = "application/json"),
+    ),
+    extensions(("x-parameters" = json!(["wait", "idempotency-key"])), ("x-refusals" = json!(["invalid_message", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "out_of_memory"]))),
+)]
 pub(crate) async fn create(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -88,7 +102,22 @@ pub(crate) async fn create(
     })
 }
 
-/// `POST /v1/queues/{queue}/messages/batch`
+/// Post many messages
+///
+/// As JSON 1 to 1,000, all or none; or line by line, any number, stored while they come in. What has been stored of lines stays
+/// stored, also when the client goes away half-way or the server can't go on.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/messages/batch",
+    operation_id = "post_messages",
+    tag = "messages",
+    request_body(content((ref("NewBatch") = "application/json"), (ref("NewLines") = "application/x-ndjson"))),
+    responses(
+        (status = 201, description = "All are stored; an entry for each", body = ref("PostedBatch"), content_type = "application/json"),
+        (status = 200, description = "Each stood already; or what came of the lines", content((ref("BatchOrLines") = "application/json"))),
+    ),
+    extensions(("x-parameters" = json!(["idempotency-key"])), ("x-refusals" = json!(["invalid_message", "too_many_messages", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "out_of_memory", "stopping"]))),
+)]
 pub(crate) async fn create_batch(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
@@ -131,7 +160,17 @@ pub(crate) async fn create_batch(
     Ok((status, Json(Batch { messages })).into_response())
 }
 
-/// `GET /v1/queues/{queue}/messages/{id}`
+/// Read a message
+///
+/// With `wait` it is answered when the message is completed or failed, or when the wait is over.
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}/messages/{id}",
+    operation_id = "read_message",
+    tag = "messages",
+    responses((status = 200, description = "The message", body = ref("Message"), content_type = "application/json")),
+    extensions(("x-parameters" = json!(["wait"])), ("x-refusals" = json!(["message_not_found"]))),
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     QueuePath(queue): QueuePath,

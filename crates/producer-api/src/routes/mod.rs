@@ -1,6 +1,7 @@
 //! One file a resource.
 
 mod changes;
+pub(crate) mod docs;
 mod events;
 mod leases;
 mod list;
@@ -10,48 +11,44 @@ mod queues;
 mod signals;
 
 use axum::{
-    Router,
     extract::{FromRequestParts, Query, RawPathParams},
     http::{Uri, request::Parts},
-    routing::{get, post},
 };
 use queue_core::{MessageRef, Millis, QueueName, SignalKey, State};
 use serde::{Deserialize, de::DeserializeOwned};
 use service::Problem;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{App, json::cut, refusal};
 
-/// The routes of `/v1` that answer soon, or when a wait is over.
-pub(crate) fn v1() -> Router<App> {
-    Router::new()
-        .route("/v1/queues", get(queues::list))
-        .route("/v1/queues/{queue}", get(queues::show).patch(queues::configure).delete(queues::delete))
-        .route("/v1/queues/{queue}/events", get(events::listen))
-        .route("/v1/queues/{queue}/pause", post(queues::pause))
-        .route("/v1/queues/{queue}/resume", post(queues::resume))
-        .route("/v1/queues/{queue}/leases", post(leases::receive))
-        .route("/v1/queues/{queue}/leases/complete", post(leases::complete))
-        .route("/v1/queues/{queue}/leases/fail", post(leases::fail))
-        .route("/v1/queues/{queue}/leases/release", post(leases::release))
-        .route("/v1/queues/{queue}/leases/extend", post(leases::extend))
-        .route("/v1/queues/{queue}/leases/settle", post(leases::settle))
-        .route("/v1/queues/{queue}/messages", get(list::list).post(messages::create))
-        .route("/v1/queues/{queue}/messages/{id}", get(messages::show).delete(changes::erase))
-        .route("/v1/queues/{queue}/messages/{id}/cancel", post(changes::cancel))
-        .route("/v1/queues/{queue}/messages/{id}/retry", post(changes::retry))
-        .route("/v1/queues/{queue}/messages/{id}/promote", post(changes::promote))
+/// The routes of `/v1` that answer soon, or when a wait is over, each with its description.
+pub(crate) fn v1() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show, queues::configure, queues::delete))
+        .routes(routes!(events::listen))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(leases::receive))
+        .routes(routes!(leases::complete))
+        .routes(routes!(leases::fail))
+        .routes(routes!(leases::release))
+        .routes(routes!(leases::extend))
+        .routes(routes!(leases::settle))
+        .routes(routes!(list::list, messages::create))
+        .routes(routes!(messages::show, changes::erase))
+        .routes(routes!(changes::cancel))
+        .routes(routes!(changes::retry))
+        .routes(routes!(changes::promote))
 }
 
 /// Those that take as long as there is to do. Each step of theirs has a limit.
-pub(crate) fn v1_without_time_limit() -> Router<App> {
-    Router::new()
-        .route(
-            "/v1/queues/{queue}/messages/batch",
-            post(messages::create_batch).get(messages::show).delete(changes::erase),
-        )
-        .route("/v1/queues/{queue}/purge", post(queues::purge))
-        .route("/v1/queues/{queue}/retry_failed", post(queues::retry_failed))
-        .route("/v1/queues/{queue}/signals/{key}", post(signals::send))
+pub(crate) fn v1_without_time_limit() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(messages::create_batch))
+        .routes(routes!(queues::purge))
+        .routes(routes!(queues::retry_failed))
+        .routes(routes!(signals::send))
 }
 
 /// A parameter of the path, or nothing where the path has none of that name.
@@ -88,9 +85,6 @@ impl<S: Sync> FromRequestParts<S> for IdPath {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let id = path_parameter(parts, "id").await?;
-        // The path of batches has no parameter, and may be that of a message.
-        let is_batch = id.is_empty() && parts.uri.path().ends_with("/messages/batch");
-        let id = if is_batch { "batch" } else { &id };
         id.parse().map(Self).map_err(refusal::invalid_id)
     }
 }
@@ -158,7 +152,7 @@ impl<S: Sync> FromRequestParts<S> for PurgedState {
 }
 
 /// `?confirm={queue}` of what can't be undone.
-pub(crate) struct Confirmed(pub(crate) Option<String>);
+pub(crate) struct Confirmed(pub(crate) String);
 
 impl<S: Sync> FromRequestParts<S> for Confirmed {
     type Rejection = Problem;
@@ -169,7 +163,8 @@ impl<S: Sync> FromRequestParts<S> for Confirmed {
         struct Parameters {
             confirm: Option<String>,
         }
-        query(&parts.uri).map(|Parameters { confirm }| Self(confirm))
+        let Parameters { confirm } = query(&parts.uri)?;
+        confirm.map(Self).ok_or_else(refusal::confirm_is_required)
     }
 }
 

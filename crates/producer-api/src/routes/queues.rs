@@ -30,7 +30,14 @@ pub(crate) struct Retried {
     retried: u64,
 }
 
-/// `GET /v1/queues`
+/// Read all queues
+#[utoipa::path(
+    get,
+    path = "/v1/queues",
+    operation_id = "list_queues",
+    tag = "queues",
+    responses((status = 200, description = "All that the key may read", body = ref("Queues"), content_type = "application/json")),
+)]
 pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> Result<Json<List>, Problem> {
     let mut queues = Vec::new();
     let names = app.shared.queues.names().await.map_err(refusal::from_queue)?;
@@ -41,7 +48,15 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> 
     Ok(Json(List { queues }))
 }
 
-/// `GET /v1/queues/{queue}`
+/// Read a queue
+#[utoipa::path(
+    get,
+    path = "/v1/queues/{queue}",
+    operation_id = "read_queue",
+    tag = "queues",
+    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["queue_not_found"]))),
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -50,7 +65,19 @@ pub(crate) async fn show(
     status(&app.shared.queues.queue(&name)).await.map(Json)
 }
 
-/// `PATCH /v1/queues/{queue}`
+/// Change settings
+///
+/// A merge patch (RFC 7396): what it does not name stays, a null brings back the default. The queue begins with its first
+/// settings.
+#[utoipa::path(
+    patch,
+    path = "/v1/queues/{queue}",
+    operation_id = "configure_queue",
+    tag = "queues",
+    request_body(content((ref("SettingsPatch") = "application/merge-patch+json"), (ref("SettingsPatch") = "application/json"))),
+    responses((status = 200, description = "How the queue stands", body = ref("Queue"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_settings", "settings_conflict"]))),
+)]
 pub(crate) async fn configure(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -67,7 +94,17 @@ pub(crate) async fn configure(
     status(&queue).await.map(Json)
 }
 
-/// `POST /v1/queues/{queue}/pause`
+/// Pause a queue
+///
+/// Nothing more is handed out until it is resumed.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/pause",
+    operation_id = "pause_queue",
+    tag = "queues",
+    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["queue_not_found"]))),
+)]
 pub(crate) async fn pause(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -81,7 +118,15 @@ pub(crate) async fn pause(
     status(&queue).await.map(Json)
 }
 
-/// `POST /v1/queues/{queue}/resume`
+/// Resume a queue
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/resume",
+    operation_id = "resume_queue",
+    tag = "queues",
+    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["queue_not_found"]))),
+)]
 pub(crate) async fn resume(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -94,7 +139,17 @@ pub(crate) async fn resume(
     status(&queue).await.map(Json)
 }
 
-/// `POST /v1/queues/{queue}/purge?state=…`
+/// Purge a queue
+///
+/// Forgets the messages that are in a state now.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/purge",
+    operation_id = "purge_queue",
+    tag = "queues",
+    responses((status = 200, description = "How many there were", body = ref("Purged"), content_type = "application/json")),
+    extensions(("x-parameters" = json!(["purged"])), ("x-refusals" = json!(["queue_not_found"]))),
+)]
 pub(crate) async fn purge(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -107,7 +162,17 @@ pub(crate) async fn purge(
     purged.map(|purged| Json(Purged { purged })).map_err(refusal::from_queue)
 }
 
-/// `POST /v1/queues/{queue}/retry_failed`
+/// Retry all failed messages
+///
+/// Those that have failed until now become ready, the oldest first.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/retry_failed",
+    operation_id = "retry_failed",
+    tag = "queues",
+    responses((status = 200, description = "How many there were", body = ref("Retried"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["queue_not_found"]))),
+)]
 pub(crate) async fn retry_failed(
     State(app): State<App>,
     QueuePath(name): QueuePath,
@@ -120,13 +185,23 @@ pub(crate) async fn retry_failed(
     retried.map(|retried| Json(Retried { retried })).map_err(refusal::from_queue)
 }
 
-/// `DELETE /v1/queues/{queue}?confirm={queue}`
+/// Delete a queue
+///
+/// With everything in it, active messages too: their leases are gone.
+#[utoipa::path(
+    delete,
+    path = "/v1/queues/{queue}",
+    operation_id = "delete_queue",
+    tag = "queues",
+    responses((status = 204, description = "It is gone")),
+    extensions(("x-parameters" = json!(["confirm"])), ("x-refusals" = json!(["queue_not_found", "not_confirmed"]))),
+)]
 pub(crate) async fn delete(
     State(app): State<App>,
     QueuePath(name): QueuePath,
     Confirmed(confirmed): Confirmed,
 ) -> Result<StatusCode, Problem> {
-    if confirmed.as_deref() != Some(name.as_str()) {
+    if confirmed != name.as_str() {
         return Err(refusal::not_confirmed(&name));
     }
     let queue = app.shared.queues.queue(&name);

@@ -18,7 +18,18 @@ pub(crate) struct Released {
     released: u64,
 }
 
-/// `POST /v1/queues/{queue}/signals/{key}`
+/// Send a signal
+///
+/// Messages that are held for the key become waiting, or delayed if they are not due yet.
+#[utoipa::path(
+    post,
+    path = "/v1/queues/{queue}/signals/{key}",
+    operation_id = "send_signal",
+    tag = "messages",
+    request_body(content = ref("Signal"), description = "It may be absent", content_type = "application/json"),
+    responses((status = 200, description = "It is sent", body = ref("Released"), content_type = "application/json")),
+    extensions(("x-refusals" = json!(["invalid_signal"])), ("x-body-is-optional" = json!(true))),
+)]
 pub(crate) async fn send(
     State(app): State<App>,
     QueuePath(name): QueuePath,

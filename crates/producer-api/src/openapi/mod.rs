@@ -1,0 +1,136 @@
+//! The description of the interface, `OpenAPI` 3.1: what stands beside the handlers, completed by what is said once.
+//!
+//! Beside a handler stands what is its own: its path, what it takes and answers, and the codes of its refusals. Here it
+//! gets what follows from that: the parameters of its path, the refusals of every request with a body, a query or a key,
+//! the headers of every answer, the schemas. So a route can't forget them, and the handlers stay readable.
+
+mod codes;
+mod keyless;
+mod links;
+mod operation;
+mod parameters;
+mod ranges;
+mod schemas;
+
+#[cfg(test)]
+pub(crate) mod agreement;
+
+use queue_core::Millis;
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi as _;
+
+use operation::Operation;
+
+#[cfg(test)]
+use codes::CODES;
+
+/// What of the configuration shows in the description.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instance {
+    /// The longest wait of a request.
+    pub(crate) max_wait: Millis,
+    /// Whether requests need a key.
+    pub(crate) access: Access,
+}
+
+/// Who may use this instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever reaches it.
+    Open,
+    /// Who has a key.
+    Keys,
+}
+
+const DESCRIPTION: &str = "\
+A message queue over HTTP. Durations go in as whole milliseconds or as a text (`\"1500ms\"`, `\"2s\"`, `\"1h 30m\"`) and \
+come out as milliseconds; instants are RFC 3339 in UTC, by Redis's clock. A field or a query parameter that is not known is \
+refused. Every refusal is `application/problem+json` with a `code` that a program can match and a `detail` that names a way \
+out. What the schemas can't say: all `headers` of a message have together at most 4096 bytes.";
+
+/// Completes what the routes say of themselves.
+pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi, instance: Instance) -> Value {
+    routes.merge(keyless::Keyless::openapi());
+    let mut document = serde_json::to_value(&routes).unwrap_or_default();
+    document["info"] = json!({
+        "title": "Drover",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": DESCRIPTION,
+        "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+    });
+    document["servers"] = json!([{"url": "/", "description": "this server"}]);
+    document["tags"] = json!([
+        {"name": "messages", "description": "Post, read and change messages"},
+        {"name": "leases", "description": "Consume: receive messages, and end or extend their leases"},
+        {"name": "events", "description": "Listen to what happens"},
+        {"name": "queues", "description": "How queues stand, their settings, and what is done to all of a queue"},
+        {"name": "service", "description": "Health, figures, this description. They need no key"},
+    ]);
+    document["components"] = json!({
+        "schemas": schemas::all(instance.max_wait),
+        "parameters": parameters::all(instance.max_wait),
+        "headers": headers(),
+    });
+    if instance.access == Access::Keys {
+        document["components"]["securitySchemes"] = json!({"key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "drv_<id>_<secret>",
+            "description": "An API key, as `producer-api key` makes it. The scopes that an operation lists are what the \
+                            key needs on the queue that is named.",
+        }});
+    }
+    name_schemas(&mut document["paths"]);
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, item) in paths {
+            complete_path(path, item, instance.access);
+        }
+    }
+    links::add(&mut document["paths"]);
+    document
+}
+
+/// Beside the handlers a schema has its name only.
+fn name_schemas(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(name)) = members.get_mut("$ref")
+                && !name.starts_with('#')
+            {
+                *name = format!("#/components/schemas/{name}");
+            }
+            members.values_mut().for_each(name_schemas);
+        }
+        Value::Array(items) => items.iter_mut().for_each(name_schemas),
+        _ => {}
+    }
+}
+
+fn complete_path(path: &str, item: &mut Value, access: Access) {
+    let Some(methods) = item.as_object_mut() else { return };
+    for (method, described) in methods.iter_mut() {
+        Operation { method, path, described }.complete(access);
+    }
+    let named = parameters::of_path(path);
+    if !named.is_empty() {
+        methods.insert("parameters".into(), named.into());
+    }
+}
+
+fn headers() -> Value {
+    let text = |description: &str, required: bool, example: &str| json!({"description": description, "required": required, "schema": {"type": "string"}, "example": example});
+    let seconds = json!({"type": "integer", "minimum": 0});
+    json!({
+        "Location": text("The path of the message", true, "/v1/queues/my-queue/messages/21759559372713"),
+        "X-Request-Id": text("The id that the log has of the request: its own `x-request-id`, or one that was drawn", true, "4fb4d29bc2e9c5de"),
+        "Retry-After": {"description": "In how many seconds another try makes sense", "required": true, "schema": seconds, "example": 1},
+        "WWW-Authenticate": text("What the request lacks", true, "Bearer realm=\"drover\""),
+        "RateLimit-Policy": text("The limit of the key, if it has one: quota and window in seconds", false, "\"key\";q=600;w=60"),
+        "RateLimit": text("How many requests are left to the key, and in how many seconds there are more", false, "\"key\";r=599;t=63"),
+    })
+}
+
+/// An object with these members.
+fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
+    Value::Object(members.into_iter().collect::<Map<_, _>>())
+}
