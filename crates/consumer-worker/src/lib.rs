@@ -18,6 +18,7 @@ mod routes;
 mod run;
 mod settler;
 mod testing;
+mod trouble;
 mod worker;
 
 use std::{error::Error, process::ExitCode};
