@@ -19,6 +19,7 @@ mod routes;
 mod run;
 mod settler;
 mod testing;
+mod trouble;
 mod worker;
 
 use std::{error::Error, process::ExitCode};

@@ -1,9 +1,9 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Retry, Stay};
+use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Stay};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -22,6 +22,7 @@ use crate::{
     routes::QueueRoutes,
     run::{self, Standing},
     settler::{self, Ending, Settler, Work},
+    trouble::Trouble,
 };
 
 /// How long handlers that are dropped may take to notice. One that blocks its thread does not.
@@ -295,34 +296,5 @@ impl Shift {
             self.metrics.note_end(Ended::Unsettled);
             settler::tell(&work, None, Ended::Unsettled);
         }
-    }
-}
-
-/// Tells what keeps a line from leasing once, not with each try; and that Redis is away once for all lines.
-#[derive(Default)]
-struct Trouble {
-    retry: Retry,
-    of_redis: bool,
-    told: bool,
-}
-
-impl Trouble {
-    fn goes_on(&mut self, crew: &Crew, queue: &Queue, error: &Error) {
-        if matches!(error, Error::Unavailable(_)) {
-            self.of_redis = true;
-            if !crew.redis_is_away.swap(true, Ordering::Relaxed) {
-                warn!(queue = %queue.name(), %error, "can't lease, trying on");
-            }
-        } else if !self.told {
-            warn!(queue = %queue.name(), %error, "can't lease from this queue, trying on");
-            self.told = true;
-        }
-    }
-
-    fn is_over(&mut self, crew: &Crew, queue: &Queue) {
-        if self.told || self.of_redis && crew.redis_is_away.swap(false, Ordering::Relaxed) {
-            info!(queue = %queue.name(), "leasing again");
-        }
-        *self = Self::default();
     }
 }
