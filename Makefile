@@ -21,6 +21,7 @@ unit: redis ## Run the tests of the crates, those of queue-core against a real R
 	$(CARGO) test --workspace --exclude drover-tests --locked
 
 e2e: redis ## Run the end-to-end tests: real binaries, a real Redis each
+	@scripts/install.sh curl curl
 	$(CARGO) test --package drover-tests --locked
 
 # Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
@@ -41,4 +42,4 @@ audit: ## Check that every message of every queue is in exactly one state: make 
 
 .PHONY: redis
 redis:
-	@scripts/install-redis.sh
+	@scripts/install.sh redis-server redis-server redis-cli
