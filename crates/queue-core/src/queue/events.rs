@@ -1,7 +1,7 @@
 use deadpool_redis::redis;
 
 use super::{Call, Queue};
-use crate::{Error, EventId, Millis, Result, event::Stretch, keys::suffix, reply, scripts::LISTEN};
+use crate::{Error, EventId, Millis, Result, keys::suffix, reply, scripts::LISTEN, stretch::Stretch};
 
 /// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
 /// between two such times.
@@ -25,7 +25,7 @@ impl Queue {
     /// The next events after one, a bounded number; no events if there are none; `None` if not everything that came after it
     /// is still there.
     pub(crate) async fn events_after(&self, id: EventId) -> Result<Option<Stretch>> {
-        let place = id.place();
+        let place = id.place;
         let mut range = redis::cmd("XRANGE");
         // With the entry that the event is in: it is there as long as nothing after it is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());

@@ -1,0 +1,52 @@
+use deadpool_redis::redis::Value;
+
+use crate::{Error, Event, EventId, Result, event_id::Place, reply};
+
+/// What stands in the log where it begins; it is no event.
+const MARK: &str = "listening";
+
+/// What a log has after a place.
+#[derive(Debug, Clone)]
+pub(crate) struct Stretch {
+    /// In the order in which it happened.
+    pub(crate) events: Vec<Event>,
+    /// The place of the last of them, or that of an entry that says nothing.
+    pub(crate) end: EventId,
+}
+
+impl Stretch {
+    /// Of a log that nothing is known of but its newest event.
+    pub(crate) fn empty(newest: EventId) -> Self {
+        Self { events: Vec::new(), end: newest }
+    }
+
+    /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.
+    pub(crate) fn decode(after: EventId, entries: Vec<Value>) -> Result<Option<Self>> {
+        let mut stretch = Self::empty(after);
+        for (nth, entry) in entries.into_iter().enumerate() {
+            let mut entry = reply::array(Some(entry))?.into_iter();
+            let place: Place = reply::text(entry.next())?.parse().map_err(Error::unexpected)?;
+            if nth == 0 && place != after.place {
+                return Ok(None);
+            }
+            let mut texts = reply::array(entry.next())?.into_iter();
+            let mut id = EventId { place, nth: 0 };
+            stretch.end = id.max(after);
+            while let Some(word) = texts.next() {
+                let (word, text) = (reply::text(Some(word))?, reply::text(texts.next())?);
+                if word == MARK {
+                    continue;
+                }
+                id.nth += 1;
+                if id > after {
+                    stretch.events.extend(Event::decode(id, &word, &text));
+                    stretch.end = id;
+                }
+            }
+            if nth == 0 && id < after {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stretch))
+    }
+}
