@@ -20,7 +20,9 @@ lint: ## Check with clippy, warnings are errors
 unit: redis ## Run the tests of the crates, those of queue-core against a real Redis
 	$(CARGO) test --workspace --exclude drover-tests --locked
 
-e2e: redis python ## Run the end-to-end tests: real binaries, a real Redis each
+e2e: redis ## Run the end-to-end tests: real binaries, a real Redis each
+	@scripts/install.sh curl curl
+	@scripts/install.sh python3 python3
 	$(CARGO) test --package drover-tests --locked
 
 # Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
@@ -39,9 +41,6 @@ deny: ## Check licences, sources and advisories of dependencies (needs cargo-den
 audit: ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
 	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
 
-.PHONY: redis python
+.PHONY: redis
 redis:
-	@scripts/install-redis.sh
-
-python:
-	@scripts/install-python.sh
+	@scripts/install.sh redis-server redis-server redis-cli

@@ -12,15 +12,7 @@ venv=$target/schemathesis
 requirements=tests/schemathesis/requirements.txt
 
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    if ! command -v apt-get >/dev/null; then
-        echo "Python 3.10 or newer with venv is missing and there is no apt-get: install it, then try again" >&2
-        exit 1
-    fi
-    as_root=
-    if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
-    echo "Installing python3-venv"
-    $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+    scripts/install.sh python3-venv
 fi
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     rm -rf "$venv"

@@ -15,7 +15,8 @@ const fn code(status: u16, word: &'static str, way_out: &'static str) -> Code {
 
 /// Every code that there is. A test holds it against the sources and docs/API.md.
 pub(crate) const CODES: &[Code] = &[
-    code(400, "bad_request", "the request can't be understood as HTTP: mend it"),
+    code(400, "bad_request", "the request can't be understood: mend it"),
+    code(400, "malformed_request", "what came is no request of HTTP/1.1: mend it and connect anew"),
     code(400, "invalid_json", "send JSON: an object, each field once"),
     code(400, "incomplete_body", "the connection ended early: send again"),
     code(400, "unexpected_body", "send no body here"),
@@ -28,6 +29,7 @@ pub(crate) const CODES: &[Code] = &[
     code(400, "invalid_last_event_id", "send an id that the stream gave, unchanged, or none"),
     code(401, "unauthorized", "send a valid key: Authorization: Bearer drv_…"),
     code(403, "forbidden", "use a key that has the scope for this queue"),
+    code(403, "foreign_origin", "list the origin of the page in api.cors_origins, if it may call this server"),
     code(404, "not_found", "there is no such path: look here for those there are"),
     code(404, "queue_not_found", "post a message or settings first: the queue begins with them"),
     code(404, "message_not_found", "the message is unknown, or no longer kept"),
@@ -44,6 +46,7 @@ pub(crate) const CODES: &[Code] = &[
     code(409, "not_confirmed", "confirm with the queue's own name"),
     code(410, "lease_gone", "the lease is over, and nothing was changed: lease anew"),
     code(413, "body_too_large", "send less at once, or NDJSON"),
+    code(414, "uri_too_long", "shorten path and query"),
     code(415, "unsupported_media_type", "say with content-type that the body is JSON"),
     code(422, "invalid_message", "see errors"),
     code(422, "invalid_settings", "see errors"),
@@ -59,8 +62,11 @@ pub(crate) const CODES: &[Code] = &[
     code(429, "queue_full", "try again after Retry-After seconds; nothing was stored"),
     code(429, "rate_limited", "try again after Retry-After seconds; nothing was done"),
     code(429, "too_many_listeners", "close a stream of this key first"),
+    code(429, "too_many_waits", "try again when one of the requests of this key that wait is over, or without wait"),
+    code(431, "headers_too_large", "send fewer or shorter headers"),
     code(500, "internal", "this is a fault of the server: its log has the request's id"),
     code(503, "unavailable", "Redis is away: try again after Retry-After seconds"),
+    code(503, "overloaded", "more is posted than Redis takes, nothing was stored: try again after Retry-After seconds"),
     code(503, "stopping", "the server stops: send the rest again"),
     code(503, "too_many_listeners", "try again after Retry-After seconds, another server may have room"),
     code(503, "not_ready", "see detail: wait until the process is ready"),

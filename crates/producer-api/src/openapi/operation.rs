@@ -64,7 +64,7 @@ impl Operation<'_> {
 
     /// The refusals of all operations of its kind.
     fn common(&self) -> Vec<&'static str> {
-        let mut words = vec!["bad_request", "internal"];
+        let mut words = vec!["bad_request", "malformed_request", "uri_too_long", "headers_too_large", "internal"];
         if !self.path.starts_with("/v1/") {
             return words;
         }
@@ -81,7 +81,7 @@ impl Operation<'_> {
         if takes_body {
             words.extend(["invalid_json", "incomplete_body", "body_too_large", "unsupported_media_type"]);
         } else if self.method == "post" {
-            words.extend(["unexpected_body", "incomplete_body", "body_too_large"]);
+            words.extend(["unexpected_body", "incomplete_body", "body_too_large", "foreign_origin"]);
         }
         words
     }

@@ -80,7 +80,7 @@ fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S:
     tag = "leases",
     request_body(content = ref("Receive"), description = "It may be absent", content_type = "application/json"),
     responses((status = 200, description = "What there is", body = ref("Received"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_receive"])), ("x-body-is-optional" = json!(true))),
+    extensions(("x-refusals" = json!(["invalid_receive", "too_many_waits", "foreign_origin"])), ("x-body-is-optional" = json!(true))),
 )]
 pub(crate) async fn receive(
     State(app): State<App>,

@@ -57,7 +57,7 @@ impl<'m> Gone<'m> {
         (status = 201, description = "It is stored", body = ref("PostedMessage"), content_type = "application/json"),
         (status = 200, description = "One with that id stood already, or the request was made before with the same Idempotency-Key; nothing was changed", body = ref("DuplicateMessage"), content_type = "application/json"),
     ),
-    extensions(("x-parameters" = json!(["wait", "idempotency-key"])), ("x-refusals" = json!(["invalid_message", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "out_of_memory"]))),
+    extensions(("x-parameters" = json!(["wait", "idempotency-key"])), ("x-refusals" = json!(["invalid_message", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "too_many_waits", "overloaded", "out_of_memory"]))),
 )]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -169,7 +169,7 @@ pub(crate) async fn create_batch(
     operation_id = "read_message",
     tag = "messages",
     responses((status = 200, description = "The message", body = ref("Message"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["wait"])), ("x-refusals" = json!(["message_not_found"]))),
+    extensions(("x-parameters" = json!(["wait"])), ("x-refusals" = json!(["message_not_found", "too_many_waits"]))),
 )]
 pub(crate) async fn show(
     State(app): State<App>,

@@ -28,7 +28,7 @@ pub(crate) struct Released {
     tag = "messages",
     request_body(content = ref("Signal"), description = "It may be absent", content_type = "application/json"),
     responses((status = 200, description = "It is sent", body = ref("Released"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_signal"])), ("x-body-is-optional" = json!(true))),
+    extensions(("x-refusals" = json!(["invalid_signal", "foreign_origin"])), ("x-body-is-optional" = json!(true))),
 )]
 pub(crate) async fn send(
     State(app): State<App>,
