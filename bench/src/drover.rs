@@ -233,7 +233,8 @@ fn note_since(times: &Arc<Mutex<Times>>) -> impl FnMut(&str) + Send + 'static {
     let times = Arc::clone(times);
     move |line| {
         let now = wall_millis();
-        let since = line.split("\"since\":").nth(1).and_then(|rest| rest.split('}').next()?.parse::<f64>().ok());
+        let since = line.split("since").nth(1).map(|rest| rest.trim_start_matches(|char: char| !char.is_ascii_digit()));
+        let since = since.and_then(|rest| rest.split('}').next()?.parse::<f64>().ok());
         if let (Some(since), Ok(mut times)) = (since, times.lock()) {
             times.note_millis(now - since);
         }

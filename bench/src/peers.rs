@@ -53,10 +53,7 @@ impl Peers {
         let copy = [source.join("node"), source.join("nest"), source.join("axum-echo")];
         do_run(Command::new("cp").arg("-R").args(copy).arg(&folder))?;
         for part in ["node", "nest"] {
-            let is_there = folder.join(part).join("node_modules/.package-lock.json").exists();
-            if !is_there {
-                do_run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder.join(part)))?;
-            }
+            install(&folder.join(part))?;
         }
         do_run(Command::new("npm").args(["run", "build"]).current_dir(folder.join("nest")))?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -110,6 +107,23 @@ impl Peers {
         drop(service);
         Ok(Some(loaded))
     }
+}
+
+/// As the lock file says; where that lacks what npm asks for on this machine, as near to it as npm comes.
+fn install(folder: &Path) -> Result<()> {
+    if folder.join("node_modules/.package-lock.json").exists() {
+        return Ok(());
+    }
+    let npm = |what: &str| {
+        let mut command = Command::new("npm");
+        command.args([what, "--no-audit", "--no-fund"]).current_dir(folder);
+        command
+    };
+    if runs(&mut npm("ci")) {
+        return Ok(());
+    }
+    println!("{}: npm ci refuses the lock file; installing with npm install", folder.display());
+    do_run(&mut npm("install"))
 }
 
 fn runs(command: &mut Command) -> bool {
