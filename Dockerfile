@@ -9,7 +9,7 @@ COPY . .
 # What a cache mount holds is not in the image, hence the cp.
 RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=drover-target,target=/src/target,sharing=locked \
-    find config crates tests -type f -exec touch {} + \
+    find bench config crates tests -type f -exec touch {} + \
     && cargo build --release --locked -p producer-api -p consumer-worker \
     && mkdir /out \
     && cp target/release/producer-api target/release/consumer-worker /out/

@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint unit e2e cluster schemathesis doc deny audit
+.PHONY: help run test fmt lint unit e2e cluster schemathesis doc deny audit bench
 
 CARGO ?= cargo
+PEERS ?= ../shared/peers
 
 help: ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,10 @@ deny: ## Check licences, sources and advisories of dependencies (needs cargo-den
 
 audit: ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
 	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
+
+bench: redis ## Measure Drover beside its peers: make bench PEERS=../shared/peers (their drivers; they need node)
+	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
+	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
 .PHONY: redis
 redis:

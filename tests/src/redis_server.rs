@@ -32,6 +32,11 @@ impl RedisServer {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// Starts one that writes its changes to disk once a second.
+    pub fn start_fsync_everysec() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
+    }
+
     /// Starts one that copies `primary` and refuses to be written to, until it is told `REPLICAOF NO ONE`.
     pub fn start_replica_of(primary: &Self) -> Self {
         primary.command("CONFIG SET repl-diskless-sync-delay 0"); // Or the copy begins after 5 s.

@@ -131,13 +131,13 @@ impl Script {
             if used == "settings" {
                 source += &defaults();
             }
-            if used == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed) {
-                source += INJECTED_CLOCK;
-                continue;
-            }
-            source += fragment(used).unwrap_or_else(|| {
+            let is_injected = used == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
+            source += if is_injected { Some(INJECTED_CLOCK) } else { fragment(used) }.unwrap_or_else(|| {
                 unreachable!("{name}.lua uses the fragment {used}: a unit test assembles every script")
             });
+            if used == "clock" {
+                source += include_str!("lua/fragments/instants.lua");
+            }
         }
         source += body;
         let sha = redis::Script::new(&source).get_hash().to_owned();

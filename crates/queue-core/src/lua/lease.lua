@@ -130,7 +130,7 @@ if #taken > 0 then
     runs[#runs + 1] = run
     own_deadlines[i] = deadline_of(options[i], now, deadline)
     earliest = math.min(earliest, own_deadlines[i])
-    deadlines[#deadlines + 1] = own_deadlines[i]
+    deadlines[#deadlines + 1] = instant_text(own_deadlines[i])
     deadlines[#deadlines + 1] = id
     local at = 10 + (i - 1) * 4
     reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, records[i] or '', options[i] or '', before[i] or ''

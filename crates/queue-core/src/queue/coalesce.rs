@@ -1,8 +1,8 @@
 //! Messages that are posted one by one, stored together.
 //!
-//! A post that finds fewer than [`CALLS`] calls of its queue under way starts one at once; one that finds them all busy
-//! waits for the next, with whatever else has come by then. So nothing waits while Redis is idle, and the busier it is, the
-//! more messages share a call. The calls run in tasks of their own, which end when nothing waits: a client that goes
+//! A post that finds no call of its queue under way starts one at once; one that does waits for the next, with whatever else
+//! has come by then. So nothing waits while Redis is idle, and the busier it is, the more messages share a call. When many
+//! wait, further calls start beside the first. The calls run in tasks of their own, which end when nothing waits: a client that goes
 //! away takes nobody's message with it, and a queue at rest costs nothing.
 //!
 //! What is refused for a message's own sake (it is too large, it stands already, it is one more than `max_length`) is
@@ -26,6 +26,8 @@ use crate::{Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, NewMessage, Result
 
 /// Calls of one queue under way at once: while Redis works on one, the next is made ready and the last one answered.
 const CALLS: usize = 2;
+/// So many wait before a call starts beside another: smaller ones would cost Redis more than the time that they save.
+const WORTH_A_CALL: usize = 64;
 /// So many bytes of all queues wait or are under way at most.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;
 /// A message counts as no less than this, so that there are at most 16,384 of them.
@@ -77,7 +79,7 @@ impl Posted {
     /// Takes in a post. Answers whether a call is to be started for it.
     fn take_in(&mut self, post: Post) -> bool {
         self.waiting.push_back(post);
-        let starts_call = self.calls < CALLS;
+        let starts_call = self.calls == 0 || (self.calls < CALLS && self.waiting.len() >= WORTH_A_CALL);
         self.calls += usize::from(starts_call);
         starts_call
     }

@@ -92,10 +92,12 @@ mod tests {
 
     #[tokio::test]
     async fn neither_a_long_line_nor_many_are_kept() {
-        let long = log(&vec![b'x'; 1_000_000]).await;
+        let long = vec![b'x'; 1_000_000];
+        let long = log(&long).await;
         assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE as u64);
         assert_eq!(long.into_last_line().len(), MAX_LINE);
-        let many = log("x\n".repeat(MAX_LINES + 5).as_bytes()).await;
+        let many = "x\n".repeat(MAX_LINES + 5);
+        let many = log(many.as_bytes()).await;
         assert_eq!((many.lines, many.cut_bytes), (MAX_LINES + 5, 5));
     }
 }

@@ -13,7 +13,7 @@ local function finish(id, letter, run, json)
   count(kind)
   local of_kind = finished[kind]
   of_kind[#of_kind + 1] = id
-  finished.outcomes[id] = letter .. now .. '\t' .. run .. '\n' .. json
+  finished.outcomes[id] = letter .. now_text .. '\t' .. run .. '\n' .. json
 end
 
 local CANCELLED = '{"code":"cancelled","message":"cancelled on request"}'
@@ -48,7 +48,7 @@ local function write_finished()
   if #finished.failed > 0 and not keeps_none('failed') then
     local failed = {}
     for _, id in ipairs(finished.failed) do
-      failed[#failed + 1] = now
+      failed[#failed + 1] = now_text
       failed[#failed + 1] = id
     end
     redis.call('ZADD', FAILED, unpack(failed))

@@ -1,0 +1,32 @@
+use drover_tests::RedisServer;
+
+use crate::Result;
+
+/// What Redis has spent until now.
+#[derive(Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) cpu_us: f64,
+    pub(crate) calls: f64,
+    pub(crate) memory: f64,
+}
+
+impl Cost {
+    pub(crate) fn so_far(redis: &RedisServer) -> Result<Self> {
+        let cpu = redis.command("INFO cpu");
+        let cpu_us = (field(&cpu, "used_cpu_user:")? + field(&cpu, "used_cpu_sys:")?) * 1e6;
+        let stats = redis.command("INFO commandstats");
+        let calls = stats
+            .lines()
+            .filter(|line| !["info", "config", "ping", "hello", "client"].iter().any(|own| line.contains(own)))
+            .filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<f64>().ok())
+            .sum();
+        let memory = field(&redis.command("INFO memory"), "used_memory:")?;
+        Ok(Self { cpu_us, calls, memory })
+    }
+}
+
+/// A number in what `INFO` says.
+pub(crate) fn field(info: &str, name: &str) -> Result<f64> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("INFO has no {name}"))?;
+    Ok(line.trim().parse()?)
+}

@@ -1,0 +1,52 @@
+//! Bars, as SVG.
+
+use std::{fmt::Write, fs, path::Path};
+
+use crate::{
+    Result,
+    figures::{Figures, human},
+    rounds::DROVER,
+};
+
+const PLOTS: [(&str, &str, &str); 4] = [
+    ("drain, 1/s", "drain.svg", "Messages drained a second"),
+    ("bulk, 1/s", "bulk.svg", "Messages enqueued in bulk a second"),
+    ("POST × 50, 1/s", "post.svg", "POSTs of one message a second, 50 connections"),
+    ("cost, Redis CPU µs", "cost.svg", "µs of Redis for a message, from enqueue to result"),
+];
+
+const ROW: usize = 28;
+const LABELS: f64 = 170.0;
+const WIDEST: f64 = 420.0;
+
+/// Writes a plot for each figure that was measured.
+pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for (figure, file, title) in PLOTS {
+        let bars = figures.of(figure);
+        if !bars.is_empty() {
+            fs::write(folder.join(file), svg(title, &bars)?)?;
+        }
+    }
+    println!("\nThe plots are in {}", folder.display());
+    Ok(())
+}
+
+fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
+    let most = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let height = 50 + ROW * bars.len();
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{height}\" font-family=\"sans-serif\" \
+         font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"24\" \
+         font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
+    );
+    for (row, (system, value)) in bars.iter().enumerate() {
+        let (top, width) = (40 + ROW * row, (value / most * WIDEST).max(1.0));
+        let (middle, end) = (top + 15, LABELS + width + 6.0);
+        let colour = if system.starts_with(DROVER) { "#1f77b4" } else { "#9aa5b1" };
+        writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABELS - 8.0)?;
+        writeln!(svg, "<rect x=\"{LABELS}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
+        writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", human(*value))?;
+    }
+    Ok(svg + "</svg>\n")
+}

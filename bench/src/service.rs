@@ -1,0 +1,121 @@
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use drover_tests::HeldPort;
+
+use crate::Result;
+
+/// How long a process may take to come up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process that serves HTTP, ended when this is dropped.
+pub(crate) struct Service {
+    child: Child,
+    address: SocketAddr,
+    /// Held, so that nobody else takes it.
+    _port: Option<HeldPort>,
+}
+
+impl Service {
+    /// Starts one of Drover's release binaries, with nothing of Drover's in the environment but this.
+    pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
+        let port = HeldPort::take();
+        let mut command = Command::new(binary(name)?);
+        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
+            command.env_remove(key);
+        }
+        let bind = if name == "producer-api" { "DROVER__API__BIND" } else { "DROVER__WORKER__BIND" };
+        command.env("DROVER__REDIS__URL", redis).env(bind, port.address().to_string()).env("NO_COLOR", "1");
+        command.envs(env.iter().map(|(key, value)| (key, value)));
+        Self::start(command, port.address(), Some(port), "/readyz")
+    }
+
+    /// Starts another process that is told its port by `PORT`.
+    pub(crate) fn peer(mut command: Command, port: HeldPort) -> Result<Self> {
+        command.env("PORT", port.number().to_string());
+        Self::start(command, port.address(), Some(port), "/")
+    }
+
+    /// Starts another process that listens where it always does.
+    pub(crate) fn peer_at(command: Command, address: SocketAddr) -> Result<Self> {
+        Self::start(command, address, None, "/")
+    }
+
+    fn start(mut command: Command, address: SocketAddr, port: Option<HeldPort>, path: &str) -> Result<Self> {
+        let what = command.get_program().display().to_string();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let service = Self { child, address, _port: port };
+        let start = Instant::now();
+        while !service.answers(path, path == "/readyz") {
+            if start.elapsed() > PATIENCE {
+                return Err(format!("{what} does not answer").into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(service)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Calls `note` with each line of its log from now on.
+    pub(crate) fn follow_log(&mut self, mut note: impl FnMut(&str) + Send + 'static) {
+        if let Some(log) = self.child.stdout.take() {
+            thread::spawn(move || {
+                for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
+                    note(&line);
+                }
+            });
+        }
+    }
+
+    /// Reads its log, so that it does not wait for somebody to do so.
+    pub(crate) fn ignore_log(&mut self) {
+        self.follow_log(|_| ());
+    }
+
+    /// The memory that it holds, and the most that it held, in MiB.
+    pub(crate) fn memory(&self) -> Result<(f64, f64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let field = |name: &str| -> Result<f64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
+            Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1_024.0)
+        };
+        Ok((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    fn answers(&self, path: &str, must_be_well: bool) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut socket = TcpStream::connect(self.address())?;
+            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+            socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").as_bytes())?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| {
+            answer.starts_with("HTTP/1.1 200") || (!must_be_well && answer.starts_with("HTTP/1.1 "))
+        })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Beside this very binary.
+fn binary(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let binary = this.parent().unwrap_or(Path::new(".")).join(name);
+    if binary.exists() { Ok(binary) } else { Err(format!("{} is not built; run make bench", binary.display()).into()) }
+}
