@@ -125,11 +125,13 @@ impl Bell {
         let latest = Instant::now() + poll;
         loop {
             let instant = lock(&self.look_at).map_or(latest, |instant| instant.min(latest));
+            // A timer for what is due already would ring with the next whole millisecond.
+            if instant <= Instant::now() {
+                lock(&self.look_at).take_if(|due| *due <= Instant::now());
+                return;
+            }
             tokio::select! {
-                () = sleep_until(instant) => {
-                    lock(&self.look_at).take_if(|due| *due <= Instant::now());
-                    return;
-                }
+                () = sleep_until(instant) => {}
                 () = self.changed.notified() => {}
             }
         }
@@ -161,6 +163,16 @@ mod tests {
         bell.time_to_look(Duration::from_secs(1)).await;
         bell.ring();
         let start = Instant::now();
+        bell.time_to_look(Duration::from_secs(3_600)).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_looked_at_without_waiting_for_the_next_millisecond() {
+        let bell = Bell::new();
+        tokio::time::advance(Duration::from_micros(300)).await;
+        let start = Instant::now();
+        bell.ring();
         bell.time_to_look(Duration::from_secs(3_600)).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
