@@ -425,7 +425,7 @@ async fn while_redis_is_away_streams_stay_and_go_on_where_they_were() {
     system.post("q", json!({"data": 1, "id": "after"})).await;
     assert_eq!(client.event().await.message(), "after");
     let log = system.api.log().join("\n");
-    for line in ["events can't be read, trying on", "events can be read again"] {
-        assert_eq!(log.matches(line).count(), 1, "{line}");
-    }
+    // Not at all if Redis was back before they were read again, and once if not, however often that was tried.
+    let told = ["events can't be read, trying on", "events can be read again"].map(|line| log.matches(line).count());
+    assert!(told == [0, 0] || told == [1, 1], "{told:?}: {log}");
 }

@@ -117,9 +117,20 @@ impl Redis {
     ///
     /// [`Error::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<()> {
+        let start = Instant::now();
         let mut ping = redis::cmd("EVAL");
         ping.arg("#!lua flags=allow-oom\nreturn 1").arg(0);
-        self.call(&ping).await.map_err(Error::from).map(drop)
+        let mut answer = self.call(&ping).await;
+        // Connections may have outlived the server that they led to. That is found out by asking, and the next is a new one.
+        for _ in 0..LANES {
+            match answer {
+                Err(CallError::Failed(Error::Unavailable(_))) if start.elapsed() < self.shared.time_limit / 2 => {
+                    answer = self.call(&ping).await;
+                }
+                _ => break,
+            }
+        }
+        answer.map_err(Error::from).map(drop)
     }
 
     pub(crate) fn client(&self) -> &Client {
