@@ -142,7 +142,8 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     let collector = Collector::default();
     let endpoint = collector.start().await;
     let config = format!(
-        "[traces]\nendpoint = \"{endpoint}\"\n[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"log\" }}\n\
+        "[traces]\nendpoint = \"{endpoint}\"\n[[worker.routes]]\nqueue = \"q\"\n\
+         handler = {{ type = \"exec\", command = [\"printenv\", \"TRACEPARENT\"] }}\n\
          [log]\nformat = \"json\"\n"
     );
     let mut system = System::start(&config).await;
@@ -153,7 +154,7 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
         system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &place)]).await;
     let carried = posted["headers"]["traceparent"].as_str().unwrap();
     assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried != place, "{carried}");
-    system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
+    let done = system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
 
     // Both send what is left when they stop.
     assert!(worker.terminate().success());
@@ -168,6 +169,12 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     assert_eq!((&job.parent_span_id, job.kind), (&request.span_id, 5), "a consumer's, of the request");
     assert_eq!((job.links.len(), &job.links[0].span_id), (1, &request.span_id));
     assert_eq!(attribute(&job.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
+    let result = done["result"].as_str().unwrap().trim();
+    assert_eq!(
+        result,
+        format!("00-{TRACE}-{}-01", hex(&job.span_id)),
+        "what goes on with the work is the run's own place"
+    );
 }
 
 #[tokio::test]

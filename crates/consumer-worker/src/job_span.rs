@@ -21,3 +21,17 @@ pub(crate) fn begin(job: &Job) -> Span {
     }
     span
 }
+
+/// The place in a trace that goes on with the work, to a URL or a program: the span of this run, where traces are sent; else
+/// what the message carries. Names as in the headers of a request.
+pub(crate) fn handed_on(job: &Job) -> [(&'static str, Option<String>); 2] {
+    let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
+    let (parent, state) = match own {
+        Some(own) => (Some(own.traceparent()), own.tracestate()),
+        None => {
+            let carried = |name| job.headers().get(name).map(str::to_owned);
+            (carried(TraceContext::TRACEPARENT), carried(TraceContext::TRACESTATE))
+        }
+    };
+    [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
+}

@@ -11,7 +11,7 @@ use serde_json::json;
 use service::config::{CommandLine, Output};
 use tokio::process::{self, Child};
 
-use crate::Job;
+use crate::{Job, job_span};
 
 /// What all of Drover's own variables begin with. A program gets none of the worker's: they hold its secrets.
 const OURS: &str = "DROVER_";
@@ -64,8 +64,9 @@ impl Command {
             .stderr(Stdio::piped())
             .process_group(0);
         // As tools for traces expect them. A NUL can't stand in a variable.
-        for (key, header) in [("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate")] {
-            match message.headers.get(header) {
+        for (name, value) in job_span::handed_on(job) {
+            let key = name.to_ascii_uppercase();
+            match value {
                 Some(value) if !value.contains('\0') => command.env(key, value),
                 _ => command.env_remove(key),
             };

@@ -8,7 +8,7 @@ use service::config::WebhookSecret;
 use url::Url;
 
 use super::signature::{signatures, timestamp};
-use crate::Job;
+use crate::{Job, job_span};
 
 /// What is written as `%` and two digits where a text stands in a header, beside what is not ASCII.
 const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
@@ -35,9 +35,9 @@ pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -
     if !message.headers.is_empty() {
         set("drover-headers", ascii(&serde_json::json!(message.headers).to_string()));
     }
-    for name in ["traceparent", "tracestate"] {
-        if let Some(value) = message.headers.get(name) {
-            set(name, value.to_owned());
+    for (name, value) in job_span::handed_on(job) {
+        if let Some(value) = value {
+            set(name, value);
         }
     }
     // Ids are unique within a queue, and a receiver may serve several.
