@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint unit e2e cluster schemathesis doc deny audit bench
+.PHONY: help run test fmt lint tests e2e cluster schemathesis doc deny audit bench
 
 CARGO ?= cargo
 PEERS ?= ../shared/peers
@@ -10,7 +10,7 @@ help: ## Show this list
 run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
 	@CARGO="$(CARGO)" exec scripts/run.sh
 
-test: redis fmt lint unit e2e cluster schemathesis doc ## Run everything that CI runs
+test: tools fmt lint tests cluster schemathesis doc ## Run everything that CI runs
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -18,17 +18,17 @@ fmt: ## Check the format
 lint: ## Check with clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit: redis ## Run the tests of the crates, those of queue-core against a real Redis
-	$(CARGO) test --workspace --exclude drover-tests --locked
+# Always the whole workspace, of which a part is run: a part alone would have its dependencies with other features, and
+# build them anew.
+tests: tools ## Run all tests: of the crates, those of queue-core against a real Redis, and end to end with real binaries
+	$(CARGO) test --workspace --locked
 
-e2e: redis ## Run the end-to-end tests: real binaries, a real Redis each
-	@scripts/install.sh curl curl
-	@scripts/install.sh python3 python3
-	$(CARGO) test --package drover-tests --locked
+e2e: tools ## Run only the end-to-end tests: real binaries, a real Redis each
+	$(CARGO) test --workspace --locked --test e2e
 
 # Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
-	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --package queue-core --test it --locked
+	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --workspace --locked --test it
 
 schemathesis: redis ## Test the interface against its description; SEED=7 MAX_EXAMPLES=100 ACCESS=open differ from CI
 	@CARGO="$(CARGO)" scripts/schemathesis.sh
@@ -46,6 +46,12 @@ bench: redis ## Measure Drover beside its peers: make bench PEERS=../shared/peer
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
-.PHONY: redis
+.PHONY: redis tools
 redis:
 	@scripts/install.sh redis-server redis-server redis-cli
+
+# What the tests use beside Rust.
+tools: redis
+	@scripts/install.sh curl curl
+	@scripts/install.sh python3 python3
+	@scripts/install.sh slowhttptest slowhttptest

@@ -20,7 +20,7 @@ if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
     cp "$requirements" "$venv/requirements.txt"
 fi
-"${CARGO:-cargo}" build --quiet --locked --package producer-api --package consumer-worker
+"${CARGO:-cargo}" build --quiet --locked --workspace --bins --examples
 
 free_ports() {
     python3 -c 'import socket

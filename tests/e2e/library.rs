@@ -17,7 +17,7 @@ async fn the_example_of_the_readme_works_as_it_stands() {
     let system = System::start("[queues.mails]\nbackoff = { type = \"fixed\", delay = 10 }\n").await;
     let bind = format!("127.0.0.1:{}", free_port());
     let env = [("DROVER__REDIS__URL", system.redis_url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
-    let mut worker = Process::start_example("consumer-worker", "mails", &[], &env);
+    let mut worker = Process::start_example("mails", &[], &env);
     system.until_ready(&format!("http://{bind}")).await;
     let finished = async |message: serde_json::Value| system.finished(&system.post("mails", message).await).await;
 

@@ -56,7 +56,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
         ("RUNS", folder.path().to_str().unwrap()),
     ];
     let args = ["--config", system.config.path().to_str().unwrap()];
-    let start = || Process::start_example("consumer-worker", "sleeper", &args, &env);
+    let start = || Process::start_example("sleeper", &args, &env);
     let mut workers = vec![start(), start()];
 
     let queue = system.queues().queue(&QUEUE.parse().unwrap());
@@ -110,7 +110,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
         ("DROVER__WORKER__BIND", "127.0.0.1:0"),
         ("RUNS", folder.path().to_str().unwrap()),
     ];
-    let mut worker = Process::start_example("consumer-worker", "sleeper", &[], &env);
+    let mut worker = Process::start_example("sleeper", &[], &env);
     // One sleeps, one blocks its thread: neither has to end.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {

@@ -29,10 +29,9 @@ impl Process {
         Self::start_file(&binaries().join(name), name, args, env)
     }
 
-    /// Starts an example of a package of the workspace, as [`start`](Self::start) does.
-    pub fn start_example(package: &str, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        build(&["--package", package, "--example", name]);
-        Self::start_file(&folder().join("examples").join(name), name, args, env)
+    /// Starts an example of the workspace, as [`start`](Self::start) does.
+    pub fn start_example(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_file(&binaries().join("examples").join(name), name, args, env)
     }
 
     fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
@@ -121,23 +120,16 @@ impl Drop for Process {
     }
 }
 
-/// Where the binaries stand; builds them once, so that a test never runs yesterday's.
+/// Where the binaries stand; builds them once, so that a test never runs yesterday's. All of the workspace and its examples,
+/// so that they share their dependencies with the tests: fewer would have them with other features, and build them anew.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        build(&["--package", "producer-api", "--package", "consumer-worker"]);
-        folder()
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().unwrap().success(), "the binaries do not build");
+        // target/debug/deps/<test> → target/debug
+        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
     })
-}
-
-fn build(what: &[&str]) {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(command.status().unwrap().success(), "{what:?} does not build");
-}
-
-/// target/debug/deps/<test> → target/debug
-fn folder() -> PathBuf {
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }
