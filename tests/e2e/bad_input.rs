@@ -157,6 +157,13 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
     // A client's own request id comes back.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
+    // One that would be no help in a log does not.
+    for unfit in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
+        let answer = system.http.get(system.url("/nowhere")).header("x-request-id", unfit).send().await.unwrap();
+        let drawn = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(drawn.len() == 16 && drawn.bytes().all(|byte| byte.is_ascii_hexdigit()), "{drawn}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], drawn);
+    }
 }
 
 #[tokio::test]

@@ -187,6 +187,48 @@ async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
+async fn who_writes_everything_before_reading_sees_the_refusal() {
+    let system = System::start("").await;
+    // More than the kernels hold for a client.
+    let length = 20_000_000;
+    let body = vec![b' '; length];
+    for (path, content_type, status) in [
+        ("/v1/queues/q/messages", "application/json", 413),
+        ("/v1/queues/q/messages", "text/plain", 415),
+        ("/v1/queues/q/messages?x=1", "application/json", 400),
+        ("/nowhere", "application/json", 404),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
+        let mut client = raw(&system).await;
+        client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
+        timeout(PATIENCE, client.stream.write_all(&body)).await.unwrap().expect("all of it is taken");
+        assert_eq!(client.answer().await.status, status, "{path} {content_type}");
+        assert!(client.until_closed().await.is_empty(), "{path} {content_type}");
+        // Nor is it asked for by those that wait to be asked.
+        let mut client = raw(&system).await;
+        let head = format!("{head}expect: 100-continue\r\n");
+        assert_eq!(client.ask(&format!("{head}content-length: {length}\r\n\r\n")).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_sending_after_a_refusal_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    let mut client = raw(&system).await;
+    let start = Instant::now();
+    client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 404);
+    let cut_off = async {
+        // The second write after the end fails: the first is answered by a reset.
+        while client.stream.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, cut_off).await.expect("it is cut off");
+    assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn no_request_is_smuggled_behind_one_with_two_lengths() {
     let system = System::start("").await;
     let post = |headers: &str, body: &str| {

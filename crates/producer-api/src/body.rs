@@ -1,7 +1,7 @@
 //! Bodies of requests, received within the limits of size and time.
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
@@ -90,6 +90,10 @@ fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<(), Problem> {
 }
 
 async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {
+    // Before anything of it is asked for: a client that sends `expect: 100-continue` need not send it.
+    if request.body().size_hint().lower() > app.shared.body_limit as u64 {
+        return Err(refusal::body_too_large(app.shared.body_limit));
+    }
     let limit = app.shared.request_timeout;
     let received = timeout(limit.to_std(), Bytes::from_request(request, app)).await;
     let body = received.map_err(|_| refusal::body_too_slow(limit))?;

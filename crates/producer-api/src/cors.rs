@@ -15,12 +15,14 @@ pub(crate) fn of(origins: &[Origin]) -> Option<CorsLayer> {
     let origins: Vec<_> = origins.iter().map(|origin| origin.as_header().clone()).collect();
     let taken = ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
     let taken = taken.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]);
+    let told = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+    let told = told.into_iter().chain([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
     Some(
         CorsLayer::new()
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
             .allow_headers(taken.collect::<Vec<_>>())
-            .expose_headers([header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+            .expose_headers(told.collect::<Vec<_>>())
             .max_age(MAX_AGE),
     )
 }

@@ -1,11 +1,14 @@
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode},
 };
 use queue_core::Quota;
 use service::{REQUEST_ID, config::Origin, new_request_id, render_problem};
-use tower::{ServiceBuilder, util::MapResponseLayer};
+use tower::{
+    ServiceBuilder,
+    util::{MapRequestLayer, MapResponseLayer},
+};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
@@ -41,6 +44,7 @@ pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure:
         .layer(
             ServiceBuilder::new()
                 .layer(measure)
+                .layer(MapRequestLayer::new(forget_unfit_id))
                 .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
                 .layer(MapResponseLayer::new(render_problem))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -58,6 +62,25 @@ pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure:
                 .layer(body_limit),
         )
         .with_state(app)
+}
+
+/// The longest id of a client's own that is kept.
+const LONGEST_ID: usize = 128;
+
+/// An id of a client's own goes into answers and into the log, so it must be one, and short and readable there.
+fn forget_unfit_id(mut request: Request) -> Request {
+    let is_fit = {
+        let mut ids = request.headers().get_all(REQUEST_ID).iter().map(HeaderValue::as_bytes);
+        match (ids.next(), ids.next()) {
+            (None, _) => return request,
+            (Some(id), None) => (1..=LONGEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic),
+            (Some(_), Some(_)) => false,
+        }
+    };
+    if !is_fit {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
 }
 
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod protection;
 mod stream;
 mod tls;
 mod unreadable;
+mod upload;
 
 pub use limits::Limits;
 pub use tls::{InvalidTls, Tls};

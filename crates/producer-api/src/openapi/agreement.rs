@@ -18,8 +18,7 @@ fn described(access: Access) -> Value {
 fn operations(description: &Value) -> Vec<(String, String, &Value)> {
     let paths = description["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(path, item)| {
-        let methods = item.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters");
-        methods.map(|(method, operation)| (method.to_uppercase(), path.clone(), operation))
+        item.as_object().unwrap().iter().map(|(method, operation)| (method.to_uppercase(), path.clone(), operation))
     });
     operations.collect()
 }
@@ -124,6 +123,9 @@ fn every_name_beside_a_handler_is_one_that_there_is() {
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
         assert!(operation["operationId"].is_string() && operation["tags"][0].is_string(), "{method} {path}");
         let text = operation.to_string();
+        for name in ["queue", "id", "key"].into_iter().filter(|name| path.contains(&format!("{{{name}}}"))) {
+            assert!(text.contains(&format!("#/components/parameters/{name}\"")), "{method} {path} {name}");
+        }
         assert!(!text.contains("\"x-"), "{method} {path}: {text}");
     }
 }

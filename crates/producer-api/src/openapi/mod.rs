@@ -111,10 +111,6 @@ fn complete_path(path: &str, item: &mut Value, access: Access) {
     for (method, described) in methods.iter_mut() {
         Operation { method, path, described }.complete(access);
     }
-    let named = parameters::of_path(path);
-    if !named.is_empty() {
-        methods.insert("parameters".into(), named.into());
-    }
 }
 
 fn headers() -> Value {

@@ -26,7 +26,9 @@ impl Operation<'_> {
     /// Adds what follows from what it says of itself.
     pub(super) fn complete(mut self, access: Access) {
         let own = self.take(REFUSALS);
-        let parameters: Vec<Value> = self.take(PARAMETERS).iter().map(|name| parameters::reference(name)).collect();
+        // Those of the path too: where they stand beside the operations, Swagger UI leaves them unread now and then.
+        let mut parameters = parameters::of_path(self.path);
+        parameters.extend(self.take(PARAMETERS).iter().map(|name| parameters::reference(name)));
         if !parameters.is_empty() {
             self.described["parameters"] = parameters.into();
         }

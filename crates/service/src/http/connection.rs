@@ -1,4 +1,9 @@
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::{self, pin},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -8,7 +13,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -23,6 +28,7 @@ use super::{
     pace::Pace,
     protection::{Transport, protect},
     stream::Watched,
+    upload::Upload,
 };
 
 /// One client, from its first byte to its last.
@@ -58,6 +64,7 @@ impl Connection {
         let service = service_fn(|request: Request<Incoming>| {
             pace.answering();
             let keep_alive = KeepAlive::after(&request);
+            let request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
             let answer = self.router.clone().call(request);
             let pace = Arc::clone(&pace);
             async move {
@@ -70,29 +77,45 @@ impl Connection {
             }
         });
         let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace), transport));
-        let mut connection = pin!(protocol().serve_connection(stream, service));
+        let mut connection = protocol().serve_connection(stream, service);
         let mut alarm = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.stopping.cancelled());
         let mut is_last = false;
-        loop {
+        let is_heard_out = loop {
             tokio::select! {
                 biased;
-                ended = &mut connection => {
-                    if let Err(error) = ended {
+                ended = &mut connection => match ended {
+                    Ok(()) => break !pace.is_unheard(),
+                    Err(error) => {
                         debug!(%error, "a connection broke");
+                        break false;
                     }
-                    return;
-                }
+                },
                 () = &mut stop, if !is_last => {
                     is_last = true;
-                    connection.as_mut().graceful_shutdown();
+                    pin::Pin::new(&mut connection).graceful_shutdown();
                 }
                 slow = poll_fn(|cx| pace.poll_too_slow(alarm.as_mut(), cx)) => {
                     debug!("a connection was closed: {slow}");
                     return;
                 }
             }
+        };
+        if !is_heard_out {
+            let stream = connection.into_parts().io.into_inner();
+            tokio::select! {
+                _ = timeout(self.limits.header_timeout, hear_out(stream)) => {}
+                () = stop => {}
+            }
         }
+    }
+}
+
+/// Throws away what a client still sends after its answer. To close at once would reset the connection, and a client that
+/// writes its whole request before it reads would meet the reset and never the answer.
+async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    if stream.shutdown().await.is_ok() {
+        let _ = copy(&mut stream, &mut sink()).await;
     }
 }
 

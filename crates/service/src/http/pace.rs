@@ -26,6 +26,8 @@ struct State {
     phase: Phase,
     /// Since when the client takes nothing, or too little, of what is written.
     stuck: Option<Stuck>,
+    /// Whether the body of the latest request was given up before its end.
+    is_unheard: bool,
 }
 
 enum Phase {
@@ -63,7 +65,7 @@ impl fmt::Display for TooSlow {
 impl Pace {
     pub(super) fn new(limits: Limits) -> Self {
         let phase = Phase::Headers { since: Instant::now() };
-        Self { limits, state: Mutex::new(State { phase, stuck: None }) }
+        Self { limits, state: Mutex::new(State { phase, stuck: None, is_unheard: false }) }
     }
 
     /// Bytes came in.
@@ -76,7 +78,19 @@ impl Pace {
 
     /// A request's headers are complete.
     pub(super) fn answering(&self) {
-        self.state().phase = Phase::Answering;
+        let mut state = self.state();
+        state.phase = Phase::Answering;
+        state.is_unheard = false;
+    }
+
+    /// The body of the request was given up before its end.
+    pub(super) fn unheard(&self) {
+        self.state().is_unheard = true;
+    }
+
+    /// Whether the client may still send what belongs to a request that has its answer.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.state().is_unheard
     }
 
     /// The answer is made; what is left of it is only to be written.
