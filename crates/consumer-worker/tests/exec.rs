@@ -181,6 +181,28 @@ async fn a_run_that_is_dropped_ends_its_program() {
 }
 
 #[tokio::test]
+async fn an_attempt_whose_time_is_over_is_told_when_its_program_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
+    let routes = shell(&script, &json!({"stop_grace": "700ms"}));
+    let start = Instant::now();
+    let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(500)).job();
+    // The message's own time is shorter than the handler's.
+    let failure = retried(routes.handle(job).await);
+    assert_eq!(failure.code, "timed_out");
+    let took = start.elapsed();
+    let pids = pids(&file, 2);
+    // A zombie that its new parent has not looked at does nothing.
+    let works = |pid: &String| {
+        let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    assert!(!pids.iter().any(works), "the next attempt has no program beside it");
+    assert!(took >= Duration::from_millis(1_200) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_program_that_vanished_is_a_failed_attempt_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("job");

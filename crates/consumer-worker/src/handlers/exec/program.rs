@@ -7,7 +7,10 @@ use tokio::{
     process::{Child, ChildStdin},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::{Instrument, Span, warn};
 
 use super::{
@@ -68,7 +71,7 @@ pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Li
     let child = command.spawn(job, output)?;
     let group = Group::led_by(&child);
     let stop = job.stop().child_token();
-    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone() };
+    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), _goes_on: job.goes_on() };
     let _stopped_when_dropped = stop.drop_guard();
     PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
 }
@@ -79,6 +82,8 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
+    /// Until all of it is over.
+    _goes_on: TaskTrackerToken,
 }
 
 impl Program {
