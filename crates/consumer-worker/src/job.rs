@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,10 @@ use queue_core::{
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use crate::held::Stopper;
 
@@ -26,6 +29,8 @@ struct Inner {
     since: Instant,
     stopper: Stopper,
     lease: Lease,
+    /// What goes on of the run when its handler was dropped.
+    rest: OnceLock<TaskTracker>,
 }
 
 enum Lease {
@@ -38,13 +43,23 @@ enum Lease {
 impl Job {
     pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, stopper: Stopper) -> Self {
         let Delivery { message, lease, lease_expires_at, timeout } = delivery;
-        let lease = Lease::Real(queue, lease);
-        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since: Instant::now(), stopper, lease }) }
+        Self::with_lease(message, timeout, lease_expires_at, stopper, Lease::Real(queue, lease))
     }
 
     pub(crate) fn pretended(message: Message, timeout: Option<Millis>, lease_expires_at: Timestamp) -> Self {
-        let (lease, stopper) = (Lease::Pretended(Mutex::default()), Stopper::default());
-        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since: Instant::now(), stopper, lease }) }
+        let lease = Lease::Pretended(Mutex::default());
+        Self::with_lease(message, timeout, lease_expires_at, Stopper::default(), lease)
+    }
+
+    fn with_lease(
+        message: Message,
+        timeout: Option<Millis>,
+        lease_expires_at: Timestamp,
+        stopper: Stopper,
+        lease: Lease,
+    ) -> Self {
+        let (since, rest) = (Instant::now(), OnceLock::new());
+        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since, stopper, lease, rest }) }
     }
 
     /// The message.
@@ -148,6 +163,20 @@ impl Job {
 
     pub(crate) fn stopper(&self) -> &Stopper {
         &self.inner.stopper
+    }
+
+    /// To be kept by what goes on for a bounded time when the handler was dropped: an attempt whose time is over is not
+    /// recorded before that has ended, so that no other begins beside it.
+    pub(crate) fn goes_on(&self) -> TaskTrackerToken {
+        self.inner.rest.get_or_init(TaskTracker::new).token()
+    }
+
+    /// Waits until nothing of the run goes on.
+    pub(crate) async fn has_ended(&self) {
+        if let Some(rest) = self.inner.rest.get() {
+            rest.close();
+            rest.wait().await;
+        }
     }
 
     /// What was reported, of a job of a test.

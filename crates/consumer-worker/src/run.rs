@@ -44,7 +44,6 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
     let start = Instant::now();
     // A handler may panic before it returns its future as well as in it.
     let running = AssertUnwindSafe(async { endpoint.handle(job.clone()).await }).catch_unwind().instrument(span);
-    let mut running = std::pin::pin!(running);
     let time_is_over = async {
         match limit {
             Some(limit) => sleep(limit.to_std()).await,
@@ -52,23 +51,31 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
         }
     };
     let mut lease = Standing::Held;
-    let outcome = tokio::select! {
-        biased;
-        ended = &mut running => ended.unwrap_or_else(|panic| panicked(&*panic)),
-        reason = job.stopper().told() => match (timeout(TIME_TO_STOP, &mut running).await, reason) {
-            (Ok(ended), _) => ended.unwrap_or_else(|panic| panicked(&*panic)),
-            (Err(_), Stop::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
-            (Err(_), Stop::LeaseLost) => {
-                lease = Standing::Lost;
-                Outcome::Release(None)
+    let outcome = {
+        let mut running = std::pin::pin!(running);
+        tokio::select! {
+            biased;
+            ended = &mut running => ended.unwrap_or_else(|panic| panicked(&*panic)),
+            reason = job.stopper().told() => match (timeout(TIME_TO_STOP, &mut running).await, reason) {
+                (Ok(ended), _) => ended.unwrap_or_else(|panic| panicked(&*panic)),
+                (Err(_), Stop::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
+                (Err(_), Stop::LeaseLost) => {
+                    lease = Standing::Lost;
+                    Outcome::Release(None)
+                }
+            },
+            () = time_is_over => {
+                let took = limit.unwrap_or_default().get();
+                Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {took} ms")))
             }
-        },
-        () = time_is_over => {
-            let took = limit.unwrap_or_default().get();
-            Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {took} ms")))
         }
     };
-    Ran { outcome, took: Some(start.elapsed()), lease }
+    let took = start.elapsed();
+    // A handler that was dropped may have begun what takes a moment to end: a program. No other attempt runs beside it.
+    if matches!(outcome, Outcome::Retry(_)) {
+        job.has_ended().await;
+    }
+    Ran { outcome, took: Some(took), lease }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Outcome {

@@ -13,7 +13,7 @@ use tokio::{
     sync::oneshot,
     task::JoinSet,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     Routes, WorkerMetrics,
@@ -236,4 +236,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 pub(crate) fn tell_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
     let (queues, patterns) = (routes.table().queues().len(), routes.table().starts().len());
     info!(%consumer, queues, patterns, concurrency, "working");
+    if queues == 0 && patterns == 0 && routes.table().mistakes.is_empty() {
+        warn!("there is no route, so there is nothing to do: write [[worker.routes]], or Routes::route in a program");
+    }
 }

@@ -181,6 +181,24 @@ async fn a_run_that_is_dropped_ends_its_program() {
 }
 
 #[tokio::test]
+async fn an_attempt_whose_time_is_over_is_told_when_its_program_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
+    // The message's own time is over before the handler's, and would be before the end of its grace.
+    let routes = shell(&script, &json!({"stop_grace": "1m"}));
+    let start = Instant::now();
+    let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(1_000)).job();
+    let failure = retried(routes.handle(job).await);
+    assert_eq!(failure.code, "timed_out");
+    let took = start.elapsed();
+    let pids = pids(&file, 2);
+    assert!(!is_there(&pids[0]), "the next attempt has no program beside it");
+    until_gone(&pids);
+    assert!(took >= Duration::from_millis(1_000) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_program_that_vanished_is_a_failed_attempt_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("job");

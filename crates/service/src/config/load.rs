@@ -244,8 +244,13 @@ mod tests {
             ("type = \"http\", url = \"http://a\", response = \"keep\"", "there are result, ignore"),
             ("type = \"http\", url_header = \"to\", allowed_hosts = [\"a/b\"]", "\"a/b\" is no host"),
             ("type = \"http\", url = \"http://a\", timeout = \"10s\"", "queues.q.timeout must not be shorter than"),
+            (
+                "type = \"http\", url_header = \"to\", allowed_hosts = [\"a\"], allowed_networks = [\"10.1.0.0\"]",
+                "\"10.1.0.0\" is no network",
+            ),
             ("type = \"exec\"", "command"),
             ("type = \"exec\", command = []", "names no program"),
+            ("type = \"exec\", command = \"python3 job.py\"", "write command = [\"python3\", \"job.py\"]"),
             ("type = \"exec\", command = [\"\"]", "names no program"),
             ("type = \"exec\", command = [\"a\"], timeout = \"10s\"", "queues.q.timeout"),
             ("type = \"exec\", command = [\"a\"], stop_grace = \"2m\"", "handler.stop_grace"),

@@ -185,13 +185,20 @@ impl Worker {
             route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler.{mistake}"))?;
             let Some(timeout) = route.handler.timeout() else { continue };
             for (name, settings) in queues.iter().filter(|(name, _)| route.queue.fits(name.as_str())) {
-                for (key, limit) in [("visibility_timeout", settings.visibility_timeout), ("timeout", settings.timeout)]
-                {
+                let limits = [
+                    (
+                        "visibility_timeout",
+                        settings.visibility_timeout,
+                        "what outlasts its lease when Redis is away runs twice",
+                    ),
+                    ("timeout", settings.timeout, "the run would be over before its handler's time is"),
+                ];
+                for (key, limit, why) in limits {
                     must(
                         limit.is_none_or(|limit| limit >= timeout),
                         format!(
                             "queues.{name}.{key} must not be shorter than worker.routes[{n}].handler.timeout = {timeout}: \
-                             the run would be over before its handler's time is"
+                             {why}; raise the one or lower the other"
                         ),
                     )?;
                 }

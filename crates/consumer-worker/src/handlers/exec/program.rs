@@ -7,7 +7,10 @@ use tokio::{
     process::{Child, ChildStdin},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::{Instrument, Span, warn};
 
 use super::{
@@ -21,6 +24,9 @@ use crate::Job;
 /// How long what a program said is read after it has ended. It stands in the pipes by then, which are mostly closed; who
 /// holds them open has left the group.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a program may go on when the message's own time is over: Redis waits half a second for what came of the run, then
+/// another attempt may begin.
+const AFTER_THE_MESSAGES_TIME: Duration = Duration::from_millis(300);
 /// How long a process that is killed may take to end. One that does not is in the hands of the kernel.
 const TIME_TO_DIE: Duration = Duration::from_secs(5);
 
@@ -68,7 +74,7 @@ pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Li
     let child = command.spawn(job, output)?;
     let group = Group::led_by(&child);
     let stop = job.stop().child_token();
-    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone() };
+    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), goes_on: job.goes_on() };
     let _stopped_when_dropped = stop.drop_guard();
     PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
 }
@@ -79,6 +85,8 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
+    /// Until it has ended.
+    goes_on: TaskTrackerToken,
 }
 
 impl Program {
@@ -101,14 +109,16 @@ impl Program {
             };
             if !matches!(end, End::Exited(_)) {
                 // It may have something to say before it can end.
-                let stopping = stop(&mut self.child, &self.group, self.limits.stop_grace);
-                tokio::join!(stopping, timeout(self.limits.stop_grace, until_ended(&mut talking))).0;
+                let kill_at = kill_at(&self.job, self.limits.stop_grace);
+                let stopping = stop(&mut self.child, &self.group, kill_at);
+                tokio::join!(stopping, timeout_at(kill_at, until_ended(&mut talking))).0;
             }
             // Also what a program left behind that ended by itself: nobody would ever end it.
             self.group.kill();
             if timeout(TIME_TO_DIE, self.child.wait()).await.is_err() {
                 warn!("a program does not end though it is killed: it hangs in the kernel");
             }
+            drop(self.goes_on);
             match timeout(LAST_WORDS, until_ended(&mut talking)).await {
                 Ok(Err(TooMuch)) => End::TooMuchOutput,
                 Ok(Ok(())) | Err(_) => end,
@@ -130,12 +140,18 @@ async fn feed(stdin: Option<ChildStdin>, data: &str) {
     }
 }
 
-/// Asks all of a program to end, and waits for that as long as its grace.
-async fn stop(child: &mut Child, group: &Group, grace: Duration) {
+/// Until when a program that is told to stop now may go on.
+fn kill_at(job: &Job, grace: Duration) -> Instant {
+    let grace_is_over = Instant::now() + grace;
+    job.deadline()
+        .map_or(grace_is_over, |deadline| grace_is_over.min(Instant::from(deadline) + AFTER_THE_MESSAGES_TIME))
+}
+
+/// Asks all of a program to end, and waits for that until then.
+async fn stop(child: &mut Child, group: &Group, kill_at: Instant) {
     group.terminate();
-    let deadline = Instant::now() + grace;
     // What is still there is killed.
-    if timeout_at(deadline, child.wait()).await.is_ok() {
-        group.is_gone_by(deadline).await;
+    if timeout_at(kill_at, child.wait()).await.is_ok() {
+        group.is_gone_by(kill_at).await;
     }
 }

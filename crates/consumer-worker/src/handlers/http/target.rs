@@ -62,7 +62,9 @@ impl Target {
         let host = url.host_str().unwrap_or_default();
         let Some(at) = allowed_hosts.iter().position(|allowed| allowed.fits(&url)) else {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            return Err(refused(format!("{host}{port} is not among the allowed_hosts of the worker")));
+            return Err(refused(format!(
+                "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
+            )));
         };
         // What is an address already is never resolved.
         let address: Option<IpAddr> = match url.host() {

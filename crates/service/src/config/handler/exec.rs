@@ -1,5 +1,5 @@
 use queue_core::Millis;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{LONGEST_TIMEOUT, Output, must_be_within};
 
@@ -8,6 +8,7 @@ use super::{LONGEST_TIMEOUT, Output, must_be_within};
 #[serde(deny_unknown_fields)]
 pub struct ExecHandler {
     /// The program and its arguments.
+    #[serde(deserialize_with = "words")]
     pub command: CommandLine,
     /// When it must have ended. Defaults to 1 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +41,17 @@ pub struct CommandLine {
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+}
+
+/// As a list, and whoever writes one text is told how.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "command is a list: write command = [\"python3\", \"job.py\"]")]
+    enum Written {
+        List(Vec<String>),
+    }
+    let Written::List(words) = Written::deserialize(deserializer)?;
+    words.try_into().map_err(D::Error::custom)
 }
 
 impl TryFrom<Vec<String>> for CommandLine {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use queue_core::Millis;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{AllowedHost, HttpUrl, LONGEST_TIMEOUT, Output, WebhookSecret, must_be_within, webhook_secret};
 
@@ -71,7 +71,7 @@ struct Keys {
     url_header: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_hosts: Vec<AllowedHost>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     allowed_networks: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "webhook_secret::one_or_several")]
     secret: Vec<WebhookSecret>,
@@ -87,6 +87,15 @@ struct Keys {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     response: Output,
+}
+
+/// Networks; what is none is told with how to write one.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        let is_none = || D::Error::custom(format!("allowed_networks: \"{text}\" is no network; write \"10.1.0.0/16\""));
+        text.parse().map_err(|_| is_none())
+    };
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
 }
 
 impl TryFrom<Keys> for HttpHandler {
