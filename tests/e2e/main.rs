@@ -9,6 +9,7 @@ mod bad_input;
 mod chance;
 mod changes;
 mod crashes;
+mod crowds;
 mod delivery;
 mod documents;
 mod durability;

@@ -26,12 +26,11 @@ pub(crate) fn begin(job: &Job) -> Span {
 /// what the message carries. Names as in the headers of a request.
 pub(crate) fn handed_on(job: &Job) -> [(&'static str, Option<String>); 2] {
     let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
-    let (parent, state) = match own {
-        Some(own) => (Some(own.traceparent()), own.tracestate()),
-        None => {
-            let carried = |name| job.headers().get(name).map(str::to_owned);
-            (carried(TraceContext::TRACEPARENT), carried(TraceContext::TRACESTATE))
-        }
+    let (parent, state) = if let Some(own) = own {
+        (Some(own.traceparent()), own.tracestate())
+    } else {
+        let carried = |name| job.headers().get(name).map(str::to_owned);
+        (carried(TraceContext::TRACEPARENT), carried(TraceContext::TRACESTATE))
     };
     [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
 }

@@ -27,6 +27,18 @@ impl Reader<'_> {
         )
     }
 
+    /// An object, which could be read from a list of its members too.
+    pub(crate) fn read_object<T: DeserializeOwned>(
+        &mut self,
+        check: impl Fn(&T) -> Result<(), &'static str>,
+    ) -> Option<T> {
+        if self.value.get().starts_with('[') {
+            self.errors.push(field_error(self.pointer, self.name, "must be an object, not a list".into()));
+            return None;
+        }
+        self.read_checked(check)
+    }
+
     pub(crate) fn read_checked<T: DeserializeOwned>(
         &mut self,
         check: impl Fn(&T) -> Result<(), &'static str>,

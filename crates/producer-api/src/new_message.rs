@@ -109,7 +109,7 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
             "deliver_at" => deliver_at = reader.read(),
             "priority" => message.priority = reader.read().unwrap_or_default(),
             "max_attempts" => message.max_attempts = reader.read(),
-            "backoff" => message.backoff = reader.read_checked(Backoff::validate),
+            "backoff" => message.backoff = reader.read_object(Backoff::validate),
             "timeout" => message.timeout = reader.read_duration(NewMessage::LONGEST_TIMEOUT, "must be 1 ms to 7 days"),
             "ttl" => message.ttl = reader.read_duration(Due::LONGEST_DELAY, "must be 1 ms to 3650 days"),
             "hold" => message.hold = reader.read(),
@@ -198,6 +198,7 @@ mod tests {
                 assert_eq!(told_of, [(format!("/{field}"), format!("must be {told}"))]);
             }
         }
+        assert_eq!(errors(r#"{"data":1,"backoff":["fixed",5]}"#)[0].1, "must be an object, not a list");
         assert!(errors(r#"{"data":1,"hold":"a/b"}"#)[0].1.contains("without control characters or slashes"));
     }
 

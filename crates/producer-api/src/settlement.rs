@@ -116,7 +116,7 @@ fn read(verb: Option<Verb>, object: &Object<'_>, pointer: &str, errors: &mut Vec
             ("lease", _) => fields.lease = reader.read(),
             ("action", _) if verb.is_none() => {}
             ("result", Verb::Complete) => fields.result = Some((*value).to_owned()),
-            ("error", Verb::Fail) => fields.error = reader.read::<Said>().map(Said::into_failure),
+            ("error", Verb::Fail) => fields.error = reader.read_object::<Said>(|_| Ok(())).map(Said::into_failure),
             ("retry", Verb::Fail) => fields.retry = reader.read(),
             ("retry_after", Verb::Fail) => fields.retry_after = reader.read_checked(short_enough),
             ("delay", Verb::Release) => fields.delay = reader.read_checked(short_enough),
@@ -207,6 +207,7 @@ mod tests {
         for (verb, fields, pointer) in [
             (Verb::Complete, r#","error":1"#, "/error"),
             (Verb::Fail, r#","error":"text""#, "/error"),
+            (Verb::Fail, r#","error":["c","m"]"#, "/error"),
             (Verb::Fail, r#","retry":false,"retry_after":1"#, "/retry_after"),
             (Verb::Release, r#","delay":"4000d""#, "/delay"),
             (Verb::Extend, r#","visibility_timeout":99"#, "/visibility_timeout"),

@@ -79,6 +79,14 @@ impl Settings {
     ///
     /// The setting that is unknown, not of its kind, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
+        if let Some(setting) = list_in(patch) {
+            // What is an object would be taken from a list of its members too.
+            return Err(InvalidSetting::new(&setting, "no setting is a list; name its members in an object"));
+        }
+        if patch.get(field::EXCLUSIVE).is_some_and(Value::is_string) {
+            // From the environment it comes as a text, and is none any longer when it comes here.
+            return Err(InvalidSetting::new(field::EXCLUSIVE, "must be true, false, or {\"parallel\": n}"));
+        }
         let mut merged = self.as_json();
         merge(&mut merged, patch, Some(&Self::default().as_json()));
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
@@ -171,6 +179,18 @@ impl Settings {
             field::RETENTION_FAILED => set(&mut self.retention.failed, Keep::decode(value)),
             _ => {}
         }
+    }
+}
+
+/// Where in a patch a list stands, if one does.
+fn list_in(patch: &Value) -> Option<String> {
+    match patch {
+        Value::Array(_) => Some(String::new()),
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            let within = list_in(value)?;
+            Some(if within.is_empty() { name.clone() } else { format!("{name}.{within}") })
+        }),
+        _ => None,
     }
 }
 
@@ -268,6 +288,9 @@ mod tests {
     fn what_is_wrong_is_told_with_its_place() {
         for (patch, setting) in [
             (json!({"visibility_timeout": 99}), "visibility_timeout"),
+            (json!({"backoff": []}), "backoff"),
+            (json!({"retention": {"completed": ["1h"]}}), "retention.completed"),
+            (json!({"exclusive": "true"}), "exclusive"),
             (json!({"visibility_timeout": "25h"}), "visibility_timeout"),
             (json!({"backoff": {"jitter": 2}}), "backoff"),
             (json!({"retention": {"failed": {"age": "30s"}}}), "retention.failed"),
