@@ -77,7 +77,7 @@ impl System {
         std::fs::write(file.path(), config).unwrap();
         let api_port = HeldPort::take();
         let api = start_api(&api_port, &redis_url, &file);
-        let http = Client::builder().timeout(Duration::from_secs(90)).build().unwrap();
+        let http = http_client();
         let base = format!("http://{}", api_port.address());
         Self { redis, redis_url, api, api_port, base, config: file, http }
     }
@@ -196,6 +196,12 @@ impl System {
             assert_eq!(audit.findings, [], "the audit finds nothing in {name}");
         }
     }
+}
+
+/// A client over plain HTTP. The workspace's reqwest is built with TLS all the same, and wants to be told how.
+fn http_client() -> Client {
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    Client::builder().timeout(Duration::from_secs(90)).build().unwrap()
 }
 
 fn start_api(port: &HeldPort, redis_url: &str, config: &tempfile::NamedTempFile) -> Process {

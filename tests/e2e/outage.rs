@@ -103,7 +103,7 @@ async fn the_services_may_start_before_redis() {
     let api = drover_tests::Process::start("producer-api", &[], &env);
     api.wait_for_log("listening");
     redis.restart();
-    let client = reqwest::Client::new();
+    let client = crate::http_client();
     let start = Instant::now();
     loop {
         let path = format!("http://{bind}/v1/queues/q/messages");

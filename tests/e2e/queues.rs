@@ -119,7 +119,7 @@ async fn a_purge_goes_on_when_its_client_has_gone() {
         system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch.clone())).await;
     }
     let path = system.url("/v1/queues/q/purge?state=waiting");
-    let client = reqwest::Client::new();
+    let client = crate::http_client();
     let purging = tokio::spawn(async move { client.post(path).send().await });
     let waiting = async || system.get("/v1/queues/q").await["counts"]["waiting"].as_u64().unwrap();
     while waiting().await == 40_000 {}

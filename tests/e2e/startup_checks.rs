@@ -158,12 +158,15 @@ async fn a_redis_that_is_too_old_is_no_place_to_work_and_both_services_say_why()
         let process = Process::start(name, &[], &[("DROVER__REDIS__URL", &url), (bind_key, &bind)]);
         let line = process.wait_for_log(TOO_OLD);
         assert!(line.contains("ERROR") && line.contains("Redis 6."), "{line}");
-        let answer = reqwest::get(format!("http://{bind}/readyz")).await.unwrap();
+        let answer = crate::http_client().get(format!("http://{bind}/readyz")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "not_ready");
         assert!(problem["detail"].as_str().unwrap().contains(TOO_OLD), "{problem}");
-        assert_eq!(reqwest::get(format!("http://{bind}/livez")).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(
+            crate::http_client().get(format!("http://{bind}/livez")).send().await.unwrap().status(),
+            StatusCode::OK
+        );
     }
 }
 
