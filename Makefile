@@ -54,3 +54,4 @@ redis:
 tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3
+	@scripts/install.sh slowhttptest slowhttptest

@@ -31,6 +31,7 @@ mod queues;
 mod raw;
 mod restarts;
 mod signals;
+mod slow_http;
 mod startup_checks;
 mod strangers;
 mod tls;

@@ -322,6 +322,27 @@ async fn a_page_of_another_origin_can_not_act_without_asking_first() {
 }
 
 #[tokio::test]
+async fn a_page_that_lets_a_name_of_its_own_point_here_reaches_nothing() {
+    let key = "keys = [{ id = \"a\", hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\", \
+               scopes = [\"read\"], queues = [\"*\"] }]";
+    for (config, status) in [("", 421), (&*format!("[auth]\n{key}\n"), 401)] {
+        let system = System::start(config).await;
+        let ask = async |host: &str| {
+            let request = format!("GET /v1/queues HTTP/1.1\r\n{host}\r\n");
+            raw(&system).await.ask(&request).await
+        };
+        let answer = ask("host: evil.example.org\r\norigin: http://evil.example.org\r\n").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.status != 421 || answer.body.contains("\"code\":\"foreign_host\""), "{answer:?}");
+        for (host, status) in [("", 400), ("host: localhost\r\nhost: localhost\r\n", 400)] {
+            let answer = ask(host).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            assert!(answer.body.contains("malformed_request") && answer.head.contains("x-request-id"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn json_as_deep_as_a_body_allows_breaks_nothing() {
     let system = System::start("").await;
     let _worker = system.worker().await;

@@ -23,7 +23,7 @@ mod trace;
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Limits, Problem, Tls, config::Origin, metrics::Basics};
+use service::{Config, Examiner, Hosts, Limits, Problem, Tls, config::Origin, metrics::Basics};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
@@ -88,6 +88,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let queues = Queues::new(redis.clone(), config.queues);
     let posted = queues.clone();
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
+    let hosts =
+        if keyring.is_empty() && config.api.bind.ip().is_loopback() { Hosts::OfThisMachine } else { Hosts::Any };
     let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(config.api.bind).await?;
     tell_who_may_do_what(&keyring, config.api.bind);
@@ -127,7 +129,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let measure = metrics.measure();
     let open = service::health::routes(redis, subscriber, examiner).merge(metrics.routes());
     let router = router(app, open, &config.api.cors_origins, measure);
-    let limits = Limits::from(&config.api);
+    let limits = Limits { hosts, ..Limits::from(&config.api) };
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;

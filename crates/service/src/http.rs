@@ -4,6 +4,7 @@ mod accept;
 mod answer;
 mod connection;
 mod descriptors;
+mod hosts;
 mod limits;
 mod pace;
 mod protection;
@@ -12,6 +13,7 @@ mod tls;
 mod unreadable;
 mod upload;
 
+pub use hosts::Hosts;
 pub use limits::Limits;
 pub use tls::{InvalidTls, Tls};
 

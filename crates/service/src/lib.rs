@@ -12,7 +12,7 @@ pub mod telemetry;
 
 pub use config::Config;
 pub use examiner::Examiner;
-pub use http::{InvalidTls, Limits, Tls, bind, serve};
+pub use http::{Hosts, InvalidTls, Limits, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
 pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
 pub use start::{Arguments, Stop, run};

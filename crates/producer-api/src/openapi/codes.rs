@@ -48,6 +48,11 @@ pub(crate) const CODES: &[Code] = &[
     code(413, "body_too_large", "send less at once, or NDJSON"),
     code(414, "uri_too_long", "shorten path and query"),
     code(415, "unsupported_media_type", "say with content-type that the body is JSON"),
+    code(
+        421,
+        "foreign_host",
+        "ask by localhost or an address, or configure keys: without them, no other name is answered to",
+    ),
     code(422, "invalid_message", "see errors"),
     code(422, "invalid_settings", "see errors"),
     code(422, "invalid_signal", "see errors"),

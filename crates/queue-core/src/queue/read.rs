@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A wait asks again so often, so that a lost notification costs time, never the answer.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Queue {
     /// What is known of messages, in order; `None` for one that is unknown or no longer kept.

@@ -65,10 +65,14 @@ impl Connection {
             pace.answering();
             let keep_alive = KeepAlive::after(&request);
             let request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
+            let refusal = self.limits.hosts.refusal(&request);
             let answer = self.router.clone().call(request);
             let pace = Arc::clone(&pace);
             async move {
-                let mut answer = answer.await?;
+                let mut answer = match refusal {
+                    Some(refusal) => refusal,
+                    None => answer.await?,
+                };
                 protect(answer.headers_mut(), transport);
                 if keep_alive == KeepAlive::No {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

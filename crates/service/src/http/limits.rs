@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::Hosts;
 use crate::config::Api;
 
 /// What strangers may cost, and for how long.
@@ -14,6 +15,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Until a client has taken another 64 KiB of its answer, or all that is left. Defaults to 30 s.
     pub write_timeout: Duration,
+    /// By which names it is called. Defaults to any.
+    pub hosts: Hosts,
     /// How long requests under way may take to end at shutdown. Defaults to 25 s.
     pub grace: Duration,
 }
@@ -35,6 +38,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            hosts: Hosts::Any,
             grace: Duration::from_secs(25),
         }
     }
@@ -48,6 +52,7 @@ impl From<&Api> for Limits {
             idle_timeout: api.idle_timeout.to_std(),
             write_timeout: api.write_timeout.to_std(),
             grace: api.shutdown_grace.to_std(),
+            ..Self::default()
         }
     }
 }
