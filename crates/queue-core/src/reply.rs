@@ -18,11 +18,16 @@ pub(crate) fn text(value: Option<Value>) -> Result<String> {
 }
 
 /// `None` for what is not there.
-pub(crate) fn optional_text(value: Option<Value>) -> Result<Option<String>> {
+pub(crate) fn optional_bytes(value: Option<Value>) -> Result<Option<Vec<u8>>> {
     match value {
         None | Some(Value::Nil) => Ok(None),
-        some => text(some).map(Some),
+        some => bytes(some).map(Some),
     }
+}
+
+/// `None` for what is not there.
+pub(crate) fn optional_text(value: Option<Value>) -> Result<Option<String>> {
+    optional_bytes(value)?.map(|bytes| String::from_utf8(bytes).map_err(Error::unexpected)).transpose()
 }
 
 pub(crate) fn integer(value: Option<Value>) -> Result<i64> {

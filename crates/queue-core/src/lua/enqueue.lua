@@ -4,7 +4,9 @@
 -- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until events wake
 -- USES      clock settings fields events wake line held state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
---           takes ('all' or the 'rest'); then for each message three: when it is due ('' now, '+1500' ms from now, or an instant in ms), its options, its record without the instant of creation
+--           takes ('all' or the 'rest'); then for each message its record without the instant of creation; before it, if it
+--           is not due now or has options, three: '', when it is due ('' now, '+1500' ms from now, or an instant in ms),
+--           its options
 -- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
 --           its state ('' if it is no longer kept): it stood already, by the producer's own id or the idempotency key;
 --           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once. Of one of the
@@ -14,10 +16,6 @@
 read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
 if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
-local FIRST, STRIDE = 5, 3
-
-if #ARGV >= FIRST + 1000 * STRIDE then return redis.error_reply('ERR at most 1000 messages a call') end
-
 local reply = { now, set.max_attempts }
 
 -- A message of this very call has no record yet.
@@ -44,9 +42,15 @@ end
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
--- In two halves, for whole numbers are written faster than others, and these are small ones everywhere.
+-- In two halves, for whole numbers are written faster than others, and these are small ones everywhere. The first is the
+-- same for most of a call.
+local half, half_text
 local function id_text(id)
-  return string.format('%07d%07d', math.floor(id / 10000000), id % 10000000)
+  local first = math.floor(id / 10000000)
+  if first ~= half then
+    half, half_text = first, string.format('%07d', first)
+  end
+  return half_text .. string.format('%07d', id % 10000000)
 end
 
 local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
@@ -54,6 +58,7 @@ local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
 local hold_of = {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest = 0
+local stored, readies, delays = 0, 0, 0
 
 -- A held message passes at once while a signal of its key sticks.
 local function sticks(hold)
@@ -62,7 +67,7 @@ local function sticks(hold)
 end
 
 local function stand(id, due, options)
-  local hold = field(options, 'k')
+  local hold = options ~= '' and field(options, 'k')
   local passed = hold and sticks(hold)
   if hold and not passed then
     hold_of[id] = hold
@@ -72,11 +77,12 @@ local function stand(id, due, options)
   end
   local state = due > now and 'delayed' or 'waiting'
   if due > now then
-    delayed[#delayed + 1] = instant_text(due)
-    delayed[#delayed + 1] = id
-    earliest = math.min(earliest, due)
+    delays = delays + 1
+    delayed[2 * delays - 1], delayed[2 * delays] = instant_text(due), id
+    if due < earliest then earliest = due end
   else
-    ready[#ready + 1] = id
+    readies = readies + 1
+    ready[readies] = id
   end
   if not passed then return id, state end
   local data = redis.call('HGET', STICKY, hold) or ''
@@ -89,7 +95,7 @@ end
 
 local function tell_enqueued()
   local ids = {}
-  for i = 1, #records, 2 do ids[#ids + 1] = records[i] end
+  for i = 1, stored do ids[i] = records[2 * i - 1] end
   tell(ids, function(id, i)
     local record, hold = records[2 * i], hold_of[id]
     return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
@@ -103,15 +109,22 @@ if set.max_length then
     - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
 end
 
-for i = FIRST, #ARGV, STRIDE do
-  local when, options, record = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local own_id = field(options, 'i')
+local at, last, answered = 5, #ARGV, #reply
+while at <= last do
+  local when, options, record = '', '', ARGV[at]
+  if record == '' then
+    when, options, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    at = at + 3
+  end
+  at = at + 1
+  answered = answered + 1
+  local own_id = options ~= '' and field(options, 'i')
   local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
   if standing then
-    reply[#reply + 1] = standing_answer(standing, mine_states[own_id])
-  elseif #records / 2 + 1 > room then
+    reply[answered] = standing_answer(standing, mine_states[own_id])
+  elseif stored + 1 > room then
     if refused == 'all' then return redis.error_reply('FULL ' .. set.max_length) end
-    reply[#reply + 1] = '!' .. set.max_length
+    reply[answered] = '!' .. set.max_length
   else
     local id = id_text(next_id)
     next_id = next_id + 1
@@ -121,9 +134,9 @@ for i = FIRST, #ARGV, STRIDE do
       if string.byte(when) == 43 then due = now + due end
     end
     record = (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
-    largest = math.max(largest, #record)
-    records[#records + 1] = id
-    records[#records + 1] = record
+    if #record > largest then largest = #record end
+    stored = stored + 1
+    records[2 * stored - 1], records[2 * stored] = id, record
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
@@ -142,10 +155,12 @@ for i = FIRST, #ARGV, STRIDE do
       aliases[#aliases + 1] = id
     end
     local answer, state = stand(id, due, options)
-    reply[#reply + 1] = answer
+    reply[answered] = answer
     if own_id then mine_states[own_id] = state end
   end
 end
+
+if answered > 2 + 1000 then return redis.error_reply('ERR at most 1000 messages a call') end
 
 -- Nothing was written until here, and nothing is refused from here.
 if key ~= '' then
@@ -165,14 +180,14 @@ if key ~= '' then
   redis.call('ZADD', DEDUP_UNTIL, until_when, key)
   look_at(until_when)
 end
-if #records == 0 then return reply end
+if stored == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014.0f', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
 if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
 if #signalled > 0 then redis.call('HSET', SIGNALLED, unpack(signalled)) end
 if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
-redis.call('HINCRBY', META, 'total:enqueued', #records / 2)
+redis.call('HINCRBY', META, 'total:enqueued', stored)
 if is_listened then tell_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
 if #expiring > 0 then

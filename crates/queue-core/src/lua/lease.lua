@@ -7,8 +7,8 @@
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
 --           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
---           its own deadline, false or for each the data of the signal that released it, 1 if the queue is exclusive;
---           then for each message: id, record, options, run as it was before
+--           its own deadline, false or for each the data of the signal that released it, 1 if the queue is exclusive,
+--           false or for each its options, false or for each its run as it was before; then for each message: id, record
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
   'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest')
@@ -34,6 +34,11 @@ local taken, bytes = {}, 0
 local sizes_matter = (tonumber(set.largest) or 0) * max > max_bytes
 local full = max <= 0
 local function take(candidates)
+  if not sizes_matter and #taken == 0 then
+    taken = candidates
+    full = #taken >= max
+    return #taken
+  end
   local n = 0
   for _, id in ipairs(candidates) do
     if sizes_matter then
@@ -109,31 +114,40 @@ write_totals()
 local more = opens_at == math.huge and not set.paused and (not set.exclusive or #taken < max) and anything_is_ready()
 
 local deadline = now + visibility_timeout
-local reply = { now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false, set.exclusive and 1 or 0 }
+local reply = {
+  now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false,
+  set.exclusive and 1 or 0, false, false,
+}
+local FIRST = 12
 if #taken > 0 then
   local records = redis.call('HMGET', MESSAGES, unpack(taken))
-  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken)) or {}
-  local before = redis.call('HLEN', RUNS) > 0 and redis.call('HMGET', RUNS, unpack(taken)) or {}
+  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
+  local before = redis.call('HLEN', RUNS) > 0 and redis.call('HMGET', RUNS, unpack(taken))
+  reply[11], reply[12] = options, before
   local first_run = format_run({
     token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
   })
-  local runs, deadlines, own_deadlines, earliest = {}, {}, {}, math.huge
+  local runs, deadlines, own_deadlines, earliest = {}, {}, {}, deadline
+  -- No run may take longer than its lease: then all leases end at once.
+  local end_as_one = not options and not set.timeout
+  local deadline_text = instant_text(deadline)
   for i, id in ipairs(taken) do
     local run = first_run
-    if before[i] then
+    if before and before[i] then
       local earlier = parse_run(before[i])
       earlier.token, earlier.started, earlier.consumer = token, now, consumer
       earlier.deliveries = earlier.deliveries + 1
       run = format_run(earlier)
     end
-    runs[#runs + 1] = id
-    runs[#runs + 1] = run
-    own_deadlines[i] = deadline_of(options[i], now, deadline)
-    earliest = math.min(earliest, own_deadlines[i])
-    deadlines[#deadlines + 1] = instant_text(own_deadlines[i])
-    deadlines[#deadlines + 1] = id
-    local at = 10 + (i - 1) * 4
-    reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, records[i] or '', options[i] or '', before[i] or ''
+    if not end_as_one then
+      own_deadlines[i] = deadline_of(options and options[i], now, deadline)
+      earliest = math.min(earliest, own_deadlines[i])
+      deadline_text = instant_text(own_deadlines[i])
+    end
+    local even = 2 * i
+    runs[even - 1], runs[even] = id, run
+    deadlines[even - 1], deadlines[even] = deadline_text, id
+    reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
   end
   redis.call('HSET', RUNS, unpack(runs))
   redis.call('ZADD', LEASED, unpack(deadlines))

@@ -99,8 +99,11 @@ impl Queue {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
                 for Packed { due, options, record } in messages {
-                    call.push(due.as_str());
-                    call.push(options.as_str());
+                    if !(due.is_empty() && options.is_empty()) {
+                        for arg in ["", due, options] {
+                            call.push(arg);
+                        }
+                    }
                     call.push(record.as_str());
                 }
                 call

@@ -107,15 +107,22 @@ impl Queue {
                     .arg(random())
             })
             .await?;
-        let mut leased = self.decode_lease(answer, request, secret).await?;
+        let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
         answer_is_lost.answered();
+        self.fail_unreadable(unreadable).await;
         // A consumer that idles must come back for the second look at lost calls.
         let second_look = self.next_look_for_lost();
         leased.next_look = leased.next_look.into_iter().chain(second_look).min();
         Ok(leased)
     }
 
-    async fn decode_lease(&self, answer: Value, request: &LeaseRequest, secret: Secret) -> Result<Leased> {
+    /// What was leased, and what of it can't be read.
+    fn decode_lease(
+        &self,
+        answer: Value,
+        request: &LeaseRequest,
+        secret: &Secret,
+    ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
         let mut answer = reply::array(Some(answer))?.into_iter();
         let started_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
         let lease_expires_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
@@ -127,12 +134,14 @@ impl Queue {
         let mut own_deadlines = reply::optional_array(answer.next())?;
         let mut signals = reply::optional_array(answer.next())?;
         let access = if reply::integer(answer.next())? == 1 { Access::OneConsumer } else { Access::All };
+        let mut options_of_each = reply::optional_array(answer.next())?;
+        let mut runs = reply::optional_array(answer.next())?;
 
-        let mut deliveries = Vec::with_capacity(answer.len() / 4);
+        let mut deliveries = Vec::with_capacity(answer.len() / 2);
         let mut unreadable = Vec::new();
         while let Some(id) = answer.next() {
             let id = reply::text(Some(id))?;
-            let (record, options, run) = (answer.next(), answer.next(), answer.next());
+            let (record, options, run) = (answer.next(), options_of_each.next(), runs.next());
             let lease_expires_at = match own_deadlines.next() {
                 Some(deadline) => Timestamp::from_millis(reply::unsigned(Some(deadline))?),
                 None => lease_expires_at,
@@ -144,7 +153,8 @@ impl Queue {
                 continue;
             };
             let lease = LeaseToken::new(id.clone(), secret.clone());
-            let stored = decode_delivery(&reply::bytes(record)?, &reply::bytes(options)?, &reply::bytes(run)?);
+            let stored =
+                decode_delivery(&reply::bytes(record)?, reply::optional_bytes(options)?, reply::optional_bytes(run)?);
             match stored {
                 Ok((record, options, mut run)) => {
                     let timeout = options.timeout.or(queue_timeout);
@@ -167,8 +177,7 @@ impl Queue {
                 Err(malformed) => unreadable.push((lease, malformed)),
             }
         }
-        self.fail_unreadable(unreadable).await;
-        Ok(Leased { deliveries, visibility_timeout, more_is_ready, next_look, access })
+        Ok((Leased { deliveries, visibility_timeout, more_is_ready, next_look, access }, unreadable))
     }
 
     /// A malformed record never stops the line: it goes to the dead letters with the reason.
@@ -262,11 +271,15 @@ impl Lost {
     }
 }
 
-fn decode_delivery(record: &[u8], options: &[u8], run: &[u8]) -> Result<(Record, Options, Run), Malformed> {
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed("options or run"));
-    let (options, run) = (text(options)?, text(run)?);
-    let run = if run.is_empty() { Run::default() } else { Run::decode(run)? };
-    Ok((Record::decode(record)?, Options::decode(options)?, run))
+fn decode_delivery(
+    record: &[u8],
+    options: Option<Vec<u8>>,
+    run: Option<Vec<u8>>,
+) -> Result<(Record, Options, Run), Malformed> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|_| Malformed("options or run"));
+    let options = options.map(|bytes| Options::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
+    let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
+    Ok((Record::decode(record)?, options, run))
 }
 
 /// Remembers a lease call as lost unless it says that it was answered; so a call that is given up half-way counts too.

@@ -1,3 +1,5 @@
+use std::{borrow::Cow, collections::HashSet};
+
 use serde_json::value::RawValue;
 
 use super::{Call, Queue, random};
@@ -41,20 +43,20 @@ pub enum Settled {
 
 impl Action {
     /// The letter, the extra and the value as `settle.lua` takes them.
-    fn encode(&self) -> (&'static str, String, String) {
+    fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
             Self::Complete(result) if result.get().len() > MAX_RESULT_BYTES => {
                 let message =
                     format!("the result has {} bytes, at most {MAX_RESULT_BYTES} are kept", result.get().len());
-                ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)))
+                ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)).into())
             }
-            Self::Complete(result) => ("c", String::new(), result.get().to_owned()),
-            Self::Fail(failure) => ("f", random(), encode_failure(failure)),
-            Self::FailAndRetryAfter(failure, pause) => ("f", format!("+{}", bounded(*pause)), encode_failure(failure)),
-            Self::FailForGood(failure) => ("x", String::new(), encode_failure(failure)),
-            Self::Release(pause) => {
-                ("r", pause.map(|pause| bounded(pause).to_string()).unwrap_or_default(), String::new())
+            Self::Complete(result) => ("c", String::new(), result.get().into()),
+            Self::Fail(failure) => ("f", random(), encode_failure(failure).into()),
+            Self::FailAndRetryAfter(failure, pause) => {
+                ("f", format!("+{}", bounded(*pause)), encode_failure(failure).into())
             }
+            Self::FailForGood(failure) => ("x", String::new(), encode_failure(failure).into()),
+            Self::Release(pause) => ("r", pause.map(|pause| bounded(pause).to_string()).unwrap_or_default(), "".into()),
         }
     }
 }
@@ -87,24 +89,42 @@ impl Queue {
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
-            let mut call = Call::new(&SETTLE, &self.keys).arg(random());
+            let some = &rest[..rest.len().min(MAX_MESSAGES_PER_CALL)];
+            let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
+            let any_again = if ids.len() < some.len() { "1" } else { "" };
+            let mut call = Call::new(&SETTLE, &self.keys).arg(random()).arg(any_again);
             let (mut count, mut bytes) = (0, 0);
-            for Settlement { lease, action } in rest.iter().take(MAX_MESSAGES_PER_CALL) {
+            let mut in_common = None;
+            for Settlement { lease, action } in some {
                 let (letter, extra, value) = action.encode();
                 bytes += value.len();
                 if count > 0 && bytes > MAX_BYTES_PER_CALL {
                     break;
                 }
                 count += 1;
-                for arg in [lease.id().as_str(), lease.secret(), letter, &extra, &value] {
-                    call.push(arg);
+                let of_this = (lease.secret(), letter, extra);
+                if in_common.as_ref() != Some(&of_this) {
+                    for arg in ["", of_this.0, of_this.1, &of_this.2] {
+                        call.push(arg);
+                    }
+                    in_common = Some(of_this);
                 }
+                call.push(lease.id().as_str());
+                call.push(&*value);
             }
             rest = &rest[count..];
-            for answer in reply::array(Some(self.call(&SETTLE, call).await?))? {
-                settled.push(match reply::text(Some(answer))?.as_str() {
-                    "gone" => Settled::Gone,
-                    state => Settled::Now(state.parse().map_err(Error::unexpected)?),
+            let answers = reply::text(Some(self.call(&SETTLE, call).await?))?;
+            if answers.len() != count {
+                return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
+            }
+            for letter in answers.chars() {
+                settled.push(match letter {
+                    'c' => Settled::Now(State::Completed),
+                    'f' => Settled::Now(State::Failed),
+                    'd' => Settled::Now(State::Delayed),
+                    'w' => Settled::Now(State::Waiting),
+                    'g' => Settled::Gone,
+                    other => return Err(Error::unexpected(other)),
                 });
             }
         }

@@ -1,15 +1,17 @@
 -- line: messages become ready, at the head or at the tail of the line, each at its priority.
 -- Answers whether nothing was ready before.
 local function join_line(ids, push)
-  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
-  local plain, ranked = {}, {}
-  for i, id in ipairs(ids) do
-    local priority = tonumber(field(options[i], 'p')) or 0
-    if priority == 0 then
-      plain[#plain + 1] = id
-    else
-      ranked[#ranked + 1] = priority
-      ranked[#ranked + 1] = id
+  local plain, ranked = ids, {}
+  if redis.call('HLEN', OPTIONS) > 0 then
+    plain = {}
+    for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
+      local priority = tonumber(field(options, 'p')) or 0
+      if priority == 0 then
+        plain[#plain + 1] = ids[i]
+      else
+        ranked[#ranked + 1] = priority
+        ranked[#ranked + 1] = ids[i]
+      end
     end
   end
   local was_empty = false

@@ -1,8 +1,8 @@
 -- totals: what happened since the queue exists, counted while a script decides and written once at its end.
 local totals = {}
 
-local function count(name)
-  totals[name] = (totals[name] or 0) + 1
+local function count(name, more)
+  totals[name] = (totals[name] or 0) + (more or 1)
 end
 
 local function write_totals()
