@@ -28,6 +28,9 @@ use crate::{
 /// How long handlers that are dropped may take to notice. One that blocks its thread does not.
 const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
+/// So many messages are worth a call of their own: what each call costs besides is little beside what they cost.
+const LITTLE: usize = 200;
+
 /// The work of one process on one queue: the one driver that fetches, and the tasks that it owns.
 ///
 /// An idle one is this task and its bell. What it needs to work it has only from the first lease until it finds nothing.
@@ -64,6 +67,12 @@ impl Line {
         let held = Held::new(Arc::clone(&crew.places), Arc::clone(&metrics));
         let concurrency = routes.concurrency.unwrap_or(crew.concurrency);
         Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held) }
+    }
+
+    /// How many messages one call leases at most. When that would be all that may be held, half of it, unless that is little:
+    /// so Redis hands out and takes back one half while the handlers work on the other.
+    fn at_once(&self) -> usize {
+        (self.concurrency / 2).clamp(LITTLE, MAX_MESSAGES_PER_CALL)
     }
 
     fn queue(&self) -> &Arc<Queue> {
@@ -124,7 +133,7 @@ impl Line {
                 grant = async {
                     self.bell.time_to_look(self.crew.poll_interval()).await;
                     let room = self.held().room(self.concurrency).await;
-                    self.crew.places.take(&mut account, room.min(MAX_MESSAGES_PER_CALL)).await
+                    self.crew.places.take(&mut account, room.min(self.at_once())).await
                 } => grant,
             };
             let request = LeaseRequest {

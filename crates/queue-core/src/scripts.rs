@@ -118,7 +118,8 @@ impl Script {
                 })
             })
             .collect();
-        let mut source = format!("{shebang}\n");
+        // As locals they are found at once.
+        let mut source = format!("{shebang}\nlocal ARGV = ARGV\n");
         for (index, key) in keys.iter().enumerate() {
             writeln!(source, "local {} = KEYS[{}]", key.to_uppercase(), index + 1)
                 .expect("writing to a string does not fail");

@@ -42,15 +42,19 @@ end
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
--- In two halves, for whole numbers are written faster than others, and these are small ones everywhere. The first is the
--- same for most of a call.
-local half, half_text
-local function id_text(id)
-  local first = math.floor(id / 10000000)
-  if first ~= half then
-    half, half_text = first, string.format('%07d', first)
+-- An id is written in two halves: whole numbers are written faster than others, and these are small ones everywhere. The
+-- first half is the same for most of a call.
+local format = string.format
+local high, low = math.floor(next_id / 10000000), next_id % 10000000
+local high_text = format('%07d', high)
+local function take_id()
+  local id = high_text .. format('%07d', low)
+  next_id, low = next_id + 1, low + 1
+  if low == 10000000 then
+    high, low = high + 1, 0
+    high_text = format('%07d', high)
   end
-  return half_text .. string.format('%07d', id % 10000000)
+  return id
 end
 
 local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
@@ -126,8 +130,7 @@ while at <= last do
     if refused == 'all' then return redis.error_reply('FULL ' .. set.max_length) end
     reply[answered] = '!' .. set.max_length
   else
-    local id = id_text(next_id)
-    next_id = next_id + 1
+    local id = take_id()
     local due = now
     if when ~= '' then
       due = tonumber(when)

@@ -89,7 +89,7 @@ local function settle_otherwise(id, place, action, extra, value)
   return LETTER_OF[fail_attempt(id, run, options[place], extra, value)]
 end
 
-local answers = {}
+local answers, find = {}, string.find
 local token, action, extra, start
 local i = 0
 at = 3
@@ -104,8 +104,8 @@ while at <= last do
     at = at + 2
     local place = places and places[i] or i
     local run = runs[place]
-    local finished_before, back_before = finished.n, #comebacks.runs
-    if run and token ~= '' and string.find(run, start, 1, true) == 1 then
+    local finished_before, back_before = finished.n, places and #comebacks.runs
+    if run and token ~= '' and find(run, start, 1, true) == 1 then
       over = over + 1
       no_longer_leased[over] = id
       if action == 'c' then
@@ -114,7 +114,7 @@ while at <= last do
       else
         answers[i] = settle_otherwise(id, place, action, extra, value)
       end
-    elseif run and action == 'c' and string.find(run, '!' .. start, 1, true) == 1 then
+    elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 then
       -- The lease lapsed, but nobody has the message yet: the work is done, so it counts.
       leaving[#leaving + 1] = id
       finish(id, 'c', string.sub(run, 2), value)
@@ -123,7 +123,7 @@ while at <= last do
       answers[i] = answer_again(id, place, token, action)
     end
     if places and finished.n > finished_before then
-      runs[place], outcomes[place] = false, finished.outcomes[finished.n]
+      runs[place], outcomes[place] = false, finished.outcomes[2 * finished.n]
     elseif places and #comebacks.runs > back_before then
       runs[place] = comebacks.runs[#comebacks.runs]
     end
