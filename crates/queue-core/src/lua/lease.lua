@@ -29,6 +29,9 @@ if set.paused then at_most(0) end
 if set.exclusive then at_most(turn_of(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
 if set.rate_limit and max > 0 then at_most(permitted(set.rate_limit)) end
 
+-- What most queues have nothing of is asked for in one call.
+local anything_rare = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
+
 -- Peeks before it takes, so that what would not fit into the answer stays where it is.
 local taken, bytes = {}, 0
 local sizes_matter = (tonumber(set.largest) or 0) * max > max_bytes
@@ -64,7 +67,7 @@ end
 
 -- Removed messages still stand in the list: they are passed over, a bounded number a call.
 local function take_waiting()
-  local any_removed = redis.call('EXISTS', REMOVED) == 1
+  local any_removed = anything_rare and redis.call('EXISTS', REMOVED) == 1
   for _ = 1, 10 do
     if full then return end
     local wanted = max - #taken
@@ -88,14 +91,14 @@ local function take_waiting()
   end
 end
 
-local any_prioritized = redis.call('EXISTS', PRIORITIZED) == 1
+local any_prioritized = anything_rare and redis.call('EXISTS', PRIORITIZED) == 1
 if any_prioritized then take_prioritized('-inf', '(0') end
 take_waiting()
 if any_prioritized then take_prioritized('(0', '+inf') end
 
 -- Nothing is handed out after its end, however much else expired at once.
 local function drop_expired()
-  if #taken == 0 or redis.call('EXISTS', EXPIRING) == 0 then return end
+  if #taken == 0 or not anything_rare or redis.call('EXISTS', EXPIRING) == 0 then return end
   local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken))
   local live = {}
   for i, id in ipairs(taken) do
@@ -155,7 +158,7 @@ if #taken > 0 then
   look_at(earliest)
   if set.rate_limit then note_leases(set.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end
-  if redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
+  if anything_rare and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
 -- A consumer that will not look again at once must know when to: there is next something to tend, the window opens, the

@@ -142,8 +142,8 @@ if set.exclusive and over > 0 then call_next() end
 local completed, failed = totals.completed or 0, totals.failed or 0
 write_totals()
 if completed + failed > 0 then
-  trim_completed(2 * completed)
-  trim_failed(failed)
+  if completed > 0 then trim_completed(2 * completed) end
+  if failed > 0 then trim_failed(failed) end
   -- When nothing finishes any more, somebody must still look at what is kept.
   local instant = next_trim()
   if instant < math.huge then look_at(math.max(instant, now + 100)) end

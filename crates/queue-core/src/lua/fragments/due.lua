@@ -5,7 +5,7 @@ local function describe_promoted()
 end
 
 local function promote(limit)
-  local due = redis.call('ZRANGE', DELAYED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  local due = redis.call('ZRANGE', DELAYED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
   if #due == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
   tell(due, describe_promoted)

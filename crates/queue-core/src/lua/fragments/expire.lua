@@ -7,7 +7,7 @@ local function finish_expired(id)
 end
 
 local function expire(limit)
-  local ids = redis.call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  local ids = redis.call('ZRANGE', EXPIRING, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
   for _, id in ipairs(ids) do
     local options = redis.call('HGET', OPTIONS, id)
     local state = state_of(id, options)

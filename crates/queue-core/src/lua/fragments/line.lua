@@ -50,5 +50,7 @@ local function leave_line(ids)
 end
 
 local function anything_is_ready()
-  return redis.call('EXISTS', PRIORITIZED) == 1 or redis.call('LLEN', WAITING) > redis.call('SCARD', REMOVED)
+  local waiting = redis.call('LLEN', WAITING)
+  if redis.call('EXISTS', PRIORITIZED, REMOVED) == 0 then return waiting > 0 end
+  return redis.call('EXISTS', PRIORITIZED) == 1 or waiting > redis.call('SCARD', REMOVED)
 end

@@ -2,7 +2,7 @@
 -- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the line, or
 -- fails for good when it lapsed too often.
 local function recover(limit, random)
-  local over = redis.call('ZRANGE', LEASED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  local over = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #over == 0 then return end
   local ids = {}
   for i = 1, #over, 2 do ids[#ids + 1] = over[i] end

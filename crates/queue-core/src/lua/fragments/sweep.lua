@@ -4,7 +4,7 @@ local ENDING = { { AWAITED }, { DEDUP_UNTIL, DEDUP }, { STICKY_UNTIL, STICKY } }
 
 local function sweep(limit)
   for _, keys in ipairs(ENDING) do
-    local over = redis.call('ZRANGE', keys[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+    local over = redis.call('ZRANGE', keys[1], '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
     if #over > 0 then
       redis.call('ZREM', keys[1], unpack(over))
       if keys[2] then redis.call('HDEL', keys[2], unpack(over)) end
@@ -16,7 +16,7 @@ end
 local function next_sweep()
   local instant = math.huge
   for _, keys in ipairs(ENDING) do
-    local first = redis.call('ZRANGE', keys[1], 0, 0, 'WITHSCORES')
+    local first = redis.call('ZRANGE', keys[1], '0', '0', 'WITHSCORES')
     if first[2] then instant = math.min(instant, tonumber(first[2])) end
   end
   return instant

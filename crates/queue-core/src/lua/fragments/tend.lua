@@ -39,11 +39,10 @@ end
 
 -- When there is next something to tend (ms): something is due, or lapses, or expires, or all look at `watch`.
 local function next_instant()
-  local watch = tonumber(redis.call('HGET', META, 'watch')) or 0
   local instant = watch > now and watch or math.huge
   if redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
   for _, index in ipairs({ DELAYED, LEASED, EXPIRING }) do
-    local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+    local first = redis.call('ZRANGE', index, '0', '0', 'WITHSCORES')
     if first[2] then instant = math.min(instant, tonumber(first[2])) end
   end
   return instant

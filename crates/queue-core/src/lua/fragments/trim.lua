@@ -45,8 +45,8 @@ local function pop_completed(k)
   return redis.call('LPOP', COMPLETED, k)
 end
 
--- `completed` is a list in the order of finishing, so if the k-th may go, all before it may. Tries the largest k
--- first, then halves. While erased messages stand in the list, one by one.
+-- `completed` is a list in the order of finishing, so if the k-th may go, all before it may. Mostly not even the first
+-- may; else tries the largest k, then halves. While erased messages stand in the list, one by one.
 local function trim_completed(limit)
   local age, kept, min_age = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
@@ -68,14 +68,15 @@ local function trim_completed(limit)
     end
     return
   end
-  while k > 0 do
-    local at = finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or (k == 1 and 0 or math.huge)
-    if at <= now - age or (at <= now - min_age and k <= length - kept) then
-      forget(pop_completed(k))
-      return
-    end
+  local function may_go(nth)
+    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1)) or (nth == 1 and 0 or math.huge)
+    return at <= now - age or (at <= now - min_age and nth <= length - kept)
+  end
+  if k == 0 or not may_go(1) then return end
+  while k > 1 and not may_go(k) do
     k = math.floor(k / 2)
   end
+  forget(pop_completed(k))
 end
 
 local function trim_failed(limit)
@@ -99,7 +100,7 @@ local function next_trim()
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0)) or now
     instant = at + (length - redis.call('SCARD', ERASED) > kept and min_age or age)
   end
-  local first = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
   if first[2] then
     local age, kept, min_age = limits_of('failed')
     instant = math.min(instant, first[2] + (redis.call('ZCARD', FAILED) > kept and min_age or age))
