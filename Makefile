@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint tests e2e cluster schemathesis doc deny audit bench
+.PHONY: help run test fmt lint tests e2e cluster schemathesis doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= ../shared/peers
@@ -10,7 +10,7 @@ help: ## Show this list
 run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
 	@CARGO="$(CARGO)" exec scripts/run.sh
 
-test: tools fmt lint tests cluster schemathesis doc ## Run everything that CI runs
+test: tools fmt lint tests cluster schemathesis doc instructions ## Run everything that CI runs
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -45,6 +45,15 @@ audit: ## Check that every message of every queue is in exactly one state: make 
 bench: redis ## Measure Drover beside its peers: make bench PEERS=../shared/peers (their drivers; they need node)
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
+
+# With drover-bench, so that it is the same build as that of `make bench`.
+instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
+	@scripts/install.sh valgrind valgrind vgdb
+	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
+	$${CARGO_TARGET_DIR:-target}/release/drover-bench --instructions
+
+microbench: redis ## Time the scripts and the hot paths of queue-core: make microbench ONLY=lease
+	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
 .PHONY: redis tools
 redis:

@@ -23,7 +23,7 @@ use crate::{
 /// The queue that the default configuration routes.
 pub(crate) const QUEUE: &str = "my-queue";
 /// Messages of a batch.
-const BATCH: usize = 1_000;
+pub(crate) const BATCH: usize = 1_000;
 /// Nothing that is measured takes longer.
 const PATIENCE: Duration = Duration::from_secs(180);
 const AN_HOUR: Due = Due::After(Millis::from_secs(3_600));
@@ -49,7 +49,12 @@ impl Drover {
         Ok(self.queues.queue(&name.parse()?))
     }
 
-    fn status(&self) -> Result<QueueStatus> {
+    /// The URL of its Redis.
+    pub(crate) fn url(&self) -> String {
+        self.redis.url()
+    }
+
+    pub(crate) fn status(&self) -> Result<QueueStatus> {
         let status = self.runtime.block_on(self.queue(QUEUE)?.status())?;
         status.ok_or_else(|| "the queue is gone".into())
     }
@@ -91,18 +96,27 @@ impl Drover {
 
     /// Drains so many messages with so many worker processes; messages a second.
     pub(crate) fn drain(&self, messages: usize, workers: usize, concurrency: usize) -> Result<f64> {
-        let queue = self.queue(QUEUE)?;
-        let before = self.status()?.totals.completed;
-        self.runtime.block_on(queue.pause())?;
-        self.enqueue(messages, Due::Now)?;
+        self.fill(messages)?;
         let mut services = Vec::new();
         for _ in 0..workers {
             let mut worker = self.worker(concurrency, "warn")?;
             worker.ignore_log();
             services.push(worker);
         }
+        self.empty(messages)
+    }
+
+    /// Enqueues so many messages that wait until [`empty`](Self::empty) lets the workers have them.
+    pub(crate) fn fill(&self, messages: usize) -> Result<()> {
+        self.runtime.block_on(self.queue(QUEUE)?.pause())?;
+        self.enqueue(messages, Due::Now).map(drop)
+    }
+
+    /// Has so many messages drained, by whatever workers there are; messages a second.
+    pub(crate) fn empty(&self, messages: usize) -> Result<f64> {
+        let before = self.status()?.totals.completed;
         let start = Instant::now();
-        self.runtime.block_on(queue.resume())?;
+        self.runtime.block_on(self.queue(QUEUE)?.resume())?;
         let length = format!("LLEN drover:{{{QUEUE}}}:waiting");
         while self.redis.command(&length) != ":0" || self.status()?.counts.active > 0 {
             if start.elapsed() > PATIENCE {
@@ -163,7 +177,8 @@ impl Drover {
         load::send(api.address(), requests, 50, Until::Over(Duration::from_secs(seconds)))
     }
 
-    fn check_stored(&self, before: u64, messages: usize) -> Result<()> {
+    /// Errs unless so many messages were stored since there were `before`.
+    pub(crate) fn check_stored(&self, before: u64, messages: usize) -> Result<()> {
         let stored = usize::try_from(self.status()?.totals.enqueued - before)?;
         if stored == messages { Ok(()) } else { Err(format!("{stored} are stored of {messages} answered").into()) }
     }
@@ -263,7 +278,7 @@ fn data(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
 
-fn message(n: usize, due: Due) -> Result<NewMessage> {
+pub(crate) fn message(n: usize, due: Due) -> Result<NewMessage> {
     Ok(NewMessage { due, ..NewMessage::new(to_raw_value(&data(n))?) })
 }
 

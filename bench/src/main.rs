@@ -6,9 +6,11 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is started for")]
 
+mod callgrind;
 mod cost;
 mod drover;
 mod figures;
+mod instructions;
 mod load;
 mod peers;
 mod plot;
@@ -17,13 +19,14 @@ mod rounds;
 mod service;
 mod times;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
 use crate::{figures::Figures, peers::Peers};
 
-pub(crate) type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Measures Drover beside its peers
 #[derive(Parser)]
@@ -55,6 +58,9 @@ pub(crate) struct Arguments {
     /// Where the plots go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     plots: PathBuf,
+    /// Only count instructions, and fail where one figure is beyond its bound
+    #[arg(long)]
+    instructions: bool,
 }
 
 impl Arguments {
@@ -74,6 +80,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.instructions {
+        return instructions::check();
+    }
     let peers = Peers::prepare(&arguments.peers)?;
     let mut figures = Figures::default();
     for round in 1..=arguments.rounds {

@@ -9,12 +9,12 @@ use std::{
 
 use drover_tests::HeldPort;
 
-use crate::Result;
+use crate::{Result, callgrind::Callgrind};
 
 /// How long a process may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A process that serves HTTP, ended when this is dropped.
+/// A process that serves something, ended when this is dropped.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
@@ -26,39 +26,57 @@ impl Service {
     /// Starts one of Drover's release binaries, with nothing of Drover's in the environment but this.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = HeldPort::take();
-        let mut command = Command::new(binary(name)?);
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
-            command.env_remove(key);
-        }
-        let bind = if name == "producer-api" { "DROVER__API__BIND" } else { "DROVER__WORKER__BIND" };
-        command.env("DROVER__REDIS__URL", redis).env(bind, port.address().to_string()).env("NO_COLOR", "1");
-        command.envs(env.iter().map(|(key, value)| (key, value)));
-        Self::start(command, port.address(), Some(port), "/readyz")
+        Self::start(drover(name, &port, redis, env)?, port.address(), Some(port), is_ready)
+    }
+
+    /// The same under callgrind, where it is some fifty times slower.
+    pub(crate) fn counted(callgrind: &Callgrind, name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
+        let port = HeldPort::take();
+        let command = drover(name, &port, redis, env)?;
+        Self::start(callgrind.around(&command), port.address(), Some(port), is_ready)
+    }
+
+    /// Starts a redis-server that keeps nothing on disk, under callgrind.
+    pub(crate) fn counted_redis(callgrind: &Callgrind) -> Result<Self> {
+        let port = HeldPort::take();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.number().to_string()]);
+        Self::start(callgrind.around(&command), port.address(), Some(port), is_redis)
     }
 
     /// Starts another process that is told its port by `PORT`.
     pub(crate) fn peer(mut command: Command, port: HeldPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
-        Self::start(command, port.address(), Some(port), "/")
+        Self::start(command, port.address(), Some(port), is_http)
     }
 
     /// Starts another process that listens where it always does.
     pub(crate) fn peer_at(command: Command, address: SocketAddr) -> Result<Self> {
-        Self::start(command, address, None, "/")
+        Self::start(command, address, None, is_http)
     }
 
-    fn start(mut command: Command, address: SocketAddr, port: Option<HeldPort>, path: &str) -> Result<Self> {
+    fn start(
+        mut command: Command,
+        address: SocketAddr,
+        port: Option<HeldPort>,
+        is_up: fn(SocketAddr) -> bool,
+    ) -> Result<Self> {
         let what = command.get_program().display().to_string();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let service = Self { child, address, _port: port };
         let start = Instant::now();
-        while !service.answers(path, path == "/readyz") {
+        while !is_up(address) {
             if start.elapsed() > PATIENCE {
                 return Err(format!("{what} does not answer").into());
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(service)
+    }
+
+    /// The id that the system knows it by.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -83,26 +101,12 @@ impl Service {
 
     /// The memory that it holds, and the most that it held, in MiB.
     pub(crate) fn memory(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let field = |name: &str| -> Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
             Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1_024.0)
         };
         Ok((field("VmRSS:")?, field("VmHWM:")?))
-    }
-
-    fn answers(&self, path: &str, must_be_well: bool) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut socket = TcpStream::connect(self.address())?;
-            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-            socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").as_bytes())?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| {
-            answer.starts_with("HTTP/1.1 200") || (!must_be_well && answer.starts_with("HTTP/1.1 "))
-        })
     }
 }
 
@@ -113,9 +117,46 @@ impl Drop for Service {
     }
 }
 
+/// The command that starts one of Drover's binaries.
+fn drover(name: &str, port: &HeldPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
+    let mut command = Command::new(binary(name)?);
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
+        command.env_remove(key);
+    }
+    let bind = if name == "producer-api" { "DROVER__API__BIND" } else { "DROVER__WORKER__BIND" };
+    command.env("DROVER__REDIS__URL", redis).env(bind, port.address().to_string()).env("NO_COLOR", "1");
+    command.envs(env.iter().map(|(key, value)| (key, value)));
+    Ok(command)
+}
+
 /// Beside this very binary.
 fn binary(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let binary = this.parent().unwrap_or(Path::new(".")).join(name);
     if binary.exists() { Ok(binary) } else { Err(format!("{} is not built; run make bench", binary.display()).into()) }
+}
+
+fn is_ready(address: SocketAddr) -> bool {
+    answer(address, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 200")
+}
+
+fn is_http(address: SocketAddr) -> bool {
+    answer(address, "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 ")
+}
+
+fn is_redis(address: SocketAddr) -> bool {
+    answer(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
+}
+
+/// What is answered to a request until the connection ends; nothing where nobody answers.
+fn answer(address: SocketAddr, request: &str) -> String {
+    let ask = || -> std::io::Result<String> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().unwrap_or_default()
 }

@@ -1,0 +1,64 @@
+//! What the processor does for each message or request beside the calls to Redis: `make microbench`.
+//!
+//! Only what can be called from outside; what stands inside a call (packing its arguments, reading its answer) is part of
+//! what `scripts` measures.
+
+#![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
+
+use std::{collections::BTreeMap, hint::black_box, time::Duration};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use drover_tests::RedisServer;
+use queue_core::{Enqueued, Histogram, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
+use serde_json::{json, value::to_raw_value};
+use tokio::runtime::Runtime;
+
+const BOUNDS: [Duration; 5] = [
+    Duration::from_micros(100),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+];
+
+criterion_group! {
+    name = hot_paths;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    targets = for_each_message, for_each_request
+}
+criterion_main!(hot_paths);
+
+fn for_each_message(criterion: &mut Criterion) {
+    let message = stored();
+    criterion.bench_function("a message to JSON", |bencher| {
+        bencher.iter(|| serde_json::to_vec(black_box(&message)).unwrap());
+    });
+    criterion.bench_function("a lease from its token", |bencher| {
+        bencher.iter(|| black_box("21718923400017-c3RyYW5nZXJzIGd1ZXNzIQ").parse::<LeaseToken>().unwrap());
+    });
+}
+
+fn for_each_request(criterion: &mut Criterion) {
+    // Nothing is asked of it, so it need not be there.
+    let queues = Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+    criterion.bench_function("a queue by its name", |bencher| {
+        bencher.iter(|| queues.queue(&black_box("my-queue").parse::<QueueName>().unwrap()));
+    });
+    let times = Histogram::new(&BOUNDS);
+    criterion.bench_function("a time into a histogram", |bencher| {
+        bencher.iter(|| times.observe(black_box(Duration::from_micros(700))));
+    });
+}
+
+/// A message as the API answers it, from a real Redis.
+fn stored() -> Message {
+    let redis = RedisServer::start();
+    let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+    let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
+    let message = NewMessage::new(to_raw_value(&data).unwrap());
+    let queue = queues.queue(&"my-queue".parse().unwrap());
+    match Runtime::new().unwrap().block_on(queue.enqueue(vec![message])).unwrap().remove(0) {
+        Enqueued::Created(message) => message,
+        other => panic!("it stood already: {other:?}"),
+    }
+}

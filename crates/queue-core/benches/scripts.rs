@@ -1,0 +1,127 @@
+//! What a call takes from the library through Redis and back, by the number of its messages: `make microbench`.
+//!
+//! All on one machine, so absolute figures are that machine's; what is worth reading is the difference between two runs.
+
+#![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use drover_tests::RedisServer;
+use queue_core::{
+    Action, ConsumerId, LeaseRequest, NewMessage, Queue, Queues, Redis, Settled, Settlement, State, Stay,
+};
+use serde_json::{json, value::to_raw_value};
+use tokio::{runtime::Runtime, task::JoinSet};
+
+/// Messages of a call: one, what a busy worker has, the most that a call may carry.
+const SIZES: [usize; 3] = [1, 100, 1_000];
+
+criterion_group! {
+    name = scripts;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = calls
+}
+criterion_main!(scripts);
+
+fn calls(criterion: &mut Criterion) {
+    bench(criterion, "enqueue", |line, size| timed(|| line.enqueue(size)).0);
+    bench(criterion, "post", |line, size| timed(|| line.post(size)).0);
+    bench(criterion, "lease", |line, size| {
+        line.enqueue(size);
+        let (took, leases) = timed(|| line.lease(size));
+        line.settle(&leases);
+        took
+    });
+    bench(criterion, "settle", |line, size| {
+        line.enqueue(size);
+        let leases = line.lease(size);
+        timed(|| line.settle(&leases)).0
+    });
+}
+
+/// Takes the time of `call`, which answers what counts of it, with each size on a Redis of its own.
+fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&Line, usize) -> Duration) {
+    let mut group = criterion.benchmark_group(name);
+    for size in SIZES {
+        let line = Line::new();
+        group.throughput(Throughput::Elements(size.try_into().unwrap()));
+        group.bench_with_input(BenchmarkId::from_parameter(size), &size, |bencher, size| {
+            bencher.iter_custom(|iterations| (0..iterations).map(|_| call(&line, *size)).sum());
+        });
+    }
+    group.finish();
+}
+
+fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let answer = call();
+    (start.elapsed(), answer)
+}
+
+/// A queue on a Redis of its own, with the settings that ship.
+struct Line {
+    runtime: Runtime,
+    queue: Arc<Queue>,
+    consumer: ConsumerId,
+    _redis: RedisServer,
+}
+
+impl Line {
+    fn new() -> Self {
+        let redis = RedisServer::start();
+        let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+        let queue = queues.queue(&"my-queue".parse().unwrap());
+        Self { runtime: Runtime::new().unwrap(), queue, consumer: ConsumerId::issue(), _redis: redis }
+    }
+
+    fn enqueue(&self, size: usize) {
+        let enqueued = self.runtime.block_on(self.queue.enqueue(vec![message(); size])).unwrap();
+        assert_eq!(enqueued.len(), size);
+    }
+
+    /// One message each, all at the same time.
+    fn post(&self, size: usize) {
+        self.runtime.block_on(async {
+            let mut posts = JoinSet::new();
+            for _ in 0..size {
+                let queue = Arc::clone(&self.queue);
+                posts.spawn(async move { queue.post(message()).await });
+            }
+            let posted = posts.join_all().await;
+            assert!(posted.iter().all(Result::is_ok));
+        });
+    }
+
+    fn lease(&self, size: usize) -> Vec<Settlement> {
+        let request = LeaseRequest {
+            consumer: self.consumer.clone(),
+            max: size,
+            visibility_timeout: None,
+            stay: Stay::AsLongAsItAsks,
+        };
+        let leased = self.runtime.block_on(self.queue.lease(&request)).unwrap();
+        assert_eq!(leased.deliveries.len(), size);
+        let done = Action::Complete(to_raw_value("processed").unwrap());
+        leased
+            .deliveries
+            .into_iter()
+            .map(|delivery| Settlement { lease: delivery.lease, action: done.clone() })
+            .collect()
+    }
+
+    fn settle(&self, leases: &[Settlement]) {
+        let settled = self.runtime.block_on(self.queue.settle(leases)).unwrap();
+        assert!(settled.iter().all(|settled| *settled == Settled::Now(State::Completed)));
+    }
+}
+
+/// About 160 bytes of data, as in `make bench`.
+fn message() -> NewMessage {
+    let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
+    NewMessage::new(to_raw_value(&data).unwrap())
+}
