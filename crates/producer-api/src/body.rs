@@ -2,10 +2,10 @@
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
-    response::IntoResponse,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
 };
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use service::Problem;
 use tokio::time::timeout;
 
@@ -71,8 +71,10 @@ impl FromRequest<App> for BatchBody {
         if is_json(request.headers()) {
             return receive(request, app).await.map(Self::Json);
         }
-        match media_type(request.headers()).as_deref() {
-            Some("application/x-ndjson") => Ok(Self::Lines(request.into_body())),
+        match media_type(request.headers()) {
+            Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
+                Ok(Self::Lines(request.into_body()))
+            }
             _ => Err(refusal::not_batch_content()),
         }
     }
@@ -91,26 +93,32 @@ fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<(), Problem> {
 
 async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {
     // Before anything of it is asked for: a client that sends `expect: 100-continue` need not send it.
-    if request.body().size_hint().lower() > app.shared.body_limit as u64 {
-        return Err(refusal::body_too_large(app.shared.body_limit));
+    let (limit, time_limit) = (app.shared.body_limit, app.shared.request_timeout);
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(refusal::body_too_large(limit));
     }
-    let limit = app.shared.request_timeout;
-    let received = timeout(limit.to_std(), Bytes::from_request(request, app)).await;
-    let body = received.map_err(|_| refusal::body_too_slow(limit))?;
-    body.map_err(|rejection: BytesRejection| match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => refusal::body_too_large(app.shared.body_limit),
-        _ => refusal::body_not_received(),
-    })
+    let body = Limited::new(request.into_body(), limit);
+    match timeout(time_limit.to_std(), body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(refusal::body_too_large(limit)),
+        Ok(Err(_)) => Err(refusal::body_not_received()),
+        Err(_) => Err(refusal::body_too_slow(time_limit)),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    media_type(headers).is_some_and(|media_type| {
-        media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    // As nearly all say it.
+    if headers.get(header::CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json") {
+        return true;
+    }
+    media_type(headers).and_then(|media_type| media_type.split_once('/')).is_some_and(|(class, kind)| {
+        let suffix = kind.rsplit_once('+').map(|(_, suffix)| suffix);
+        class.eq_ignore_ascii_case("application") && suffix.unwrap_or(kind).eq_ignore_ascii_case("json")
     })
 }
 
 /// The content type without its parameters.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+fn media_type(headers: &HeaderMap) -> Option<&str> {
     let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+    Some(content_type.split(';').next().unwrap_or("").trim())
 }

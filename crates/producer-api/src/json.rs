@@ -3,8 +3,9 @@
 use std::{borrow::Cow, fmt};
 
 use axum::{
-    http::{HeaderValue, header},
-    response::IntoResponse,
+    body::Body,
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
@@ -71,12 +72,20 @@ impl<'de: 'b, 'b> Deserialize<'de> for Key<'b> {
     }
 }
 
-/// A body of JSON that is about so many bytes long, with its content type.
-pub(crate) fn body(value: &impl Serialize, about: usize) -> Result<impl IntoResponse, Problem> {
+/// An answer of JSON that is about so many bytes long.
+pub(crate) fn answer(value: &impl Serialize, about: usize) -> Result<Response, Problem> {
     let mut text = Vec::with_capacity(about);
     serde_json::to_writer(&mut text, value).map_err(|_| refusal::internal())?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text))
+    let mut answer = Response::new(Body::from(text));
+    // For all that will be there, so that they are not put in anew half-way.
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *answer.headers_mut() = headers;
+    Ok(answer)
 }
+
+/// The headers that an answer usually has in the end.
+const HEADERS: usize = 10;
 
 /// A text that came from outside, short enough to be repeated in an answer.
 pub(crate) fn cut(text: &str) -> Cow<'_, str> {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod attend;
 mod auth;
 mod body;
 mod conflict;

@@ -1,5 +1,7 @@
 //! A message as it comes over HTTP: `{"data": …, "delay": "2s", …}`.
 
+use std::borrow::Cow;
+
 use queue_core::{Backoff, Due, MessageRef, Millis, NewMessage, OwnId, Timestamp};
 use serde_json::value::RawValue;
 use service::{FieldError, Problem, unknown};
@@ -138,7 +140,8 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
 pub(crate) fn location(queue: &queue_core::QueueName, id: &MessageRef) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    format!("/v1/queues/{queue}/messages/{}", utf8_percent_encode(id.as_str(), SEGMENT))
+    let id: Cow<'_, str> = utf8_percent_encode(id.as_str(), SEGMENT).into();
+    ["/v1/queues/", queue.as_str(), "/messages/", &id].concat()
 }
 
 #[cfg(test)]

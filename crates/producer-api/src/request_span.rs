@@ -1,21 +1,18 @@
 //! What log and traces say of each request.
 
-use std::time::Duration;
-
 use axum::{
     extract::{MatchedPath, Request},
-    http::Response,
+    http::{HeaderValue, StatusCode},
 };
-use service::{
-    REQUEST_ID,
-    telemetry::{self, TraceContext},
-};
+use service::telemetry::{self, TraceContext};
 use tracing::{Span, debug, field, info_span};
 
+use crate::metrics::UnderWay;
+
 /// The span of a request: a part of the trace that it brought with it, if any.
-pub(crate) fn begin(request: &Request) -> Span {
+pub(crate) fn begin(request: &Request, id: Option<&HeaderValue>) -> Span {
     let (method, path) = (request.method(), request.uri().path());
-    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("");
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
     let place = TraceContext::of_request(request.headers());
     let span = if telemetry::is_tracing() {
         let route = request.extensions().get().map_or("", MatchedPath::as_str);
@@ -35,13 +32,12 @@ pub(crate) fn begin(request: &Request) -> Span {
 }
 
 /// Tells what was answered.
-pub(crate) fn end<B>(response: &Response<B>, duration: Duration, span: &Span) {
-    let status = response.status();
+pub(crate) fn end(status: StatusCode, under_way: &UnderWay, span: &Span) {
     if telemetry::is_tracing() {
         span.record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
         }
     }
-    debug!(status = status.as_u16(), duration_ms = duration.as_secs_f64() * 1e3, "answered");
+    debug!(status = status.as_u16(), duration_ms = under_way.took().as_secs_f64() * 1e3, "answered");
 }

@@ -1,32 +1,20 @@
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderValue, StatusCode},
-};
+use axum::{Router, http::StatusCode};
 use queue_core::Quota;
-use service::{REQUEST_ID, config::Origin, new_request_id, render_problem};
-use tower::{
-    ServiceBuilder,
-    util::{MapRequestLayer, MapResponseLayer},
-};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    timeout::TimeoutLayer,
-    trace::TraceLayer,
-};
+use service::config::Origin;
+use tower::{ServiceBuilder, util::MapFutureLayer};
+use tower_http::timeout::TimeoutLayer;
 
 use crate::{
-    App, auth, cors,
+    App,
+    attend::{Attend, catch_panic},
+    auth, cors,
     metrics::Measure,
     openapi::{self, Access, Instance},
-    request_span, routes,
+    routes,
 };
 
-/// All routes, with what every request goes through: in one layer, because each one more costs every request its copy of
-/// all that lie within.
+/// All routes, with what every request goes through.
 pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure: Measure) -> Router {
-    let body_limit = DefaultBodyLimit::max(app.shared.body_limit);
     // What a client may wait for comes on top of what the rest of a request may take.
     let time_limit = app.shared.request_timeout.to_std() + app.shared.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
@@ -43,51 +31,9 @@ pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure:
     auth::protect(routes, &app.shared.keyring, quota)
         .layer(
             ServiceBuilder::new()
-                .layer(measure)
-                .layer(MapRequestLayer::new(forget_unfit_id))
-                .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
-                .layer(MapResponseLayer::new(render_problem))
-                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-                .layer(
-                    TraceLayer::new_for_http()
-                        .make_span_with(request_span::begin)
-                        .on_request(())
-                        .on_response(request_span::end)
-                        .on_body_chunk(())
-                        .on_eos(())
-                        .on_failure(()),
-                )
+                .layer(Attend(measure))
                 .option_layer(cors::of(origins))
-                .layer(CatchPanicLayer::new())
-                .layer(body_limit),
+                .layer(MapFutureLayer::new(catch_panic)),
         )
         .with_state(app)
-}
-
-/// The longest id of a client's own that is kept.
-const LONGEST_ID: usize = 128;
-
-/// An id of a client's own goes into answers and into the log, so it must be one, and short and readable there.
-fn forget_unfit_id(mut request: Request) -> Request {
-    let is_fit = {
-        let mut ids = request.headers().get_all(REQUEST_ID).iter().map(HeaderValue::as_bytes);
-        match (ids.next(), ids.next()) {
-            (None, _) => return request,
-            (Some(id), None) => (1..=LONGEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic),
-            (Some(_), Some(_)) => false,
-        }
-    };
-    if !is_fit {
-        request.headers_mut().remove(REQUEST_ID);
-    }
-    request
-}
-
-#[derive(Clone)]
-struct NewRequestId;
-
-impl MakeRequestId for NewRequestId {
-    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
-        HeaderValue::from_str(&new_request_id()).ok().map(RequestId::new)
-    }
 }

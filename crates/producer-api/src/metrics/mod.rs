@@ -15,7 +15,7 @@ use crate::places::Places;
 use http_times::HttpTimes;
 use queue_figures::QueueFigures;
 
-pub(crate) use measure::Measure;
+pub(crate) use measure::{Measure, UnderWay};
 
 /// All figures of the API.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ impl Metrics {
         Self { basics, http: Arc::default(), queues: Arc::new(QueueFigures::of(queues)), listeners }
     }
 
-    /// What measures requests; the outermost layer.
+    /// What measures requests.
     pub(crate) fn measure(&self) -> Measure {
         Measure::new(Arc::clone(&self.http))
     }

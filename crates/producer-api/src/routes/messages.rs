@@ -73,33 +73,40 @@ pub(crate) async fn create(
     let _waits = app.wait(&caller, wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
     let enqueued = match key {
-        // With others that come at the same time. A key is about one request, whose call is its own.
+        // With others that come at the same time. A key is about one request, whose call is its own. That, and waiting,
+        // are boxed: what most do not need should not make every request's memory larger.
         Key(None) => queue.post(message).await.map_err(refusal::from_enqueue)?,
         key => {
-            let enqueued = key.enqueue(&queue, vec![message], Kind::Message, &body).await?;
+            let enqueued = Box::pin(key.enqueue(&queue, vec![message], Kind::Message, &body)).await?;
             enqueued.into_iter().next().ok_or_else(refusal::internal)?
         }
     };
     let duplicate = !matches!(enqueued, Enqueued::Created(_));
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
     let id = enqueued.id().clone();
-    let location = [(header::LOCATION, new_message::location(queue.name(), &id))];
     let stored = match enqueued {
         Enqueued::Created(message) => match wait {
             None => Some(message),
             // It is stored; a wait that Redis cuts short is over, and nothing that is answered with a refusal.
-            Some(wait) => find(&app, &queue, &id, wait).await.unwrap_or(Some(message)),
+            Some(wait) => Box::pin(find(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
         },
-        Enqueued::Duplicate(..) => find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO)).await?,
+        Enqueued::Duplicate(..) => Box::pin(find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
         Enqueued::Forgotten(_) => None,
     };
-    Ok(match stored {
-        Some(message) => {
-            let about = message.data.get().len() + BESIDE_THE_DATA;
-            (status, location, json::body(&Created { message, duplicate }, about)?).into_response()
-        }
-        None => (status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response(),
-    })
+    let Some(message) = stored else {
+        return Ok((status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response());
+    };
+    let about = message.data.get().len() + BESIDE_THE_DATA;
+    let mut answer = if duplicate {
+        json::answer(&Created { message, duplicate }, about)?
+    } else {
+        // As above, without the detour by which one object is put into another.
+        json::answer(&message, about)?
+    };
+    *answer.status_mut() = status;
+    let location = new_message::location(queue.name(), &id).try_into().map_err(|_| refusal::internal())?;
+    answer.headers_mut().insert(header::LOCATION, location);
+    Ok(answer)
 }
 
 /// Post many messages

@@ -35,16 +35,18 @@ pub(crate) fn v1() -> OpenApiRouter<App> {
         .routes(routes!(leases::release))
         .routes(routes!(leases::extend))
         .routes(routes!(leases::settle))
-        .routes(routes!(list::list, messages::create))
+        .routes(routes!(list::list))
         .routes(routes!(messages::show, changes::erase))
         .routes(routes!(changes::cancel))
         .routes(routes!(changes::retry))
         .routes(routes!(changes::promote))
 }
 
-/// Those that take as long as there is to do. Each step of theirs has a limit.
+/// Those whose every step has a limit of its own: they take as long as there is to do, or, to post one message, need no
+/// timer more.
 pub(crate) fn v1_without_time_limit() -> OpenApiRouter<App> {
     OpenApiRouter::default()
+        .routes(routes!(messages::create))
         .routes(routes!(messages::create_batch))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::retry_failed))

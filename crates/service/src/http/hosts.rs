@@ -49,9 +49,12 @@ impl Hosts {
 }
 
 fn is_of_this_machine(host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
+    const UNDER_LOCALHOST: &str = ".localhost";
+    let end = host.len().checked_sub(UNDER_LOCALHOST.len()).and_then(|start| host.get(start..));
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    !host.contains('.') || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
+    !host.contains('.')
+        || end.is_some_and(|end| end.eq_ignore_ascii_case(UNDER_LOCALHOST))
+        || address.parse::<IpAddr>().is_ok()
 }
 
 fn malformed(detail: &str) -> Response {
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_server_without_keys_answers_only_to_names_that_no_page_can_have() {
-        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.localhost:1", "api:8080"]
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {
             assert_eq!(status(Hosts::OfThisMachine, &[own]), None, "{own}");
         }

@@ -20,6 +20,7 @@ const A_YEAR_OF_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Adds the headers that protect browsers and those who use them.
 pub(super) fn protect(headers: &mut HeaderMap, transport: Transport) {
+    headers.reserve(ALWAYS.len() + 1);
     for (name, value) in ALWAYS {
         headers.entry(name).or_insert(value);
     }

@@ -1,6 +1,7 @@
 //! Logs and traces, the same on both services.
 
 mod exporter;
+mod fields;
 mod trace_context;
 mod traces;
 
@@ -13,7 +14,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::ParseError,
+    filter::{ParseError, Targets},
     fmt,
     layer::SubscriberExt,
     registry,
@@ -21,6 +22,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use self::fields::Plain;
 use crate::config::{Log, LogFormat, Traces};
 
 /// How long the collector may take for the last traces when the process stops.
@@ -59,7 +61,10 @@ impl Telemetry {
         };
         // A second start within one process (a test) keeps the first one's log.
         let _: Result<(), TryInitError> = match &provider {
-            None => registry().with(filter).with(lines(log)).try_init(),
+            None => match plain_filter(&log.filter) {
+                Some(filter) => registry().with(filter).with(lines(log)).try_init(),
+                None => registry().with(filter).with(lines(log)).try_init(),
+            },
             Some(provider) => {
                 registry().with(lines(log).with_filter(filter)).with(traces::layer(name, provider)).try_init()
             }
@@ -76,12 +81,19 @@ impl Telemetry {
     }
 }
 
+/// A filter that looks at targets and levels only, as nearly all do: one that may look into spans takes a lock whenever
+/// one is entered or left, several times with each request.
+fn plain_filter(text: &str) -> Option<Targets> {
+    (!text.contains('[')).then(|| text.parse().ok()).flatten()
+}
+
 /// The lines of the log.
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_ansi(colours);
     match log.format {
-        LogFormat::Pretty => lines.boxed(),
+        LogFormat::Pretty if colours => lines.boxed(),
+        LogFormat::Pretty => lines.fmt_fields(Plain).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }

@@ -1,0 +1,139 @@
+//! What every request goes through, whatever its route.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use pin_project_lite::pin_project;
+use service::{REQUEST_ID, new_request_id, render_problem};
+use tower::{Layer, Service};
+use tracing::{Span, error};
+
+use crate::{
+    metrics::{Measure, UnderWay},
+    request_span,
+};
+
+/// The layer that gives each request an id and a span, measures it, and writes its refusal down, if it is one.
+///
+/// One and not four: each layer costs every request a copy of all that lies within.
+#[derive(Clone)]
+pub(crate) struct Attend(pub(crate) Measure);
+
+impl<S> Layer<S> for Attend {
+    type Service = Attended<S>;
+
+    fn layer(&self, inner: S) -> Attended<S> {
+        Attended { inner, measure: self.0.clone() }
+    }
+}
+
+/// A service whose requests are attended to.
+#[derive(Clone)]
+pub(crate) struct Attended<S> {
+    inner: S,
+    measure: Measure,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for Attended<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Attending<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let under_way = self.measure.begin(&request);
+        let id = own_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
+        let span = request_span::begin(&request, id.as_ref());
+        Attending { inner: self.inner.call(request), span, id, under_way }
+    }
+}
+
+pin_project! {
+    /// A request that is attended to.
+    pub(crate) struct Attending<F> {
+        #[pin]
+        inner: F,
+        span: Span,
+        id: Option<HeaderValue>,
+        under_way: UnderWay,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for Attending<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _in_span = this.span.enter();
+        let mut answer = ready!(this.inner.poll(context))?;
+        this.under_way.answered(answer.status());
+        request_span::end(answer.status(), this.under_way, this.span);
+        if let Some(id) = this.id.take() {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        let answer = render_problem(answer);
+        Poll::Ready(Ok(match answer.body().size_hint().exact() {
+            Some(_) => answer,
+            None => answer.map(|body| Body::new(Streaming { body, span: this.span.clone() })),
+        }))
+    }
+}
+
+/// The longest id of a client's own that is kept.
+const LONGEST_ID: usize = 128;
+
+/// An id of a client's own goes into answers and into the log, so it must be one, and short and readable there.
+fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut ids = headers.get_all(REQUEST_ID).iter();
+    let (id, None) = (ids.next()?, ids.next()) else { return None };
+    let is_fit = (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    is_fit.then_some(id)
+}
+
+/// The body of an answer that is still made while it is sent, which belongs to its request.
+struct Streaming {
+    body: Body,
+    span: Span,
+}
+
+impl HttpBody for Streaming {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        let Self { body, span } = self.get_mut();
+        let _in_span = span.enter();
+        Pin::new(body).poll_frame(context)
+    }
+}
+
+/// A panic costs the request that met it its answer, and nothing more.
+pub(crate) fn catch_panic(
+    answering: impl Future<Output = Result<Response, Infallible>>,
+) -> impl Future<Output = Result<Response, Infallible>> {
+    AssertUnwindSafe(answering).catch_unwind().map(|ended| {
+        ended.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref().copied()).unwrap_or("without a text");
+            error!("a request panicked: {text}");
+            Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        })
+    })
+}
