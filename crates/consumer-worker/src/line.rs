@@ -245,24 +245,23 @@ impl Line {
 impl Desk {
     /// Runs the handlers of what was leased, on their own runtime: one task brings them there.
     fn run(&self, held: Vec<(Delivery, HeldLease)>, crew: &Crew) {
-        let mut works: Vec<_> = held
+        let mut to_do: Vec<(Job, HeldLease)> = held
             .into_iter()
             .map(|(delivery, held)| {
                 self.shift.metrics.note_start(&delivery.message);
-                let job = Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone());
-                Arc::clone(&self.shift).work(job, held)
+                (Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone()), held)
             })
             .collect();
-        if works.len() > 1 {
-            let jobs = self.jobs.clone();
+        if to_do.len() > 1 {
+            let (jobs, shift) = (self.jobs.clone(), Arc::clone(&self.shift));
             let all = async move {
-                for work in works {
-                    drop(jobs.spawn(work));
+                for (job, held) in to_do {
+                    drop(jobs.spawn(Arc::clone(&shift).work(job, held)));
                 }
             };
             drop(self.jobs.spawn_on(all, &crew.handlers));
-        } else if let Some(work) = works.pop() {
-            drop(self.jobs.spawn_on(work, &crew.handlers));
+        } else if let Some((job, held)) = to_do.pop() {
+            drop(self.jobs.spawn_on(Arc::clone(&self.shift).work(job, held), &crew.handlers));
         }
     }
 }
