@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Arguments, Result,
-    drover::Drover,
+    drover::{BATCH, Drover},
     figures::Figures,
     load::{Loaded, count},
     peers::{Peers, Producer},
@@ -94,7 +94,8 @@ fn costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<
         return Ok(());
     }
     let names = ["cost, Redis CPU µs", "cost, Redis commands", "cost, bytes waiting", "cost, bytes completed"];
-    let cost = empty()?.cost(20_000, arguments.concurrency)?;
+    // A worker leases a third of what it may hold at a time: batches of 1,000 all the way.
+    let cost = empty()?.cost(20_000, 3 * BATCH)?;
     for (name, value) in names.iter().chain(&["cost, worker's MiB"]).zip(cost) {
         figures.note(name, DROVER, value);
     }

@@ -28,8 +28,8 @@ use crate::{
 /// How long handlers that are dropped may take to notice. One that blocks its thread does not.
 const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
-/// So many messages are worth a call of their own: what each call costs besides is little beside what they cost.
-const LITTLE: usize = 200;
+/// So many messages are worth a call: beside what they cost, what every call costs is not much.
+const A_FEW: usize = 25;
 
 /// The work of one process on one queue: the one driver that fetches, and the tasks that it owns.
 ///
@@ -69,10 +69,10 @@ impl Line {
         Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held) }
     }
 
-    /// How many messages one call leases at most. When that would be all that may be held, half of it, unless that is little:
-    /// so Redis hands out and takes back one half while the handlers work on the other.
+    /// How many messages one call leases at most: a third of what may be held, so that Redis hands one third out and takes
+    /// another back while the handlers work on the last. Fewer than a few are not worth a call of their own.
     fn at_once(&self) -> usize {
-        (self.concurrency / 2).clamp(LITTLE, MAX_MESSAGES_PER_CALL)
+        (self.concurrency / 3).clamp(A_FEW, MAX_MESSAGES_PER_CALL)
     }
 
     fn queue(&self) -> &Arc<Queue> {

@@ -31,7 +31,7 @@ if key ~= '' then
     if of ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
     for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
       for n = 0, tonumber(more) do
-        reply[#reply + 1] = standing_answer(string.format('%014.0f', tonumber(first) + n))
+        reply[#reply + 1] = standing_answer(string.format('%014d', tonumber(first) + n))
       end
     end
     return reply
@@ -173,18 +173,18 @@ if key ~= '' then
     if previous and id == previous + 1 then
       previous = id
     else
-      if first then ids[#ids + 1] = string.format('%014.0f+%.0f', first, previous - first) end
+      if first then ids[#ids + 1] = string.format('%014d+%d', first, previous - first) end
       first, previous = id, id
     end
   end
-  ids[#ids + 1] = string.format('%014.0f+%.0f', first, previous - first)
+  ids[#ids + 1] = string.format('%014d+%d', first, previous - first)
   local until_when = now + set.idempotency_window
   redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
   redis.call('ZADD', DEDUP_UNTIL, until_when, key)
   look_at(until_when)
 end
 if stored == 0 then return reply end
-redis.call('SET', SEQ, string.format('%014.0f', next_id - 1))
+redis.call('SET', SEQ, string.format('%014d', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
 if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end

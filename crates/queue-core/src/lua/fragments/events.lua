@@ -12,14 +12,14 @@ local is_announced = false
 local function next_place(bytes)
   local place = tonumber(events_end) or 1
   events_end = place + bytes + ENTRY_BYTES
-  redis.call('HSET', META, 'events_end', string.format('%.0f', events_end))
-  return string.format('%.0f-%.0f', place, now)
+  redis.call('HSET', META, 'events_end', string.format('%d', events_end))
+  return string.format('%d-%d', place, now)
 end
 
 -- `...` is words and texts by turns. Only `listen` begins the log, with an end to it.
 local function write_entry(bytes, ...)
   local place = next_place(bytes)
-  redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%.0f', math.max(0, events_end - LOG_BYTES)), place, ...)
+  redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), place, ...)
 end
 
 -- One event for each message, before it is forgotten; `describe` answers its word, its fields and its JSON.

@@ -3,8 +3,8 @@
 local instant_of_text, text_of_instant
 local function instant_text(instant)
   if instant ~= instant_of_text then
-    instant_of_text, text_of_instant = instant, string.format('%.0f', instant)
+    instant_of_text, text_of_instant = instant, string.format('%d', instant)
   end
   return text_of_instant
 end
-local now_text = string.format('%.0f', now)
+local now_text = string.format('%d', now)

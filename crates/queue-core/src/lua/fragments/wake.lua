@@ -8,6 +8,6 @@ end
 local function look_at(instant)
   if watch > now and watch <= instant then return end
   watch = instant
-  redis.call('HSET', META, 'watch', instant)
-  redis.call('PUBLISH', WAKE, instant * 1000 - now_us)
+  redis.call('HSET', META, 'watch', instant_text(instant))
+  redis.call('PUBLISH', WAKE, string.format('%d', instant * 1000 - now_us))
 end
