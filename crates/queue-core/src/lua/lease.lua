@@ -121,11 +121,12 @@ local reply = {
   now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false,
   set.exclusive and 1 or 0, false, false,
 }
-local FIRST = 12
+local FIRST, A_FEW = 12, 32
 if #taken > 0 then
   local records = redis.call('HMGET', MESSAGES, unpack(taken))
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
-  local before = redis.call('HLEN', RUNS) > 0 and redis.call('HMGET', RUNS, unpack(taken))
+  local known_runs = redis.call('HLEN', RUNS)
+  local before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(taken))
   reply[11], reply[12] = options, before
   local first_run = format_run({
     token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
@@ -152,8 +153,19 @@ if #taken > 0 then
     deadlines[even - 1], deadlines[even] = deadline_text, id
     reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
   end
+  -- Redis keeps a small hash or sorted set as one text and searches through it, which is slow where hundreds come and go. A
+  -- long entry makes it a table; that it stays when the entry is gone.
+  local long = known_runs <= A_FEW and known_runs + #taken > A_FEW and string.rep('-', 65)
+  if long then
+    redis.call('HSET', RUNS, long, '')
+    redis.call('ZADD', LEASED, '0', long)
+  end
   redis.call('HSET', RUNS, unpack(runs))
   redis.call('ZADD', LEASED, unpack(deadlines))
+  if long then
+    redis.call('HDEL', RUNS, long)
+    redis.call('ZREM', LEASED, long)
+  end
   tell(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   look_at(earliest)
   if set.rate_limit then note_leases(set.rate_limit, #taken) end
