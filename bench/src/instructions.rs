@@ -24,7 +24,7 @@ use crate::{
 const BOUNDS: [(&str, f64); 6] = [
     ("API, a POST, 50 connections", 69_000.0),
     ("API, a POST, 1 connection", 120_000.0),
-    ("worker, a message drained", 21_000.0),
+    ("worker, a message drained", 29_500.0),
     ("Redis, a message enqueued", 24_000.0),
     ("Redis, a message leased", 23_000.0),
     ("Redis, a message settled", 25_500.0),

@@ -4,10 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Each message is some dozens of small pieces of memory, taken in one thread and given back in another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Drover's worker: drains queues, runs handlers, records what came of each message
 ///
 /// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
