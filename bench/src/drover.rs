@@ -186,6 +186,9 @@ impl Drover {
     /// What a message costs Redis from its enqueue to its result: µs of CPU, commands, bytes while it waits and when it is
     /// completed; and the worker's memory in MiB.
     pub(crate) fn cost(&self, messages: usize, concurrency: usize) -> Result<[f64; 5]> {
+        let length = format!("LLEN drover:{{{QUEUE}}}:completed");
+        let completed: usize = self.redis.command(&length).trim_start_matches(':').parse()?;
+        let all_completed = format!(":{}", completed + messages);
         self.redis.command("CONFIG RESETSTAT");
         let before = Cost::so_far(&self.redis)?;
         self.enqueue(messages, Due::Now)?;
@@ -193,8 +196,7 @@ impl Drover {
         let mut worker = self.worker(concurrency, "warn")?;
         worker.ignore_log();
         let start = Instant::now();
-        let length = format!("LLEN drover:{{{QUEUE}}}:completed");
-        while self.redis.command(&length) != format!(":{messages}") {
+        while self.redis.command(&length) != all_completed {
             if start.elapsed() > PATIENCE {
                 return Err("the queue is not drained".into());
             }

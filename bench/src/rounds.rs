@@ -1,5 +1,7 @@
 //! What is measured, in turns.
 
+use std::{thread, time::Duration};
+
 use drover_tests::RedisServer;
 use queue_core::Due;
 use serde_json::Value;
@@ -144,28 +146,51 @@ fn durability(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Draining and posting while there is a great backlog, and with very many queues; each beside the same with nothing
-/// there, in turns.
+/// What Drover does while there is a great backlog, and with very many queues; each beside the same with nothing there, in
+/// turns.
 pub(crate) fn measure_with_much_there(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if arguments.backlog > 0 && arguments.wants("backlog") {
         let full = empty()?;
         full.pile_up(arguments.backlog, arguments.concurrency)?;
         for _ in 0..arguments.rounds {
-            for (drover, system) in [(&empty()?, "empty"), (&full, "backlog")] {
-                let drain = drover.drain(arguments.messages, 1, arguments.concurrency)?;
-                figures.note("backlog, drain 1/s", system, drain);
-                let (loaded, _) = drover.post_singles(50, arguments.seconds)?;
-                figures.note("backlog, POST × 50 1/s", system, loaded.per_second());
-            }
+            measure_all(&empty()?, "backlog", "empty", arguments, figures)?;
+            measure_all(&full, "backlog", "backlog", arguments, figures)?;
         }
     }
     if arguments.queues > 0 && arguments.wants("queues") {
+        let full = empty()?;
+        full.post_to_queues(arguments.queues, 1)?;
         for _ in 0..arguments.rounds {
+            measure_all(&empty()?, "queues", "one queue", arguments, figures)?;
+            measure_all(&full, "queues", "many queues", arguments, figures)?;
             for (queues, system) in [(1, "one queue"), (arguments.queues, "many queues")] {
                 let loaded = empty()?.post_to_queues(queues, arguments.seconds)?;
-                figures.note("queues, POST × 50 1/s", system, loaded.per_second());
+                figures.note("queues, POST to each in turn 1/s", system, loaded.per_second());
             }
         }
     }
+    Ok(())
+}
+
+/// Every figure of one queue. The drain comes first: what the posts of the round before left is due by then, and goes with it.
+fn measure_all(
+    drover: &Drover,
+    situation: &str,
+    system: &str,
+    arguments: &Arguments,
+    figures: &mut Figures,
+) -> Result<()> {
+    thread::sleep(Duration::from_secs(2));
+    let mut note = |figure: &str, value| figures.note(&format!("{situation}, {figure}"), system, value);
+    note("drain 1/s", drover.drain(arguments.messages, 1, arguments.concurrency)?);
+    let mut times = drover.latency(250)?;
+    note("latency idle p50 ms", times.percentile(50));
+    note("latency idle p99 ms", times.percentile(99));
+    let mut late = drover.lateness(2_000)?;
+    note("lateness due p50 ms", late.percentile(50));
+    note("lateness due p99 ms", late.percentile(99));
+    note("Redis CPU µs", drover.cost(20_000, 3 * BATCH)?[0]);
+    note("bulk 1/s", drover.post_batches(arguments.messages)?);
+    note("POST × 50 1/s", drover.post_singles(50, arguments.seconds)?.0.per_second());
     Ok(())
 }
