@@ -172,7 +172,7 @@ pub(crate) fn measure_with_much_there(arguments: &Arguments, figures: &mut Figur
     Ok(())
 }
 
-/// Every figure of one queue. The drain comes first: what the posts of the round before left is due by then, and goes with it.
+/// Every figure of one queue. The drain comes first, and takes along what the posts of the round before left.
 fn measure_all(
     drover: &Drover,
     situation: &str,
@@ -180,6 +180,7 @@ fn measure_all(
     arguments: &Arguments,
     figures: &mut Figures,
 ) -> Result<()> {
+    // Those were posted with a delay of 1.5 s: by then all of them are due.
     thread::sleep(Duration::from_secs(2));
     let mut note = |figure: &str, value| figures.note(&format!("{situation}, {figure}"), system, value);
     note("drain 1/s", drover.drain(arguments.messages, 1, arguments.concurrency)?);

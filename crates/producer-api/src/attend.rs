@@ -26,7 +26,7 @@ use crate::{
 
 /// The layer that gives each request an id and a span, measures it, and writes its refusal down, if it is one.
 ///
-/// One and not four: each layer costs every request a copy of all that lies within.
+/// One, where the library has a layer for each of these: each costs every request a copy of all that lies within.
 #[derive(Clone)]
 pub(crate) struct Attend(pub(crate) Measure);
 
@@ -124,7 +124,8 @@ impl HttpBody for Streaming {
     }
 }
 
-/// A panic costs the request that met it its answer, and nothing more.
+/// A panic costs the request that met it its answer, and nothing more. Bodies stay as they are, which the library's layer would
+/// put into a box.
 pub(crate) fn catch_panic(
     answering: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
@@ -136,4 +137,30 @@ pub(crate) fn catch_panic(
             Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_what_is_no_panic_is_left_alone() {
+        let panicking = async { panic!("{} broke", "it") };
+        assert_eq!(catch_panic(panicking).await.map(|answer| answer.status().as_u16()), Ok(500));
+        let answering = async { Ok(StatusCode::CREATED.into_response()) };
+        assert_eq!(catch_panic(answering).await.map(|answer| answer.status().as_u16()), Ok(201));
+    }
+
+    #[test]
+    fn an_id_of_a_clients_own_is_kept_only_when_it_is_one_and_readable() {
+        let kept = |ids: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for id in ids {
+                headers.append(REQUEST_ID, HeaderValue::from_static(id));
+            }
+            own_id(&headers).is_some()
+        };
+        assert!(kept(&["a-1"]));
+        assert!(!kept(&[]) && !kept(&[""]) && !kept(&["a b"]) && !kept(&["a", "b"]));
+    }
 }

@@ -71,7 +71,7 @@ local function sticks(hold)
 end
 
 local function stand(id, due, options)
-  local hold = options ~= '' and field(options, 'k')
+  local hold = field(options, 'k')
   local passed = hold and sticks(hold)
   if hold and not passed then
     hold_of[id] = hold
@@ -122,7 +122,7 @@ while at <= last do
   end
   at = at + 1
   answered = answered + 1
-  local own_id = options ~= '' and field(options, 'i')
+  local own_id = field(options, 'i')
   local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
   if standing then
     reply[answered] = standing_answer(standing, mine_states[own_id])
