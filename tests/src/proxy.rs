@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -6,6 +6,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     select,
     sync::watch,
+    time::sleep,
 };
 
 use crate::{HeldPort, eventually};
@@ -25,6 +26,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
+    Slow(Duration),
     Stall,
     Cut,
     Reset,
@@ -52,6 +54,11 @@ impl Proxy {
     /// Passes everything, also what waited while it stalled. Connections that were broken stay so.
     pub fn pass(&self) {
         self.set(Mode::Pass);
+    }
+
+    /// Passes everything after so long, either way.
+    pub fn slow(&self, latency: Duration) {
+        self.set(Mode::Slow(latency));
     }
 
     /// Passes nothing. Connections stay open, new ones too, and what is sent waits.
@@ -156,7 +163,7 @@ impl Connection {
     /// Does what the new mode does to a connection; none is left when it ends it.
     async fn obey(mut self, mode: Mode) -> Option<Self> {
         match mode {
-            Mode::Pass | Mode::Stall => Some(self),
+            Mode::Pass | Mode::Slow(_) | Mode::Stall => Some(self),
             Mode::Cut => None,
             Mode::Reset => {
                 // Closed without lingering, a socket sends RST.
@@ -175,24 +182,28 @@ impl Connection {
         if mode == Mode::Stall {
             std::future::pending::<()>().await;
         }
+        let latency = if let Mode::Slow(latency) = mode { latency } else { Duration::ZERO };
         let redis = match &mut self.redis {
             Some(redis) => redis,
             none => none.insert(TcpStream::connect(self.target).await?),
         };
         let hears_answers = (!self.is_deaf).then_some(&self.client);
         select! {
-            ended = pump(&self.client, Some(redis), &mut self.requests) => ended,
-            ended = pump(redis, hears_answers, &mut self.answers) => ended,
+            ended = pump(&self.client, Some(redis), latency, &mut self.requests) => ended,
+            ended = pump(redis, hears_answers, latency, &mut self.answers) => ended,
         }
     }
 }
 
 /// Copies until `from` ends; into nothing when there is no `to`.
-async fn pump(from: &TcpStream, to: Option<&TcpStream>, buffer: &mut Vec<u8>) -> io::Result<()> {
+async fn pump(from: &TcpStream, to: Option<&TcpStream>, latency: Duration, buffer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         match to {
             None => buffer.clear(),
             Some(to) => {
+                if !buffer.is_empty() && !latency.is_zero() {
+                    sleep(latency).await;
+                }
                 while !buffer.is_empty() {
                     to.writable().await?;
                     if let Some(written) = unless_blocked(to.try_write(buffer))? {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use queue_core::{ConsumerId, Queues, Subscriber};
+use queue_core::{ConsumerId, QueueName, Queues, Subscriber};
 use service::Stop;
 use tokio::{
     runtime::Handle,
@@ -22,6 +22,8 @@ const BETWEEN_POLLS: Duration = Duration::from_millis(10);
 
 /// How often the workers are counted.
 const COUNT_WORKERS_EVERY: Duration = Duration::from_secs(30);
+/// How often the names of queues are seen to that this process has used.
+const SEE_TO_NAMES_EVERY: Duration = Duration::from_secs(60);
 /// How soon the registry of queues is asked again when it could not be.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
@@ -75,9 +77,20 @@ impl Crew {
         }
     }
 
+    /// Sees to it that the queues that this process uses are found by their names. Has no end.
+    pub(crate) async fn see_to_names(&self, queues: &Queues) {
+        loop {
+            sleep(SEE_TO_NAMES_EVERY).await;
+            for queues in [queues, &self.queues_of_handlers] {
+                // What fails is seen to when the queue is used again; the lines tell of an outage.
+                let _ = queues.see_to_names().await;
+            }
+        }
+    }
+
     /// Introduces the queues that there are and that fit patterns: after each new subscription, because what was told before
     /// went unheard, and now and then. Has no end.
-    pub(crate) async fn look_at_the_registry(&self, queues: &Queues) {
+    pub(crate) async fn look_at_the_registry(&self, queues: &Queues, starts: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.least_poll_interval;
         let mut told = false;
@@ -89,7 +102,7 @@ impl Crew {
                     continue;
                 }
             }
-            match queues.names().await {
+            match names_from(queues, starts).await {
                 Ok(names) => {
                     pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
                     self.subscriber.introduce(names);
@@ -105,4 +118,13 @@ impl Crew {
             }
         }
     }
+}
+
+/// The names of the queues that fit the patterns.
+async fn names_from(queues: &Queues, starts: &[String]) -> queue_core::Result<Vec<QueueName>> {
+    let mut names = Vec::new();
+    for start in starts {
+        names.extend(queues.names_from(start).await?);
+    }
+    Ok(names)
 }

@@ -4,11 +4,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use queue_core::{Agenda, Extended, MessageId, Millis, Queue, QueueName, Settings};
+use queue_core::{Agenda, Extended, MessageId, Millis, Queue, QueueName};
 use tracing::warn;
 
 use crate::held::Held;
@@ -31,18 +31,18 @@ pub(crate) struct Heartbeat {
 pub(crate) struct Charge {
     pub(crate) queue: Arc<Queue>,
     pub(crate) held: Arc<Held>,
-    /// As the last lease call said, in ms.
-    visibility_timeout: AtomicU64,
+    /// The shortest time that any of them lasts, in ms.
+    shortest: AtomicU64,
 }
 
 impl Charge {
     pub(crate) fn new(queue: Arc<Queue>, held: Arc<Held>) -> Arc<Self> {
-        let visibility_timeout = AtomicU64::new(Settings::default().visibility_timeout.get());
-        Arc::new(Self { queue, held, visibility_timeout })
+        Arc::new(Self { queue, held, shortest: AtomicU64::new(u64::MAX) })
     }
 
-    fn visibility_timeout(&self) -> Duration {
-        Duration::from_millis(self.visibility_timeout.load(Ordering::Relaxed))
+    /// How far apart its beats are.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(self.shortest.load(Ordering::Relaxed)) / 3
     }
 }
 
@@ -52,11 +52,11 @@ impl Heartbeat {
         self.charges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to the leases of a line from now on, until it has none. They last so long unless they are extended.
+    /// Sees to the leases of a line from now on, until it has none. New ones last so long each time.
     pub(crate) fn watch(&self, charge: &Arc<Charge>, visibility_timeout: Millis) {
-        let before = charge.visibility_timeout.swap(visibility_timeout.get(), Ordering::Relaxed);
+        let before = charge.shortest.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let is_new = self.lock().insert(charge.queue.name().clone(), Arc::clone(charge)).is_none();
-        // If it is shorter now the next beat is due earlier; never later, for what is held has the old one.
+        // If they are shorter than those before, the next beat is due earlier; never later, for those before last as they did.
         if is_new || visibility_timeout.get() < before {
             self.agenda.note(charge.queue.name().clone(), visibility_timeout.to_std() / 3);
         }
@@ -82,7 +82,7 @@ impl Heartbeat {
                 }
                 Some(charge) = under_way.next(), if !under_way.is_empty() => {
                     // Spread a little, so that the beats of many queues that began together do not stay together.
-                    let pause = (charge.visibility_timeout() / 3).mul_f64(rand::random_range(0.8..=1.0));
+                    let pause = charge.pause().mul_f64(rand::random_range(0.8..=1.0));
                     self.agenda.note(charge.queue.name().clone(), pause);
                 }
             }
@@ -103,7 +103,10 @@ impl Heartbeat {
 
 async fn beat(charge: &Charge) {
     let Charge { queue, held, .. } = charge;
-    let leases = held.to_extend(Instant::now() + charge.visibility_timeout());
+    if let Some(shortest) = held.shortest() {
+        charge.shortest.store(u64::try_from(shortest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    let leases = held.to_extend();
     if leases.is_empty() {
         return;
     }

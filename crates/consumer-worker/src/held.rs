@@ -4,7 +4,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use queue_core::{Delivery, LeaseToken, MessageId};
@@ -69,10 +69,17 @@ impl Stopper {
     }
 }
 
+/// A lease that is to be extended.
+struct Extended {
+    stopper: Stopper,
+    /// How long it lasts each time: as it was handed out, whatever the queue's setting is by now.
+    visibility_timeout: Duration,
+}
+
 /// The leases that a line holds.
 pub(crate) struct Held {
     /// Those that are to be extended.
-    leases: Mutex<HashMap<LeaseToken, Stopper>>,
+    leases: Mutex<HashMap<LeaseToken, Extended>>,
     /// How many there are, lost ones too until their handlers have ended.
     count: AtomicUsize,
     freed: Notify,
@@ -86,20 +93,24 @@ impl Held {
         Arc::new(Self { leases, count, freed, places, metrics })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Stopper>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Extended>> {
         // Nothing that is done under this lock can panic half-way.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds what was leased until the guards are dropped.
-    pub(crate) fn hold(self: &Arc<Self>, deliveries: Vec<Delivery>) -> Vec<(Delivery, HeldLease)> {
+    /// Holds what was leased for so long, until the guards are dropped.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        deliveries: Vec<Delivery>,
+        visibility_timeout: Duration,
+    ) -> Vec<(Delivery, HeldLease)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.note_leases(deliveries.len());
         let mut leases = self.lock();
         let hold = |delivery: Delivery| {
             let (lease, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let stopper = Stopper::default();
-            leases.insert(lease.clone(), stopper.clone());
+            leases.insert(lease.clone(), Extended { stopper: stopper.clone(), visibility_timeout });
             (delivery, HeldLease { held: Some(Arc::clone(self)), lease, stopper, bytes })
         };
         deliveries.into_iter().map(hold).collect()
@@ -120,32 +131,38 @@ impl Held {
         }
     }
 
-    /// Those to extend; without those that last beyond that instant anyway, because their handlers said so.
-    pub(crate) fn to_extend(&self, instant: Instant) -> Vec<LeaseToken> {
-        let leases = self.lock();
-        leases.iter().filter(|(_, stopper)| !stopper.lasts_beyond(instant)).map(|(lease, _)| lease.clone()).collect()
+    /// Those to extend; without those that last longer anyway, because their handlers said so.
+    pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
+        let (leases, now) = (self.lock(), Instant::now());
+        let ends_earlier = |held: &Extended| !held.stopper.lasts_beyond(now + held.visibility_timeout);
+        leases.iter().filter(|(_, held)| ends_earlier(held)).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// The shortest time that any of them lasts.
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.lock().values().map(|held| held.visibility_timeout).min()
     }
 
     /// Those whose handlers have not ended.
     pub(crate) fn running(&self) -> Vec<LeaseToken> {
         let is_running = |stopper: &Stopper| !stopper.told.ended.load(Ordering::Relaxed);
-        self.lock().iter().filter(|(_, stopper)| is_running(stopper)).map(|(lease, _)| lease.clone()).collect()
+        self.lock().iter().filter(|(_, held)| is_running(&held.stopper)).map(|(lease, _)| lease.clone()).collect()
     }
 
     /// Extends a lease no longer: it is lost, and its handler is to stop. Answers whether it was held.
     pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
         let lost = self.lock().remove(lease);
-        if let Some(stopper) = &lost {
-            stopper.stop(Stop::LeaseLost);
+        if let Some(held) = &lost {
+            held.stopper.stop(Stop::LeaseLost);
         }
         lost.is_some()
     }
 
     /// Tells the handlers of messages to stop that were cancelled.
     pub(crate) fn cancel(&self, is_cancelled: impl Fn(&MessageId) -> bool) {
-        for (lease, stopper) in self.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
+        for (lease, held) in self.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
             tracing::debug!(id = %lease.id(), "cancelled");
-            stopper.stop(Stop::Cancelled);
+            held.stopper.stop(Stop::Cancelled);
         }
     }
 

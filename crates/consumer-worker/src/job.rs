@@ -42,7 +42,7 @@ enum Lease {
 
 impl Job {
     pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, stopper: Stopper) -> Self {
-        let Delivery { message, lease, lease_expires_at, timeout } = delivery;
+        let Delivery { message, lease, lease_expires_at, timeout, .. } = delivery;
         Self::with_lease(message, timeout, lease_expires_at, stopper, Lease::Real(queue, lease))
     }
 

@@ -41,6 +41,16 @@ pub(crate) struct Line {
     metrics: Arc<QueueMetrics>,
     concurrency: usize,
     charge: Arc<Charge>,
+    life: Life,
+}
+
+/// How long a line lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// A route names the queue: where there is none, the line waits until one begins.
+    Always,
+    /// The queue fits a pattern: the line ends when it is deleted.
+    WhileItExists,
 }
 
 /// How a line ended.
@@ -61,12 +71,18 @@ struct Desk {
 }
 
 impl Line {
-    pub(crate) fn new(crew: Arc<Crew>, queue: Arc<Queue>, routes: QueueRoutes, metrics: Arc<QueueMetrics>) -> Self {
+    pub(crate) fn new(
+        crew: Arc<Crew>,
+        queue: Arc<Queue>,
+        routes: QueueRoutes,
+        metrics: Arc<QueueMetrics>,
+        life: Life,
+    ) -> Self {
         let bell = crew.subscriber.bell(queue.name());
         bell.serve(&crew.consumer);
         let held = Held::new(Arc::clone(&crew.places), Arc::clone(&metrics));
         let concurrency = routes.concurrency.unwrap_or(crew.concurrency);
-        Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held) }
+        Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held), life }
     }
 
     /// How many messages one call leases at most: a third of what may be held, so that Redis hands one third out and takes
@@ -156,15 +172,19 @@ impl Line {
                         continue;
                     }
                     grant.keep(&mut account, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
-                    let held = self.held().hold(leased.deliveries);
+                    let held = self.held().hold(leased.deliveries, leased.visibility_timeout.to_std());
                     self.crew.heartbeat.watch(&self.charge, leased.visibility_timeout);
                     desk.get_or_insert_with(|| self.open()).run(held, &self.crew);
                 }
-                Err(error @ Error::NewerLayout { .. }) => return Err(error),
+                Err(error @ Error::OtherLayout { .. }) => return Err(error),
                 Err(Error::NoSuchQueue) => {
+                    drop(grant);
+                    trouble.is_over(&self.crew, self.queue());
                     // What still runs has lost its lease: the beat finds that.
                     self.crew.heartbeat.look_soon(self.queue().name());
-                    return Ok(LineEnd::QueueIsGone);
+                    if self.life == Life::WhileItExists {
+                        return Ok(LineEnd::QueueIsGone);
+                    }
                 }
                 Err(error) => {
                     drop(grant);
@@ -248,7 +268,7 @@ impl Desk {
         let mut to_do: Vec<(Job, HeldLease)> = held
             .into_iter()
             .map(|(delivery, held)| {
-                self.shift.metrics.note_start(&delivery.message);
+                self.shift.metrics.note_start(&delivery);
                 (Job::new(Arc::clone(&self.shift.queue), delivery, held.stopper.clone()), held)
             })
             .collect();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use queue_core::{Action, Histogram, Message, Settled, State};
+use queue_core::{Action, Delivery, Histogram, Settled, State};
 use service::metrics::{Kind, Page};
 
 use crate::Routes;
@@ -204,12 +204,10 @@ impl QueueMetrics {
         self.leases.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// A message was handed out. Only the first time is a wait for a worker: a retry waits for its back-off, and what
-    /// was held for its signal.
-    pub(crate) fn note_start(&self, message: &Message) {
-        if let (1, None, Some(started_at)) = (message.deliveries, &message.hold, message.started_at) {
-            let waited = started_at.as_millis().saturating_sub(message.due_at.as_millis());
-            self.start_delays.observe(Duration::from_millis(waited));
+    /// A message was handed out: for the first time, how long after it became ready is observed.
+    pub(crate) fn note_start(&self, delivery: &Delivery) {
+        if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
+            self.start_delays.observe(started_at.since(delivery.ready_at).to_std());
         }
     }
 

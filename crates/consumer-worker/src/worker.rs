@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     Routes, WorkerMetrics,
     crew::Crew,
-    line::{Line, LineEnd},
+    line::{Life, Line, LineEnd},
     places::Places,
     routes::Table,
     settler,
@@ -77,7 +77,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Routes`]; [`Error::NewerLayout`]: one of the queues was laid out by a newer Drover. The others were
+    /// [`WorkerError::Routes`]; [`Error::OtherLayout`]: one of the queues was laid out by a newer Drover. The others were
     /// stopped as usual.
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();
@@ -102,7 +102,7 @@ impl Worker {
             return Err(WorkerError::Routes(mistake.clone()));
         }
         let begun = Instant::now();
-        let has_patterns = !table.starts().is_empty();
+        let starts = table.starts();
         let queues =
             self.queues.over(self.queues.redis().apart().map_err(|error| Error::Unexpected(error.to_string()))?);
         let crew = Arc::new(Crew {
@@ -120,11 +120,10 @@ impl Worker {
             lines: 0.into(),
             workers: 1.into(),
         });
-        let looks = crew.look_at_the_registry(&queues);
-        let looks = async { if has_patterns { looks.await } else { std::future::pending().await } };
+        let looks = crew.look_at_the_registry(&queues, &starts);
+        let looks = async { if !starts.is_empty() { looks.await } else { std::future::pending().await } };
         let lines = Lines {
             crew: Arc::clone(&crew),
-            existing: queues.that_exist(),
             queues: queues.clone(),
             table,
             metrics: self.metrics.clone(),
@@ -138,6 +137,7 @@ impl Worker {
             () = crew.heartbeat.run() => unreachable!("it has no end"),
             () = looks => unreachable!("they have no end"),
             () = crew.count_workers(&queues) => unreachable!("it has no end"),
+            () = crew.see_to_names(&queues) => unreachable!("it has no end"),
         };
         settler::summarize(self.metrics.totals(), begun.elapsed());
         Ok(result?)
@@ -147,10 +147,7 @@ impl Worker {
 /// The lines of a worker: which queues are served.
 struct Lines {
     crew: Arc<Crew>,
-    /// Those that routes name: they are begun where there are none.
     queues: Queues,
-    /// Those that fit a pattern: they are begun by others.
-    existing: Queues,
     table: Table,
     metrics: WorkerMetrics,
     running: JoinSet<(QueueName, Result<LineEnd, Error>)>,
@@ -187,12 +184,8 @@ impl Lines {
             return;
         }
         let Some(routes) = self.table.of(&name) else { return };
-        let queues = match life {
-            Life::Always => &self.queues,
-            Life::WhileItExists => &self.existing,
-        };
         let metrics = self.metrics.of_route(routes.rank);
-        let driver = Line::new(Arc::clone(&self.crew), queues.queue(&name), routes, metrics);
+        let driver = Line::new(Arc::clone(&self.crew), self.queues.queue(&name), routes, metrics, life);
         self.crew.lines.fetch_add(1, Ordering::Relaxed);
         self.names.insert(name.clone());
         self.running.spawn(async move { (name, driver.run().await) });
@@ -216,13 +209,6 @@ impl Lines {
         }
         Ok(())
     }
-}
-
-/// How long a line lives.
-#[derive(Debug, Clone, Copy)]
-enum Life {
-    Always,
-    WhileItExists,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {

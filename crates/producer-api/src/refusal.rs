@@ -52,6 +52,14 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     problem
 }
 
+/// For what begins no queue: it may have gone since it was looked for.
+pub(crate) fn of_queue(error: Error, name: &QueueName) -> Problem {
+    match error {
+        Error::NoSuchQueue => queue_not_found(name),
+        error => from_queue(error),
+    }
+}
+
 pub(crate) fn from_queue(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {

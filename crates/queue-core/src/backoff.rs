@@ -14,7 +14,7 @@ pub struct Backoff {
     /// The pause after the first failed attempt, up to 30 days. Defaults to 1 s.
     #[serde(default = "Backoff::default_delay")]
     pub delay: Millis,
-    /// The longest pause, up to 30 days. Defaults to 1 h, or to `delay` where that is longer.
+    /// The longest pause, up to 30 days; never shorter than `delay`. Defaults to 1 h.
     #[serde(default = "Backoff::default_max")]
     pub max: Millis,
     /// How much of the pause may be taken away at random, so that messages that failed together do not come back
@@ -71,7 +71,7 @@ impl Backoff {
             Growth::Fixed => 'f',
             Growth::Exponential => 'e',
         };
-        format!("{letter},{},{},{:.3}", self.delay.get(), self.max.max(self.delay).get(), self.jitter.abs())
+        format!("{letter},{},{},{:.3}", self.delay.get(), self.max.get(), self.jitter.abs())
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
@@ -108,7 +108,7 @@ mod tests {
             let backoff: Backoff = serde_json::from_str(json).unwrap();
             backoff.validate().unwrap();
             let decoded = Backoff::decode(&backoff.encode()).unwrap();
-            assert_eq!(decoded, Backoff { max: backoff.max.max(backoff.delay), ..backoff });
+            assert_eq!(decoded, backoff);
         }
     }
 

@@ -231,7 +231,7 @@ pub(crate) enum CallError {
     /// The queue has another epoch: declare it and repeat. Nothing was done.
     StaleEpoch,
     /// The queue has a newer data layout. Nothing was done.
-    NewerLayout(u32),
+    OtherLayout(u32),
     /// Anything else.
     Failed(Error),
 }
@@ -240,7 +240,7 @@ impl From<redis::RedisError> for CallError {
     fn from(error: redis::RedisError) -> Self {
         match error.code() {
             Some("EPOCH") => Self::StaleEpoch,
-            Some("LAYOUT") => Self::NewerLayout(leading_number(error.detail())),
+            Some("LAYOUT") => Self::OtherLayout(leading_number(error.detail())),
             _ => Self::Failed(error.into()),
         }
     }
@@ -257,7 +257,7 @@ impl From<CallError> for Error {
         match error {
             CallError::Failed(error) => error,
             CallError::StaleEpoch => Self::Unexpected("EPOCH".into()),
-            CallError::NewerLayout(found) => Self::Unexpected(format!("LAYOUT {found}")),
+            CallError::OtherLayout(found) => Self::Unexpected(format!("LAYOUT {found}")),
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum Error {
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
-    /// There is no such queue, and who asked would not begin one ([`Queues::that_exist`](crate::Queues::that_exist)).
+    /// There is no such queue, and this operation begins none.
     #[error("there is no such queue")]
     NoSuchQueue,
 
@@ -39,14 +39,16 @@ pub enum Error {
     #[error("the cursor is not one of this list")]
     InvalidCursor,
 
-    /// The queue was laid out by a newer version of Drover. Upgrade this process.
-    #[error("queue {queue} has data layout {found}; this version knows layouts up to {known}")]
-    NewerLayout {
-        /// The queue.
-        queue: String,
+    /// Another version of Drover has laid out the data. Run that version, or drain the queue with it and delete it.
+    #[error(
+        "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
+    )]
+    OtherLayout {
+        /// The queue or key.
+        what: String,
         /// The layout that it has.
         found: u32,
-        /// The newest layout that this version knows.
+        /// The layout that this version reads and writes.
         known: u32,
     },
 

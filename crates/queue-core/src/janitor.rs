@@ -1,13 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
+    sync::Mutex,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Error, Queues, Subscriber, agenda::Agenda};
+use crate::{Error, QueueName, Queues, Subscriber, agenda::Agenda};
 
 /// How long after its time a queue is tended: its consumers do it at once, so mostly nothing is left to do.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
@@ -19,11 +20,16 @@ const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The looks at all queues are at least so far apart, so that they cost next to nothing whatever their number.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How long a name must stand in the index without a queue until it is taken out: a queue may be about to begin.
+const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
+/// How often all keys are looked through for queues that the index lacks.
+const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// How many queues are tended at a time.
 const AT_A_TIME: usize = 8;
 
 /// Tends all queues, so that what must happen by itself happens also where nobody leases: lapsed leases are recovered,
-/// what expires fails, what is no longer kept goes.
+/// what expires fails, what is no longer kept goes. Repairs the index of queues: names without a queue go, and queues without a
+/// name are listed again.
 ///
 /// It sleeps until a queue says that there is something to do. Any number of processes may have one: whoever comes
 /// second finds nothing left.
@@ -31,6 +37,31 @@ pub struct Janitor {
     queues: Queues,
     subscriber: Subscriber,
     agenda: Arc<Agenda>,
+    /// Names without a queue, and when that was first seen.
+    without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
+    pace: Pace,
+}
+
+/// How often a janitor does what it does in any case.
+#[derive(Debug, Clone, Copy)]
+#[doc(hidden)]
+pub struct Pace {
+    /// How often all queues are looked at.
+    pub look_at_all_every: Duration,
+    /// How long a name must stand in the index without a queue.
+    pub name_without_a_queue: Duration,
+    /// How often all keys are looked through.
+    pub look_for_unlisted_every: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            look_at_all_every: LOOK_AT_ALL_EVERY,
+            name_without_a_queue: NAME_WITHOUT_A_QUEUE,
+            look_for_unlisted_every: LOOK_FOR_UNLISTED_EVERY,
+        }
+    }
 }
 
 impl Janitor {
@@ -38,7 +69,14 @@ impl Janitor {
     /// would not hear of the queues.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let agenda = Arc::clone(subscriber.agenda()?);
-        Some(Self { queues, subscriber, agenda })
+        Some(Self { queues, subscriber, agenda, without_queue: Arc::default(), pace: Pace::default() })
+    }
+
+    /// With another pace. For tests, which can't wait for hours.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// Works until `shutdown`.
@@ -47,6 +85,7 @@ impl Janitor {
             () = shutdown.cancelled() => {}
             () = self.look_at_all_now_and_then() => {}
             () = self.tend_what_is_due() => {}
+            () = self.look_for_unlisted() => {}
         }
     }
 
@@ -67,8 +106,25 @@ impl Janitor {
                 }
             }
             let (queues, agenda) = (self.queues.clone(), Arc::clone(&self.agenda));
+            let (without_queue, patience) = (Arc::clone(&self.without_queue), self.pace.name_without_a_queue);
             under_way.spawn(async move {
-                let result = queues.queue(&queue).tend().await;
+                let result = match queues.queue(&queue).tend().await {
+                    Err(Error::NoSuchQueue) => {
+                        let first_seen = *without_queue.lock().await.entry(queue.clone()).or_insert_with(Instant::now);
+                        if first_seen.elapsed() < patience {
+                            return Ok(());
+                        }
+                        without_queue.lock().await.remove(&queue);
+                        queues.queue(&queue).forget_name().await.map(|()| None)
+                    }
+                    result => {
+                        let mut without_queue = without_queue.lock().await;
+                        if !without_queue.is_empty() {
+                            without_queue.remove(&queue);
+                        }
+                        result
+                    }
+                };
                 match result {
                     Ok(Some(Duration::ZERO)) => agenda.note(queue, Duration::ZERO),
                     Ok(Some(pause)) => agenda.note(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
@@ -83,7 +139,7 @@ impl Janitor {
     /// After each new subscription, because what was told before went unheard, and now and then.
     async fn look_at_all_now_and_then(&self) {
         let mut connection = self.subscriber.connection();
-        let mut ticks = interval(LOOK_AT_ALL_EVERY);
+        let mut ticks = interval(self.pace.look_at_all_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_new = tokio::select! {
@@ -96,17 +152,33 @@ impl Janitor {
                     *connection.borrow_and_update()
                 }
             };
+            // What fails here is seen to when the queue is used again; the look at the names meets the same error.
+            let _ = self.queues.see_to_names().await;
             let names = loop {
                 match self.queues.names().await {
                     Ok(names) => break names,
                     Err(_) => sleep(AFTER_AN_ERROR).await,
                 }
             };
+            self.without_queue.lock().await.retain(|name, _| names.binary_search(name).is_ok());
             // Spread over the time until the next look; at once when nothing is known.
             let pace = if is_new { Duration::ZERO } else { BETWEEN_LOOKS };
             for (n, name) in (0_u32..).zip(names) {
                 self.agenda.note(name, pace.saturating_mul(n));
             }
+        }
+    }
+}
+
+impl Janitor {
+    /// At the start, because something may have been cut off before it, and now and then.
+    async fn look_for_unlisted(&self) {
+        loop {
+            while self.queues.find_unlisted().await.is_err() {
+                sleep(AFTER_AN_ERROR).await;
+            }
+            // Spread, so that processes that began together do not look together.
+            sleep(self.pace.look_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
         }
     }
 }

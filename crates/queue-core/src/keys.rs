@@ -2,8 +2,15 @@
 
 use crate::QueueName;
 
-/// The set of all queues' names. It has a slot of its own.
-pub(crate) const REGISTRY: &str = "drover:queues";
+/// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has a slot of its own: an index, which
+/// may lag behind the queues.
+pub(crate) const INDEX: &str = "drover:queues";
+
+/// String: one process looks through all keys for queues that the index lacks; goes after a minute.
+pub(crate) const INDEX_SCAN: &str = "drover:index_scan";
+
+/// Matches the key `meta` of each queue.
+pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 
 /// Stands before a quota's name, `:` and its duration in ms. Each is a key with a slot of its own, which goes when the
 /// duration is over: "slice,count …", the slices of the duration in which it was used.
@@ -27,8 +34,10 @@ pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 pub(crate) mod suffix {
     /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an
     /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (what ever left the front of `completed`), `watch`
-    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record so far), `listened_until`
-    /// (ms until when events are written down), `events_end` (bytes that the log of events ever had).
+    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record and options so far),
+    /// `largest_extra` (bytes of the largest error or data of a signal that a message came to have, unless all are small), `listened_until`
+    /// (ms until when events are written down), `events_end` (bytes that the log of events ever had), `clock` (ms, at most a
+    /// second before the newest lease was given or extended), `purged_to` (the last id when a purge began that goes on).
     pub(crate) const META: &str = "meta";
     /// String: the last id.
     pub(crate) const SEQ: &str = "seq";
@@ -56,6 +65,8 @@ pub(crate) mod suffix {
     pub(crate) const REMOVED: &str = "removed";
     /// Hash own id → id.
     pub(crate) const ALIASES: &str = "aliases";
+    /// Sorted set own id → ms until when it stays taken though its message is no longer kept.
+    pub(crate) const TAKEN: &str = "taken";
     /// Sorted set id → ms until when somebody waits for it to finish.
     pub(crate) const AWAITED: &str = "awaited";
     /// Sorted set of "key, tab, id" (and, if it is delayed too, a tab and the due time in ms), all of score 0: waiting for
@@ -85,13 +96,21 @@ pub(crate) mod suffix {
     pub(crate) const DEDUP: &str = "dedup";
     /// Sorted set idempotency key → ms when it ends.
     pub(crate) const DEDUP_UNTIL: &str = "dedup_until";
+    /// List of ids that stood in `waiting` when that was purged, and are still to be forgotten.
+    pub(crate) const PURGED: &str = "purged";
+    /// Sorted set of ids that stood in `prioritized` then.
+    pub(crate) const PURGED_PRIORITIZED: &str = "purged_prioritized";
+    /// Set of ids that stood in `removed` then.
+    pub(crate) const PURGED_REMOVED: &str = "purged_removed";
+    /// Set of ids that have joined the line since, posted before the purge began.
+    pub(crate) const RETURNED: &str = "returned";
     /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
     /// name tells those who listen that there is more.
     pub(crate) const EVENTS: &str = "events";
     /// Not a key but the channel that tells idle consumers when to look again.
     pub(crate) const WAKE: &str = "wake";
 
-    pub(crate) const ALL: [&str; 30] = [
+    pub(crate) const ALL: [&str; 35] = [
         META,
         SEQ,
         MESSAGES,
@@ -106,6 +125,7 @@ pub(crate) mod suffix {
         OUTCOMES,
         REMOVED,
         ALIASES,
+        TAKEN,
         AWAITED,
         HELD,
         EXPIRING,
@@ -120,6 +140,10 @@ pub(crate) mod suffix {
         SIGNALLED,
         DEDUP,
         DEDUP_UNTIL,
+        PURGED,
+        PURGED_PRIORITIZED,
+        PURGED_REMOVED,
+        RETURNED,
         EVENTS,
         WAKE,
     ];

@@ -11,6 +11,7 @@ mod event_id;
 mod exclusive;
 mod histogram;
 mod id;
+mod index;
 mod janitor;
 mod keys;
 mod listener;
@@ -50,6 +51,8 @@ pub use exclusive::Exclusive;
 pub use histogram::Histogram;
 pub use id::{MessageId, MessageRef};
 pub use janitor::Janitor;
+#[doc(hidden)]
+pub use janitor::Pace;
 pub use listener::{Ended, Events, Heard, Listener};
 pub use listeners::Listeners;
 pub use message::{Failure, Message, MessageError, State};
@@ -79,6 +82,7 @@ pub use token::LeaseToken;
 pub const MAX_MESSAGES_PER_CALL: usize = 1_000;
 /// One call carries at most so many bytes of payload either way.
 pub const MAX_BYTES_PER_CALL: usize = 4 * 1_024 * 1_024;
-/// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`; the text of an error
-/// is cut at an eighth of it.
+/// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
 pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
+/// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
+pub const MAX_ERROR_BYTES: usize = 8 * 1_024;

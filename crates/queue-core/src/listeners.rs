@@ -40,7 +40,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::NewerLayout`](crate::Error::NewerLayout),
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<Listener>> {
         // Once before the tailer is there, so that strangers start none for what is no queue.

@@ -146,6 +146,7 @@ impl NewMessage {
             ttl: self.ttl,
             expires_at: None,
             hold: self.hold.clone(),
+            ready_at: None,
         }
     }
 }

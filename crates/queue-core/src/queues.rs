@@ -1,13 +1,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use deadpool_redis::redis::{self, Value};
 
 use crate::{
-    Error, Queue, QueueName, Redis, Result, SettingsPatch, keys,
-    queue::{Intake, Life},
+    Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
+    keys::{self, Keys},
+    queue::Intake,
     reply,
 };
 
@@ -23,7 +24,6 @@ pub struct Queues {
 
 struct Shared {
     redis: Redis,
-    life: Life,
     declared: BTreeMap<QueueName, SettingsPatch>,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
     intake: Arc<Intake>,
@@ -33,25 +33,14 @@ impl Queues {
     /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
-        Self::begun(redis, Life::BegunByUse, declared)
-    }
-
-    fn begun(redis: Redis, life: Life, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
         let (handles, intake) = (Mutex::default(), Arc::default());
-        Self { shared: Arc::new(Shared { redis, life, declared, handles, intake }) }
+        Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
     }
 
     /// The same, over other connections.
     #[must_use]
     pub fn over(&self, redis: Redis) -> Self {
-        Self::begun(redis, self.shared.life, self.shared.declared.clone())
-    }
-
-    /// The same, but to lease from one begins no queue: where there is none, or none any longer, that is
-    /// [`Error::NoSuchQueue`].
-    #[must_use]
-    pub fn that_exist(&self) -> Self {
-        Self::begun(self.shared.redis.clone(), Life::BegunByOthers, self.shared.declared.clone())
+        Self::new(redis, self.shared.declared.clone())
     }
 
     /// The connections.
@@ -61,7 +50,7 @@ impl Queues {
 
     /// A queue. It need not exist: it does from its first message or its first settings.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
-        let mut handles = self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.lock();
         if let Some(queue) = handles.get(name) {
             return Arc::clone(queue);
         }
@@ -71,7 +60,7 @@ impl Queues {
         }
         let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
         let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
-        let queue = Arc::new(Queue::new(redis, name.clone(), declared, self.shared.life, intake));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
@@ -80,7 +69,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn declare(&self) -> Result<()> {
         for name in self.shared.declared.keys() {
             self.queue(name).declare().await?;
@@ -106,29 +95,68 @@ impl Queues {
         u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
     }
 
-    /// The names of all queues that ever had a message, in order.
+    /// The names of all queues, in order. A name may stand here for a while whose queue is gone.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn names(&self) -> Result<Vec<QueueName>> {
-        let mut names = Vec::new();
+        self.names_from("").await
+    }
+
+    /// Of these, the ones that begin so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn names_from(&self, start: &str) -> Result<Vec<QueueName>> {
+        index::names_from(&self.shared.redis, start).await
+    }
+
+    /// Sees to it that each queue that this process has used since it last did is found by its name: adds those that are
+    /// missing in the index. To be repeated about once a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is seen to when its queue is used again.
+    pub async fn see_to_names(&self) -> Result<()> {
+        let handles: Vec<Arc<Queue>> = self.lock().values().cloned().collect();
+        for queue in handles {
+            queue.see_to_name().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks through all keys for queues, and adds those to the index that are missing there, unless another process has begun to
+    /// within the last minute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]: a part was done; repeat it.
+    pub async fn find_unlisted(&self) -> Result<()> {
+        let redis = &self.shared.redis;
+        let mut claim = redis::cmd("SET");
+        claim.arg(keys::INDEX_SCAN).arg("1").arg("NX").arg("EX").arg(60);
+        if redis.call(&claim).await? == Value::Nil {
+            return Ok(());
+        }
         let mut cursor = String::from("0");
         loop {
-            let mut scan = redis::cmd("SSCAN");
-            scan.arg(keys::REGISTRY).arg(&cursor).arg("COUNT").arg(1_000);
-            let Value::Array(parts) = self.shared.redis.call(&scan).await? else {
-                return Err(Error::unexpected("an SSCAN without an array"));
-            };
-            let mut parts = parts.into_iter();
-            cursor = reply::text(parts.next())?;
-            let page = reply::array(parts.next())?;
-            names.extend(page.into_iter().filter_map(|name| reply::text(Some(name)).ok()?.parse::<QueueName>().ok()));
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
+            let mut answer = reply::array(Some(redis.call(&scan).await?))?.into_iter();
+            cursor = reply::text(answer.next())?;
+            let found = reply::array(answer.next())?.into_iter();
+            let names: Vec<QueueName> = found.filter_map(|key| Keys::queue_of(&reply::text(Some(key)).ok()?)).collect();
+            index::add(redis, &names).await?;
             if cursor == "0" {
-                names.sort_unstable();
-                names.dedup();
-                return Ok(names);
+                return Ok(());
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<Queue>>> {
+        // Nothing that is done under this lock can panic half-way.
+        self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

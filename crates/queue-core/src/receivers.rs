@@ -161,6 +161,11 @@ impl Driver {
                         self.hand_over(waiter, leased).await;
                     }
                 }
+                Err(Error::NoSuchQueue) => {
+                    // It may begin while somebody waits.
+                    is_something_left = false;
+                    keep_or_dismiss(waiter, &mut still_waiting);
+                }
                 Err(error) => {
                     let is_outage = matches!(error, Error::Unavailable(_));
                     // Whoever waited may have gone.

@@ -32,6 +32,7 @@ mod tag {
     pub(super) const TTL: char = 'l';
     pub(super) const EXPIRES: char = 'e';
     pub(super) const HOLD: char = 'k';
+    pub(super) const READY: char = 'r';
 }
 
 fn push(text: &mut String, tag: char, value: impl std::fmt::Display) {
@@ -120,6 +121,8 @@ pub(crate) struct Options {
     pub(crate) ttl: Option<Millis>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) hold: Option<SignalKey>,
+    /// When it was promoted or signalled, and so became ready.
+    pub(crate) ready_at: Option<Timestamp>,
 }
 
 impl Options {
@@ -164,6 +167,7 @@ impl Options {
                     options.expires_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?));
                 }
                 tag::HOLD => options.hold = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::READY => options.ready_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?)),
                 _ => {}
             }
         }
@@ -179,13 +183,15 @@ pub(crate) struct Run {
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
     pub(crate) consumer: Option<ConsumerId>,
+    /// From when on it was ready again, when it came back.
+    pub(crate) ready_at: Option<Timestamp>,
     pub(crate) error: Option<MessageError>,
 }
 
 impl Run {
     pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
         const MALFORMED: Malformed = Malformed("run");
-        let mut parts = text.splitn(8, '\t');
+        let mut parts = text.splitn(9, '\t');
         let mut part = || parts.next().ok_or(MALFORMED);
         let _token = part()?;
         let started = part()?;
@@ -193,6 +199,7 @@ impl Run {
         let (attempts, lapses, deliveries) = (count()?, count()?, count()?);
         let consumer = part()?;
         let _settled = part()?;
+        let terms = part()?;
         let error = part()?;
         Ok(Self {
             started_at: started.parse().ok().map(Timestamp::from_millis),
@@ -200,6 +207,7 @@ impl Run {
             lapses,
             deliveries,
             consumer: consumer.parse().ok(),
+            ready_at: term(terms, 'r').map(Timestamp::from_millis),
             error: if error.is_empty() { None } else { Some(Self::decode_error(error).ok_or(MALFORMED)?) },
         })
     }
@@ -210,6 +218,12 @@ impl Run {
         let at = Timestamp::from_millis(parts.next()?.parse().ok()?);
         MessageError::decode(parts.next()?, attempt, at)
     }
+}
+
+/// The number behind a letter in the terms of a run.
+fn term(terms: &str, letter: char) -> Option<u64> {
+    let (_, rest) = terms.split_once(letter)?;
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
 /// What came of a message; `lua/fragments/finish.lua` has the format.
@@ -287,6 +301,7 @@ mod tests {
             ttl: None,
             expires_at: None,
             hold: Some("payment 42".parse().unwrap()),
+            ready_at: None,
         };
         assert_eq!(Options::decode(&options.encode()).unwrap(), options);
     }
@@ -299,6 +314,6 @@ mod tests {
         assert!(Record::decode(b"1795424400000\n\"\xff\"").is_err());
         assert!(Options::decode("\tpx").is_err());
         assert!(Run::decode("t\t1\t0").is_err());
-        assert!(Outcome::decode("c1\tt\t1\t0\t0\t1\tc\t\t\n{").is_err());
+        assert!(Outcome::decode("c1\tt\t1\t0\t0\t1\tc\t\t\t\n{").is_err());
     }
 }

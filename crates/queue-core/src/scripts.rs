@@ -13,7 +13,7 @@ use std::{
 
 use deadpool_redis::redis::{self, Arg, Cmd};
 
-use crate::{Settings, keys::suffix};
+use crate::{MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, Settings, keys::suffix};
 
 /// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
@@ -31,8 +31,23 @@ pub fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
 }
 
-/// The newest data layout that this version knows, and the one that it writes.
-pub(crate) const LAYOUT: u32 = 1;
+/// The data layout that this version reads and writes.
+pub(crate) const LAYOUT: u32 = 2;
+
+/// Runs, each perhaps with an error, that one call reads or writes at most, so that they are no more bytes than it may carry.
+const MOST_RUNS: usize = 400;
+const _: () = assert!(MOST_RUNS * (MAX_ERROR_BYTES + 1_024) <= MAX_BYTES_PER_CALL);
+
+/// What the scripts and the library go by alike. A script has those as locals that it names.
+fn constants() -> [(&'static str, u64); 4] {
+    let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    [
+        ("DEFAULT_VISIBILITY", Settings::default().visibility_timeout.get()),
+        ("MAX_MESSAGES", number(MAX_MESSAGES_PER_CALL)),
+        ("MAX_BYTES", number(MAX_BYTES_PER_CALL)),
+        ("MOST_RUNS", number(MOST_RUNS)),
+    ]
+}
 
 /// A script, ready to be sent.
 pub(crate) struct Script {
@@ -71,6 +86,13 @@ fragments![
     "finish",
     "backoff",
     "timeout",
+    "clock_step",
+    "extra",
+    "ready",
+    "purged",
+    "forget_purged",
+    "places",
+    "shown",
     "front",
     "comeback",
     "attempt",
@@ -124,11 +146,15 @@ impl Script {
             writeln!(source, "local {} = KEYS[{}]", key.to_uppercase(), index + 1)
                 .expect("writing to a string does not fail");
         }
+        let uses: Vec<&str> = header_words(text, "-- USES ").collect();
         if !shebang.contains("no-writes") {
             write!(source, "local KNOWN_LAYOUT = {LAYOUT}\n{}", include_str!("lua/fragments/layout.lua"))
                 .expect("writing to a string does not fail");
+        } else if uses.contains(&"purged") {
+            source += "local purged_to = redis.call('HGET', META, 'purged_to')\n";
         }
-        for used in header_words(text, "-- USES ") {
+        let constants_at = source.len();
+        for used in uses {
             if used == "settings" {
                 source += &defaults();
             }
@@ -141,6 +167,11 @@ impl Script {
             }
         }
         source += body;
+        for (constant, value) in constants() {
+            if source.contains(constant) {
+                source.insert_str(constants_at, &format!("local {constant} = {value}\n"));
+            }
+        }
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { name, keys, sha, source }
     }

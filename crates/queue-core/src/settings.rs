@@ -26,6 +26,9 @@ pub struct Settings {
     pub timeout: Option<Millis>,
     /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
     pub idempotency_window: Millis,
+    /// For how long after its message has finished a producer's own id stays taken, also when the message is no longer kept:
+    /// up to 30 days. With 0 it is free as soon as the message is no longer kept. Defaults to 1 h.
+    pub id_window: Millis,
     /// How many messages that have not finished the queue takes: 1 to 1,000,000,000. Defaults to none.
     #[serde(default, deserialize_with = "number::optional")]
     pub max_length: Option<u64>,
@@ -44,6 +47,7 @@ impl Default for Settings {
             exclusive: Exclusive::No,
             timeout: None,
             idempotency_window: Millis::from_hours(1),
+            id_window: Millis::from_hours(1),
             max_length: None,
             retention: Retention::default(),
         }
@@ -60,6 +64,7 @@ mod field {
     pub(super) const EXCLUSIVE: &str = "exclusive";
     pub(super) const TIMEOUT: &str = "timeout";
     pub(super) const IDEMPOTENCY_WINDOW: &str = "idempotency_window";
+    pub(super) const ID_WINDOW: &str = "id_window";
     pub(super) const MAX_LENGTH: &str = "max_length";
     pub(super) const RETENTION_COMPLETED: &str = "retention.completed";
     pub(super) const RETENTION_FAILED: &str = "retention.failed";
@@ -116,6 +121,7 @@ impl Settings {
         within(field::TIMEOUT, self.timeout, Millis::new(1), NewMessage::LONGEST_TIMEOUT)?;
         let window = (Millis::from_secs(1), Millis::from_days(30));
         within(field::IDEMPOTENCY_WINDOW, Some(self.idempotency_window), window.0, window.1)?;
+        within(field::ID_WINDOW, Some(self.id_window), Millis::ZERO, window.1)?;
         let length = match self.max_length {
             None | Some(1..=Self::GREATEST_LENGTH) => Ok(()),
             Some(_) => Err("must be 1 to 1000000000; a null removes it"),
@@ -152,6 +158,7 @@ impl Settings {
             (field::EXCLUSIVE, self.exclusive.encode().unwrap_or_default()),
             (field::TIMEOUT, self.timeout.map(millis).unwrap_or_default()),
             (field::IDEMPOTENCY_WINDOW, millis(self.idempotency_window)),
+            (field::ID_WINDOW, millis(self.id_window)),
             (field::MAX_LENGTH, self.max_length.map(|length| length.to_string()).unwrap_or_default()),
             (field::RETENTION_COMPLETED, self.retention.completed.encode()),
             (field::RETENTION_FAILED, self.retention.failed.encode()),
@@ -174,6 +181,7 @@ impl Settings {
             field::EXCLUSIVE => set(&mut self.exclusive, Exclusive::decode(value)),
             field::TIMEOUT => self.timeout = value.parse().ok(),
             field::IDEMPOTENCY_WINDOW => set(&mut self.idempotency_window, value.parse().ok()),
+            field::ID_WINDOW => set(&mut self.id_window, value.parse().ok()),
             field::MAX_LENGTH => self.max_length = value.parse().ok(),
             field::RETENTION_COMPLETED => set(&mut self.retention.completed, Keep::decode(value)),
             field::RETENTION_FAILED => set(&mut self.retention.failed, Keep::decode(value)),
@@ -251,12 +259,12 @@ mod tests {
         let patch: SettingsPatch = serde_json::from_str(
             r#"{"visibility_timeout":"2s","max_attempts":7,"backoff":{"type":"fixed","delay":10},"max_lapses":9,
                 "rate_limit":{"max":3,"duration":"1s"},"exclusive":{"parallel":4},"timeout":"1m","max_length":5,
-                "idempotency_window":"2h","retention":{"completed":{"count":5}}}"#,
+                "idempotency_window":"2h","id_window":"3h","retention":{"completed":{"count":5}}}"#,
         )
         .unwrap();
         patch.validate().unwrap();
         let fields = patch.encode();
-        assert_eq!(fields.len(), 10, "only what is declared: {fields:?}");
+        assert_eq!(fields.len(), 11, "only what is declared: {fields:?}");
         let mut settings = Settings::default();
         for (name, value) in &fields {
             settings.apply(name, value);
@@ -300,6 +308,7 @@ mod tests {
             (json!({"max_attempts": 0}), "max_attempts"),
             (json!({"max_length": 0}), "max_length"),
             (json!({"idempotency_window": 5}), "idempotency_window"),
+            (json!({"id_window": "31d"}), "id_window"),
             (json!({"exclusive": {"parallel": 0}}), "exclusive"),
             (json!({"max_attempt": 1}), "max_attempt"),
             (json!({"max_attempt": null}), "max_attempt"),

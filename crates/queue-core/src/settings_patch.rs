@@ -31,6 +31,9 @@ pub struct SettingsPatch {
     /// See [`Settings::idempotency_window`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_window: Option<Millis>,
+    /// See [`Settings::id_window`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_window: Option<Millis>,
     /// See [`Settings::max_length`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u64>,

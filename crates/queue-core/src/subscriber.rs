@@ -28,6 +28,8 @@ use crate::{
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How many bells are kept that nobody listens to.
 const MAX_BELLS: usize = 10_000;
+/// Stands for all messages of a queue on the channel of those that have finished: the queue was deleted.
+const EVERY_MESSAGE: &str = "*";
 /// How many channels one SUBSCRIBE names.
 const CHANNELS_AT_ONCE: usize = 500;
 
@@ -304,10 +306,7 @@ impl Subscriber {
             return;
         }
         if channel == FINISHED_CHANNEL {
-            let key = payload.split_once('\t').and_then(|(queue, id)| Some((queue.parse().ok()?, id.parse().ok()?)));
-            if let Some(waiters) = key.and_then(|key| lock(&self.shared.waiters).remove(&key)) {
-                waiters.finished.notify_waiters();
-            }
+            self.end_waits(&payload);
         } else {
             let ring = Ring::parse(&payload);
             let bells = lock(&self.shared.bells);
@@ -323,6 +322,20 @@ impl Subscriber {
             {
                 agenda.note(queue, pause.saturating_add(LEEWAY));
             }
+        }
+    }
+
+    /// For one message of a queue, or for all of a queue that was deleted.
+    fn end_waits(&self, payload: &str) {
+        let Some((queue, id)) = payload.split_once('\t') else { return };
+        let Ok(queue) = queue.parse::<QueueName>() else { return };
+        let mut waiters = lock(&self.shared.waiters);
+        if id == EVERY_MESSAGE {
+            for (_, ended) in waiters.extract_if(|(of, _), _| *of == queue) {
+                ended.finished.notify_waiters();
+            }
+        } else if let Some(ended) = id.parse().ok().and_then(|id| waiters.remove(&(queue, id))) {
+            ended.finished.notify_waiters();
         }
     }
 

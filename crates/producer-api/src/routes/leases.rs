@@ -96,7 +96,7 @@ pub(crate) async fn receive(
     let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;
     let messages = deliveries
         .into_iter()
-        .map(|Delivery { message, lease, lease_expires_at, timeout }| Leased {
+        .map(|Delivery { message, lease, lease_expires_at, timeout, .. }| Leased {
             message,
             lease,
             lease_expires_at,

@@ -11,6 +11,8 @@ use super::{QueuePath, query};
 use crate::{App, cursor::Place, refusal};
 
 const DEFAULT_LIMIT: usize = 50;
+/// How many calls a page is made of at most.
+const MOST_CALLS: usize = 20;
 
 /// What `GET /v1/queues/{queue}/messages` is asked for.
 pub(crate) struct Listing {
@@ -77,31 +79,24 @@ pub(crate) async fn list(
     Ok(Json(Page { messages, next_cursor: next.map(|place| place.encode(&name)) }))
 }
 
-/// Lists in steps, so that a page of large messages ends early and is not all of them in memory.
+/// Lists in as many calls as a page needs: where much is gone that still stands in a list, and from state to state.
 async fn fill(queue: &Queue, mut place: Place, limit: usize) -> Result<(Vec<Message>, Option<Place>), Problem> {
     let mut messages: Vec<Message> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let step = step(messages.len(), bytes).min(limit - messages.len());
-        let page = queue.list(place.state, step, place.cursor.as_ref()).await.map_err(refusal::from_queue)?;
-        let is_stuck = page.messages.is_empty() && page.next.is_some();
-        bytes += page.messages.iter().map(size).sum::<usize>();
+    let mut room = MAX_BYTES_PER_CALL;
+    for _ in 0..MOST_CALLS {
+        let wanted = limit - messages.len();
+        let page = queue.list_up_to(room, place.state, wanted, place.cursor.as_ref()).await;
+        let page = page.map_err(refusal::from_queue)?;
+        if page.bytes > room && !messages.is_empty() {
+            // The one message that every call answers is too large for the rest of this page: the next page begins with it.
+            break;
+        }
         messages.extend(page.messages);
+        room = room.saturating_sub(page.bytes);
         match place.after(page.next) {
-            Some(next) if messages.len() < limit && bytes < MAX_BYTES_PER_CALL && !is_stuck => place = next,
+            Some(next) if messages.len() < limit && room > 0 => place = next,
             next => return Ok((messages, next)),
         }
     }
-}
-
-/// How many messages fit in the rest of a page, if they are like those so far.
-fn step(count: usize, bytes: usize) -> usize {
-    match bytes.checked_div(count) {
-        None => DEFAULT_LIMIT,
-        Some(size) => (MAX_BYTES_PER_CALL.saturating_sub(bytes) / size.max(1)).clamp(1, MAX_MESSAGES_PER_CALL),
-    }
-}
-
-fn size(message: &Message) -> usize {
-    message.data.get().len() + message.result.as_ref().map_or(0, |result| result.get().len())
+    Ok((messages, Some(place)))
 }

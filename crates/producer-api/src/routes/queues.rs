@@ -68,7 +68,7 @@ pub(crate) async fn show(
 /// Change settings
 ///
 /// A merge patch (RFC 7396): what it does not name stays, a null brings back the default. The queue begins with its first
-/// settings.
+/// settings; an empty patch begins none.
 #[utoipa::path(
     patch,
     path = "/v1/queues/{queue}",
@@ -76,7 +76,7 @@ pub(crate) async fn show(
     tag = "queues",
     request_body(content((ref("SettingsPatch") = "application/merge-patch+json"), (ref("SettingsPatch") = "application/json"))),
     responses((status = 200, description = "How the queue stands", body = ref("Queue"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settings", "settings_conflict"]))),
+    extensions(("x-refusals" = json!(["queue_not_found", "invalid_settings", "settings_conflict"]))),
 )]
 pub(crate) async fn configure(
     State(app): State<App>,
@@ -89,7 +89,7 @@ pub(crate) async fn configure(
     let _: Object<'_> = serde_json::from_slice(&body).map_err(not_json)?;
     let patch = serde_json::from_slice(&body).map_err(not_json)?;
     let queue = app.shared.queues.queue(&name);
-    let configured = queue.configure(&patch).await.map_err(refusal::from_queue)?;
+    let configured = queue.configure(&patch).await.map_err(|error| refusal::of_queue(error, &name))?;
     configured.map_err(|invalid| refusal::invalid_settings(&invalid))?;
     status(&queue).await.map(Json)
 }
@@ -114,7 +114,7 @@ pub(crate) async fn pause(
     let queue = app.shared.queues.queue(&name);
     // A slip in the name must not begin a queue.
     status(&queue).await?;
-    queue.pause().await.map_err(refusal::from_queue)?;
+    queue.pause().await.map_err(|error| refusal::of_queue(error, &name))?;
     status(&queue).await.map(Json)
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn resume(
 ) -> Result<Json<QueueStatus>, Problem> {
     let queue = app.shared.queues.queue(&name);
     status(&queue).await?;
-    queue.resume().await.map_err(refusal::from_queue)?;
+    queue.resume().await.map_err(|error| refusal::of_queue(error, &name))?;
     status(&queue).await.map(Json)
 }
 

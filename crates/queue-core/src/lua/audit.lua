@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- audit: in which places messages stand, for the check that each stands in exactly one.
--- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed held expiring blocking cancelling progress erased signalled
+-- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed held expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed
 -- USES      fields held
 -- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids
 -- Returns   for each id the names of all places where it stands, joined by spaces
@@ -29,10 +29,13 @@ for i = 2, #ARGV do
   stands('blocking', redis.call('SISMEMBER', BLOCKING, id) == 1)
   stands('cancelling', redis.call('SISMEMBER', CANCELLING, id) == 1)
   stands('erased', redis.call('SISMEMBER', ERASED, id) == 1)
+  stands('purged_prioritized', redis.call('ZSCORE', PURGED_PRIORITIZED, id))
+  stands('purged_removed', redis.call('SISMEMBER', PURGED_REMOVED, id) == 1)
   stands('progress', redis.call('HEXISTS', PROGRESS, id) == 1)
   stands('signalled', redis.call('HEXISTS', SIGNALLED, id) == 1)
   if lists then
     for _ = 1, #redis.call('LPOS', WAITING, id, 'COUNT', 0) do stands('waiting', true) end
+    for _ = 1, #redis.call('LPOS', PURGED, id, 'COUNT', 0) do stands('purged', true) end
     for _ = 1, #redis.call('LPOS', COMPLETED, id, 'COUNT', 0) do stands('completed', true) end
   end
   reply[i - 1] = table.concat(places, ' ')

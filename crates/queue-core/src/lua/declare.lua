@@ -1,11 +1,18 @@
 #!lua flags=allow-oom
--- declare: makes the queue known: gives it an epoch if it has none, and writes the settings that are declared for it.
+-- declare: begins the queue if there is none, unless it is to be begun by others; writes the settings that are declared for it.
+-- Nothing else begins a queue.
 -- KEYS      meta limiter blocking wake
 -- USES      wake configure
--- ARGV      an epoch to use if there is none, then setting and value by turns
--- Returns   the epoch; or the error LAYOUT if a newer Drover has laid this queue out
+-- ARGV      the epoch of the queue if it begins now ('' if it must not), then setting and value by turns
+-- Returns   the epoch, and 1 if the queue has just begun; or false: there is none. Or the error LAYOUT: another Drover has laid
+--           this queue out
 -- Complexity O(settings)
-local is_new = redis.call('HSETNX', META, 'epoch', ARGV[1]) == 1
-redis.call('HSETNX', META, 'layout', KNOWN_LAYOUT)
-if configure({ unpack(ARGV, 2) }) and not is_new then look_now() end
-return redis.call('HGET', META, 'epoch')
+local epoch = redis.call('HGET', META, 'epoch')
+local begins = not epoch
+if begins then
+  epoch = ARGV[1]
+  if epoch == '' then return false end
+  redis.call('HSET', META, 'epoch', epoch, 'layout', KNOWN_LAYOUT)
+end
+if configure({ unpack(ARGV, 2) }) and not begins then look_now() end
+return { epoch, begins and 1 or 0 }

@@ -1,14 +1,14 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, of messages that have nothing to do with each other,
 -- those for which there is room.
--- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases held expiring sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock settings fields events wake line held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until returned events wake
+-- USES      clock settings fields events extra purged wake line held state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
 --           takes ('all' or the 'rest'); then for each message its record without the instant of creation; before it, if it
 --           is not due now or has options, three: '', when it is due ('' now, '+1500' ms from now, or an instant in ms),
 --           its options
 -- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
---           its state ('' if it is no longer kept): it stood already, by the producer's own id or the idempotency key;
+--           its state ('' if it is no longer kept): it stood already, by the producer's own id (then the id is all zeros if the message is no longer kept) or the idempotency key;
 --           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once. Of one of the
 --           'rest' that was refused: '!' and max_length.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
@@ -61,7 +61,7 @@ local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
 local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
 local hold_of = {}
 local earliest, earliest_expiry = math.huge, math.huge
-local largest = 0
+local largest, largest_signal = 0, 0
 local stored, readies, delays = 0, 0, 0
 
 -- A held message passes at once while a signal of its key sticks.
@@ -93,6 +93,7 @@ local function stand(id, due, options)
   if data ~= '' then
     signalled[#signalled + 1] = id
     signalled[#signalled + 1] = data
+    largest_signal = math.max(largest_signal, #data)
   end
   return '*' .. id .. '\t' .. data, state
 end
@@ -104,6 +105,17 @@ local function tell_enqueued()
     local record, hold = records[2 * i], hold_of[id]
     return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
   end)
+end
+
+-- The message that has a producer's own id, or had it and is no longer kept; nil if the id is free.
+local NO_LONGER_KEPT = '00000000000000'
+local any_taken
+local function id_of(own_id)
+  local id = redis.call('HGET', ALIASES, own_id)
+  if id and not (purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
+  if any_taken == nil then any_taken = redis.call('EXISTS', TAKEN) == 1 end
+  local until_when = any_taken and tonumber(redis.call('ZSCORE', TAKEN, own_id))
+  return until_when and until_when > now and NO_LONGER_KEPT or nil
 end
 
 -- So many more the queue takes.
@@ -123,7 +135,7 @@ while at <= last do
   at = at + 1
   answered = answered + 1
   local own_id = field(options, 'i')
-  local standing = own_id and (mine[own_id] or redis.call('HGET', ALIASES, own_id))
+  local standing = own_id and (mine[own_id] or id_of(own_id))
   if standing then
     reply[answered] = standing_answer(standing, mine_states[own_id])
   elseif stored + 1 > room then
@@ -137,7 +149,6 @@ while at <= last do
       if string.byte(when) == 43 then due = now + due end
     end
     record = (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
-    if #record > largest then largest = #record end
     stored = stored + 1
     records[2 * stored - 1], records[2 * stored] = id, record
     if options ~= '' then
@@ -152,6 +163,7 @@ while at <= last do
       all_options[#all_options + 1] = id
       all_options[#all_options + 1] = options
     end
+    if #record + #options > largest then largest = #record + #options end
     if own_id then
       mine[own_id] = id
       aliases[#aliases + 1] = own_id
@@ -188,7 +200,10 @@ redis.call('SET', SEQ, string.format('%014d', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
 if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
-if #signalled > 0 then redis.call('HSET', SIGNALLED, unpack(signalled)) end
+if #signalled > 0 then
+  redis.call('HSET', SIGNALLED, unpack(signalled))
+  note_extra(largest_signal)
+end
 if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', stored)
 if is_listened then tell_enqueued() end

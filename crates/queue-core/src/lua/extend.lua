@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- extend: moves the deadlines of live leases. A lapsed one can't be extended, and none beyond the end of its run.
 -- KEYS      meta options leased runs cancelling wake
--- USES      clock settings fields wake run timeout
--- ARGV      the visibility timeout from now ('' for the queue's), then for each lease: id, token
+-- USES      clock settings fields wake run timeout clock_step
+-- ARGV      for how long from now (ms; '' for the visibility timeout with which each was handed out), then for each lease: id,
+--           token
 -- Returns   for each 0: gone; or the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
-read_settings('visibility_timeout', 'timeout')
-local wanted = now + (tonumber(ARGV[1]) or tonumber(set.visibility_timeout))
+read_settings('clock')
+local wanted = tonumber(ARGV[1])
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
@@ -15,12 +16,20 @@ local runs = redis.call('HMGET', RUNS, unpack(ids))
 local deadlines = redis.call('ZMSCORE', LEASED, unpack(ids))
 local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
 local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
-local reply, moved, earliest = {}, {}, math.huge
+local reply, moved, changed, earliest = {}, {}, {}, math.huge
 for i, id in ipairs(ids) do
   local token = ARGV[2 * i + 1]
   local held = runs[i] and string.sub(runs[i], 1, #token + 1) == token .. '\t'
   if held and tonumber(deadlines[i] or 0) > now then
-    local deadline = deadline_of(options[i], tonumber(parse_run(runs[i]).started) or now, wanted)
+    local run = parse_run(runs[i])
+    local extension = wanted and wanted > run.visibility and wanted or nil
+    if extension ~= run.extension then
+      run.extension = extension
+      changed[#changed + 1] = id
+      changed[#changed + 1] = format_run(run)
+    end
+    local deadline =
+      deadline_of(timeout_of(options[i], run.timeout), tonumber(run.started) or now, now + (wanted or run.visibility))
     if deadline < tonumber(deadlines[i]) then earliest = math.min(earliest, deadline) end
     moved[#moved + 1] = deadline
     moved[#moved + 1] = id
@@ -31,6 +40,8 @@ for i, id in ipairs(ids) do
 end
 if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
+  if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
+  note_clock()
   -- Shortened: somebody must look earlier.
   if earliest < math.huge then look_at(earliest) end
 end

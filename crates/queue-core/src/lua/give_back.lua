@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
 -- the line, in their order, as if never delivered.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock settings fields events totals wake run line trim waiters finish front comeback owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
+-- USES      clock settings fields events totals wake run line trim waiters finish front comeback clock_step owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)
@@ -17,6 +17,7 @@ for i = 2, #ARGV do
   if run.token == token then
     run.settled = 'bw' .. run.token
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
+    comes_back_at(run, run.ready)
     mine[#mine + 1] = id
     if cancelling[i - 1] == 1 then
       count('cancelled')

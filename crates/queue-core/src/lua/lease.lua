@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter events wake
--- USES      clock settings fields events totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover expire due signal sweep tend limiter owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter purged purged_prioritized purged_removed returned events wake
+-- USES      clock settings fields events totals wake run extra purged line held ready state trim waiters finish backoff timeout front comeback attempt recover expire due clock_step signal sweep forget_purged tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
@@ -11,7 +11,8 @@
 --           false or for each its options, false or for each its run as it was before; then for each message: id, record
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
-  'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest')
+  'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest',
+  'largest_extra', 'clock')
 if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
@@ -34,7 +35,14 @@ local anything_rare = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNA
 
 -- Peeks before it takes, so that what would not fit into the answer stays where it is.
 local taken, bytes = {}, 0
-local sizes_matter = (tonumber(set.largest) or 0) * max > max_bytes
+-- Small ones of what comes to a record (an error, the data of a signal) fit into this.
+local ROOM_BESIDE_A_RECORD = 512
+local largest_beside = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
+local sizes_matter = ((tonumber(set.largest) or 0) + largest_beside) * max > max_bytes
+local function size_of(id)
+  return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
+    + redis.call('HSTRLEN', SIGNALLED, id)
+end
 local full = max <= 0
 local function take(candidates)
   if not sizes_matter and #taken == 0 then
@@ -45,7 +53,7 @@ local function take(candidates)
   local n = 0
   for _, id in ipairs(candidates) do
     if sizes_matter then
-      bytes = bytes + redis.call('HSTRLEN', MESSAGES, id)
+      bytes = bytes + size_of(id)
       if bytes > max_bytes and #taken > 0 then
         full = true
         break
@@ -128,8 +136,10 @@ if #taken > 0 then
   local known_runs = redis.call('HLEN', RUNS)
   local before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(taken))
   reply[11], reply[12] = options, before
+  local queue_timeout = tonumber(set.timeout)
   local first_run = format_run({
     token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
+    visibility = visibility_timeout, timeout = queue_timeout,
   })
   local runs, deadlines, own_deadlines, earliest = {}, {}, {}, deadline
   -- No run may take longer than its lease: then all leases end at once.
@@ -141,10 +151,11 @@ if #taken > 0 then
       local earlier = parse_run(before[i])
       earlier.token, earlier.started, earlier.consumer = token, now, consumer
       earlier.deliveries = earlier.deliveries + 1
+      earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
       run = format_run(earlier)
     end
     if not end_as_one then
-      own_deadlines[i] = deadline_of(options and options[i], now, deadline)
+      own_deadlines[i] = deadline_of(timeout_of(options and options[i], queue_timeout), now, deadline)
       earliest = math.min(earliest, own_deadlines[i])
       deadline_text = instant_text(own_deadlines[i])
     end
@@ -168,6 +179,7 @@ if #taken > 0 then
   end
   tell(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   look_at(earliest)
+  note_clock()
   if set.rate_limit then note_leases(set.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end
   if anything_rare and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end

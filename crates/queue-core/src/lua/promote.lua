@@ -1,15 +1,24 @@
 #!lua flags=allow-oom
 -- promote: a delayed message becomes ready at once.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock settings fields events wake run line front held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
+-- USES      clock settings fields events purged wake run line front held ready state
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
 -- Complexity O(log N)
 read_settings('exclusive')
 local id = drovers_id(ARGV[1])
-local state = state_of(id, redis.call('HGET', OPTIONS, id))
+local options = redis.call('HGET', OPTIONS, id)
+local state = state_of(id, options)
 if state == 'delayed' then
   redis.call('ZREM', DELAYED, id)
+  local text = redis.call('HGET', RUNS, id)
+  if text then
+    local run = parse_run(text)
+    run.ready = now
+    redis.call('HSET', RUNS, id, format_run(run))
+  else
+    redis.call('HSET', OPTIONS, id, ready_now(options))
+  end
   tell({ id }, function() return 'promoted' end)
   -- What backed off in an exclusive queue held the line, so it goes to its head.
   local blocked = redis.call('SREM', BLOCKING, id) == 1

@@ -1,63 +1,103 @@
 #!lua flags=allow-oom
--- purge: forgets some messages of one state, those first that are next in it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock settings fields events wake line trim waiters
--- ARGV      state (any but active), at most so many; '' or for failed and completed the end of what was there when the
---           purge began, as answered before
--- Returns   how many were forgotten; that end; how many places were gone through: none at the end
--- Complexity O(messages · log N)
-local state, limit, up_to = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local ids = {}
--- How many places of a list were gone through, those of messages that were gone already too.
-local passed = 0
+-- purge: forgets the messages that are in one state when it begins, and none that is posted after; a step of it.
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until purged purged_prioritized purged_removed returned events wake
+-- USES      clock settings fields events wake purged line places trim waiters forget_purged
+-- ARGV      state (any but active); the cut-off and the place that the step before answered ('' at first)
+-- Returns   how many were forgotten, or are now bound to be; the cut-off: what is purged goes up to it; the place to go on from ('': the purge is over)
+-- Complexity O(1,000 · log N)
+local state, cut, place = ARGV[1], ARGV[2], ARGV[3]
+local forgotten = 0
 
-local function from_set(key, first, last, ...)
-  local found = redis.call('ZRANGE', key, first, last, ...)
-  if #found > 0 then redis.call('ZREM', key, unpack(found)) end
-  return found
+local function forget_of(key, ids, members)
+  if #ids == 0 then return end
+  redis.call('ZREM', key, unpack(members or ids))
+  forget_messages(ids)
+  forgotten = forgotten + #ids
 end
 
--- From the front of a list, without what was gone already and only marked as such.
-local function from_list(key, mark, most, pop)
-  local found = most > 0 and redis.call('LRANGE', key, 0, math.min(most, 1000) - 1) or {}
-  if #found == 0 then return found end
-  local standing, dropped = {}, {}
-  for i, gone in ipairs(redis.call('SMISMEMBER', mark, unpack(found))) do
-    local place = gone == 1 and dropped or standing
-    if place == standing and #standing == limit then break end
-    place[#place + 1] = found[i]
-    passed = i
-  end
-  pop(passed)
-  if #dropped > 0 then redis.call('SREM', mark, unpack(dropped)) end
-  return standing
+-- Whoever was posted after the purge began has a later id.
+local function is_meant(id)
+  return id <= cut
 end
 
-if state == 'held' then
-  for _, member in ipairs(from_set(HELD, 0, limit - 1)) do
-    ids[#ids + 1] = string.match(member, '\t(%d+)\t?%d*$')
+local function purge_delayed()
+  if cut == '' then cut = redis.call('GET', SEQ) or '0' end
+  local found = members_from(DELAYED, place, MAX_MESSAGES)
+  local ids = {}
+  for i = 1, #found, 2 do
+    if is_meant(found[i]) then ids[#ids + 1] = found[i] end
   end
-elseif state == 'delayed' then
-  ids = from_set(DELAYED, 0, limit - 1)
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then look_now() end
-elseif state == 'waiting' then
-  ids = from_set(PRIORITIZED, 0, limit - 1)
-  if #ids == 0 then
-    ids = from_list(WAITING, REMOVED, 1000, function(n) redis.call('LTRIM', WAITING, n, -1) end)
+  forget_of(DELAYED, ids)
+  return #found == 2 * MAX_MESSAGES and place_of(found[#found - 1], found[#found]) or ''
+end
+
+local function purge_held()
+  if cut == '' then cut = redis.call('GET', SEQ) or '0' end
+  local found = redis.call('ZRANGE', HELD, place == '' and '-' or '(' .. place, '+', 'BYLEX', 'LIMIT', 0, MAX_MESSAGES)
+  local ids, members = {}, {}
+  for _, member in ipairs(found) do
+    local id = string.match(member, '\t(%d+)\t?%d*$')
+    if is_meant(id) then
+      ids[#ids + 1] = id
+      members[#members + 1] = member
+    end
   end
-elseif state == 'failed' then
-  up_to = up_to or now
-  ids = from_set(FAILED, '-inf', up_to, 'BYSCORE', 'LIMIT', 0, limit)
-elseif state == 'completed' then
+  forget_of(HELD, ids, members)
+  return #found == MAX_MESSAGES and found[#found] or ''
+end
+
+-- The cut-off is an instant of failing (ms).
+local function purge_failed()
+  if cut == '' then cut = redis.call('ZRANGE', FAILED, -1, -1, 'WITHSCORES')[2] or '0' end
+  local ids = redis.call('ZRANGE', FAILED, '-inf', cut, 'BYSCORE', 'LIMIT', 0, MAX_MESSAGES)
+  forget_of(FAILED, ids)
+  return #ids == MAX_MESSAGES and 'more' or ''
+end
+
+-- The cut-off is a place in the list, counted since the queue exists.
+local function purge_completed()
   local trimmed = tonumber(redis.call('HGET', META, 'trimmed')) or 0
-  up_to = up_to or trimmed + redis.call('LLEN', COMPLETED)
-  ids = from_list(COMPLETED, ERASED, up_to - trimmed, pop_completed)
+  if cut == '' then cut = string.format('%d', trimmed + redis.call('LLEN', COMPLETED)) end
+  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed)
+  if k <= 0 then return '' end
+  local found, ids, gone = pop_completed(k), {}, {}
+  for i, is_gone in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
+    local those = is_gone == 1 and gone or ids
+    those[#those + 1] = found[i]
+  end
+  if #gone > 0 then redis.call('SREM', ERASED, unpack(gone)) end
+  if #ids > 0 then forget_messages(ids) end
+  forgotten = #ids
+  return k == MAX_MESSAGES and 'more' or ''
 end
-if #ids > 0 then
-  redis.call('ZREM', EXPIRING, unpack(ids))
-  tell(ids, function() return 'erased' end)
-  tell_waiters(ids)
-  redis.call('HDEL', RUNS, unpack(ids))
-  forget(ids)
+
+-- All of the line is taken aside at once, so that nothing that joins it later is meant. The cut-off is the last id then.
+local function purge_waiting()
+  if cut == '' then
+    if purged_to then
+      -- An earlier purge comes first.
+      forget_purged()
+      return 'begin'
+    end
+    if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 then return '' end
+    forgotten = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+    cut = redis.call('GET', SEQ) or '0'
+    purged_to = cut
+    redis.call('HSET', META, 'purged_to', cut)
+    for from, to in pairs({ [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED }) do
+      if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
+    end
+    -- If this process goes on no more, another one does.
+    look_at(now + 1000)
+  end
+  -- Others may have gone on with it, and begun another one.
+  if purged_to == cut then forget_purged() end
+  return purged_to == cut and 'more' or ''
 end
-return { #ids, up_to or 0, math.max(#ids, passed) }
+
+local steps = {
+  held = purge_held, delayed = purge_delayed, waiting = purge_waiting, completed = purge_completed, failed = purge_failed,
+}
+local go_on_from = steps[state]()
+return { forgotten, cut, go_on_from }

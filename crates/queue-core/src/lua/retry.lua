@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock fields events wake run line held state
--- ARGV      'one', id (Drover's or the producer's own); or 'some', at most so many, failed up to this instant (ms; ''
---           for now)
--- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many,
---           and the instant up to which
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
+-- USES      clock fields events extra purged wake run line held state
+-- ARGV      'one', id (Drover's or the producer's own); or 'some', up to which instant of failing (ms; '' at first: those that
+--           have failed by now)
+-- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many, the
+--           instant up to which, and 1 if there are more
 -- Complexity O(messages · log N)
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
@@ -17,6 +17,8 @@ local function retry(ids)
     -- The last error is still shown.
     if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
+    comes_back_at(run, now)
+    note_extra(#run.error)
     runs[#runs + 1] = id
     runs[#runs + 1] = format_run(run)
     if field(options[i], 'e') then
@@ -38,7 +40,8 @@ if ARGV[1] == 'one' then
   if state == 'failed' then retry({ id }) end
   return state
 end
-local up_to = tonumber(ARGV[3]) or now
-local ids = redis.call('ZRANGE', FAILED, '-inf', up_to, 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]))
+-- When Redis's clock has stepped back, some failed at instants that lie ahead.
+local up_to = tonumber(ARGV[2]) or tonumber(redis.call('ZRANGE', FAILED, -1, -1, 'WITHSCORES')[2] or 0)
+local ids = redis.call('ZRANGE', FAILED, '-inf', up_to, 'BYSCORE', 'LIMIT', 0, MOST_RUNS / 2)
 if #ids > 0 then retry(ids) end
-return { #ids, up_to }
+return { #ids, up_to, #ids == MOST_RUNS / 2 and 1 or 0 }

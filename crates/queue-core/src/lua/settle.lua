@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until events wake
--- USES      clock settings fields events totals wake run line held state trim waiters finish backoff timeout front comeback attempt recover owner
+-- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
+-- USES      clock settings fields events totals wake run extra purged line held state trim waiters finish backoff timeout front comeback attempt recover clock_step owner
 -- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements: '' and what
 --           they have in common: the token, the action, and its extra; then for each of them: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
@@ -10,10 +10,10 @@
 -- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g, gone: the lease is over and nothing was
 --           changed
 -- Complexity O(settlements · log N)
-read_settings('max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive', 'retention.completed', 'retention.failed')
+read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed')
 
 -- First of all, so that what has lapsed is answered as such, whoever found it.
-recover(1000, tonumber(ARGV[1]))
+recover(MOST_RUNS, tonumber(ARGV[1]))
 write_comebacks()
 write_finished()
 
@@ -69,6 +69,7 @@ local function release(id, text, own_options, pause)
   local run = parse_run(text)
   run.settled = 'r' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
+  comes_back_at(run, now + pause)
   may_expire_again(id, own_options, run)
   return come_back(id, format_run(run), pause, 'head')
 end
@@ -114,7 +115,7 @@ while at <= last do
       else
         answers[i] = settle_otherwise(id, place, action, extra, value)
       end
-    elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 then
+    elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
       -- The lease lapsed, but nobody has the message yet: the work is done, so it counts.
       leaving[#leaving + 1] = id
       finish(id, 'c', string.sub(run, 2), value)

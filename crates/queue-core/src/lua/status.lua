@@ -1,19 +1,12 @@
 #!lua flags=no-writes
 -- status: how a queue stands: counts by state, settings, totals.
--- KEYS      meta messages waiting prioritized delayed leased completed failed removed held erased
--- USES      clock
+-- KEYS      meta messages options waiting prioritized delayed leased runs completed failed removed held erased
+-- USES      clock fields run ready
 -- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
---           the message at the head of the line has been there (-1: none); then the fields of `meta` and their values
+--           the message at the head of the line has been ready (-1: none); then the fields of `meta` and their values
 -- Complexity O(1)
 local meta = redis.call('HGETALL', META)
 if #meta == 0 then return false end
-
--- Since it was due, or posted.
-local function since(id)
-  local record = id and redis.call('HGET', MESSAGES, id)
-  local header = record and string.match(record, '^([^\n]*)')
-  return header and tonumber(string.match(header, '\td(%d+)') or string.match(header, '^(%d+)')) or math.huge
-end
 
 -- The first of the list that has not left it, as far as one looks.
 local function first_in_list()
@@ -22,6 +15,9 @@ local function first_in_list()
   for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
     if gone == 0 then return ids[i] end
   end
+end
+local function since(id)
+  return id and ready_since(id) or math.huge
 end
 local oldest = math.min(since(first_in_list()), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]))
 

@@ -11,10 +11,22 @@ const STEP: usize = 500;
 const SUSPECTS: usize = 20;
 
 /// The places in which a message stands when it is in one state.
-const STATES: [&str; 7] = ["held", "waiting", "prioritized", "delayed", "leased", "completed", "failed"];
+const STATES: [&str; 9] = [
+    "held",
+    "waiting",
+    "prioritized",
+    "delayed",
+    "leased",
+    "completed",
+    "failed",
+    // Purged, and still to be forgotten.
+    "purged",
+    "purged_prioritized",
+];
 
 /// The lists, in which messages that are gone may still stand, marked as such, until they come up.
-const LISTS: [(&str, &str); 2] = [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED)];
+const LISTS: [(&str, &str); 3] =
+    [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED), (suffix::PURGED, suffix::PURGED_REMOVED)];
 
 /// What an audit found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,12 +73,13 @@ impl Queue {
                 suspects.entry(id).or_default();
             }
         }
-        for index in [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED, suffix::EXPIRING] {
+        let indices = [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED, suffix::EXPIRING];
+        for index in indices.into_iter().chain([suffix::PURGED_PRIORITIZED]) {
             for id in self.scan("ZSCAN", index, 2).await? {
                 suspects.entry(id).or_default();
             }
         }
-        for set in [suffix::REMOVED, suffix::ERASED, suffix::BLOCKING, suffix::CANCELLING] {
+        for set in [suffix::REMOVED, suffix::ERASED, suffix::BLOCKING, suffix::CANCELLING, suffix::PURGED_REMOVED] {
             for id in self.scan("SSCAN", set, 1).await? {
                 suspects.entry(id).or_default();
             }
@@ -182,7 +195,17 @@ fn problem(places: &[String]) -> Option<String> {
     for (mark, belongs_to) in [
         (suffix::BLOCKING, &[suffix::DELAYED][..]),
         (suffix::CANCELLING, &[suffix::LEASED]),
-        (suffix::EXPIRING, &[suffix::HELD, suffix::DELAYED, suffix::WAITING, suffix::PRIORITIZED]),
+        (
+            suffix::EXPIRING,
+            &[
+                suffix::HELD,
+                suffix::DELAYED,
+                suffix::WAITING,
+                suffix::PRIORITIZED,
+                suffix::PURGED,
+                suffix::PURGED_PRIORITIZED,
+            ],
+        ),
     ] {
         if stands(mark) && !belongs_to.contains(&state) {
             return Some(format!("{state}, but {mark}"));
@@ -217,6 +240,10 @@ mod tests {
             "messages held options expiring",
             "messages delayed runs blocking",
             "messages leased runs token cancelling progress signalled",
+            "messages purged runs expiring",
+            "messages purged_prioritized options",
+            "messages waiting runs purged purged_removed",
+            "purged purged_removed",
         ] {
             assert_eq!(problem(&places(right)), None, "{right}");
         }
@@ -240,6 +267,8 @@ mod tests {
             "messages held waiting",
             "messages leased runs token expiring",
             "messages waiting blocking",
+            "messages waiting purged",
+            "messages waiting purged_removed",
             "messages delayed cancelling",
             "progress",
             "waiting removed signalled",

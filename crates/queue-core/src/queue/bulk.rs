@@ -1,13 +1,17 @@
-use super::{Call, Queue};
+use deadpool_redis::redis;
+
+use super::{Call, Queue, lock};
 use crate::{
-    MAX_MESSAGES_PER_CALL, Result, State, reply,
+    Result, State, index,
+    keys::suffix,
+    reply,
     scripts::{DELETE, PURGE, RETRY},
 };
 
 /// Large operations, in steps that let others in between.
 impl Queue {
-    /// Forgets the messages of one state that are there now, those first that are next in it; none that is active:
-    /// of those there is nothing to purge. Answers how many.
+    /// Forgets the messages that are in one state when it begins; none that is posted after, and none that is active: of
+    /// those there is nothing to purge. Answers how many. If this process dies on the way, maintenance goes on with what waited.
     ///
     /// # Errors
     ///
@@ -16,25 +20,17 @@ impl Queue {
         if state == State::Active {
             return Ok(0);
         }
-        let Some(status) = self.status().await? else { return Ok(0) };
-        // While others go on posting, this ends all the same.
-        let mut left = status.counts.of(state);
-        let mut purged = 0;
-        let mut up_to = String::new();
-        while left > 0 {
-            let step = left.min(MAX_MESSAGES_PER_CALL as u64);
-            let call = Call::new(&PURGE, &self.keys).arg(state.as_str()).arg(step).arg(&up_to);
+        let (mut purged, mut cut, mut place) = (0, String::new(), String::new());
+        loop {
+            let call = Call::new(&PURGE, &self.keys).arg(state.as_str()).arg(&cut).arg(&place);
             let mut answer = reply::array(Some(self.call(&PURGE, call).await?))?.into_iter();
-            let forgotten = reply::unsigned(answer.next())?;
-            up_to = reply::unsigned(answer.next())?.to_string();
-            let passed = reply::unsigned(answer.next())?;
-            if passed == 0 {
-                break;
+            purged += reply::unsigned(answer.next())?;
+            cut = reply::text(answer.next())?;
+            place = reply::text(answer.next())?;
+            if place.is_empty() {
+                return Ok(purged);
             }
-            purged += forgotten;
-            left = left.saturating_sub(forgotten);
         }
-        Ok(purged)
     }
 
     /// Makes all messages ready that have failed until now, oldest first, with their attempts anew. Answers how many.
@@ -46,26 +42,48 @@ impl Queue {
         let mut retried = 0;
         let mut up_to = String::new();
         loop {
-            let call = Call::new(&RETRY, &self.keys).arg("some").arg(MAX_MESSAGES_PER_CALL).arg(&up_to);
+            let call = Call::new(&RETRY, &self.keys).arg("some").arg(&up_to);
             let mut answer = reply::array(Some(self.call(&RETRY, call).await?))?.into_iter();
-            let step = reply::unsigned(answer.next())?;
+            retried += reply::unsigned(answer.next())?;
             up_to = reply::unsigned(answer.next())?.to_string();
-            retried += step;
-            if step < MAX_MESSAGES_PER_CALL as u64 {
+            if reply::integer(answer.next())? == 0 {
                 return Ok(retried);
             }
         }
     }
 
-    /// Deletes the queue with everything in it, active messages too: their leases are gone. Answers whether there was
-    /// one. A consumer that still serves it declares it anew, empty.
+    /// Deletes the queue with everything in it, active messages too: their leases are gone, and whatever waits for its
+    /// messages ends. Answers whether there was one.
+    ///
+    /// What is deleted is the queue that stands when this is called: one of the same name that begins meanwhile stays.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    /// [`Error::Unavailable`](crate::Error::Unavailable): it may be deleted or not.
     pub async fn delete(&self) -> Result<bool> {
-        // The name first: whoever declares the queue anew in between adds it again, and a name without a queue is harmless.
-        self.unregister().await?;
-        Ok(reply::integer(Some(self.call(&DELETE, Call::new(&DELETE, &self.keys)).await?))? == 1)
+        let epoch = self.stored_epoch().await?;
+        if let Some(epoch) = &epoch {
+            // If it is gone by now, somebody else has deleted it, which comes to the same.
+            self.call(&DELETE, Call::new(&DELETE, &self.keys).arg(epoch)).await?;
+            lock(&self.epoch).take_if(|known| known == epoch);
+        }
+        self.forget_name().await?;
+        Ok(epoch.is_some())
+    }
+
+    /// Takes the name out of the index, unless there is such a queue.
+    pub(crate) async fn forget_name(&self) -> Result<()> {
+        index::remove(&self.redis, &self.name).await?;
+        // A queue may have begun before its name went, so it is looked for after that.
+        if self.stored_epoch().await?.is_some() {
+            index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stored_epoch(&self) -> Result<Option<String>> {
+        let mut read = redis::cmd("HGET");
+        read.arg(self.keys.key(suffix::META)).arg("epoch");
+        reply::optional_text(Some(self.redis.call(&read).await?))
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use deadpool_redis::redis::{self, Value};
 use serde_json::Value as Json;
 
-use super::{Call, Queue, lock, status::PAUSED};
+use super::{Call, IfAbsent, Queue, lock, status::PAUSED};
 use crate::{Error, InvalidSetting, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
 
 /// How often a change is tried anew when others change the same settings meanwhile.
@@ -14,13 +14,15 @@ const EPOCH: &str = "epoch";
 
 impl Queue {
     /// Changes settings by a merge patch (RFC 7396); a null brings back the default. What is declared in the configuration
-    /// wins again when the queue is next declared.
+    /// wins again when the queue is next declared. A patch that names something begins the queue if there is none.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`]. The inner error says what of the patch can't be; then nothing was changed.
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`]. The inner error says what of the patch can't be; then nothing was changed.
     pub async fn configure(&self, patch: &Json) -> Result<Result<Settings, InvalidSetting>> {
         let defaults: HashMap<_, _> = Settings::default().encode().into_iter().collect();
+        let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
+        let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Begin };
         for _ in 0..TRIES {
             let known = self.meta().await?;
             let mut settings = Settings::default();
@@ -34,7 +36,7 @@ impl Queue {
             // What this process declares belongs to the settings that are answered, so it is declared before it is read.
             let is_declared = known.get(EPOCH).is_some_and(|epoch| lock(&self.epoch).as_ref() == Some(epoch));
             if !is_declared {
-                self.declare().await?;
+                self.declare_or(if_absent).await?;
                 continue;
             }
             let mut changes = Vec::new();
@@ -45,7 +47,7 @@ impl Queue {
                     changes.push((name, before, value));
                 }
             }
-            if self.change_settings(&changes).await? {
+            if self.change_settings(if_absent, &changes).await? {
                 return Ok(Ok(settings));
             }
         }
@@ -56,7 +58,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn pause(&self) -> Result<()> {
         self.set_paused("1").await
     }
@@ -65,22 +67,22 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn resume(&self) -> Result<()> {
         self.set_paused("").await
     }
 
     async fn set_paused(&self, value: &str) -> Result<()> {
         for before in ["", "1"] {
-            self.change_settings(&[(PAUSED, before.into(), value.into())]).await?;
+            self.change_settings(IfAbsent::Refuse, &[(PAUSED, before.into(), value.into())]).await?;
         }
         Ok(())
     }
 
     /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
-    async fn change_settings(&self, changes: &[(&str, String, String)]) -> Result<bool> {
+    async fn change_settings(&self, if_absent: IfAbsent, changes: &[(&str, String, String)]) -> Result<bool> {
         let answer = self
-            .call_declared(&CONFIGURE, |epoch| {
+            .call_declared(if_absent, &CONFIGURE, |epoch| {
                 let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
                 for (name, before, value) in changes {
                     call.push(*name);

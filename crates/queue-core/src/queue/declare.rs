@@ -1,53 +1,57 @@
-use deadpool_redis::redis;
+//! How a queue begins: `declare.lua` alone decides it. What begins no queue says so, and is told that there is none.
+
+use deadpool_redis::redis::Value;
 use tracing::debug;
 
-use super::{Call, Life, Queue, lock};
-use crate::{Error, Result, keys, keys::suffix, reply, scripts::DECLARE};
+use super::{Call, Queue, lock};
+use crate::{Error, Result, index, reply, scripts::DECLARE};
+
+/// What becomes of a call where there is no queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfAbsent {
+    /// It begins the queue.
+    Begin,
+    /// It is refused as [`Error::NoSuchQueue`].
+    Refuse,
+}
 
 impl Queue {
-    /// Makes the queue known to Redis, with its declared settings, and learns its epoch.
+    /// Begins the queue if there is none, with its declared settings, and learns its epoch.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`], [`Error::NoSuchQueue`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn declare(&self) -> Result<String> {
-        // One that is deleted after this look is begun once more, empty, as whoever serves it by name does.
-        if self.life == Life::BegunByOthers && !self.exists().await? {
-            *lock(&self.epoch) = None;
-            return Err(Error::NoSuchQueue);
-        }
-        // The registry first: a name without messages is harmless, messages without a name would be found by nobody.
-        // Asked before it is written, because a Redis that is full refuses to write even what is there.
-        let mut is_registered = redis::cmd("SISMEMBER");
-        is_registered.arg(keys::REGISTRY).arg(self.name.as_str());
-        if reply::integer(Some(self.redis.call(&is_registered).await?))? == 0 {
-            let mut register = redis::cmd("SADD");
-            register.arg(keys::REGISTRY).arg(self.name.as_str());
-            self.redis.call(&register).await?;
-        }
+        self.declare_or(IfAbsent::Begin).await
+    }
 
-        let mut call = Call::new(&DECLARE, &self.keys).arg(format!("{:016x}", rand::random::<u64>()));
+    pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
+        let new_epoch = match if_absent {
+            IfAbsent::Begin => {
+                // The name first: a name without messages is harmless, messages without a name would be found by nobody.
+                index::add_if_absent(&self.redis, &self.name).await?;
+                format!("{:016x}", rand::random::<u64>())
+            }
+            IfAbsent::Refuse => String::new(),
+        };
+        let mut call = Call::new(&DECLARE, &self.keys).arg(new_epoch);
         for (setting, value) in self.declared.encode() {
             call.push(setting);
             call.push(value);
         }
-        let epoch = reply::text(Some(self.call(&DECLARE, call).await?))?;
-        debug!(queue = %self.name, epoch, "declared");
+        let Value::Array(answer) = self.call(&DECLARE, call).await? else {
+            *lock(&self.epoch) = None;
+            return Err(Error::NoSuchQueue);
+        };
+        let mut answer = answer.into_iter();
+        let epoch = reply::text(answer.next())?;
+        let has_begun = reply::integer(answer.next())? == 1;
+        debug!(queue = %self.name, epoch, has_begun, "declared");
+        if has_begun {
+            // A deletion may have taken the name out meanwhile.
+            index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
+        }
         *lock(&self.epoch) = Some(epoch.clone());
         Ok(epoch)
-    }
-
-    async fn exists(&self) -> Result<bool> {
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.key(suffix::META));
-        Ok(reply::integer(Some(self.redis.call(&exists).await?))? == 1)
-    }
-
-    /// Takes the queue's name out of the registry. A process that still serves it adds it again.
-    pub(super) async fn unregister(&self) -> Result<()> {
-        let mut unregister = redis::cmd("SREM");
-        unregister.arg(keys::REGISTRY).arg(self.name.as_str());
-        self.redis.call(&unregister).await?;
-        Ok(())
     }
 }

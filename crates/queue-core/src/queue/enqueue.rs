@@ -1,6 +1,6 @@
 use serde_json::value::RawValue;
 
-use super::{Call, Durability, Queue};
+use super::{Call, Durability, IfAbsent, Queue};
 use crate::{
     Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
     NewMessage, Result, State, Timestamp, TooMuch, message::Gate, record::Record, reply, scripts::ENQUEUE,
@@ -56,7 +56,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooMuch`] for more than one call may carry,
-    /// [`Error::QueueFull`], [`Error::NewerLayout`].
+    /// [`Error::QueueFull`], [`Error::OtherLayout`].
     pub async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>> {
         self.store(messages, None).await
     }
@@ -95,7 +95,7 @@ impl Queue {
     ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |once| (once.key.as_str(), &once.fingerprint));
         let answer = self
-            .call_declared_with(Durability::Replicas, &ENQUEUE, |epoch| {
+            .call_declared_with(Durability::Replicas, IfAbsent::Begin, &ENQUEUE, |epoch| {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
                 for Packed { due, options, record } in messages {

@@ -15,7 +15,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NewerLayout`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn listen(&self) -> Result<Option<EventId>> {
         let call = Call::new(&LISTEN, &self.keys).arg(KEPT_FOR.get());
         let newest = reply::optional_text(Some(self.call(&LISTEN, call).await?))?;

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::Value;
 use tracing::warn;
 
-use super::{Action, Call, Queue, Settlement, lock, random, read::decode_json};
+use super::{Action, Call, IfAbsent, Queue, Settlement, lock, random, read::decode_json};
 use crate::{
     ConsumerId, Error, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId,
     MessageRef, Millis, Result, Timestamp,
@@ -75,6 +75,8 @@ pub struct Delivery {
     pub lease_expires_at: Timestamp,
     /// How long this run may take before it counts as a failed attempt.
     pub timeout: Option<Millis>,
+    /// From when on it has been ready: when it came back, was promoted, signalled, due or posted, whichever was last.
+    pub ready_at: Timestamp,
 }
 
 impl Queue {
@@ -83,7 +85,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
-    /// spent; also when the returned future is dropped. [`Error::NewerLayout`].
+    /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.give_back_lost_leases().await?;
         let max = request.max.clamp(1, MAX_MESSAGES_PER_CALL);
@@ -95,7 +97,7 @@ impl Queue {
         };
         let visibility_timeout = request.visibility_timeout.map(|timeout| timeout.get().to_string());
         let answer = self
-            .call_declared(&LEASE, |epoch| {
+            .call_declared(IfAbsent::Refuse, &LEASE, |epoch| {
                 Call::new(&LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
@@ -106,7 +108,15 @@ impl Queue {
                     .arg(visibility_timeout.as_deref().unwrap_or(""))
                     .arg(random())
             })
-            .await?;
+            .await;
+        let answer = match answer {
+            // Nothing was leased, so nothing is to be given back.
+            Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
+                answer_is_lost.answered();
+                return Err(error);
+            }
+            answer => answer?,
+        };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
         answer_is_lost.answered();
         self.fail_unreadable(unreadable).await;
@@ -158,6 +168,7 @@ impl Queue {
             match stored {
                 Ok((record, options, mut run)) => {
                     let timeout = options.timeout.or(queue_timeout);
+                    let ready_at = run.ready_at.or(options.ready_at).unwrap_or(record.due_at);
                     run.deliveries += 1;
                     run.started_at = Some(started_at);
                     run.consumer = Some(request.consumer.clone());
@@ -172,7 +183,7 @@ impl Queue {
                         signal,
                     };
                     let message = Message::from_stored(self.name.clone(), stored);
-                    deliveries.push(Delivery { message, lease, lease_expires_at, timeout });
+                    deliveries.push(Delivery { message, lease, lease_expires_at, timeout, ready_at });
                 }
                 Err(malformed) => unreadable.push((lease, malformed)),
             }

@@ -3,10 +3,9 @@ use std::{fmt, str::FromStr};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{Call, Queue};
-use crate::{Error, InvalidName, Message, MessageRef, Result, State, reply, scripts::LIST};
-
-/// How often one page is filled up, when what was listed moved on before it was read.
-const FILLS: usize = 20;
+use crate::{
+    Error, InvalidName, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Message, Result, State, reply, scripts::LIST,
+};
 
 /// Where a list goes on: opaque text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +16,17 @@ pub struct Cursor(String);
 pub struct Page {
     /// The messages.
     pub messages: Vec<Message>,
+    /// How many bytes Redis has of them.
+    pub bytes: usize,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
 }
 
 impl Queue {
     /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones
-    /// as they stand in the line, finished ones from the newest back.
+    /// as they stand in the line, finished ones from the newest back. At most `limit` of them, up to
+    /// [`MAX_MESSAGES_PER_CALL`]; a page ends at [`MAX_BYTES_PER_CALL`], counting everything that is known of a message. It may
+    /// have fewer, or none, and go on: what is gone still stands in a list for a while.
     ///
     /// Messages move while they are listed. One that stays in its state is listed once; in the line, where all move with
     /// each lease, one may be listed twice or passed over.
@@ -32,25 +35,36 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::InvalidCursor`].
     pub async fn list(&self, state: State, limit: usize, cursor: Option<&Cursor>) -> Result<Page> {
+        self.list_up_to(MAX_BYTES_PER_CALL, state, limit, cursor).await
+    }
+
+    /// As [`list`](Self::list), but a page ends at so many bytes. It has one message at least if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::InvalidCursor`].
+    pub async fn list_up_to(
+        &self,
+        max_bytes: usize,
+        state: State,
+        limit: usize,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page> {
         if cursor.is_some_and(|cursor| !cursor.is_one_of(state)) {
             return Err(Error::InvalidCursor);
         }
-        let mut messages = Vec::new();
-        let mut place = cursor.map(|cursor| cursor.0.clone()).unwrap_or_default();
-        for _ in 0..FILLS {
-            let wanted = limit.saturating_sub(messages.len());
-            let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(wanted).arg(&place);
-            let mut answer = reply::array(Some(self.call(&LIST, call).await?))?.into_iter();
-            place = reply::text(answer.next())?;
-            let ids = answer
-                .map(|id| Ok(MessageRef::Id(reply::text(Some(id))?.parse().map_err(Error::unexpected)?)))
-                .collect::<Result<Vec<_>>>()?;
-            messages.extend(self.read(&ids).await?.into_iter().flatten().filter(|message| message.state == state));
-            if place.is_empty() || messages.len() >= limit {
-                break;
-            }
+        let place = cursor.map_or("", |cursor| cursor.0.as_str());
+        let limit = limit.clamp(1, MAX_MESSAGES_PER_CALL);
+        let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
+        let mut answer = reply::array(Some(self.call(&LIST, call).await?))?.into_iter();
+        let place = reply::text(answer.next())?;
+        let bytes = usize::try_from(reply::unsigned(answer.next())?).map_err(Error::unexpected)?;
+        let mut messages = Vec::with_capacity(answer.len());
+        for value in answer {
+            let stored = self.decode_stored(value)?.map(|(_, stored)| stored);
+            messages.extend(stored.map(|stored| Message::from_stored(self.name.clone(), stored)));
         }
-        Ok(Page { messages, next: (!place.is_empty()).then_some(Cursor(place)) })
+        Ok(Page { messages, bytes, next: (!place.is_empty()).then_some(Cursor(place)) })
     }
 }
 

@@ -16,16 +16,22 @@ mod signal;
 mod status;
 mod tend;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 
 use crate::{
     Error, QueueName, Redis, Result, SettingsPatch,
     connection::CallError,
+    index,
     keys::Keys,
     scripts::{LAYOUT, Script},
 };
+
+use declare::IfAbsent;
 
 pub(crate) use coalesce::Intake;
 
@@ -40,27 +46,24 @@ pub use settle::{Action, Settled, Settlement};
 pub use signal::Signal;
 pub use status::{Counts, QueueStatus, Totals};
 
+/// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
+const TIMES_DECLARED_ANEW: usize = 30;
+
 /// One queue: every operation on it, each a call of one script on a batch.
 pub struct Queue {
     redis: Redis,
     name: QueueName,
     keys: Keys,
     declared: SettingsPatch,
-    life: Life,
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
+    /// Whether it was found to exist since its name was last seen to.
+    was_used: AtomicBool,
     /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
     lost: Mutex<Vec<lease::Lost>>,
     intake: Arc<Intake>,
     /// What was posted and waits for the next call.
     posted: Mutex<coalesce::Posted>,
-}
-
-/// Whether a call that needs the queue begins it where there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
-    BegunByUse,
-    BegunByOthers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,10 +72,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, life: Life, intake: Arc<Intake>) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { redis, name, keys, declared, life, epoch, lost, intake, posted }
+        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost, intake, posted }
     }
 
     /// The queue's name.
@@ -86,39 +89,58 @@ impl Queue {
 
     /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
     /// Redis has come back as another. `build` makes the call for an epoch.
-    async fn call_declared(&self, script: &'static Script, build: impl Fn(&str) -> Call) -> Result<Value> {
-        self.call_declared_with(Durability::Primary, script, build).await
+    async fn call_declared(
+        &self,
+        if_absent: IfAbsent,
+        script: &'static Script,
+        build: impl Fn(&str) -> Call,
+    ) -> Result<Value> {
+        self.call_declared_with(Durability::Primary, if_absent, script, build).await
     }
 
     async fn call_declared_with(
         &self,
         durability: Durability,
+        if_absent: IfAbsent,
         script: &'static Script,
         build: impl Fn(&str) -> Call,
     ) -> Result<Value> {
         let known = lock(&self.epoch).clone();
         let mut epoch = match known {
             Some(epoch) => epoch,
-            None => self.declare().await?,
+            None => self.declare_or(if_absent).await?,
         };
-        // Redis may lose its memory while the queue is declared; more often than twice it is no coincidence.
-        for _ in 0..2 {
+        for _ in 0..TIMES_DECLARED_ANEW {
             let call = build(&epoch);
             let answer = match durability {
                 Durability::Primary => self.redis.call_script(script, &call.command).await,
                 Durability::Replicas => self.redis.call_script_confirmed(script, &call.command).await,
             };
             match answer {
-                Err(CallError::StaleEpoch) => epoch = self.declare().await?,
-                answer => return answer.map_err(|error| self.explain(error)),
+                Err(CallError::StaleEpoch) => epoch = self.declare_or(if_absent).await?,
+                answer => {
+                    self.was_used.store(true, Ordering::Relaxed);
+                    return answer.map_err(|error| self.explain(error));
+                }
             }
         }
-        Err(Error::Unavailable("the queue was declared anew again and again".into()))
+        Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
+    }
+
+    /// Adds the name to the index if the queue was used since this was last called, and exists. It stands there already, but
+    /// for what was cut off between two steps.
+    pub(crate) async fn see_to_name(&self) -> Result<()> {
+        if self.was_used.swap(false, Ordering::Relaxed) && self.stored_epoch().await?.is_some() {
+            index::add_if_absent(&self.redis, &self.name).await?;
+        }
+        Ok(())
     }
 
     fn explain(&self, error: CallError) -> Error {
         match error {
-            CallError::NewerLayout(found) => Error::NewerLayout { queue: self.name.to_string(), found, known: LAYOUT },
+            CallError::OtherLayout(found) => {
+                Error::OtherLayout { what: format!("queue {}", self.name), found, known: LAYOUT }
+            }
             other => other.into(),
         }
     }

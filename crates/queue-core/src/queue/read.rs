@@ -87,7 +87,7 @@ impl Queue {
         reply::array(Some(self.call(&READ, call).await?))
     }
 
-    fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
+    pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
         let Value::Array(parts) = value else { return Ok(None) };
         let mut parts = parts.into_iter();
         let id: MessageId = reply::text(parts.next())?.parse().map_err(Error::unexpected)?;

@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 
 use super::{Call, Queue, random};
 use crate::{
-    Due, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, Result,
-    State, reply, scripts::SETTLE,
+    Due, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES,
+    Millis, Result, State, reply, scripts::SETTLE,
 };
 
 /// How a consumer ends one lease.
@@ -66,15 +66,28 @@ fn bounded(pause: Millis) -> u64 {
     pause.min(Due::LONGEST_DELAY).get()
 }
 
-/// An error's JSON, its text cut where it is too long to be kept.
+/// An error's JSON, at most [`MAX_ERROR_BYTES`]: its code and text are cut where they are too long to be kept.
 fn encode_failure(failure: &Failure) -> String {
-    let cut = |text: &str, max: usize| {
-        let end = text.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= max).last();
-        text[..end.unwrap_or(0)].to_owned()
-    };
-    // A character takes up to six bytes in JSON.
-    let failure = Failure::new(cut(&failure.code, 128), cut(&failure.message, MAX_RESULT_BYTES / 8));
-    serde_json::to_string(&failure).expect("two strings have a JSON form")
+    const CODE_BYTES: usize = 128;
+    /// The names of the two members, and what stands around them.
+    const AROUND: usize = r#"{"code":"","message":""}"#.len();
+    let code = cut(&failure.code, CODE_BYTES);
+    let message = cut(&failure.message, MAX_ERROR_BYTES - CODE_BYTES - AROUND);
+    serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
+}
+
+/// As much of the start of a text as takes at most so many bytes in a JSON string.
+fn cut(text: &str, max: usize) -> &str {
+    let mut bytes = 0;
+    let end = text.char_indices().find(|(_, char)| {
+        bytes += match char {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..='\u{1f}' => 6,
+            other => other.len_utf8(),
+        };
+        bytes > max
+    });
+    end.map_or(text, |(at, _)| &text[..at])
 }
 
 impl Queue {
@@ -129,5 +142,27 @@ impl Queue {
             }
         }
         Ok(settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_cut_by_the_bytes_of_its_json() {
+        for (character, kept) in [("a", 8_040), ("\u{1}", 1_340), ("\"", 4_020), ("ä", 4_020), ("\n", 4_020)] {
+            let failure = Failure::new(character.repeat(300), character.repeat(10_000));
+            let json = encode_failure(&failure);
+            assert!(
+                json.len() <= MAX_ERROR_BYTES && json.len() > MAX_ERROR_BYTES - 16,
+                "{character:?}: {}",
+                json.len()
+            );
+            let cut: Failure = serde_json::from_str(&json).unwrap();
+            assert_eq!(cut.message, character.repeat(kept), "{character:?}");
+        }
+        let short = Failure::new("x", "went wrong");
+        assert_eq!(encode_failure(&short), r#"{"code":"x","message":"went wrong"}"#);
     }
 }

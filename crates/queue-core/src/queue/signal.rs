@@ -1,6 +1,6 @@
 use serde_json::value::RawValue;
 
-use super::{Call, Queue};
+use super::{Call, IfAbsent, Queue};
 use crate::{Error, Millis, Result, SignalKey, reply, scripts::SIGNAL};
 
 /// What releases held messages.
@@ -22,7 +22,7 @@ impl Signal {
 
 impl Queue {
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
-    /// Answers how many. Only the first step is made at once; if this process dies, the next one goes on.
+    /// Answers how many. A signal that sticks begins the queue if there is none. Only the first step is made at once; if this process dies, the next one goes on.
     ///
     /// # Errors
     ///
@@ -30,14 +30,20 @@ impl Queue {
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
+        // Nothing is held in a queue that is not there; one that sticks is for what will be.
+        let if_absent = if signal.sticky_for.is_some() { IfAbsent::Begin } else { IfAbsent::Refuse };
         let mut step = "begin";
         let mut released = 0;
         loop {
             let answer = self
-                .call_declared(&SIGNAL, |epoch| {
+                .call_declared(if_absent, &SIGNAL, |epoch| {
                     Call::new(&SIGNAL, &self.keys).arg(epoch).arg(key.as_str()).arg(step).arg(data).arg(&sticky_for)
                 })
-                .await?;
+                .await;
+            let answer = match answer {
+                Err(Error::NoSuchQueue) => return Ok(released),
+                answer => answer?,
+            };
             let mut answer = reply::array(Some(answer))?.into_iter();
             let held = reply::integer(answer.next())?;
             let is_over = reply::integer(answer.next())? == 1;

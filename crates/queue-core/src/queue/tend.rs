@@ -2,9 +2,12 @@ use std::time::Duration;
 
 use super::{Call, Queue, random};
 use crate::{
-    ConsumerId, Result, reply,
+    ConsumerId, Error, Result, reply,
     scripts::{GIVE_UP, TEND},
 };
+
+/// As `tend.lua` answers it.
+const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
     /// Does what must happen by itself as time passes, a bounded part: recovers lapsed leases, fails what has expired,
@@ -15,10 +18,13 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn tend(&self) -> Result<Option<Duration>> {
         let call = Call::new(&TEND, &self.keys).arg(random());
         let pause = reply::integer(Some(self.call(&TEND, call).await?))?;
+        if pause == NO_SUCH_QUEUE {
+            return Err(Error::NoSuchQueue);
+        }
         Ok(u64::try_from(pause).ok().map(Duration::from_micros))
     }
 

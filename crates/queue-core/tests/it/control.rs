@@ -221,3 +221,29 @@ async fn the_janitor_sleeps_while_there_is_nothing_to_do() {
     pass(2_000).await;
     assert_eq!(calls(), before);
 }
+
+#[tokio::test]
+async fn a_patch_of_the_back_off_changes_what_it_names() {
+    let world = World::new();
+    for (patch, delay, max) in [
+        (json!({"backoff": {"delay": "2h"}}), Millis::from_hours(2), Millis::from_hours(1)),
+        (json!({"backoff": {"delay": "1s"}}), Millis::from_secs(1), Millis::from_hours(1)),
+        (json!({"backoff": {"max": "5m"}}), Millis::from_secs(1), Millis::from_secs(300)),
+        (json!({"backoff": {"delay": "10m"}}), Millis::from_secs(600), Millis::from_secs(300)),
+        (json!({"backoff": {"delay": "2s"}}), Millis::from_secs(2), Millis::from_secs(300)),
+    ] {
+        world.queue.configure(&patch).await.unwrap().unwrap();
+        let backoff = world.queue.status().await.unwrap().unwrap().settings.backoff;
+        assert_eq!((backoff.delay, backoff.max), (delay, max), "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn a_back_off_is_never_shorter_than_its_delay() {
+    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
+    let posted = world.post(number(1)).await.id;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
+    let message = world.read(&posted).await;
+    assert_eq!(message.due_at.since(message.error.unwrap().at), Millis::from_hours(2));
+}

@@ -71,6 +71,7 @@ async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
 async fn an_owner_without_leases_that_does_not_come_back_is_replaced() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":150}"#);
     let (a, b) = two();
+    world.queue.declare().await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     world.post(number(1)).await;
     let early = lease_as(&world, &b, 1).await;

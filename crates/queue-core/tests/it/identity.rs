@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use queue_core::{Changed, Enqueued, Error, Idempotency, NewMessage};
+use queue_core::{Action, Changed, Enqueued, Error, Idempotency, NewMessage};
 
-use crate::{World, number, numbers, pass};
+use crate::{World, failure, number, numbers, pass};
 
 fn once(key: &str, fingerprint: &str) -> Idempotency {
     Idempotency { key: key.parse().unwrap(), fingerprint: fingerprint.to_owned() }
@@ -104,4 +104,109 @@ async fn a_full_queue_stores_nothing_and_takes_more_when_something_has_finished(
     assert_eq!(world.queue.cancel(keyed[0].id()).await.unwrap(), Changed::Done);
     world.post(number(7)).await;
     world.assert_clean().await;
+}
+
+fn own(id: &str, data: u64) -> NewMessage {
+    NewMessage { id: Some(id.parse().unwrap()), ..number(data) }
+}
+
+async fn is_taken(world: &World, id: &str) -> bool {
+    match world.queue.enqueue(vec![own(id, 9)]).await.unwrap().remove(0) {
+        Enqueued::Created(_) => false,
+        Enqueued::Forgotten(own) => own.as_str() == id,
+        other => panic!("it is still kept: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
+    // One is forgotten as it finishes, the others by age.
+    for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
+        let settings =
+            format!(r#"{{"id_window":700,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
+        let world = World::with_settings(&settings);
+        world.queue.enqueue(vec![own("completed", 1), own("failed", 2), number(3)]).await.unwrap();
+        let deliveries = world.lease(3).await.deliveries;
+        world.complete(&deliveries[0]).await;
+        world.settle(&deliveries[1], Action::Fail(failure())).await;
+        world.complete(&deliveries[2]).await;
+        pass(5).await;
+        world.queue.tend().await.unwrap();
+        assert_eq!(world.redis.command("EXISTS drover:{q}:messages drover:{q}:aliases"), ":0", "they are forgotten");
+        for id in ["completed", "failed"] {
+            assert!(is_taken(&world, id).await, "{id}");
+        }
+        let batch = vec![number(4), own("completed", 5), number(6)];
+        let enqueued = world.queue.enqueue(batch).await.unwrap();
+        assert!(matches!(enqueued[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
+        pass(750).await;
+        for id in ["completed", "failed"] {
+            assert!(!is_taken(&world, id).await, "{id}: its window is over");
+        }
+        world.queue.purge(queue_core::State::Waiting).await.unwrap();
+        world.queue.tend().await.unwrap();
+        assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0", "nothing is left");
+        world.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_window_an_own_id_is_free_when_its_message_is_forgotten() {
+    let world = World::with_settings(r#"{"id_window":0,"retention":{"completed":{"count":0}}}"#);
+    world.post(own("a", 1)).await;
+    world.complete(&world.lease_one().await).await;
+    assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0");
+    assert!(!is_taken(&world, "a").await);
+}
+
+#[tokio::test]
+async fn erasing_and_purging_free_own_ids_at_once() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    for state in ["completed", "failed", "waiting", "delayed"] {
+        let message = NewMessage {
+            due: if state == "delayed" { crate::delayed(0, 60_000).due } else { queue_core::Due::Now },
+            ..own("a", 1)
+        };
+        let erased = world.post(message.clone()).await.id;
+        let finish = async || {
+            for delivery in world.lease(1).await.deliveries {
+                let action = if state == "failed" { Action::Fail(failure()) } else { crate::done() };
+                world.settle(&delivery, action).await;
+            }
+        };
+        if state != "waiting" {
+            finish().await;
+        }
+        assert_eq!(world.queue.erase(&erased).await.unwrap(), Changed::Done, "{state}");
+        world.post(message).await;
+        if state != "waiting" {
+            finish().await;
+        }
+        assert_eq!(world.queue.purge(state.parse().unwrap()).await.unwrap(), 1, "{state}");
+        assert!(!is_taken(&world, "a").await, "{state}");
+        world.queue.purge(queue_core::State::Waiting).await.unwrap();
+    }
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
+    let world = World::with_settings(r#"{"id_window":300,"retention":{"completed":{"count":0}}}"#);
+    for thousand in 0..10 {
+        let batch = (0..1_000).map(|n| own(&format!("order {}", thousand * 1_000 + n), n)).collect();
+        world.queue.enqueue(batch).await.unwrap();
+        let leased = world.lease(1_000).await.deliveries;
+        let settlements: Vec<_> = leased
+            .into_iter()
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: crate::done() })
+            .collect();
+        world.queue.settle(&settlements).await.unwrap();
+    }
+    pass(350).await;
+    let mut steps = 0;
+    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {
+        steps += 1;
+        assert!(steps <= 12, "a thousand a step");
+    }
+    assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0");
 }

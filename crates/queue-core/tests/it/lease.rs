@@ -117,6 +117,7 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
 #[tokio::test]
 async fn the_next_look_is_the_earliest_due_time_or_deadline() {
     let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
+    world.queue.declare().await.unwrap();
     assert_eq!(world.lease(1).await.next_look, None, "nothing is to come");
     world.post(delayed(1, 5_000)).await;
     let look = world.lease(1).await.next_look.unwrap().as_millis();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
+mod answers;
 mod audit;
 mod bounds;
 mod bulk;
@@ -14,15 +15,19 @@ mod expiry;
 mod fencing;
 mod hold;
 mod identity;
+mod index;
 mod lease;
 mod limiter;
 mod outage;
 mod post;
+mod purge;
 mod quota;
+mod ready;
 mod receive;
 mod retention;
 mod retries;
 mod server;
+mod terms;
 mod wake;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

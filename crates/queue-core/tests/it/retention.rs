@@ -27,7 +27,7 @@ async fn completed_messages_go_by_count_but_not_before_their_time() {
 #[tokio::test]
 async fn finished_messages_go_by_age_with_everything_that_belongs_to_them() {
     let keep = r#"{"age":100,"min_age":0}"#;
-    let settings = format!(r#"{{"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
+    let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
     let world = World::with_settings(&settings);
     let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..number(data) };
     world.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();

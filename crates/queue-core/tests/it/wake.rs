@@ -23,7 +23,10 @@ async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Del
     loop {
         timeout(Duration::from_secs(10), bell.time_to_look(HOUR)).await.expect("the bell rings");
         looks += 1;
-        let mut leased = world.lease(1).await;
+        let mut leased = match world.queue.lease(&world.request(1)).await {
+            Err(queue_core::Error::NoSuchQueue) => continue,
+            leased => leased.unwrap(),
+        };
         if let Some(delivery) = leased.deliveries.pop() {
             return (delivery, looks);
         }

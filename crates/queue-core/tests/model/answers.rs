@@ -48,6 +48,7 @@ pub(crate) fn show_leased(leased: &Leased) -> Value {
             "message": show_message(&delivery.message),
             "until": delivery.lease_expires_at.as_millis(),
             "timeout": delivery.timeout,
+            "ready": delivery.ready_at.as_millis(),
         })
     });
     json!({

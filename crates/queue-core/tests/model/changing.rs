@@ -65,6 +65,12 @@ impl Model {
             None => json!("unknown"),
             Some((number, State::DelayedUntil(_))) => {
                 self.tell_of(&[number], "promoted");
+                let now = self.now();
+                let message = self.message(number);
+                match &mut message.run {
+                    Some(run) => run.ready = Some(now),
+                    None => (message.ready, message.has_options) = (Some(now), true),
+                }
                 if std::mem::take(&mut self.message(number).holds_the_line) {
                     self.join_front(vec![number]);
                 } else {
@@ -100,6 +106,7 @@ impl Model {
 
     /// As new, but for its deliveries and its last error, and without a ttl.
     fn retry_one(&mut self, number: Number) {
+        let now = self.now();
         let message = self.message(number);
         let attempt = message.attempts_made();
         let mut run = message.run_so_far();
@@ -107,6 +114,7 @@ impl Model {
         run.error = Some(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
         (run.lease, run.started, run.consumer, run.settled) = (Lease::None, None, None, None);
         (run.attempts, run.lapses) = (0, 0);
+        run.comes_back_at(Some(now));
         message.run = Some(run);
         message.draft.ttl = None;
         message.state = State::Waiting;
@@ -122,11 +130,9 @@ impl Model {
         self.tell_purged(state);
         match state {
             "active" => return 0,
-            // Both with what has left them and still stands there, if there is anything else.
-            "waiting" if self.line.iter().any(|number| self.is_waiting(*number)) => self.line.clear(),
-            "completed" if self.completed.iter().any(|number| self.is_kept(*number)) => {
-                self.pop_completed(self.completed.len());
-            }
+            // Both with what has left them and still stands there.
+            "waiting" => self.line.clear(),
+            "completed" => self.pop_completed(self.completed.len()),
             _ => {}
         }
         for number in &all {
@@ -175,8 +181,9 @@ impl Model {
     }
 
     pub(crate) fn pause(&mut self, is_paused: bool) {
-        self.declare();
-        self.is_paused = is_paused;
+        if self.declare_if_it_exists() {
+            self.is_paused = is_paused;
+        }
     }
 
     pub(crate) fn give_up(&mut self, consumer: u8) {

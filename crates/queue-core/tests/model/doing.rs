@@ -1,5 +1,6 @@
 //! One operation, done to the real queue and to the model; both answers in the same words.
 
+use deadpool_redis::redis;
 use queue_core::{Backoff, Due, Error, Growth, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
@@ -55,7 +56,7 @@ impl World {
             Operation::Pass(pass) => {
                 let before = self.model.micros;
                 self.model.pass(*pass);
-                done = format!("Pass({} µs)", self.model.micros - before);
+                done = format!("Pass({} µs)", self.model.micros.cast_signed() - before.cast_signed());
                 NOTHING
             }
             of_the_queue => self.change_the_queue(of_the_queue).await.map_err(unexpected)?,
@@ -77,14 +78,14 @@ impl World {
                 (json!(purged), json!(self.model.purge(state)))
             }
             Operation::Pause => {
-                queue.pause().await?;
+                let paused = unless_absent(queue.pause().await)?;
                 self.model.pause(true);
-                NOTHING
+                (json!(paused), json!(self.model.exists))
             }
             Operation::Resume => {
-                queue.resume().await?;
+                let resumed = unless_absent(queue.resume().await)?;
                 self.model.pause(false);
-                NOTHING
+                (json!(resumed), json!(self.model.exists))
             }
             Operation::Configure(change) => {
                 let settings = queue.configure(&change.as_patch()).await?.unwrap();
@@ -95,6 +96,9 @@ impl World {
                 let signal = Signal { data: data.as_deref().map(raw), sticky_for: sticky_for.map(Millis::new) };
                 let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
                 (json!(released), json!(self.model.signal(*key, data.as_ref(), *sticky_for)))
+            }
+            Operation::Tend if !self.model.exists => {
+                (json!(unless_absent(queue.tend().await.map(drop))?), json!(false))
             }
             Operation::Tend => {
                 let pause = queue.tend().await?;
@@ -114,8 +118,24 @@ impl World {
             Operation::Delete => {
                 let answers = (json!(queue.delete().await?), json!(self.model.delete()));
                 // Ids run ahead of the clock when many come at one instant; a new queue starts from the clock.
-                self.model.micros += 10_000;
+                self.model.micros = self.model.micros.max(self.model.latest_micros) + 10_000;
                 answers
+            }
+            Operation::LoseName => {
+                redis::cmd("ZREM").arg("drover:queues").arg("q").exec(&mut self.raw).unwrap();
+                self.model.is_listed = false;
+                NOTHING
+            }
+            Operation::SeeToNames => {
+                self.queues.see_to_names().await?;
+                self.model.see_to_name();
+                NOTHING
+            }
+            Operation::FindUnlisted => {
+                self.queues.find_unlisted().await?;
+                redis::cmd("DEL").arg("drover:index_scan").exec(&mut self.raw).unwrap();
+                self.model.is_listed |= self.model.exists;
+                NOTHING
             }
             other => unreachable!("{other:?} is done elsewhere"),
         };
@@ -210,6 +230,15 @@ impl World {
     }
 }
 
+/// Whether it was done, which it is not where there is no queue.
+fn unless_absent(done: queue_core::Result<()>) -> queue_core::Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(Error::NoSuchQueue) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Model {
     fn pass(&mut self, pass: Pass) {
         let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
@@ -217,11 +246,14 @@ impl Model {
             self.next_instant().into_iter().chain(window).chain(self.owner.as_ref().map(|owner| owner.until));
         let next = instants.filter(|instant| *instant > self.now()).min();
         let to_next = next.map_or(1_000, |next| self.micros_until(next));
-        self.micros += match pass {
-            Pass::Micros(micros) => micros,
-            Pass::ToNext => to_next,
-            Pass::AlmostToNext => to_next - 1,
-        };
+        self.latest_micros = self.latest_micros.max(self.micros);
+        match pass {
+            Pass::Micros(micros) => self.micros += micros,
+            // Without a message there is no last id: a queue begun anew would issue ids of a deleted one again.
+            Pass::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
+            Pass::ToNext => self.micros += to_next,
+            Pass::AlmostToNext => self.micros += to_next - 1,
+        }
     }
 
     pub(crate) fn micros_until(&self, instant: u64) -> u64 {
@@ -234,7 +266,8 @@ impl Model {
         let mut next = self.posted;
         let mut number_of = |draft: &Draft| {
             let number = next;
-            let stands = draft.own_id.is_some_and(|id| self.find_own_id(id).is_some() || seen.contains(&id));
+            let is_known = |id| self.find_own_id(id).or_else(|| self.was_taken(id)).is_some();
+            let stands = draft.own_id.is_some_and(|id| is_known(id) || seen.contains(&id));
             seen.extend(draft.own_id);
             next += usize::from(!stands);
             number

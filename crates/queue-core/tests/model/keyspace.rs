@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    message::{Became, End, Instant, Kind, Lease, Message, Number, Run},
+    message::{Became, DEFAULT_VISIBILITY, End, Instant, Kind, Lease, Message, Number, Run},
     model::Model,
     posting::name,
     settings::{Backoff, DEFAULT_COMPLETED, DEFAULT_FAILED, Keep, Settings},
@@ -45,6 +45,9 @@ impl Model {
         let aliases = self.messages.iter().filter_map(|(number, message)| Some((message.draft.own_id?, *number)));
         add("aliases", Content::Hash(aliases.map(|(id, number)| (own_id(id), name(number))).collect()));
 
+        let taken = self.taken.iter().map(|(id, until)| (*until, own_id(*id)));
+        add("taken", scores_of(sorted(taken.collect())));
+
         add("waiting", Content::List(self.line.iter().map(|number| name(*number)).collect()));
         add("removed", set_of(self.line.iter().filter(|number| !self.is_waiting(**number))));
         add("completed", Content::List(self.completed.iter().map(|number| name(*number)).collect()));
@@ -84,8 +87,8 @@ impl Model {
         add("sticky", Content::Hash(sticky.collect()));
         add("events", Content::List(self.log.entries.clone()));
         add("limiter", Content::List(limiter_log(&self.leases_made)));
-        if self.exists {
-            keys.insert("drover:queues".into(), Content::Set(BTreeSet::from(["q".to_owned()])));
+        if self.is_listed {
+            keys.insert("drover:queues".into(), Content::Sorted(vec![("q".into(), "0".into())]));
         }
         keys
     }
@@ -96,7 +99,10 @@ impl Model {
             return meta;
         }
         let mut add = |name: &str, value: String| meta.insert(name.to_owned(), value);
-        add("layout", "1".into());
+        add("layout", "2".into());
+        if let Some(clock) = self.clock {
+            add("clock", clock.to_string());
+        }
         for (name, value) in self.settings.fields() {
             add(name, value);
         }
@@ -164,6 +170,7 @@ impl Settings {
         add("exclusive", self.exclusive.map(|parallel| parallel.to_string()));
         add("timeout", self.timeout.map(|timeout| timeout.to_string()));
         add("idempotency_window", differs(self.idempotency_window, default.idempotency_window));
+        add("id_window", differs(self.id_window, default.id_window));
         add("max_length", self.max_length.map(|most| most.to_string()));
         add("retention.completed", (self.completed != DEFAULT_COMPLETED).then(|| self.completed.text()));
         add("retention.failed", (self.failed != DEFAULT_FAILED).then(|| self.failed.text()));
@@ -191,7 +198,7 @@ impl Message {
         format!("{}{due}{name}\n{number}", self.created)
     }
 
-    fn options(&self) -> String {
+    pub(crate) fn options(&self) -> String {
         let draft = &self.draft;
         let fields = [
             ('p', Some(draft.priority).filter(|priority| *priority != 0).map(|priority| priority.to_string())),
@@ -201,6 +208,7 @@ impl Message {
             ('t', draft.timeout.map(|timeout| timeout.to_string())),
             ('e', draft.ttl.map(|ttl| (self.created + ttl).to_string())),
             ('k', draft.hold.map(hold_key)),
+            ('r', self.ready.map(|ready| ready.to_string())),
         ];
         fields.into_iter().filter_map(|(tag, value)| Some(format!("\t{tag}{}", value?))).collect()
     }
@@ -248,9 +256,16 @@ impl Run {
             self.deliveries.to_string(),
             self.consumer.map(consumer).unwrap_or_default(),
             settled.unwrap_or_default(),
+            self.terms(),
             error.unwrap_or_default(),
         ]
         .join("\t")
+    }
+
+    fn terms(&self) -> String {
+        let visibility = self.visibility.filter(|visibility| *visibility != DEFAULT_VISIBILITY);
+        let terms = [('v', visibility), ('t', self.timeout), ('x', self.extension), ('r', self.ready)];
+        terms.into_iter().filter_map(|(letter, value)| Some(format!("{letter}{}", value?))).collect()
     }
 }
 

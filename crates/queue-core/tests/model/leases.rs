@@ -1,6 +1,6 @@
 //! Operations on leases, done to the real queue and to the model.
 
-use queue_core::{Action, Failure, LeaseRequest, Millis, Reported, Settlement, Stay};
+use queue_core::{Action, Error, Failure, LeaseRequest, Millis, Reported, Settlement, Stay};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,12 +15,18 @@ use crate::{
 
 impl World {
     pub(crate) async fn lease(&mut self, request: &Request) -> Result<(Value, Value), String> {
-        let mut leased = self.queue.lease(&lease_request(request)).await.map_err(unexpected)?;
+        let leased = self.queue.lease(&lease_request(request)).await;
+        let call = self.model.calls;
+        let expected = self.model.lease(request);
+        let (mut leased, expected) = match (leased, expected) {
+            (Err(Error::NoSuchQueue), None) => return Ok((Value::Null, Value::Null)),
+            (Err(error), _) => return Err(unexpected(error)),
+            (Ok(leased), Some(expected)) => (leased, expected),
+            (Ok(_), None) => return Err("a lease began a queue".to_owned()),
+        };
         if self.looks_again {
             leased.next_look = None;
         }
-        let call = self.model.calls;
-        let expected = self.model.lease(request);
         for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
         }
@@ -38,6 +44,7 @@ impl World {
         queue.give_back_lost_leases().await.map_err(unexpected)?;
         if !self.model.exists || !self.model.has_declared {
             queue.declare().await.map_err(unexpected)?;
+            self.model.declare();
         }
         self.do_in_vain(1, queue.lease(&lease_request(request))).await?;
         let call = self.model.calls;

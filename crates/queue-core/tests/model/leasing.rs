@@ -29,9 +29,12 @@ pub(crate) struct Leased {
 }
 
 impl Model {
-    pub(crate) fn lease(&mut self, request: &Request) -> Leased {
+    /// `None` where there is no queue.
+    pub(crate) fn lease(&mut self, request: &Request) -> Option<Leased> {
         self.give_back_lost_leases();
-        self.declare();
+        if !self.declare_if_it_exists() {
+            return None;
+        }
         let (call, now) = (self.calls, self.now());
         self.calls += 1;
         let failed_before = self.total("failed");
@@ -62,7 +65,8 @@ impl Model {
 
         let mut deliveries = vec![];
         for number in &taken {
-            let timeout = self.timeout_of(*number);
+            let (timeout, ready) = (self.timeout_of(*number), self.ready_since(*number));
+            let queue_timeout = self.settings.timeout;
             let deadline = earlier(now + visibility_timeout, timeout.map(|timeout| now + timeout + 500));
             let message = self.message(*number);
             message.state = State::ActiveUntil(deadline);
@@ -72,12 +76,16 @@ impl Model {
             run.started = Some(now);
             run.consumer = Some(request.consumer);
             run.deliveries += 1;
+            (run.visibility, run.timeout) = (Some(visibility_timeout), queue_timeout);
             message.run = Some(run);
             let mut shown = self.show(*number);
             shown["progress"] = Value::Null; // That is for readers.
-            deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout}));
+            deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout, "ready": ready}));
         }
         self.tell_started(&taken);
+        if !taken.is_empty() {
+            self.note_clock();
+        }
         if self.settings.rate_limit.is_some() {
             self.leases_made.extend(taken.iter().map(|_| now));
         }
@@ -86,12 +94,18 @@ impl Model {
         // What nobody waits for may wait a second.
         let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
-        Leased {
+        Some(Leased {
             answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
             says_when: !more,
             next_look: known.into_iter().min(),
             taken,
-        }
+        })
+    }
+
+    /// From when on a message has been ready.
+    pub(crate) fn ready_since(&self, number: Number) -> Instant {
+        let message = &self.messages[&number];
+        message.run.as_ref().and_then(|run| run.ready).or(message.ready).unwrap_or(message.first_due)
     }
 
     /// In an exclusive queue: how many a consumer may lease, and if it is not its turn, when the owner's time is over.
@@ -103,6 +117,7 @@ impl Model {
             return (0, owner_is_over);
         }
         self.owner = Some(Owner { consumer, until: now + keep_for });
+        self.note_clock();
         let is_blocked = self.messages.values().any(|message| message.holds_the_line);
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
@@ -112,6 +127,8 @@ impl Model {
         let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
         let now = self.now();
         self.leases_were_counted = true;
+        // What lies ahead since Redis's clock stepped back counts as made now.
+        self.leases_made.iter_mut().for_each(|made| *made = now.min(*made));
         self.leases_made.retain(|made| made + limit.duration > now);
         let left = limit.max.saturating_sub(self.leases_made.len());
         (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
@@ -163,6 +180,7 @@ impl Model {
             run.started = None;
             run.consumer = None;
             run.deliveries -= 1;
+            run.comes_back_at(run.ready);
             if message.is_to_be_cancelled {
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());

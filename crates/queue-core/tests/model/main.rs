@@ -7,6 +7,7 @@
 
 mod answers;
 mod changing;
+mod clock;
 mod comparing;
 mod doing;
 mod events;

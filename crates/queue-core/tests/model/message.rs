@@ -75,6 +75,8 @@ pub(crate) struct Message {
     /// When it fails unless it has started. None while it has, or when it may wait for ever.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
+    /// When it was promoted or signalled, and so became ready.
+    pub(crate) ready: Option<Instant>,
     /// It backs off in an exclusive queue: until it is back nothing is handed out.
     pub(crate) holds_the_line: bool,
     pub(crate) is_to_be_cancelled: bool,
@@ -98,7 +100,28 @@ pub(crate) struct Run {
     /// The last settlement that did not finish it.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
+    /// How its lease was handed out.
+    pub(crate) visibility: Option<u64>,
+    pub(crate) timeout: Option<u64>,
+    /// How long its lease was extended for, if that was longer.
+    pub(crate) extension: Option<u64>,
+    /// When it is ready again, once it came back.
+    pub(crate) ready: Option<Instant>,
 }
+
+impl Run {
+    /// Its lease is over.
+    pub(crate) fn comes_back_at(&mut self, ready: Option<Instant>) {
+        (self.visibility, self.timeout, self.extension, self.ready) = (None, None, None, ready);
+    }
+
+    pub(crate) fn visibility(&self) -> u64 {
+        self.visibility.unwrap_or(DEFAULT_VISIBILITY)
+    }
+}
+
+/// A lease that says nothing lasts so long.
+pub(crate) const DEFAULT_VISIBILITY: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Lease {

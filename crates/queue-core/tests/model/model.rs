@@ -15,6 +15,8 @@ pub(crate) const CANCELLED: &str = r#"{"code":"cancelled","message":"cancelled o
 pub(crate) struct Model {
     /// The time in µs since 1970.
     pub(crate) micros: u64,
+    /// The latest that it ever was.
+    pub(crate) latest_micros: u64,
     /// How many messages were ever posted.
     pub(crate) posted: usize,
     /// How many lease calls there were.
@@ -40,6 +42,14 @@ pub(crate) struct Model {
     pub(crate) line: Vec<Number>,
     /// In the order of finishing. What was erased still stands here until it comes up.
     pub(crate) completed: Vec<Number>,
+    /// Own ids that stay taken though their messages are no longer kept.
+    pub(crate) taken: BTreeMap<u8, Instant>,
+    /// At most a second before the last lease was given or extended, or the owner of an exclusive queue asked.
+    pub(crate) clock: Option<Instant>,
+    /// Whether the index names the queue.
+    pub(crate) is_listed: bool,
+    /// Whether this process has used the queue since it last saw to its name.
+    pub(crate) was_used: bool,
     /// What ever left the front of `completed`.
     pub(crate) trimmed: usize,
     pub(crate) largest_record: usize,
@@ -81,9 +91,33 @@ impl Model {
     pub(crate) fn declare(&mut self) {
         if !self.exists || !self.has_declared {
             self.exists = true;
+            self.is_listed = true;
             self.has_declared = true;
             self.settings.backoff = DECLARED_BACKOFF;
             self.settings.max_lapses = DECLARED_MAX_LAPSES;
+        }
+        self.was_used = true;
+    }
+
+    /// As [`declare`](Self::declare), but by what begins no queue. Answers whether there is one.
+    pub(crate) fn declare_if_it_exists(&mut self) -> bool {
+        if self.exists {
+            let is_listed = self.is_listed;
+            self.declare();
+            self.is_listed = is_listed;
+        }
+        self.exists
+    }
+
+    /// Sees to it that the index names the queue if this process has used it.
+    pub(crate) fn see_to_name(&mut self) {
+        self.is_listed |= self.exists && self.was_used;
+        self.was_used = false;
+    }
+
+    pub(crate) fn note_clock(&mut self) {
+        if self.clock.is_none_or(|clock| self.now() >= clock + 1_000) {
+            self.clock = Some(self.now());
         }
     }
 
@@ -205,13 +239,27 @@ impl Model {
             let is_completed = self.message(number).state == State::Completed;
             let keep = if is_completed { self.settings.completed } else { self.settings.failed };
             if keep.count == 0 {
-                self.forget(number);
+                self.forget_what_finished(number);
             } else if is_completed {
                 self.completed.push(number);
             }
         }
     }
 
+    /// Its own id stays taken for a while.
+    pub(crate) fn forget_what_finished(&mut self, number: Number) {
+        if let Some(message) = self.messages.get(&number)
+            && let (Some(own_id), Some(outcome)) = (message.draft.own_id, &message.outcome)
+        {
+            let until = outcome.at + self.settings.id_window;
+            if until > self.now() {
+                self.taken.insert(own_id, until);
+            }
+        }
+        self.forget(number);
+    }
+
+    /// Its own id is free.
     pub(crate) fn forget(&mut self, number: Number) {
         self.messages.remove(&number);
         self.awaited.remove(&number);
@@ -219,8 +267,9 @@ impl Model {
 
     pub(crate) fn delete(&mut self) -> bool {
         let was_there = self.exists;
-        let Self { micros, posted, calls, has_declared, .. } = *self;
-        *self = Self { micros, posted, calls, has_declared, lost: std::mem::take(&mut self.lost), ..Self::default() };
+        let Self { micros, latest_micros, posted, calls, has_declared, was_used, .. } = *self;
+        let lost = std::mem::take(&mut self.lost);
+        *self = Self { micros, latest_micros, posted, calls, has_declared, was_used, lost, ..Self::default() };
         was_there
     }
 }

@@ -44,6 +44,12 @@ pub(crate) enum Operation {
     /// The process starts anew.
     Restart,
     Delete,
+    /// What deletes or begins the queue is cut off between its two keys: the index lacks the name.
+    LoseName,
+    /// Names of queues that were used are added to the index.
+    SeeToNames,
+    /// All keys are looked through for queues that the index lacks.
+    FindUnlisted,
     Pass(Pass),
 }
 
@@ -76,6 +82,8 @@ pub(crate) enum ByHand {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pass {
     Micros(u64),
+    /// Redis's clock steps back.
+    Back(u64),
     /// Exactly to the next instant at which something happens by itself.
     ToNext,
     /// A microsecond less.
@@ -118,6 +126,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (0..3_u8).prop_map(Operation::Crash),
         1 => Just(Operation::Restart),
         1 => Just(Operation::Delete),
+        1 => Just(Operation::LoseName),
+        1 => Just(Operation::SeeToNames),
+        1 => Just(Operation::FindUnlisted),
         14 => pass().prop_map(Operation::Pass),
     ]
 }
@@ -144,6 +155,7 @@ fn pass() -> impl Strategy<Value = Pass> {
         // Nobody listens any more, or almost nobody.
         1 => select(vec![659_999_000, 660_000_000]).prop_map(Pass::Micros),
         1 => Just(Pass::AlmostToNext),
+        1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(Pass::Back),
     ]
 }
 
@@ -234,6 +246,7 @@ fn change() -> impl Strategy<Value = Change> {
         3 => option::weighted(0.6, 1..4_usize).prop_map(Change::Exclusive),
         1 => option::of(millis()).prop_map(Change::Timeout),
         1 => option::of(at_least(1_000)).prop_map(Change::IdempotencyWindow),
+        2 => option::of(select(vec![0, 500, 2_000])).prop_map(Change::IdWindow),
         1 => option::of(1..12_usize).prop_map(Change::MaxLength),
         2 => option::of(keep()).prop_map(Change::Completed),
         2 => option::of(keep()).prop_map(Change::Failed),

@@ -33,7 +33,7 @@ impl Model {
             let earlier_in_batch = new.iter().find(|(_, other)| same_own_id(&other.draft, draft));
             let standing = match earlier_in_batch {
                 Some((number, _)) => Some(*number),
-                None => draft.own_id.and_then(|own_id| self.find_own_id(own_id)),
+                None => draft.own_id.and_then(|own_id| self.find_own_id(own_id).or_else(|| self.was_taken(own_id))),
             };
             numbers.push(standing.unwrap_or(self.posted + new.len()));
             if standing.is_none() {
@@ -68,6 +68,11 @@ impl Model {
         numbers.iter().zip(drafts).map(show).collect()
     }
 
+    /// For an own id that stays taken though its message is no longer kept.
+    pub(crate) fn was_taken(&self, own_id: u8) -> Option<Number> {
+        self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
+    }
+
     fn new_message(&self, draft: &Draft) -> Message {
         let now = self.now();
         let due = match draft.due {
@@ -94,6 +99,7 @@ impl Model {
                 || hold.is_some(),
             expires: ttl.map(|ttl| now + ttl),
             state,
+            ready: None,
             holds_the_line: false,
             is_to_be_cancelled: false,
             run: None,
@@ -105,7 +111,7 @@ impl Model {
 
     fn store(&mut self, number: Number, message: Message) {
         let is_ready = message.state == State::Waiting;
-        self.largest_record = self.largest_record.max(message.record(number).len());
+        self.largest_record = self.largest_record.max(message.record(number).len() + message.options().len());
         self.messages.insert(number, message);
         self.posted = number + 1;
         self.last = Some(number);
@@ -125,7 +131,12 @@ impl Model {
 
     /// Releases what is held for a key: it becomes waiting, or delayed if it is not due yet. Answers how many.
     pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
-        self.declare();
+        // One that sticks is for what will be posted.
+        if sticky_for.is_some() {
+            self.declare();
+        } else if !self.declare_if_it_exists() {
+            return 0;
+        }
         let now = self.now();
         if let Some(time) = sticky_for {
             self.sticky.insert(key, Sticky { until: now + time, data: data.cloned() });
@@ -135,9 +146,11 @@ impl Model {
         for number in &released {
             let message = self.message(*number);
             message.signal = data.cloned();
-            if message.first_due > now {
+            // One that was due as it was posted is due, also when Redis's clock has stepped back since.
+            if message.first_due > now.max(message.created) {
                 message.state = State::DelayedUntil(message.first_due);
             } else {
+                message.ready = Some(now);
                 self.join_tail(&[*number]);
             }
         }
@@ -161,7 +174,10 @@ fn same_own_id(a: &Draft, b: &Draft) -> bool {
     a.own_id.is_some() && a.own_id == b.own_id
 }
 
+/// Stands for every message that is no longer kept but whose own id is taken.
+pub(crate) const NO_LONGER_KEPT: Number = usize::MAX;
+
 /// What a message is called in answers.
 pub(crate) fn name(number: Number) -> String {
-    format!("m{number}")
+    if number == NO_LONGER_KEPT { "00000000000000".to_owned() } else { format!("m{number}") }
 }

@@ -162,15 +162,21 @@ impl Model {
     }
 
     pub(crate) fn extend(&mut self, tokens: &[Token], visibility_timeout: Option<u64>) -> Vec<Value> {
-        let wanted = self.now() + visibility_timeout.unwrap_or(self.settings.visibility_timeout);
+        let now = self.now();
         let live: Vec<bool> = tokens.iter().map(|token| self.is_live(*token)).collect();
+        if live.contains(&true) {
+            self.note_clock();
+        }
         let mut extend = |(token, is_live): (&Token, bool)| {
             if !is_live {
                 return json!("gone");
             }
-            let timeout = self.timeout_of(token.number);
+            let timeout = self.timeout_of_run(token.number);
             let message = self.message(token.number);
-            let started = message.run_so_far().started.expect("it has started");
+            let run = message.run.as_mut().expect("what is active has a run");
+            run.extension = visibility_timeout.filter(|wanted| *wanted > run.visibility());
+            let started = run.started.expect("it has started");
+            let wanted = now + visibility_timeout.unwrap_or(run.visibility());
             let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + 500));
             message.state = State::ActiveUntil(deadline);
             json!({"until": deadline, "cancel": message.is_to_be_cancelled})

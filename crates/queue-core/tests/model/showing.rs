@@ -87,12 +87,12 @@ impl Model {
         })
     }
 
-    /// Since the first of the list, or the first that has a priority, was due.
+    /// Since the first of the list, or the first that has a priority, was ready.
     fn oldest_waiting_age(&self) -> Option<u64> {
         let first_in_line = self.line.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);
-        let due = first_in_line.into_iter().chain(first_prioritized).map(|number| self.messages[&number].first_due);
-        due.min().map(|due| self.now().saturating_sub(due))
+        let ready = first_in_line.into_iter().chain(first_prioritized).map(|number| self.ready_since(number));
+        ready.min().map(|ready| self.now().saturating_sub(ready))
     }
 
     /// The messages of one state, in the order in which they are listed.

@@ -20,6 +20,7 @@ pub(crate) struct Comebacks {
 impl Model {
     /// With each lease, and when somebody tends the queue.
     pub(crate) fn tend_the_line(&mut self) {
+        self.mend_after_a_step_back();
         let comebacks = self.recover();
         self.expire();
         self.promote_what_is_due();
@@ -33,6 +34,28 @@ impl Model {
         self.next_instant().into_iter().chain(self.next_clean()).min()
     }
 
+    /// Leases, and the owner's time, that end further ahead than they were given for.
+    fn mend_after_a_step_back(&mut self) {
+        let now = self.now();
+        if self.clock.is_none_or(|clock| clock <= now) {
+            return;
+        }
+        self.clock = Some(now);
+        for (deadline, number) in self.active() {
+            let message = self.message(number);
+            let run = message.run.as_mut().expect("what is active has a run");
+            let latest = now + run.visibility().max(run.extension.unwrap_or(0));
+            if deadline > latest {
+                run.started = run.started.map(|started| started.min(now));
+                message.state = State::ActiveUntil(latest);
+            }
+        }
+        let latest = now + self.settings.visibility_timeout;
+        if let Some(owner) = &mut self.owner {
+            owner.until = owner.until.min(latest);
+        }
+    }
+
     /// When nothing is handed out.
     pub(crate) fn clean(&mut self) {
         self.trim_completed(1_000);
@@ -40,6 +63,7 @@ impl Model {
         let now = self.now();
         self.requests.retain(|_, request| request.until > now);
         self.sticky.retain(|_, signal| signal.until > now);
+        self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
         // What has left the line is dropped when it comes to its head.
         let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
@@ -51,7 +75,7 @@ impl Model {
         let mut comebacks = Comebacks::default();
         let now = self.now();
         for (deadline, number) in self.active().into_iter().filter(|(deadline, _)| *deadline <= now) {
-            let timeout = self.timeout_of(number);
+            let timeout = self.timeout_of_run(number);
             let max_lapses = self.settings.max_lapses;
             let message = self.message(number);
             let is_to_be_cancelled = message.is_to_be_cancelled;
@@ -69,6 +93,9 @@ impl Model {
                 let lapses = run.lapses;
                 if let Lease::Live(call) = run.lease {
                     run.lease = if lapses < max_lapses { Lease::Lapsed(call) } else { Lease::None };
+                }
+                if lapses < max_lapses {
+                    run.comes_back_at(Some(deadline));
                 }
                 self.count("lapsed");
                 if lapses < max_lapses {
@@ -117,6 +144,7 @@ impl Model {
             run.settled = Some(Settled { deed, became, call });
         }
         run.lease = Lease::None;
+        run.comes_back_at(Some(back));
         if pause > 0 {
             message.state = State::DelayedUntil(back);
             message.holds_the_line = is_exclusive;
@@ -191,6 +219,12 @@ impl Model {
         self.join_front(head);
     }
 
+    /// As it was when the run began.
+    pub(crate) fn timeout_of_run(&self, number: Number) -> Option<u64> {
+        let message = &self.messages[&number];
+        message.draft.timeout.or(message.run.as_ref().and_then(|run| run.timeout))
+    }
+
     pub(crate) fn timeout_of(&self, number: Number) -> Option<u64> {
         self.messages[&number].draft.timeout.or(self.settings.timeout)
     }
@@ -210,17 +244,24 @@ impl Model {
                     Some(_) => {}
                     None => erased -= 1,
                 }
-                self.pop_completed(1);
+                self.trim_first_completed(1);
             }
             return;
         }
         while some > 0 {
             let at = self.finished_at(self.completed[some - 1]).expect("none is erased");
             if may_go(at, now, keep, some + keep.count <= self.completed.len()) {
-                self.pop_completed(some);
+                self.trim_first_completed(some);
                 return;
             }
             some /= 2;
+        }
+    }
+
+    fn trim_first_completed(&mut self, count: usize) {
+        self.trimmed += count;
+        for number in self.completed.drain(..count).collect::<Vec<_>>() {
+            self.forget_what_finished(number);
         }
     }
 
@@ -235,12 +276,16 @@ impl Model {
     pub(crate) fn trim_failed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.failed, self.now());
         let failed = self.failed();
-        let old_enough = |age: u64| failed.iter().filter(move |(at, _)| *at + age <= now).count();
-        let too_old = old_enough(keep.age).min(limit);
+        let older_than = |age: u64| failed.iter().filter(move |(at, _)| *at + age <= now);
         let too_many = failed.len().saturating_sub(keep.count).min(limit);
-        let some = if too_many > too_old { old_enough(keep.min_age).min(too_many) } else { too_old };
-        for (_, number) in &failed[..some] {
-            self.forget(*number);
+        let mut some: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
+        if too_many > some.len() {
+            // Redis's clock has stepped back since those that lie ahead failed.
+            let ahead = failed.iter().filter(|(at, _)| *at > now);
+            some = older_than(keep.min_age).chain(ahead).take(too_many).map(|(_, number)| *number).collect();
+        }
+        for number in some {
+            self.forget_what_finished(number);
         }
     }
 
@@ -259,26 +304,32 @@ impl Model {
         let mut instants = vec![];
         if let Some(first) = self.completed.first() {
             let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
-            instants
-                .push(self.finished_at(*first).unwrap_or(self.now()) + first_goes_after(kept, self.settings.completed));
+            let at = self.finished_at(*first).unwrap_or(self.now());
+            instants.push(first_goes_at(at, self.now(), kept, self.settings.completed));
         }
         let failed = self.failed();
         if let Some((at, _)) = failed.first() {
-            instants.push(at + first_goes_after(failed.len(), self.settings.failed));
+            instants.push(first_goes_at(*at, self.now(), failed.len(), self.settings.failed));
         }
         instants.extend(self.requests.values().map(|request| request.until));
         instants.extend(self.sticky.values().map(|signal| signal.until));
         instants.extend(self.awaited.values());
+        instants.extend(self.taken.values());
         instants.into_iter().min()
     }
 }
 
+/// What lies ahead finished before Redis's clock stepped back: it goes when there are too many.
 fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
-    at + keep.age <= now || (are_too_many && at + keep.min_age <= now)
+    at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }
 
-fn first_goes_after(kept: usize, keep: Keep) -> u64 {
-    if kept > keep.count { keep.min_age } else { keep.age }
+fn first_goes_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
+    match kept > keep.count {
+        false => at + keep.age,
+        true if at > now => now,
+        true => at + keep.min_age,
+    }
 }
 
 fn error(code: &str, message: &str) -> String {

@@ -29,6 +29,7 @@ const BEGINNING: u64 = 1_795_424_400_000_123;
 pub(crate) struct World {
     pub(crate) model: Model,
     redis: Redis,
+    pub(crate) queues: Queues,
     pub(crate) queue: Arc<Queue>,
     /// A connection beside the library's: it moves the clock and looks at the keys.
     pub(crate) raw: redis::Connection,
@@ -53,10 +54,12 @@ impl World {
     pub(crate) fn new(redis: &Redis, url: &str) -> Self {
         let mut raw = redis::Client::open(url).unwrap().get_connection().unwrap();
         redis::cmd("FLUSHALL").exec(&mut raw).unwrap();
+        let queues = new_queues(redis);
         Self {
-            model: Model { micros: BEGINNING, ..Model::default() },
+            model: Model { micros: BEGINNING, latest_micros: BEGINNING, ..Model::default() },
             redis: redis.clone(),
-            queue: new_queue(redis),
+            queue: queues.queue(&queue_name()),
+            queues,
             raw,
             ids: vec![],
             tokens: vec![],
@@ -74,7 +77,9 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.queue = new_queue(&self.redis);
+        self.queues = new_queues(&self.redis);
+        self.queue = self.queues.queue(&queue_name());
+        self.model.was_used = false;
         self.model.has_declared = false;
         self.model.lost.clear();
     }
@@ -202,7 +207,7 @@ pub(crate) fn queue_name() -> QueueName {
     "q".parse().unwrap()
 }
 
-fn new_queue(redis: &Redis) -> Arc<Queue> {
+fn new_queues(redis: &Redis) -> Queues {
     let declared: SettingsPatch = serde_json::from_str(DECLARED).unwrap();
-    Queues::new(redis.clone(), [(queue_name(), declared)].into()).queue(&queue_name())
+    Queues::new(redis.clone(), [(queue_name(), declared)].into())
 }

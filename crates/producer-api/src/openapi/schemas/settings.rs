@@ -23,6 +23,7 @@ pub(super) fn schemas() -> Value {
         ]},
         "timeout": duration("How long one run may take", MILLISECOND, NewMessage::LONGEST_TIMEOUT),
         "idempotency_window": duration("For how long an Idempotency-Key is remembered", Millis::from_secs(1), Millis::from_days(30)),
+        "id_window": duration("For how long after its message has finished an own id stays taken, also when the message is no longer kept", Millis::ZERO, Millis::from_days(30)),
         "max_length": whole("How many messages that have not finished the queue takes", 1, Settings::GREATEST_LENGTH),
         "retention": request("For how long finished messages are kept", &[], json!({
             "completed": keep("Completed ones"),
@@ -106,6 +107,7 @@ fn shown(defaults: &Value) -> Value {
             "exclusive": {"anyOf": [{"type": "boolean"}, super::answer("", json!({"parallel": number}))]},
             "timeout": number_or_null,
             "idempotency_window": number,
+            "id_window": number,
             "max_length": number_or_null,
             "retention": super::answer("", json!({"completed": keep, "failed": keep})),
         }),

@@ -18,5 +18,7 @@ local function fail_attempt(id, text, options, extra, json)
   end
   run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
+  comes_back_at(run, now + pause)
+  note_extra(#run.error)
   return come_back(id, format_run(run), pause, 'tail')
 end

@@ -1,5 +1,5 @@
 -- backoff: the pause (ms) before the next attempt. `spec` is "f,delay,max,jitter" (fixed) or "e,…" (exponential:
--- doubled with each attempt made), cut at `max`; `random` in [0, 1) takes up to `jitter` of it away.
+-- doubled with each attempt made), cut at `max` or at `delay`, whichever is longer; `random` in [0, 1) takes up to `jitter` of it away.
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(spec, '^(%a),(%d+),(%d+),([%d.]+)$')
   if not kind then return 1000 end -- Not written by Drover: no reason to stop the line.
@@ -7,6 +7,6 @@ local function backoff(spec, attempts_made, random)
   if kind == 'e' then
     pause = pause * 2 ^ (attempts_made - 1)
   end
-  pause = math.min(pause, tonumber(max))
+  pause = math.min(pause, math.max(tonumber(max), tonumber(delay)))
   return math.floor(pause * (1 - jitter * random))
 end

@@ -54,8 +54,8 @@ local function write_finished()
   if #failed > 0 then count('failed', #failed) end
   tell(finished.ids, describe_end)
   redis.call('HDEL', RUNS, unpack(finished.ids))
-  if #completed > 0 and not keeps_completed then forget(completed) end
-  if #failed > 0 and not keeps_failed then forget(failed) end
+  if #completed > 0 and not keeps_completed then forget(completed, 'taken') end
+  if #failed > 0 and not keeps_failed then forget(failed, 'taken') end
   if #outcomes > 0 then redis.call('HSET', OUTCOMES, unpack(outcomes)) end
   if #completed > 0 and keeps_completed then redis.call('RPUSH', COMPLETED, unpack(completed)) end
   if #failed > 0 and keeps_failed then

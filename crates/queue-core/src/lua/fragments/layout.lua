@@ -1,7 +1,7 @@
--- layout: a process that knows only older layouts of a queue changes nothing there. Stands in every script that writes;
--- `KNOWN_LAYOUT` before it is the library's own. With the number comes what the fragments `events` and `wake` go by, so
--- that it costs no call of its own.
-local layout, listened_until, events_end, watch =
-  unpack(redis.call('HMGET', META, 'layout', 'listened_until', 'events_end', 'watch'))
+-- layout: a process that knows another layout of a queue changes nothing there. Stands in every script that writes;
+-- `KNOWN_LAYOUT` before it is the library's own. With the number comes what the fragments `events`, `wake` and `purged` go by,
+-- so that it costs no call of its own.
+local layout, listened_until, events_end, watch, purged_to =
+  unpack(redis.call('HMGET', META, 'layout', 'listened_until', 'events_end', 'watch', 'purged_to'))
 watch = tonumber(watch) or 0
-if (tonumber(layout) or 0) > KNOWN_LAYOUT then return redis.error_reply('LAYOUT ' .. layout) end
+if layout and tonumber(layout) ~= KNOWN_LAYOUT then return redis.error_reply('LAYOUT ' .. layout) end

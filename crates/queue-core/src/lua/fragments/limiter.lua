@@ -12,10 +12,37 @@ local function parse_limit(text)
   return tonumber(max) or math.huge, tonumber(duration) or 0
 end
 
+local function log_leases(duration, leases)
+  local newest = redis.call('LINDEX', LIMITER, -1)
+  if newest then
+    local first, _, before = parse_entry(newest)
+    if now == first or (now - first) * 1000 < duration then
+      redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
+      return
+    end
+  end
+  redis.call('RPUSH', LIMITER, now_text .. ',' .. now_text .. ',' .. leases)
+end
+
+-- When Redis's clock has stepped back, leases were made at instants that lie ahead: they count as made now.
+local function count_what_lies_ahead_as_now(duration)
+  local ahead = 0
+  while true do
+    local newest = redis.call('LINDEX', LIMITER, -1)
+    if not newest then break end
+    local _, last, leases = parse_entry(newest)
+    if last <= now then break end
+    redis.call('RPOP', LIMITER)
+    ahead = ahead + leases
+  end
+  if ahead > 0 then log_leases(duration, ahead) end
+end
+
 -- How many leases may be made now, and, if none, when the window opens (ms).
 local function permitted(limit)
   local max, duration = parse_limit(limit)
   local used, opens_at = tonumber(set.limiter_used) or 0, nil
+  count_what_lies_ahead_as_now(duration)
   while true do
     local oldest = redis.call('LINDEX', LIMITER, 0)
     if not oldest then
@@ -39,14 +66,5 @@ end
 local function note_leases(limit, leases)
   local _, duration = parse_limit(limit)
   redis.call('HSET', META, 'limiter_used', set.limiter_used + leases)
-  local newest = redis.call('LINDEX', LIMITER, -1)
-  if newest then
-    local first, last, before = parse_entry(newest)
-    -- A clock that went back makes no entry younger.
-    if now == first or (now > first and (now - first) * 1000 < duration) then
-      redis.call('LSET', LIMITER, -1, first .. ',' .. math.max(last, now) .. ',' .. before + leases)
-      return
-    end
-  end
-  redis.call('RPUSH', LIMITER, now .. ',' .. now .. ',' .. leases)
+  log_leases(duration, leases)
 end

@@ -1,6 +1,11 @@
 -- line: messages become ready, at the head or at the tail of the line, each at its priority.
 -- Answers whether nothing was ready before.
 local function join_line(ids, push)
+  if purged_to then
+    for _, id in ipairs(ids) do
+      if id <= purged_to then redis.call('SADD', RETURNED, id) end
+    end
+  end
   local plain, ranked = ids, {}
   if redis.call('HLEN', OPTIONS) > 0 then
     plain = {}

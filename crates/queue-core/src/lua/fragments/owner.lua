@@ -9,6 +9,7 @@ local function turn_of(consumer, keep_for)
     return 0, owner_until > now and owner_until or nil
   end
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
+  note_clock()
   -- What backs off holds the line.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
   return math.max(0, tonumber(set.exclusive) - active)

@@ -12,13 +12,13 @@ local function recover(limit, random)
   local cancelled = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
   redis.call('SREM', CANCELLING, unpack(ids))
   for i, id in ipairs(ids) do
-    local run = parse_run(texts[i])
-    local timeout = timeout_of(options[i])
+    local run, deadline = parse_run(texts[i]), tonumber(over[2 * i])
+    local timeout = timeout_of(options[i], run.timeout)
     if cancelled[i] == 1 then
       count('cancelled')
       run.token = ''
       finish(id, 'l', format_run(run), CANCELLED)
-    elseif timeout and tonumber(over[2 * i]) >= (tonumber(run.started) or 0) + timeout then
+    elseif timeout and deadline >= (tonumber(run.started) or 0) + timeout then
       -- Spread, so that what timed out together does not come back together.
       fail_attempt(id, format_run(run), options[i], string.format('%.6f', (random + i * 0.618034) % 1),
         string.format('{"code":"timed_out","message":"the run took longer than %d ms"}', timeout))
@@ -32,6 +32,7 @@ local function recover(limit, random)
           '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
       else
         run.token = '!' .. run.token
+        comes_back_at(run, deadline)
         come_back(id, format_run(run), 0, 'head')
       end
     end

@@ -30,12 +30,23 @@ local function release_some(key, limit)
       signalled[#signalled + 1] = data
     end
     tell(ids, function(_, i) return 'signalled', dues[i] end)
-    if data ~= '' then redis.call('HSET', SIGNALLED, unpack(signalled)) end
+    if data ~= '' then
+      redis.call('HSET', SIGNALLED, unpack(signalled))
+      note_extra(#data)
+    end
     if #delayed > 0 then
       redis.call('ZADD', DELAYED, unpack(delayed))
       look_at(earliest)
     end
-    if #ready > 0 and join_tail(ready) then look_now() end
+    if #ready > 0 then
+      local options = redis.call('HMGET', OPTIONS, unpack(ready))
+      local changed = {}
+      for i, id in ipairs(ready) do
+        changed[2 * i - 1], changed[2 * i] = id, ready_now(options[i])
+      end
+      redis.call('HSET', OPTIONS, unpack(changed))
+      if join_tail(ready) then look_now() end
+    end
   end
   local is_over = #members < limit
   if is_over then redis.call('HDEL', SIGNALS, key) end

@@ -7,7 +7,9 @@ local function state_of(id, options)
   if outcome then return string.byte(outcome) == 99 and 'completed' or 'failed' end
   if redis.call('ZSCORE', LEASED, id) then return 'active' end
   if redis.call('ZSCORE', DELAYED, id) then return 'delayed' end
-  return held_member(id, options) and 'held' or 'waiting'
+  if held_member(id, options) then return 'held' end
+  if is_purged(id) then return nil end
+  return 'waiting'
 end
 
 -- Takes a message out of its state, whichever but active. In the lists it stays until it comes up, and is skipped.

@@ -1,6 +1,6 @@
--- sweep: forgets what has an end of its own, a bounded number a call: waits, idempotency keys, sticky signals. Each is
--- a sorted set of ends (ms) beside, but for waits, a hash of what ends.
-local ENDING = { { AWAITED }, { DEDUP_UNTIL, DEDUP }, { STICKY_UNTIL, STICKY } }
+-- sweep: forgets what has an end of its own, a bounded number a call: waits, own ids of forgotten messages, idempotency keys,
+-- sticky signals. Each is a sorted set of ends (ms), some beside a hash of what ends.
+local ENDING = { { AWAITED }, { TAKEN }, { DEDUP_UNTIL, DEDUP }, { STICKY_UNTIL, STICKY } }
 
 local function sweep(limit)
   for _, keys in ipairs(ENDING) do

@@ -1,6 +1,7 @@
 -- tend: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
 -- nothing was ready before.
 local function tend(random)
+  mend_after_a_step_back()
   recover(100, random)
   expire(100)
   return promote(1000)
@@ -25,11 +26,15 @@ end
 local function clean()
   trim_completed(1000)
   trim_failed(1000)
-  sweep(100)
+  sweep(1000)
   drop_removed(1000)
   -- A signal whose process died on the way.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
   if unfinished and not release_some(unfinished, 1000) then return now end
+  if purged_to then
+    forget_purged()
+    if purged_to then return now end
+  end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first = redis.call('LINDEX', WAITING, 0)
     if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end
@@ -40,7 +45,7 @@ end
 -- When there is next something to tend (ms): something is due, or lapses, or expires, or all look at `watch`.
 local function next_instant()
   local instant = watch > now and watch or math.huge
-  if redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
+  if purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
   for _, index in ipairs({ DELAYED, LEASED, EXPIRING }) do
     local first = redis.call('ZRANGE', index, '0', '0', 'WITHSCORES')
     if first[2] then instant = math.min(instant, tonumber(first[2])) end

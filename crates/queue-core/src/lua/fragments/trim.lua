@@ -1,23 +1,44 @@
 -- trim: finished messages are forgotten by age and by count, whichever is passed first, but not before `min_age`;
 -- a bounded number a call.
 
--- Everything that belongs to messages, but their place in a state.
-local function forget(ids)
+-- The producer's own ids of messages that are forgotten: 'taken' for `id_window` after the message has finished, or 'free'.
+local function release_own_ids(ids, become)
+  local own_ids, of = {}, {}
+  for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
+    local own_id = field(options, 'i')
+    -- While purged messages are being forgotten, another message may have the id by now.
+    if own_id and not (purged_to and redis.call('HGET', ALIASES, own_id) ~= ids[i]) then
+      own_ids[#own_ids + 1] = own_id
+      of[#of + 1] = ids[i]
+    end
+  end
+  if #own_ids == 0 then return end
+  redis.call('HDEL', ALIASES, unpack(own_ids))
+  if become == 'free' then return end
+  local window = tonumber(redis.call('HGET', META, 'id_window') or DEFAULTS.id_window)
+  local taken, outcomes = {}, redis.call('HMGET', OUTCOMES, unpack(of))
+  for i, own_id in ipairs(own_ids) do
+    -- One that is forgotten as it finishes has no outcome.
+    local until_when = (outcomes[i] and tonumber(string.match(outcomes[i], '^.(%d+)')) or now) + window
+    if until_when > now then
+      taken[#taken + 1] = instant_text(until_when)
+      taken[#taken + 1] = own_id
+    end
+  end
+  if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
+end
+
+-- Everything that belongs to messages, but their place in a state. Their own ids become 'taken' or 'free'.
+local function forget(ids, own_ids_become)
+  local have_options = redis.call('HLEN', OPTIONS) > 0
+  if have_options and redis.call('HLEN', ALIASES) > 0 then release_own_ids(ids, own_ids_become) end
   redis.call('HDEL', MESSAGES, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   if redis.call('EXISTS', PROGRESS, SIGNALLED) > 0 then
     redis.call('HDEL', PROGRESS, unpack(ids))
     redis.call('HDEL', SIGNALLED, unpack(ids))
   end
-  if redis.call('HLEN', OPTIONS) == 0 then return end
-  if redis.call('HLEN', ALIASES) > 0 then
-    local own_ids = {}
-    for _, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
-      own_ids[#own_ids + 1] = field(options, 'i')
-    end
-    if #own_ids > 0 then redis.call('HDEL', ALIASES, unpack(own_ids)) end
-  end
-  redis.call('HDEL', OPTIONS, unpack(ids))
+  if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
 end
 
 -- A retention is "age,count,min_age" (ms, messages, ms).
@@ -39,6 +60,12 @@ local function finished_at(id)
   return outcome and tonumber(string.match(outcome, '^.(%d+)'))
 end
 
+-- Whether a message that finished then may go, where too many are kept or not. When Redis's clock has stepped back, an instant
+-- may lie ahead: it is older than all that came since, so it goes when there are too many.
+local function may_go(at, age, min_age, are_too_many)
+  return at <= now - age or (are_too_many and (at <= now - min_age or at > now))
+end
+
 -- `trimmed` counts what ever left the front of the list, so that places in it can be named for good.
 local function pop_completed(k)
   redis.call('HINCRBY', META, 'trimmed', k)
@@ -58,9 +85,9 @@ local function trim_completed(limit)
       if redis.call('SREM', ERASED, id) == 1 then
         erased = erased - 1
         pop_completed(1)
-      elseif not at or at <= now - age or (at <= now - min_age and length - erased > kept) then
+      elseif not at or may_go(at, age, min_age, length - erased > kept) then
         pop_completed(1)
-        forget({ id })
+        forget({ id }, 'taken')
       else
         return
       end
@@ -68,15 +95,16 @@ local function trim_completed(limit)
     end
     return
   end
-  local function may_go(nth)
-    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1)) or (nth == 1 and 0 or math.huge)
-    return at <= now - age or (at <= now - min_age and nth <= length - kept)
+  local function nth_may_go(nth)
+    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
+    if not at then return nth == 1 end
+    return may_go(at, age, min_age, nth <= length - kept)
   end
-  if k == 0 or not may_go(1) then return end
-  while k > 1 and not may_go(k) do
+  if k == 0 or not nth_may_go(1) then return end
+  while k > 1 and not nth_may_go(k) do
     k = math.floor(k / 2)
   end
-  forget(pop_completed(k))
+  forget(pop_completed(k), 'taken')
 end
 
 local function trim_failed(limit)
@@ -85,25 +113,33 @@ local function trim_failed(limit)
   local excess = math.min(limit, redis.call('ZCARD', FAILED) - kept)
   if excess > #ids then
     ids = redis.call('ZRANGE', FAILED, '-inf', now - min_age, 'BYSCORE', 'LIMIT', 0, excess)
+    if excess > #ids then
+      for _, id in ipairs(redis.call('ZRANGE', FAILED, '(' .. now_text, '+inf', 'BYSCORE', 'LIMIT', 0, excess - #ids)) do
+        ids[#ids + 1] = id
+      end
+    end
   end
   if #ids == 0 then return end
   redis.call('ZREM', FAILED, unpack(ids))
-  forget(ids)
+  forget(ids, 'taken')
 end
 
 -- When the next finished message may go (ms).
 local function next_trim()
+  local function goes_at(kind, at, count)
+    local age, kept, min_age = limits_of(kind)
+    if count <= kept then return at + age end
+    return at > now and now or at + min_age
+  end
   local instant = math.huge
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
-    local age, kept, min_age = limits_of('completed')
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0)) or now
-    instant = at + (length - redis.call('SCARD', ERASED) > kept and min_age or age)
+    instant = goes_at('completed', at, length - redis.call('SCARD', ERASED))
   end
   local first = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
   if first[2] then
-    local age, kept, min_age = limits_of('failed')
-    instant = math.min(instant, first[2] + (redis.call('ZCARD', FAILED) > kept and min_age or age))
+    instant = math.min(instant, goes_at('failed', tonumber(first[2]), redis.call('ZCARD', FAILED)))
   end
   return instant
 end

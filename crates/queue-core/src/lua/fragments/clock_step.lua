@@ -1,0 +1,40 @@
+-- clock_step: Redis's clock may step back. Then leases, and the time of an exclusive queue's owner, end further ahead than they
+-- were given for. `clock` of `meta` is an instant at most a second before the newest of them was given, so a step shows when
+-- it lies ahead of now. Each that ends too late ends after its own duration from now instead.
+local function note_clock()
+  if now - (tonumber(set.clock) or 0) >= 1000 then
+    set.clock = now
+    redis.call('HSET', META, 'clock', now_text)
+  end
+end
+
+-- A bounded number a call, those first that end last; as long as there may be more, `clock` stays.
+local function mend_after_a_step_back()
+  if (tonumber(set.clock) or 0) <= now then return end
+  local last = redis.call('ZRANGE', LEASED, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', MOST_RUNS, 'WITHSCORES')
+  local ids, runs, ends = {}, {}, {}
+  for i = 1, #last, 2 do ids[#ids + 1] = last[i] end
+  local texts = #ids > 0 and redis.call('HMGET', RUNS, unpack(ids)) or {}
+  for i, id in ipairs(ids) do
+    local run = parse_run(texts[i])
+    local latest = now + math.max(run.visibility, run.extension or 0)
+    if tonumber(last[2 * i]) > latest then
+      run.started = math.min(tonumber(run.started) or now, now)
+      runs[#runs + 1], ends[#ends + 1] = id, latest
+      runs[#runs + 1], ends[#ends + 1] = format_run(run), id
+    end
+  end
+  if #runs > 0 then
+    redis.call('HSET', RUNS, unpack(runs))
+    redis.call('ZADD', LEASED, 'XX', unpack(ends))
+  end
+  local longest = tonumber(set.visibility_timeout)
+  if (tonumber(set.owner_until) or 0) > now + longest then
+    set.owner_until = now + longest
+    redis.call('HSET', META, 'owner_until', set.owner_until)
+  end
+  if #runs == 0 or #ids < MOST_RUNS then
+    set.clock = now
+    redis.call('HSET', META, 'clock', now_text)
+  end
+end

@@ -1,0 +1,13 @@
+-- shown: what is known of one message, and how many bytes of that an answer carries.
+local function show(id)
+  local record = redis.call('HGET', MESSAGES, id)
+  if not record then return false, 0 end
+  local options, run = redis.call('HGET', OPTIONS, id), redis.call('HGET', RUNS, id)
+  local outcome, progress = redis.call('HGET', OUTCOMES, id), redis.call('HGET', PROGRESS, id)
+  local signal = redis.call('HGET', SIGNALLED, id)
+  local due, deadline = redis.call('ZSCORE', DELAYED, id), redis.call('ZSCORE', LEASED, id)
+  local held = held_member(id, options) and 1 or false
+  if not (outcome or due or deadline or held) and is_purged(id) then return false, 0 end
+  local bytes = #record + #(options or '') + #(run or '') + #(outcome or '') + #(progress or '') + #(signal or '')
+  return { id, record, options, run, outcome, due, deadline, held, progress, signal, set.max_attempts }, bytes
+end

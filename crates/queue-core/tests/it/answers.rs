@@ -1,0 +1,121 @@
+//! Everything that a call answers counts towards its 4 MiB.
+
+use std::time::{Duration, Instant};
+
+use queue_core::{Action, Failure, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, Message, NewMessage, Signal, State};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{World, number};
+
+/// What an answer may have beside what counts: names of fields, instants.
+const BESIDE: usize = 1_024;
+
+fn bytes_of(messages: &[Message]) -> usize {
+    messages.iter().map(|message| serde_json::to_vec(message).unwrap().len()).sum()
+}
+
+/// Reads all of a state, page by page; answers how many messages there are.
+async fn list_all(world: &World, state: State) -> usize {
+    let (mut count, mut cursor) = (0, None);
+    loop {
+        let page = world.queue.list(state, 1_000, cursor.as_ref()).await.unwrap();
+        let most = MAX_BYTES_PER_CALL + page.messages.len() * BESIDE;
+        assert!(bytes_of(&page.messages) <= most, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
+        assert!(!page.messages.is_empty(), "{state:?}: each page has one at least");
+        count += page.messages.len();
+        cursor = page.next;
+        if cursor.is_none() {
+            return count;
+        }
+    }
+}
+
+/// A text whose JSON takes six bytes a character.
+fn control_characters() -> Failure {
+    Failure::new("x", "\u{1}".repeat(8_000))
+}
+
+#[tokio::test]
+async fn a_page_of_large_messages_ends_in_every_state() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    let large = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
+    let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large() };
+    let delayed = || NewMessage { due: crate::delayed(0, 3_600_000).due, ..large() };
+    let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large() };
+    for _ in 0..9 {
+        for message in [hold(), delayed(), large(), prioritized()] {
+            world.queue.enqueue(vec![message]).await.unwrap();
+        }
+    }
+    for (state, count) in [(State::Held, 9), (State::Delayed, 9), (State::Waiting, 18)] {
+        assert_eq!(list_all(&world, state).await, count);
+    }
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 18 {
+        deliveries.extend(world.lease(1_000).await.deliveries);
+    }
+    assert_eq!(list_all(&world, State::Active).await, 18);
+    for (n, delivery) in deliveries.iter().enumerate() {
+        let action = if n % 2 == 0 { crate::done() } else { Action::Fail(control_characters()) };
+        world.settle(delivery, action).await;
+    }
+    assert_eq!(list_all(&world, State::Completed).await, 9);
+    assert_eq!(list_all(&world, State::Failed).await, 9);
+}
+
+#[tokio::test]
+async fn progress_results_and_signals_count() {
+    let world = World::new();
+    let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..number(n) };
+    world.queue.enqueue((0..400).map(held).collect()).await.unwrap();
+    let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
+    world.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
+    assert_eq!(list_all(&world, State::Waiting).await, 400);
+    let large = to_raw_value(&"x".repeat(60_000)).unwrap();
+    let deliveries = world.lease(1_000).await.deliveries;
+    assert_eq!(deliveries.len(), 400);
+    for delivery in &deliveries {
+        world.queue.report_progress(&delivery.lease, &large).await.unwrap();
+    }
+    assert_eq!(list_all(&world, State::Active).await, 400);
+    for delivery in &deliveries {
+        world.settle(delivery, Action::Complete(large.clone())).await;
+    }
+    assert_eq!(list_all(&world, State::Completed).await, 400);
+}
+
+#[tokio::test]
+async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
+    let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
+    world.post_numbers(0..1_000).await;
+    let fail_all = async || {
+        let mut failed = 0;
+        while failed < 1_000 {
+            let start = Instant::now();
+            let leased = world.lease(1_000).await;
+            assert!(start.elapsed() < Duration::from_secs(1), "a lease call took {:?}", start.elapsed());
+            let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
+            assert!(bytes_of(&messages) <= MAX_BYTES_PER_CALL + messages.len() * BESIDE, "a lease call's answer");
+            failed += leased.deliveries.len();
+            let settlements: Vec<_> = leased
+                .deliveries
+                .into_iter()
+                .map(|delivery| queue_core::Settlement {
+                    lease: delivery.lease,
+                    action: Action::Fail(control_characters()),
+                })
+                .collect();
+            world.queue.settle(&settlements).await.unwrap();
+        }
+    };
+    fail_all().await;
+    fail_all().await;
+    let page = world.queue.list(State::Failed, 1, None).await.unwrap();
+    let error = page.messages[0].error.as_ref().unwrap();
+    assert!(serde_json::to_vec(&error.message).unwrap().len() <= MAX_ERROR_BYTES);
+    assert!(error.message.len() > 1_000, "as much of it as fits is kept");
+    assert_eq!(list_all(&world, State::Failed).await, 1_000);
+    assert_eq!(world.queue.retry_failed().await.unwrap(), 1_000);
+    assert_eq!(list_all(&world, State::Waiting).await, 1_000);
+    world.assert_clean().await;
+}

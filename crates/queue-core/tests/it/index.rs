@@ -1,0 +1,268 @@
+//! Queues that begin and end, and the index of their names, which lies in another slot.
+
+use std::{sync::Arc, time::Duration};
+
+use drover_tests::{Proxy, RedisServer};
+use queue_core::{
+    ConsumerId, Error, Janitor, LeaseRequest, Millis, Pace, Queue, QueueName, Queues, Receivers, Redis, Signal, Stay,
+    Subscriber,
+};
+use serde_json::json;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{World, connect, name, number, pass};
+
+/// Another process, whose calls to Redis take so long each way.
+struct Slow {
+    queues: Queues,
+    _proxy: Proxy,
+}
+
+fn slow_process(redis: &RedisServer, latency: Duration) -> Slow {
+    let proxy = Proxy::start(redis.port());
+    proxy.slow(latency);
+    let queues = Queues::new(Redis::new(&proxy.url(), Duration::from_secs(5)).unwrap(), [].into());
+    Slow { queues, _proxy: proxy }
+}
+
+fn running(queues: &Queues) -> Subscriber {
+    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let running = subscriber.clone();
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    subscriber
+}
+
+fn janitor(queues: &Queues) {
+    let every = Duration::from_millis(100);
+    let pace = Pace { look_at_all_every: every, name_without_a_queue: every, look_for_unlisted_every: every };
+    let janitor = Janitor::new(queues.clone(), running(queues)).unwrap().at_pace(pace);
+    tokio::spawn(janitor.run(CancellationToken::new()));
+}
+
+fn request() -> LeaseRequest {
+    LeaseRequest { consumer: ConsumerId::issue(), max: 1, visibility_timeout: None, stay: Stay::default() }
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds().await {
+            return;
+        }
+        pass(10).await;
+    }
+    panic!("{what}: not within 20 s");
+}
+
+async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
+    queues.names().await.unwrap().contains(queue)
+}
+
+#[tokio::test]
+async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
+    let world = World::new();
+    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
+    let queue = &world.queue;
+    let key = "k".parse().unwrap();
+    assert!(matches!(queue.lease(&request()).await, Err(Error::NoSuchQueue)));
+    assert!(matches!(queue.tend().await, Err(Error::NoSuchQueue)));
+    assert!(matches!(queue.pause().await, Err(Error::NoSuchQueue)));
+    assert!(matches!(queue.resume().await, Err(Error::NoSuchQueue)));
+    assert!(matches!(queue.configure(&json!({})).await, Err(Error::NoSuchQueue)));
+    assert!(queue.configure(&json!({"max_attempts": 0})).await.unwrap().is_err(), "a patch that can't be");
+    assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap(), 0);
+    assert!(queue.listen().await.unwrap().is_none());
+    assert!(receivers.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
+    assert!(!queue.delete().await.unwrap());
+    assert_eq!(world.redis.command("DBSIZE"), ":0");
+
+    let sticky = Signal { sticky_for: Some(Millis::from_secs(1)), ..Signal::default() };
+    assert_eq!(queue.signal(&key, &sticky).await.unwrap(), 0);
+    assert!(is_listed(&world.queues, &name()).await);
+    assert!(queue.delete().await.unwrap());
+    queue.configure(&json!({"max_attempts": 9})).await.unwrap().unwrap();
+    assert!(is_listed(&world.queues, &name()).await);
+    assert!(queue.delete().await.unwrap());
+    assert_eq!(world.redis.command("DBSIZE"), ":0");
+}
+
+#[tokio::test]
+async fn a_long_poll_waits_for_a_queue_to_begin() {
+    let world = World::new();
+    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
+    let waiting = receivers.receive(&world.queue, request(), Millis::from_secs(20));
+    let (received, posted) = tokio::join!(waiting, async {
+        pass(50).await;
+        world.post(number(7)).await
+    });
+    assert_eq!(received.unwrap()[0].message.id, posted.id);
+}
+
+#[tokio::test]
+async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
+    let world = World::new();
+    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
+    for n in 0..100 {
+        world.post(number(n)).await;
+        let polls = (0..3).map(|_| {
+            let (receivers, queue) = (receivers.clone(), Arc::clone(&world.queue));
+            tokio::spawn(async move { receivers.receive(&queue, request(), Millis::new(60)).await })
+        });
+        let polls: Vec<_> = polls.collect();
+        pass(n % 7).await;
+        assert!(world.queue.delete().await.unwrap());
+        for poll in polls {
+            poll.await.unwrap().unwrap();
+        }
+        assert_eq!(world.redis.command("DBSIZE"), ":0", "round {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
+    let world = World::new();
+    // One of both is slow, so that the steps of the other come between its own.
+    let slow = slow_process(&world.redis, Duration::from_millis(3));
+    for round in 0..120_u64 {
+        let name: QueueName = format!("c{round}").parse().unwrap();
+        let (here, there) = (world.queues.queue(&name), slow.queues.queue(&name));
+        let (deletes, posts) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
+        here.enqueue(vec![number(0)]).await.unwrap();
+        let posting = async {
+            pass(round % 40).await;
+            posts.enqueue(vec![number(1)]).await.unwrap();
+        };
+        let (deleted, ()) = tokio::join!(deletes.delete(), posting);
+        deleted.unwrap();
+        let exists = here.status().await.unwrap().is_some();
+        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: it has a message that nobody finds");
+    }
+}
+
+#[tokio::test]
+async fn posts_that_race_with_deletions_are_stored() {
+    let world = World::new();
+    let others = connect(&world.redis, "{}");
+    let queue = others.queue(&name());
+    let deleting = async {
+        for _ in 0..400 {
+            queue.delete().await.unwrap();
+        }
+    };
+    let posting = async {
+        for n in 0..600 {
+            world.post(number(n)).await;
+        }
+    };
+    tokio::join!(deleting, posting);
+}
+
+#[tokio::test]
+async fn a_deletion_spares_the_queue_that_begins_after_it() {
+    let world = World::new();
+    let slow = slow_process(&world.redis, Duration::from_millis(200));
+    world.post(number(1)).await;
+    let deleting = slow.queues.queue(&name());
+    for _ in 0..2 {
+        deleting.status().await.unwrap(); // Its connections stand.
+    }
+    let (deleted, ()) = tokio::join!(deleting.delete(), async {
+        // It looks at the queue after 200 ms, and deletes it after 600.
+        pass(400).await;
+        world.queue.delete().await.unwrap();
+        world.post(number(2)).await;
+    });
+    assert!(deleted.unwrap());
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 1);
+    assert!(is_listed(&world.queues, &name()).await);
+}
+
+#[tokio::test]
+async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
+    let world = World::new();
+    let old = connect(&world.redis, "{}").queue(&"old".parse().unwrap());
+    old.enqueue(vec![number(1)]).await.unwrap();
+    world.post(number(1)).await;
+    // As a deletion leaves it that was cut off between its steps.
+    world.redis.command("DEL drover:queues");
+    janitor(&world.queues);
+    for queue in [name(), "old".parse().unwrap()] {
+        until("the queue is listed again", async || is_listed(&world.queues, &queue).await).await;
+    }
+    world.redis.command("SET drover:index_scan 1"); // From here on only what is used comes back.
+    world.redis.command("DEL drover:queues");
+    world.post(number(2)).await;
+    until("the queue is listed again", async || is_listed(&world.queues, &name()).await).await;
+}
+
+#[tokio::test]
+async fn maintenance_takes_out_a_name_without_a_queue() {
+    let world = World::new();
+    world.post(number(1)).await;
+    for n in 0..1_200 {
+        world.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
+    }
+    janitor(&world.queues);
+    until("only the queue is listed", async || world.queues.names().await.unwrap() == [name()]).await;
+}
+
+#[tokio::test]
+async fn names_are_read_by_their_start_and_in_pages() {
+    let world = World::new();
+    let mut expected = Vec::new();
+    for n in 0..2_300 {
+        world.redis.command(&format!("ZADD drover:queues 0 b{n:05}"));
+        expected.push(format!("b{n:05}"));
+    }
+    for other in ["a", "b", "c", "B00001", "b-x"] {
+        world.redis.command(&format!("ZADD drover:queues 0 {other}"));
+    }
+    let found = async |start| -> Vec<String> {
+        world.queues.names_from(start).await.unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(found("b0").await, expected);
+    assert_eq!(found("c").await, ["c"]);
+    assert_eq!(found("d").await, <[String; 0]>::default());
+    assert_eq!(found("").await.len(), 2_305);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_its_queue_is_deleted() {
+    let world = World::new();
+    let subscriber = running(&world.queues);
+    let posted = world.post(number(1)).await;
+    let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
+    let deleting = async {
+        while world.redis.command("EXISTS drover:{q}:awaited") != ":1" {
+            pass(5).await;
+        }
+        world.queue.delete().await.unwrap();
+    };
+    let (found, ()) = timeout(Duration::from_secs(20), async { tokio::join!(waiting, deleting) }).await.unwrap();
+    assert!(found.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn queues_that_were_deleted_leave_nothing_behind() {
+    let world = World::new();
+    janitor(&world.queues);
+    let round = async |queue: &Arc<Queue>| {
+        queue.enqueue(vec![number(1), number(2)]).await.unwrap();
+        let leased = queue.lease(&request()).await.unwrap();
+        assert_eq!(leased.deliveries.len(), 1);
+        queue.delete().await.unwrap();
+    };
+    for n in 0..1_000 {
+        round(&world.queues.queue(&format!("c{n}").parse().unwrap())).await;
+    }
+    until("no key is left", async || world.redis.command("KEYS drover:{*") == "*0").await;
+    until("no name is left", async || world.queues.names().await.unwrap().is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_index_of_another_layout_is_refused_with_what_to_do() {
+    let world = World::new();
+    world.redis.command("SADD drover:queues q");
+    let refused = world.queue.enqueue(vec![number(1)]).await.unwrap_err().to_string();
+    assert!(refused.contains("drover:queues has data layout 1") && refused.contains("run the version"), "{refused}");
+}

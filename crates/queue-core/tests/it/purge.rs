@@ -1,0 +1,188 @@
+//! A purge forgets what is there when it begins, while others post, lease, retry and die.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use drover_tests::Proxy;
+use queue_core::{Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, Settled, State};
+
+use crate::{World, connect, delayed, done, failure, name, number, pass, prioritized};
+
+async fn post_many(world: &World, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for from in (0..count).step_by(1_000) {
+        let batch = (from..count.min(from + 1_000)).map(&message).collect();
+        let enqueued = world.queue.enqueue(batch).await.unwrap();
+        ids.extend(enqueued.iter().map(|enqueued| enqueued.id().to_string()));
+    }
+    ids
+}
+
+async fn ids_in(world: &World, state: State) -> BTreeSet<String> {
+    let (mut ids, mut cursor) = (BTreeSet::new(), None);
+    loop {
+        let page = world.queue.list(state, 1_000, cursor.as_ref()).await.unwrap();
+        ids.extend(page.messages.iter().map(|message| message.id.to_string()));
+        cursor = page.next;
+        if cursor.is_none() {
+            return ids;
+        }
+    }
+}
+
+/// Ids are given in the order of posting, so what a purge spares of what is posted meanwhile is all that has a later id
+/// than anything that it took.
+#[tokio::test]
+async fn a_purge_takes_everything_posted_before_it_and_nothing_posted_after() {
+    let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..number(n) };
+    let kinds: [(State, &dyn Fn(u64) -> NewMessage); 4] = [
+        (State::Delayed, &|n| delayed(n, 1_000_000 + n % 7)),
+        (State::Waiting, &number),
+        (State::Waiting, &|n| prioritized(n, i64::try_from(n % 3).unwrap() - 1)),
+        (State::Held, &hold),
+    ];
+    for (state, message) in kinds {
+        let world = World::new();
+        let old = post_many(&world, 8_000, message).await;
+        let others = connect(&world.redis, "{}").queue(&name());
+        let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let posting = async {
+            let mut posted = BTreeSet::new();
+            while !*stopped.borrow_and_update() {
+                let enqueued = others.enqueue((0..20).map(message).collect()).await.unwrap();
+                posted.extend(enqueued.iter().map(|enqueued| enqueued.id().to_string()));
+            }
+            posted
+        };
+        let purging = async {
+            pass(20).await;
+            let purged = world.queue.purge(state).await.unwrap();
+            pass(20).await;
+            stop.send(true).unwrap();
+            purged
+        };
+        let (posted, purged) = tokio::join!(posting, purging);
+        let left = ids_in(&world, state).await;
+        let gone: BTreeSet<String> = old.union(&posted).filter(|id| !left.contains(*id)).cloned().collect();
+        assert!(old.is_subset(&gone), "{state:?}: {} of the old ones stay", old.difference(&gone).count());
+        assert_eq!(gone.len() as u64, purged, "{state:?}: as many are gone as it says");
+        assert!(gone.last() < left.first(), "{state:?}: {:?} is gone, {:?} is not", gone.last(), left.first());
+        assert!(left.len() >= 20, "{state:?}: something was posted after it");
+        world.assert_clean().await;
+    }
+}
+
+/// Takes the line aside, and stops before all of it is forgotten.
+async fn begin_a_purge(world: &World) {
+    let proxy = Proxy::start(world.redis.port());
+    let queue = Queues::new(Redis::new(&proxy.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), [].into()).queue(&name());
+    // Its second step would begin after the answer to the first, a while later.
+    proxy.slow(Duration::from_millis(300));
+    let purging = queue.purge(State::Waiting);
+    let cutting = async {
+        while world.redis.command("EXISTS drover:{q}:purged") != ":1" {
+            pass(1).await;
+        }
+        proxy.cut();
+    };
+    let (purged, ()) = tokio::join!(purging, cutting);
+    assert!(purged.is_err());
+    assert_eq!(world.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge stopped half-way");
+}
+
+#[tokio::test]
+async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_at_once() {
+    let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
+    let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
+    // One that lapsed and is back in the line; its consumer may still settle it.
+    let lapsing = world.post(number(0)).await.id;
+    let late = world.lease_one().await;
+    world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
+    pass(5).await;
+    world.queue.tend().await.unwrap();
+    // One that was cancelled, and so still stands in the line.
+    let cancelled = world.post(number(1)).await.id;
+    assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
+    let named = world.post(own("order", 2)).await.id;
+    world.post(prioritized(3, -5)).await;
+    post_many(&world, 2_500, number).await;
+    begin_a_purge(&world).await;
+
+    let counts = world.queue.status().await.unwrap().unwrap().counts;
+    assert_eq!((counts.waiting, counts.failed), (0, 1));
+    assert!(world.lease(10).await.deliveries.is_empty());
+    assert_eq!(world.complete(&late).await, Settled::Gone, "it was purged");
+    for id in [&lapsing, &named] {
+        assert!(world.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
+        assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Unknown);
+        assert_eq!(world.queue.erase(id).await.unwrap(), Changed::Unknown);
+    }
+    // Made ready after the purge began, though posted before.
+    assert_eq!(world.queue.retry(&cancelled).await.unwrap(), Changed::Done);
+    let again = world.post(own("order", 4)).await.id;
+    world.assert_clean().await;
+
+    while world.redis.command("EXISTS drover:{q}:purged") == ":1" {
+        world.queue.tend().await.unwrap();
+    }
+    world.assert_clean().await;
+    for key in ["purged_prioritized", "purged_removed", "returned"] {
+        assert_eq!(world.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "{key}");
+    }
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":2");
+    let standing = world.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
+    assert!(matches!(standing, Enqueued::Duplicate(_, State::Waiting)), "{standing:?}");
+    let leased = world.lease(10).await.deliveries;
+    let leased: Vec<&MessageRef> = leased.iter().map(|delivery| &delivery.message.id).collect();
+    assert_eq!(leased, [&cancelled, &again]);
+}
+
+#[tokio::test]
+async fn a_purge_comes_after_one_that_stopped_half_way() {
+    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    world.post(number(0)).await;
+    let delivery = world.lease_one().await;
+    world.settle(&delivery, Action::Fail(failure())).await;
+    post_many(&world, 2_500, number).await;
+    begin_a_purge(&world).await;
+    post_many(&world, 1_500, number).await;
+    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 1_500, "it counts its own");
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1", "the failed one");
+    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 1);
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":0");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_purge_beside_consumers_loses_nothing_that_is_posted_after_it() {
+    let world = World::new();
+    post_many(&world, 5_000, number).await;
+    let others = connect(&world.redis, "{}").queue(&name());
+    let consuming = async {
+        let mut completed = BTreeSet::new();
+        let mut idle = 0;
+        while idle < 50 {
+            let leased = world.lease(50).await.deliveries;
+            idle = if leased.is_empty() { idle + 1 } else { 0 };
+            for (n, delivery) in leased.iter().enumerate() {
+                let action = if n % 5 == 4 { Action::Release(None) } else { done() };
+                if world.settle(delivery, action).await == Settled::Now(State::Completed) {
+                    completed.insert(delivery.message.id.to_string());
+                }
+            }
+        }
+        completed
+    };
+    let purging = async {
+        pass(30).await;
+        others.purge(State::Waiting).await.unwrap();
+        let mut after = BTreeSet::new();
+        for n in 0..50 {
+            after.insert(others.enqueue(vec![number(n)]).await.unwrap()[0].id().to_string());
+        }
+        after
+    };
+    let (completed, after) = tokio::join!(consuming, purging);
+    assert!(after.is_subset(&completed), "{} are missing", after.difference(&completed).count());
+    world.assert_clean().await;
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
+}

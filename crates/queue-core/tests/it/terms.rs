@@ -1,0 +1,67 @@
+//! A lease keeps the times with which it was handed out, whatever becomes of the queue's settings.
+
+use queue_core::{Extended, Millis, State};
+use serde_json::json;
+
+use crate::{World, connect, name, number, pass};
+
+async fn extended_by(world: &World, delivery: &queue_core::Delivery, how: Option<Millis>) -> u64 {
+    let before = world.read(&delivery.message.id).await.started_at.unwrap();
+    match world.queue.extend(std::slice::from_ref(&delivery.lease), how).await.unwrap()[..] {
+        [Extended::Until(deadline)] => deadline.since(before).get(),
+        ref other => panic!("it was not extended: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_visibility_timeout_is_for_leases_made_after_it() {
+    for exclusive in ["false", "true"] {
+        let world = World::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
+        world.post_numbers(0..2).await;
+        let delivery = world.lease_one().await;
+        world.queue.configure(&json!({"visibility_timeout": 100})).await.unwrap().unwrap();
+        assert!(extended_by(&world, &delivery, None).await >= 30_000, "as it was handed out");
+        pass(150).await;
+        world.queue.tend().await.unwrap();
+        assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
+        if exclusive == "false" {
+            let short = world.lease_one().await;
+            assert!(extended_by(&world, &short, None).await < 30_000);
+        }
+        world.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_declares_a_shorter_visibility_timeout_cuts_no_lease_short() {
+    let world = World::new();
+    world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    connect(&world.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
+    assert!(extended_by(&world, &delivery, None).await >= 30_000);
+    // Extended for longer once, and then as it was handed out.
+    assert!(extended_by(&world, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
+    assert!(extended_by(&world, &delivery, None).await < 60_000);
+}
+
+#[tokio::test]
+async fn a_shorter_timeout_is_for_runs_that_begin_after_it() {
+    let world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
+    world.post_numbers(0..2).await;
+    let long = world.lease_one().await;
+    assert_eq!(long.timeout, Some(Millis::from_secs(60)));
+    world.queue.configure(&json!({"timeout": 50})).await.unwrap().unwrap();
+    let short = world.lease_one().await;
+    assert_eq!(short.timeout, Some(Millis::new(50)));
+    assert!(extended_by(&world, &long, None).await >= 30_000);
+    assert!(extended_by(&world, &short, None).await < 1_000);
+    pass(600).await;
+    world.queue.tend().await.unwrap();
+    assert_eq!(world.read(&long.message.id).await.state, State::Active);
+    let timed_out = world.read(&short.message.id).await;
+    assert_eq!((timed_out.state, timed_out.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
+    // Without one now, it keeps the one that it has.
+    world.queue.configure(&json!({"timeout": null})).await.unwrap().unwrap();
+    assert!(extended_by(&world, &long, Some(Millis::from_hours(1))).await <= 60_500);
+    world.assert_clean().await;
+}

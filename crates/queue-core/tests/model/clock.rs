@@ -1,0 +1,193 @@
+//! Redis's clock steps by hours, either way: limits, owners, leases and retention recover within their own duration. The
+//! model steps back at random; here each is followed to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_redis::redis as raw_redis;
+use drover_tests::RedisServer;
+use queue_core::{
+    Action, ConsumerId, LeaseRequest, Leased, Millis, NewMessage, Queue, Queues, Redis, Settlement, State, Stay,
+};
+use serde_json::value::to_raw_value;
+use tokio::runtime::Runtime;
+
+use crate::world::queue_name;
+
+const HOUR: i64 = 3_600_000;
+const START: i64 = 1_795_424_400_000;
+
+struct World {
+    runtime: Runtime,
+    raw: raw_redis::Connection,
+    queue: Arc<Queue>,
+    now: i64,
+    _server: RedisServer,
+}
+
+impl World {
+    fn with_settings(json: &str) -> Self {
+        queue_core::inject_clock();
+        let server = RedisServer::start();
+        let raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
+        let queue =
+            Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into()).queue(&queue_name());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut world = Self { runtime, raw, queue, now: START, _server: server };
+        world.pass(0);
+        world
+    }
+
+    /// The clock goes on, or steps.
+    fn pass(&mut self, millis: i64) {
+        self.now += millis;
+        raw_redis::cmd("SET").arg("drover:{q}:clock").arg(self.now * 1_000).exec(&mut self.raw).unwrap();
+    }
+
+    fn post(&self, count: usize) {
+        let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
+        self.runtime.block_on(self.queue.enqueue(messages)).unwrap();
+    }
+
+    fn lease(&self, consumer: &ConsumerId, max: usize) -> Leased {
+        let request = LeaseRequest { consumer: consumer.clone(), max, visibility_timeout: None, stay: Stay::default() };
+        self.runtime.block_on(self.queue.lease(&request)).unwrap()
+    }
+
+    fn tend(&self) {
+        while self.runtime.block_on(self.queue.tend()).unwrap().is_some_and(|pause| pause.is_zero()) {}
+    }
+
+    fn finish(&self, leased: Leased, action: &Action) {
+        let settlements: Vec<Settlement> = leased
+            .deliveries
+            .into_iter()
+            .map(|delivery| Settlement { lease: delivery.lease, action: action.clone() })
+            .collect();
+        self.runtime.block_on(self.queue.settle(&settlements)).unwrap();
+    }
+
+    fn count(&self, state: State) -> u64 {
+        self.runtime.block_on(self.queue.status()).unwrap().unwrap().counts.of(state)
+    }
+}
+
+/// A step back; a step forward of a few seconds and back, during which something happens; a step forward.
+const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 5 * HOUR)];
+
+#[test]
+fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
+    for (before, after) in STEPS {
+        let mut world = World::with_settings(r#"{"visibility_timeout":1000}"#);
+        world.post(3);
+        world.pass(before);
+        assert_eq!(world.lease(&ConsumerId::issue(), 2).deliveries.len(), 2);
+        world.pass(after);
+        world.tend();
+        world.pass(1_000);
+        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "steps {before} and {after}");
+    }
+}
+
+#[test]
+fn leases_of_other_durations_are_recovered_each_within_its_own() {
+    let mut world = World::with_settings("{}");
+    world.post(3);
+    let lease = |world: &World, secs| {
+        let visibility_timeout = Some(Millis::from_secs(secs));
+        let consumer = ConsumerId::issue();
+        let request = LeaseRequest { consumer, max: 1, visibility_timeout, stay: Stay::default() };
+        world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.remove(0)
+    };
+    let (long, short, extended) = (lease(&world, 7_200), lease(&world, 1), lease(&world, 1));
+    let by = Some(Millis::from_hours(2));
+    world.runtime.block_on(world.queue.extend(std::slice::from_ref(&extended.lease), by)).unwrap();
+    world.pass(-HOUR);
+    world.tend();
+    world.pass(1_000);
+    let again = world.lease(&ConsumerId::issue(), 9).deliveries;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].message.id, short.message.id);
+    world.pass(2 * HOUR);
+    let again = world.lease(&ConsumerId::issue(), 9).deliveries;
+    let again: Vec<_> = again.iter().map(|delivery| &delivery.message.id).collect();
+    assert!(again.contains(&&long.message.id) && again.contains(&&extended.message.id), "{again:?}");
+}
+
+#[test]
+fn a_limit_that_was_used_up_opens_within_its_duration() {
+    for (before, after) in STEPS {
+        let mut world = World::with_settings(r#"{"rate_limit":{"max":5,"duration":2000}}"#);
+        world.post(20);
+        world.pass(before);
+        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 5);
+        world.pass(after);
+        let at_once = world.lease(&ConsumerId::issue(), 9);
+        if after < 0 {
+            assert!(at_once.deliveries.is_empty(), "the limit holds");
+            assert!(at_once.next_look.unwrap() <= Duration::from_secs(2));
+        }
+        world.pass(2_000);
+        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "steps {before} and {after}");
+    }
+}
+
+#[test]
+fn an_exclusive_queue_whose_owner_is_gone_has_another_within_the_visibility_timeout() {
+    for (before, after) in STEPS {
+        let mut world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
+        world.post(3);
+        world.pass(before);
+        // It leaves its lease behind, and its time.
+        assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+        world.pass(after);
+        let other = ConsumerId::issue();
+        assert!(after > 0 || world.lease(&other, 1).deliveries.is_empty(), "one at a time");
+        world.pass(1_000);
+        assert_eq!(world.lease(&other, 1).deliveries.len(), 1, "steps {before} and {after}");
+    }
+}
+
+#[test]
+fn retention_by_count_goes_on() {
+    for (before, after) in STEPS {
+        let keep = r#"{"count":3,"min_age":100,"age":60000}"#;
+        let mut world = World::with_settings(&format!(
+            r#"{{"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#
+        ));
+        let consumer = ConsumerId::issue();
+        let round = |world: &mut World| {
+            world.post(20);
+            let leased = world.lease(&consumer, 10);
+            world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+            let leased = world.lease(&consumer, 10);
+            world.finish(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+            world.pass(100);
+            world.tend();
+        };
+        world.pass(before);
+        round(&mut world);
+        world.pass(after);
+        for _ in 0..5 {
+            round(&mut world);
+        }
+        let kept = (world.count(State::Completed), world.count(State::Failed));
+        assert_eq!(kept, (3, 3), "steps {before} and {after}");
+    }
+}
+
+#[test]
+fn what_is_due_at_an_instant_stays_due_at_it() {
+    let mut world = World::with_settings("{}");
+    let due = queue_core::Due::After(Millis::from_secs(10));
+    world
+        .runtime
+        .block_on(world.queue.enqueue(vec![NewMessage { due, ..NewMessage::new(to_raw_value("x").unwrap()) }]))
+        .unwrap();
+    world.pass(-HOUR);
+    assert!(world.lease(&ConsumerId::issue(), 1).deliveries.is_empty());
+    world.pass(HOUR + 9_999);
+    assert!(world.lease(&ConsumerId::issue(), 1).deliveries.is_empty(), "not early");
+    world.pass(1);
+    assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+}
