@@ -93,6 +93,19 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
 }
 
 #[tokio::test]
+async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_before() {
+    let system = System::start("").await;
+    for (deliver_at, due_at) in
+        [("2030-12-31T23:59:60Z", "2031-01-01T00:00:00.000Z"), ("2030-12-31T23:59:60.5Z", "2031-01-01T00:00:00.500Z")]
+    {
+        let location = system.post("q", json!({"data": 1, "deliver_at": deliver_at})).await;
+        assert_eq!(system.get(&location).await["due_at"], due_at, "{deliver_at}");
+    }
+    let beyond = system.send("q", &json!({"data": 1, "deliver_at": "2199-12-31T23:59:60Z"})).await;
+    assert_eq!(beyond.status(), 422, "that is the year 2200");
+}
+
+#[tokio::test]
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOUR]).await;

@@ -41,3 +41,14 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     system.post("q", number(23)).await;
     system.assert_clean().await;
 }
+
+#[tokio::test]
+async fn no_post_fails_after_redis_closed_the_idle_connection_that_waits_for_replicas() {
+    let (system, replica) = with_replica().await;
+    for n in 1..=10 {
+        system.post("q", number(n)).await;
+        assert_eq!(replica.command("HLEN drover:{q}:messages"), format!(":{n}"), "stored once, and confirmed");
+        system.redis.command("CLIENT KILL TYPE normal");
+    }
+    system.assert_clean().await;
+}

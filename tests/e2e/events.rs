@@ -381,7 +381,11 @@ async fn as_many_may_listen_as_the_server_and_their_key_allow() {
     };
     assert_eq!(ask(&admin.key, Method::GET).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(ask(&ours.key, Method::GET).await.unwrap().status(), StatusCode::NOT_FOUND);
-    let patch = system.http.patch(system.url("/v1/queues/q")).header("content-type", "application/json").body("{}");
+    let patch = system
+        .http
+        .patch(system.url("/v1/queues/q"))
+        .header("content-type", "application/json")
+        .body(r#"{"max_attempts":3}"#);
     let begun = patch.header("authorization", format!("Bearer {}", admin.key)).send().await.unwrap();
     assert_eq!(begun.status(), StatusCode::OK);
     let first = ask(&ours.key, Method::GET).await.unwrap();

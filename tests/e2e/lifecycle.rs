@@ -58,7 +58,9 @@ async fn a_worker_that_meets_a_newer_layout_stops_and_says_so() {
     let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
     let mut worker = Process::start("consumer-worker", &[], &env);
     assert!(!worker.wait().success());
-    worker.wait_for_log("queue my-queue has data layout 99; this version knows layouts up to 1");
+    worker.wait_for_log(
+        "queue my-queue has data layout 99; this version of Drover reads layout 2: run the version that wrote it",
+    );
 }
 
 #[test]

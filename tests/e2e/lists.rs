@@ -82,7 +82,9 @@ async fn without_a_state_all_are_listed_one_after_the_other() {
     system.ask(reqwest::Method::DELETE, "/v1/queues/q?confirm=q", None).await;
     let (status, problem) = system.ask(reqwest::Method::GET, LIST, None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
-    system.patch("q", json!({})).await;
+    let (status, problem) = system.ask(reqwest::Method::PATCH, "/v1/queues/q", Some(json!({}))).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "an empty patch begins no queue");
+    system.patch("q", json!({"max_attempts": 3})).await;
     assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages is one");
 }
 

@@ -175,6 +175,29 @@ async fn what_happened_stands_in_the_figures_of_both_services() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_was_held_starts_without_delay() {
+    let system = System::start(CONFIG).await;
+    let bind = format!("127.0.0.1:{}", free_port());
+    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
+    let worker = format!("http://{bind}");
+    system.until_ready(&worker).await;
+    let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
+    let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
+    system.ask(Method::POST, &format!("{cancelled}/cancel"), None).await;
+    // What is waited for is the time itself.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    system.ask(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
+    system.ask(Method::POST, &format!("{cancelled}/retry"), None).await;
+    for location in [&held, &cancelled] {
+        assert_eq!(system.finished(location).await["state"], "completed");
+    }
+    let count = "drover_worker_start_delay_seconds_count{queue=\"mails\"}";
+    let figures = system.scrape_until(&worker, count, 2.0).await;
+    let delays = figures.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
+    assert!(delays < 1.5, "two messages that were not ready for 1.5 s waited {delays} s for a worker");
+}
+
 fn http_count(route: &str, method: &str, status: &str) -> String {
     format!("drover_http_request_duration_seconds_count{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
 }

@@ -80,6 +80,23 @@ async fn both_services_work_again_after_redis_came_back_empty_and_forgot_the_scr
 }
 
 #[tokio::test]
+async fn no_request_fails_after_redis_closed_idle_connections() {
+    let system = System::start("").await;
+    for n in 0..6 {
+        system.post("q", number(n)).await;
+    }
+    system.redis.command("CLIENT KILL TYPE normal");
+    for n in 6..12 {
+        assert_eq!(system.send("q", &number(n)).await.status(), StatusCode::CREATED);
+    }
+    system.redis.command("CLIENT KILL TYPE normal");
+    for _ in 0..2 {
+        assert_eq!(system.get("/v1/queues/q").await["totals"]["enqueued"], 12, "none is stored twice");
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
 async fn both_services_work_again_after_redis_hung() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;

@@ -1,4 +1,12 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -20,6 +28,7 @@ pub struct Proxy {
     port: HeldPort,
     // A task keeps the mode that it acts in, so nobody acts in an old one any longer when only we know it.
     mode: watch::Sender<Arc<Mode>>,
+    loses_next_answer: Arc<AtomicBool>,
     runtime: Option<Runtime>,
 }
 
@@ -42,8 +51,10 @@ impl Proxy {
         let target = SocketAddr::from(([127, 0, 0, 1], target_port));
         let listener = std::net::TcpListener::bind(port.address()).unwrap();
         listener.set_nonblocking(true).unwrap();
-        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes).await });
-        Self { port, mode, runtime: Some(runtime) }
+        let loses_next_answer = Arc::new(AtomicBool::new(false));
+        let loses = Arc::clone(&loses_next_answer);
+        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes, loses).await });
+        Self { port, mode, loses_next_answer, runtime: Some(runtime) }
     }
 
     /// The URL under which Drover finds Redis behind it.
@@ -81,6 +92,11 @@ impl Proxy {
         self.set(Mode::HalfClose);
     }
 
+    /// Closes the connection over which the next answer comes, instead of passing that answer. Passes everything else.
+    pub fn lose_next_answer(&self) {
+        self.loses_next_answer.store(true, Ordering::SeqCst);
+    }
+
     fn set(&self, mode: Mode) {
         let old = self.mode.send_replace(Arc::new(mode));
         eventually("the proxy obeys", || (Arc::strong_count(&old) == 1).then_some(()));
@@ -96,7 +112,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, target: SocketAddr, mut modes: watch::Receiver<Arc<Mode>>) {
+async fn listen(
+    listener: TcpListener,
+    target: SocketAddr,
+    mut modes: watch::Receiver<Arc<Mode>>,
+    loses_next_answer: Arc<AtomicBool>,
+) {
     let address = listener.local_addr().unwrap();
     let mut listener = Some(listener);
     let mut mode = Arc::clone(&modes.borrow_and_update());
@@ -115,7 +136,15 @@ async fn listen(listener: TcpListener, target: SocketAddr, mut modes: watch::Rec
                 mode = next;
             }
             client = accept(listener.as_ref()) => {
-                let connection = Connection { client, target, redis: None, is_deaf: false, requests: Vec::new(), answers: Vec::new() };
+                let connection = Connection {
+                    client,
+                    target,
+                    redis: None,
+                    is_deaf: false,
+                    loses_next_answer: Arc::clone(&loses_next_answer),
+                    requests: Vec::new(),
+                    answers: Vec::new(),
+                };
                 tokio::spawn(connection.serve(Arc::clone(&mode), modes.clone()));
             }
         }
@@ -135,6 +164,7 @@ struct Connection {
     redis: Option<TcpStream>,
     /// Its answers have ended.
     is_deaf: bool,
+    loses_next_answer: Arc<AtomicBool>,
     // What was read and not yet written: kept here, so that forwarding may be broken off anywhere.
     requests: Vec<u8>,
     answers: Vec<u8>,
@@ -188,15 +218,22 @@ impl Connection {
             none => none.insert(TcpStream::connect(self.target).await?),
         };
         let hears_answers = (!self.is_deaf).then_some(&self.client);
+        let loses = || self.loses_next_answer.swap(false, Ordering::SeqCst);
         select! {
-            ended = pump(&self.client, Some(redis), latency, &mut self.requests) => ended,
-            ended = pump(redis, hears_answers, latency, &mut self.answers) => ended,
+            ended = pump(&self.client, Some(redis), latency, &mut self.requests, || false) => ended,
+            ended = pump(redis, hears_answers, latency, &mut self.answers, loses) => ended,
         }
     }
 }
 
-/// Copies until `from` ends; into nothing when there is no `to`.
-async fn pump(from: &TcpStream, to: Option<&TcpStream>, latency: Duration, buffer: &mut Vec<u8>) -> io::Result<()> {
+/// Copies until `from` ends, or until `loses` says that what was just read is lost; into nothing when there is no `to`.
+async fn pump(
+    from: &TcpStream,
+    to: Option<&TcpStream>,
+    latency: Duration,
+    buffer: &mut Vec<u8>,
+    loses: impl Fn() -> bool,
+) -> io::Result<()> {
     loop {
         match to {
             None => buffer.clear(),
@@ -214,8 +251,10 @@ async fn pump(from: &TcpStream, to: Option<&TcpStream>, latency: Duration, buffe
         }
         from.readable().await?;
         buffer.reserve(16 * 1024);
-        if unless_blocked(from.try_read_buf(buffer))? == Some(0) {
-            return Ok(());
+        match unless_blocked(from.try_read_buf(buffer))? {
+            Some(0) => return Ok(()),
+            Some(_) if loses() => return Ok(()),
+            _ => {}
         }
     }
 }

@@ -39,7 +39,7 @@ struct Told {
 }
 
 impl Stopper {
-    fn stop(&self, reason: Stop) {
+    pub(crate) fn stop(&self, reason: Stop) {
         // The first reason stays.
         let _ = self.told.reason.set(reason);
         self.token.cancel();

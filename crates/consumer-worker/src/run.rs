@@ -1,17 +1,27 @@
+//! One run of a handler: it ends by itself, at its time-out, or when it is told to stop.
+
 use std::{
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use queue_core::Failure;
-use tokio::time::{sleep, timeout};
+use queue_core::{Failure, RUN_TIMEOUT_GRACE};
+use tokio::time::{sleep, timeout_at};
 use tracing::{Instrument, warn};
 
 use crate::{Job, Outcome, held::Stop, job_span, routes::QueueRoutes};
 
 /// How long a handler that is told to stop has to end by itself.
 const TIME_TO_STOP: Duration = Duration::from_millis(500);
+
+/// How long it takes at most to tell Redis what came of a run.
+const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
+
+/// How long what belongs to a run may go on when the time-out of the run is over: a program that is being ended, a handler
+/// that was told to stop. The lease lasts until its outcome is told; then another attempt may begin.
+pub(crate) const AFTER_THE_RUNS_TIME: Duration = RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
+const _: () = assert!(!AFTER_THE_RUNS_TIME.is_zero(), "the lease ends before the outcome of a run is told");
 
 /// How a run went.
 pub(crate) struct Ran {
@@ -56,7 +66,7 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
         tokio::select! {
             biased;
             ended = &mut running => ended.unwrap_or_else(|panic| panicked(&*panic)),
-            reason = job.stopper().told() => match (timeout(TIME_TO_STOP, &mut running).await, reason) {
+            reason = job.stopper().told() => match (timeout_at(last_instant(job), &mut running).await, reason) {
                 (Ok(ended), _) => ended.unwrap_or_else(|panic| panicked(&*panic)),
                 (Err(_), Stop::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
                 (Err(_), Stop::LeaseLost) => {
@@ -78,7 +88,52 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
     Ran { outcome, took: Some(took), lease }
 }
 
+/// Until when a handler that is told to stop now may go on.
+fn last_instant(job: &Job) -> tokio::time::Instant {
+    let has_had_its_time = tokio::time::Instant::now() + TIME_TO_STOP;
+    job.deadline().map_or(has_had_its_time, |deadline| has_had_its_time.min((deadline + AFTER_THE_RUNS_TIME).into()))
+}
+
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Outcome::Retry(Failure::new("panicked", text.unwrap_or("the handler panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::Millis;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Routes, TestJob};
+
+    /// For how long the handler of a job runs that is cancelled so long after its start and does not stop.
+    async fn runs_for(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
+        let job = TestJob::new("q", &1);
+        let job = timeout.into_iter().fold(job, TestJob::timeout).job();
+        let routes = Routes::new().route("q", async |_: Job| -> Outcome { std::future::pending().await });
+        let stopper = job.stopper().clone();
+        let start = Instant::now();
+        let cancelling = async {
+            sleep(cancelled_after).await;
+            stopper.stop(Stop::Cancelled);
+        };
+        let (outcome, ()) = tokio::join!(routes.handle(job), cancelling);
+        assert!(matches!(outcome, Outcome::FailForGood(_)));
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_is_told_to_stop_shortly_before_its_time_out_ends_before_its_lease() {
+        let a_timer = Duration::from_millis(5);
+        let (soon, late) = (Duration::from_millis(100), Duration::from_millis(990));
+        let ran = runs_for(Some(Millis::from_secs(1)), late).await;
+        let lease_ends = Duration::from_secs(1) + RUN_TIMEOUT_GRACE.to_std();
+        assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + a_timer, "{ran:?}");
+        // After the other one: a job reads the real clock, which has stood still since then.
+        for timeout in [None, Some(Millis::from_secs(10))] {
+            let ran = runs_for(timeout, soon).await;
+            assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + a_timer, "{ran:?}");
+        }
+    }
 }

@@ -1,32 +1,34 @@
+//! The connections of one process to Redis, and the calls over them: how long a call may take, when it may be sent once
+//! more, and what its failure means.
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use deadpool_redis::{
-    Connection, Manager, Pool, Runtime,
-    redis::{
-        self, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Value, aio::MultiplexedConnection,
-        io::tcp::TcpSettings,
-    },
-};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use deadpool_redis::redis::{self, Client, Cmd, IntoConnectionInfo, Value, io::tcp::TcpSettings};
+use tokio::time::{Instant, timeout};
 
-use crate::{Calls, Error, Result, calls, scripts::Script};
+use crate::{
+    Calls, Error, Result, calls,
+    lane::{Connection, Connector, Lane, Pool, Unanswered},
+    scripts::Script,
+};
 
 /// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
 const LANES: usize = 2;
+/// Over so many connections, each newer than the one before, a call is sent at most as long as it was not written.
+const CONNECTIONS_PER_CALL: usize = 3;
 
 /// The connections of one process to Redis.
 ///
 /// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes
-/// from a deadpool pool, and goes when a call over it fails or does not end in time; the next call brings a new one.
+/// from a deadpool pool, and goes when a call over it fails or does not end in time; the next call brings a new one. A call
+/// that meets a connection which Redis has closed is sent over a new one, if no byte of it was written; a call that was
+/// written is never sent again.
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
@@ -74,18 +76,12 @@ impl Redis {
     }
 
     fn with(info: impl IntoConnectionInfo, time_limit: Duration, calls: Arc<Calls>) -> Result<Self, InvalidRedisUrl> {
-        let info = info
-            .into_connection_info()
-            .map_err(|error| InvalidRedisUrl(error.to_string()))?
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        // A call's time is limited as a whole, below; a limit on each answer of its own would only cut it short.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(time_limit));
         let invalid = |error: redis::RedisError| InvalidRedisUrl(error.to_string());
+        let info =
+            info.into_connection_info().map_err(invalid)?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
-        let pool = Pool::builder(manager)
+        let pool = Pool::builder(Connector::new(info))
             .max_size(LANES + 1)
-            .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| InvalidRedisUrl(error.to_string()))?;
         let lanes = std::array::from_fn(|_| Lane::default());
@@ -117,20 +113,9 @@ impl Redis {
     ///
     /// [`Error::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<()> {
-        let start = Instant::now();
         let mut ping = redis::cmd("EVAL");
         ping.arg("#!lua flags=allow-oom\nreturn 1").arg(0);
-        let mut answer = self.call(&ping).await;
-        // Connections may have outlived the server that they led to. That is found out by asking, and the next is a new one.
-        for _ in 0..LANES {
-            match answer {
-                Err(CallError::Failed(Error::Unavailable(_))) if start.elapsed() < self.shared.time_limit / 2 => {
-                    answer = self.call(&ping).await;
-                }
-                _ => break,
-            }
-        }
-        answer.map_err(Error::from).map(drop)
+        self.call(&ping).await.map(drop).map_err(Error::from)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -139,19 +124,19 @@ impl Redis {
 
     /// Sends one command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        self.over(calls::COMMAND, self.next_lane(), async |connection| command.query_async(connection).await).await
+        self.over(self.next_lane(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
     }
 
     /// Sends the call of a script.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        let called =
-            self.over(script.name, self.next_lane(), async |connection| call_script(script, command, connection).await);
-        called.await.map_err(|error| in_script(script, error))
+        let sending = Sending { command, script: Some(script), wait: None };
+        self.over(self.next_lane(), sending).await.map(|(answer, _)| answer).map_err(|error| in_script(script, error))
     }
 
     /// As [`call_script`](Self::call_script), and waits until as many replicas have what it wrote as were asked for.
     ///
-    /// Errs as not available when they don't have it in time; the primary has it then, and they may get it later.
+    /// Errs as not available when they don't have it in time, or when the connection is lost before they have confirmed it;
+    /// the primary has it then, and they may get it later.
     pub(crate) async fn call_script_confirmed(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         if self.replicas == 0 {
             return self.call_script(script, command).await;
@@ -159,13 +144,9 @@ impl Redis {
         let mut wait = redis::cmd("WAIT");
         // Half of the time, so that there is an answer before the call is out of it.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
-        let mut confirmed_by = 0;
-        let called = self.over(script.name, &self.shared.confirmed, async |connection| {
-            let answer = call_script(script, command, connection).await?;
-            confirmed_by = wait.query_async(connection).await?;
-            Ok(answer)
-        });
-        let answer = called.await.map_err(|error| in_script(script, error))?;
+        let sending = Sending { command, script: Some(script), wait: Some(&wait) };
+        let called = self.over(&self.shared.confirmed, sending).await;
+        let (answer, confirmed_by) = called.map_err(|error| in_script(script, error))?;
         if confirmed_by < self.replicas {
             let text = format!("{confirmed_by} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));
@@ -179,18 +160,23 @@ impl Redis {
         &self.shared.lanes[self.shared.next_lane.fetch_add(1, Ordering::Relaxed) % LANES]
     }
 
-    async fn over(
-        &self,
-        name: &'static str,
-        lane: &Lane,
-        call: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<Value>,
-    ) -> Result<Value, CallError> {
+    async fn over(&self, lane: &Lane, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
         let start = Instant::now();
         let mut generation = None;
         let within_time = timeout(self.shared.time_limit, async {
-            let (mut connection, of) = lane.connection(&self.shared.pool).await?;
-            generation = Some(of);
-            call(&mut connection).await.map_err(CallError::from)
+            let mut connections = 1;
+            loop {
+                let (mut connection, of) = lane.connection(&self.shared.pool).await?;
+                generation = Some(of);
+                match sending.over(&mut connection).await {
+                    // Each comes at once, but its connection was there a moment ago: Redis is up.
+                    Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
+                        lane.discard(of);
+                        connections += 1;
+                    }
+                    answer => return answer.map_err(|unanswered| CallError::from(unanswered.into_error())),
+                }
+            }
         });
         let answer = within_time.await.unwrap_or_else(|_| {
             let waited = humantime::format_duration(self.shared.time_limit);
@@ -199,20 +185,41 @@ impl Redis {
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
             lane.discard(generation);
         }
-        self.shared.calls.note(name, start.elapsed(), answer.as_ref().err());
+        self.shared.calls.note(sending.name(), start.elapsed(), answer.as_ref().err());
         answer
     }
 }
 
-/// With the whole script if Redis has forgotten it, so that it can't forget it in between.
-async fn call_script(
-    script: &Script,
-    command: &Cmd,
-    connection: &mut MultiplexedConnection,
-) -> redis::RedisResult<Value> {
-    match command.query_async(connection).await {
-        Err(error) if error.code() == Some("NOSCRIPT") => script.whole(command).query_async(connection).await,
-        answer => answer,
+/// What one call sends.
+struct Sending<'c> {
+    command: &'c Cmd,
+    /// The script that the command calls.
+    script: Option<&'c Script>,
+    /// What is sent after it over the same connection, to wait for replicas.
+    wait: Option<&'c Cmd>,
+}
+
+impl Sending<'_> {
+    /// The name under which it is counted.
+    fn name(&self) -> &'static str {
+        self.script.map_or(calls::COMMAND, |script| script.name)
+    }
+
+    /// The answer, and how many replicas have confirmed it: none if nothing waits for them.
+    async fn over(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
+        let answer = match (connection.query(self.command).await, self.script) {
+            // With the whole script, so that Redis can't forget it in between.
+            (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
+                connection.query(&script.whole(self.command)).await?
+            }
+            (answer, _) => answer?,
+        };
+        let confirmed_by = match self.wait {
+            // The script is done: over another connection it would be done twice.
+            Some(wait) => connection.query(wait).await.map_err(Unanswered::for_good)?,
+            None => 0,
+        };
+        Ok((answer, confirmed_by))
     }
 }
 
@@ -266,43 +273,3 @@ impl From<CallError> for Error {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("not the URL of a Redis ({0}); expected redis://host:port, redis://user:password@host:port/db or unix:/path")]
 pub struct InvalidRedisUrl(String);
-
-/// One shared connection, replaced when it breaks.
-#[derive(Default)]
-struct Lane {
-    slot: Mutex<Slot>,
-    /// The latest generation whose connection has failed. Beside the lock, so that a call that is out of time need not
-    /// wait for another one that connects.
-    broken: AtomicU64,
-}
-
-#[derive(Default)]
-struct Slot {
-    connection: Option<Connection>,
-    /// Counts the connections, so that of many calls that fail together only the first throws theirs away.
-    generation: u64,
-}
-
-impl Lane {
-    async fn connection(&self, pool: &Pool) -> Result<(MultiplexedConnection, u64), CallError> {
-        let mut slot = self.slot.lock().await;
-        if slot.generation <= self.broken.load(Ordering::Relaxed)
-            && let Some(connection) = slot.connection.take()
-        {
-            drop(Connection::take(connection));
-        }
-        if slot.connection.is_none() {
-            let connection = pool.get().await.map_err(|error| CallError::Failed(error.into()))?;
-            slot.generation += 1;
-            slot.connection = Some(connection);
-        }
-        let connection = slot.connection.as_ref().map(|connection| (**connection).clone());
-        let connection = connection.ok_or_else(|| CallError::Failed(Error::unexpected("no connection")))?;
-        Ok((connection, slot.generation))
-    }
-
-    /// The next call over this lane brings a new connection.
-    fn discard(&self, generation: u64) {
-        self.broken.fetch_max(generation, Ordering::Relaxed);
-    }
-}

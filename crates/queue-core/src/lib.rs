@@ -14,6 +14,7 @@ mod id;
 mod index;
 mod janitor;
 mod keys;
+mod lane;
 mod listener;
 mod listeners;
 mod message;
@@ -38,6 +39,7 @@ mod subscriber;
 mod tailer;
 mod time;
 mod token;
+mod wire;
 
 pub use agenda::Agenda;
 pub use backoff::{Backoff, Growth};
@@ -86,3 +88,6 @@ pub const MAX_BYTES_PER_CALL: usize = 4 * 1_024 * 1_024;
 pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
 /// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
 pub const MAX_ERROR_BYTES: usize = 8 * 1_024;
+/// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to say so;
+/// then the attempt has failed, and another one may begin.
+pub const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);

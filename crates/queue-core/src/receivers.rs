@@ -1,10 +1,15 @@
+//! Consumers that wait for messages of a queue: one driver a queue leases for all of them, in their order, and hands over
+//! what it got. A delivery that was handed over and not taken is released at once.
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, sleep, timeout_at},
 };
@@ -12,8 +17,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    Access, Action, Bell, Delivery, Error, LeaseRequest, Leased, Millis, Queue, QueueName, Result, Retry, Settlement,
-    Subscriber,
+    Access, Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, Millis, Queue, QueueName, Result, Retry,
+    Settlement, Subscriber,
 };
 
 /// How long a driver that finds nothing sleeps at most: a notification may be lost.
@@ -32,23 +37,70 @@ pub struct Receivers {
 
 struct Shared {
     subscriber: Subscriber,
-    drivers: TaskTracker,
+    /// The drivers, and the releases of what was handed over and not taken.
+    tasks: TaskTracker,
     shutdown: CancellationToken,
-    lines: Mutex<HashMap<QueueName, VecDeque<Waiter>>>,
+    lines: Mutex<HashMap<QueueName, Line>>,
+}
+
+/// The consumers that wait at one queue, by the number under which each came.
+#[derive(Default)]
+struct Line {
+    waiters: BTreeMap<u64, Waiter>,
+    newest: u64,
+}
+
+impl Line {
+    fn push(&mut self, waiter: Waiter) {
+        self.newest += 1;
+        self.waiters.insert(self.newest, waiter);
+    }
 }
 
 struct Waiter {
     request: LeaseRequest,
-    answer: oneshot::Sender<Result<Vec<Delivery>>>,
+    answer: oneshot::Sender<Result<Offer>>,
     until: Instant,
+}
+
+/// Deliveries on their way to the consumer that they were leased for. It may go away before it takes them: then they are
+/// released.
+struct Offer {
+    deliveries: Vec<Delivery>,
+    queue: Arc<Queue>,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl Offer {
+    fn take(mut self) -> Vec<Delivery> {
+        mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let release = |delivery: Delivery| Settlement { lease: delivery.lease, action: Action::Release(None) };
+        let settlements: Vec<Settlement> = mem::take(&mut self.deliveries).into_iter().map(release).collect();
+        if settlements.is_empty() {
+            return;
+        }
+        let queue = Arc::clone(&self.queue);
+        let releasing = async move {
+            if let Err(error) = queue.settle(&settlements).await {
+                warn!(queue = %queue.name(), %error, "what was leased for a client that has gone will lapse");
+            }
+        };
+        drop(self.tasks.spawn_on(releasing, &self.runtime));
+    }
 }
 
 impl Receivers {
     /// Nobody waits yet. `subscriber` wakes the drivers; somebody else runs it. After `shutdown` nobody waits any longer.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
-        let drivers = TaskTracker::new();
-        drivers.close();
-        Self { shared: Arc::new(Shared { subscriber, drivers, shutdown, lines: Mutex::default() }) }
+        let tasks = TaskTracker::new();
+        tasks.close();
+        Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, lines: Mutex::default() }) }
     }
 
     /// Leases what is ready, or waits until something is, for at most `wait`; then there are no deliveries. Safe to give
@@ -62,34 +114,34 @@ impl Receivers {
         let (answer, answered) = oneshot::channel();
         self.stand_in_line(queue, Waiter { request, answer, until });
         match timeout_at(until + FIRST_LOOK, answered).await {
-            Ok(Ok(deliveries)) => deliveries,
+            Ok(Ok(offer)) => offer.map(Offer::take),
             // The driver does not come round, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
         }
     }
 
-    /// Waits until all drivers have ended, which they do soon after the shutdown.
+    /// Waits until all drivers have ended, which they do soon after the shutdown, and all releases.
     pub async fn stopped(&self) {
-        self.shared.drivers.wait().await;
+        self.shared.tasks.wait().await;
     }
 
     fn stand_in_line(&self, queue: &Arc<Queue>, waiter: Waiter) {
         let bell = self.shared.subscriber.bell(queue.name());
         let mut lines = self.shared.lock();
         if let Some(line) = lines.get_mut(queue.name()) {
-            line.push_back(waiter);
+            line.push(waiter);
         } else {
-            lines.insert(queue.name().clone(), VecDeque::from([waiter]));
+            lines.entry(queue.name().clone()).or_default().push(waiter);
             let driver = Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), bell: Arc::clone(&bell) };
-            self.shared.drivers.spawn(driver.run());
+            self.shared.tasks.spawn(driver.run());
         }
-        // Whoever is new looks at once, whatever was known before.
+        // A consumer that is new looks at once, whatever was known before.
         bell.ring();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, VecDeque<Waiter>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Line>> {
         // Nothing that is done under this lock can panic half-way.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,84 +179,126 @@ impl Driver {
     fn next_end(&self) -> Option<Instant> {
         let mut lines = self.shared.lock();
         let line = lines.get_mut(self.queue.name())?;
-        line.retain(|waiter| !waiter.answer.is_closed());
-        let end = line.iter().map(|waiter| waiter.until).min();
+        line.waiters.retain(|_, waiter| !waiter.answer.is_closed());
+        let end = line.waiters.values().map(|waiter| waiter.until).min();
         if end.is_none() {
             lines.remove(self.queue.name());
         }
         end
     }
 
-    /// Leases for each in their order, as long as there is something.
+    /// Leases for one after the other, as long as somebody may find something: in an exclusive queue that is nobody but the
+    /// consumer that has access.
     async fn serve(&self) -> Result<(), ()> {
-        let mut still_waiting = VecDeque::new();
-        let mut is_something_left = true;
+        let mut turn = Some(Turn::first());
         let mut result = Ok(());
-        while let Some(waiter) = self.next_waiter() {
-            if waiter.answer.is_closed() {
-                continue;
-            }
-            if !is_something_left || result.is_err() {
-                keep_or_dismiss(waiter, &mut still_waiting);
-                continue;
-            }
-            match self.queue.lease(&waiter.request).await {
+        let mut newest = 0;
+        while let Some(asking) = turn.take().and_then(|turn| self.next(turn)) {
+            newest = asking.newest;
+            match self.queue.lease(&asking.request).await {
                 Ok(leased) => {
                     if let Some(pause) = leased.next_look {
                         self.bell.ring_in(pause);
                     }
-                    // In an exclusive queue another may have access.
-                    is_something_left = leased.more_is_ready || leased.access == Access::OneConsumer;
-                    if leased.deliveries.is_empty() {
-                        keep_or_dismiss(waiter, &mut still_waiting);
-                    } else {
-                        self.hand_over(waiter, leased).await;
+                    turn = asking.turn_after(&leased);
+                    if !leased.deliveries.is_empty() {
+                        self.hand_over(asking.number, leased.deliveries);
                     }
                 }
-                Err(Error::NoSuchQueue) => {
-                    // It may begin while somebody waits.
-                    is_something_left = false;
-                    keep_or_dismiss(waiter, &mut still_waiting);
-                }
+                // It may begin while somebody waits.
+                Err(Error::NoSuchQueue) => {}
                 Err(error) => {
-                    let is_outage = matches!(error, Error::Unavailable(_));
-                    // Whoever waited may have gone.
-                    let _ = waiter.answer.send(Err(error));
-                    if is_outage {
+                    if matches!(error, Error::Unavailable(_)) {
                         result = Err(());
+                    } else {
+                        turn = Some(Turn { from: asking.number + 1, ..asking.turn });
                     }
+                    self.answer(asking.number, Err(error));
                 }
             }
         }
-        // Before those who came in the meantime.
-        let mut lines = self.shared.lock();
-        if let Some(line) = lines.get_mut(self.queue.name()) {
-            for waiter in still_waiting.into_iter().rev() {
-                line.push_front(waiter);
-            }
-        }
+        self.dismiss(newest);
         result
     }
 
-    fn next_waiter(&self) -> Option<Waiter> {
-        self.shared.lock().get_mut(self.queue.name())?.pop_front()
+    /// The first in line whose turn it is.
+    fn next(&self, turn: Turn) -> Option<Asking> {
+        let lines = self.shared.lock();
+        let line = lines.get(self.queue.name())?;
+        let is_next = |waiter: &Waiter| {
+            !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
+        };
+        let (number, waiter) = line.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
+        Some(Asking { number: *number, request: waiter.request.clone(), newest: line.newest, turn })
     }
 
-    async fn hand_over(&self, waiter: Waiter, leased: Leased) {
-        let Err(Ok(deliveries)) = waiter.answer.send(Ok(leased.deliveries)) else { return };
-        let release = |delivery: Delivery| Settlement { lease: delivery.lease, action: Action::Release(None) };
-        let settlements: Vec<Settlement> = deliveries.into_iter().map(release).collect();
-        if let Err(error) = self.queue.settle(&settlements).await {
-            warn!(queue = %self.queue.name(), %error, "what was leased for a client that has gone will lapse");
+    fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
+        let (queue, tasks) = (Arc::clone(&self.queue), self.shared.tasks.clone());
+        self.answer(number, Ok(Offer { deliveries, queue, tasks, runtime: Handle::current() }));
+    }
+
+    fn answer(&self, number: u64, answer: Result<Offer>) {
+        let waiter = self.shared.lock().get_mut(self.queue.name()).and_then(|line| line.waiters.remove(&number));
+        if let Some(waiter) = waiter {
+            // It may have gone. An offer that is not taken releases what is in it.
+            let _ = waiter.answer.send(answer);
+        }
+    }
+
+    /// Answers those whose time is over and who were in line when the last look began: there is nothing for them. For those
+    /// who came later there has been no look yet.
+    fn dismiss(&self, newest: u64) {
+        let now = Instant::now();
+        let overdue: Vec<u64> = match self.shared.lock().get(self.queue.name()) {
+            Some(line) => {
+                line.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
+            }
+            None => return,
+        };
+        for number in overdue {
+            self.hand_over(number, Vec::new());
         }
     }
 }
 
-fn keep_or_dismiss(waiter: Waiter, still_waiting: &mut VecDeque<Waiter>) {
-    if waiter.until > Instant::now() {
-        still_waiting.push_back(waiter);
-    } else {
-        // Whoever waited may have gone.
-        let _ = waiter.answer.send(Ok(Vec::new()));
+/// Whose turn it is to ask.
+struct Turn {
+    /// From this number on.
+    from: u64,
+    /// Nobody but this consumer.
+    only: Option<ConsumerId>,
+}
+
+impl Turn {
+    fn first() -> Self {
+        Self { from: 0, only: None }
+    }
+}
+
+/// One of those who wait, while it is leased for.
+struct Asking {
+    number: u64,
+    request: LeaseRequest,
+    /// The newest in line when the look began.
+    newest: u64,
+    turn: Turn,
+}
+
+impl Asking {
+    /// Who may find something after this one has got what it got, if anybody.
+    fn turn_after(&self, leased: &Leased) -> Option<Turn> {
+        let after = self.number + 1;
+        match &leased.access {
+            Access::All => leased.more_is_ready.then_some(Turn { from: after, only: None }),
+            Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
+                // It may wait here with several requests. When one found nothing, another one does not either.
+                (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
+            }
+            // The owner is asked once a look: it can change only when another process asks, and then it is rung for.
+            Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
+                Some(Turn { from: 0, only: Some(owner.clone()) })
+            }
+            Access::OneConsumer(_) => None,
+        }
     }
 }

@@ -1,3 +1,6 @@
+//! Instants by Redis's clock and durations, in whole milliseconds, and how they are read and written. Nothing that is read
+//! comes out earlier or shorter than its text says.
+
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -64,7 +67,8 @@ impl<'de> Deserialize<'de> for Timestamp {
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
                 // Rounded up: a message must not be due before the instant that was asked for.
                 let millis = instant.as_nanosecond().max(0).unsigned_abs().div_ceil(1_000_000);
-                match u64::try_from(millis).map(Timestamp) {
+                let leap = if names_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
+                match u64::try_from(millis).map(|millis| Timestamp(millis) + leap) {
                     Ok(timestamp) if timestamp < Timestamp::LIMIT => Ok(timestamp),
                     _ => Err(E::custom("an instant must lie before the year 2200")),
                 }
@@ -72,6 +76,14 @@ impl<'de> Deserialize<'de> for Timestamp {
         }
         deserializer.deserialize_str(Rfc3339)
     }
+}
+
+/// Whether an instant is in a second 60, which the parser takes for second 59. No clock that counts from 1970 has it: what
+/// is due then is due in the next second.
+fn names_leap_second(text: &str) -> bool {
+    let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
+    let digits = time.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b':').filter(|byte| *byte != b':');
+    digits.skip(4).eq(*b"60")
 }
 
 /// A duration in whole milliseconds.
@@ -219,8 +231,37 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), instant);
         let with_offset: Timestamp = serde_json::from_str("\"2026-11-23T10:00:00.0001+01:00\"").unwrap();
         assert_eq!(with_offset.as_millis(), 1_795_424_400_001, "rounded up, never early");
-        for bad in ["\"tomorrow\"", "1795424400000", "\"2200-01-01T00:00:00Z\"", "\"2026-11-23\""] {
+        for bad in [
+            "\"2026-11-23T23:59:61Z\"",
+            "\"2199-12-31T23:59:60Z\"",
+            "\"tomorrow\"",
+            "1795424400000",
+            "\"2200-01-01T00:00:00Z\"",
+            "\"2026-11-23\"",
+        ] {
             assert!(serde_json::from_str::<Timestamp>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_leap_second_is_read_as_the_second_after_it() {
+        let read = |text: &str| serde_json::from_value::<Timestamp>(text.into()).unwrap().to_string();
+        for (text, instant) in [
+            ("2026-12-31T23:59:60Z", "2027-01-01T00:00:00.000Z"),
+            ("2026-12-31T23:59:60.250Z", "2027-01-01T00:00:00.250Z"),
+            ("2026-12-31t23:59:60.9999z", "2027-01-01T00:00:01.000Z"),
+            ("2027-01-01 00:59:60+01:00", "2027-01-01T00:00:00.000Z"),
+            ("20261231T235960Z", "2027-01-01T00:00:00.000Z"),
+            ("2026-12-31T23:59:59Z", "2026-12-31T23:59:59.000Z"),
+            ("2026-12-31T23:60:00Z", "an error"),
+            ("2026-12-31T22:59:59.60Z", "2026-12-31T22:59:59.600Z"),
+            ("2026-12-31T23:59:00+00:60", "an error"),
+        ] {
+            if instant == "an error" {
+                assert!(serde_json::from_value::<Timestamp>(text.into()).is_err(), "{text}");
+            } else {
+                assert_eq!(read(text), instant, "{text}");
+            }
         }
     }
 }

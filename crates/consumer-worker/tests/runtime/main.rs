@@ -20,7 +20,7 @@ use drover_tests::RedisServer;
 use queue_core::{
     ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
 };
-use serde_json::value::to_raw_value;
+use serde_json::{json, value::to_raw_value};
 use service::{Stop, config::Order};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -156,6 +156,36 @@ async fn leases_are_extended_while_handlers_run() {
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_runs_while_settings_become_shorter_runs_once() {
+    for exclusive in [false, true] {
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let handler = {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            move |_: Job| {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    sleep(Duration::from_secs(2)).await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    done()
+                }
+            }
+        };
+        let settings = format!(r#"{{"timeout":"60s","exclusive":{exclusive}}}"#);
+        let world = start_with(&settings, 10, handler);
+        let id = world.post(1).await.remove(0);
+        until_active(&world, 1).await;
+        let shorter = json!({"visibility_timeout": 100, "timeout": 300});
+        world.queue.configure(&shorter).await.unwrap().unwrap();
+        let message = world.finished(&id).await;
+        assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
+        assert_eq!(most.load(Ordering::SeqCst), 1, "no second run beside it");
+        world.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
 --           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
---           its own deadline, false or for each the data of the signal that released it, 1 if the queue is exclusive,
---           false or for each its options, false or for each its run as it was before; then for each message: id, record
+--           its own deadline, false or for each the data of the signal that released it, false or (in an exclusive queue)
+--           the consumer that has access ('': nobody), false or for each its options, false or for each its run as it was
+--           before; then for each message: id, record
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
   'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest',
@@ -127,7 +128,7 @@ local more = opens_at == math.huge and not set.paused and (not set.exclusive or 
 local deadline = now + visibility_timeout
 local reply = {
   now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false,
-  set.exclusive and 1 or 0, false, false,
+  set.exclusive and (set.owner or '') or false, false, false,
 }
 local FIRST, A_FEW = 12, 32
 if #taken > 0 then

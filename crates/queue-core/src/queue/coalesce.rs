@@ -7,10 +7,16 @@
 //!
 //! What is refused for a message's own sake (it is too large, it stands already, it is one more than `max_length`) is
 //! refused alone. What happens to a call (Redis does not answer, has no memory, has a newer layout) happens to each of
-//! its messages, once: nothing is sent again, for it may be stored.
+//! its messages, once: nothing is sent again, for it may be stored. A call that panics fails its messages, and the next call
+//! is made all the same.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
 
+use futures_util::FutureExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
@@ -135,19 +141,79 @@ impl Queue {
         self.enqueued(message, &answer.map_err(Error::unexpected)??)
     }
 
-    /// Makes call after call as long as something waits.
     async fn store_posted(self: Arc<Self>) {
-        loop {
-            let next = lock(&self.posted).next_call();
-            let Some((messages, posters)) = next else { return };
-            let answers: Vec<Result<Answer>> = match self.send(&messages, WhenFull::RefuseRest, None).await {
-                Ok(answers) => answers.into_iter().map(Ok).collect(),
-                Err(error) => posters.iter().map(|_| Err(error.clone())).collect(),
-            };
-            for (poster, answer) in posters.into_iter().zip(answers) {
-                // Whoever went away does not want to know.
-                let _ = poster.answer.send(answer);
+        let send = |messages: Vec<Packed>| {
+            let queue = Arc::clone(&self);
+            async move { queue.send(&messages, WhenFull::RefuseRest, None).await }
+        };
+        make_calls(&self.posted, send).await;
+    }
+}
+
+/// Makes call after call as long as something waits.
+async fn make_calls<S>(posted: &Mutex<Posted>, send: impl Fn(Vec<Packed>) -> S)
+where
+    S: Future<Output = Result<Vec<Answer>>>,
+{
+    loop {
+        let next = lock(posted).next_call();
+        let Some((messages, posters)) = next else { return };
+        // This task counts as one of the queue's calls until it has said that it ends: a panic must not end it before.
+        let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
+        let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
+        let answers: Vec<Result<Answer>> = match called {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) => posters.iter().map(|_| Err(error.clone())).collect(),
+        };
+        for (poster, answer) in posters.into_iter().zip(answers) {
+            // A client that went away does not want to know.
+            let _ = poster.answer.send(answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+    use crate::Timestamp;
+
+    #[tokio::test]
+    async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {
+        let (posted, intake) = (Arc::<Mutex<Posted>>::default(), Intake::default());
+        let stored = Arc::<Mutex<Vec<usize>>>::default();
+        let post = async |is_bad: bool| {
+            let packed = Packed::of(&NewMessage::new(to_raw_value(&1).unwrap()));
+            let (answer, answered) = oneshot::channel();
+            let room = intake.admit(&packed).unwrap();
+            let post = Post { message: packed, poster: Poster { answer, _room: room } };
+            if lock(&posted).take_in(post) {
+                let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
+                let send = move |messages: Vec<Packed>| {
+                    assert!(!is_bad, "a fault in the code");
+                    lock(&stored).push(messages.len());
+                    let answer = |_| Answer {
+                        created_at: Timestamp::from_millis(1),
+                        max_attempts: "3".parse().unwrap(),
+                        text: "1".into(),
+                    };
+                    std::future::ready(Ok(messages.into_iter().map(answer).collect()))
+                };
+                intake.calls.spawn(async move { make_calls(&posted, send).await });
             }
+            timeout(Duration::from_secs(10), answered).await.expect("a post is answered").expect("its call answers it")
+        };
+        for round in 1..=3 {
+            // More than enough for all the calls that a queue may have at once.
+            for answer in futures_util::future::join_all((0..200).map(|_| post(true))).await {
+                assert!(matches!(answer, Err(Error::Unexpected(_))), "its call panicked");
+            }
+            assert!(post(false).await.is_ok());
+            assert_eq!(lock(&stored).iter().sum::<usize>(), round);
+            assert_eq!(lock(&posted).calls, 0, "no call is under way");
         }
     }
 }

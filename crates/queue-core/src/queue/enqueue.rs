@@ -165,9 +165,9 @@ impl Packed {
 
 /// What the script says of one message.
 pub(super) struct Answer {
-    created_at: Timestamp,
-    max_attempts: MaxAttempts,
-    text: String,
+    pub(super) created_at: Timestamp,
+    pub(super) max_attempts: MaxAttempts,
+    pub(super) text: String,
 }
 
 /// What a call stores of more than the queue takes.

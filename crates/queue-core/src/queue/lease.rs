@@ -56,12 +56,13 @@ pub struct Leased {
 }
 
 /// Who has access to a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// All consumers.
     All,
-    /// One at a time: the queue is exclusive.
-    OneConsumer,
+    /// The queue is exclusive: this consumer alone, until it gives up or its time is over. `None` while nobody has access,
+    /// because leases of several consumers live that the queue handed out before it became exclusive.
+    OneConsumer(Option<ConsumerId>),
 }
 
 /// A message that was handed out.
@@ -118,8 +119,9 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        answer_is_lost.answered();
+        // Given up here, the call counts as lost still: nobody has got the deliveries.
         self.fail_unreadable(unreadable).await;
+        answer_is_lost.answered();
         // A consumer that idles must come back for the second look at lost calls.
         let second_look = self.next_look_for_lost();
         leased.next_look = leased.next_look.into_iter().chain(second_look).min();
@@ -143,7 +145,8 @@ impl Queue {
         let queue_timeout = reply::optional_text(answer.next())?.and_then(|millis| millis.parse().ok());
         let mut own_deadlines = reply::optional_array(answer.next())?;
         let mut signals = reply::optional_array(answer.next())?;
-        let access = if reply::integer(answer.next())? == 1 { Access::OneConsumer } else { Access::All };
+        let owner = reply::optional_text(answer.next())?;
+        let access = owner.map_or(Access::All, |owner| Access::OneConsumer(owner.parse().ok()));
         let mut options_of_each = reply::optional_array(answer.next())?;
         let mut runs = reply::optional_array(answer.next())?;
 

@@ -106,9 +106,10 @@ impl Queue {
         build: impl Fn(&str) -> Call,
     ) -> Result<Value> {
         let known = lock(&self.epoch).clone();
+        // Rare, so it takes no room in the future of each call.
         let mut epoch = match known {
             Some(epoch) => epoch,
-            None => self.declare_or(if_absent).await?,
+            None => Box::pin(self.declare_or(if_absent)).await?,
         };
         for _ in 0..TIMES_DECLARED_ANEW {
             let call = build(&epoch);
@@ -117,7 +118,7 @@ impl Queue {
                 Durability::Replicas => self.redis.call_script_confirmed(script, &call.command).await,
             };
             match answer {
-                Err(CallError::StaleEpoch) => epoch = self.declare_or(if_absent).await?,
+                Err(CallError::StaleEpoch) => epoch = Box::pin(self.declare_or(if_absent)).await?,
                 answer => {
                     self.was_used.store(true, Ordering::Relaxed);
                     return answer.map_err(|error| self.explain(error));

@@ -1,4 +1,4 @@
-use queue_core::{LeaseRequest, Millis, NewMessage, State};
+use queue_core::{Extended, LeaseRequest, Millis, NewMessage, RUN_TIMEOUT_GRACE, State};
 use serde_json::value::RawValue;
 
 use crate::{World, delayed, number, numbers, pass, prioritized};
@@ -149,6 +149,19 @@ async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_pla
     }
     assert_eq!(seen, expected);
     world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_lease_ends_when_its_run_must_and_a_grace_later_that_the_consumer_knows() {
+    let world = World::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
+    let own = NewMessage { timeout: Some(Millis::new(900)), ..number(2) };
+    world.queue.enqueue(vec![number(1), own]).await.unwrap();
+    for delivery in world.lease(2).await.deliveries {
+        let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + RUN_TIMEOUT_GRACE;
+        assert_eq!(delivery.lease_expires_at, lasts_until);
+        let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        assert_eq!(extended, [Extended::Until(lasts_until)], "not beyond it");
+    }
 }
 
 #[tokio::test]

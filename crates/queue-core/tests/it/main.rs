@@ -7,6 +7,7 @@ mod audit;
 mod bounds;
 mod bulk;
 mod change;
+mod connections;
 mod control;
 mod enqueue;
 mod events;

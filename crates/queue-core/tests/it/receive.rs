@@ -1,9 +1,84 @@
-use std::time::Duration;
+//! Consumers that wait for messages through [`Receivers`]: what they cost Redis, and what becomes of deliveries that nobody
+//! takes.
 
-use queue_core::{Millis, Receivers, State, Subscriber};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use drover_tests::eventually;
+use futures_util::FutureExt;
+use queue_core::{ConsumerId, Delivery, LeaseRequest, MessageRef, Millis, Receivers, State, Stay, Subscriber};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{World, number, pass};
+
+const LONG: Millis = Millis::from_secs(300);
+
+/// Receivers that hear of what is posted, as those of an API do.
+fn receivers(world: &World) -> Receivers {
+    let subscriber = Subscriber::new(world.queues.redis().clone());
+    let keeping = subscriber.clone();
+    tokio::spawn(async move { keeping.keep().await });
+    Receivers::new(subscriber, CancellationToken::new())
+}
+
+/// A consumer without a name, as an HTTP client that gives none.
+fn passer_by(world: &World) -> LeaseRequest {
+    LeaseRequest { consumer: ConsumerId::issue(), stay: Stay::WhileItHasLeases, ..world.request(1) }
+}
+
+/// How many scripts Redis has run.
+fn calls(world: &World) -> usize {
+    let stats = world.redis.command("INFO commandstats");
+    let calls =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok());
+    calls.unwrap_or(0)
+}
+
+/// Waits until no script has run for a while, and answers how many have.
+async fn calls_when_quiet(world: &World) -> usize {
+    let mut known = calls(world);
+    loop {
+        pass(300).await;
+        let now = calls(world);
+        if now == known {
+            return now;
+        }
+        known = now;
+    }
+}
+
+/// Leases what is ready as soon as there is something. What others have leased meanwhile is released soon, or never.
+async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let leased = world.lease(5).await.deliveries;
+        if !leased.is_empty() {
+            return leased;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it stays leased");
+        pass(5).await;
+    }
+}
+
+async fn is_waiting_again(world: &World, id: &MessageRef) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let message = world.read(id).await;
+        if message.state == State::Waiting {
+            assert_eq!((message.attempts_made, message.lapses), (0, 0));
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it stays {:?}", message.state);
+        pass(5).await;
+    }
+}
 
 #[tokio::test]
 async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_once() {
@@ -28,4 +103,193 @@ async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_on
     let next = receivers.receive(&world.queue, world.request(5), Millis::from_secs(5)).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
+    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let receivers = receivers(&world);
+    let mut wait = Box::pin(receivers.receive(&world.queue, world.request(5), LONG));
+    assert!((&mut wait).now_or_never().is_none(), "it stands in line");
+    let posted = world.post(number(1)).await;
+    eventually_active(&world, &posted.id).await;
+    // The driver has handed it over by now, and this client never looks at what it got.
+    pass(50).await;
+    drop(wait);
+    is_waiting_again(&world, &posted.id).await;
+    let next = receivers.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    assert_eq!(next[0].message.id, posted.id);
+    world.assert_clean().await;
+}
+
+async fn eventually_active(world: &World, id: &MessageRef) {
+    for _ in 0..1_000 {
+        if world.read(id).await.state == State::Active {
+            return;
+        }
+        pass(5).await;
+    }
+    panic!("nobody leases it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_delivery_stays_leased_when_clients_go_at_random_instants() {
+    let world = Arc::new(World::with_settings(r#"{"visibility_timeout":"1h"}"#));
+    let receivers = receivers(&world);
+    for n in 0..300 {
+        let (of, queue, request) = (receivers.clone(), Arc::clone(&world.queue), world.request(5));
+        let client = tokio::spawn(async move { of.receive(&queue, request, LONG).await.unwrap() });
+        let posted = world.post(number(n)).await;
+        // A timer would be too coarse: the message is leased and handed over within a millisecond.
+        let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
+        while std::time::Instant::now() < instant {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        // A client that was still there may have got it.
+        let leased = match client.await {
+            Ok(deliveries) => deliveries,
+            Err(_) => lease_within_ten_seconds(&world).await,
+        };
+        assert_eq!((&leased[0].message.id, leased[0].message.lapses), (&posted.id, 0));
+        world.complete(&leased[0]).await;
+    }
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_lease_call_that_is_given_up_at_any_step_leaves_no_lease_behind() {
+    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let mut given_up = 0_usize;
+    for step in 1..8 {
+        world.post_numbers([1, 2]).await;
+        // A message that can't be read makes a lease call take one more step, in which that message fails.
+        let unreadable = world.post(number(3)).await;
+        world.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable.id));
+        let request = world.request(5);
+        let mut lease = Box::pin(world.queue.lease(&request));
+        let mut steps = 0;
+        let leased = std::future::poll_fn(|cx| match lease.as_mut().poll(cx) {
+            Poll::Ready(leased) => Poll::Ready(Some(leased)),
+            Poll::Pending => {
+                steps += 1;
+                if steps == step { Poll::Ready(None) } else { Poll::Pending }
+            }
+        })
+        .await;
+        drop(lease);
+        given_up += usize::from(leased.is_none());
+        let leased = match leased {
+            Some(leased) => leased.unwrap().deliveries,
+            None => lease_within_ten_seconds(&world).await,
+        };
+        let numbers: Vec<&str> = leased.iter().map(|delivery| delivery.message.data.get()).collect();
+        assert_eq!(numbers, ["1", "2"], "given up at step {step}");
+        for delivery in &leased {
+            world.complete(delivery).await;
+        }
+        assert_eq!(world.read(&unreadable.id).await.state, State::Failed);
+        world.queue.erase(&unreadable.id).await.unwrap();
+    }
+    assert!(given_up >= 2, "at least while it leases and while it fails what can't be read");
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_calls() {
+    let world = Arc::new(World::with_settings(r#"{"exclusive":true}"#));
+    let receivers = receivers(&world);
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let (is_held, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = JoinSet::new();
+    for _ in 0..500 {
+        let (receivers, request, world) = (receivers.clone(), passer_by(&world), Arc::clone(&world));
+        let (received, is_held, overlaps) = (Arc::clone(&received), Arc::clone(&is_held), Arc::clone(&overlaps));
+        clients.spawn(async move {
+            let deliveries: Vec<Delivery> = receivers.receive(&world.queue, request, LONG).await.unwrap();
+            assert_eq!(deliveries.len(), 1);
+            overlaps.fetch_add(usize::from(is_held.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
+            received.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
+            pass(1).await;
+            is_held.store(false, Ordering::SeqCst);
+            world.complete(&deliveries[0]).await;
+        });
+    }
+    let before = calls_when_quiet(&world).await;
+    world.post(number(0)).await;
+    let for_a_post = calls_when_quiet(&world).await - before;
+    assert_eq!(*received.lock().unwrap(), [0]);
+    // The post, its lease, its settlement, and a few looks that find nothing.
+    assert!((3..=8).contains(&for_a_post), "{for_a_post} calls for one post");
+
+    // Nothing is waited for but the time itself: two polls of the idle driver.
+    let before = calls(&world);
+    pass(11_000).await;
+    let while_idle = calls(&world) - before;
+    assert!((1..=4).contains(&while_idle), "{while_idle} calls in 11 s without a message");
+
+    let before = calls(&world);
+    world.post_numbers(1..=100).await;
+    eventually("all are received", || (received.lock().unwrap().len() == 101).then_some(()));
+    let for_a_hundred = calls_when_quiet(&world).await - before;
+    assert!(for_a_hundred <= 700, "{for_a_hundred} calls for 100 messages");
+    assert_eq!(*received.lock().unwrap(), (0..=100).collect::<Vec<_>>(), "in their order");
+    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one at a time");
+    clients.abort_all();
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
+    let world = World::with_settings(r#"{"exclusive":{"parallel":2}}"#);
+    let receivers = receivers(&world);
+    let owner = world.request(1);
+    assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "it has access now");
+    let mut others = JoinSet::new();
+    for _ in 0..100 {
+        let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(1) };
+        let (receivers, queue) = (receivers.clone(), Arc::clone(&world.queue));
+        others.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+    }
+    calls_when_quiet(&world).await;
+    let mut of_owner = JoinSet::new();
+    for _ in 0..3 {
+        let (receivers, queue, request) = (receivers.clone(), Arc::clone(&world.queue), owner.clone());
+        of_owner.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+    }
+    let before = calls_when_quiet(&world).await;
+    world.post_numbers(0..3).await;
+    let mut received = Vec::new();
+    for _ in 0..2 {
+        received.extend(of_owner.join_next().await.unwrap().unwrap());
+    }
+    received.sort_by_key(|delivery| delivery.message.data.get().to_owned());
+    assert_eq!(received.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
+    let calls = calls_when_quiet(&world).await - before;
+    assert!(calls <= 10, "{calls} calls for 100 that have no access");
+    world.complete(&received[0]).await;
+    let third = of_owner.join_next().await.unwrap().unwrap();
+    assert_eq!(third[0].message.data.get(), "2");
+    assert!(others.try_join_next().is_none());
+    others.abort_all();
+}
+
+#[tokio::test]
+async fn those_who_wait_take_over_when_the_time_of_an_owner_elsewhere_is_over() {
+    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
+    let receivers = receivers(&world);
+    assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
+    let mut clients = JoinSet::new();
+    for _ in 0..50 {
+        let (receivers, queue, request) = (receivers.clone(), Arc::clone(&world.queue), passer_by(&world));
+        clients.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+    }
+    world.post(number(1)).await;
+    // Well before the driver would look by itself.
+    let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(received[0].message.data.get(), "1");
+    // A lease that lapses frees the queue too.
+    let again = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!((again[0].message.id.clone(), again[0].message.lapses), (received[0].message.id.clone(), 1));
+    clients.abort_all();
 }

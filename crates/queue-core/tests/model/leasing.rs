@@ -1,5 +1,6 @@
 //! Leasing: who gets what.
 
+use queue_core::RUN_TIMEOUT_GRACE;
 use serde_json::{Value, json};
 
 use crate::{
@@ -67,7 +68,8 @@ impl Model {
         for number in &taken {
             let (timeout, ready) = (self.timeout_of(*number), self.ready_since(*number));
             let queue_timeout = self.settings.timeout;
-            let deadline = earlier(now + visibility_timeout, timeout.map(|timeout| now + timeout + 500));
+            let deadline =
+                earlier(now + visibility_timeout, timeout.map(|timeout| now + timeout + RUN_TIMEOUT_GRACE.get()));
             let message = self.message(*number);
             message.state = State::ActiveUntil(deadline);
             message.expires = None;

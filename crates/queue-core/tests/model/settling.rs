@@ -1,5 +1,6 @@
 //! Settling, extending, reporting: what the holder of a lease may do.
 
+use queue_core::RUN_TIMEOUT_GRACE;
 use serde_json::{Value, json};
 
 use crate::{
@@ -177,7 +178,7 @@ impl Model {
             run.extension = visibility_timeout.filter(|wanted| *wanted > run.visibility());
             let started = run.started.expect("it has started");
             let wanted = now + visibility_timeout.unwrap_or(run.visibility());
-            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + 500));
+            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
             message.state = State::ActiveUntil(deadline);
             json!({"until": deadline, "cancel": message.is_to_be_cancelled})
         };

@@ -19,14 +19,11 @@ use super::{
     group::Group,
     stderr_log::StderrLog,
 };
-use crate::Job;
+use crate::{Job, run::AFTER_THE_RUNS_TIME};
 
 /// How long what a program said is read after it has ended. It stands in the pipes by then, which are mostly closed; who
 /// holds them open has left the group.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a program may go on when the message's own time is over: Redis waits half a second for what came of the run, then
-/// another attempt may begin.
-const AFTER_THE_MESSAGES_TIME: Duration = Duration::from_millis(300);
 /// How long a process that is killed may take to end. One that does not is in the hands of the kernel.
 const TIME_TO_DIE: Duration = Duration::from_secs(5);
 
@@ -143,8 +140,7 @@ async fn feed(stdin: Option<ChildStdin>, data: &str) {
 /// Until when a program that is told to stop now may go on.
 fn kill_at(job: &Job, grace: Duration) -> Instant {
     let grace_is_over = Instant::now() + grace;
-    job.deadline()
-        .map_or(grace_is_over, |deadline| grace_is_over.min(Instant::from(deadline) + AFTER_THE_MESSAGES_TIME))
+    job.deadline().map_or(grace_is_over, |deadline| grace_is_over.min(Instant::from(deadline) + AFTER_THE_RUNS_TIME))
 }
 
 /// Asks all of a program to end, and waits for that until then.

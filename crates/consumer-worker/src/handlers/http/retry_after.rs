@@ -18,13 +18,24 @@ pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
         // More digits than any number has.
         Err(_) if asked.bytes().all(|byte| byte.is_ascii_digit()) => LONGEST,
         Err(_) => {
-            let instant = httpdate::parse_http_date(asked).ok()?;
+            let instant = read_date(asked)?;
             // By the clock of who wrote it, where that is known.
-            let now = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
+            let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
             instant.duration_since(now).ok()?
         }
     };
     (!pause.is_zero()).then_some(pause.min(LONGEST))
+}
+
+/// Reads a date. A second 60 is taken for the second after it, which is never early.
+fn read_date(text: &str) -> Option<SystemTime> {
+    match text.split_once(":60 ") {
+        Some((before, after)) => {
+            let second_59 = httpdate::parse_http_date(&format!("{before}:59 {after}")).ok()?;
+            second_59.checked_add(Duration::from_secs(1))
+        }
+        None => httpdate::parse_http_date(text).ok(),
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +55,8 @@ mod tests {
             ("999999999", Some(86_400)),
             ("99999999999999999999999", Some(86_400)),
             ("Sun, 06 Nov 2044 08:49:40 GMT", Some(3)),
+            ("Sun, 06 Nov 2044 08:49:60 GMT", Some(23)),
+            ("Sun, 06 Nov 2044 08:60:00 GMT", None),
             ("Sun, 06 Nov 2044 08:49:30 GMT", None),
             ("Sun, 06 Nov 2050 08:49:30 GMT", Some(86_400)),
             ("-1", None),

@@ -8,6 +8,7 @@ local function turn_of(consumer, keep_for)
   if set.owner ~= consumer and (active > 0 or owner_until > now) then
     return 0, owner_until > now and owner_until or nil
   end
+  set.owner = consumer
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
   note_clock()
   -- What backs off holds the line.

@@ -1,0 +1,162 @@
+//! The socket under one connection to Redis. It counts what is written to it, and refuses to write to a peer that has closed
+//! it. So a call that failed can tell with certainty whether Redis may have received a part of it.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult};
+use futures_util::future::select_ok;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream, lookup_host},
+};
+
+/// What became of a socket, for those who send calls over it.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    written: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Traffic {
+    /// How many bytes the kernel has taken to send.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing will be written any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Notes that nothing will be written any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A socket that tells its [`Traffic`].
+pub(crate) struct Wire {
+    socket: Socket,
+    traffic: Arc<Traffic>,
+    /// Something was read since the last write, so that nothing may be under way.
+    is_quiet: bool,
+}
+
+impl Wire {
+    /// Connects to the server of a URL.
+    pub(crate) async fn connect(info: &ConnectionInfo) -> RedisResult<Self> {
+        let socket = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Socket::Tcp(connect_tcp(host, *port).await?),
+            ConnectionAddr::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            _ => return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no such connections are known"))),
+        };
+        Ok(Self { socket, traffic: Arc::default(), is_quiet: true })
+    }
+
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// Asks the kernel whether the peer has closed the socket. The runtime learns it a moment later, and a call that is
+    /// written in that moment is lost.
+    fn peer_has_closed(&self) -> bool {
+        match recv(&self.socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, read)) => read == 0,
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(_) => true,
+        }
+    }
+
+    fn read_ended(&mut self, is_open: bool) {
+        self.is_quiet = true;
+        if !is_open {
+            self.traffic.close();
+        }
+    }
+}
+
+/// Connects to whichever address of the host answers first.
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let attempts: Vec<_> =
+        lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    if attempts.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    }
+    let (stream, _) = select_ok(attempts).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        });
+        self.read_ended(read.is_ok() && buffer.filled().len() > before);
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_quiet && self.peer_has_closed() {
+            self.traffic.close();
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis")));
+        }
+        let written = ready!(match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        });
+        match &written {
+            Ok(count) => {
+                self.is_quiet = false;
+                self.traffic.written.fetch_add(*count as u64, Ordering::Release);
+            }
+            Err(_) => self.traffic.close(),
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

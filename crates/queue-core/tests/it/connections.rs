@@ -1,0 +1,122 @@
+//! Connections to Redis that are closed while nothing is under way, and answers that are lost on their way.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_tests::{Proxy, eventually};
+use queue_core::{Enqueued, Error, Queues, Redis, Settled, State};
+
+use crate::{World, done, name, number, numbers, pass};
+
+/// A process shares two connections for its calls, and uses them in turn: after each closing, two calls meet both.
+async fn no_call_fails(world: &World, close: impl AsyncFn()) {
+    for round in 0..5 {
+        for half in 0..2 {
+            let n = 4 * round + 2 * half;
+            close().await;
+            for n in [n, n + 1] {
+                let enqueued = if half == 0 {
+                    world.queue.post(number(n)).await
+                } else {
+                    world.queue.enqueue(vec![number(n)]).await.map(|mut all| all.remove(0))
+                };
+                let Ok(Enqueued::Created(message)) = enqueued else { panic!("message {n}: {enqueued:?}") };
+                assert_eq!(message.data.get(), n.to_string());
+            }
+        }
+        close().await;
+        let (first, second) = (world.lease(2).await, world.lease(2).await);
+        assert_eq!([numbers(&first), numbers(&second)].concat(), (4 * round..4 * round + 4).collect::<Vec<_>>());
+        let leases: Vec<_> = first.deliveries.into_iter().chain(second.deliveries).collect();
+        close().await;
+        for delivery in &leases[..2] {
+            assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
+        }
+        close().await;
+        for delivery in &leases[..2] {
+            world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        }
+        close().await;
+        for delivery in &leases {
+            assert_eq!(world.settle(delivery, done()).await, Settled::Now(State::Completed));
+        }
+        close().await;
+        for _ in 0..2 {
+            world.queues.redis().ping().await.unwrap();
+        }
+    }
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!((status.totals.enqueued, status.counts.completed), (20, 20), "none is stored twice");
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
+    let world = World::new();
+    // This blocks the only thread of the runtime, so that it learns nothing before the next call is sent.
+    let close = async || {
+        world.redis.command("CLIENT KILL TYPE normal");
+    };
+    no_call_fails(&world, close).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_seen_it() {
+    let world = World::new();
+    let close = async || {
+        world.redis.command("CLIENT KILL TYPE normal");
+        pass(2).await;
+    };
+    no_call_fails(&world, close).await;
+}
+
+#[tokio::test]
+async fn no_call_fails_after_redis_closed_connections_for_their_idleness() {
+    let world = World::new();
+    world.post_numbers(0..2).await;
+    world.redis.command("CONFIG SET timeout 1");
+    for n in 2..4 {
+        eventually("all connections are closed", || {
+            let clients = world.redis.command("CLIENT LIST TYPE normal");
+            (clients.lines().filter(|line| line.starts_with("id=")).count() == 1).then_some(())
+        });
+        world.post_numbers([n]).await;
+        world.post(number(n + 2)).await;
+    }
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 6);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_one() {
+    let world = World::new();
+    for round in 0..20 {
+        world.redis.command("CLIENT KILL TYPE normal");
+        let calls = (0..100).map(|n| world.queue.enqueue(vec![number(100 * round + n)]));
+        for answer in futures_util::future::join_all(calls).await {
+            assert!(answer.is_ok(), "{answer:?}");
+        }
+    }
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 2_000);
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_written_is_not_sent_again_when_its_answer_is_lost() {
+    let world = World::new();
+    let proxy = Proxy::start(world.redis.port());
+    let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
+    let queue = Queues::new(redis, BTreeMap::new()).queue(&name());
+    for round in 0..10 {
+        // Both connections are there, and the queue is declared.
+        for _ in 0..2 {
+            queue.status().await.unwrap();
+        }
+        queue.enqueue(vec![number(2 * round)]).await.unwrap();
+        proxy.lose_next_answer();
+        let lost = queue.enqueue(vec![number(2 * round + 1)]).await;
+        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+    }
+    let status = world.queue.status().await.unwrap().unwrap();
+    assert_eq!(status.totals.enqueued, 20, "each is stored once, also those whose answers were lost");
+    world.assert_clean().await;
+}
