@@ -11,7 +11,7 @@ mod proxy;
 mod redis_server;
 
 pub use port::HeldPort;
-pub use process::Process;
+pub use process::{Process, binary};
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 

@@ -26,7 +26,7 @@ pub struct Process {
 impl Process {
     /// Starts a binary of the workspace with these arguments and this environment, and nothing else of Drover's in it.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_file(&binaries().join(name), name, args, env)
+        Self::start_file(&binary(name), name, args, env)
     }
 
     /// Starts an example of the workspace, as [`start`](Self::start) does.
@@ -36,8 +36,10 @@ impl Process {
 
     fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(file);
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
-            command.env_remove(key);
+        for (key, _) in std::env::vars_os() {
+            if key.as_encoded_bytes().starts_with(b"DROVER_") {
+                command.env_remove(key);
+            }
         }
         let mut child = command
             .args(args)
@@ -118,6 +120,11 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// The file of a binary of the workspace, for what [`Process`] does not do.
+pub fn binary(name: &str) -> PathBuf {
+    binaries().join(name)
 }
 
 /// Where the binaries stand; builds them once, so that a test never runs yesterday's. All of the workspace and its examples,

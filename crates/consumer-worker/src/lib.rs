@@ -26,9 +26,9 @@ use std::{error::Error, process::ExitCode};
 
 use axum::{Router, http::StatusCode, middleware, routing::get};
 use clap::Parser;
-use queue_core::{ConsumerId, Queues, Redis};
+use queue_core::{ConsumerId, Queues};
 use service::{
-    Config, Examiner, Limits, Stop,
+    Config, Examiner, Limits, Problem, Stop,
     metrics::{Basics, Page},
     render_problems,
 };
@@ -47,6 +47,10 @@ pub use routes::Routes;
 pub use testing::{TestJob, reported};
 pub use worker::{Worker, WorkerError};
 
+/// What the worker's port answers at every other path.
+const NOT_HERE: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
+                        messages and queues are those of the producer-api, at its own address";
+
 /// Runs a worker as it is configured, with these routes, and serves its health and metrics, until it is told to stop. For a
 /// process of your own; [`run`] is a whole program.
 ///
@@ -58,11 +62,11 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let routes = routes.without_state();
-    let redis = Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?;
+    let redis = config.redis.connect()?;
     let subscriber = routes.subscriber(redis.clone());
-    let queues = Queues::new(redis.clone(), config.queues);
+    let queues = Queues::with_declared(redis.clone(), config.queues);
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
-    let listener = service::bind(config.worker.bind).await?;
+    let listener = service::bind(&config.worker.bind).await?;
     let metrics = WorkerMetrics::of(&routes);
     let figures = {
         let (basics, metrics) = (Basics::new("consumer-worker", redis.clone(), subscriber.clone()), metrics.clone());
@@ -76,7 +80,7 @@ where
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
         .route("/metrics", get(figures))
-        .fallback(|| async { StatusCode::NOT_FOUND })
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", NOT_HERE) })
         .layer(middleware::from_fn(render_problems));
 
     // The health outlives the work: what is still settled while stopping is watched too.
@@ -128,8 +132,10 @@ pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
 {
-    let arguments = CommandLine::parse().arguments;
-    service::run(name, &arguments, |config, stop| serve(config, routes, stop))
+    match service::parse::<CommandLine>() {
+        Ok(CommandLine { arguments }) => service::run(name, &arguments, |config, stop| serve(config, routes, stop)),
+        Err(code) => code,
+    }
 }
 
 /// The worker of the binary, whose routes stand in its configuration.

@@ -16,5 +16,8 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    consumer_worker::run_configured(&Command::parse().arguments)
+    match service::parse::<Command>() {
+        Ok(Command { arguments }) => consumer_worker::run_configured(&arguments),
+        Err(code) => code,
+    }
 }

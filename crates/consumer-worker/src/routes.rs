@@ -62,6 +62,22 @@ pub(crate) struct QueueRoutes {
     told: Mutex<HashSet<String>>,
 }
 
+impl Table {
+    /// Adds a route; one whose messages an earlier route of the same queue has is a mistake.
+    fn add(&mut self, route: Entry) {
+        let earlier = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
+        let mut taken: HashSet<_> = earlier.flat_map(|earlier| &earlier.arms).map(|(name, _)| name.clone()).collect();
+        for (name, _) in &route.arms {
+            if !taken.insert(name.clone()) {
+                let of = name.as_ref().map_or("all messages".to_owned(), |name| format!("messages named \"{name}\""));
+                let mistake = format!("the queue {} has two handlers for {of}: remove one of them", route.pattern);
+                self.mistakes.push(mistake);
+            }
+        }
+        self.routes.push(route);
+    }
+}
+
 impl Routes {
     /// None yet, and no state.
     pub fn new() -> Self {
@@ -73,7 +89,7 @@ impl Routes {
         let mut all = Self::new();
         for (n, route) in routes.iter().enumerate() {
             match handlers::from_config(&route.handler) {
-                Ok(endpoint) => all.table.routes.push(Entry {
+                Ok(endpoint) => all.table.add(Entry {
                     pattern: route.queue.clone(),
                     arms: vec![(route.name.clone(), endpoint)],
                     concurrency: route.concurrency,
@@ -117,13 +133,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             self.table.mistakes.push(format!("the route of {queue}: concurrency and weight must be 1 or more"));
         }
         match queue.parse() {
-            Ok(pattern) => self.table.routes.push(Entry {
+            Ok(pattern) => self.table.add(Entry {
                 pattern,
                 arms,
                 concurrency: route.concurrency,
                 weight: route.weight.and_then(NonZeroU32::new),
             }),
-            Err(mistake) => self.table.mistakes.push(mistake),
+            Err(mistake) => self.table.mistakes.push(format!("the route of {queue:?}: {mistake}")),
         }
         self
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use queue_core::{Failure, RUN_TIMEOUT_GRACE};
+use queue_core::{Failure, MessageName, RUN_TIMEOUT_GRACE};
 use tokio::time::{sleep, timeout_at};
 use tracing::{Instrument, warn};
 
@@ -42,11 +42,21 @@ pub(crate) enum Standing {
 /// Runs the handler of one message.
 pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
     let Some(endpoint) = routes.and_then(|routes| routes.endpoint(job.name())) else {
-        let name = job.name().map_or("", |name| name.as_str());
-        if routes.is_some_and(|routes| routes.is_told_first(name)) {
-            warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail");
-        }
-        let failure = Failure::new("no_handler", format!("no route of this worker takes the name {name:?}"));
+        let name = job.name().map(MessageName::as_str);
+        // No name is empty, so the empty text stands for none.
+        let is_first = routes.is_some_and(|routes| routes.is_told_first(name.unwrap_or_default()));
+        let which = if let Some(name) = name {
+            if is_first {
+                warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail");
+            }
+            format!("the name {name:?}")
+        } else {
+            if is_first {
+                warn!(queue = %job.queue(), "no route takes messages without a name: they fail");
+            }
+            "messages without a name".to_owned()
+        };
+        let failure = Failure::new("no_handler", format!("no route of this worker takes {which}"));
         return Ran { outcome: Outcome::Retry(failure), took: None, lease: Standing::Held };
     };
     let span = job_span::begin(job);

@@ -21,10 +21,14 @@ mod routes;
 mod settlement;
 mod trace;
 
-use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
-use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Redis, Retry, Subscriber};
-use service::{Config, Examiner, Hosts, Limits, Problem, Tls, config::Origin, metrics::Basics};
+use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Retry, Subscriber};
+use service::{
+    Config, Examiner, Hosts, Limits, Problem, Tls,
+    config::{BindAddress, Origin},
+    metrics::Basics,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
@@ -83,17 +87,15 @@ impl App {
 ///
 /// When the configuration can't be used or the address is taken.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let redis =
-        Redis::new(config.redis.url.expose(), config.redis.timeout.to_std())?.confirmed_by(config.durability.replicas);
+    let redis = config.redis.connect()?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
-    let queues = Queues::new(redis.clone(), config.queues);
+    let queues = Queues::with_declared(redis.clone(), config.queues);
     let posted = queues.clone();
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
-    let hosts =
-        if keyring.is_empty() && config.api.bind.ip().is_loopback() { Hosts::OfThisMachine } else { Hosts::Any };
+    let hosts = if keyring.is_empty() && config.api.bind.is_loopback() { Hosts::OfThisMachine } else { Hosts::Any };
     let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
-    let listener = service::bind(config.api.bind).await?;
-    tell_who_may_do_what(&keyring, config.api.bind);
+    let listener = service::bind(&config.api.bind).await?;
+    tell_who_may_do_what(&keyring, &config.api.bind);
 
     let listening = tokio::spawn({
         let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
@@ -146,14 +148,14 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     Ok(())
 }
 
-fn tell_who_may_do_what(keyring: &Keyring, bind: SocketAddr) {
+fn tell_who_may_do_what(keyring: &Keyring, bind: &BindAddress) {
     if !keyring.is_empty() {
         let (keys, owners) = keyring.count();
         info!(keys, owners, "every request needs an API key");
         for key in keyring.expired() {
             warn!(key = %key.id, "an API key has expired: remove it from the configuration");
         }
-    } else if bind.ip().is_loopback() {
+    } else if bind.is_loopback() {
         info!("there are no API keys: everybody on this machine may do everything");
     } else {
         warn!(%bind, "auth.mode = \"none\": whoever reaches this address may do everything");

@@ -28,26 +28,33 @@ enum Instead {
 }
 
 fn main() -> ExitCode {
-    let Command { arguments, instead } = Command::parse();
+    let Command { arguments, instead } = match service::parse() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
     match instead {
         None => service::run("producer-api", &arguments, |config, stop| producer_api::serve(config, stop.gracefully)),
         Some(Instead::Key(issue)) => print_key(issue),
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the user asked to see")]
 fn print_key(issue: producer_api::Issue) -> ExitCode {
     match issue.run() {
-        Ok(key) => {
-            print!("{key}");
-            eprintln!(
+        Ok(key) if service::print(&key).is_ok() => {
+            service::complain(
                 "The first line is the key: give it to its owner, it is stored nowhere. The second line goes into auth.keys = \
-                 […]; restart the API then."
+                 […]; restart the API then.",
             );
             ExitCode::SUCCESS
         }
+        Ok(_) => {
+            service::complain(
+                "producer-api key: the key can't be written to standard output, and is lost: make another",
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => {
-            eprintln!("producer-api key: {error}");
+            service::complain(&format!("producer-api key: {error}"));
             ExitCode::FAILURE
         }
     }

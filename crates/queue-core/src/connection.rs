@@ -76,14 +76,11 @@ impl Redis {
     }
 
     fn with(info: impl IntoConnectionInfo, time_limit: Duration, calls: Arc<Calls>) -> Result<Self, InvalidRedisUrl> {
-        let invalid = |error: redis::RedisError| InvalidRedisUrl(error.to_string());
+        let invalid = |_: redis::RedisError| InvalidRedisUrl;
         let info =
             info.into_connection_info().map_err(invalid)?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let pool = Pool::builder(Connector::new(info))
-            .max_size(LANES + 1)
-            .build()
-            .map_err(|error| InvalidRedisUrl(error.to_string()))?;
+        let pool = Pool::builder(Connector::new(info)).max_size(LANES + 1).build().map_err(|_| InvalidRedisUrl)?;
         let lanes = std::array::from_fn(|_| Lane::default());
         let (next_lane, confirmed) = (AtomicUsize::new(0), Lane::default());
         let shared = Shared { client, pool, lanes, next_lane, confirmed, time_limit, calls };
@@ -166,7 +163,7 @@ impl Redis {
         let within_time = timeout(self.shared.time_limit, async {
             let mut connections = 1;
             loop {
-                let (mut connection, of) = lane.connection(&self.shared.pool).await?;
+                let (mut connection, of) = lane.connection(&self.shared.pool, &self.shared.client).await?;
                 generation = Some(of);
                 match sending.over(&mut connection).await {
                     // Each comes at once, but its connection was there a moment ago: Redis is up.
@@ -271,5 +268,5 @@ impl From<CallError> for Error {
 
 /// A text is not the URL of a Redis.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("not the URL of a Redis ({0}); expected redis://host:port, redis://user:password@host:port/db or unix:/path")]
-pub struct InvalidRedisUrl(String);
+#[error("not the URL of a Redis; expected redis://host:port, redis://user:password@host:port/db or unix:/path")]
+pub struct InvalidRedisUrl;

@@ -115,6 +115,7 @@ impl From<deadpool_redis::redis::RedisError> for Error {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
+            Some("DENIED") => Self::Unavailable(crate::protected_mode::EXPLANATION.into()),
             Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }

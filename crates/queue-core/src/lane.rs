@@ -6,9 +6,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Cmd, ConnectionInfo, FromRedisValue, RedisError, RedisResult, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisError, RedisResult,
+    aio::MultiplexedConnection,
 };
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
@@ -16,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     Result,
     connection::CallError,
+    protected_mode,
     wire::{Traffic, Wire},
 };
 
@@ -120,8 +122,16 @@ struct Slot {
     generation: u64,
 }
 
+async fn connect(pool: &Pool, client: &Client) -> Result<Object<Connector>, CallError> {
+    match pool.get().await {
+        Ok(connection) => Ok(connection),
+        Err(PoolError::Backend(error)) => Err(CallError::Failed(protected_mode::explain(error, client).await)),
+        Err(error) => Err(CallError::Failed(error.into())),
+    }
+}
+
 impl Lane {
-    pub(crate) async fn connection(&self, pool: &Pool) -> Result<(Connection, u64), CallError> {
+    pub(crate) async fn connection(&self, pool: &Pool, client: &Client) -> Result<(Connection, u64), CallError> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
         if let Some(connection) = slot.connection.take_if(|connection| is_broken || connection.traffic.is_closed()) {
@@ -130,7 +140,8 @@ impl Lane {
         if let Some(connection) = &slot.connection {
             return Ok((Connection::clone(connection), slot.generation));
         }
-        let connection = pool.get().await.map_err(|error| CallError::Failed(error.into()))?;
+        // Boxed, so that what is rare takes no room in the future of every call.
+        let connection = Box::pin(connect(pool, client)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;
         slot.connection = Some(connection);

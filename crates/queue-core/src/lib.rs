@@ -5,6 +5,7 @@ mod backoff;
 mod bell;
 mod calls;
 mod connection;
+mod declared;
 mod error;
 mod event;
 mod event_id;
@@ -21,7 +22,9 @@ mod message;
 mod name;
 mod new_message;
 mod number;
+mod protected_mode;
 mod queue;
+mod queue_pattern;
 mod queues;
 mod quota;
 mod rate_limit;
@@ -46,6 +49,7 @@ pub use backoff::{Backoff, Growth};
 pub use bell::Bell;
 pub use calls::{CallFailure, Calls, CallsOfScript};
 pub use connection::{InvalidRedisUrl, Redis};
+pub use declared::DeclaredSettings;
 pub use error::{Error, Result, TooMuch};
 pub use event::{Event, EventKind};
 pub use event_id::EventId;
@@ -65,6 +69,7 @@ pub use queue::{
     Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
     Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
+pub use queue_pattern::QueuePattern;
 pub use queues::Queues;
 pub use quota::{Quota, Use};
 pub use rate_limit::RateLimit;

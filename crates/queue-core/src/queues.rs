@@ -6,7 +6,7 @@ use std::{
 use deadpool_redis::redis::{self, Value};
 
 use crate::{
-    Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
+    DeclaredSettings, Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
     keys::{self, Keys},
     queue::Intake,
     reply,
@@ -24,7 +24,7 @@ pub struct Queues {
 
 struct Shared {
     redis: Redis,
-    declared: BTreeMap<QueueName, SettingsPatch>,
+    declared: DeclaredSettings,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
     intake: Arc<Intake>,
 }
@@ -33,6 +33,11 @@ impl Queues {
     /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
+        Self::with_declared(redis, declared.into())
+    }
+
+    /// As [`new`](Self::new), with settings that are declared by pattern too.
+    pub fn with_declared(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, intake) = (Mutex::default(), Arc::default());
         Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
     }
@@ -40,7 +45,7 @@ impl Queues {
     /// The same, over other connections.
     #[must_use]
     pub fn over(&self, redis: Redis) -> Self {
-        Self::new(redis, self.shared.declared.clone())
+        Self::with_declared(redis, self.shared.declared.clone())
     }
 
     /// The connections.
@@ -58,21 +63,22 @@ impl Queues {
             // Those that somebody uses stay.
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
-        let declared = self.shared.declared.get(name).cloned().unwrap_or_default();
+        let declared = self.shared.declared.of(name);
         let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
         let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
 
-    /// Applies the declared settings, each to its queue.
+    /// Applies the declared settings to each queue that is named there. A pattern names no queue: its settings are applied
+    /// when a queue that fits is declared.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn declare(&self) -> Result<()> {
-        for name in self.shared.declared.keys() {
-            self.queue(name).declare().await?;
+        for name in self.shared.declared.names() {
+            self.queue(&name).declare().await?;
         }
         Ok(())
     }

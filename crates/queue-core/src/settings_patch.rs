@@ -87,7 +87,7 @@ impl SettingsPatch {
         settings.encode().into_iter().filter(|(field, _)| is_declared(field)).collect()
     }
 
-    fn as_json(&self) -> Value {
+    pub(crate) fn as_json(&self) -> Value {
         serde_json::to_value(self).expect("settings have a JSON form")
     }
 }

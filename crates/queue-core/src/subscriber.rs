@@ -22,6 +22,7 @@ use crate::{
     bell::Ring,
     janitor::LEEWAY,
     keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
+    protected_mode,
 };
 
 /// How often the subscribed connection is asked whether it still lives.
@@ -248,7 +249,7 @@ impl Subscriber {
         let limit = self.shared.redis.time_limit();
         let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
             Ok(Ok(connection)) => connection.split(),
-            Ok(Err(error)) => return error.to_string(),
+            Ok(Err(error)) => return protected_mode::explain(error, self.shared.redis.client()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
         lock(&self.shared.not_yet_subscribed).clear();

@@ -17,7 +17,7 @@ pub use hosts::Hosts;
 pub use limits::Limits;
 pub use tls::{InvalidTls, Tls};
 
-use std::{io, net::SocketAddr};
+use std::io;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -25,14 +25,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::accept::Server;
+use crate::config::BindAddress;
 
 /// Listens on an address.
 ///
 /// # Errors
 ///
-/// When the address is taken or not this machine's; the text names it.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// When the address is taken or not this machine's, or its name can't be resolved; the text names it.
+pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
+    TcpListener::bind(address.host_and_port()).await.map_err(|error| {
         let way_out =
             if error.kind() == io::ErrorKind::AddrInUse { "; choose another port with the key bind" } else { "" };
         io::Error::new(error.kind(), format!("can't listen on {address}: {error}{way_out}"))

@@ -17,6 +17,15 @@ pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone)
     format!("unknown; there are {}", all.join(", "))
 }
 
+/// A sentence about a word that is none of those there are. It repeats the word only where a known one is near: any other text
+/// may be a secret that stands in the wrong place.
+pub(crate) fn no_such<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),
+        None => format!("expected one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,3 +1,5 @@
+//! Starts a service: reads its arguments and its configuration, begins its log, and tells it when to stop.
+
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use tokio::{
@@ -8,7 +10,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{Config, telemetry::Telemetry};
+use crate::{
+    Config,
+    output::{complain, print},
+    telemetry::Telemetry,
+};
 
 /// The arguments of both binaries.
 #[derive(Debug, clap::Args)]
@@ -52,10 +58,8 @@ where
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "there is no log yet")]
-            {
-                eprintln!("{name}: {error}");
-            }
+            // There is no log yet.
+            complain(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -65,10 +69,7 @@ where
 fn load(name: &str, arguments: &Arguments) -> Result<Option<(Config, Telemetry)>, Box<dyn Error + Send + Sync>> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
-        #[expect(clippy::print_stdout, reason = "it is what the user asked to see")]
-        {
-            print!("{}", toml::to_string(&config)?);
-        }
+        print(&toml::to_string(&config)?).map_err(|error| format!("the configuration can't be printed: {error}"))?;
         return Ok(None);
     }
     let telemetry = Telemetry::start(name, &config.log, &config.traces)?;

@@ -176,9 +176,18 @@ async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
 #[tokio::test]
 async fn routes_that_make_no_sense_stop_the_start() {
     for (routes, told) in [
-        (Routes::new().route("a b", |_: Job| async { done() }), "\"a b\" is neither the name of a queue"),
+        (Routes::new().route("a b", |_: Job| async { done() }), "the route of \"a b\": neither the name of a queue"),
         (Routes::new().route("q", consumer_worker::on("", |_: Job| async { done() })), "the name \"\" of a route"),
         (Routes::new().route("q", any(|_: Job| async { done() }).weight(0)), "must be 1 or more"),
+        (
+            Routes::new().route("q*", |_: Job| async { done() }).route("q*", |_: Job| async { done() }),
+            "the queue q* has two handlers for all messages: remove one",
+        ),
+        (
+            Routes::new()
+                .route("q", consumer_worker::on("a", |_: Job| async { done() }).on("a", |_: Job| async { done() })),
+            "the queue q has two handlers for messages named \"a\"",
+        ),
     ] {
         let world = Setup::default().start(routes);
         let error = world.running.await.unwrap().unwrap_err().to_string();

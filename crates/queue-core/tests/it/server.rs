@@ -1,3 +1,5 @@
+use std::{io::Write, net::TcpListener, thread};
+
 use drover_tests::RedisServer;
 use queue_core::{Danger, Error, Redis};
 
@@ -43,4 +45,27 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
     assert!(start.elapsed() < Redis::DEFAULT_TIME_LIMIT * 2, "{:?}", start.elapsed());
     server.kill();
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
+}
+
+/// A server that refuses everybody as Redis in protected mode does: it says why, reads nothing, and closes.
+fn protected() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            // What the client has written is not read, so the close may reach it as a reset before the reason does.
+            let _ = client.write_all(b"-DENIED Redis is running in protected mode because no password is set\r\n");
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_redis_in_protected_mode_is_told_with_what_to_do() {
+    let redis = Redis::new(&protected(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+    // Whether the reset or the reason comes first differs from time to time.
+    for _ in 0..20 {
+        let Err(Error::Unavailable(reason)) = redis.ping().await else { panic!("it does not answer") };
+        assert!(reason.contains("is in protected mode") && reason.contains("requirepass"), "{reason}");
+    }
 }

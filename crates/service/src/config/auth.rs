@@ -6,8 +6,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKey, InvalidConfig, load::explain};
-use crate::nearest::unknown;
+use super::{ApiKey, InvalidConfig, tree::Tree};
+use crate::nearest::no_such;
 
 /// Who may do what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ impl TryFrom<String> for AuthMode {
         match word.as_str() {
             "keys" => Ok(Self::Keys),
             "none" => Ok(Self::None),
-            other => Err(format!("\"{other}\" is {}", unknown(other, ["keys", "none"]))),
+            other => Err(no_such(other, ["keys", "none"])),
         }
     }
 }
@@ -90,10 +90,8 @@ impl Auth {
 fn read(path: &Path) -> Result<Vec<ApiKey>, String> {
     let at = |what: String| format!("{}: {what}", path.display());
     let text = fs::read_to_string(path).map_err(|error| at(format!("can't be read: {error}")))?;
-    // Without the line in which an error is: a key may stand there by mistake.
-    let toml = toml::Deserializer::parse(&text).map_err(|error| at(error.message().to_owned()))?;
-    let KeysFile { keys } = serde_path_to_error::deserialize(toml)
-        .map_err(|error| at(explain(&error.path().to_string(), error.inner().message())))?;
+    let tree = Tree::of_toml(&text).map_err(at)?;
+    let KeysFile { keys } = tree.read().map_err(|found| at(found.to_string()))?;
     if keys.is_empty() { Err(at("has no keys".into())) } else { Ok(keys) }
 }
 
@@ -159,7 +157,7 @@ mod tests {
         assert_eq!(ids, ["ops", "mail"]);
         let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for (text, told) in [
-            (String::new(), "missing field"),
+            (String::new(), "the key keys is missing"),
             ("keys = []".into(), "has no keys"),
             (format!("keys = [{}]", key("mail", A, "")), "one hash stands twice, for ops and mail"),
             (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_file_is_named_in_the_environment_too_and_read_only_by_who_needs_it() {
-        let environment = [("DROVER__AUTH__KEYS_FILE".to_owned(), "/nowhere/keys".to_owned())].into();
+        let environment = [("DROVER__AUTH__KEYS_FILE".into(), "/nowhere/keys".into())];
         let config = Config::load_with(None, environment).unwrap();
         assert_eq!(config.auth.keys_file.as_deref(), Some("/nowhere/keys".as_ref()));
         assert!(config.auth.load_keys().is_err());

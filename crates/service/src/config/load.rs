@@ -1,50 +1,49 @@
-use std::{collections::HashMap, fs, path::Path};
+//! Loads the configuration: the defaults, a file over them, the environment over both.
 
-use config::{Environment, File, FileFormat};
+use std::{ffi::OsString, fs, io, path::Path};
+
 use queue_core::{MAX_BYTES_PER_CALL, Millis};
 
-use super::Config;
-use crate::nearest::unknown;
+use super::{Config, environment::Environment, tree::Tree};
 
 const DEFAULT: &str = include_str!("../../../../config/default.toml");
-const PREFIX: &str = "DROVER__";
-const FROM_FILE: &str = "_FILE";
-/// A key of the configuration that has such a name itself: the file is read by whoever needs what is in it.
-const KEYS_FILE: &str = "DROVER__AUTH__KEYS_FILE";
 
-/// The configuration can't be used; says where and why.
+/// The configuration can't be used; says where and why, without any value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InvalidConfig(pub(super) String);
+
+impl Tree {
+    /// The defaults.
+    pub(super) fn defaults() -> Self {
+        Self::of_toml(DEFAULT).expect("config/default.toml is TOML, which the tests load")
+    }
+}
 
 impl Config {
     /// Loads the defaults, over them `file`, over both the environment.
     ///
     /// # Errors
     ///
-    /// When the file can't be read, when a key is unknown or a value not of its kind, and when keys contradict each
-    /// other.
+    /// When the file can't be read, when a key is unknown or a value not of its kind, when a variable of the environment is
+    /// not UTF-8 or sets what another one sets, and when keys contradict each other.
     pub fn load(file: Option<&Path>) -> Result<Self, InvalidConfig> {
-        Self::load_with(file, std::env::vars().collect())
+        Self::load_with(file, std::env::vars_os())
     }
 
-    pub(super) fn load_with(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, InvalidConfig> {
-        let invalid = |error: config::ConfigError| InvalidConfig(error.to_string());
-        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Toml));
+    pub(super) fn load_with(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, InvalidConfig> {
+        let mut tree = Tree::defaults();
         if let Some(file) = file {
-            // Read here, so that the error names the file as it was given.
-            let text = fs::read_to_string(file)
-                .map_err(|error| InvalidConfig(format!("can't read {}: {error}", file.display())))?;
-            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+            tree.put_over(read_file(file).map_err(InvalidConfig)?);
         }
-        let environment = Environment::with_prefix("DROVER")
-            .prefix_separator("__")
-            .separator("__")
-            .source(Some(with_secrets_from_files(environment)?));
-        let merged = builder.add_source(environment).build().map_err(invalid)?;
-        let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
-            let path = error.path().to_string();
-            InvalidConfig(explain(&path, &error.into_inner().to_string()))
+        let environment = Environment::read(environment).map_err(InvalidConfig)?;
+        environment.put_over(&mut tree);
+        let config: Self = tree.read().map_err(|found| {
+            let remark = environment.variable_of(&found.path).map(|variable| format!(" (set by {variable})"));
+            InvalidConfig(found.tell(&remark.unwrap_or_default()))
         })?;
         config.validate()?;
         Ok(config)
@@ -79,9 +78,9 @@ impl Config {
             (1..=MAX_BYTES_PER_CALL).contains(&body_limit),
             format!("api.body_limit must be 1 to {MAX_BYTES_PER_CALL}, not {body_limit}"),
         )?;
-        let bind = self.api.bind;
+        let bind = &self.api.bind;
         must(
-            bind.ip().is_loopback() || !self.auth.is_open(),
+            bind.is_loopback() || !self.auth.is_open(),
             format!(
                 "api.bind = \"{bind}\" would open the queue to the network without keys; make one with `producer-api key` \
                  and write its line into auth.keys, bind to 127.0.0.1, or write auth.mode = \"none\" if whoever reaches \
@@ -91,42 +90,18 @@ impl Config {
         let ratio = self.traces.sample_ratio;
         must((0.0..=1.0).contains(&ratio), format!("traces.sample_ratio must be 0 to 1, not {ratio}"))?;
         self.auth.validate()?;
-        for (queue, settings) in &self.queues {
-            settings.validate().map_err(|error| InvalidConfig(format!("queues.{queue}.{error}")))?;
-        }
-        Ok(())
+        self.queues.validate().map_err(|(pattern, invalid)| InvalidConfig(format!("queues.{pattern}.{invalid}")))
     }
 }
 
-/// Takes what stands in a file where `…_FILE` names one.
-fn with_secrets_from_files(environment: HashMap<String, String>) -> Result<HashMap<String, String>, InvalidConfig> {
-    environment
-        .into_iter()
-        .filter(|(key, _)| key.starts_with(PREFIX))
-        .map(|(key, value)| match key.strip_suffix(FROM_FILE) {
-            _ if key == KEYS_FILE => Ok((key, value)),
-            None => Ok((key, value)),
-            Some(secret) => {
-                let content = fs::read_to_string(&value)
-                    .map_err(|error| InvalidConfig(format!("{key}: can't read {value}: {error}")))?;
-                Ok((secret.to_owned(), content.trim_end().to_owned()))
-            }
-        })
-        .collect()
-}
-
-/// Turns what serde says of an unknown key into what was probably meant.
-pub(super) fn explain(path: &str, error: &str) -> String {
-    // The library repeats the key; the path before it says more.
-    let error = error.split(" for key `").next().unwrap_or(error);
-    let quoted: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
-    let at = if path == "." { String::new() } else { format!("{path}: ") };
-    match quoted.split_first() {
-        Some((word, known)) if error.starts_with("unknown field") || error.starts_with("unknown variant") => {
-            format!("{at}\"{word}\" is {}", unknown(word, known.iter().copied()))
-        }
-        _ => format!("{at}{error}"),
-    }
+/// Reads a configuration file.
+fn read_file(file: &Path) -> Result<Tree, String> {
+    let at = |what: String| format!("{}: {what}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => at("the file is not UTF-8: write it in UTF-8".into()),
+        _ => format!("can't read {}: {error}", file.display()),
+    })?;
+    Tree::of_toml(&text).map_err(at)
 }
 
 #[cfg(test)]
@@ -139,7 +114,7 @@ mod tests {
     fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let mut written = tempfile::NamedTempFile::new().unwrap();
         written.write_all(file.as_bytes()).unwrap();
-        let environment = environment.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let environment = environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
         Config::load_with(Some(written.path()), environment).map_err(|error| error.to_string())
     }
 
@@ -171,7 +146,7 @@ mod tests {
         assert_eq!(config.worker.concurrency, 9);
         assert_eq!(config.worker.poll_interval, Millis::from_hours(1));
         assert_eq!(config.log.format, LogFormat::Json);
-        let settings = &config.queues[&"My-Queue".parse().unwrap()];
+        let settings = &config.queues.of(&"My-Queue".parse().unwrap());
         assert_eq!(settings.visibility_timeout, Some(Millis::from_secs(2)));
     }
 
@@ -184,7 +159,7 @@ mod tests {
             ("[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"loog\" }", "did you mean \"log\"?"),
             (
                 "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"http\", urll = \"http://a\" }",
-                "worker.routes[0].handler: \"urll\" is unknown: did you mean \"url\"?",
+                "worker.routes[0].handler.urll: \"urll\" is unknown: did you mean \"url\"?",
             ),
             ("[worker]\norder = \"strickt\"", "worker.order: \"strickt\" is unknown: did you mean \"strict\"?"),
             ("[worker]\nmax_lease = 5", "did you mean \"max_leases\"?"),
@@ -233,7 +208,7 @@ mod tests {
     fn handlers_that_can_not_work_stop_the_start() {
         for (handler, told) in [
             ("type = \"http\"", "needs url"),
-            ("type = \"http\", url = \"ftp://a\"", "not by ftp:"),
+            ("type = \"http\", url = \"ftp://a\"", "http:// or https://"),
             ("type = \"http\", url = \"http://a\", url_header = \"to\"", "exclude each other"),
             ("type = \"http\", url_header = \"to\"", "allowed_hosts"),
             ("type = \"http\", url = \"http://a\", allowed_hosts = [\"a\"]", "go with url_header"),
@@ -241,12 +216,15 @@ mod tests {
             ("type = \"http\", url = \"http://a\", secret = [\"hunter2\"]", "whsec_"),
             ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout must be 100ms to 7days"),
             ("type = \"http\", url = \"http://a\", concurrency = 0", "handler.concurrency"),
-            ("type = \"http\", url = \"http://a\", response = \"keep\"", "there are result, ignore"),
-            ("type = \"http\", url_header = \"to\", allowed_hosts = [\"a/b\"]", "\"a/b\" is no host"),
+            (
+                "type = \"http\", url = \"http://a\", response = \"keep\"",
+                "handler.response: expected one of result, ignore",
+            ),
+            ("type = \"http\", url_header = \"to\", allowed_hosts = [\"a/b\"]", "handler.allowed_hosts[0]: not a host"),
             ("type = \"http\", url = \"http://a\", timeout = \"10s\"", "queues.q.timeout must not be shorter than"),
             (
                 "type = \"http\", url_header = \"to\", allowed_hosts = [\"a\"], allowed_networks = [\"10.1.0.0\"]",
-                "\"10.1.0.0\" is no network",
+                "handler.allowed_networks: entry 1 is no network",
             ),
             ("type = \"exec\"", "command"),
             ("type = \"exec\", command = []", "names no program"),
@@ -291,6 +269,358 @@ mod tests {
         assert!(shown.contains("redis://***@cache:6380/2") && !shown.contains("pa@ss"), "{shown}");
         let socket = load("[redis]\nurl = \"unix:/run/redis.sock?pass=hunter2\"", &[]).unwrap();
         assert_eq!(socket.redis.url.to_string(), "unix:/run/redis.sock?***");
+    }
+
+    /// The text of the defaults with every key that it shows in a comment, each with another value than its default.
+    fn every_key() -> Tree {
+        let mut text = String::new();
+        for line in DEFAULT.lines() {
+            let shown = line.strip_prefix("# ").filter(|shown| {
+                let key = shown.split_once(" = ").map(|(key, _)| key);
+                let is_key = key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b)));
+                is_key && !shown.starts_with("handler") || shown.starts_with(['[', ']']) || shown.starts_with("  { id")
+            });
+            text += shown.unwrap_or(line);
+            text.push('\n');
+        }
+        let hash = "a".repeat(64);
+        changed(Tree::of_toml(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
+    }
+
+    fn changed(tree: Tree) -> Tree {
+        match tree {
+            Tree::Whole(number) => Tree::Whole(if number > 1 { number - 1 } else { number + 1 }),
+            Tree::Number(number) => Tree::Number(number / 2.0),
+            Tree::Text(text) => Tree::Text(match text.as_str() {
+                "pretty" => "json".into(),
+                "info" => "debug".into(),
+                "weighted" => "strict".into(),
+                "exponential" => "fixed".into(),
+                _ => match text.find(|c: char| c.is_ascii_digit()) {
+                    Some(at) => {
+                        let digits: String = text[at..].chars().take_while(char::is_ascii_digit).collect();
+                        let more = digits.parse::<u64>().unwrap() + 1;
+                        format!("{}{more}{}", &text[..at], &text[at + digits.len()..])
+                    }
+                    None => text,
+                },
+            }),
+            Tree::List(list) if list.is_empty() => Tree::List(vec![Tree::Text("https://a.example".into())]),
+            Tree::Table(table) => Tree::Table(table.into_iter().map(|(key, value)| (key, changed(value))).collect()),
+            other => other,
+        }
+    }
+
+    /// Each key of the tree with its value as a text: lists as JSON, and tables too if they need not be said key by key.
+    fn variables(prefix: &str, tree: &Tree, tables: bool, all: &mut Vec<(String, String)>) {
+        fn json(tree: &Tree) -> serde_json::Value {
+            tree.clone().read().unwrap()
+        }
+        match tree {
+            Tree::Table(table)
+                if !tables || prefix.matches("__").count() < 1 + usize::from(prefix.contains("QUEUES")) =>
+            {
+                for (key, value) in table {
+                    let is_queue = prefix.ends_with("__QUEUES");
+                    let key = if is_queue { key.clone() } else { key.to_ascii_uppercase() };
+                    let separator = if prefix.is_empty() { "DROVER__" } else { "__" };
+                    variables(&format!("{prefix}{separator}{key}"), value, tables, all);
+                }
+            }
+            Tree::Text(text) => all.push((prefix.into(), text.clone())),
+            other => all.push((prefix.into(), json(other).to_string())),
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_defaults_and_every_setting_of_a_queue_can_come_from_the_environment() {
+        let printed = |environment: &[(String, String)]| {
+            let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            load("", &environment).map(|config| toml::to_string(&config).unwrap())
+        };
+        let tree = every_key();
+        let mut expected = Tree::defaults();
+        expected.put_over(tree.clone());
+        let expected = toml::to_string(&expected.read::<Config>().unwrap()).unwrap();
+        for tables in [false, true] {
+            let mut all = Vec::new();
+            variables("", &tree, tables, &mut all);
+            assert_eq!(printed(&all).unwrap(), expected);
+            for left_out in 0..all.len() {
+                let mut others = all.clone();
+                let (name, _) = others.remove(left_out);
+                // The one that names no other value than the default.
+                let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
+                assert!(
+                    is_default || printed(&others).map_or(true, |printed| printed != expected),
+                    "{name} has no effect"
+                );
+            }
+            if !tables {
+                for name in [
+                    "DROVER__QUEUES__my-queue__MAX_ATTEMPTS",
+                    "DROVER__QUEUES__my-queue__MAX_LAPSES",
+                    "DROVER__QUEUES__my-queue__RATE_LIMIT__MAX",
+                    "DROVER__QUEUES__my-queue__BACKOFF__JITTER",
+                    "DROVER__QUEUES__my-queue__RETENTION__COMPLETED__COUNT",
+                    "DROVER__API__CORS_ORIGINS",
+                    "DROVER__API__TLS__KEY",
+                    "DROVER__AUTH__KEYS",
+                    "DROVER__AUTH__KEYS_FILE",
+                    "DROVER__TRACES__ENDPOINT",
+                ] {
+                    assert!(all.iter().any(|(found, _)| found == name), "{name} is not among the keys");
+                }
+            }
+        }
+        let settings = queue_core::Settings::default();
+        let serde_json::Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
+        let Tree::Table(sections) = &tree else { unreachable!("it is a file") };
+        let Tree::Table(queues) = &sections["queues"] else { unreachable!("it is a section") };
+        let Tree::Table(shown) = &queues["my-queue"] else { unreachable!("it is a table") };
+        assert_eq!(
+            shown.keys().collect::<Vec<_>>(),
+            settings.keys().collect::<Vec<_>>(),
+            "config/default.toml shows all"
+        );
+    }
+
+    #[test]
+    fn lists_and_tables_of_the_environment_are_json_or_toml_and_replace_or_extend_what_is_in_the_file() {
+        let file = "[queues.q]\nmax_attempts = 9\nexclusive = true\nretention.failed = { count = 5 }\n";
+        let hash = format!("sha256:{}", "a".repeat(64));
+        let key = format!("[{{ id = \"ops\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"] }},]");
+        let config = load(
+            file,
+            &[
+                ("DROVER__AUTH__KEYS", &key),
+                ("DROVER__WORKER__ROUTES", r#"[{"queue": "a", "handler": {"type": "log", "result": "5"}}]"#),
+                ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
+                ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
+                ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
+                ("DROVER__QUEUES__q__EXCLUSIVE__PARALLEL", "4"),
+                ("DROVER__QUEUES", r#"{"a__b": {"max_attempts": 4}, "x.y": {"max_lapses": 2}}"#),
+                ("DROVER__QUEUES__MAILS__MAX_ATTEMPTS", "5"),
+                ("DROVER__QUEUES__My-Queue__VISIBILITY_TIMEOUT", "2s"),
+                ("DROVER__QUEUES__user-*__MAX_LAPSES", "8"),
+                ("DROVER__QUEUES__v1.user:7__EXCLUSIVE", "true"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.auth.keys[0].id.as_str(), "ops");
+        assert_eq!(config.worker.routes[0].handler, Handler::Log { result: "5".into() });
+        assert_eq!(config.api.cors_origins.len(), 2);
+        let of = |queue: &str| serde_json::to_value(config.queues.of(&queue.parse().unwrap())).unwrap();
+        assert_eq!(
+            of("q"),
+            serde_json::json!({"max_attempts": 9, "exclusive": {"parallel": 4},
+                "retention": {"failed": {"count": 5, "age": 3_600_000}, "completed": {"count": 7}}})
+        );
+        for (queue, settings) in [
+            ("MAILS", serde_json::json!({"max_attempts": 5})),
+            ("mails", serde_json::json!({})),
+            ("My-Queue", serde_json::json!({"visibility_timeout": 2000})),
+            ("my-queue", serde_json::json!({})),
+            ("a__b", serde_json::json!({"max_attempts": 4})),
+            ("x.y", serde_json::json!({"max_lapses": 2})),
+            ("user-1", serde_json::json!({"max_lapses": 8})),
+            ("v1.user:7", serde_json::json!({"exclusive": true})),
+        ] {
+            assert_eq!(of(queue), settings, "{queue}");
+        }
+    }
+
+    #[test]
+    fn variables_that_are_not_utf_8_are_refused_if_they_are_ours_and_else_not_looked_at() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = || OsString::from_vec(b"caf\xe9".to_vec());
+        let load =
+            |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
+        assert!(load("LEGACY".into(), bad()).is_ok());
+        assert!(load("DROVER_LEGACY".into(), bad()).is_ok());
+        assert!(load(bad(), "x".into()).is_ok());
+        let error = load("DROVER__REDIS__URL".into(), bad()).unwrap_err();
+        assert_eq!(error, "configuration: DROVER__REDIS__URL is not UTF-8: write its value in UTF-8");
+        let name = OsString::from_vec(b"DROVER__LOG__\xe9".to_vec());
+        assert!(load(name, "x".into()).unwrap_err().contains("is not UTF-8"));
+    }
+
+    #[test]
+    fn a_key_that_two_variables_set_is_refused_and_both_are_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for (one, other) in [
+            (("DROVER__REDIS__URL", "redis://a"), ("DROVER__REDIS__URL_FILE", path)),
+            (("DROVER__REDIS__URL", "redis://a"), ("DROVER__Redis__Url", "redis://b")),
+        ] {
+            let error = load("", &[one, other]).unwrap_err();
+            assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
+        }
+        // Keys may stand in the configuration and in a file of their own.
+        assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
+    }
+
+    #[test]
+    fn a_variable_with_one_underscore_for_two_is_refused_with_the_one_that_was_meant() {
+        for (written, meant) in [
+            ("DROVER_REDIS_URL", "DROVER__REDIS__URL"),
+            ("DROVER_REDIS_URL_FILE", "DROVER__REDIS__URL_FILE"),
+            ("DROVER__REDIS_URL", "DROVER__REDIS__URL"),
+            ("DROVER_WORKER__MAX_LEASES", "DROVER__WORKER__MAX_LEASES"),
+            ("DROVER_API_TLS_KEY", "DROVER__API__TLS__KEY"),
+            ("DROVER_AUTH_KEYS_FILE", "DROVER__AUTH__KEYS_FILE"),
+            ("DROVER_QUEUES_My-Queue_MAX_ATTEMPTS", "DROVER__QUEUES__My-Queue__MAX_ATTEMPTS"),
+            ("DROVER__QUEUES__a__b__MAX_ATTEMPTS", "is set with DROVER__QUEUES, as JSON"),
+        ] {
+            let error = load("", &[(written, "hunter2")]).unwrap_err();
+            assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // What programs are told, and what Kubernetes says of services.
+        for foreign in [
+            "DROVER_QUEUE",
+            "DROVER_MESSAGE_ID",
+            "DROVER_PORT",
+            "DROVER_REDIS_PORT",
+            "DROVER_API_SERVICE_HOST",
+            "DROVER_QUEUES_SERVICE_HOST",
+            "DROVER_FAULTS_SEED",
+        ] {
+            assert!(load("", &[(foreign, "x")]).is_ok(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn identical_routes_stop_the_start() {
+        let route = |queue: &str, name: &str| {
+            format!("[[worker.routes]]\nqueue = \"{queue}\"\n{name}\nhandler = {{ type = \"log\" }}\n")
+        };
+        let error = load(&(route("b", "") + &route("a*", "") + &route("b", "")), &[]).unwrap_err();
+        assert!(error.contains("worker.routes[2] has the same queue and name as worker.routes[0]"), "{error}");
+        let named = "name = \"n\"";
+        assert!(load(&(route("b", named) + &route("b", named)), &[]).unwrap_err().contains("routes[1]"));
+        assert!(load(&(route("b", named) + &route("b", "") + &route("b*", "")), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_handler_outlasts_no_setting_that_a_pattern_gives() {
+        let file = |queues: &str, queue: &str| {
+            format!(
+                "{queues}\n[[worker.routes]]\nqueue = \"{queue}\"\n\
+                 handler = {{ type = \"exec\", command = [\"a\"], timeout = \"10s\" }}"
+            )
+        };
+        let short = "[queues.\"user-*\"]\ntimeout = \"5s\"";
+        for queue in ["user-*", "user-1", "user-vip-*", "*"] {
+            assert!(load(&file(short, queue), &[]).unwrap_err().contains("must not be shorter"), "{queue}");
+        }
+        assert!(load(&file(short, "other"), &[]).is_ok());
+        let longer = format!("{short}\n[queues.user-1]\ntimeout = \"10s\"");
+        assert!(load(&file(&longer, "user-1"), &[]).is_ok());
+    }
+
+    #[test]
+    fn errors_tell_the_key_and_what_is_expected_in_no_librarys_words() {
+        for (file, told) in [
+            ("[worker]\nconcurrency = \"many\"", "worker.concurrency: is a text, expected a whole number, 0 or more"),
+            ("[worker]\nconcurrency = -1", "worker.concurrency: expected a whole number, 0 or more"),
+            ("[worker]\nconcurrency = 1.5", "worker.concurrency: "),
+            ("[worker]\nconcurrency = []", "worker.concurrency: is a list, expected a whole number, 0 or more"),
+            ("worker = 5", "worker: is a whole number, expected a table"),
+            ("[redis]\ntimeout = \"soon\"", "redis.timeout: expected a duration"),
+            ("[redis]\ntimeout = true", "redis.timeout: is true, expected a duration"),
+            ("[redis]\nurl = 5", "redis.url: is a whole number, expected a text"),
+            ("[api]\nbind = 8080", "api.bind: is a whole number, expected a text"),
+            ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
+            ("[api]\ncors_origins = \"https://a\"", "api.cors_origins: is a text, expected a list"),
+            ("[traces]\nsample_ratio = \"all\"", "traces.sample_ratio: is a text, expected a number"),
+            ("[log]\nformat = 5", "log.format: is a whole number, expected a text"),
+            ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
+            ("[queues.q]\nbackoff = { type = 5 }", "queues.q.backoff.type: expected one of fixed, exponential"),
+            ("[queues.q]\nbackoff = [1]", "queues.q.backoff: is a list, expected a table"),
+            ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the key duration is missing"),
+            ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
+            ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
+            ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: max_attempts is a whole number from 1 to 1000"),
+            (
+                "[queues.\"user-*\"]\nmax_atempts = 1",
+                "queues.user-*.max_atempts: \"max_atempts\" is unknown: did you mean",
+            ),
+            ("[[worker.routes]]\nqueue = \"q\"", "worker.routes[0]: the key handler is missing"),
+            ("[[worker.routes]]\nqueue = \"q\"\nhandler = {}", "worker.routes[0].handler: the key type is missing"),
+            ("[[worker.routes]]\nqueue = \"q\"\nhandler = \"log\"", "worker.routes[0].handler: expected a table"),
+            (
+                "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"exec\", command = [\"a\"], timeout = true }",
+                "worker.routes[0].handler.timeout: is true, expected a duration",
+            ),
+            ("[auth]\nkeys = [\"drv_ops_x\"]", "auth.keys[0]: is a text, expected a table"),
+            ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
+            ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{told:?} is not in {error}");
+            for word in
+                ["invalid type", "invalid value", "missing field", "unit variant", "struct ", "usize", "u64", "serde"]
+            {
+                assert!(!error.contains(word), "{error}");
+            }
+        }
+        let error = load("", &[("DROVER__WORKER__CONCURRENCY", "many")]).unwrap_err();
+        assert!(
+            error.contains("worker.concurrency: is a text") && error.contains("(set by DROVER__WORKER__CONCURRENCY)")
+        );
+        let error = load("", &[("DROVER__AUTH__KEYS", "[hunter2")]).unwrap_err();
+        assert!(error.contains("auth.keys: is neither valid JSON") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_holds_a_secret_is_in_no_error_whatever_its_key() {
+        let secret = "hunter2";
+        let mut all = Vec::new();
+        variables("", &every_key(), false, &mut all);
+        for (name, _) in &all {
+            for text in [
+                secret.to_owned(),
+                format!("redis://u:{secret}@h:1/0"),
+                format!("[{secret}"),
+                format!("{{\"a\": \"{secret}\"}}"),
+                format!("[\"{secret}\"]"),
+            ] {
+                if let Err(error) = load("", &[(name, &text)]) {
+                    assert!(!error.contains(secret), "{name}: {error}");
+                }
+            }
+            let error = load("", &[(&format!("{name}_FILE"), &format!("/nowhere/{secret}"))]).map(drop);
+            assert!(!error.err().unwrap_or_default().contains(secret), "{name}");
+        }
+        for line in [
+            "url = \"redis://u:hunter2@h",
+            "url = hunter2",
+            "\"hunter2\"",
+            "url = [\"hunter2\"]",
+            "url = { a = \"hunter2\" }",
+        ] {
+            let error = load(&format!("[redis]\n{line}\n"), &[]).unwrap_err();
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn urls_are_shown_without_their_passwords() {
+        for (url, shown) in [
+            ("redis://user:pa@ss@cache:6380/2", "redis://***@cache:6380/2"),
+            ("redis://:pw@h", "redis://***@h"),
+            ("redis://u:p?w@h", "redis://***"),
+            ("u:pw@h:6379", "***@h:6379"),
+            ("unix:/run/redis.sock?pass=pw@w", "***"),
+            ("redis+sentinel://u:pw@a,b/mymaster?password=pw#pw", "redis+sentinel://***@a,b/mymaster?***"),
+        ] {
+            assert_eq!(load(&format!("[redis]\nurl = {url:?}"), &[]).unwrap().redis.url.to_string(), shown);
+        }
+        let config = load("[traces]\nendpoint = \"https://me:hunter2@otel:4318/x\"", &[]).unwrap();
+        assert_eq!(config.traces.endpoint.as_ref().unwrap().url(), "https://otel:4318/x");
+        let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
+        assert!(shown.contains("https://***@otel:4318/x") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

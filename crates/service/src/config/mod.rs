@@ -2,18 +2,22 @@
 
 mod api_key;
 mod auth;
+mod bind_address;
+mod environment;
 mod handler;
 mod key_hash;
 mod key_id;
 mod load;
+mod mistake;
 mod origin;
-mod queue_pattern;
 mod scope;
 mod sections;
 mod traces;
+mod tree;
 
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
+pub use bind_address::BindAddress;
 pub use handler::{
     AllowedHost, CommandLine, ExecHandler, Handler, HttpHandler, HttpTarget, HttpUrl, Output, WebhookSecret,
 };
@@ -21,14 +25,12 @@ pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::InvalidConfig;
 pub use origin::Origin;
-pub use queue_pattern::QueuePattern;
+pub use queue_core::QueuePattern;
 pub use scope::{Scope, Scopes};
 pub use sections::{Api, Durability, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
 pub use traces::{OtlpEndpoint, Traces};
 
-use std::collections::BTreeMap;
-
-use queue_core::{QueueName, SettingsPatch};
+use queue_core::DeclaredSettings;
 use serde::{Deserialize, Serialize};
 
 /// The whole of it. Both services read all, so that one file serves both.
@@ -49,7 +51,7 @@ pub struct Config {
     pub log: Log,
     /// Where traces go.
     pub traces: Traces,
-    /// Declared settings of queues. Defaults to none.
+    /// Declared settings of queues, by name and by pattern. Defaults to none.
     #[serde(default)]
-    pub queues: BTreeMap<QueueName, SettingsPatch>,
+    pub queues: DeclaredSettings,
 }

@@ -14,9 +14,9 @@ impl Origin {
 }
 
 impl TryFrom<String> for Origin {
-    type Error = String;
+    type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, &'static str> {
         let uri = text.parse::<Uri>().unwrap_or_default();
         let as_written = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme @ ("http" | "https")), Some(authority)) if !authority.as_str().contains('@') => {
@@ -27,9 +27,7 @@ impl TryFrom<String> for Origin {
         match HeaderValue::try_from(&text) {
             Ok(value) if as_written.is_some_and(|origin| origin == text) => Ok(Self(value)),
             // Not *: it would open a queue without keys to every page that somebody on this machine looks at.
-            _ => {
-                Err(format!("\"{text}\" is no origin: write it as browsers do, \"https://example.org\", one for each"))
-            }
+            _ => Err("not an origin: write it as browsers do, \"https://example.org\", one for each"),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::nearest::unknown;
+use crate::nearest::no_such;
 
 /// What an API key may do with its queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl FromStr for Scope {
 
     fn from_str(word: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
-        found.ok_or_else(|| format!("\"{word}\" is {}", unknown(word, Self::ALL.map(Self::as_str))))
+        found.ok_or_else(|| no_such(word, Self::ALL.map(Self::as_str)))
     }
 }
 

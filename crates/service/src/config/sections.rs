@@ -1,10 +1,10 @@
-use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{collections::BTreeMap, fmt, iter, num::NonZeroU32, path::PathBuf};
 
-use queue_core::{MAX_BYTES_PER_CALL, MessageName, Millis, QueueName, SettingsPatch};
+use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, MessageName, Millis};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Handler, Origin, QueuePattern};
-use crate::nearest::unknown;
+use super::{BindAddress, Handler, InvalidConfig, Origin, QueuePattern};
+use crate::nearest::no_such;
 
 /// Where Redis is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,6 +14,18 @@ pub struct Redis {
     pub url: RedisUrl,
     /// The time limit of every call. Defaults to 1.5 s.
     pub timeout: Millis,
+}
+
+impl Redis {
+    /// Prepares the connections.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is not one of Redis; the text does not repeat it.
+    pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
+        queue_core::Redis::new(self.url.expose(), self.timeout.to_std())
+            .map_err(|error| InvalidConfig(format!("redis.url: {error}")))
+    }
 }
 
 /// When a message counts as stored.
@@ -39,11 +51,15 @@ impl RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A password stands before the host, or, for a socket, in the query.
-        let (place, query) = self.0.split_once('?').map_or((self.0.as_str(), ""), |(place, _)| (place, "?***"));
-        match place.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-            Some((scheme, host)) => write!(f, "{scheme}://***@{host}{query}"),
-            None => write!(f, "{place}{query}"),
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        let separator = if scheme.is_empty() { "" } else { "://" };
+        let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+        if user.is_some_and(|user| user.contains('?')) {
+            // The last @ may stand in the query, or the ? in the password.
+            return write!(f, "{scheme}{separator}***");
         }
+        let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?***"));
+        write!(f, "{scheme}{separator}{}{place}{query}", if user.is_some() { "***@" } else { "" })
     }
 }
 
@@ -64,7 +80,7 @@ impl Serialize for RedisUrl {
 #[serde(deny_unknown_fields)]
 pub struct Api {
     /// Where it listens. Defaults to 127.0.0.1:8080.
-    pub bind: SocketAddr,
+    pub bind: BindAddress,
     /// The largest body in bytes. Defaults to 1 MiB.
     pub body_limit: usize,
     /// When a request must be complete. Defaults to 10 s.
@@ -109,7 +125,7 @@ pub struct TlsFiles {
 #[serde(deny_unknown_fields)]
 pub struct Worker {
     /// Where it serves its health. Defaults to 127.0.0.1:8081.
-    pub bind: SocketAddr,
+    pub bind: BindAddress,
     /// Leases held at once, per queue and process. Defaults to 100.
     pub concurrency: usize,
     /// Leases held at once over all queues of the process. Defaults to 10,000.
@@ -160,7 +176,7 @@ impl Worker {
     const MOST_LEASES: usize = 100_000;
 
     /// Checks what its parts can't know; answers what is wrong, as a sentence.
-    pub(super) fn validate(&self, queues: &BTreeMap<QueueName, SettingsPatch>) -> Result<(), String> {
+    pub(super) fn validate(&self, queues: &DeclaredSettings) -> Result<(), String> {
         let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
         let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
         must(
@@ -178,13 +194,23 @@ impl Worker {
             )
         };
         may_run("worker.concurrency", self.concurrency)?;
+        let mut seen = BTreeMap::new();
         for (n, route) in self.routes.iter().enumerate() {
+            if let Some(first) = seen.insert((&route.queue, &route.name), n) {
+                return Err(format!(
+                    "worker.routes[{n}] has the same queue and name as worker.routes[{first}], so it would never have a \
+                     message: remove one of them"
+                ));
+            }
             if let Some(concurrency) = route.concurrency {
                 may_run(&format!("worker.routes[{n}].concurrency"), concurrency)?;
             }
             route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler.{mistake}"))?;
             let Some(timeout) = route.handler.timeout() else { continue };
-            for (name, settings) in queues.iter().filter(|(name, _)| route.queue.fits(name.as_str())) {
+            // The queues of the route as a whole, and those that have settings of their own among them.
+            let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
+            for name in iter::once(&route.queue).chain(narrower) {
+                let settings = queues.of_all(name);
                 let limits = [
                     (
                         "visibility_timeout",
@@ -198,7 +224,7 @@ impl Worker {
                         limit.is_none_or(|limit| limit >= timeout),
                         format!(
                             "queues.{name}.{key} must not be shorter than worker.routes[{n}].handler.timeout = {timeout}: \
-                             {why}; raise the one or lower the other"
+                             {why}; raise the one (or that of the pattern that gives it) or lower the other"
                         ),
                     )?;
                 }
@@ -215,7 +241,7 @@ impl TryFrom<String> for Order {
         match word.as_str() {
             "weighted" => Ok(Self::Weighted),
             "strict" => Ok(Self::Strict),
-            other => Err(format!("\"{other}\" is {}", unknown(other, ["weighted", "strict"]))),
+            other => Err(no_such(other, ["weighted", "strict"])),
         }
     }
 }
@@ -247,7 +273,7 @@ impl TryFrom<String> for LogFormat {
         match word.as_str() {
             "pretty" => Ok(Self::Pretty),
             "json" => Ok(Self::Json),
-            other => Err(format!("\"{other}\" is {}", unknown(other, ["pretty", "json"]))),
+            other => Err(no_such(other, ["pretty", "json"])),
         }
     }
 }

@@ -29,10 +29,12 @@ pub(super) struct Exporter {
 pub(super) fn to(endpoint: &OtlpEndpoint) -> Result<Exporter, Box<dyn Error + Send + Sync>> {
     // Whoever was first has chosen for the process; there is one choice only.
     let _ = ring::default_provider().install_default();
+    let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
     let client = reqwest::blocking::Client::builder().timeout(PATIENCE).build()?;
     let inner = Otlp::builder()
         .with_http()
         .with_http_client(client)
+        .with_headers(authorization.into_iter().collect())
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.url())
         .with_timeout(PATIENCE)

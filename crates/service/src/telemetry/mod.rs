@@ -32,7 +32,9 @@ const LAST_TRACES: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTelemetry {
     /// The filter is not one.
-    #[error("log.filter: {0}")]
+    #[error(
+        "log.filter: expected off, error, warn, info, debug or trace, or such words by module, as in \"info,queue_core=debug\""
+    )]
     Filter(#[from] ParseError),
     /// The exporter of traces can't be made.
     #[error("traces.endpoint: {0}")]
@@ -90,7 +92,8 @@ fn plain_filter(text: &str) -> Option<Targets> {
 /// The lines of the log.
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_ansi(colours);
+    // A log that can't be written is no reason to say so on standard error, which may not be writable either.
+    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false);
     match log.format {
         LogFormat::Pretty if colours => lines.boxed(),
         LogFormat::Pretty => lines.fmt_fields(Plain).boxed(),

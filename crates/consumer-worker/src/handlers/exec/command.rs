@@ -13,13 +13,14 @@ use tokio::process::{self, Child};
 
 use crate::{Job, job_span};
 
-/// What all of Drover's own variables begin with. A program gets none of the worker's: they hold its secrets.
-const OURS: &str = "DROVER_";
+/// What the variables that configure the worker begin with: its own, and those of its exporter of traces. A program gets none
+/// of them, for they hold secrets.
+const OURS: [&str; 2] = ["DROVER_", "OTEL_"];
 
 /// A program, its arguments, and what it inherits.
 pub(super) struct Command {
     line: CommandLine,
-    /// The worker's environment without what is Drover's.
+    /// The worker's environment without what configures the worker.
     inherited: Vec<(OsString, OsString)>,
 }
 
@@ -36,7 +37,7 @@ impl Command {
                 format!("command: there is no program {program} in PATH")
             });
         }
-        let is_ours = |key: &OsString| key.as_encoded_bytes().starts_with(OURS.as_bytes());
+        let is_ours = |key: &OsString| OURS.iter().any(|ours| key.as_encoded_bytes().starts_with(ours.as_bytes()));
         let inherited = env::vars_os().filter(|(key, _)| !is_ours(key)).collect();
         Ok(Self { line: line.clone(), inherited })
     }

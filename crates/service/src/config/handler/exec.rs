@@ -46,7 +46,7 @@ pub struct CommandLine {
 /// As a list, and whoever writes one text is told how.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "command is a list: write command = [\"python3\", \"job.py\"]")]
+    #[serde(untagged, expecting = "expected a list: write command = [\"python3\", \"job.py\"]")]
     enum Written {
         List(Vec<String>),
     }
@@ -59,12 +59,12 @@ impl TryFrom<Vec<String>> for CommandLine {
 
     fn try_from(words: Vec<String>) -> Result<Self, &'static str> {
         if words.iter().any(|word| word.contains('\0')) {
-            return Err("command: a program can't be given a NUL");
+            return Err("a program can't be given a NUL character");
         }
         let mut words = words.into_iter();
         match words.next() {
             Some(program) if !program.is_empty() => Ok(Self { program, arguments: words.collect() }),
-            _ => Err("command names no program; write command = [\"python3\", \"job.py\"]"),
+            _ => Err("names no program; write command = [\"python3\", \"job.py\"]"),
         }
     }
 }

@@ -91,11 +91,10 @@ struct Keys {
 
 /// Networks; what is none is told with how to write one.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |text: String| {
-        let is_none = || D::Error::custom(format!("allowed_networks: \"{text}\" is no network; write \"10.1.0.0/16\""));
-        text.parse().map_err(|_| is_none())
+    let network = |(n, text): (usize, String)| {
+        text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", n + 1)))
     };
-    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+    Vec::<String>::deserialize(deserializer)?.into_iter().enumerate().map(network).collect()
 }
 
 impl TryFrom<Keys> for HttpHandler {

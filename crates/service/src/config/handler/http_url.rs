@@ -20,10 +20,10 @@ impl TryFrom<String> for HttpUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         // The text itself is not told: it may hold a password.
-        let url = Url::parse(&text).map_err(|error| format!("url: {error}; write it as https://example.org/hook"))?;
+        let url = Url::parse(&text).map_err(|error| format!("{error}; write it as https://example.org/hook"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self(url)),
-            other => Err(format!("url: messages are POSTed by http:// or https://, not by {other}:")),
+            _ => Err("messages are POSTed to http:// or https://, and to nothing else".into()),
         }
     }
 }
@@ -64,8 +64,11 @@ mod tests {
         let shown = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| url.to_string());
         assert_eq!(shown("http://127.0.0.1:9000/hook").unwrap(), "http://127.0.0.1:9000/hook");
         assert_eq!(shown("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***#f");
-        for (bad, told) in [("ftp://example.org", "not by ftp:"), ("example.org/hook", "url: "), ("https://", "url: ")]
-        {
+        for (bad, told) in [
+            ("ftp://example.org", "http:// or https://"),
+            ("example.org/hook", "write it as"),
+            ("https://", "write it as"),
+        ] {
             let error = shown(bad).unwrap_err();
             assert!(error.contains(told), "{error}");
         }

@@ -15,22 +15,60 @@ pub use output::Output;
 pub use webhook_secret::WebhookSecret;
 
 use queue_core::Millis;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error},
+};
+use serde_json::{Map, Value};
+
+use super::tree::Tree;
+use crate::nearest::{no_such, unknown};
 
 /// What is done with a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Handler {
     /// Logs its id and data.
     Log {
         /// The result of each message. Defaults to null.
-        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-        result: serde_json::Value,
+        #[serde(skip_serializing_if = "Value::is_null")]
+        result: Value,
     },
     /// POSTs it to a URL.
     Http(HttpHandler),
     /// Runs a program on it.
     Exec(ExecHandler),
+}
+
+/// By hand, so that a mistake in a handler is told with its key: what a tag selects is read without the path of its keys.
+impl<'de> Deserialize<'de> for Handler {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
+            return Err(D::Error::custom("expected a table: write handler = { type = \"log\" }"));
+        };
+        match keys.remove("type") {
+            Some(Value::String(word)) => match word.as_str() {
+                "log" => log(keys),
+                "http" => read(keys).map(Self::Http),
+                "exec" => read(keys).map(Self::Exec),
+                other => Err(D::Error::custom(format!(".type: {}", no_such(other, ["log", "http", "exec"])))),
+            },
+            Some(_) => Err(D::Error::custom(".type: expected one of log, http, exec, as a text")),
+            None => Err(D::Error::custom("the key type is missing; there are log, http, exec")),
+        }
+    }
+}
+
+fn log<E: Error>(mut keys: Map<String, Value>) -> Result<Handler, E> {
+    let result = keys.remove("result").unwrap_or_default();
+    match keys.keys().next() {
+        Some(key) => Err(E::custom(format!(".{key}: \"{key}\" is {}", unknown(key, ["type", "result"])))),
+        None => Ok(Handler::Log { result }),
+    }
+}
+
+fn read<T: DeserializeOwned, E: Error>(keys: Map<String, Value>) -> Result<T, E> {
+    Tree::from(Value::Object(keys)).read().map_err(|found| found.within())
 }
 
 impl Handler {

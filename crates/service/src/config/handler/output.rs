@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::nearest::unknown;
+use crate::nearest::no_such;
 
 /// What becomes of what a URL answers or a program prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ impl TryFrom<String> for Output {
         match word.as_str() {
             "result" => Ok(Self::Result),
             "ignore" => Ok(Self::Ignore),
-            other => Err(format!("\"{other}\" is {}", unknown(other, ["result", "ignore"]))),
+            other => Err(no_such(other, ["result", "ignore"])),
         }
     }
 }

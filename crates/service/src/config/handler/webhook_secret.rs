@@ -67,17 +67,17 @@ pub(super) fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
         type Value = Vec<WebhookSecret>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a secret, or a list of them")
+            f.write_str("a secret as a text, or a list of them")
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            text.parse().map(|secret| vec![secret]).map_err(|error| E::custom(format!("secret: {error}")))
+            text.parse().map(|secret| vec![secret]).map_err(E::custom)
         }
 
         fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut secrets = Vec::new();
             while let Some(text) = list.next_element::<String>()? {
-                secrets.push(text.parse().map_err(|error| de::Error::custom(format!("secret: {error}")))?);
+                secrets.push(text.parse().map_err(de::Error::custom)?);
             }
             Ok(secrets)
         }

@@ -1,9 +1,13 @@
+//! Patterns of queues' names: one name, the start of names, or all of them.
+
 use std::{fmt, str::FromStr};
 
-use queue_core::QueueName;
 use serde::{Deserialize, Serialize};
 
-/// Which queues a key or a route is for: the one of that name, those that begin so (`user-*`), or all (`*`).
+use crate::QueueName;
+
+/// Which queues a key, a route or declared settings are for: the one of that name, those that begin so (`user-*`), or
+/// all (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct QueuePattern(String);
@@ -40,12 +44,19 @@ impl TryFrom<String> for QueuePattern {
 
     fn try_from(text: String) -> Result<Self, String> {
         let start = text.strip_suffix('*').unwrap_or(&text);
-        if text == "*" || start.parse::<QueueName>().is_ok() {
-            return Ok(Self(text));
+        match start.parse::<QueueName>() {
+            _ if text == "*" => Ok(Self(text)),
+            Ok(_) => Ok(Self(text)),
+            Err(name) => Err(format!(
+                "neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all: {name}"
+            )),
         }
-        Err(format!(
-            "\"{text}\" is neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all"
-        ))
+    }
+}
+
+impl From<QueueName> for QueuePattern {
+    fn from(name: QueueName) -> Self {
+        Self(name.to_string())
     }
 }
 

@@ -1,0 +1,142 @@
+//! The settings that a configuration declares for queues, by name and by pattern, and which of them hold for a queue.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{InvalidSetting, QueueName, QueuePattern, SettingsPatch};
+
+/// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
+///
+/// For each setting of a queue the entry of its exact name comes first, then the pattern with the longest start that fits,
+/// and so on down to `*`. Objects such as `retention` are merged member by member.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeclaredSettings(BTreeMap<QueuePattern, SettingsPatch>);
+
+impl DeclaredSettings {
+    /// The settings that are declared for a queue.
+    pub fn of(&self, queue: &QueueName) -> SettingsPatch {
+        self.merged(queue.as_str())
+    }
+
+    /// The settings that are declared for every queue of a pattern.
+    pub fn of_all(&self, pattern: &QueuePattern) -> SettingsPatch {
+        self.merged(pattern.as_str())
+    }
+
+    /// The names and patterns for which there are settings, in the order of their texts.
+    pub fn patterns(&self) -> impl Iterator<Item = &QueuePattern> {
+        self.0.keys()
+    }
+
+    /// The queues that have an entry of their own, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = QueueName> {
+        self.0.keys().filter_map(QueuePattern::queue)
+    }
+
+    /// Checks the ranges of each entry, merged with those of the patterns that fit it.
+    ///
+    /// # Errors
+    ///
+    /// The first entry with a setting that is out of range, and the setting.
+    pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
+        // The entries that fit one queue are each other's extension, so no queue has a merge that is not seen here.
+        self.patterns()
+            .try_for_each(|pattern| self.of_all(pattern).validate().map_err(|invalid| (pattern.clone(), invalid)))
+    }
+
+    fn merged(&self, name: &str) -> SettingsPatch {
+        let mut fitting: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.fits(name)).collect();
+        match fitting[..] {
+            [] => return SettingsPatch::default(),
+            [(_, only)] => return only.clone(),
+            _ => {}
+        }
+        // Of patterns that fit one name the longer text is the more exact one; a name is longer than any start of it, and
+        // as long as the pattern of its whole, which it goes before.
+        fitting
+            .sort_by_key(|(pattern, _)| (pattern.start().unwrap_or(pattern.as_str()).len(), pattern.start().is_none()));
+        let mut merged = Value::Object(serde_json::Map::new());
+        for (_, settings) in fitting {
+            merge(&mut merged, settings.as_json());
+        }
+        serde_json::from_value(merged).expect("a member of one patch replaces the same member of another")
+    }
+}
+
+impl From<BTreeMap<QueueName, SettingsPatch>> for DeclaredSettings {
+    fn from(by_name: BTreeMap<QueueName, SettingsPatch>) -> Self {
+        Self(by_name.into_iter().map(|(name, settings)| (name.into(), settings)).collect())
+    }
+}
+
+/// Puts what is in `over` over `target`, object by object.
+fn merge(target: &mut Value, over: Value) {
+    match (target, over) {
+        (Value::Object(target), Value::Object(over)) => {
+            for (member, value) in over {
+                merge(target.entry(member).or_insert(Value::Null), value);
+            }
+        }
+        (target, over) => *target = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn declared(json: Value) -> DeclaredSettings {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn declared_settings_of_the_exact_name_win_over_the_longest_start_and_that_over_all() {
+        let declared = declared(json!({
+            "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
+            "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},
+            "user-vip-*": {"max_attempts": 3, "max_lapses": 3},
+            "user-vip-1": {"max_attempts": 4},
+            "user-vip-1*": {"max_attempts": 5, "timeout": "5s"},
+        }));
+        for (queue, settings) in [
+            ("other", json!({"max_attempts": 1, "max_lapses": 1, "timeout": 1000, "visibility_timeout": 1000})),
+            ("user-1", json!({"max_attempts": 2, "max_lapses": 2, "timeout": 2000, "visibility_timeout": 1000})),
+            ("user-vip-2", json!({"max_attempts": 3, "max_lapses": 3, "timeout": 2000, "visibility_timeout": 1000})),
+            ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": 5000, "visibility_timeout": 1000})),
+            ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": 5000, "visibility_timeout": 1000})),
+        ] {
+            assert_eq!(declared.of(&queue.parse().unwrap()).as_json(), settings, "{queue}");
+        }
+        assert_eq!(declared.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
+    }
+
+    #[test]
+    fn declared_objects_are_merged_member_by_member() {
+        let declared = declared(json!({
+            "*": {"retention": {"completed": {"count": 5, "age": "1h"}, "failed": {"count": 7}}, "exclusive": true},
+            "q": {"retention": {"completed": {"count": 9}}, "exclusive": {"parallel": 3}},
+            "r": {"exclusive": false},
+        }));
+        let q = declared.of(&"q".parse().unwrap()).as_json();
+        let retention = json!({"completed": {"count": 9, "age": 3_600_000}, "failed": {"count": 7}});
+        assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
+        assert_eq!(declared.of(&"r".parse().unwrap()).as_json()["exclusive"], json!(false));
+        assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
+    }
+
+    #[test]
+    fn declared_settings_that_conflict_only_when_merged_are_refused() {
+        let conflict = declared(json!({
+            "*": {"retention": {"failed": {"min_age": "2h"}}},
+            "a-*": {"retention": {"failed": {"age": "1h"}}},
+        }));
+        let (pattern, invalid) = conflict.validate().unwrap_err();
+        assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
+        assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
+    }
+}

@@ -1,0 +1,199 @@
+//! The configuration of the real binaries: the environment, settings by pattern, addresses, and where output can't be written.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    os::unix::ffi::OsStringExt,
+    process::{Command, Output, Stdio},
+};
+
+use drover_tests::{Process, binary, free_port};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::System;
+
+const BY_PATTERN: &str = r#"
+    [queues."*"]
+    max_attempts = 2
+    max_lapses = 2
+    retention.completed = { count = 20 }
+    [queues."user-*"]
+    max_attempts = 4
+    retention.completed = { age = "2h" }
+    [queues.user-1]
+    max_attempts = 6
+    [worker]
+    routes = []
+"#;
+
+/// A binary that ends by itself, with this environment and nothing else of Drover's.
+fn command(name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(binary(name));
+    command.args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+async fn settings(system: &System, queue: &str) -> Value {
+    system.get(&format!("/v1/queues/{queue}")).await["settings"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_begins_later_has_the_settings_of_the_patterns_that_fit_it() {
+    let mut system = System::start(BY_PATTERN).await;
+    for queue in ["other", "user-2", "user-1"] {
+        system.post(queue, json!({"data": 1})).await;
+    }
+    for (queue, max_attempts, age) in [("other", 2, 86_400_000), ("user-2", 4, 7_200_000), ("user-1", 6, 7_200_000)] {
+        let settings = settings(&system, queue).await;
+        assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(max_attempts), &json!(2)), "{queue}");
+        let keep = &settings["retention"]["completed"];
+        assert_eq!((&keep["count"], &keep["age"]), (&json!(20), &json!(age)), "{queue}");
+    }
+    // What is set at run time stands until a process declares the queue anew.
+    let patched = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
+    assert_eq!(patched["settings"]["max_attempts"], 9);
+    system.post("user-2", json!({"data": 1})).await;
+    assert_eq!(settings(&system, "user-2").await["max_attempts"], 9);
+    assert!(system.api.terminate().success());
+    system.relaunch_api();
+    system.until_ready(&system.base).await;
+    system.post("user-2", json!({"data": 1})).await;
+    let declared = settings(&system, "user-2").await;
+    assert_eq!((&declared["max_attempts"], &declared["timeout"]), (&json!(4), &json!(3_600_000)));
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_begins_no_queue_and_an_exact_name_does() {
+    let system = System::start(BY_PATTERN).await;
+    let names = async || {
+        let names = system.queues().names().await.unwrap();
+        names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    while names().await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(names().await, ["user-1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_declares_what_its_environment_says_of_a_pattern_by_name_and_case() {
+    let system = System::start("").await;
+    let routes = r#"[{"queue": "User-*", "handler": {"type": "log", "result": 7}}]"#;
+    let _worker = system
+        .worker_with(&[
+            ("DROVER__WORKER__ROUTES", routes),
+            ("DROVER__QUEUES__User-*__MAX_ATTEMPTS", "7"),
+            ("DROVER__QUEUES__User-*__RATE_LIMIT__MAX", "1000"),
+            ("DROVER__QUEUES__User-*__RATE_LIMIT__DURATION", "1s"),
+            ("DROVER__QUEUES__user-*__MAX_LAPSES", "9"),
+        ])
+        .await;
+    let message = system.finished(&system.post("User-1", json!({"data": 1})).await).await;
+    assert_eq!(message["result"], 7);
+    let settings = settings(&system, "User-1").await;
+    assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(7), &json!(3)));
+    assert_eq!(settings["rate_limit"], json!({"max": 1_000, "duration": 1_000}));
+}
+
+#[test]
+fn a_foreign_variable_that_is_not_utf_8_is_not_looked_at_and_one_of_ours_is_refused_by_name() {
+    for name in ["producer-api", "consumer-worker"] {
+        let bad = || OsString::from_vec(b"caf\xe9".to_vec());
+        let fine = command(name, &["--print-config"]).env("LEGACY", bad()).output().unwrap();
+        assert!(fine.status.success(), "{}", said(&fine));
+        let refused = command(name, &["--print-config"]).env("DROVER__LOG__FILTER", bad()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said(&refused).contains("DROVER__LOG__FILTER is not UTF-8"), "{}", said(&refused));
+        let near = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
+        assert_eq!(near.status.code(), Some(1));
+        assert!(said(&near).contains("did you mean DROVER__REDIS__URL?"), "{}", said(&near));
+    }
+}
+
+#[test]
+fn output_that_can_not_be_written_is_an_error_and_no_panic() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for (name, args) in [
+        ("producer-api", &["--print-config"][..]),
+        ("producer-api", &["--help"]),
+        ("producer-api", &["--version"]),
+        ("producer-api", &["key", "--help"]),
+        ("producer-api", &["key", "--id", "ops", "--scopes", "read"]),
+        ("consumer-worker", &["--print-config"]),
+        ("consumer-worker", &["--help"]),
+        ("consumer-worker", &["--version"]),
+    ] {
+        let output = command(name, args).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", said(&output));
+        assert!(!said(&output).is_empty() && !said(&output).contains("panicked"), "{name} {args:?}: {}", said(&output));
+        let silent = command(name, args).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(silent.code(), Some(1), "{name} {args:?}");
+    }
+    for args in [&["--no-such-argument"][..], &["--config", "/nowhere"]] {
+        let silent = command("producer-api", args).stderr(full()).status().unwrap();
+        assert!(matches!(silent.code(), Some(1 | 2)), "{args:?}: {silent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_log_can_not_be_written_works() {
+    let system = System::start("").await;
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let bind = format!("localhost:{}", free_port());
+    let mut api = command("producer-api", &[])
+        .env("DROVER__REDIS__URL", &system.redis_url)
+        .env("DROVER__API__BIND", &bind)
+        .stdout(full())
+        .stderr(full())
+        .spawn()
+        .unwrap();
+    system.until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;
+    assert!(api.try_wait().unwrap().is_none(), "it serves");
+    api.kill().unwrap();
+    api.wait().unwrap();
+}
+
+#[test]
+fn a_bind_address_that_is_none_or_can_not_be_resolved_is_told() {
+    for (bind, told) in [
+        ("8080", "api.bind: expected a host and a port, such as \"127.0.0.1:8080\", \"localhost:8080\""),
+        ("nowhere.invalid:0", "can't listen on nowhere.invalid:0"),
+    ] {
+        let env = [("DROVER__API__BIND", bind), ("DROVER__AUTH__MODE", "none")];
+        let mut process = Process::start("producer-api", &[], &env);
+        process.wait_for_log(told);
+        assert!(!process.wait().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_a_worker_says_what_it_serves_and_that_the_api_is_elsewhere() {
+    let system = System::start("").await;
+    let bind = format!("127.0.0.1:{}", free_port());
+    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
+    system.until_ready(&format!("http://{bind}")).await;
+    let answer = system.http.get(format!("http://{bind}/v1/queues")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    let problem: Value = answer.json().await.unwrap();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("/livez, /readyz and /metrics") && !detail.contains("/v1"), "{problem}");
+    assert_eq!(problem["code"], "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_without_a_name_that_no_route_takes_are_told_as_such() {
+    let config = "[[worker.routes]]\nqueue = \"q\"\nname = \"known\"\nhandler = { type = \"log\" }\n\
+                  [queues.q]\nmax_attempts = 1\n";
+    let system = System::start(config).await;
+    let worker = system.worker().await;
+    let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
+    assert!(message["error"]["message"].as_str().unwrap().contains("messages without a name"), "{message}");
+    let line = worker.wait_for_log("no route takes messages without a name");
+    assert!(!line.contains("name=\"\""), "{line}");
+}

@@ -1,0 +1,169 @@
+//! No secret of the configuration stands in anything that Drover writes or passes on.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::{Command, Stdio},
+    thread,
+};
+
+use drover_tests::{binary, free_port};
+use serde_json::json;
+
+use crate::System;
+
+/// Stands in every secret, in base64 too.
+const SECRET: &str = "hunter2hunter2hunter2hunter2hunt";
+const WEBHOOK_SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunt";
+
+fn assert_no_secret(what: &str, text: &str) {
+    assert!(!text.contains("hunter2"), "a secret stands in {what}: {text}");
+}
+
+/// What a binary says that ends by itself, with this environment and this configuration file.
+fn said(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), config).unwrap();
+    let output = Command::new(binary(name))
+        .args(["--config", file.path().to_str().unwrap()])
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_configuration_that_is_refused_is_told_without_its_secrets() {
+    let hook =
+        |handler: &str| format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {handler} }}\n");
+    let url = format!("redis://user:{SECRET}@h:1");
+    let files = [
+        format!("[redis]\nurl = \"{url}"),
+        format!("[redis]\nurl = {url}"),
+        format!("[redis]\nurl = [\"{url}\"]"),
+        format!("[redis]\nurl = \"user:{SECRET}@h:port\""),
+        format!("[redis]\nurl = \"http://user:{SECRET}@h\""),
+        format!("[auth]\nkeys = [\"drv_ops_{SECRET}\"]"),
+        format!("[auth]\nkeys = \"drv_ops_{SECRET}\""),
+        format!("[auth]\nmode = \"drv_ops_{SECRET}\""),
+        format!(
+            "[auth]\nkeys = [{{ id = \"ops\", hash = \"drv_ops_{SECRET}\", scopes = [\"read\"], queues = [\"*\"] }}]"
+        ),
+        format!("[auth]\nkeys = [{{ id = \"drv ops {SECRET}\" }}]"),
+        format!("[traces]\nendpoint = \"ftp://me:{SECRET}@h\""),
+        format!("[traces]\nendpoint = \"http://h?token={SECRET}\""),
+        format!("[api]\ncors_origins = [\"https://me:{SECRET}@h\"]"),
+        format!("[api]\nbind = \"me:{SECRET}@h:1\""),
+        format!("[log]\nfilter = \"={SECRET}=\""),
+        hook(&format!("url = \"ftp://me:{SECRET}@h\"")),
+        hook(&format!("url = \"me:{SECRET}@h\"")),
+        hook(&format!("url = \"https://me:{SECRET}@h:port\"")),
+        hook(&format!("url = \"http://h\", secret = \"{SECRET}\"")),
+        hook(&format!("url = \"http://h\", secret = [\"{WEBHOOK_SECRET}x\"]")),
+        hook(&format!("url = \"http://h\", secret = {{ a = \"{WEBHOOK_SECRET}\" }}")),
+        hook(&format!("url_header = \"to\", allowed_hosts = [\"https://me:{SECRET}@h\"]")),
+    ];
+    for file in &files {
+        for name in ["producer-api", "consumer-worker"] {
+            let (started, said) = said(name, &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+            assert!(!started && !said.is_empty(), "{file}");
+            assert_no_secret("an error", &said);
+        }
+    }
+    for (variable, value) in [
+        ("DROVER__AUTH__KEYS", format!("[\"drv_ops_{SECRET}\"]")),
+        ("DROVER__AUTH__KEYS", format!("[{SECRET}")),
+        ("DROVER__REDIS__URL_FILE", url.clone()),
+        ("DROVER_REDIS_URL", url.clone()),
+        ("DROVER__TRACES__ENDPOINT", format!("me:{SECRET}@h")),
+        (
+            "DROVER__WORKER__ROUTES",
+            format!("[{{\"queue\": \"q\", \"handler\": {{\"type\": \"http\", \"secret\": \"{SECRET}\"}}}}]"),
+        ),
+    ] {
+        let (started, said) = said("producer-api", &["--print-config"], &[(variable, &value)], "");
+        assert!(!started && !said.is_empty(), "{variable}");
+        assert_no_secret("an error of the environment", &said);
+    }
+}
+
+/// A collector that reads what it is sent, and answers nothing.
+fn deaf_collector() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let _ = client.read(&mut [0; 4_096]);
+            let _ = client.write_all(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    address.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_stands_in_a_log_an_answer_the_printed_configuration_or_the_environment_of_a_program() {
+    let collector = deaf_collector();
+    let secret_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret_file.path(), WEBHOOK_SECRET).unwrap();
+    let config = format!(
+        r#"
+        [log]
+        filter = "trace"
+        [traces]
+        endpoint = "http://me:{SECRET}@{collector}"
+        [queues."*"]
+        max_attempts = 1
+        [[worker.routes]]
+        queue = "program"
+        handler = {{ type = "exec", command = ["env"] }}
+        [[worker.routes]]
+        queue = "away"
+        handler = {{ type = "http", url = "http://me:{SECRET}@127.0.0.1:{}/?token={SECRET}", secret = "{WEBHOOK_SECRET}", secret_file = "{}" }}
+        [[worker.routes]]
+        queue = "refusing"
+        handler = {{ type = "http", url = "http://me:{SECRET}@{collector}/?token={SECRET}", secret = ["{WEBHOOK_SECRET}"] }}
+        "#,
+        free_port(),
+        secret_file.path().display(),
+    );
+    let redis = drover_tests::RedisServer::start();
+    // A user without a password takes any.
+    let url = redis.url().replace("redis://", &format!("redis://default:{SECRET}@"));
+    let system = System::launch(redis, url.clone(), &config);
+    system.until_ready(&system.base).await;
+    let secrets = [
+        ("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization={SECRET}")),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", format!("authorization={SECRET}")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:{SECRET}@{collector}")),
+        ("DROVER_SOMETHING", SECRET.to_owned()),
+    ];
+    let secrets: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let worker = system.worker_with(&secrets).await;
+
+    for (queue, state) in [("program", "completed"), ("away", "failed"), ("refusing", "failed")] {
+        let message = system.finished(&system.post(queue, json!({"data": 1})).await).await;
+        assert_eq!(message["state"], state, "{message}");
+        assert_no_secret("a message", &message.to_string());
+    }
+    worker.wait_for_log("traces can't be sent");
+    let wrong = system.http.get(system.url("/v1/queues")).header("authorization", format!("Bearer drv_ops_{SECRET}"));
+    wrong.send().await.unwrap();
+    for path in ["/metrics", "/readyz", "/openapi.json"] {
+        assert_no_secret(path, &system.http.get(system.url(path)).send().await.unwrap().text().await.unwrap());
+    }
+    for name in ["producer-api", "consumer-worker"] {
+        let (printed, said) = said(name, &["--print-config"], &[("DROVER__REDIS__URL", &url)], &config);
+        assert!(printed, "{said}");
+        assert_no_secret("the printed configuration", &said);
+    }
+    let mut system = system;
+    system.redis.kill();
+    system.api.wait_for_log("the subscription to Redis broke");
+    for log in [worker.log(), system.api.log()] {
+        assert_no_secret("a log", &log.join("\n"));
+    }
+}
