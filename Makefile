@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint tests e2e cluster schemathesis doc deny audit bench instructions microbench
+.PHONY: help run test fmt lint tests e2e cluster schemathesis clients doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= ../shared/peers
@@ -10,7 +10,7 @@ help: ## Show this list
 run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
 	@CARGO="$(CARGO)" exec scripts/run.sh
 
-test: tools fmt lint tests cluster schemathesis doc instructions ## Run everything that CI runs
+test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
 
 fmt: ## Check the format
 	$(CARGO) fmt --all --check
@@ -32,6 +32,9 @@ cluster: redis ## Run the tests of queue-core on a cluster of one node, which re
 
 schemathesis: redis ## Test the interface against its description; SEED=7 MAX_EXAMPLES=100 ACCESS=open differ from CI
 	@CARGO="$(CARGO)" scripts/schemathesis.sh
+
+clients: ## Generate types for TypeScript and Python from the description, and compile programs that use them
+	@CARGO="$(CARGO)" scripts/clients.sh
 
 doc: ## Build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

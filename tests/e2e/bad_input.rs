@@ -33,7 +33,7 @@ fn get(path: &'static str, status: u16, code: &'static str, told: &'static str) 
 fn cases() -> Vec<Case> {
     vec![
         post("", 400, "invalid_json", "JSON"),
-        post("not json", 400, "invalid_json", "line 1 column"),
+        post("not json", 400, "invalid_json", "at line 1, column"),
         post("[1]", 400, "invalid_json", "an object"),
         post(r#"{"data":1,"data":2}"#, 400, "invalid_json", "twice"),
         post("{}", 422, "invalid_message", "/data: required"),
@@ -85,7 +85,7 @@ fn cases() -> Vec<Case> {
         },
         Case { path: "/v1/queues/q/purge?state=all", ..bare(400, "invalid_query", "state is required") },
         Case { path: "/v1/queues/q/purge?state=active", ..bare(400, "invalid_query", "cancel them one by one") },
-        Case { path: "/v1/queues/q/purge?status=failed", ..bare(400, "invalid_query", "expected `state`") },
+        Case { path: "/v1/queues/q/purge?status=failed", ..bare(400, "invalid_query", "did you mean \"state\"?") },
         Case { path: "/v1/queues/q/retry_failed?x=1", ..bare(400, "invalid_query", "no query parameters") },
         Case { path: "/v1/queues/q/signals/k", ..post("[]", 400, "invalid_json", "an object") },
         Case {
@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
             path: "/v1/queues/q",
             ..post(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
         },
-        Case { method: Method::PATCH, path: "/v1/queues/q", ..post("{", 400, "invalid_json", "line 1 column") },
+        Case { method: Method::PATCH, path: "/v1/queues/q", ..post("{", 400, "invalid_json", "at line 1, column") },
         Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post("{}", 400, "invalid_query", "no query") },
         Case {
             method: Method::PATCH,

@@ -37,11 +37,11 @@ async fn what_a_state_forbids_is_refused_with_the_state_and_the_way_out() {
         ("delayed", "retry", "POST /v1/queues/q/messages/delayed/promote"),
         ("waiting", "retry", "handed out without that"),
         ("active", "retry", "GET /v1/queues/q/messages/active?wait=20s"),
-        ("completed", "retry", "post it again"),
+        ("completed", "retry", "erase this one, DELETE /v1/queues/q/messages/completed, and post it again"),
         ("held", "promote", "/v1/queues/q/signals/"),
         ("waiting", "promote", "handed out without that"),
         ("active", "promote", "GET /v1/queues/q/messages/active?wait=20s"),
-        ("completed", "promote", "post it again"),
+        ("completed", "promote", "post it as a new message with another id"),
         ("failed", "promote", "POST /v1/queues/q/messages/failed/retry"),
     ] {
         let (status, problem) = system.act(&format!("{}/{operation}", path(id))).await;
@@ -60,6 +60,29 @@ async fn what_a_state_forbids_is_refused_with_the_state_and_the_way_out() {
             let (status, problem) = system.ask(method, &format!("{}{end}", path(id)), None).await;
             assert_eq!((status, &problem["code"]), (404, &json!("message_not_found")), "{end}");
         }
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_way_out_for_a_completed_message_does_its_work_once_more() {
+    let system = System::start("").await;
+    for id in [Some("own"), None] {
+        let message = json!({"data": 1, "id": id});
+        let location = system.post("q", message.clone()).await;
+        assert_eq!(system.settle_all("q", completed()).await, 1);
+        let (status, problem) = system.act(&format!("{location}/retry")).await;
+        assert_eq!(status, 409);
+        if told(&problem).contains("another id, or erase this one") {
+            assert_eq!(system.send("q", &message).await.status(), 200, "posted again as it is, it is a duplicate");
+            system.post("q", json!({"data": 1, "id": "another"})).await;
+            assert_eq!(system.settle_all("q", completed()).await, 1);
+            assert_eq!(system.ask(Method::DELETE, &location, None).await.0, 204);
+        } else {
+            assert!(id.is_none() && told(&problem).contains("post its data as a new message"), "{problem}");
+        }
+        system.post("q", message).await;
+        assert_eq!(system.settle_all("q", completed()).await, 1, "{problem}");
     }
     system.assert_clean().await;
 }

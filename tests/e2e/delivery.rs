@@ -84,7 +84,7 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
         .log()
         .iter()
         .filter(|line| line.contains("handlers::log"))
-        .filter_map(|line| Some(line.split_once(" id=")?.1.split([' ', '}']).next()?.to_owned()))
+        .filter_map(|line| Some(line.split_once(" id=\"")?.1.split('"').next()?.to_owned()))
         .skip(1)
         .collect();
     let expected: Vec<&str> = expected.iter().map(|location| location.rsplit('/').next().unwrap()).collect();

@@ -106,7 +106,8 @@ async fn a_program_sees_nothing_of_the_configuration() {
     // The worker has the URL of Redis in its environment, at least.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
-    let known = "DROVER_ATTEMPT DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE";
+    let known =
+        "DROVER_ATTEMPT DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
     assert_eq!(message["result"], known);
 }
 
@@ -162,5 +163,77 @@ async fn a_handler_that_can_not_work_stops_the_start_and_says_why() {
         let line = worker.wait_for_log(told);
         assert!(line.contains("worker.routes[0].handler"), "{line}");
         assert!(!tokio::task::block_in_place(|| worker.wait()).success());
+    }
+}
+
+/// A receiver that answers with what it knows of the message beside its data.
+const TELLS_ITS_HEADERS: &str = r#"
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+class Hook(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        signal = self.headers["drover-signal"]
+        body = json.dumps({
+            "id": unquote(self.headers["drover-message-id"]),
+            "name": unquote(self.headers["drover-name"]),
+            "webhook-id": [unquote(part) for part in self.headers["webhook-id"].split(":")],
+            "signal": signal and json.loads(signal),
+        }).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hook).serve_forever()
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_told_names_exactly_and_the_data_of_the_signal() {
+    let port = free_port();
+    let _hook = Hook::start(TELLS_ITS_HEADERS, port);
+    let http = format!(
+        "[[worker.routes]]\nqueue = \"http\"\nhandler = {{ type = \"http\", url = \"http://127.0.0.1:{port}/\" }}\n"
+    );
+    let tells =
+        r#"printf '{"id":"%s","name":"%s","signal":%s}' "$DROVER_MESSAGE_ID" "$DROVER_NAME" "${DROVER_SIGNAL:-null}""#;
+    let system = System::start(&(http + &exec("exec", tells, ""))).await;
+    let _worker = system.worker().await;
+    let (id, name) = (" order é ", " a");
+    // As much as a signal may carry, none of it ASCII.
+    let data = json!({"amount": 12, "text": "é".repeat(2_030)});
+    for queue in ["http", "exec"] {
+        let message = json!({"data": 1, "id": id, "name": name, "hold": "paid"});
+        let held = system.post(queue, message).await;
+        let signal = format!("/v1/queues/{queue}/signals/paid");
+        let (status, _) = system.ask(reqwest::Method::POST, &signal, Some(json!({"data": data}))).await;
+        assert_eq!(status, 200);
+        let result = &system.finished(&held).await["result"];
+        assert_eq!((&result["id"], &result["name"]), (&json!(id), &json!(name)), "{queue}");
+        assert_eq!(result["signal"], data, "{queue}");
+        let free = system.post(queue, json!({"data": 1, "name": name})).await;
+        let result = &system.finished(&free).await["result"];
+        assert_eq!((&result["name"], &result["signal"]), (&json!(name), &Value::Null), "{queue}");
+    }
+    let message = system.get("/v1/queues/http/messages/%20order%20%C3%A9%20").await;
+    assert_eq!(message["result"]["webhook-id"], json!(["http", id]));
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_in_the_log_of_a_worker_can_neither_hide_nor_pass_for_something_else() {
+    let system = System::start(&exec("q", "exit 65", "")).await;
+    let id = "a\u{202e}b\u{2028}c outcome=completed";
+    let pretty = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;
+    for (at, (format, escaped)) in [("pretty", pretty), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
+        let mut worker = system.worker_with(&[("DROVER__LOG__FORMAT", format)]).await;
+        system.finished(&system.post("q", json!({"data": 1, "id": format!("{id}{at}"), "name": id})).await).await;
+        let told = worker.wait_for_log("failed for good");
+        assert!(told.contains(escaped), "{told}");
+        tokio::task::block_in_place(|| worker.terminate());
+        let log = worker.log().join("\n");
+        assert!(!log.contains(['\u{202e}', '\u{2028}']), "{log}");
     }
 }

@@ -112,8 +112,10 @@ async fn what_is_wrong_with_a_list_is_told() {
         (format!("{LIST}?limit=0"), "from 1 to 1000"),
         (format!("{LIST}?limit=1001"), "from 1 to 1000"),
         (format!("{LIST}?limit=ten"), "from 1 to 1000"),
-        (format!("{LIST}?stat=held"), "unknown field `stat`"),
-        (format!("{LIST}?state=held&state=failed"), "duplicate field"),
+        (format!("{LIST}?limit=%2B5"), "from 1 to 1000"),
+        (format!("{LIST}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
+        (format!("{LIST}?stat=held"), "did you mean \"state\"?"),
+        (format!("{LIST}?state=held&state=failed"), "state stands twice"),
     ] {
         let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
         assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");

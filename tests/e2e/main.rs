@@ -40,6 +40,7 @@ mod tls;
 mod traces;
 mod unwritable;
 mod user_queues;
+mod wording;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -87,6 +87,12 @@ impl Job {
         &self.inner.message.headers
     }
 
+    /// The data of the signal that released the message: JSON of at most [`Signal::MAX_BYTES`](queue_core::Signal::MAX_BYTES).
+    /// None if the message was not held, or its signal had no data.
+    pub fn signal(&self) -> Option<&RawValue> {
+        self.inner.message.signal.as_deref()
+    }
+
     /// The trace that the message belongs to, as the W3C's `traceparent` says it, if its producer sent one.
     pub fn traceparent(&self) -> Option<&str> {
         self.headers().get("traceparent")

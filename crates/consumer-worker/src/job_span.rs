@@ -7,14 +7,15 @@ use crate::Job;
 
 /// The span of a run: a part of the trace that the message belongs to, linked to the place where it was posted.
 pub(crate) fn begin(job: &Job) -> Span {
-    let (queue, id, attempt) = (job.queue(), job.id(), job.attempt());
+    // As a text and not as it is displayed: an id of a producer's own may have spaces and quotes, and is written in quotes.
+    let (queue, id, attempt) = (job.queue(), job.id().as_str(), job.attempt());
     if !telemetry::is_tracing() {
-        return info_span!("job", %queue, %id, attempt);
+        return info_span!("job", %queue, id, attempt);
     }
     let span = info_span!(
         "job", otel.kind = "consumer", otel.name = format!("process {queue}"), messaging.system = "drover",
-        messaging.operation.type = "process", messaging.destination.name = %queue, messaging.message.id = %id,
-        %queue, %id, attempt,
+        messaging.operation.type = "process", messaging.destination.name = %queue, messaging.message.id = id,
+        %queue, id, attempt,
     );
     if let Some(posted) = TraceContext::read(job.traceparent(), job.headers().get(TraceContext::TRACESTATE)) {
         posted.follow_in(&span);

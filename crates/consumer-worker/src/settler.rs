@@ -159,7 +159,7 @@ pub(crate) fn tell(work: &Work, action: Option<&Action>, ended: Ended) {
         ($level:ident, $text:literal) => {
             tracing::$level!(
                 queue = %job.queue(),
-                id = %job.id(),
+                id = job.id().as_str(),
                 name = job.name().map(|name| name.as_str()),
                 attempt = job.attempt(),
                 outcome = ended.as_str(),

@@ -95,6 +95,17 @@ impl TestJob {
         self
     }
 
+    /// As released by a signal with this data.
+    ///
+    /// # Panics
+    ///
+    /// When the data has no JSON form.
+    #[must_use]
+    pub fn signal(mut self, data: &impl Serialize) -> Self {
+        self.message.signal = Some(to_raw_value(data).expect("data with a JSON form"));
+        self
+    }
+
     /// As this attempt, from 1.
     #[must_use]
     pub fn attempt(mut self, attempt: u32) -> Self {

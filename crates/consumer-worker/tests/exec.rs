@@ -77,10 +77,11 @@ async fn a_program_has_the_data_on_its_stdin_and_what_it_prints_is_the_result() 
 #[tokio::test]
 async fn a_program_knows_the_message_and_none_of_the_secrets_of_the_worker() {
     let script = r#"printf '%s|' "$DROVER_MESSAGE_ID" "$DROVER_QUEUE" "$DROVER_NAME" "$DROVER_ATTEMPT" "$DROVER_MAX_ATTEMPTS" \
-        "$DROVER_HEADERS" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
+        "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
     let job = TestJob::new("q", &1).name("a b").id("order-1").attempt(2).header("traceparent", "00-1").header("x", "é");
+    let job = job.signal(&json!({"paid": [1]}));
     let known = result(shell(script, &json!({})).handle(job.job()).await);
-    let expected = "order-1|q|a b|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|00-1|path|6";
+    let expected = "order-1|q|a b|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|7";
     assert_eq!(serde_json::from_str::<String>(&known).unwrap(), expected);
 }
 

@@ -3,7 +3,7 @@
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use service::Problem;
@@ -73,6 +73,7 @@ impl FromRequest<App> for BatchBody {
         }
         match media_type(request.headers()) {
             Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
+                refuse_encoded(request.headers())?;
                 Ok(Self::Lines(request.into_body()))
             }
             _ => Err(refusal::not_batch_content()),
@@ -91,7 +92,14 @@ fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<(), Problem> {
     if is_configured || is_own { Ok(()) } else { Err(refusal::foreign_page()) }
 }
 
+/// Bodies are taken as they are: what is compressed would be told to be no JSON.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) { Ok(()) } else { Err(refusal::encoded_body()) }
+}
+
 async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {
+    refuse_encoded(request.headers())?;
     // Before anything of it is asked for: a client that sends `expect: 100-continue` need not send it.
     let (limit, time_limit) = (app.shared.body_limit, app.shared.request_timeout);
     if request.body().size_hint().lower() > limit as u64 {

@@ -35,7 +35,14 @@ pub(crate) fn refuse(operation: Operation, found: State, queue: &QueueName, id: 
         (_, State::Delayed) => format!("promote it: POST {path}/promote"),
         (_, State::Waiting) => "it is handed out without that, as soon as a consumer is free".into(),
         (_, State::Active) => format!("wait for what comes of it: GET {path}?wait=20s"),
-        (_, State::Completed | State::Failed) => "to do it once more, post it again".into(),
+        (_, State::Completed | State::Failed) => match id {
+            MessageRef::Id(_) => "to do the work once more, post its data as a new message".into(),
+            // The id is taken for as long as the message stands: posted again with it, the message would be a duplicate.
+            MessageRef::Own(_) => format!(
+                "to do the work once more, post it as a new message with another id, or erase this one, DELETE {path}, and post \
+                 it again"
+            ),
+        },
     };
     let detail = format!("message {id} is {}, and {rule}; {way_out}", found.as_str());
     Problem::new(StatusCode::CONFLICT, code(found), detail)

@@ -2,12 +2,12 @@
 
 use queue_core::Millis;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-use service::FieldError;
+use serde_json::{Map, Value, value::RawValue};
+use service::{FieldError, wording};
 
-use crate::json::{cut, explain};
+use crate::json::{Object, cut, is_absent};
 
-/// Reads one field, and notes what is wrong with it.
+/// Reads one field, and notes what is wrong with it. One that is null counts as absent: nothing is read, and nothing is wrong.
 pub(crate) struct Reader<'a> {
     pub(crate) pointer: &'a str,
     pub(crate) name: &'a str,
@@ -17,7 +17,7 @@ pub(crate) struct Reader<'a> {
 
 impl Reader<'_> {
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        self.read_checked(|_| Ok(()))
+        self.read_checked(|_| Ok::<_, &str>(()))
     }
 
     /// A duration from 1 ms to the longest; `range` says so.
@@ -27,25 +27,45 @@ impl Reader<'_> {
         )
     }
 
-    /// An object, which could be read from a list of its members too.
+    /// An object, whose own fields may be null too. It could be read from a list of its members as well, and is not.
     pub(crate) fn read_object<T: DeserializeOwned>(
         &mut self,
         check: impl Fn(&T) -> Result<(), &'static str>,
     ) -> Option<T> {
-        if self.value.get().starts_with('[') {
-            self.errors.push(field_error(self.pointer, self.name, "must be an object, not a list".into()));
-            return None;
-        }
-        self.read_checked(check)
+        let value = self.value;
+        self.read_by(
+            || {
+                let Object(fields) = serde_json::from_str(value.get())?;
+                let given = fields.into_iter().filter(|(_, value)| !is_absent(value));
+                let given: Map<String, Value> = given
+                    .map(|(name, value)| Ok((name.into_owned(), serde_json::from_str(value.get())?)))
+                    .collect::<Result<_, serde_json::Error>>()?;
+                T::deserialize(Value::Object(given))
+            },
+            check,
+        )
     }
 
-    pub(crate) fn read_checked<T: DeserializeOwned>(
+    pub(crate) fn read_checked<T: DeserializeOwned, E: Into<String>>(
         &mut self,
-        check: impl Fn(&T) -> Result<(), &'static str>,
+        check: impl Fn(&T) -> Result<(), E>,
     ) -> Option<T> {
-        let checked = serde_json::from_str::<T>(self.value.get())
-            .map_err(|error| explain(&error))
-            .and_then(|value| check(&value).map(|()| value).map_err(str::to_owned));
+        let value = self.value;
+        self.read_by(|| serde_json::from_str(value.get()), check)
+    }
+
+    /// Reads the value in a way of its own.
+    pub(crate) fn read_by<T, E: Into<String>>(
+        &mut self,
+        read: impl FnOnce() -> Result<T, serde_json::Error>,
+        check: impl Fn(&T) -> Result<(), E>,
+    ) -> Option<T> {
+        if is_absent(self.value) {
+            return None;
+        }
+        let checked = read()
+            .map_err(|error| wording::of_value(&error))
+            .and_then(|value| check(&value).map(|()| value).map_err(E::into));
         checked.map_err(|detail| self.errors.push(field_error(self.pointer, self.name, detail))).ok()
     }
 }

@@ -9,9 +9,9 @@ use axum::{
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
-use service::Problem;
+use service::{FieldError, Problem, unknown, wording};
 
-use crate::refusal;
+use crate::{fields::field_error, refusal};
 
 /// No object that is asked for has so many fields. It bounds what is said of unknown ones, and the search for doubles.
 const MAX_FIELDS: usize = 64;
@@ -96,11 +96,95 @@ pub(crate) fn cut(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What the parser says of a value that is wrong; the position within the value of a field says nothing.
-pub(crate) fn explain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" at line ") {
-        Some((what, _)) if error.is_data() => cut(what).into_owned(),
-        _ => text,
+/// The mark that some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The object that a body is.
+pub(crate) fn object(body: &[u8]) -> Result<Object<'_>, Problem> {
+    parse(body).map_err(|error| refusal::not_json(wording::of_document(&error)))
+}
+
+/// The object that one of many lines is.
+pub(crate) fn object_of_line(line: &[u8]) -> Result<Object<'_>, Problem> {
+    // The refusal tells the number of the line.
+    parse(line).map_err(|error| {
+        refusal::line_not_json(format_args!("{}, at column {}", wording::of_value(&error), error.column()))
+    })
+}
+
+/// The list that is the one field of an object.
+pub(crate) fn only_list<'b>(object: &Object<'b>, name: &'static str) -> Result<Vec<&'b RawValue>, FieldError> {
+    if let Some((other, _)) = object.0.iter().find(|(known, _)| known != name) {
+        return Err(field_error("", other, unknown(other, [name])));
+    }
+    match object.0.first() {
+        Some((_, value)) if !is_absent(value) => {
+            serde_json::from_str(value.get()).map_err(|_| field_error("", name, "must be a list".into()))
+        }
+        _ => Err(field_error("", name, "required: a list".into())),
+    }
+}
+
+/// Reads a body; a byte order mark before it is passed over.
+pub(crate) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
+}
+
+/// Whether an optional field counts as absent: it is null.
+pub(crate) fn is_absent(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// A text in which each half of a character (a `\u` escape without its other half) is replaced by U+FFFD.
+pub(crate) fn lossy_text(value: &RawValue) -> Result<String, serde_json::Error> {
+    struct Bytes;
+    impl de::Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        // As bytes the parser hands over halves too, which a text can't have.
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+    let bytes = serde_json::Deserializer::from_str(value.get()).deserialize_bytes(Bytes)?;
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        // A half has three bytes, of which each is a chunk; the first one alone does not continue another.
+        if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_characters_are_replaced_one_by_one() {
+        let text = |json: &str| lossy_text(serde_json::from_str(json).unwrap());
+        for (json, expected) in [
+            (r#""plain \n \ud83d\ude00 é""#, "plain \n 😀 é"),
+            (r#""bad \ud83d""#, "bad \u{fffd}"),
+            (r#""\ude00\ud83d!""#, "\u{fffd}\u{fffd}!"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}😀"),
+        ] {
+            assert_eq!(text(json).unwrap(), expected);
+        }
+        for other in ["5", "[1]", "{}", "true"] {
+            assert!(text(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert_eq!(object(b"\xef\xbb\xbf {\"a\":1}").unwrap().0.len(), 1);
+        assert!(object(b"\xff\xfe{\0}\0").is_err(), "that is UTF-16");
     }
 }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use queue_core::{Backoff, Due, MessageRef, Millis, NewMessage, OwnId, Timestamp};
 use serde_json::value::RawValue;
-use service::{FieldError, Problem, unknown};
+use service::{FieldError, Problem, unknown, wording};
 
 use crate::{
     fields::{Reader, field_error},
-    json::{Object, explain},
+    json::{self, Object},
     refusal,
 };
 
@@ -30,42 +30,23 @@ const FIELDS: [&str; 12] = [
 
 /// Reads the body of a POST of one message.
 pub(crate) fn parse(body: &[u8]) -> Result<NewMessage, Problem> {
-    let object = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let object = json::object(body)?;
     let mut errors = Vec::new();
     read(&object, "", &mut errors).ok_or_else(|| refusal::invalid_message(errors))
 }
 
 /// Reads one line of a stream of messages.
 pub(crate) fn parse_line(line: &[u8]) -> Result<NewMessage, Problem> {
-    let object = serde_json::from_slice(line).map_err(|error| {
-        // Each line is counted by whoever reads the stream; to the parser it is the first.
-        refusal::line_not_json(explain(&error).replace("line 1 column", "column"))
-    })?;
+    let object = json::object_of_line(line)?;
     let mut errors = Vec::new();
     read(&object, "", &mut errors).ok_or_else(|| refusal::invalid_message(errors))
 }
 
 /// Reads the body of a POST of a batch: `{"messages": [ … ]}`.
 pub(crate) fn parse_batch(body: &[u8]) -> Result<Vec<NewMessage>, Problem> {
-    let object: Object<'_> = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
-    let mut raw_messages: Option<&RawValue> = None;
+    let object = json::object(body)?;
+    let values = json::only_list(&object, "messages").map_err(|error| refusal::invalid_message(vec![error]))?;
     let mut errors = Vec::new();
-    for (name, value) in &object.0 {
-        match name.as_ref() {
-            "messages" => raw_messages = Some(value),
-            other => errors.push(field_error("", other, unknown(other, ["messages"]))),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(refusal::invalid_message(errors));
-    }
-    let Some(raw_messages) = raw_messages else {
-        let missing = field_error("", "messages", "required: an array of messages".into());
-        return Err(refusal::invalid_message(vec![missing]));
-    };
-    let values: Vec<&RawValue> = serde_json::from_str(raw_messages.get()).map_err(|_| {
-        refusal::invalid_message(vec![field_error("", "messages", "must be an array of messages".into())])
-    })?;
     if values.is_empty() || values.len() > queue_core::MAX_MESSAGES_PER_CALL {
         return Err(refusal::too_many_messages(values.len()));
     }
@@ -74,7 +55,7 @@ pub(crate) fn parse_batch(body: &[u8]) -> Result<Vec<NewMessage>, Problem> {
         let pointer = format!("/messages/{index}");
         match serde_json::from_str::<Object<'_>>(value.get()) {
             Ok(object) => messages.extend(read(&object, &pointer, &mut errors)),
-            Err(error) => errors.push(FieldError { pointer, detail: explain(&error) }),
+            Err(error) => errors.push(FieldError { pointer, detail: wording::of_value(&error) }),
         }
     }
     if errors.is_empty() { Ok(messages) } else { Err(refusal::invalid_message(errors)) }
@@ -176,6 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn an_optional_field_that_is_null_counts_as_absent() {
+        let nulls = r#"{"data":null,"name":null,"id":null,"delay":null,"deliver_at":null,"priority":null,"max_attempts":null,
+            "backoff":null,"timeout":null,"ttl":null,"hold":null,"headers":null}"#;
+        let message = parse(nulls.as_bytes()).unwrap();
+        assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
+        let message = parse(br#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
+        assert_eq!(message.backoff, Some(Backoff { delay: Millis::new(5), ..Backoff::default() }));
+        assert_eq!(parse_batch(format!(r#"{{"messages":[{nulls}]}}"#).as_bytes()).unwrap().len(), 1);
+        assert!(parse_line(nulls.replace('\n', " ").as_bytes()).is_ok());
+        // What does not exist is told all the same.
+        assert_eq!(errors(r#"{"data":1,"dealy":null}"#)[0].0, "/dealy");
+        assert!(parse_batch(br#"{"messages":null}"#).unwrap_err().errors()[0].detail.starts_with("required"));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_field_by_field() {
         assert_eq!(
             errors(r#"{"dta":1}"#),
@@ -201,7 +197,7 @@ mod tests {
                 assert_eq!(told_of, [(format!("/{field}"), format!("must be {told}"))]);
             }
         }
-        assert_eq!(errors(r#"{"data":1,"backoff":["fixed",5]}"#)[0].1, "must be an object, not a list");
+        assert_eq!(errors(r#"{"data":1,"backoff":["fixed",5]}"#)[0].1, "it is a list, and must be an object");
         assert!(errors(r#"{"data":1,"hold":"a/b"}"#)[0].1.contains("without control characters or slashes"));
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::StatusCode;
 use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
-use service::{FieldError, Problem, unknown};
+use service::{FieldError, Problem, unknown, wording};
 use tracing::{error, warn};
 
 use crate::{json::cut, places::Full};
@@ -175,6 +175,11 @@ pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
 }
 
+/// What is said of a wait that is longer than may be.
+pub(crate) fn longest_wait(longest: Millis) -> String {
+    format!("must be at most {longest} (api.max_wait); ask again when it is over")
+}
+
 pub(crate) fn invalid_limit(most: usize) -> Problem {
     invalid_query(format_args!("limit must be a whole number from 1 to {most}"))
 }
@@ -232,6 +237,12 @@ pub(crate) fn not_json_content() -> Problem {
 pub(crate) fn not_batch_content() -> Problem {
     let detail = "the body must be JSON, sent with the header content-type: application/json, or a message a line, with \
                   content-type: application/x-ndjson";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+pub(crate) fn encoded_body() -> Problem {
+    let detail = "the header content-encoding says that the body is compressed or encoded, which this server does not undo; send \
+                  uncompressed JSON, without that header";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
@@ -306,7 +317,7 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
             let known: Vec<&str> = words.collect();
             cut(&unknown(&cut(word), known.iter().copied())).into_owned()
         }
-        _ => cut(&invalid.problem).into_owned(),
+        _ => wording::of_data(&invalid.problem),
     };
     let errors = vec![FieldError { pointer, detail }];
     match invalid.fault {

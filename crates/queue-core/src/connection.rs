@@ -176,8 +176,8 @@ impl Redis {
             }
         });
         let answer = within_time.await.unwrap_or_else(|_| {
-            let waited = humantime::format_duration(self.shared.time_limit);
-            Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited}"))))
+            let waited = self.shared.time_limit;
+            Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited:?}"))))
         });
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
             lane.discard(generation);

@@ -88,7 +88,8 @@ fn names_leap_second(text: &str) -> bool {
 
 /// A duration in whole milliseconds.
 ///
-/// Reads an integer (milliseconds) or a text with units (`"1500ms"`, `"2s"`, `"1h 30m"`); writes an integer.
+/// Reads an integer (milliseconds) or a text with the units `w`, `d`, `h`, `m`, `s` and `ms`, the longest first (`"1500ms"`,
+/// `"2s"`, `"1h 30m"`); writes an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Default)]
 #[serde(transparent)]
 pub struct Millis(u64);
@@ -133,10 +134,24 @@ impl Millis {
     }
 }
 
-/// As a person would write it: `1h 30m`.
+/// The units of a duration, the longest first, in milliseconds. A month and a year have no fixed length, and are none.
+const UNITS: [(&str, u64); 6] =
+    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// As a person would write it, and as it reads back: `1h 30m`. In days, not in weeks.
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.to_std()).fmt(f)
+        let mut rest = self.0;
+        let mut space = "";
+        for (unit, millis) in &UNITS[1..] {
+            let count = rest / millis;
+            rest %= millis;
+            if count > 0 {
+                write!(f, "{space}{count}{unit}")?;
+                space = " ";
+            }
+        }
+        if self.is_zero() { f.write_str("0s") } else { Ok(()) }
     }
 }
 
@@ -144,26 +159,41 @@ impl std::str::FromStr for Millis {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
-        if text.starts_with('+') {
-            return Err(InvalidDuration);
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().map(Self).map_err(|_| InvalidDuration);
         }
-        let millis = match text.parse::<u64>() {
-            Ok(millis) => u128::from(millis),
-            // Rounded up: never shorter than what was asked for.
-            Err(_) => humantime::parse_duration(text).map_err(|_| InvalidDuration)?.as_nanos().div_ceil(1_000_000),
-        };
-        u64::try_from(millis).map(Self).map_err(|_| InvalidDuration)
+        let mut units = UNITS.iter();
+        let mut millis: u64 = 0;
+        let mut rest = text.trim_ascii();
+        // At least one part, and no unit twice or before a longer one.
+        loop {
+            let (count, after) = split_while(rest, |char| char.is_ascii_digit());
+            let (unit, after) = split_while(after.trim_ascii_start(), |char| char.is_ascii_alphabetic());
+            let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(InvalidDuration)?;
+            let count: u64 = count.parse().map_err(|_| InvalidDuration)?;
+            let part = count.checked_mul(*in_millis).ok_or(InvalidDuration)?;
+            millis = millis.checked_add(part).ok_or(InvalidDuration)?;
+            rest = after.trim_ascii_start();
+            if rest.is_empty() {
+                return Ok(Self(millis));
+            }
+        }
     }
+}
+
+/// The beginning of a text that has such characters only, and what follows it.
+fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|char| !belongs(char)).unwrap_or(text.len()))
 }
 
 /// A text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected {}", Self::EXPECTED)]
+#[error("must be {}", Self::EXPECTED)]
 pub struct InvalidDuration;
 
 impl InvalidDuration {
-    const EXPECTED: &str =
-        "a duration: milliseconds as a whole number, or a text such as \"1500ms\", \"2s\" or \"1h 30m\"";
+    const EXPECTED: &str = "a duration: a whole number of milliseconds, or a text with the units ms, s, m, h, d and w, such \
+                            as \"1500ms\", \"2s\" or \"1h 30m\"";
 }
 
 impl<'de> Deserialize<'de> for Millis {
@@ -215,11 +245,60 @@ mod tests {
         assert_eq!(millis("\"1500ms\"").unwrap(), Millis(1_500));
         assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
         assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));
-        assert_eq!(millis("\"1us\"").unwrap(), Millis(1), "rounded up, never early");
-        for bad in
-            ["-1", "1.5", "\"\"", "\"soon\"", "null", "true", "\"-1s\"", "\"+5\"", "1e400", "99999999999999999999"]
-        {
+        assert_eq!(millis("\"1w 2d 3h 4m 5s 6ms\"").unwrap(), Millis(788_645_006));
+        for same in ["\"90m\"", "\"1h30m\"", "\"1h  30 m\"", "\" 1h 30m \"", "\"5400000\"", "\"0d 001h 30m\""] {
+            assert_eq!(millis(same).unwrap(), Millis(5_400_000), "{same}");
+        }
+        for bad in ["-1", "1.5", "null", "true", "1e400", "99999999999999999999"] {
             assert!(millis(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "",
+            " ",
+            "soon",
+            "s",
+            "-1s",
+            "+5",
+            "+5s",
+            "1.5s",
+            "1M",
+            "1y",
+            "5 parsecs",
+            "1us",
+            "1ns",
+            "1min",
+            "2 hours",
+            "1H",
+            "1h 30",
+            "30 1h",
+            "1s 1s",
+            "1m 1h",
+            "1h, 30m",
+            "1 000",
+            "99999999999999999999",
+            "30500568905w",
+            "1\u{a0}s",
+            "١s",
+        ] {
+            let error = millis(&serde_json::to_string(bad).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("units ms, s, m, h, d and w"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_reads_back() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (60_000, "1m"),
+            (5_400_000, "1h 30m"),
+            (604_800_000, "7d"),
+            (2_592_000_000, "30d"),
+            (90_061_001, "1d 1h 1m 1s 1ms"),
+            (u64::MAX, "213503982334d 14h 25m 51s 615ms"),
+        ] {
+            assert_eq!(Millis(millis).to_string(), text);
+            assert_eq!(text.parse(), Ok(Millis(millis)));
         }
     }
 

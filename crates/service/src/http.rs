@@ -6,6 +6,7 @@ mod connection;
 mod descriptors;
 mod hosts;
 mod limits;
+mod malformed;
 mod pace;
 mod protection;
 mod stream;

@@ -10,6 +10,7 @@ mod output;
 mod problem;
 mod start;
 pub mod telemetry;
+pub mod wording;
 
 pub use config::Config;
 pub use examiner::Examiner;

@@ -79,6 +79,11 @@ impl Problem {
         self
     }
 
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The code word.
     pub fn code(&self) -> &'static str {
         self.code
@@ -105,7 +110,6 @@ impl Problem {
             }
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request was not complete in time; send it again"),
             StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large; send less at once"),
-            StatusCode::URI_TOO_LONG => ("uri_too_long", "the path and query are too long; shorten them"),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 ("headers_too_large", "the headers are more than 100, or more than 32 KiB with the path; send less")
             }

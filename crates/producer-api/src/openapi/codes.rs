@@ -46,8 +46,7 @@ pub(crate) const CODES: &[Code] = &[
     code(409, "not_confirmed", "confirm with the queue's own name"),
     code(410, "lease_gone", "the lease is over, and nothing was changed: lease anew"),
     code(413, "body_too_large", "send less at once, or NDJSON"),
-    code(414, "uri_too_long", "shorten path and query"),
-    code(415, "unsupported_media_type", "say with content-type that the body is JSON"),
+    code(415, "unsupported_media_type", "say with content-type that the body is JSON, and send it uncompressed"),
     code(
         421,
         "foreign_host",
@@ -68,13 +67,14 @@ pub(crate) const CODES: &[Code] = &[
     code(429, "rate_limited", "try again after Retry-After seconds; nothing was done"),
     code(429, "too_many_listeners", "close a stream of this key first"),
     code(429, "too_many_waits", "try again when one of the requests of this key that wait is over, or without wait"),
-    code(431, "headers_too_large", "send fewer or shorter headers"),
+    code(431, "headers_too_large", "send fewer or shorter headers, or a shorter path"),
     code(500, "internal", "this is a fault of the server: its log has the request's id"),
     code(503, "unavailable", "Redis is away: try again after Retry-After seconds"),
     code(503, "overloaded", "more is posted than Redis takes, nothing was stored: try again after Retry-After seconds"),
     code(503, "stopping", "the server stops: send the rest again"),
     code(503, "too_many_listeners", "try again after Retry-After seconds, another server may have room"),
     code(503, "not_ready", "see detail: wait until the process is ready"),
+    code(505, "unsupported_http_version", "use HTTP/1.1"),
     code(507, "out_of_memory", "drain queues or raise Redis's maxmemory; nothing was stored"),
 ];
 

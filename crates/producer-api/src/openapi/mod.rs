@@ -43,8 +43,8 @@ pub(crate) enum Access {
 }
 
 const DESCRIPTION: &str = "\
-A message queue over HTTP. Durations go in as whole milliseconds or as a text (`\"1500ms\"`, `\"2s\"`, `\"1h 30m\"`) and \
-come out as milliseconds; instants are RFC 3339 in UTC, by Redis's clock. A field or a query parameter that is not known is \
+A message queue over HTTP. Durations go in as whole milliseconds or as a text with the units ms, s, m, h, d, w (`\"1500ms\"`, \
+`\"2s\"`, `\"1h 30m\"`) and come out as milliseconds; an optional field that is null counts as absent; instants are RFC 3339 in UTC, by Redis's clock. A field or a query parameter that is not known is \
 refused. Every refusal is `application/problem+json` with a `code` that a program can match and a `detail` that names a way \
 out. What the schemas can't say: all `headers` of a message have together at most 4096 bytes.";
 

@@ -28,7 +28,7 @@ pub(super) fn all(max_wait: Millis) -> Value {
             duration("How long to wait", Millis::ZERO, max_wait)),
         "state": query("state", false, "List the messages of this state only", json!({"type": "string", "enum": states})),
         "purged": query("state", true, "Which messages to forget; active ones are not purged", json!({"type": "string", "enum": purged})),
-        "limit": query("limit", false, "How many at most", json!({"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "default": 50})),
+        "limit": query("limit", false, "How many at most; 50 if absent", json!({"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL})),
         "cursor": query("cursor", false, "The `next_cursor` of the page before", json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})),
         "confirm": query("confirm", true, "The queue's name once more: this can't be undone", json!({"type": "string", "pattern": QUEUE_NAME})),
         "message": query("message", false, "What happens to this message only; it need not be posted yet",

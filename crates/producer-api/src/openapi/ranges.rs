@@ -6,7 +6,8 @@ use queue_core::Millis;
 use serde_json::{Value, json};
 
 /// The units of a duration in a text, the longest first, with how many of the next they have.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 6] =
+    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What a duration in this range may be: whole milliseconds, or a text with units.
 pub(super) fn duration(description: &str, least: Millis, most: Millis) -> Value {
@@ -45,6 +46,7 @@ fn text(least: u64, most: u64) -> String {
 fn rest(units: &[(&str, u64)]) -> String {
     units.iter().fold(String::new(), |mut rest, (unit, _)| {
         let digits = match *unit {
+            "d" => "[0-6]",
             "h" => "(?:1?[0-9]|2[0-3])",
             "ms" => "[0-9]{1,3}",
             _ => "[1-5]?[0-9]",
@@ -106,7 +108,7 @@ mod tests {
         let milliseconds = "0*(?:[0-9]|[1-9][0-9]|[1-9][0-9]{2}|1000)";
         assert_eq!(
             text(0, 1_000),
-            format!("^(?:{milliseconds}|0*(?:0)d|0*(?:0)h|0*(?:0)m|0*(?:[0-1])s|{milliseconds}ms)$")
+            format!("^(?:{milliseconds}|0*(?:0)w|0*(?:0)d|0*(?:0)h|0*(?:0)m|0*(?:[0-1])s|{milliseconds}ms)$")
         );
         assert!(text(1, 3_000).contains("|(?:[1-2])s(?: ?[0-9]{1,3}ms)?|"), "{}", text(1, 3_000));
     }

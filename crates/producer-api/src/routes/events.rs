@@ -8,7 +8,6 @@ use axum::{
 };
 use futures_util::stream;
 use queue_core::{EventId, Heard, Listener, MessageRef};
-use serde::Deserialize;
 use service::Problem;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -33,12 +32,7 @@ impl<S: Sync> FromRequestParts<S> for Of {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Parameters {
-            message: Option<String>,
-        }
-        let Parameters { message } = query(&parts.uri)?;
+        let [message] = query(&parts.uri, ["message"])?;
         message.map(|id| id.parse()).transpose().map(Self).map_err(refusal::invalid_id)
     }
 }

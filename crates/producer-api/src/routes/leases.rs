@@ -15,8 +15,7 @@ use crate::{
     auth::Caller,
     body::{JsonBody, OptionalJsonBody},
     fields::{Reader, field_error},
-    json::{Object, explain},
-    refusal,
+    json, refusal,
     settlement::{self, Deed, Settlement, Verb},
 };
 
@@ -107,7 +106,7 @@ pub(crate) async fn receive(
 }
 
 fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Problem> {
-    let object: Object<'_> = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let object = json::object(body)?;
     let (mut max, mut wait, mut visibility_timeout, mut consumer) = (None, None, None, None);
     let mut errors = Vec::new();
     let longest = app.shared.max_wait;
@@ -121,13 +120,11 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
                 });
             }
             "wait" => {
-                wait = reader.read_checked(|wait: &Millis| {
-                    if *wait <= longest {
-                        Ok(())
-                    } else {
-                        Err("must be at most api.max_wait; ask again when it is over")
-                    }
-                });
+                wait = reader.read_checked(
+                    |wait: &Millis| {
+                        if *wait <= longest { Ok(()) } else { Err(refusal::longest_wait(longest)) }
+                    },
+                );
             }
             "visibility_timeout" => visibility_timeout = settlement::read_lease_time(&mut reader),
             "consumer" => consumer = reader.read(),

@@ -4,7 +4,7 @@ use axum::{
     http::request::Parts,
 };
 use queue_core::{MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Message, Queue, State as MessageState};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use service::Problem;
 
 use super::{QueuePath, query};
@@ -25,18 +25,12 @@ impl<S: Sync> FromRequestParts<S> for Listing {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Parameters {
-            state: Option<String>,
-            limit: Option<String>,
-            cursor: Option<String>,
-        }
-        let Parameters { state, limit, cursor } = query(&parts.uri)?;
+        let [state, limit, cursor] = query(&parts.uri, ["state", "limit", "cursor"])?;
         let state = state.map(|word| word.parse()).transpose().map_err(refusal::invalid_query)?;
-        let limit = match limit.map(|limit| limit.parse()) {
+        let limit = match limit.as_deref().map(|limit| (limit.starts_with('+'), limit.parse())) {
             None => DEFAULT_LIMIT,
-            Some(Ok(limit @ 1..=MAX_MESSAGES_PER_CALL)) => limit,
+            // The parser would take a sign.
+            Some((false, Ok(limit @ 1..=MAX_MESSAGES_PER_CALL))) => limit,
             Some(_) => return Err(refusal::invalid_limit(MAX_MESSAGES_PER_CALL)),
         };
         Ok(Self { state, limit, cursor })

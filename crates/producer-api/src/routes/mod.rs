@@ -10,13 +10,15 @@ mod ndjson;
 mod queues;
 mod signals;
 
+use std::{borrow::Cow, fmt::Display};
+
 use axum::{
-    extract::{FromRequestParts, Query, RawPathParams},
+    extract::{FromRequestParts, RawPathParams},
     http::{Uri, request::Parts},
 };
+use percent_encoding::percent_decode_str;
 use queue_core::{MessageRef, Millis, QueueName, SignalKey, State};
-use serde::{Deserialize, de::DeserializeOwned};
-use service::Problem;
+use service::{Problem, unknown};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{App, json::cut, refusal};
@@ -102,11 +104,28 @@ impl<S: Sync> FromRequestParts<S> for KeyPath {
     }
 }
 
-/// The parameters of the query, of which an unknown one is a mistake.
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    let Query(parameters) =
-        Query::try_from_uri(uri).map_err(|error| refusal::invalid_query(cut(&error.body_text())))?;
-    Ok(parameters)
+/// The parameters of the query with these names, each at most once. Another one is a mistake.
+fn query<const N: usize>(uri: &Uri, names: [&str; N]) -> Result<[Option<String>; N], Problem> {
+    let mut values = [const { None }; N];
+    for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decoded(name)?, decoded(value)?);
+        let Some(place) = names.iter().position(|known| *known == name) else {
+            let known = unknown(&name, names);
+            return Err(refusal::invalid_query(format_args!("the query parameter \"{}\" is {known}", cut(&name))));
+        };
+        if values[place].replace(value).is_some() {
+            return Err(refusal::invalid_query(format_args!("the query parameter {name} stands twice; give it once")));
+        }
+    }
+    Ok(values)
+}
+
+/// A name or value of the query, as forms encode them.
+fn decoded(text: &str) -> Result<String, Problem> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
+    decoded.map_err(|_| refusal::invalid_query("what is percent-encoded in the query must be UTF-8"))
 }
 
 /// `?wait=20s`
@@ -116,17 +135,12 @@ impl FromRequestParts<App> for Wait {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Parameters {
-            wait: Option<Millis>,
-        }
-        let Parameters { wait } = query(&parts.uri)?;
+        let [wait] = query(&parts.uri, ["wait"])?;
+        let invalid = |why: &dyn Display| refusal::invalid_query(format_args!("wait {why}"));
+        let wait: Option<Millis> = wait.map(|wait| wait.parse()).transpose().map_err(|error| invalid(&error))?;
         let longest = app.shared.max_wait;
         if wait.is_some_and(|wait| wait > longest) {
-            return Err(refusal::invalid_query(format_args!(
-                "wait must be at most {longest}; ask again when it is over"
-            )));
+            return Err(invalid(&refusal::longest_wait(longest)));
         }
         Ok(Self(wait))
     }
@@ -139,12 +153,7 @@ impl<S: Sync> FromRequestParts<S> for PurgedState {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Parameters {
-            state: Option<String>,
-        }
-        let Parameters { state } = query(&parts.uri)?;
+        let [state] = query(&parts.uri, ["state"])?;
         match state.map(|word| word.parse()) {
             Some(Ok(State::Active)) => Err(refusal::active_is_not_purged()),
             Some(Ok(state)) => Ok(Self(state)),
@@ -160,12 +169,7 @@ impl<S: Sync> FromRequestParts<S> for Confirmed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Parameters {
-            confirm: Option<String>,
-        }
-        let Parameters { confirm } = query(&parts.uri)?;
+        let [confirm] = query(&parts.uri, ["confirm"])?;
         confirm.map(Self).ok_or_else(refusal::confirm_is_required)
     }
 }

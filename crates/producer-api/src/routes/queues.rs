@@ -1,15 +1,14 @@
 use axum::{Json, extract::State, http::StatusCode};
 use queue_core::{Queue, QueueName, QueueStatus};
 use serde::Serialize;
-use service::Problem;
+use service::{Problem, wording};
 
 use super::{Confirmed, NoQuery, PurgedState, QueuePath};
 use crate::{
     App,
     auth::Caller,
     body::{JsonBody, NoBody},
-    json::{Object, explain},
-    refusal,
+    json, refusal,
 };
 
 /// What `GET /v1/queues` answers.
@@ -84,10 +83,9 @@ pub(crate) async fn configure(
     _: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<QueueStatus>, Problem> {
-    let not_json = |error| refusal::not_json(explain(&error));
     // Not any JSON is a patch, and a field that stands twice is a mistake.
-    let _: Object<'_> = serde_json::from_slice(&body).map_err(not_json)?;
-    let patch = serde_json::from_slice(&body).map_err(not_json)?;
+    json::object(&body)?;
+    let patch = json::parse(&body).map_err(|error| refusal::not_json(wording::of_document(&error)))?;
     let queue = app.shared.queues.queue(&name);
     let configured = queue.configure(&patch).await.map_err(|error| refusal::of_queue(error, &name))?;
     configured.map_err(|invalid| refusal::invalid_settings(&invalid))?;

@@ -8,7 +8,7 @@ use crate::{
     App,
     body::OptionalJsonBody,
     fields::{Reader, field_error},
-    json::{Object, explain},
+    json::{self, is_absent},
     refusal,
 };
 
@@ -48,7 +48,7 @@ pub(crate) async fn send(
 }
 
 fn parse(body: &[u8]) -> Result<Signal, Problem> {
-    let object: Object<'_> = serde_json::from_slice(body).map_err(|error| refusal::not_json(explain(&error)))?;
+    let object = json::object(body)?;
     let mut signal = Signal::default();
     let mut errors = Vec::new();
     for (name, value) in &object.0 {
@@ -56,7 +56,7 @@ fn parse(body: &[u8]) -> Result<Signal, Problem> {
             "data" if value.get().len() > Signal::MAX_BYTES => {
                 errors.push(field_error("", name, "must be at most 4096 bytes of JSON".into()));
             }
-            "data" => signal.data = Some((*value).to_owned()),
+            "data" => signal.data = (!is_absent(value)).then(|| (*value).to_owned()),
             "sticky_for" => {
                 let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
                 signal.sticky_for = reader.read_duration(Signal::LONGEST_STICKY, "must be 1 ms to 30 days");
@@ -76,7 +76,10 @@ mod tests {
         let signal = parse(br#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
         assert_eq!(signal.data.unwrap().get(), r#"{"paid": [] }"#);
         assert_eq!(signal.sticky_for, Some(Signal::LONGEST_STICKY));
-        assert!(parse(b"{}").unwrap().data.is_none());
+        for none in [&b"{}"[..], br#"{"data":null,"sticky_for":null}"#] {
+            let signal = parse(none).unwrap();
+            assert!(signal.data.is_none() && signal.sticky_for.is_none());
+        }
         let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(4_095));
         for (body, pointer) in [
             (long.as_str(), "/data"),

@@ -214,7 +214,7 @@ mod tests {
             ("type = \"http\", url = \"http://a\", allowed_hosts = [\"a\"]", "go with url_header"),
             ("type = \"http\", url = \"http://a\", secret = \"hunter2\"", "whsec_"),
             ("type = \"http\", url = \"http://a\", secret = [\"hunter2\"]", "whsec_"),
-            ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout must be 100ms to 7days"),
+            ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout must be 100ms to 7d"),
             ("type = \"http\", url = \"http://a\", concurrency = 0", "handler.concurrency"),
             (
                 "type = \"http\", url = \"http://a\", response = \"keep\"",

@@ -25,9 +25,11 @@ use tracing::debug;
 use super::{
     Limits,
     answer::Answer,
+    malformed::refusal_of_encoding,
     pace::Pace,
     protection::{Transport, protect},
     stream::Watched,
+    unreadable,
     upload::Upload,
 };
 
@@ -65,7 +67,11 @@ impl Connection {
             pace.answering();
             let keep_alive = KeepAlive::after(&request);
             let request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
-            let refusal = self.limits.hosts.refusal(&request);
+            let refusal = match keep_alive {
+                KeepAlive::Yes => None,
+                KeepAlive::No => refusal_of_encoding(&request),
+            };
+            let refusal = refusal.or_else(|| self.limits.hosts.refusal(&request));
             let answer = self.router.clone().call(request);
             let pace = Arc::clone(&pace);
             async move {
@@ -84,7 +90,7 @@ impl Connection {
         let mut connection = protocol().serve_connection(stream, service);
         let mut alarm = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.stopping.cancelled());
-        let mut is_last = false;
+        let (mut is_last, mut speaks_http2) = (false, false);
         let is_heard_out = loop {
             tokio::select! {
                 biased;
@@ -92,6 +98,7 @@ impl Connection {
                     Ok(()) => break !pace.is_unheard(),
                     Err(error) => {
                         debug!(%error, "a connection broke");
+                        speaks_http2 = error.is_parse_version_h2();
                         break false;
                     }
                 },
@@ -106,7 +113,12 @@ impl Connection {
             }
         };
         if !is_heard_out {
-            let stream = connection.into_parts().io.into_inner();
+            let mut stream = connection.into_parts().io.into_inner();
+            if speaks_http2 {
+                // hyper leaves it to its user to answer, for one may go on with HTTP/2. What can't be written at once to a
+                // new connection is not worth waiting for.
+                let _ = timeout(self.limits.write_timeout, stream.write_all(&unreadable::http2(transport))).await;
+            }
             tokio::select! {
                 _ = timeout(self.limits.header_timeout, hear_out(stream)) => {}
                 () = stop => {}

@@ -3,13 +3,11 @@ use std::net::IpAddr;
 use axum::{
     extract::Request,
     http::{StatusCode, Version, header, uri::Authority},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 
-use crate::{
-    Problem, REQUEST_ID,
-    problem::{new_request_id, render_problem},
-};
+use super::malformed::{malformed, refuse};
+use crate::Problem;
 
 /// By which names a server lets itself be called, in the header `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,21 +55,11 @@ fn is_of_this_machine(host: &str) -> bool {
         || address.parse::<IpAddr>().is_ok()
 }
 
-fn malformed(detail: &str) -> Response {
-    refuse(Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail))
-}
-
 fn foreign() -> Response {
     let detail = "without API keys this server answers only to localhost and to addresses, or any web page could reach it by \
                   letting a name of its own point here; ask by one of these, let your proxy say so in the host header, or \
                   configure keys";
     refuse(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail))
-}
-
-fn refuse(problem: Problem) -> Response {
-    let mut refusal = problem.into_response();
-    refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
-    render_problem(refusal)
 }
 
 #[cfg(test)]

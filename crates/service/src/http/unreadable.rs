@@ -32,7 +32,7 @@ impl Refusal {
         }
         let [tens, ones] = rest.first_chunk()?;
         let status = StatusCode::from_bytes(&[b'4', *tens, *ones]).ok()?;
-        let (bytes, replaces) = (render(status, transport), about_to_be_written.len());
+        let (bytes, replaces) = (render(problem(status), transport), about_to_be_written.len());
         Some(Self { bytes, written: 0, replaces })
     }
 
@@ -52,9 +52,16 @@ impl Refusal {
     }
 }
 
-fn render(status: StatusCode, transport: Transport) -> Vec<u8> {
-    let id = new_request_id();
-    let body = serde_json::to_vec(&problem(status).with_request_id(&id)).unwrap_or_default();
+/// The answer to a client that begins to speak HTTP/2, which is left without one by hyper.
+pub(super) fn http2(transport: Transport) -> Vec<u8> {
+    let detail = "this server speaks HTTP/1.1 and no HTTP/2; use HTTP/1.1, or put a proxy in front that speaks both";
+    let problem = Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "unsupported_http_version", detail);
+    render(problem, transport)
+}
+
+fn render(problem: Problem, transport: Transport) -> Vec<u8> {
+    let (id, status) = (new_request_id(), problem.status());
+    let body = serde_json::to_vec(&problem.with_request_id(&id)).unwrap_or_default();
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, Problem::CONTENT_TYPE);
     headers.insert(header::CONTENT_LENGTH, body.len().into());
@@ -76,9 +83,11 @@ fn problem(status: StatusCode) -> Problem {
     match status {
         StatusCode::BAD_REQUEST => {
             let detail = "what came is no request of HTTP/1.1, or one of its headers is not as RFC 9112 has it; mend it and \
-                          connect anew. HTTP/2 is not spoken here";
+                          connect anew";
             Problem::new(status, "malformed_request", detail)
         }
+        // A path that is too long is told as headers that are: which of both hyper says depends on how the bytes come in.
+        StatusCode::URI_TOO_LONG => Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         other => Problem::of_status(other),
     }
 }

@@ -1,5 +1,6 @@
 //! Logs and traces, the same on both services.
 
+mod escaped;
 mod exporter;
 mod fields;
 mod trace_context;
@@ -22,7 +23,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::fields::Plain;
+use self::{escaped::Escaped, fields::Plain};
 use crate::config::{Log, LogFormat, Traces};
 
 /// How long the collector may take for the last traces when the process stops.
@@ -93,7 +94,7 @@ fn plain_filter(text: &str) -> Option<Targets> {
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A log that can't be written is no reason to say so on standard error, which may not be writable either.
-    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false);
+    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false).with_writer(Escaped { colours });
     match log.format {
         LogFormat::Pretty if colours => lines.boxed(),
         LogFormat::Pretty => lines.fmt_fields(Plain).boxed(),

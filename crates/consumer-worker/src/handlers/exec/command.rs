@@ -1,3 +1,5 @@
+//! The program of the handler `exec`, and the environment in which it is told what its message is.
+
 use std::{
     env,
     ffi::OsString,
@@ -7,7 +9,7 @@ use std::{
     process::Stdio,
 };
 
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use service::config::{CommandLine, Output};
 use tokio::process::{self, Child};
 
@@ -60,6 +62,8 @@ impl Command {
             .env("DROVER_ATTEMPT", job.attempt().to_string())
             .env("DROVER_MAX_ATTEMPTS", json!(message.max_attempts).to_string())
             .env("DROVER_HEADERS", json!(message.headers).to_string())
+            // At most as long as a signal's data may be: 4 KiB.
+            .env("DROVER_SIGNAL", job.signal().map_or("", RawValue::get))
             .stdin(Stdio::piped())
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())

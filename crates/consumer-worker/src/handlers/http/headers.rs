@@ -1,3 +1,5 @@
+//! The headers of a request, in which every text of a message arrives exactly.
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{
     HeaderMap,
@@ -24,7 +26,6 @@ pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    let text = |text: &str| utf8_percent_encode(text, IN_A_HEADER).to_string();
     let message = job.message();
     set("drover-message-id", text(message.id.as_str()));
     set("drover-queue", text(message.queue.as_str()));
@@ -34,6 +35,9 @@ pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -
     }
     if !message.headers.is_empty() {
         set("drover-headers", ascii(&serde_json::json!(message.headers).to_string()));
+    }
+    if let Some(signal) = job.signal() {
+        set("drover-signal", ascii(signal.get()));
     }
     for (name, value) in job_span::handed_on(job) {
         if let Some(value) = value {
@@ -56,11 +60,21 @@ pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -
     headers
 }
 
-/// JSON in which all but ASCII is escaped.
+/// A text as it can stand in a header. Spaces at its ends are not part of a header's value, so they are encoded too.
+fn text(text: &str) -> String {
+    let inner = text.trim_matches(' ');
+    let before = text.len() - text.trim_start_matches(' ').len();
+    let after = text.len() - before - inner.len();
+    ["%20".repeat(before), utf8_percent_encode(inner, IN_A_HEADER).to_string(), "%20".repeat(after)].concat()
+}
+
+/// JSON in which all but ASCII is escaped. Ends of lines and tabs stand between its tokens only, where a space means the same.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
-        if char.is_ascii() && char != '\u{7f}' {
+        if char.is_ascii_control() && char != '\u{7f}' {
+            text.push(' ');
+        } else if char.is_ascii() && char != '\u{7f}' {
             text.push(char);
         } else {
             let mut units = [0; 2];
@@ -101,6 +115,31 @@ mod tests {
         assert_eq!(value("drover-headers"), r#"{"x":"\u00e4\n\u007f\ud83d\ude00"}"#);
         assert_eq!(value("webhook-id"), "a%2Eb:bestellung%2E%C3%A4%201");
         assert_eq!(value("authorization"), format!("Basic {}", STANDARD.encode("me:pa ss")));
-        assert!(!headers.contains_key("webhook-signature"));
+        assert!(!headers.contains_key("webhook-signature") && !headers.contains_key("drover-signal"));
+    }
+
+    #[test]
+    fn what_a_receiver_decodes_is_what_the_producer_wrote() {
+        let url = "http://a/".parse().unwrap();
+        for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
+            let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &url, &[], b"1");
+            // As a receiver has it, whose parser takes the spaces around a value away.
+            let received = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
+            let decoded = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
+            for name in ["drover-name", "drover-message-id"] {
+                assert_eq!(decoded(&received(name)), exact, "{name}");
+            }
+            let id = received("webhook-id");
+            let parts: Vec<String> = id.split(':').map(decoded).collect();
+            assert_eq!(parts, ["q", exact], "{id}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_a_signal_stands_in_a_header_of_its_own() {
+        let url = "http://a/".parse().unwrap();
+        let signal = serde_json::value::RawValue::from_string("{\r\n\t\"ä\": [1,\n2]}".into()).unwrap();
+        let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &url, &[], b"1");
+        assert_eq!(headers["drover-signal"], r#"{   "\u00e4": [1, 2]}"#);
     }
 }

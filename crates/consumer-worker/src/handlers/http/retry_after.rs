@@ -13,16 +13,16 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(RETRY_AFTER)?;
-    let pause = match asked.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        // More digits than any number has.
-        Err(_) if asked.bytes().all(|byte| byte.is_ascii_digit()) => LONGEST,
-        Err(_) => {
-            let instant = read_date(asked)?;
-            // By the clock of who wrote it, where that is known.
-            let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
-            instant.duration_since(now).ok()?
-        }
+    // Digits and nothing else (RFC 9110, 10.2.3): a parser of numbers would take a sign too.
+    let is_number = !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit());
+    let pause = if is_number {
+        // It fails only for more digits than any number has.
+        asked.parse().map_or(LONGEST, Duration::from_secs)
+    } else {
+        let instant = read_date(asked)?;
+        // By the clock of the receiver, where that is known.
+        let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
+        instant.duration_since(now).ok()?
     };
     (!pause.is_zero()).then_some(pause.min(LONGEST))
 }
@@ -59,7 +59,11 @@ mod tests {
             ("Sun, 06 Nov 2044 08:60:00 GMT", None),
             ("Sun, 06 Nov 2044 08:49:30 GMT", None),
             ("Sun, 06 Nov 2050 08:49:30 GMT", Some(86_400)),
+            ("", None),
+            (" ", None),
+            ("+3", None),
             ("-1", None),
+            ("3, 5", None),
             ("1.5", None),
             ("soon", None),
         ] {

@@ -2,7 +2,7 @@ use queue_core::{Due, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, Settings,
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer, of, request,
+    answer, given, not_both, of, request, request_or_null,
     text::{CONSUMER, LEASE},
 };
 use crate::openapi::ranges::duration;
@@ -20,11 +20,14 @@ fn actions() -> [(&'static str, &'static str, Value); 4] {
             "fail",
             "The attempt failed",
             json!({
-                "error": request("Why", &["code", "message"], json!({
-                    "code": {"type": "string", "description": "A word that a program can match"},
-                    "message": {"type": "string", "description": "A sentence for people"},
-                })),
-                "retry": {"type": "boolean", "default": true, "description": "false: no further attempt will help"},
+                "error": {"description": "Why. A text alone is its message", "anyOf": [
+                    {"type": "string"},
+                    request_or_null("Why", &[], json!({
+                        "code": {"type": "string", "description": "A word that a program can match; `failed` if absent. Cut at 128 bytes"},
+                        "message": {"type": "string", "description": "A sentence for people. Cut at 8 KiB"},
+                    })),
+                ]},
+                "retry": {"type": "boolean", "description": "false: no further attempt will help. true if absent"},
                 "retry_after": pause("The pause before the next attempt, instead of the back-off; not with retry: false"),
             }),
         ),
@@ -46,11 +49,11 @@ fn actions() -> [(&'static str, &'static str, Value); 4] {
 
 pub(super) fn schemas(max_wait: Millis) -> Value {
     let mut schemas = Map::new();
-    let mut receive = request(
+    let mut receive = request_or_null(
         "What to receive",
         &[],
         json!({
-            "max": {"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "default": 1, "description": "How many messages at most"},
+            "max": {"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "description": "How many messages at most; 1 if absent"},
             "wait": duration("How long to wait for the first; not at all if absent", Millis::ZERO, max_wait),
             "visibility_timeout": duration("How long the leases last; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
             "consumer": {"type": "string", "pattern": CONSUMER, "examples": ["c-03e14db4f7f6"],
@@ -86,9 +89,9 @@ pub(super) fn schemas(max_wait: Millis) -> Value {
 fn taking_lease(description: &str, required: &[&str], mut fields: Value) -> Value {
     fields["lease"] = of("Lease");
     let fails = fields.get("retry").is_some();
-    let mut schema = request(description, required, fields);
+    let mut schema = request_or_null(description, required, fields);
     if fails {
-        schema["not"] = json!({"required": ["retry", "retry_after"], "properties": {"retry": {"const": false}}});
+        schema["not"] = not_both([("retry", json!({"const": false})), ("retry_after", given())]);
     }
     schema
 }

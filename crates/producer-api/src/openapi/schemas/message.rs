@@ -61,9 +61,7 @@ pub(super) fn schemas() -> Value {
         "PostedMessage": posted,
         "ChangedMessage": {"anyOf": [of("Message"), of("GoneMessage")], "description": "The message after that; its id if it is no longer kept by then"},
         "DuplicateMessage": {
-            "anyOf": [of("Message"), of("GoneMessage")],
-            "required": ["duplicate"],
-            "properties": {"duplicate": of("Duplicate")},
+            "anyOf": [duplicate("Message"), duplicate("GoneMessage")],
             "description": "The message that stood already; its id if it is no longer kept",
         },
         "MessagePage": {
@@ -75,6 +73,12 @@ pub(super) fn schemas() -> Value {
             },
         },
     })
+}
+
+/// A message that stood already. The member stands in each alternative: generators of types take one beside them for another
+/// alternative.
+fn duplicate(message: &str) -> Value {
+    json!({"allOf": [of(message)], "required": ["duplicate"], "properties": {"duplicate": of("Duplicate")}})
 }
 
 fn example() -> Value {

@@ -63,6 +63,40 @@ fn request(description: &str, required: &[&str], properties: Value) -> Value {
     schema
 }
 
+/// The same, where an optional field that is null counts as absent. It has no default: generators of types take a field with
+/// one for a field that is always there.
+fn request_or_null(description: &str, required: &[&str], mut properties: Value) -> Value {
+    for (name, schema) in properties.as_object_mut().into_iter().flatten() {
+        // What has no kind may be null as it is.
+        let is_any = ["type", "anyOf", "allOf", "$ref"].iter().all(|kind| schema.get(kind).is_none());
+        if !required.contains(&name.as_str()) && !is_any {
+            nullable(schema);
+        }
+    }
+    request(description, required, properties)
+}
+
+/// Lets a schema be null too. What is said of it stays where it is found.
+fn nullable(schema: &mut Value) {
+    let description = schema.as_object_mut().and_then(|members| members.remove("description"));
+    *schema = json!({"anyOf": [schema.take(), {"type": "null"}]});
+    if let Some(description) = description {
+        schema["description"] = description;
+    }
+}
+
+/// What may not be: both fields are there, each of this kind.
+fn not_both(fields: [(&str, Value); 2]) -> Value {
+    let required = fields.each_ref().map(|(name, _)| *name);
+    let properties: Map<String, Value> = fields.map(|(name, schema)| (name.to_owned(), schema)).into_iter().collect();
+    json!({"required": required, "properties": properties})
+}
+
+/// Anything but null, which counts as absent.
+fn given() -> Value {
+    json!({"not": {"type": "null"}})
+}
+
 /// A whole number of messages or the like.
 fn count(description: &str) -> Value {
     json!({"type": "integer", "minimum": 0, "description": description})

@@ -2,7 +2,7 @@ use queue_core::{Due, MAX_MESSAGES_PER_CALL, Millis, NewMessage};
 use serde_json::{Value, json};
 
 use super::{
-    of, request,
+    given, not_both, of, request, request_or_null,
     settings::backoff,
     text::{INSTANT, NAME, OWN_ID, SIGNAL_KEY},
 };
@@ -11,7 +11,7 @@ use crate::openapi::ranges::duration;
 pub(super) fn schemas() -> Value {
     let text = |description: &str, pattern: &str, most: u32, example: &str| json!({"type": "string", "description": description, "minLength": 1, "maxLength": most, "pattern": pattern, "examples": [example]});
     let millisecond = Millis::new(1);
-    let mut message = request(
+    let mut message = request_or_null(
         "A message to be posted",
         &["data"],
         json!({
@@ -23,10 +23,10 @@ pub(super) fn schemas() -> Value {
                 "type": "string", "pattern": INSTANT, "examples": ["2030-01-31T09:30:00Z"],
                 "description": "The instant at which it may be handed out, RFC 3339, before the year 2200; not with delay",
             },
-            "priority": {"type": "integer", "minimum": -2_097_152, "maximum": 2_097_152, "default": 0,
-                         "description": "The lower goes first; negative ones before those without"},
+            "priority": {"type": "integer", "minimum": -2_097_152, "maximum": 2_097_152,
+                         "description": "The lower goes first; negative ones before those without. 0 if absent"},
             "max_attempts": {"type": "integer", "minimum": 1, "maximum": 1_000, "description": "How many attempts it has; the queue's if absent"},
-            "backoff": backoff("The pause before another attempt; the queue's if absent"),
+            "backoff": request_or_null("The pause before another attempt; the queue's if absent", &[], backoff()),
             "timeout": duration("How long one run may take; the queue's if absent", millisecond, NewMessage::LONGEST_TIMEOUT),
             "ttl": duration("For how long after it was posted it may still be started; for ever if absent", millisecond, Due::LONGEST_DELAY),
             "hold": text("The key of the signal that it waits for", SIGNAL_KEY, 256, "paid:42"),
@@ -34,7 +34,7 @@ pub(super) fn schemas() -> Value {
                         "description": "What consumers see beside the data: together at most 4096 bytes"},
         }),
     );
-    message["not"] = json!({"required": ["delay", "deliver_at"]});
+    message["not"] = not_both([("delay", given()), ("deliver_at", given())]);
     message["examples"] =
         json!([{"data": {"hello": 1}, "delay": "1500ms"}, {"data": 2, "id": "order-42", "priority": -1}]);
     let messages =

@@ -11,7 +11,7 @@ pub(super) fn schemas() -> Value {
     let settings = json!({
         "visibility_timeout": duration("How long a lease lasts unless it is extended", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
         "max_attempts": whole("How many attempts a message has", 1, 1_000),
-        "backoff": backoff("The pause before another attempt"),
+        "backoff": request("The pause before another attempt", &[], backoff()),
         "max_lapses": whole("The lapse that ends a message", 1, 1_000),
         "rate_limit": request("At most so many leases in any such window, over all consumers; both together, unless a limit stands", &[], json!({
             "max": whole("How many leases", 1, 1_000_000),
@@ -40,18 +40,14 @@ pub(super) fn schemas() -> Value {
     json!({"SettingsPatch": patch, "Settings": shown(&defaults)})
 }
 
-/// A back-off as it is taken, of a queue or a message.
-pub(super) fn backoff(description: &str) -> Value {
-    request(
-        description,
-        &[],
-        json!({
-            "type": {"type": "string", "enum": ["fixed", "exponential"]},
-            "delay": duration("The pause after the first failed attempt", Millis::ZERO, Backoff::LONGEST),
-            "max": duration("The longest pause", Millis::ZERO, Backoff::LONGEST),
-            "jitter": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much of the pause may be taken away at random"},
-        }),
-    )
+/// The fields of a back-off as it is taken, of a queue or a message.
+pub(super) fn backoff() -> Value {
+    json!({
+        "type": {"type": "string", "enum": ["fixed", "exponential"]},
+        "delay": duration("The pause after the first failed attempt", Millis::ZERO, Backoff::LONGEST),
+        "max": duration("The longest pause", Millis::ZERO, Backoff::LONGEST),
+        "jitter": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much of the pause may be taken away at random"},
+    })
 }
 
 fn keep(description: &str) -> Value {
@@ -74,7 +70,8 @@ fn whole(description: &str, least: u64, most: u64) -> Value {
     json!({"type": "integer", "minimum": least, "maximum": most, "description": description})
 }
 
-/// Each of these may be null where it has a default to come back to.
+/// Each of these may be null where it has a default to come back to. The default is told in words: generators of types take a
+/// field with one for a field that is always there.
 fn nullable(settings: Value, defaults: &Value) -> Value {
     let Value::Object(settings) = settings else { return settings };
     let nullable: Map<String, Value> = settings
@@ -84,7 +81,8 @@ fn nullable(settings: Value, defaults: &Value) -> Value {
             if let Some(members) = schema.get_mut("properties") {
                 *members = nullable(members.take(), default);
             }
-            (name, json!({"anyOf": [schema, {"type": "null"}], "default": default}))
+            let description = format!("null brings back the default: {default}");
+            (name, json!({"anyOf": [schema, {"type": "null"}], "description": description}))
         })
         .collect();
     nullable.into()

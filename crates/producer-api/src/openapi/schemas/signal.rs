@@ -1,11 +1,11 @@
 use queue_core::{Millis, Signal};
 use serde_json::{Value, json};
 
-use super::{answer, count, request};
+use super::{answer, count, request_or_null};
 use crate::openapi::ranges::duration;
 
 pub(super) fn schemas() -> Value {
-    let mut signal = request(
+    let mut signal = request_or_null(
         "A signal",
         &[],
         json!({

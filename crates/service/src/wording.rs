@@ -1,0 +1,201 @@
+//! What is wrong with a text or a value, in words for the people who sent it. The parser's own words name types of Rust and
+//! rules of the parser; they are put into others here, and what is not known here is told without details.
+
+use crate::unknown;
+
+/// The longest part of a wrong value that is repeated.
+const LONGEST: usize = 200;
+
+/// What is wrong with a whole document, and where.
+pub fn of_document(error: &serde_json::Error) -> String {
+    format!("{}, at line {}, column {}", of_value(error), error.line(), error.column())
+}
+
+/// What is wrong with one value. Where in it says nothing, for the value stands in a document itself.
+pub fn of_value(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    if error.is_data() { of_data(what) } else { of_syntax(what).to_owned() }
+}
+
+fn of_syntax(what: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 12] = [
+        ("EOF while parsing", "it ends too early"),
+        ("expected `:`", "a colon is missing after the name of a field"),
+        ("expected `,`", "a comma, or the end of a list or an object, is missing"),
+        ("key must be", "the name of a field must be a text in quotes"),
+        ("trailing comma", "a comma stands before the end of a list or an object"),
+        ("trailing characters", "something stands after its end"),
+        ("invalid escape", "a backslash stands before what can't be escaped"),
+        ("lone leading surrogate", HALF_A_CHARACTER),
+        ("unexpected end of hex", HALF_A_CHARACTER),
+        ("control character", "a control character stands in a text: escape it, as in \\n"),
+        ("invalid unicode", "it is not UTF-8"),
+        ("recursion limit", "it is nested deeper than 128 levels"),
+    ];
+    const HALF_A_CHARACTER: &str = "a \\u escape is half of a character: send both halves, or the character itself";
+    let known = KNOWN.iter().find(|(beginning, _)| what.starts_with(beginning));
+    match known {
+        Some((_, words)) => words,
+        None if what.contains("number") => "a number is not written as JSON has it, or is too large",
+        None => "what stands there is not JSON",
+    }
+}
+
+/// What is wrong with a value that is well-formed and not of the kind that is asked for, by the text of the parser's error.
+pub fn of_data(what: &str) -> String {
+    for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
+        // A wrong text may have the same words in it; what is expected is the last of it.
+        if let Some((found, expected)) = what.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
+            let expected = expectation(expected);
+            return match value(found) {
+                Some(found) => format!("it is {}, and must be {expected}", cut(&found)),
+                None => format!("it must be {expected}"),
+            };
+        }
+    }
+    let quoted: Vec<&str> = what.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((word, known)) if what.starts_with("unknown variant") => {
+            format!("\"{}\" is {}", cut(word), unknown(word, known.iter().copied()))
+        }
+        Some((word, known)) if what.starts_with("unknown field") => {
+            format!("the field \"{}\" is {}", cut(word), unknown(word, known.iter().copied()))
+        }
+        Some((word, _)) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
+        Some((word, _)) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
+        // Said by a type of Drover's own.
+        _ => cut(what),
+    }
+}
+
+/// A value that was found, as it would stand in JSON.
+fn value(found: &str) -> Option<String> {
+    let (kind, rest) = found.split_once(' ').unwrap_or((found, ""));
+    match kind {
+        "string" => Some(rest.to_owned()),
+        "integer" | "floating" | "boolean" => rest.split('`').nth(1).map(str::to_owned),
+        "null" | "unit" if rest.is_empty() || rest == "value" => Some("null".into()),
+        "map" => Some("an object".into()),
+        "sequence" => Some("a list".into()),
+        _ => None,
+    }
+}
+
+/// What is expected. Types of Drover's own say it in words; others by their names in Rust.
+fn expectation(expected: &str) -> &str {
+    let kind = expected.split(' ').next().unwrap_or_default();
+    match (expected, kind) {
+        ("a string" | "string or map" | "a borrowed string" | "a byte array" | "variant identifier", _)
+        | (_, "enum" | "variant" | "unit" | "newtype") => "a text",
+        ("a boolean", _) => "true or false",
+        ("a map", _) | (_, "struct") => "an object",
+        ("a sequence", _) | (_, "tuple") => "a list",
+        (_, "f32" | "f64") => "a number",
+        (
+            _,
+            "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16" | "i32" | "i64" | "i128" | "isize"
+            | "nonzero",
+        )
+        | ("a nonzero u32", _) => "a whole number",
+        _ => expected,
+    }
+}
+
+/// A text that came from outside, short enough to be repeated.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "it is there to be read")]
+    struct Sample {
+        word: Option<Word>,
+        text: Option<String>,
+        whole: Option<u64>,
+        number: Option<f64>,
+        flag: Option<bool>,
+        list: Option<Vec<u8>>,
+        inner: Option<Box<Sample>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        Fixed,
+        Exponential,
+    }
+
+    fn told(json: &[u8]) -> String {
+        of_value(&serde_json::from_slice::<Sample>(json).unwrap_err())
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_told_with_what_it_must_be() {
+        for (json, expected) in [
+            (r#"{"text":5}"#, "it is 5, and must be a text"),
+            (r#"{"text":1.5}"#, "it is 1.5, and must be a text"),
+            (r#"{"text":["a"]}"#, "it is a list, and must be a text"),
+            (r#"{"whole":"a, expected b"}"#, "it is \"a, expected b\", and must be a whole number"),
+            (r#"{"whole":-1}"#, "it is -1, and must be a whole number"),
+            (r#"{"number":{}}"#, "it is an object, and must be a number"),
+            (r#"{"flag":"yes"}"#, "it is \"yes\", and must be true or false"),
+            (r#"{"list":true}"#, "it is true, and must be a list"),
+            (r#"{"inner":5}"#, "it is 5, and must be an object"),
+            (r#"{"word":"fixd"}"#, "\"fixd\" is unknown: did you mean \"fixed\"?"),
+            (r#"{"word":"none"}"#, "\"none\" is unknown; there are fixed, exponential"),
+            (r#"{"word":{"fixed":1}}"#, "it is 1, and must be a text"),
+            (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
+            (r#"{"text":"a","text":"b"}"#, "the field \"text\" stands twice"),
+        ] {
+            assert_eq!(told(json.as_bytes()), expected, "{json}");
+        }
+        let long = told(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
+        assert!(long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_without_the_words_of_the_parser() {
+        for (json, expected) in [
+            (&b""[..], "it ends too early"),
+            (b"{", "it ends too early"),
+            (b"{\"text\":\"a", "it ends too early"),
+            (b"nul", "it ends too early"),
+            (b"not json", "what stands there is not JSON"),
+            (b"{\"text\" 1}", "a colon is missing after the name of a field"),
+            (b"{\"text\":\"a\" 1}", "a comma, or the end of a list or an object, is missing"),
+            (b"{text:1}", "the name of a field must be a text in quotes"),
+            (b"{\"whole\":1,}", "a comma stands before the end of a list or an object"),
+            (b"{} {}", "something stands after its end"),
+            (b"{\"text\":\"\\x\"}", "a backslash stands before what can't be escaped"),
+            (
+                b"{\"text\":\"\\ud83d\"}",
+                "a \\u escape is half of a character: send both halves, or the character itself",
+            ),
+            (
+                b"{\"text\":\"\\ude00\"}",
+                "a \\u escape is half of a character: send both halves, or the character itself",
+            ),
+            (b"{\"text\":\"\x01\"}", "a control character stands in a text: escape it, as in \\n"),
+            (b"{\"text\":\"\xff\"}", "it is not UTF-8"),
+            (b"{\"number\":1e999}", "a number is not written as JSON has it, or is too large"),
+            (b"{\"whole\":01}", "a number is not written as JSON has it, or is too large"),
+        ] {
+            assert_eq!(told(json), expected, "{}", String::from_utf8_lossy(json));
+        }
+        let deep = r#"{"inner":"#.repeat(200);
+        assert_eq!(told(deep.as_bytes()), "it is nested deeper than 128 levels");
+        let error = serde_json::from_str::<Sample>("{\n  oops}").unwrap_err();
+        assert_eq!(of_document(&error), "the name of a field must be a text in quotes, at line 2, column 3");
+    }
+}

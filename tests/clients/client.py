@@ -1,0 +1,55 @@
+"""What a client in Python does with the models that datamodel-code-generator generates."""
+
+import json
+import sys
+
+from pydantic import ValidationError
+
+import drover
+
+MESSAGE = {
+    "id": "order-42", "queue": "q", "name": None, "state": "completed", "data": {"hello": 1}, "priority": 0, "delay": 0,
+    "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {"a": "b"},
+    "created_at": "2026-11-23T11:13:13.727Z", "due_at": "2026-11-23T11:13:15.227Z", "started_at": None,
+    "finished_at": None, "expires_at": None, "hold": None, "consumer": None, "progress": None, "result": "done",
+    "error": None,
+}
+LEASE = "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"
+
+
+def sent(model):
+    """As it goes over the wire."""
+    return json.loads(model.model_dump_json(exclude_none=True))
+
+
+def refused(make):
+    try:
+        make()
+    except ValidationError:
+        return True
+    return False
+
+
+assert sent(drover.NewMessage(data={"hello": 1})) == {"data": {"hello": 1}}, "what is optional is left out"
+drover.NewMessage(data=1, name=None, delay=None, priority=None)
+full = drover.NewMessage(data=1, id="order-42", delay="1h 30m", ttl=1000, hold="paid:42", backoff={"type": "fixed"})
+assert sent(full)["delay"] == "1h 30m" and sent(full)["backoff"] == {"type": "fixed"}
+assert sent(drover.SettingsPatch(max_attempts=5)) == {"max_attempts": 5}
+assert sent(drover.Receive()) == {} and sent(drover.Signal(data=1)) == {"data": 1}
+assert sent(drover.Fail(lease=LEASE, error="boom")) == {"lease": LEASE, "error": "boom"}
+assert sent(drover.Fail(lease=LEASE, error={"message": "boom"})) == {"lease": LEASE, "error": {"message": "boom"}}
+settle = drover.Settle(settlements=[{"lease": LEASE, "action": "complete", "result": 1}])
+assert sent(settle)["settlements"][0]["action"] == "complete"
+
+for wrong in [{}, {"data": 1, "dealy": 1}, {"data": 1, "delay": "5 parsecs"}, {"data": 1, "id": "42"}]:
+    assert refused(lambda: drover.NewMessage(**wrong)), wrong
+
+assert drover.PostedMessage(**MESSAGE).attempts_made == 1
+stood = drover.DuplicateMessage.model_validate({**MESSAGE, "duplicate": True}).root
+assert stood.data == {"hello": 1} and stood.duplicate
+gone = drover.DuplicateMessage.model_validate({"id": "a", "queue": "q", "state": None, "duplicate": True}).root
+assert gone.id == "a" and gone.state is None
+assert refused(lambda: drover.DuplicateMessage.model_validate(MESSAGE)), "one that did not stand already"
+received = {"consumer": "c", "messages": [{**MESSAGE, "lease": LEASE, "lease_expires_at": MESSAGE["due_at"], "timeout": None}]}
+assert drover.Received(**received).messages[0].data == {"hello": 1}
+print("the models of Python fit", file=sys.stderr)
