@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -263,13 +262,6 @@ async fn who_asks_for_what_is_gone_is_told_so_and_nonsense_is_refused() {
     assert_eq!(back.event().await.kind, "reset");
 }
 
-/// The memory that the API holds, in KiB.
-fn memory(system: &System) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", system.api.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() {
     let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
@@ -292,7 +284,7 @@ async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() 
         }
         sleep(Duration::from_millis(20)).await;
     }
-    let before = memory(&system);
+    let before = system.api_memory();
     let start = Instant::now();
     let mut posted = 0;
     // Until the last of them is cut, however much their sockets take.
@@ -309,7 +301,7 @@ async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() 
         }
         assert!(start.elapsed() < PATIENCE, "they are not cut after {posted} batches");
     }
-    let grown = memory(&system).saturating_sub(before);
+    let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 64 * 1_024, "the API grew by {grown} KiB");
     let log = system.api.log().join("\n");
     assert!(log.contains("did not take its answer") || log.contains("fell too far behind"), "{log}");

@@ -23,6 +23,7 @@ mod library;
 mod lifecycle;
 mod lists;
 mod load;
+mod memory;
 mod metrics;
 mod ndjson;
 mod options;

@@ -1,7 +1,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use drover_tests::eventually;
@@ -41,7 +41,11 @@ impl SlowClient {
     }
 
     fn send(&mut self, piece: &str) {
-        self.socket.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).unwrap();
+        self.try_send(piece).unwrap();
+    }
+
+    fn try_send(&mut self, piece: &str) -> std::io::Result<()> {
+        self.socket.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
     }
 
     fn end(self) -> (u16, Value) {
@@ -152,6 +156,28 @@ async fn a_stream_may_last_longer_than_any_other_request() {
     }
     let (status, summary) = client.end();
     assert_eq!((status, &summary["enqueued"]), (200, &json!(15)), "{summary}");
+}
+
+#[tokio::test]
+async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
+    let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
+    for nothing in ["\n", " \r\n\n", "no message\n"] {
+        let mut client = SlowClient::begin(&system);
+        client.send("{\"data\":1}\n");
+        let start = Instant::now();
+        let mut writer = SlowClient { socket: client.socket.try_clone().unwrap() };
+        let writing = std::thread::spawn(move || {
+            while writer.try_send(nothing).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let (status, problem) = client.answer();
+        assert_eq!((status, &problem["code"]), (408, &json!("request_timeout")), "{problem}");
+        assert_eq!((&problem["enqueued"], &problem["done"]), (&json!(1), &json!(false)), "{problem}");
+        assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
+        writing.join().unwrap();
+    }
+    system.assert_clean().await;
 }
 
 #[tokio::test]

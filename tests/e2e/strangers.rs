@@ -8,11 +8,14 @@ use serde_json::json;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpSocket,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
-    System, number,
+    System,
+    auth::{config, issue},
+    number,
     raw::{LIVEZ, Raw},
 };
 
@@ -84,13 +87,16 @@ async fn an_idle_connection_is_closed_and_slow_headers_after_an_answer_too() {
     system.api.wait_for_log("it was idle");
 }
 
+/// A request that proves something, where there are no keys.
+const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
+
 #[tokio::test]
-async fn who_comes_when_all_places_are_taken_waits_for_one() {
+async fn client_that_comes_when_all_places_have_proven_clients_waits_for_one() {
     let system = System::start("[api]\nmax_connections = 8\n").await;
     let mut served = Vec::new();
     let mut waiting = loop {
         let mut client = raw(&system).await;
-        client.send(LIVEZ).await;
+        client.send(QUEUES).await;
         match client.answer_within(Duration::from_millis(500)).await {
             Some(answer) => assert_eq!(answer.status, 200),
             None => break client,
@@ -102,6 +108,69 @@ async fn who_comes_when_all_places_are_taken_waits_for_one() {
     assert_eq!(served[1].ask(LIVEZ).await.status, 200, "those with a place are served");
     drop(served.swap_remove(0));
     assert_eq!(waiting.answer().await.status, 200);
+}
+
+/// So many clients that ask `/livez` again and again, and connect anew when they are closed out.
+fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
+    let address = system.api_port.address();
+    let mut polling = JoinSet::new();
+    for _ in 0..clients {
+        polling.spawn(async move {
+            loop {
+                let mut client = Raw::connect(address).await;
+                client.send(LIVEZ).await;
+                while client.answer_within(PATIENCE).await.is_some() {
+                    sleep(Duration::from_secs(1)).await;
+                    client.send(LIVEZ).await;
+                }
+            }
+        });
+    }
+    polling
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_without_a_valid_key_makes_room_for_a_new_one_and_one_with_a_key_is_kept() {
+    let ops = issue("--id ops --scopes read --queues *");
+    let with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
+    for (config, authorization) in [
+        (with_keys.as_str(), format!("authorization: Bearer {}\r\n", ops.key)),
+        ("[api]\nmax_connections = 50\n", String::new()),
+    ] {
+        let system = System::start(config).await;
+        let ask = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
+        let mut kept = raw(&system).await;
+        assert_eq!(kept.ask(&ask).await.status, 200);
+        let _polling = poll_livez(&system, 60);
+        system.api.wait_for_log("as many connections are open as may be");
+        for _ in 0..20 {
+            let start = Instant::now();
+            assert_eq!(raw(&system).await.ask(&ask).await.status, 200);
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        }
+        assert_eq!(kept.ask(&ask).await.status, 200, "it is not the oldest that goes, but the oldest stranger");
+    }
+}
+
+#[tokio::test]
+async fn connection_that_makes_room_ends_its_answer_or_is_closed_after_a_second() {
+    let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
+    let system = System::start(config).await;
+    let mut idle = raw(&system).await;
+    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stuck = Raw::over(socket.connect(system.api_port.address()).await.unwrap());
+    stuck.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
+    let start = Instant::now();
+    let mut others = [raw(&system).await, raw(&system).await];
+    for other in &mut others {
+        assert_eq!(other.ask(LIVEZ).await.status, 200);
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(idle.until_closed().await.is_empty());
+    system.api.wait_for_log("closed before its answer was complete");
+    assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -20,7 +20,9 @@ use tower::{Layer, Service};
 use tracing::{Span, error};
 
 use crate::{
+    auth,
     metrics::{Measure, UnderWay},
+    openapi::Access,
     request_span,
 };
 
@@ -28,13 +30,17 @@ use crate::{
 ///
 /// One, where the library has a layer for each of these: each costs every request a copy of all that lies within.
 #[derive(Clone)]
-pub(crate) struct Attend(pub(crate) Measure);
+pub(crate) struct Attend {
+    pub(crate) measure: Measure,
+    /// Whether requests need keys. Where they don't, it notes whose connections are kept when there are too many.
+    pub(crate) access: Access,
+}
 
 impl<S> Layer<S> for Attend {
     type Service = Attended<S>;
 
     fn layer(&self, inner: S) -> Attended<S> {
-        Attended { inner, measure: self.0.clone() }
+        Attended { inner, measure: self.measure.clone(), access: self.access }
     }
 }
 
@@ -43,6 +49,7 @@ impl<S> Layer<S> for Attend {
 pub(crate) struct Attended<S> {
     inner: S,
     measure: Measure,
+    access: Access,
 }
 
 impl<S: Service<Request, Response = Response>> Service<Request> for Attended<S> {
@@ -56,6 +63,9 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Attended<S> 
 
     fn call(&mut self, request: Request) -> Self::Future {
         let under_way = self.measure.begin(&request);
+        if self.access == Access::Open {
+            auth::note_proven(&request);
+        }
         let id = own_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
         let span = request_span::begin(&request, id.as_ref());
         Attending { inner: self.inner.call(request), span, id, under_way }

@@ -1,15 +1,22 @@
-//! Bodies of requests, received within the limits of size and time.
+//! Bodies of requests, received within the limits of size, time and memory.
 
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request},
     http::{HeaderMap, HeaderValue, header},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use service::Problem;
 use tokio::time::timeout;
 
-use crate::{App, refusal};
+use crate::{
+    App, auth,
+    budget::{Full, Share},
+    refusal,
+};
+
+/// A body of at most so many bytes counts for nothing: it fits into what each connection has for reading.
+const UNCOUNTED_BYTES: usize = 8 * 1024;
 
 /// A body that says that it is JSON. Whether it is, the parser tells.
 pub(crate) struct JsonBody(pub(crate) Bytes);
@@ -61,7 +68,8 @@ impl FromRequest<App> for NoBody {
 /// Messages in one JSON object, or one message a line.
 pub(crate) enum BatchBody {
     Json(Bytes),
-    Lines(Body),
+    /// With the share of its client in the memory for bodies, which is nothing yet.
+    Lines(Body, Share),
 }
 
 impl FromRequest<App> for BatchBody {
@@ -74,7 +82,8 @@ impl FromRequest<App> for BatchBody {
         match media_type(request.headers()) {
             Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
                 refuse_encoded(request.headers())?;
-                Ok(Self::Lines(request.into_body()))
+                let memory = app.shared.body_memory.take(auth::client(request.extensions()), 0);
+                Ok(Self::Lines(request.into_body(), memory.map_err(|full| refusal::too_much_memory(&full))?))
             }
             _ => Err(refusal::not_batch_content()),
         }
@@ -102,15 +111,81 @@ async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {
     refuse_encoded(request.headers())?;
     // Before anything of it is asked for: a client that sends `expect: 100-continue` need not send it.
     let (limit, time_limit) = (app.shared.body_limit, app.shared.request_timeout);
-    if request.body().size_hint().lower() > limit as u64 {
+    let (parts, body) = request.into_parts();
+    let size = body.size_hint();
+    if size.lower() > limit as u64 {
         return Err(refusal::body_too_large(limit));
     }
-    let body = Limited::new(request.into_body(), limit);
-    match timeout(time_limit.to_std(), body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(refusal::body_too_large(limit)),
-        Ok(Err(_)) => Err(refusal::body_not_received()),
+    let memory = || app.shared.body_memory.take(auth::client(&parts.extensions), 0);
+    let declared = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut received = Received { bytes: Vec::new(), share: None };
+    received.count(declared.unwrap_or(0), memory)?;
+    match timeout(time_limit.to_std(), received.collect(body, declared, limit, memory)).await {
+        Ok(received) => received,
         Err(_) => Err(refusal::body_too_slow(time_limit)),
+    }
+}
+
+/// What counts towards the budget of memory of so many bytes that are held.
+pub(crate) fn counted(bytes: usize) -> usize {
+    if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
+}
+
+/// What has come of a body. It is copied out of the buffers that it comes in: each of these may be much larger than the piece
+/// of the body in it.
+struct Received {
+    bytes: Vec<u8>,
+    /// None as long as nothing counts.
+    share: Option<Share>,
+}
+
+impl Received {
+    /// Takes memory for so many bytes.
+    fn count(&mut self, bytes: usize, memory: impl Fn() -> Result<Share, Full>) -> Result<(), Problem> {
+        if counted(bytes) == 0 {
+            return Ok(());
+        }
+        let taken = memory().and_then(|share| self.share.get_or_insert(share).resize(bytes));
+        taken.map_err(|full| refusal::too_much_memory(&full))
+    }
+
+    /// All of a body, of which the memory is given back when the last part of it is dropped.
+    async fn collect(
+        mut self,
+        mut body: Body,
+        declared: Option<usize>,
+        limit: usize,
+        memory: impl Fn() -> Result<Share, Full>,
+    ) -> Result<Bytes, Problem> {
+        while !body.is_end_stream() {
+            let frame = match body.frame().await {
+                None => break,
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => return Err(refusal::body_not_received()),
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            // As most come: in one piece with the headers.
+            if declared == Some(data.len()) && self.share.is_none() {
+                return Ok(data);
+            }
+            let length = self.bytes.len() + data.len();
+            if length > limit {
+                return Err(refusal::body_too_large(limit));
+            }
+            if length > self.bytes.capacity() {
+                let capacity = declared.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
+                self.count(capacity, &memory)?;
+                self.bytes.reserve_exact(capacity - self.bytes.len());
+            }
+            self.bytes.extend_from_slice(&data);
+        }
+        Ok(if self.share.is_some() { Bytes::from_owner(self) } else { self.bytes.into() })
+    }
+}
+
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -3,6 +3,7 @@
 mod attend;
 mod auth;
 mod body;
+mod budget;
 mod conflict;
 mod cors;
 mod cursor;
@@ -13,7 +14,6 @@ mod lines;
 mod metrics;
 mod new_message;
 mod openapi;
-mod places;
 mod refusal;
 mod request_span;
 mod router;
@@ -34,8 +34,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
 use auth::{Caller, Keyring};
+use budget::{Budget, Share};
 use metrics::Metrics;
-use places::{Place, Places};
 
 pub use auth::Issue;
 use router::router;
@@ -52,10 +52,12 @@ struct Shared {
     receivers: Receivers,
     listeners: Listeners,
     /// Of those that listen to events.
-    listening: Places,
+    listening: Budget,
     keyring: Arc<Keyring>,
     /// Of those that wait for something.
-    waiting: Places,
+    waiting: Budget,
+    /// For bodies of requests that are received or held, in bytes.
+    body_memory: Budget,
     cors_origins: Vec<Origin>,
     body_limit: usize,
     request_timeout: Millis,
@@ -66,8 +68,8 @@ struct Shared {
 
 impl App {
     /// A place for a request that waits for so long; none is needed for one that does not wait.
-    fn wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Place>, Problem> {
-        let place = (!wait.is_zero()).then(|| self.shared.waiting.take(caller)).transpose();
+    fn wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Share>, Problem> {
+        let place = (!wait.is_zero()).then(|| self.shared.waiting.take(caller.key(), 1)).transpose();
         place.map_err(|full| refusal::too_many_waits(&full))
     }
 
@@ -106,7 +108,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
-    let listening_places = Places::new(config.api.max_listeners, config.api.max_listeners_per_key);
+    let listening_places = Budget::new(config.api.max_listeners, config.api.max_listeners_per_key);
     let basics = Basics::new("producer-api", redis.clone(), subscriber.clone());
     let metrics = Metrics::new(basics, queues.clone(), listening_places.clone());
     let tasks = TaskTracker::new();
@@ -117,7 +119,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             queues,
             subscriber: subscriber.clone(),
             receivers: receivers.clone(),
-            waiting: Places::new(usize::MAX, config.api.max_waits_per_key),
+            waiting: Budget::new(usize::MAX, config.api.max_waits_per_key),
+            body_memory: Budget::new(config.api.max_body_memory, config.api.max_body_memory_per_client()),
             listeners: listeners.clone(),
             listening: listening_places,
             keyring,

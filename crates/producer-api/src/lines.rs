@@ -3,6 +3,11 @@
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
 
+use crate::{
+    body::counted,
+    budget::{Full, Share},
+};
+
 /// The lines of a stream of bytes.
 pub(crate) struct Lines<S> {
     stream: S,
@@ -12,10 +17,21 @@ pub(crate) struct Lines<S> {
     frame: Bytes,
     /// The beginning of a line whose end has not come yet.
     beginning: Vec<u8>,
+    /// The memory that it takes.
+    memory: Share,
     /// Whether that line is too long, and its beginning thrown away.
     is_too_long: bool,
     /// How many lines were given.
     count: u64,
+}
+
+/// Why there is no other line.
+#[derive(Debug)]
+pub(crate) enum Cut<E> {
+    /// The stream broke.
+    Broken(E),
+    /// There is no memory for more of the line.
+    NoMemory(Full),
 }
 
 /// A line, by its number from 1.
@@ -37,12 +53,13 @@ impl<S, E> Lines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    pub(crate) fn new(stream: S, limit: usize) -> Self {
-        Self { stream, limit, frame: Bytes::new(), beginning: Vec::new(), is_too_long: false, count: 0 }
+    /// Takes memory for a line that comes in pieces from the client of `memory`.
+    pub(crate) fn new(stream: S, limit: usize, memory: Share) -> Self {
+        Self { stream, limit, frame: Bytes::new(), beginning: Vec::new(), memory, is_too_long: false, count: 0 }
     }
 
     /// The next line; `None` at the end. A future that is dropped loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Option<Line>, E> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Line>, Cut<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
                 let piece = self.frame.split_to(end);
@@ -50,8 +67,8 @@ where
                 return Ok(Some(self.end_line(piece)));
             }
             let piece = std::mem::take(&mut self.frame);
-            self.begin_line(&piece);
-            match self.stream.next().await.transpose()? {
+            self.begin_line(&piece).map_err(Cut::NoMemory)?;
+            match self.stream.next().await.transpose().map_err(Cut::Broken)? {
                 Some(frame) => self.frame = frame,
                 None if self.beginning.is_empty() && !self.is_too_long => return Ok(None),
                 None => return Ok(Some(self.end_line(Bytes::new()))),
@@ -59,19 +76,31 @@ where
         }
     }
 
-    /// Throws away what is still to come.
+    /// Throws away what has come and what is still to come.
     pub(crate) async fn drain(&mut self) {
+        (self.frame, self.beginning) = (Bytes::new(), Vec::new());
+        // To give some back never fails.
+        let _ = self.memory.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
 
-    fn begin_line(&mut self, piece: &[u8]) {
-        if self.beginning.len() + piece.len() > self.limit {
+    fn begin_line(&mut self, piece: &[u8]) -> Result<(), Full> {
+        let length = self.beginning.len() + piece.len();
+        if length > self.limit {
             self.is_too_long = true;
             self.beginning = Vec::new();
+            self.memory.resize(0)?;
         }
-        if !self.is_too_long {
-            self.beginning.extend_from_slice(piece);
+        if self.is_too_long {
+            return Ok(());
         }
+        if length > self.beginning.capacity() {
+            let capacity = length.next_power_of_two().min(self.limit);
+            self.memory.resize(counted(capacity))?;
+            self.beginning.reserve_exact(capacity - self.beginning.len());
+        }
+        self.beginning.extend_from_slice(piece);
+        Ok(())
     }
 
     fn end_line(&mut self, piece: Bytes) -> Line {
@@ -85,7 +114,9 @@ where
             line.extend_from_slice(&piece);
             Text::Whole(line.into())
         };
-        self.beginning.clear();
+        self.beginning = Vec::new();
+        // To give some back never fails.
+        let _ = self.memory.resize(0);
         self.is_too_long = false;
         Line { number: self.count, text }
     }
@@ -98,10 +129,12 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::budget::Budget;
 
     async fn lines(frames: &[&'static str], limit: usize) -> Vec<Text> {
         let frames = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame.as_bytes())));
-        let mut lines = Lines::new(stream::iter(frames), limit);
+        let memory = Budget::new(1_000, 1_000).take(None, 0).ok().unwrap();
+        let mut lines = Lines::new(stream::iter(frames), limit, memory);
         let mut found = Vec::new();
         while let Some(Line { number, text }) = lines.next().await.unwrap() {
             found.push(text);
@@ -131,5 +164,22 @@ mod tests {
             assert_eq!(lines(frames, 3).await, expected, "{frames:?}");
         }
         assert_eq!(lines(&["ab", "cd"], 3).await, [Text::TooLong]);
+    }
+
+    #[tokio::test]
+    async fn line_takes_the_memory_that_it_has_until_its_end() {
+        let piece = "x".repeat(10_000);
+        let frames = [piece.clone(), piece.clone(), format!("{piece}\n"), piece.clone(), piece.clone()];
+        let frames = frames.into_iter().map(|frame| Ok::<_, Infallible>(Bytes::from(frame)));
+        let budget = Budget::new(40_000, 40_000);
+        let memory = budget.take(None, 0).ok().unwrap();
+        let mut lines = Lines::new(stream::iter(frames), 100_000, memory);
+        assert!(lines.next().await.unwrap().is_some());
+        assert_eq!(budget.taken(), 0);
+        let _others = budget.take(None, 20_000).ok().unwrap();
+        assert!(matches!(lines.next().await, Err(Cut::NoMemory(Full::All))), "no more than 16,384 is left");
+        assert_eq!(budget.taken(), 20_000 + 16_384);
+        drop(lines);
+        assert_eq!(budget.taken(), 20_000);
     }
 }

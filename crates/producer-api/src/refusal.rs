@@ -11,7 +11,7 @@ use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef
 use service::{FieldError, Problem, unknown, wording};
 use tracing::{error, warn};
 
-use crate::{json::cut, places::Full};
+use crate::{budget::Full, json::cut};
 
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
@@ -148,11 +148,11 @@ pub(crate) fn too_many_listeners(full: &Full) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "as many listen to events of this server as may (api.max_listeners); try again, another server may have room".into(),
         ),
-        Full::OfKey(key, most) => (
+        Full::OfClient(key, most) => (
             StatusCode::TOO_MANY_REQUESTS,
             format!(
-                "{most} listen to events of this server with the key {key}, and no more may (api.max_listeners_per_key); \
-                 close one first"
+                "{most} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
+                 first"
             ),
         ),
     };
@@ -162,13 +162,29 @@ pub(crate) fn too_many_listeners(full: &Full) -> Problem {
 pub(crate) fn too_many_waits(full: &Full) -> Problem {
     let with = match full {
         Full::All => String::new(),
-        Full::OfKey(key, most) => format!(" with the key {key}, {most}"),
+        Full::OfClient(key, most) => format!(" with {key}, {most}"),
     };
     let detail = format!(
         "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
          is over, or without wait"
     );
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waits", detail).with_retry_after(RETRY_AFTER_SECS)
+}
+
+pub(crate) fn too_much_memory(full: &Full) -> Problem {
+    let what = match full {
+        Full::All => "the server holds as many bytes of request bodies as it may (api.max_body_memory)".into(),
+        Full::OfClient(client, most) => format!(
+            "the server holds nearly {most} bytes of request bodies from {client}, and more than that it may not (a quarter of \
+             api.max_body_memory)"
+        ),
+    };
+    if NOT_TOLD_LATELY.may_tell() {
+        warn!("bodies are refused: {what}");
+    }
+    let detail =
+        format!("{what}, so this body was not taken; send it again later, or send fewer and smaller bodies at a time");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
@@ -281,7 +297,7 @@ pub(crate) fn stopping() -> Problem {
 }
 
 pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
-    let detail = format!("no line came for {limit}; send the rest again, and end the body when there is no more");
+    let detail = format!("no message came for {limit}; send the rest again, and end the body when there is no more");
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn router(app: App, health: Router<App>, origins: &[Origin], measure:
     auth::protect(routes, &app.shared.keyring, quota)
         .layer(
             ServiceBuilder::new()
-                .layer(Attend(measure))
+                .layer(Attend { measure, access })
                 .option_layer(cors::of(origins))
                 .layer(MapFutureLayer::new(catch_panic)),
         )

@@ -1,7 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        Semaphore,
+        broadcast::{self, error::RecvError},
+    },
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -11,13 +18,23 @@ use crate::{Event, EventId, Queue, Result, stretch::Stretch, tailer::News};
 /// How long a listener that can't read what it missed waits before it tries again.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
+/// What is heard at once has at most so many bytes of JSON, or is one event.
+const PORTION_BYTES: usize = 8 * 1_024;
+/// At most so many bytes of the log, and an entry more, are read at once for one listener alone.
+const STEP_BYTES: u64 = 4 * 1_024;
+
 /// One who listens to what happens in a queue.
+///
+/// Between two calls of [`hear`](Self::hear) it holds nothing of what it will hear: thousands may be slow at the same time.
 pub struct Listener {
     queue: Arc<Queue>,
     news: broadcast::Receiver<News>,
     /// What was heard last; `None` while there is no queue.
     last: Option<EventId>,
+    /// Where the next portion is, as long as it is at hand; none when everything of it was heard.
+    rest: Option<Weak<Stretch>>,
     phase: Phase,
+    reading: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -43,13 +60,13 @@ pub enum Heard {
 #[derive(Debug, Clone)]
 pub struct Events {
     stretch: Arc<Stretch>,
-    after: EventId,
+    portion: Range<usize>,
 }
 
 impl Events {
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
-        self.stretch.events.iter().filter(|event| event.id > self.after)
+        self.stretch.events[self.portion.clone()].iter()
     }
 }
 
@@ -71,10 +88,11 @@ impl Listener {
         news: broadcast::Receiver<News>,
         newest: EventId,
         last: Option<EventId>,
+        reading: Arc<Semaphore>,
         shutdown: CancellationToken,
     ) -> Self {
         let phase = if last.is_some() { Phase::CatchingUp } else { Phase::Live };
-        Self { queue, news, last: last.or(Some(newest)), phase, shutdown }
+        Self { queue, news, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
     }
 
     /// The event after which everything is heard; `None` while there is no queue.
@@ -97,6 +115,12 @@ impl Listener {
 
     async fn hear_next(&mut self) -> Result<Heard, Ended> {
         loop {
+            if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
+                match rest.upgrade() {
+                    Some(stretch) => return Ok(self.hand_out(stretch, last)),
+                    None => self.phase = Phase::CatchingUp,
+                }
+            }
             if let (Phase::CatchingUp, Some(last)) = (self.phase, self.last) {
                 match self.catch_up(last).await {
                     Ok(Some(heard)) => return Ok(heard),
@@ -119,20 +143,32 @@ impl Listener {
 
     /// Reads what was missed, a bounded part.
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Heard>> {
+        // It is never closed.
+        let _permit = Arc::clone(&self.reading).acquire_owned().await;
         // What the tailer tells from here on is heard, so that nothing lies between what is read and that.
         let news = self.news.resubscribe();
-        if let Some(stretch) = self.queue.events_after(last).await? {
+        if let Some(stretch) = self.queue.events_after(last, STEP_BYTES).await? {
             self.news = news;
             if stretch.end == last {
                 self.phase = Phase::Live;
                 return Ok(None);
             }
-            self.last = Some(stretch.end);
-            return Ok(Some(Heard::Events(Events { stretch: Arc::new(stretch), after: last })));
+            return Ok(Some(self.hand_out(Arc::new(stretch), last)));
         }
         let newest = self.queue.listen().await?;
         (self.news, self.phase, self.last) = (news, Phase::Live, newest);
         Ok(Some(Heard::Reset(newest)))
+    }
+
+    /// The next portion of a stretch.
+    fn hand_out(&mut self, stretch: Arc<Stretch>, after: EventId) -> Heard {
+        let portion = stretch.portion(after, PORTION_BYTES);
+        let (last, rest) = match stretch.events.get(portion.end) {
+            None => (stretch.end, None),
+            Some(_) => (stretch.events[portion.end - 1].id, Some(Arc::downgrade(&stretch))),
+        };
+        (self.last, self.rest) = (Some(last), rest);
+        Heard::Events(Events { stretch, portion })
     }
 
     fn take(&mut self, news: News) -> Option<Heard> {
@@ -150,8 +186,7 @@ impl Listener {
                     self.phase = Phase::CatchingUp;
                     return None;
                 }
-                self.last = Some(stretch.end);
-                Some(Heard::Events(Events { stretch, after: last }))
+                Some(self.hand_out(stretch, last))
             }
             (News::Lost | News::Happened { .. }, _) => None,
         }

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -12,7 +12,9 @@ use crate::{
 };
 
 /// A listener that falls so many stretches behind is cut: they are kept until the last one has heard them.
-const KEPT_STRETCHES: usize = 128;
+const KEPT_STRETCHES: usize = 64;
+/// So many listeners at a time read for themselves alone. The others wait for them, so that posts need not.
+const READING_AT_ONCE: usize = 4;
 
 /// Those who listen to events of queues: any number of them, with one reader of the log, its tailer, for each queue.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// One for each queue that has a tailer.
     tails: Mutex<HashMap<QueueName, broadcast::Sender<News>>>,
+    /// For those that read for themselves alone.
+    reading: Arc<Semaphore>,
 }
 
 impl Listeners {
@@ -33,7 +37,8 @@ impl Listeners {
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tailers = TaskTracker::new();
         tailers.close();
-        Self { shared: Arc::new(Shared { subscriber, tailers, shutdown, tails: Mutex::default() }) }
+        let reading = Arc::new(Semaphore::new(READING_AT_ONCE));
+        Self { shared: Arc::new(Shared { subscriber, tailers, shutdown, tails: Mutex::default(), reading }) }
     }
 
     /// Listens to what happens in a queue from now on, or from after the event `last`; `None` if there is no such queue.
@@ -50,8 +55,8 @@ impl Listeners {
         let news = self.subscribe(queue);
         // Only now, so that nothing comes between.
         let Some(newest) = queue.listen().await? else { return Ok(None) };
-        let shutdown = self.shared.shutdown.child_token();
-        Ok(Some(Listener::new(Arc::clone(queue), news, newest, last, shutdown)))
+        let (reading, shutdown) = (Arc::clone(&self.shared.reading), self.shared.shutdown.child_token());
+        Ok(Some(Listener::new(Arc::clone(queue), news, newest, last, reading, shutdown)))
     }
 
     /// Waits until all tailers have ended, which they do soon after the shutdown.

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use deadpool_redis::redis::Value;
 
 use crate::{Error, Event, EventId, Result, event_id::Place, reply};
@@ -18,6 +20,19 @@ impl Stretch {
     /// Of a log that nothing is known of but its newest event.
     pub(crate) fn empty(newest: EventId) -> Self {
         Self { events: Vec::new(), end: newest }
+    }
+
+    /// The events after one, as many of them as are at hand and not larger than so many bytes of JSON, but at least one.
+    pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
+        let start = self.events.partition_point(|event| event.id <= after);
+        let mut left = bytes;
+        let fitting = self.events[start..].iter().take_while(|event| {
+            let is_first = left == bytes;
+            let fits = event.json().len() <= left;
+            left = left.saturating_sub(event.json().len());
+            is_first || fits
+        });
+        start..start + fitting.count()
     }
 
     /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::broadcast,
@@ -14,6 +14,10 @@ const POLL: Duration = Duration::from_secs(5);
 const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// Looks that find something are so far apart: what happens meanwhile is read at once.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// At most so many bytes of the log are read at once, and an entry more.
+const STEP_BYTES: u64 = 64 * 1_024;
+/// So many stretches are kept for those who take them portion by portion. A listener that is slower reads them itself.
+const AT_HAND: usize = 8;
 /// How often a tailer says that somebody listens; the log is kept for ten minutes more.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -24,6 +28,7 @@ pub(crate) struct Tailer {
     bell: Arc<Bell>,
     tail: broadcast::Sender<News>,
     at: ReadTo,
+    at_hand: VecDeque<Arc<Stretch>>,
 }
 
 /// How far a tailer has read.
@@ -40,6 +45,8 @@ enum ReadTo {
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
+    /// As much as is read at once: there is more.
+    Much,
     Something,
     Nothing,
 }
@@ -48,7 +55,7 @@ impl Tailer {
     /// It has read nothing yet, and tells by `tail` what it reads.
     pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, tail: broadcast::Sender<News>) -> Self {
         let bell = shared.subscriber.bell_of_events(queue.name());
-        Self { shared, queue, bell, tail, at: ReadTo::Unknown }
+        Self { shared, queue, bell, tail, at: ReadTo::Unknown, at_hand: VecDeque::with_capacity(AT_HAND) }
     }
 
     /// Works until nobody listens, or until the shutdown.
@@ -80,6 +87,7 @@ impl Tailer {
                         info!(queue = %self.queue.name(), "events can be read again");
                     }
                     match found {
+                        Found::Much => {}
                         Found::Something => sleep(BETWEEN_LOOKS).await,
                         // What rang during the look counts.
                         Found::Nothing => self.bell.time_to_look(self.patience()).await,
@@ -114,13 +122,17 @@ impl Tailer {
 
     async fn look(&mut self) -> Result<Found> {
         if let ReadTo::After(last) = self.at
-            && let Some(stretch) = self.queue.events_after(last).await?
+            && let Some(stretch) = self.queue.events_after(last, STEP_BYTES).await?
         {
             if stretch.end == last {
                 return Ok(Found::Nothing);
             }
-            self.tell(News::Happened { after: last, stretch: Arc::new(stretch) });
-            return Ok(Found::Something);
+            let is_much = stretch.end.place.bytes >= last.place.bytes + STEP_BYTES / 2;
+            let stretch = Arc::new(stretch);
+            self.at_hand.truncate(AT_HAND - 1);
+            self.at_hand.push_front(Arc::clone(&stretch));
+            self.tell(News::Happened { after: last, stretch });
+            return Ok(if is_much { Found::Much } else { Found::Something });
         }
         let news = match (self.at, self.queue.listen().await?) {
             // Whoever has heard less than this reads it.

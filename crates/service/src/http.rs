@@ -7,7 +7,9 @@ mod descriptors;
 mod hosts;
 mod limits;
 mod malformed;
+mod open;
 mod pace;
+mod peer;
 mod protection;
 mod stream;
 mod tls;
@@ -16,6 +18,7 @@ mod upload;
 
 pub use hosts::Hosts;
 pub use limits::Limits;
+pub use peer::Peer;
 pub use tls::{InvalidTls, Tls};
 
 use std::io;

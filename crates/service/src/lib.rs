@@ -14,7 +14,7 @@ pub mod wording;
 
 pub use config::Config;
 pub use examiner::Examiner;
-pub use http::{Hosts, InvalidTls, Limits, Tls, bind, serve};
+pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
 pub use output::{complain, parse, print};
 pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use queue_core::Quota;
-use service::config::ApiKey;
+use service::{Peer, config::ApiKey};
 use tracing::Span;
 
 use super::{
@@ -59,6 +59,7 @@ async fn guard(
         return refused;
     };
     Span::current().record("key", key.id.as_str());
+    note_trusted(&request);
     let used = match key.rate_limit {
         None => None,
         Some(limit) => match gate.quota.take(key.id.as_str(), limit).await {
@@ -84,6 +85,22 @@ async fn guard(
         tell(response.headers_mut(), limit, &used);
     }
     response
+}
+
+/// Where there are no keys, nobody can show one: what would need a key proves as much, and that a client only looks after the
+/// server's health proves nothing.
+pub(crate) fn note_proven(request: &Request) {
+    let path = request.extensions().get::<MatchedPath>();
+    if path.is_some_and(|path| !endpoint::is_open(path.as_str())) {
+        note_trusted(request);
+    }
+}
+
+/// The connection of this request is not closed to make room for others.
+fn note_trusted(request: &Request) {
+    if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+        peer.note_trusted();
+    }
 }
 
 /// The refusal of what the key may not do, if it may not.

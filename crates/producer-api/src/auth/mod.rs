@@ -14,8 +14,8 @@ mod secret;
 #[cfg(test)]
 mod walk;
 
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, client};
 pub(crate) use endpoint::{Needed, needed};
-pub(crate) use guard::protect;
+pub(crate) use guard::{note_proven, protect};
 pub use issue::Issue;
 pub(crate) use keyring::Keyring;

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use super::{Keyring, endpoint, protect, secret::Secret};
-use crate::{App, Shared, metrics::Measure, openapi::agreement::described_routes, places::Places, router::router};
+use crate::{App, Shared, budget::Budget, metrics::Measure, openapi::agreement::described_routes, router::router};
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -43,8 +43,9 @@ fn app(keyring: Keyring) -> App {
             queues: Queues::new(redis, [].into()),
             receivers: Receivers::new(subscriber.clone(), CancellationToken::new()),
             listeners: Listeners::new(subscriber.clone(), CancellationToken::new()),
-            listening: Places::new(10, 10),
-            waiting: Places::new(10, 10),
+            listening: Budget::new(10, 10),
+            waiting: Budget::new(10, 10),
+            body_memory: Budget::new(4_096, 4_096),
             subscriber,
             keyring: Arc::new(keyring),
             cors_origins: Vec::new(),

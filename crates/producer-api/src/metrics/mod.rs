@@ -11,7 +11,7 @@ use axum::{Router, routing::get};
 use queue_core::Queues;
 use service::metrics::{Basics, Page};
 
-use crate::places::Places;
+use crate::budget::Budget;
 use http_times::HttpTimes;
 use queue_figures::QueueFigures;
 
@@ -23,12 +23,12 @@ pub(crate) struct Metrics {
     basics: Basics,
     http: Arc<HttpTimes>,
     queues: Arc<QueueFigures>,
-    listeners: Places,
+    listeners: Budget,
 }
 
 impl Metrics {
     /// Nothing is counted yet.
-    pub(crate) fn new(basics: Basics, queues: Queues, listeners: Places) -> Self {
+    pub(crate) fn new(basics: Basics, queues: Queues, listeners: Budget) -> Self {
         Self { basics, http: Arc::default(), queues: Arc::new(QueueFigures::of(queues)), listeners }
     }
 

@@ -70,7 +70,11 @@ pub(crate) const CODES: &[Code] = &[
     code(431, "headers_too_large", "send fewer or shorter headers, or a shorter path"),
     code(500, "internal", "this is a fault of the server: its log has the request's id"),
     code(503, "unavailable", "Redis is away: try again after Retry-After seconds"),
-    code(503, "overloaded", "more is posted than Redis takes, nothing was stored: try again after Retry-After seconds"),
+    code(
+        503,
+        "overloaded",
+        "the server has no memory for another body, or more is posted than Redis takes; nothing was stored: try again after Retry-After seconds",
+    ),
     code(503, "stopping", "the server stops: send the rest again"),
     code(503, "too_many_listeners", "try again after Retry-After seconds, another server may have room"),
     code(503, "not_ready", "see detail: wait until the process is ready"),

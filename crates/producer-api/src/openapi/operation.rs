@@ -88,7 +88,7 @@ impl Operation<'_> {
         }
         let takes_body = self.described.get("requestBody").is_some();
         if takes_body {
-            words.extend(["invalid_json", "incomplete_body", "body_too_large", "unsupported_media_type"]);
+            words.extend(["invalid_json", "incomplete_body", "body_too_large", "unsupported_media_type", "overloaded"]);
         } else if self.method == "post" {
             words.extend(["unexpected_body", "incomplete_body", "body_too_large", "foreign_origin"]);
         }

@@ -13,10 +13,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::{QueuePath, query};
-use crate::{App, auth::Caller, places::Place, refusal};
+use crate::{App, auth::Caller, budget::Share, refusal};
 
 /// A stream that is silent for so long says that it is still there, so that nothing on the way closes it.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
+/// The most that an event has beside its JSON, in bytes: its id, its word, and the names of the fields.
+const BESIDE_JSON: usize = 64;
 /// How soon a client comes back after its stream has ended.
 const COME_BACK_AFTER_MS: u32 = 1_000;
 
@@ -81,7 +83,7 @@ pub(crate) async fn listen(
     caller: Result<Caller, Infallible>,
 ) -> Result<Response, Problem> {
     let Ok(caller) = caller;
-    let place = app.shared.listening.take(&caller).map_err(|full| refusal::too_many_listeners(&full))?;
+    let place = app.shared.listening.take(caller.key(), 1).map_err(|full| refusal::too_many_listeners(&full))?;
     let queue = app.shared.queues.queue(&queue);
     let listener = app.shared.listeners.listen(&queue, last).await.map_err(refusal::from_queue)?;
     let listener = listener.ok_or_else(|| refusal::queue_not_found(queue.name()))?;
@@ -104,7 +106,7 @@ struct Stream {
     /// The id that the client knows: with it, it misses nothing when it comes back.
     told: Option<EventId>,
     beginning: Option<String>,
-    _place: Place,
+    _place: Share,
 }
 
 impl Stream {
@@ -136,6 +138,8 @@ impl Stream {
             Heard::Events(events) => {
                 let is_meant =
                     |event: &&queue_core::Event| self.message.as_ref().is_none_or(|message| event.is_about(message));
+                // Not larger than what is in it: it may wait for a slow client.
+                text.reserve_exact(events.iter().filter(is_meant).map(|event| event.json().len() + BESIDE_JSON).sum());
                 for event in events.iter().filter(is_meant) {
                     self.told = Some(event.id);
                     let (kind, json) = (event.kind.as_str(), event.json());

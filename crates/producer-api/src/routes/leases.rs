@@ -89,6 +89,8 @@ pub(crate) async fn receive(
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Received>, Problem> {
     let (request, wait) = parse_receive(&app, body.as_deref().unwrap_or(b"{}"))?;
+    // Its memory is not held while the request waits.
+    drop(body);
     let _waits = app.wait(&caller, wait)?;
     let consumer = request.consumer.clone();
     let queue = app.shared.queues.queue(&queue);

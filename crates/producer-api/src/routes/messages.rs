@@ -146,8 +146,8 @@ pub(crate) async fn create_batch(
     let queue = app.shared.queues.queue(&queue);
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
-        (BatchBody::Lines(_), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
-        (BatchBody::Lines(body), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body).await,
+        (BatchBody::Lines(..), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
+        (BatchBody::Lines(body, memory), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, memory).await,
     };
     let mut messages = new_message::parse_batch(&body)?;
     for message in &mut messages {

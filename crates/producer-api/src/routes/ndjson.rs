@@ -2,7 +2,7 @@
 //!
 //! Nothing more is read while a chunk is being stored, so a fast client is slowed down by its socket.
 
-use std::time::Duration;
+use std::{mem::size_of, time::Duration};
 
 use axum::{
     Json,
@@ -13,11 +13,13 @@ use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
 use serde::Serialize;
 use serde_json::{Value, json};
 use service::{FieldError, Problem};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     App,
-    lines::{Line, Lines, Text},
+    body::counted,
+    budget::Share,
+    lines::{Cut, Line, Lines, Text},
     new_message, refusal,
     trace::Trace,
 };
@@ -26,6 +28,8 @@ use crate::{
 const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
 /// A chunk that is not full is stored when no other line has come for so long.
 const LINGER: Duration = Duration::from_millis(20);
+/// A chunk takes memory in steps of so many bytes.
+const MEMORY_STEP: usize = 64 * 1_024;
 /// So many refused lines are told one by one.
 const MAX_REFUSED: usize = 100;
 /// So many wrong fields are told of one line.
@@ -70,15 +74,28 @@ impl Summary {
 }
 
 /// What is stored next, all or nothing.
-#[derive(Default)]
 struct Chunk {
     messages: Vec<NewMessage>,
     bytes: usize,
+    memory: Share,
     first_line: u64,
     last_line: u64,
 }
 
 impl Chunk {
+    fn new(memory: Share) -> Self {
+        Self { messages: Vec::new(), bytes: 0, memory, first_line: 0, last_line: 0 }
+    }
+
+    /// Takes memory for another message.
+    fn make_room_for(&mut self, bytes: usize) -> Result<(), Problem> {
+        let needed = counted(self.bytes + bytes + (self.messages.len() + 1) * size_of::<NewMessage>());
+        if needed <= self.memory.amount() {
+            return Ok(());
+        }
+        self.memory.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(|full| refusal::too_much_memory(&full))
+    }
+
     fn add(&mut self, line: u64, message: NewMessage, bytes: usize) {
         if self.messages.is_empty() {
             self.first_line = line;
@@ -104,32 +121,43 @@ struct Intake<'a> {
     taken: u64,
     /// All lines up to this one are stored or refused.
     stored_through: u64,
+    /// When a message was last taken or stored.
+    lively: Instant,
 }
 
 /// Stores the messages of a body of lines.
-pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body) -> Result<Response, Problem> {
+pub(super) async fn enqueue(
+    app: &App,
+    queue: &Queue,
+    trace: Trace,
+    body: Body,
+    memory: Share,
+) -> Result<Response, Problem> {
     let shared = &app.shared;
-    let mut lines = Lines::new(body.into_data_stream(), shared.body_limit);
+    let mut lines = Lines::new(body.into_data_stream(), shared.body_limit, memory.sibling());
     let mut intake = Intake {
         queue,
         trace,
         body_limit: shared.body_limit,
-        chunk: Chunk::default(),
+        chunk: Chunk::new(memory),
         summary: Summary::default(),
         taken: 0,
         stored_through: 0,
+        lively: Instant::now(),
     };
     let patience = shared.request_timeout.to_std();
     let ended = loop {
-        let pause = if intake.chunk.messages.is_empty() { patience } else { LINGER };
+        // Lines that are no messages, such as empty ones, keep no stream open.
+        let until = if intake.chunk.messages.is_empty() { intake.lively + patience } else { Instant::now() + LINGER };
         let line = tokio::select! {
-            line = timeout(pause, lines.next()) => line,
+            line = timeout_at(until, lines.next()) => line,
             () = shared.shutdown.cancelled() => break intake.store().await.and(Err(refusal::stopping())),
         };
         let taken = match line {
             Ok(Ok(Some(line))) => intake.take(line).await,
             Ok(Ok(None)) => break intake.store().await,
-            Ok(Err(_)) => break Err(refusal::body_not_received()),
+            Ok(Err(Cut::Broken(_))) => break Err(refusal::body_not_received()),
+            Ok(Err(Cut::NoMemory(full))) => break intake.store().await.and(Err(refusal::too_much_memory(&full))),
             Err(_) if intake.chunk.messages.is_empty() => {
                 return Err(intake.tell(refusal::lines_too_slow(shared.request_timeout)));
             }
@@ -137,6 +165,9 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body) 
         };
         if taken.is_err() {
             break taken;
+        }
+        if intake.chunk.messages.is_empty() && intake.lively + patience <= Instant::now() {
+            break Err(refusal::lines_too_slow(shared.request_timeout));
         }
     };
     match ended {
@@ -157,7 +188,16 @@ impl Intake<'_> {
                 if !self.chunk.has_room_for(bytes) {
                     self.store().await?;
                 }
+                if let Err(full) = self.chunk.make_room_for(bytes) {
+                    // What is there goes on its way earlier, and makes room.
+                    if self.chunk.messages.is_empty() {
+                        return Err(full);
+                    }
+                    self.store().await?;
+                    self.chunk.make_room_for(bytes)?;
+                }
                 self.chunk.add(number, message, bytes);
+                self.lively = Instant::now();
             }
             Ok(None) => {}
             Err(problem) => self.summary.refuse(number, problem),
@@ -188,7 +228,11 @@ impl Intake<'_> {
         let messages = std::mem::take(&mut self.chunk.messages);
         self.chunk.bytes = 0;
         let is_one = messages.len() == 1;
-        match self.queue.enqueue(messages).await {
+        let enqueued = self.queue.enqueue(messages).await;
+        self.lively = Instant::now();
+        // To give some back never fails.
+        let _ = self.chunk.memory.resize(0);
+        match enqueued {
             Ok(enqueued) => self.summary.count(&enqueued),
             // As it is kept, the message is larger than its line.
             Err(error @ Error::TooMuch(_)) if is_one => {

@@ -6,8 +6,6 @@ use crate::{Error, EventId, Millis, Result, keys::suffix, reply, scripts::LISTEN
 /// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
 /// between two such times.
 const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
-/// At most so many bytes of the log are read at once, and an entry more.
-const STEP_BYTES: u64 = 256 * 1_024;
 
 impl Queue {
     /// Lets events be written down for eleven minutes, and answers the id of the newest; `None` if there is no such queue.
@@ -22,14 +20,14 @@ impl Queue {
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
-    /// The next events after one, a bounded number; no events if there are none; `None` if not everything that came after it
-    /// is still there.
-    pub(crate) async fn events_after(&self, id: EventId) -> Result<Option<Stretch>> {
+    /// The next events after one, of so many bytes of the log and an entry more; no events if there are none; `None` if not
+    /// everything that came after it is still there.
+    pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<Stretch>> {
         let place = id.place;
         let mut range = redis::cmd("XRANGE");
         // With the entry that the event is in: it is there as long as nothing after it is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());
-        range.arg(format!("({}-0", place.bytes + STEP_BYTES));
+        range.arg(format!("({}-0", place.bytes + bytes));
         let entries = reply::array(Some(self.redis.call(&range).await?))?;
         if entries.is_empty() { Ok(None) } else { Stretch::decode(id, entries) }
     }

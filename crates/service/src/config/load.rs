@@ -78,6 +78,14 @@ impl Config {
             (1..=MAX_BYTES_PER_CALL).contains(&body_limit),
             format!("api.body_limit must be 1 to {MAX_BYTES_PER_CALL}, not {body_limit}"),
         )?;
+        let (per_client, memory) = (self.api.max_body_memory_per_client(), self.api.max_body_memory);
+        must(
+            per_client >= body_limit,
+            format!(
+                "api.max_body_memory must be 4 times api.body_limit = {body_limit} or more, not {memory}: one client may have a \
+                 quarter of it; raise the one or lower the other"
+            ),
+        )?;
         let bind = &self.api.bind;
         must(
             bind.is_loopback() || !self.auth.is_open(),
@@ -123,7 +131,7 @@ mod tests {
         let config = load("", &[]).unwrap();
         assert_eq!(config.redis.url.expose(), "redis://127.0.0.1:6379");
         assert_eq!(config.api.bind.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.api.body_limit, 1 << 20);
+        assert_eq!((config.api.body_limit, config.api.max_body_memory), (1 << 20, 256 << 20));
         assert_eq!(config.worker.bind.to_string(), "127.0.0.1:8081");
         assert_eq!(config.worker.concurrency, 100);
         assert_eq!((config.worker.max_leases, config.worker.max_bytes), (10_000, 64 << 20));
@@ -186,6 +194,7 @@ mod tests {
             ("[[worker.routes]]\nqueue = \"q\"\nweight = 0\nhandler = { type = \"log\" }", "worker.routes[0].weight"),
             ("[[worker.routes]]\nqueue = \"a*b\"\nhandler = { type = \"log\" }", "neither the name of a queue"),
             ("[api]\nbody_limit = 5000000", "api.body_limit"),
+            ("[api]\nmax_body_memory = 4194303", "api.max_body_memory must be 4 times api.body_limit"),
             ("[api]\nmax_connections = 0", "api.max_connections"),
             ("[api]\nmax_listeners = 0", "api.max_listeners"),
             ("[api]\nheader_timeout = 0", "api.header_timeout"),

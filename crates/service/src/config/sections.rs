@@ -83,6 +83,8 @@ pub struct Api {
     pub bind: BindAddress,
     /// The largest body in bytes. Defaults to 1 MiB.
     pub body_limit: usize,
+    /// Bytes of all bodies that are received or held at a time. Defaults to 256 MiB.
+    pub max_body_memory: usize,
     /// When a request must be complete. Defaults to 10 s.
     pub request_timeout: Millis,
     /// The longest `?wait=`. Defaults to 60 s.
@@ -108,6 +110,13 @@ pub struct Api {
     pub tls: Option<TlsFiles>,
     /// Whose pages may call the API from a browser. Defaults to nobody's.
     pub cors_origins: Vec<Origin>,
+}
+
+impl Api {
+    /// Bytes of the bodies of one key, or one address, that are received or held at a time.
+    pub fn max_body_memory_per_client(&self) -> usize {
+        self.max_body_memory / 4
+    }
 }
 
 /// Where a certificate stands.

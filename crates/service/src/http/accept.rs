@@ -1,15 +1,16 @@
-use std::{io, time::Duration};
+//! Takes connections as long as there are places for them, and owns them until the last is closed.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Limits, Tls, connection::Connection};
+use super::{Limits, Tls, connection::Connection, open::Open, peer::Peer};
 
 /// Takes connections and owns them.
 pub(super) struct Server<'a> {
@@ -23,22 +24,22 @@ pub(super) struct Server<'a> {
 impl Server<'_> {
     /// Until the shutdown, and then until the last connection is closed.
     pub(super) async fn run(self) {
-        let mut connections = JoinSet::new();
+        let mut open = Open::new(self.limits.max_connections);
         let mut trouble = Trouble::default();
         let mut crowd = Crowd::default();
         loop {
-            // Who comes when all places are taken waits in the backlog, costs those that are served nothing, and gets
-            // the next place. The silent and the slow give theirs up when their time is over.
-            let has_room = connections.len() < self.limits.max_connections;
-            crowd.note(connections.len(), self.limits.max_connections);
+            // A client that comes when all places are taken gets that of the oldest stranger. Where there is none, it waits in
+            // the backlog, costs those that are served nothing, and gets the next place.
+            let takes_another = open.takes_another();
+            crowd.note(open.served(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if has_room => match accepted {
-                    Ok((stream, _)) => {
+                Some(()) = open.one_ended() => {}
+                accepted = self.listener.accept(), if takes_another => match accepted {
+                    Ok((stream, address)) => {
                         trouble.is_over();
-                        self.spawn(&mut connections, stream);
+                        self.serve(&mut open, stream, address);
                     }
                     Err(error) => trouble.meet(&error, self.shutdown).await,
                 },
@@ -46,22 +47,19 @@ impl Server<'_> {
         }
         // From here on clients are refused, and a load balancer tries another.
         drop(self.listener);
-        if timeout(self.limits.grace, all_closed(&mut connections)).await.is_err() {
+        let all_closed = async { while open.one_ended().await.is_some() {} };
+        if timeout(self.limits.grace, all_closed).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
-            warn!(grace_ms, open = connections.len(), "requests were still under way when the grace was over");
-            connections.shutdown().await;
+            warn!(grace_ms, open = open.len(), "requests were still under way when the grace was over");
+            open.shutdown().await;
         }
     }
 
-    fn spawn(&self, connections: &mut JoinSet<()>, stream: TcpStream) {
-        let (router, limits, stopping) = (self.router.clone(), self.limits, self.shutdown.child_token());
-        let connection = Connection { router, limits, stopping };
-        connections.spawn(connection.serve(stream, self.tls.map(Tls::acceptor)));
+    fn serve(&self, open: &mut Open, stream: TcpStream, address: SocketAddr) {
+        let peer = Arc::new(Peer::new(address.ip(), self.shutdown.child_token()));
+        let connection = Connection { router: self.router.clone(), limits: self.limits, peer: Arc::clone(&peer) };
+        open.add(&peer, connection.serve(stream, self.tls.map(Tls::acceptor)));
     }
-}
-
-async fn all_closed(connections: &mut JoinSet<()>) {
-    while connections.join_next().await.is_some() {}
 }
 
 /// Errors of accept, each told once and met with a pause.
@@ -108,7 +106,10 @@ impl Crowd {
     fn note(&mut self, open: usize, max_connections: usize) {
         if open >= max_connections && !self.is_told {
             self.is_told = true;
-            warn!(max_connections, "as many connections are open as may be; others wait until one is closed");
+            warn!(
+                max_connections,
+                "as many connections are open as may be; a new one displaces the oldest that has shown no key, or waits"
+            );
         } else if open <= max_connections / 2 {
             self.is_told = false;
         }

@@ -1,8 +1,11 @@
+//! One connection: what is answered on it, in which time, and how it ends.
+
 use std::{
     convert::Infallible,
     future::poll_fn,
     pin::{self, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -15,10 +18,9 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::debug;
 
@@ -27,6 +29,7 @@ use super::{
     answer::Answer,
     malformed::refusal_of_encoding,
     pace::Pace,
+    peer::Peer,
     protection::{Transport, protect},
     stream::Watched,
     unreadable,
@@ -37,21 +40,21 @@ use super::{
 pub(super) struct Connection {
     pub(super) router: Router,
     pub(super) limits: Limits,
-    /// A token of its own: connections that shared one would wait for each other at its lock.
-    pub(super) stopping: CancellationToken,
+    pub(super) peer: Arc<Peer>,
 }
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         // Answers are written whole: nothing is gained by waiting for more.
         let _ = stream.set_nodelay(true);
+        bound_unsent(&stream);
         let Some(tls) = tls else {
             return self.answer(stream, Transport::Plain).await;
         };
         let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
         let shaken = tokio::select! {
             shaken = handshake => shaken,
-            () = self.stopping.cancelled() => return,
+            () = self.peer.stopping().cancelled() => return,
         };
         match shaken {
             Ok(Ok(stream)) => self.answer(stream, Transport::Tls).await,
@@ -60,13 +63,15 @@ impl Connection {
         }
     }
 
-    /// Answers requests until the client goes or is too slow. When the service stops, the one under way is the last.
+    /// Answers requests until the client goes or is too slow. When the service stops, or another connection needs the place,
+    /// the one under way is the last.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let pace = Arc::new(Pace::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
             pace.answering();
             let keep_alive = KeepAlive::after(&request);
-            let request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
+            let mut request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
+            request.extensions_mut().insert(Arc::clone(&self.peer));
             let refusal = match keep_alive {
                 KeepAlive::Yes => None,
                 KeepAlive::No => refusal_of_encoding(&request),
@@ -89,8 +94,9 @@ impl Connection {
         let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace), transport));
         let mut connection = protocol().serve_connection(stream, service);
         let mut alarm = pin!(sleep(self.limits.header_timeout));
-        let mut stop = pin!(self.stopping.cancelled());
+        let mut stop = pin!(self.peer.stopping().cancelled());
         let (mut is_last, mut speaks_http2) = (false, false);
+        let mut end = None;
         let is_heard_out = loop {
             tokio::select! {
                 biased;
@@ -105,6 +111,12 @@ impl Connection {
                 () = &mut stop, if !is_last => {
                     is_last = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
+                    // The grace of a stop is the server's affair.
+                    end = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_WITHIN);
+                }
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                    debug!("a connection that had to make room was closed before its answer was complete");
+                    return;
                 }
                 slow = poll_fn(|cx| pace.poll_too_slow(alarm.as_mut(), cx)) => {
                     debug!("a connection was closed: {slow}");
@@ -135,12 +147,33 @@ async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
+/// How long a connection that makes room for another one may take to end its last answer.
+const DISPLACED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the kernel holds of an answer beside what is on its way, in bytes. Without a bound it would hold megabytes for each
+/// client that does not read. What is on its way has no bound here: fast clients need it.
+#[cfg(target_os = "linux")]
+fn bound_unsent(stream: &TcpStream) {
+    const MOST_UNSENT: u32 = 128 * 1024;
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_: &TcpStream) {}
+
+/// What a connection buffers of what is read, and of what is to be written, in bytes: as much as headers may have.
+const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
+
 /// HTTP/1.1 and nothing else. The time-outs are those of [`Pace`]; hyper's own would cost every request a new timer, and
 /// can't tell an idle connection from slow headers. Its limit of 100 headers is kept: to set one costs every request an
 /// allocation. A client that closes its half of the connection counts as gone, so that what waits for it is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
-    protocol.header_read_timeout(None).max_header_size(Limits::HEADER_BYTES).half_close(false);
+    protocol
+        .header_read_timeout(None)
+        .max_header_size(Limits::HEADER_BYTES)
+        .max_buf_size(BUFFER_BYTES)
+        .half_close(false);
     protocol
 }
 

@@ -1,10 +1,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use super::Limits;
+use super::{Limits, open::MOST_LEAVING};
 
-/// For all that is not a client: Redis, the log, the listener, files read now and then.
-const OWN: u64 = 128;
+/// For all that is not served: Redis, the log, the listener, files read now and then, and connections that make room.
+const OWN: u64 = 128 + MOST_LEAVING as u64;
 
 /// Raises the limit of open files to what the connections need, or has fewer connections where it can't be raised: a
 /// process without a file descriptor left could not reach Redis either.

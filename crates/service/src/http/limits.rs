@@ -6,7 +6,8 @@ use crate::config::Api;
 /// What strangers may cost, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections served at once. Those beyond wait in the backlog of the listener. Defaults to 10,000.
+    /// Connections served at once. A new one displaces the oldest whose client was never trusted; where all are, it waits in
+    /// the backlog of the listener. Defaults to 10,000.
     pub max_connections: usize,
     /// From a request's first byte, or from the beginning of a connection, until the end of the request's headers; for
     /// the handshake of TLS too. Defaults to 10 s.

@@ -1,0 +1,243 @@
+//! Memory that clients can make the API hold: bodies that are sent slowly, lines that never end, and streams of events that
+//! nobody reads. It stays within the bounds that docs/API.md names, and clients that behave do not notice.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use drover_tests::PATIENCE;
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpSocket,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    System,
+    auth::{config, issue},
+    number,
+    raw::{Answer, Raw},
+};
+
+impl System {
+    /// The memory that the API holds, in KiB.
+    pub(crate) fn api_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.api.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    async fn metrics(&self) -> String {
+        self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// A client at another address of this machine, with small buffers of its own.
+    async fn connect_from(&self, last: u8) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+        Raw::over(socket.connect(self.api_port.address()).await.unwrap())
+    }
+}
+
+/// What a connection may take beside bodies that count, in KiB.
+const PER_CONNECTION: u64 = 128;
+/// What the API takes for other reasons while thousands of clients come and go: buffers for Redis, threads, the allocator.
+const BESIDE: u64 = 40 * 1_024;
+
+/// The beginning of a POST whose body has so many bytes.
+fn head(length: usize, authorization: &str) -> String {
+    format!(
+        "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    )
+}
+
+/// A message of so many bytes.
+fn message(length: usize) -> String {
+    format!("{{\"data\":\"{}\"}}", "x".repeat(length - r#"{"data":""}"#.len()))
+}
+
+async fn post(client: &mut Raw, length: usize, authorization: &str) -> Answer {
+    client.ask(&(head(length, authorization) + &message(length))).await
+}
+
+/// Says that a body was refused for want of memory.
+fn assert_overloaded(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(
+        answer.head.contains("content-type: application/problem+json") && answer.head.contains("retry-after: 1\r\n")
+    );
+    let problem: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(problem["code"], "overloaded", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
+}
+
+/// Posts small and large messages for a while; answers how long the slowest two took.
+async fn post_beside(system: &System) -> Duration {
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    let mut client = system.connect_from(9).await;
+    while start.elapsed() < Duration::from_secs(2) {
+        let begun = Instant::now();
+        timeout(PATIENCE, system.post("q", number(1))).await.unwrap();
+        assert_eq!(timeout(PATIENCE, post(&mut client, 100_000, "")).await.unwrap().status, 201);
+        slowest = slowest.max(begun.elapsed());
+    }
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_hundred_slow_bodies_take_no_more_memory_than_is_allowed_and_hurt_nobody_who_posts() {
+    const LENGTH: usize = 1_024 * 1_024;
+    let system = System::start("[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n").await;
+    post_beside(&system).await;
+    let before = system.api_memory();
+    let nearly_all = vec![b' '; LENGTH - 1_000];
+    let slow = join_all((0..600_u16).map(async |n| {
+        let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
+        client.send(head(LENGTH, "")).await;
+        client.send(&nearly_all).await;
+        // A refusal comes at once; the rest is waited for.
+        let answer = client.answer_within(Duration::from_secs(5)).await;
+        (client, answer)
+    }))
+    .await;
+    let refused: Vec<&Answer> = slow.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
+    for answer in &refused {
+        assert_overloaded(answer);
+    }
+    assert_eq!(slow.len() - refused.len(), 3 * 16, "each address has a quarter");
+    let slowest = post_beside(&system).await;
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < 3 * 16 * 1_024 + 600 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
+    drop(slow);
+    // What was held is free as soon as the API knows that its client has gone.
+    let mut clients = join_all((0..16).map(|_| system.connect_from(2))).await;
+    let start = Instant::now();
+    loop {
+        let answers = join_all(clients.iter_mut().map(|client| post(client, LENGTH, ""))).await;
+        if answers.iter().all(|answer| answer.status == 201) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{:.300}", format!("{answers:?}"));
+        clients = join_all((0..16).map(|_| system.connect_from(2))).await;
+    }
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn body_in_tiny_pieces_takes_no_more_memory_than_in_one() {
+    let system = System::start("[api]\nrequest_timeout = \"60s\"\n").await;
+    let before = system.api_memory();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = system.connect_from(2).await;
+        client.stream.set_nodelay(true).unwrap();
+        client.send(head(500_000, "")).await;
+        clients.push(client);
+    }
+    for _ in 0..500 {
+        join_all(clients.iter_mut().map(|client| client.send(b" "))).await;
+        // Each piece comes alone.
+        sleep(Duration::from_millis(1)).await;
+    }
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < 20 * (500 + PER_CONNECTION) + 10 * 1_024, "the API grew by {grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_do_not_end_take_no_more_memory_than_is_allowed() {
+    let system = System::start("[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n").await;
+    post_beside(&system).await;
+    let before = system.api_memory();
+    let piece = "x".repeat(32 * 1_024);
+    let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+    let head = "POST /v1/queues/q/messages/batch HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    let mut slow = join_all((0..200).map(async |_| {
+        let mut client = system.connect_from(2).await;
+        client.send(head).await;
+        client.send(chunk.repeat(30)).await;
+        client
+    }))
+    .await;
+    let slowest = post_beside(&system).await;
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < 16 * 1_024 + 200 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
+    // Those that end are told what came of their lines: no message, or no memory for one.
+    let ended = join_all(slow.iter_mut().map(async |client| client.ask("0\r\n\r\n").await)).await;
+    let refused: Vec<_> = ended.iter().filter(|answer| answer.status != 200).collect();
+    assert!((100..200).contains(&refused.len()), "{}", refused.len());
+    for answer in refused {
+        assert_overloaded(answer);
+        assert!(answer.body.contains("\"stored_through\":0"), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_hundred_listeners_that_do_not_read_take_a_bounded_amount_and_hurt_nobody_who_posts() {
+    const LISTENERS: u32 = 1_200;
+    let system = System::start("").await;
+    system.patch("q", json!({"max_attempts": 3})).await;
+    post_beside(&system).await;
+    let before = system.api_memory();
+    let mut deaf = Vec::new();
+    for _ in 0..LISTENERS {
+        let mut client = system.connect_from(2).await;
+        client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        deaf.push(client);
+    }
+    let start = Instant::now();
+    while !system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")) {
+        assert!(start.elapsed() < PATIENCE, "they do not all listen");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let messages: Vec<Value> = (0..1_000).map(|n| json!({"data": n})).collect();
+    let batch = json!({ "messages": messages });
+    for _ in 0..15 {
+        let (status, answer) = system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch.clone())).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    let slowest = post_beside(&system).await;
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < u64::from(LISTENERS) * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
+    assert!(system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")), "none is cut yet");
+}
+
+#[tokio::test]
+async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_always_taken() {
+    let (ours, theirs) =
+        (issue("--id ours --scopes enqueue --queues q"), issue("--id theirs --scopes enqueue --queues q"));
+    let keys = config(&[&ours, &theirs]);
+    let system = System::start(&format!("[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}")).await;
+    let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
+    let connect = async || Raw::connect(system.api_port.address()).await;
+    let mut slow = connect().await;
+    slow.send(head(1_000_000, &ours)).await;
+    let start = Instant::now();
+    let refused = loop {
+        let answer = post(&mut connect().await, 100_000, &ours).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "a body beyond the quarter is taken");
+    };
+    assert_overloaded(&refused);
+    assert!(refused.body.contains("from the key ours"), "{refused:?}");
+    // A client that waits to be asked for its body is told so before it sends it.
+    let asking = head(100_000, &format!("{ours}expect: 100-continue\r\n"));
+    assert_overloaded(&connect().await.ask(&asking).await);
+    assert_eq!(post(&mut connect().await, 100, &ours).await.status, 201, "a small one is always taken");
+    assert_eq!(post(&mut connect().await, 100_000, &theirs).await.status, 201, "another key has its own quarter");
+    slow.send(message(1_000_000)).await;
+    assert_eq!(slow.answer().await.status, 201);
+    assert_eq!(post(&mut slow, 1_000_000, &ours).await.status, 201, "all of it is free again");
+}
