@@ -57,6 +57,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }
 
+    /// Waits until the server asks for the body (`100 Continue`).
+    pub(crate) async fn is_asked_for_its_body(&mut self) {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let asked = async {
+            while !self.read.starts_with(CONTINUE) {
+                assert!(self.read_more().await, "the server asks for the body");
+            }
+        };
+        timeout(PATIENCE, asked).await.expect("the server asks for the body");
+        self.read.drain(..CONTINUE.len());
+    }
+
     async fn next_answer(&mut self) -> Option<Answer> {
         loop {
             if let Some(answer) = self.parse() {

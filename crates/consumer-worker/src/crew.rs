@@ -24,7 +24,7 @@ const BETWEEN_POLLS: Duration = Duration::from_millis(10);
 const COUNT_WORKERS_EVERY: Duration = Duration::from_secs(30);
 /// How often the names of queues are seen to that this process has used.
 const SEE_TO_NAMES_EVERY: Duration = Duration::from_secs(60);
-/// How soon the registry of queues is asked again when it could not be.
+/// How soon the index of queues is asked again when it could not be.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// What all lines of a worker share.
@@ -90,7 +90,7 @@ impl Crew {
 
     /// Introduces the queues that there are and that fit patterns: after each new subscription, because what was told before
     /// went unheard, and now and then. Has no end.
-    pub(crate) async fn look_at_the_registry(&self, queues: &Queues, starts: &[String]) {
+    pub(crate) async fn look_at_the_index(&self, queues: &Queues, starts: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.least_poll_interval;
         let mut told = false;

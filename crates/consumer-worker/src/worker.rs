@@ -120,8 +120,8 @@ impl Worker {
             lines: 0.into(),
             workers: 1.into(),
         });
-        let looks = crew.look_at_the_registry(&queues, &starts);
-        let looks = async { if !starts.is_empty() { looks.await } else { std::future::pending().await } };
+        let looks = crew.look_at_the_index(&queues, &starts);
+        let looks = async { if starts.is_empty() { std::future::pending().await } else { looks.await } };
         let lines = Lines {
             crew: Arc::clone(&crew),
             queues: queues.clone(),

@@ -1,5 +1,5 @@
 //! `/metrics` of the API. No label has a value that a stranger could make up: routes are templates of the router, queues
-//! stand in the registry, and of either there is a bounded number.
+//! stand in the index, and of either there is a bounded number.
 
 mod http_times;
 mod measure;

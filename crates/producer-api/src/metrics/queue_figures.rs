@@ -27,7 +27,7 @@ pub(super) struct QueueFigures {
 /// How the queues stood.
 #[derive(Default)]
 pub(super) struct Figures {
-    /// How many the registry names; nothing if it could not be read.
+    /// How many the index names; nothing if it could not be read.
     registered: Option<usize>,
     left_out: usize,
     queues: Vec<QueueStatus>,
@@ -63,7 +63,7 @@ impl QueueFigures {
         while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
             let Ok(status) = status else { continue };
             read += 1;
-            // A name may stand in the registry before its queue does.
+            // A name may stand in the index before its queue does.
             queues.extend(status);
         }
         Figures { registered: Some(registered), left_out: registered - read, queues }
@@ -87,7 +87,7 @@ impl Figures {
     pub(super) fn write(&self, page: &mut Page) {
         let is_readable = u8::from(self.registered.is_some());
         page.gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable);
-        let mut family = page.family("drover_queues", Kind::Gauge, "Queues in the registry.");
+        let mut family = page.family("drover_queues", Kind::Gauge, "Queues in the index.");
         if let Some(registered) = self.registered {
             family.sample(&[], registered);
         }
@@ -130,7 +130,7 @@ mod tests {
         let server = RedisServer::start();
         let queues = Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), [].into());
         for n in 0..MAX_QUEUES + 5 {
-            server.command(&format!("SADD drover:queues q{n:04}"));
+            server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
         let figures = QueueFigures::of(queues.clone());
         let read = figures.read_now(Instant::now() + Duration::from_secs(20)).await;

@@ -41,7 +41,7 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> 
     let mut queues = Vec::new();
     let names = app.shared.queues.names().await.map_err(refusal::from_queue)?;
     for name in names.iter().filter(|name| caller.may_read(name)) {
-        // A name may stand in the registry before its queue does.
+        // A name may stand in the index before its queue does.
         queues.extend(app.shared.queues.queue(name).status().await.map_err(refusal::from_queue)?);
     }
     Ok(Json(List { queues }))

@@ -50,6 +50,7 @@ local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 -- The same settle again, because its answer was lost, is answered as the first time.
 local function answer_again(id, place, token, action)
   local run = runs[place]
+  if run and is_purged(id) then return 'g' end
   if run then
     local settled = parse_run(run).settled
     if settled == action .. 'd' .. token then return 'd' end

@@ -126,13 +126,13 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
         let (here, there) = (world.queues.queue(&name), slow.queues.queue(&name));
-        let (deletes, posts) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
+        let (remover, posts) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
         here.enqueue(vec![number(0)]).await.unwrap();
         let posting = async {
             pass(round % 40).await;
             posts.enqueue(vec![number(1)]).await.unwrap();
         };
-        let (deleted, ()) = tokio::join!(deletes.delete(), posting);
+        let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
         let exists = here.status().await.unwrap().is_some();
         assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: it has a message that nobody finds");

@@ -243,6 +243,7 @@ async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_
 async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
     let world = World::with_settings(r#"{"exclusive":{"parallel":2}}"#);
     let receivers = receivers(&world);
+    world.queue.declare().await.unwrap();
     let owner = world.request(1);
     assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "it has access now");
     let mut others = JoinSet::new();
@@ -278,6 +279,7 @@ async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
 async fn those_who_wait_take_over_when_the_time_of_an_owner_elsewhere_is_over() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
     let receivers = receivers(&world);
+    world.queue.declare().await.unwrap();
     assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
     let mut clients = JoinSet::new();
     for _ in 0..50 {

@@ -67,9 +67,10 @@ impl Model {
                 self.tell_of(&[number], "promoted");
                 let now = self.now();
                 let message = self.message(number);
-                match &mut message.run {
-                    Some(run) => run.ready = Some(now),
-                    None => (message.ready, message.has_options) = (Some(now), true),
+                if let Some(run) = &mut message.run {
+                    run.ready = Some(now);
+                } else {
+                    (message.ready, message.has_options) = (Some(now), true);
                 }
                 if std::mem::take(&mut self.message(number).holds_the_line) {
                     self.join_front(vec![number]);
@@ -121,43 +122,6 @@ impl Model {
         // One that left the line from its middle still has its place there.
         if !self.line.contains(&number) {
             self.join_tail(&[number]);
-        }
-    }
-
-    /// Forgets all messages of one state. Answers how many.
-    pub(crate) fn purge(&mut self, state: &str) -> usize {
-        let all = self.numbers_by(|message| (word(message.state) == state).then_some(()));
-        self.tell_purged(state);
-        match state {
-            "active" => return 0,
-            // Both with what has left them and still stands there.
-            "waiting" => self.line.clear(),
-            "completed" => self.pop_completed(self.completed.len()),
-            _ => {}
-        }
-        for number in &all {
-            self.forget(*number);
-        }
-        all.len()
-    }
-
-    /// In the order of the state; of what is waiting those first that have a priority.
-    fn tell_purged(&mut self, state: &str) {
-        fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
-            sorted.into_iter().map(|(_, number)| number).collect()
-        }
-        let some = match state {
-            "held" => numbers(self.held()),
-            "delayed" => numbers(self.delayed()),
-            "waiting" => numbers(self.prioritized()),
-            "completed" => self.completed.iter().copied().filter(|number| self.is_kept(*number)).collect(),
-            "failed" => numbers(self.failed()),
-            _ => vec![],
-        };
-        self.tell_of(&some, "erased");
-        if state == "waiting" {
-            let line: Vec<Number> = self.line.iter().copied().filter(|number| self.is_waiting(*number)).collect();
-            self.tell_of(&line, "erased");
         }
     }
 

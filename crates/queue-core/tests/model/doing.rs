@@ -40,6 +40,13 @@ impl World {
             Operation::PostOnce(key, fingerprint, drafts) => self.post(drafts, Some((*key, *fingerprint))).await?,
             Operation::Lease(request) => self.lease(request).await?,
             Operation::LeaseInVain(request) => Box::pin(self.lease_in_vain(request)).await?,
+            Operation::PurgeInVain => {
+                let queue = self.queue.clone();
+                // Where one step is enough its answer may come.
+                let _ = Box::pin(self.do_in_vain(1, queue.purge(State::Waiting))).await;
+                self.model.purge_in_vain();
+                NOTHING
+            }
             Operation::Settle(settlements) => self.settle(settlements, &mut done).await?,
             Operation::Extend(choices, time) => self.extend(choices, *time, &mut done).await?,
             Operation::Report(choice) => self.report(*choice, &mut done).await?,

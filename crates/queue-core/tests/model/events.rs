@@ -95,7 +95,8 @@ impl Model {
     /// What is written of it, and how much that is: a real id has fourteen digits.
     fn text_of(&self, happened: Happened) -> (usize, String) {
         let Happened { number, word, fields, json } = happened;
-        let own_id = self.messages[&number].draft.own_id.map_or(String::new(), |id| format!("\ti{}", own_id(id)));
+        let (_, message) = self.with_purged().find(|(other, _)| *other == number).expect("the message is known");
+        let own_id = message.draft.own_id.map_or(String::new(), |id| format!("\ti{}", own_id(id)));
         let json = json.map_or(String::new(), |json| format!("\n{json}"));
         let rest = format!("{own_id}{fields}{json}");
         (word.len() + 14 + rest.len(), format!("{word} {}{rest}", name(number)))

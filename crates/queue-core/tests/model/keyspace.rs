@@ -42,7 +42,8 @@ impl Model {
         add("outcomes", self.hash(|_, message| message.outcome_text()));
         add("progress", self.hash(|_, message| message.progress.clone()));
         add("signalled", self.hash(|_, message| message.signal.clone()));
-        let aliases = self.messages.iter().filter_map(|(number, message)| Some((message.draft.own_id?, *number)));
+        // Of an id that has another message by now, the later one counts.
+        let aliases = self.with_purged().filter_map(|(number, message)| Some((message.draft.own_id?, number)));
         add("aliases", Content::Hash(aliases.map(|(id, number)| (own_id(id), name(number))).collect()));
 
         let taken = self.taken.iter().map(|(id, until)| (*until, own_id(*id)));
@@ -50,6 +51,13 @@ impl Model {
 
         add("waiting", Content::List(self.line.iter().map(|number| name(*number)).collect()));
         add("removed", set_of(self.line.iter().filter(|number| !self.is_waiting(**number))));
+        if let Some(purge) = &self.purge {
+            add("purged", Content::List(purge.line.iter().map(|number| name(*number)).collect()));
+            add("purged_removed", set_of(purge.line.iter().filter(|number| !purge.messages.contains_key(number))));
+            let priority = |number: &Number| (purge.messages[number].draft.priority, *number);
+            add("purged_prioritized", index_of(purge.prioritized.iter().map(priority).collect()));
+            add("returned", set_of(purge.returned.iter()));
+        }
         add("completed", Content::List(self.completed.iter().map(|number| name(*number)).collect()));
         add("erased", set_of(self.completed.iter().filter(|number| !self.is_kept(**number))));
         add("prioritized", index_of(self.prioritized()));
@@ -100,6 +108,9 @@ impl Model {
         }
         let mut add = |name: &str, value: String| meta.insert(name.to_owned(), value);
         add("layout", "2".into());
+        if let Some(purge) = &self.purge {
+            add("purged_to", name(purge.cut));
+        }
         if let Some(clock) = self.clock {
             add("clock", clock.to_string());
         }
@@ -135,7 +146,7 @@ impl Model {
     }
 
     fn hash(&self, text: impl Fn(Number, &Message) -> Option<String>) -> Content {
-        let texts = self.messages.iter().filter_map(|(number, message)| Some((name(*number), text(*number, message)?)));
+        let texts = self.with_purged().filter_map(|(number, message)| Some((name(number), text(number, message)?)));
         Content::Hash(texts.collect())
     }
 

@@ -19,6 +19,7 @@ mod message;
 mod model;
 mod operation;
 mod posting;
+mod purging;
 mod settings;
 mod settling;
 mod showing;

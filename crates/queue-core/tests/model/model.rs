@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     events::Log,
     message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
+    purging::Purge,
     settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Model {
     pub(crate) requests: BTreeMap<u8, Request>,
     pub(crate) sticky: BTreeMap<u8, Sticky>,
     pub(crate) awaited: BTreeMap<Number, Instant>,
+    /// A purge of what waited that is under way.
+    pub(crate) purge: Option<Purge>,
     /// What has finished in this step: whether it is kept is decided at its end.
     pub(crate) just_finished: Vec<Number>,
     pub(crate) log: Log,
@@ -169,7 +172,10 @@ impl Model {
     }
 
     pub(crate) fn expiring(&self) -> Vec<(Instant, Number)> {
-        self.sorted_by(|message| message.expires)
+        let mut expiring: Vec<_> =
+            self.with_purged().filter_map(|(number, message)| Some((message.expires?, number))).collect();
+        expiring.sort_unstable();
+        expiring
     }
 
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
@@ -198,6 +204,7 @@ impl Model {
 
     /// To the end of the line, unless another priority gives it its place.
     pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
+        self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
             message.state = State::Waiting;
@@ -209,6 +216,7 @@ impl Model {
 
     /// To the front of the line, the first of them first.
     pub(crate) fn join_head(&mut self, numbers: &[Number]) {
+        self.note_returned(numbers);
         for number in numbers.iter().rev() {
             let message = self.message(*number);
             message.state = State::Waiting;
@@ -269,7 +277,7 @@ impl Model {
         let was_there = self.exists;
         let Self { micros, latest_micros, posted, calls, has_declared, was_used, .. } = *self;
         let lost = std::mem::take(&mut self.lost);
-        *self = Self { micros, latest_micros, posted, calls, has_declared, was_used, lost, ..Self::default() };
+        *self = Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, ..Self::default() };
         was_there
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     ByHand(ByHand, MessageChoice),
     RetryFailed,
     Purge(&'static str),
+    /// A purge of what waits whose process dies after the first step.
+    PurgeInVain,
     Pause,
     Resume,
     Configure(Change),
@@ -115,6 +117,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => by_hand(ByHand::Retry, Just("failed").boxed()),
         1 => Just(Operation::RetryFailed),
         2 => select(STATES.to_vec()).prop_map(Operation::Purge),
+        2 => Just(Operation::PurgeInVain),
         1 => Just(Operation::Pause),
         2 => Just(Operation::Resume),
         5 => change().prop_map(Operation::Configure),

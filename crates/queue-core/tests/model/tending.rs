@@ -68,6 +68,7 @@ impl Model {
         // What has left the line is dropped when it comes to its head.
         let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
         self.line.drain(..standing);
+        self.forget_purged();
     }
 
     /// Leases that are over.
@@ -200,6 +201,10 @@ impl Model {
     fn expire(&mut self) {
         let now = self.now();
         for (_, number) in self.expiring().into_iter().filter(|(instant, _)| *instant <= now) {
+            if let Some(purged) = self.purge.as_mut().and_then(|purge| purge.messages.get_mut(&number)) {
+                purged.expires = None;
+                continue;
+            }
             self.count("expired");
             self.finish(number, End::Failed, EXPIRED.into());
         }
@@ -296,11 +301,15 @@ impl Model {
     /// When there is next something to do by itself that somebody may wait for.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
         let all = [self.delayed(), self.active(), self.expiring()];
-        all.iter().flatten().map(|(instant, _)| *instant).min()
+        let of_purge = self.purge.as_ref().map(|_| self.now() + 1_000);
+        all.iter().flatten().map(|(instant, _)| *instant).chain(of_purge).min()
     }
 
     /// When there is next something that goes and that nobody waits for.
     pub(crate) fn next_clean(&self) -> Option<Instant> {
+        if self.purge.is_some() {
+            return Some(self.now());
+        }
         let mut instants = vec![];
         if let Some(first) = self.completed.first() {
             let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
