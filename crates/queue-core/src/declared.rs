@@ -10,7 +10,7 @@ use crate::{InvalidSetting, QueueName, QueuePattern, SettingsPatch};
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
 ///
 /// For each setting of a queue the entry of its exact name comes first, then the pattern with the longest start that fits,
-/// and so on down to `*`. Objects such as `retention` are merged member by member.
+/// and so on down to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeclaredSettings(BTreeMap<QueuePattern, SettingsPatch>);
@@ -118,13 +118,18 @@ mod tests {
     #[test]
     fn declared_objects_are_merged_member_by_member() {
         let declared = declared(json!({
-            "*": {"retention": {"completed": {"count": 5, "age": "1h"}, "failed": {"count": 7}}, "exclusive": true},
-            "q": {"retention": {"completed": {"count": 9}}, "exclusive": {"parallel": 3}},
+            "*": {"retention": {"completed": {"count": 5, "age": "1h"}, "failed": {"count": 7}}, "exclusive": true,
+                  "rate_limit": {"max": 9, "duration": "1s"}, "backoff": {"type": "fixed", "delay": "3s"}},
+            "q": {"retention": {"completed": {"count": 9}}, "exclusive": {"parallel": 3},
+                  "rate_limit": {"max": 2}, "backoff": {"jitter": 0.5}},
             "r": {"exclusive": false},
         }));
+        declared.validate().unwrap();
         let q = declared.of(&"q".parse().unwrap()).as_json();
         let retention = json!({"completed": {"count": 9, "age": 3_600_000}, "failed": {"count": 7}});
         assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
+        let backoff = json!({"type": "fixed", "delay": 3000, "jitter": 0.5});
+        assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": 1000}), &backoff));
         assert_eq!(declared.of(&"r".parse().unwrap()).as_json()["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
     }
@@ -138,5 +143,9 @@ mod tests {
         let (pattern, invalid) = conflict.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
         assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
+        // Queues that fit the pattern and have no entry of their own would have half a limit.
+        let half = declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
+        let (pattern, invalid) = half.validate().unwrap_err();
+        assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));
     }
 }

@@ -60,12 +60,6 @@ impl<'de> Deserialize<'de> for Exclusive {
                 Ok(if exclusive { Exclusive::Parallel(NonZeroU32::MIN) } else { Exclusive::No })
             }
 
-            // As it comes from the environment.
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Exclusive, E> {
-                let exclusive = word.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(word), &self))?;
-                self.visit_bool(exclusive)
-            }
-
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Exclusive, A::Error> {
                 #[derive(Deserialize)]
                 #[serde(deny_unknown_fields)]
@@ -96,7 +90,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&exclusive).unwrap(), json);
             assert_eq!(text.and_then(Exclusive::decode).unwrap_or_default(), exclusive);
         }
-        for bad in [r#"{"parallel":0}"#, r#"{"parallel":1001}"#, r#"{"paralel":1}"#, "1", r#""maybe""#] {
+        for bad in [r#"{"parallel":0}"#, r#"{"parallel":1001}"#, r#"{"paralel":1}"#, "1", r#""true""#] {
             assert!(serde_json::from_str::<Exclusive>(bad).is_err(), "{bad}");
         }
     }

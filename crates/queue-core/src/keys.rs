@@ -6,9 +6,6 @@ use crate::QueueName;
 /// may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
-/// String: one process looks through all keys for queues that the index lacks; goes after a minute.
-pub(crate) const INDEX_SCAN: &str = "drover:index_scan";
-
 /// Matches the key `meta` of each queue.
 pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 
@@ -37,7 +34,7 @@ pub(crate) mod suffix {
     /// (the instant at which idle consumers look again), `largest` (bytes of the largest record and options so far),
     /// `largest_extra` (bytes of the largest error or data of a signal that a message came to have, unless all are small), `listened_until`
     /// (ms until when events are written down), `events_end` (bytes that the log of events ever had), `clock` (ms, at most a
-    /// second before the newest lease was given or extended), `purged_to` (the last id when a purge began that goes on).
+    /// second before the newest lease was given or extended), `mending` (how far leases were looked at after a step of the clock), `purged_to` (the last id when a purge began that goes on).
     pub(crate) const META: &str = "meta";
     /// String: the last id.
     pub(crate) const SEQ: &str = "seq";

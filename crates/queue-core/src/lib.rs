@@ -80,7 +80,7 @@ pub use retry::Retry;
 pub use scripts::inject_clock;
 pub use server::Danger;
 pub use settings::{Fault, InvalidSetting, Settings};
-pub use settings_patch::{KeepPatch, RetentionPatch, SettingsPatch};
+pub use settings_patch::{BackoffPatch, KeepPatch, RateLimitPatch, RetentionPatch, SettingsPatch};
 pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};
 pub use token::LeaseToken;

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis;
 
 use crate::{
     DeclaredSettings, Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
@@ -133,19 +133,13 @@ impl Queues {
         Ok(())
     }
 
-    /// Looks through all keys for queues, and adds those to the index that are missing there, unless another process has begun to
-    /// within the last minute.
+    /// Looks through all keys for queues, and adds those to the index that are missing there.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`]: a part was done; repeat it.
     pub async fn find_unlisted(&self) -> Result<()> {
         let redis = &self.shared.redis;
-        let mut claim = redis::cmd("SET");
-        claim.arg(keys::INDEX_SCAN).arg("1").arg("NX").arg("EX").arg(60);
-        if redis.call(&claim).await? == Value::Nil {
-            return Ok(());
-        }
         let mut cursor = String::from("0");
         loop {
             let mut scan = redis::cmd("SCAN");

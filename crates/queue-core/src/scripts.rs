@@ -13,7 +13,10 @@ use std::{
 
 use deadpool_redis::redis::{self, Arg, Cmd};
 
-use crate::{MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, RUN_TIMEOUT_GRACE, Settings, keys::suffix};
+use crate::{
+    MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, RUN_TIMEOUT_GRACE, Settings,
+    keys::suffix,
+};
 
 /// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
@@ -38,14 +41,18 @@ pub(crate) const LAYOUT: u32 = 2;
 const MOST_RUNS: usize = 400;
 const _: () = assert!(MOST_RUNS * (MAX_ERROR_BYTES + 1_024) <= MAX_BYTES_PER_CALL);
 
+/// The same for outcomes, each perhaps with a result.
+const MOST_RESULTS: usize = MAX_BYTES_PER_CALL / (MAX_RESULT_BYTES + MAX_ERROR_BYTES + 1_024);
+
 /// What the scripts and the library go by alike. A script has those as locals that it names.
-fn constants() -> [(&'static str, u64); 5] {
+fn constants() -> [(&'static str, u64); 6] {
     let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     [
         ("DEFAULT_VISIBILITY", Settings::default().visibility_timeout.get()),
         ("MAX_MESSAGES", number(MAX_MESSAGES_PER_CALL)),
         ("MAX_BYTES", number(MAX_BYTES_PER_CALL)),
         ("MOST_RUNS", number(MOST_RUNS)),
+        ("MOST_RESULTS", number(MOST_RESULTS)),
         ("RUN_TIMEOUT_GRACE", RUN_TIMEOUT_GRACE.get()),
     ]
 }
@@ -93,6 +100,7 @@ fragments![
     "purged",
     "forget_purged",
     "places",
+    "failed",
     "shown",
     "front",
     "comeback",

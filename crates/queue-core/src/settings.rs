@@ -88,10 +88,6 @@ impl Settings {
             // What is an object would be taken from a list of its members too.
             return Err(InvalidSetting::new(&setting, "no setting is a list; name its members in an object"));
         }
-        if patch.get(field::EXCLUSIVE).is_some_and(Value::is_string) {
-            // From the environment it comes as a text, and is none any longer when it comes here.
-            return Err(InvalidSetting::new(field::EXCLUSIVE, "must be true, false, or {\"parallel\": n}"));
-        }
         let mut merged = self.as_json();
         merge(&mut merged, patch, Some(&Self::default().as_json()));
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Backoff, Exclusive, InvalidSetting, MaxAttempts, MaxLapses, Millis, RateLimit, Settings};
+use crate::{Exclusive, Growth, InvalidSetting, MaxAttempts, MaxLapses, Millis, Settings, number};
 
 /// Settings as they are declared for a queue: what is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,13 +15,13 @@ pub struct SettingsPatch {
     pub max_attempts: Option<MaxAttempts>,
     /// See [`Settings::backoff`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
+    pub backoff: Option<BackoffPatch>,
     /// See [`Settings::max_lapses`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lapses: Option<MaxLapses>,
     /// See [`Settings::rate_limit`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<RateLimitPatch>,
     /// See [`Settings::exclusive`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<Exclusive>,
@@ -40,6 +40,36 @@ pub struct SettingsPatch {
     /// See [`Settings::retention`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionPatch>,
+}
+
+/// See [`Backoff`](crate::Backoff). What is absent takes its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackoffPatch {
+    /// See [`Backoff::growth`](crate::Backoff::growth).
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+    /// See [`Backoff::delay`](crate::Backoff::delay).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Millis>,
+    /// See [`Backoff::max`](crate::Backoff::max).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Millis>,
+    /// See [`Backoff::jitter`](crate::Backoff::jitter).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+}
+
+/// See [`RateLimit`](crate::RateLimit). The settings of a queue must have both members, which may come from several patches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitPatch {
+    /// See [`RateLimit::max`](crate::RateLimit::max).
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional")]
+    pub max: Option<u32>,
+    /// See [`RateLimit::duration`](crate::RateLimit::duration).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Millis>,
 }
 
 /// See [`Retention`](crate::Retention).

@@ -15,4 +15,6 @@ if state and state ~= 'active' then
   tell_waiters({ id })
   forget({ id }, 'free')
 end
+-- An own id whose message is no longer kept is free from now on.
+if not state and redis.call('ZREM', TAKEN, ARGV[1]) == 1 then return 'completed' end
 return state

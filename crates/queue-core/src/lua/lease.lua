@@ -2,7 +2,7 @@
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter purged purged_prioritized purged_removed returned events wake
--- USES      clock settings fields events totals wake run extra purged line held ready state trim waiters finish backoff timeout front comeback attempt recover expire due clock_step signal sweep forget_purged tend limiter owner
+-- USES      clock settings fields events totals wake run extra purged line held ready state trim waiters finish backoff timeout front comeback attempt recover expire due places clock_step signal sweep forget_purged tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
@@ -13,7 +13,7 @@
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
   'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest',
-  'largest_extra', 'clock')
+  'largest_extra', 'clock', 'mending')
 if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
@@ -34,76 +34,79 @@ if set.rate_limit and max > 0 then at_most(permitted(set.rate_limit)) end
 -- What most queues have nothing of is asked for in one call.
 local anything_rare = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
--- Peeks before it takes, so that what would not fit into the answer stays where it is.
-local taken, bytes = {}, 0
--- Small ones of what comes to a record (an error, the data of a signal) fit into this.
-local ROOM_BESIDE_A_RECORD = 512
-local largest_beside = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
-local sizes_matter = ((tonumber(set.largest) or 0) + largest_beside) * max > max_bytes
-local function size_of(id)
-  return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
-    + redis.call('HSTRLEN', SIGNALLED, id)
-end
-local full = max <= 0
-local function take(candidates)
-  if not sizes_matter and #taken == 0 then
-    taken = candidates
-    full = #taken >= max
-    return #taken
+local taken = {}
+do
+  -- Peeks before it takes, so that what would not fit into the answer stays where it is.
+  local bytes = 0
+  -- Small ones of what comes to a record (an error, the data of a signal) fit into this.
+  local ROOM_BESIDE_A_RECORD = 512
+  local largest_beside = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
+  local sizes_matter = ((tonumber(set.largest) or 0) + largest_beside) * max > max_bytes
+  local function size_of(id)
+    return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
+      + redis.call('HSTRLEN', SIGNALLED, id)
   end
-  local n = 0
-  for _, id in ipairs(candidates) do
-    if sizes_matter then
-      bytes = bytes + size_of(id)
-      if bytes > max_bytes and #taken > 0 then
-        full = true
-        break
-      end
+  local full = max <= 0
+  local function take(candidates)
+    if not sizes_matter and #taken == 0 then
+      taken = candidates
+      full = #taken >= max
+      return #taken
     end
-    n = n + 1
-    taken[#taken + 1] = id
+    local n = 0
+    for _, id in ipairs(candidates) do
+      if sizes_matter then
+        bytes = bytes + size_of(id)
+        if bytes > max_bytes and #taken > 0 then
+          full = true
+          break
+        end
+      end
+      n = n + 1
+      taken[#taken + 1] = id
+    end
+    full = full or #taken >= max
+    return n
   end
-  full = full or #taken >= max
-  return n
-end
 
-local function take_prioritized(from, to)
-  if full then return end
-  local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, max - #taken)
-  local n = take(ids)
-  if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
-end
-
--- Removed messages still stand in the list: they are passed over, a bounded number a call.
-local function take_waiting()
-  local any_removed = anything_rare and redis.call('EXISTS', REMOVED) == 1
-  for _ = 1, 10 do
+  local function take_prioritized(from, to)
     if full then return end
-    local wanted = max - #taken
-    local ids = redis.call('LRANGE', WAITING, 0, (any_removed and math.max(wanted, 500) or wanted) - 1)
-    if #ids == 0 then return end
-    if not any_removed then
-      redis.call('LTRIM', WAITING, take(ids), -1)
-      return
-    end
-    local passed, skipped = 0, {}
-    for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-      if gone == 1 then
-        skipped[#skipped + 1] = ids[i]
-      elseif full or take({ ids[i] }) == 0 then
-        break
-      end
-      passed = i
-    end
-    if passed > 0 then redis.call('LTRIM', WAITING, passed, -1) end
-    if #skipped > 0 then redis.call('SREM', REMOVED, unpack(skipped)) end
+    local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, max - #taken)
+    local n = take(ids)
+    if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
   end
-end
 
-local any_prioritized = anything_rare and redis.call('EXISTS', PRIORITIZED) == 1
-if any_prioritized then take_prioritized('-inf', '(0') end
-take_waiting()
-if any_prioritized then take_prioritized('(0', '+inf') end
+  -- Removed messages still stand in the list: they are passed over, a bounded number a call.
+  local function take_waiting()
+    local any_removed = anything_rare and redis.call('EXISTS', REMOVED) == 1
+    for _ = 1, 10 do
+      if full then return end
+      local wanted = max - #taken
+      local ids = redis.call('LRANGE', WAITING, 0, (any_removed and math.max(wanted, 500) or wanted) - 1)
+      if #ids == 0 then return end
+      if not any_removed then
+        redis.call('LTRIM', WAITING, take(ids), -1)
+        return
+      end
+      local passed, skipped = 0, {}
+      for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+        if gone == 1 then
+          skipped[#skipped + 1] = ids[i]
+        elseif full or take({ ids[i] }) == 0 then
+          break
+        end
+        passed = i
+      end
+      if passed > 0 then redis.call('LTRIM', WAITING, passed, -1) end
+      if #skipped > 0 then redis.call('SREM', REMOVED, unpack(skipped)) end
+    end
+  end
+
+  local any_prioritized = anything_rare and redis.call('EXISTS', PRIORITIZED) == 1
+  if any_prioritized then take_prioritized('-inf', '(0') end
+  take_waiting()
+  if any_prioritized then take_prioritized('(0', '+inf') end
+end
 
 -- Nothing is handed out after its end, however much else expired at once.
 local function drop_expired()

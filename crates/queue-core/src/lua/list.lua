@@ -12,32 +12,32 @@ local state, limit, max_bytes, cursor = ARGV[1], tonumber(ARGV[2]), tonumber(ARG
 
 -- Each answers ids, and for each the place to go on from after it, '' at the end.
 local function found_in_set(found)
-  local ids, places = {}, {}
+  local ids, ends = {}, {}
   for i = 1, #found, 2 do
     ids[#ids + 1] = found[i]
-    places[#ids] = place_of(found[i], found[i + 1])
+    ends[#ids] = places.of(found[i], found[i + 1])
   end
-  if #ids < limit then places[#ids] = '' end
-  return ids, places
+  if #ids < limit then ends[#ids] = '' end
+  return ids, ends
 end
 
 local function found_held()
   local members = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, limit)
-  local ids, places = {}, members
+  local ids, ends = {}, members
   for i, member in ipairs(members) do ids[i] = string.match(member, '\t(%d+)\t?%d*$') end
-  if #ids < limit then places[#ids] = '' end
-  return ids, places
+  if #ids < limit then ends[#ids] = '' end
+  return ids, ends
 end
 
 local function found_in_line()
   local from = tonumber(cursor) or 0
   local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
   local plain = redis.call('LLEN', WAITING)
-  local ids, places = {}, {}
+  local ids, ends = {}, {}
   local function add(found)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
-      places[#ids] = string.format('%d', from + #ids)
+      ends[#ids] = string.format('%d', from + #ids)
     end
   end
   local function next_place() return from + #ids end
@@ -53,8 +53,8 @@ local function found_in_line()
     local at = next_place() - plain
     add(redis.call('ZRANGE', PRIORITIZED, at, at + room() - 1))
   end
-  if #ids < limit then places[#ids] = '' end
-  return ids, places
+  if #ids < limit then ends[#ids] = '' end
+  return ids, ends
 end
 
 -- Places are counted since the queue exists, so that a trim moves nothing.
@@ -62,31 +62,31 @@ local function found_completed()
   local trimmed = tonumber(set.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
   local from = math.max(trimmed, to - limit)
-  local ids, places = {}, {}
-  if to <= from then return ids, places end
+  local ids, ends = {}, {}
+  if to <= from then return ids, ends end
   local found = redis.call('LRANGE', COMPLETED, from - trimmed, to - trimmed - 1)
   for i = #found, 1, -1 do
     ids[#ids + 1] = found[i]
     local place = from + i - 1
-    places[#ids] = place > trimmed and string.format('%.0f', place) or ''
+    ends[#ids] = place > trimmed and string.format('%.0f', place) or ''
   end
-  return ids, places
+  return ids, ends
 end
 
 local gone_from = { waiting = REMOVED, completed = ERASED }
-local ids, places
+local ids, ends
 if state == 'held' then
-  ids, places = found_held()
+  ids, ends = found_held()
 elseif state == 'delayed' then
-  ids, places = found_in_set(members_from(DELAYED, cursor, limit))
+  ids, ends = found_in_set(places.members_from(DELAYED, cursor, limit))
 elseif state == 'waiting' then
-  ids, places = found_in_line()
+  ids, ends = found_in_line()
 elseif state == 'active' then
-  ids, places = found_in_set(members_from(LEASED, cursor, limit))
+  ids, ends = found_in_set(places.members_from(LEASED, cursor, limit))
 elseif state == 'completed' then
-  ids, places = found_completed()
+  ids, ends = found_completed()
 else
-  ids, places = found_in_set(members_before(FAILED, cursor, limit))
+  ids, ends = found_in_set(places.members_before(FAILED, cursor, limit))
 end
 
 local gone = #ids > 0 and gone_from[state] and redis.call('SMISMEMBER', gone_from[state], unpack(ids)) or {}
@@ -96,7 +96,7 @@ for i, id in ipairs(ids) do
   if gone[i] ~= 1 then shown, more = show(id) end
   if #reply > 2 and bytes + more > max_bytes then break end
   bytes = bytes + more
-  reply[1] = places[i]
+  reply[1] = ends[i]
   if shown then reply[#reply + 1] = shown end
 end
 reply[2] = bytes

@@ -1,11 +1,15 @@
 #!lua flags=allow-oom
 -- purge: forgets the messages that are in one state when it begins, and none that is posted after; a step of it.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until purged purged_prioritized purged_removed returned events wake
--- USES      clock settings fields events wake purged line places trim waiters forget_purged
--- ARGV      state (any but active); the cut-off and the place that the step before answered ('' at first)
--- Returns   how many were forgotten, or are now bound to be; the cut-off: what is purged goes up to it; the place to go on from ('': the purge is over)
+-- USES      clock settings fields events wake purged line places failed trim waiters forget_purged
+-- ARGV      epoch; state (any but active); the cut-off and the place that the step before answered ('' at first)
+-- Returns   how many were forgotten, or are now bound to be; the cut-off: what is purged goes up to it; the place to go on from ('': the purge is over).
+--           Or the error EPOCH
 -- Complexity O(1,000 · log N)
-local state, cut, place = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue is not the one that was declared')
+end
+local state, cut, place = ARGV[2], ARGV[3], ARGV[4]
 local forgotten = 0
 
 local function forget_of(key, ids, members)
@@ -22,14 +26,14 @@ end
 
 local function purge_delayed()
   if cut == '' then cut = redis.call('GET', SEQ) or '0' end
-  local found = members_from(DELAYED, place, MAX_MESSAGES)
+  local found = places.members_from(DELAYED, place, MAX_MESSAGES)
   local ids = {}
   for i = 1, #found, 2 do
     if is_meant(found[i]) then ids[#ids + 1] = found[i] end
   end
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then look_now() end
   forget_of(DELAYED, ids)
-  return #found == 2 * MAX_MESSAGES and place_of(found[#found - 1], found[#found]) or ''
+  return #found == 2 * MAX_MESSAGES and places.of(found[#found - 1], found[#found]) or ''
 end
 
 local function purge_held()
@@ -47,19 +51,24 @@ local function purge_held()
   return #found == MAX_MESSAGES and found[#found] or ''
 end
 
--- The cut-off is an instant of failing (ms).
+-- The cut-off is the last id and the instant (ms) then. The purge may end a little early where others fail at that instant.
 local function purge_failed()
-  if cut == '' then cut = redis.call('ZRANGE', FAILED, -1, -1, 'WITHSCORES')[2] or '0' end
-  local ids = redis.call('ZRANGE', FAILED, '-inf', cut, 'BYSCORE', 'LIMIT', 0, MAX_MESSAGES)
+  if cut == '' then cut = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
+  local last_id, instant = string.match(cut, '^(%d+):(%d+)$')
+  local ids = {}
+  local found = failed_up_to(instant, MAX_MESSAGES)
+  for _, id in ipairs(found) do
+    if id <= last_id then ids[#ids + 1] = id end
+  end
   forget_of(FAILED, ids)
-  return #ids == MAX_MESSAGES and 'more' or ''
+  return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
 end
 
 -- The cut-off is a place in the list, counted since the queue exists.
 local function purge_completed()
   local trimmed = tonumber(redis.call('HGET', META, 'trimmed')) or 0
   if cut == '' then cut = string.format('%d', trimmed + redis.call('LLEN', COMPLETED)) end
-  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed)
+  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed, redis.call('LLEN', COMPLETED))
   if k <= 0 then return '' end
   local found, ids, gone = pop_completed(k), {}, {}
   for i, is_gone in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock fields events extra purged wake run line held state
--- ARGV      'one', id (Drover's or the producer's own); or 'some', up to which instant of failing (ms; '' at first: those that
---           have failed by now)
+-- USES      clock fields events extra purged wake run line held failed state
+-- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, up to which instant of failing
+--           (ms; '' at first: those that have failed by now)
 -- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many, the
---           instant up to which, and 1 if there are more
+--           instant up to which, and 1 if there are more; or the error EPOCH
 -- Complexity O(messages · log N)
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
@@ -40,8 +40,10 @@ if ARGV[1] == 'one' then
   if state == 'failed' then retry({ id }) end
   return state
 end
--- When Redis's clock has stepped back, some failed at instants that lie ahead.
-local up_to = tonumber(ARGV[2]) or tonumber(redis.call('ZRANGE', FAILED, -1, -1, 'WITHSCORES')[2] or 0)
-local ids = redis.call('ZRANGE', FAILED, '-inf', up_to, 'BYSCORE', 'LIMIT', 0, MOST_RUNS / 2)
+if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
+  return redis.error_reply('EPOCH the queue is not the one that was declared')
+end
+local up_to = ARGV[3] == '' and now_text or ARGV[3]
+local ids = failed_up_to(up_to, MOST_RUNS / 2)
 if #ids > 0 then retry(ids) end
 return { #ids, up_to, #ids == MOST_RUNS / 2 and 1 or 0 }

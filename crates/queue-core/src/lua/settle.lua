@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
 -- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events totals wake run extra purged line held state trim waiters finish backoff timeout front comeback attempt recover clock_step owner
+-- USES      clock settings fields events totals wake run extra purged line held state trim waiters finish backoff timeout front comeback attempt recover places clock_step owner
 -- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements: '' and what
 --           they have in common: the token, the action, and its extra; then for each of them: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random

@@ -10,7 +10,7 @@ if #meta == 0 then return false end
 
 -- The first of the list that has not left it, as far as one looks.
 local function first_in_list()
-  local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and 99 or 0)
+  local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and MAX_MESSAGES - 1 or 0)
   if #ids == 0 then return nil end
   for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
     if gone == 0 then return ids[i] end

@@ -1,11 +1,13 @@
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, Value};
 
 use super::{Call, Queue, lock};
 use crate::{
-    Result, State, index,
+    Result, State,
+    connection::CallError,
+    index,
     keys::suffix,
     reply,
-    scripts::{DELETE, PURGE, RETRY},
+    scripts::{DELETE, PURGE, RETRY, Script},
 };
 
 /// Large operations, in steps that let others in between.
@@ -20,10 +22,12 @@ impl Queue {
         if state == State::Active {
             return Ok(0);
         }
+        let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let (mut purged, mut cut, mut place) = (0, String::new(), String::new());
         loop {
-            let call = Call::new(&PURGE, &self.keys).arg(state.as_str()).arg(&cut).arg(&place);
-            let mut answer = reply::array(Some(self.call(&PURGE, call).await?))?.into_iter();
+            let call = Call::new(&PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&place);
+            let Some(answer) = self.call_unless_deleted(&PURGE, call).await? else { return Ok(purged) };
+            let mut answer = reply::array(Some(answer))?.into_iter();
             purged += reply::unsigned(answer.next())?;
             cut = reply::text(answer.next())?;
             place = reply::text(answer.next())?;
@@ -39,11 +43,13 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
     pub async fn retry_failed(&self) -> Result<u64> {
+        let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let mut retried = 0;
         let mut up_to = String::new();
         loop {
-            let call = Call::new(&RETRY, &self.keys).arg("some").arg(&up_to);
-            let mut answer = reply::array(Some(self.call(&RETRY, call).await?))?.into_iter();
+            let call = Call::new(&RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
+            let Some(answer) = self.call_unless_deleted(&RETRY, call).await? else { return Ok(retried) };
+            let mut answer = reply::array(Some(answer))?.into_iter();
             retried += reply::unsigned(answer.next())?;
             up_to = reply::unsigned(answer.next())?.to_string();
             if reply::integer(answer.next())? == 0 {
@@ -69,6 +75,14 @@ impl Queue {
         }
         self.forget_name().await?;
         Ok(epoch.is_some())
+    }
+
+    /// Calls a script for the queue of an epoch; `None` if that was deleted meanwhile.
+    async fn call_unless_deleted(&self, script: &'static Script, call: Call) -> Result<Option<Value>> {
+        match self.redis.call_script(script, &call.command).await {
+            Err(CallError::StaleEpoch) => Ok(None),
+            answer => answer.map(Some).map_err(|error| self.explain(error)),
+        }
     }
 
     /// Takes the name out of the index, unless there is such a queue.

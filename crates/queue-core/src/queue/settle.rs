@@ -71,8 +71,14 @@ fn encode_failure(failure: &Failure) -> String {
     const CODE_BYTES: usize = 128;
     /// The names of the two members, and what stands around them.
     const AROUND: usize = r#"{"code":"","message":""}"#.len();
+    /// Stands at the end of a text that was cut.
+    const CUT: &str = "… (cut)";
+    const MESSAGE_BYTES: usize = MAX_ERROR_BYTES - CODE_BYTES - AROUND;
     let code = cut(&failure.code, CODE_BYTES);
-    let message = cut(&failure.message, MAX_ERROR_BYTES - CODE_BYTES - AROUND);
+    let mut message = cut(&failure.message, MESSAGE_BYTES).to_owned();
+    if message.len() < failure.message.len() {
+        message = format!("{}{CUT}", cut(&failure.message, MESSAGE_BYTES - CUT.len()));
+    }
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
 
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_error_is_cut_by_the_bytes_of_its_json() {
-        for (character, kept) in [("a", 8_040), ("\u{1}", 1_340), ("\"", 4_020), ("ä", 4_020), ("\n", 4_020)] {
+        for (character, kept) in [("a", 8_031), ("\u{1}", 1_338), ("\"", 4_015), ("ä", 4_015), ("\n", 4_015)] {
             let failure = Failure::new(character.repeat(300), character.repeat(10_000));
             let json = encode_failure(&failure);
             assert!(
@@ -160,7 +166,12 @@ mod tests {
                 json.len()
             );
             let cut: Failure = serde_json::from_str(&json).unwrap();
-            assert_eq!(cut.message, character.repeat(kept), "{character:?}");
+            assert_eq!(
+                cut.message,
+                format!("{}… (cut)", character.repeat(kept)),
+                "{character:?}: {}",
+                cut.message.len()
+            );
         }
         let short = Failure::new("x", "went wrong");
         assert_eq!(encode_failure(&short), r#"{"code":"x","message":"went wrong"}"#);

@@ -53,7 +53,7 @@ impl Model {
             Some((_, state @ State::ActiveUntil(_))) => refused(state),
             Some((number, _)) => {
                 self.tell_of(&[number], "erased");
-                self.forget(number);
+                self.forget_for_good(number);
                 json!("done")
             }
         }

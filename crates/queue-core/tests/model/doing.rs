@@ -140,7 +140,6 @@ impl World {
             }
             Operation::FindUnlisted => {
                 self.queues.find_unlisted().await?;
-                redis::cmd("DEL").arg("drover:index_scan").exec(&mut self.raw).unwrap();
                 self.model.is_listed |= self.model.exists;
                 NOTHING
             }

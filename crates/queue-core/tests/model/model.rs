@@ -243,31 +243,35 @@ impl Model {
     pub(crate) fn keep_or_forget_what_finished(&mut self) {
         let finished = std::mem::take(&mut self.just_finished);
         self.tell_finished(&finished);
+        self.keep_own_ids_taken(&finished);
         for number in finished {
             let is_completed = self.message(number).state == State::Completed;
             let keep = if is_completed { self.settings.completed } else { self.settings.failed };
             if keep.count == 0 {
-                self.forget_what_finished(number);
+                self.forget(number);
             } else if is_completed {
                 self.completed.push(number);
             }
         }
     }
 
-    /// Its own id stays taken for a while.
-    pub(crate) fn forget_what_finished(&mut self, number: Number) {
-        if let Some(message) = self.messages.get(&number)
-            && let (Some(own_id), Some(outcome)) = (message.draft.own_id, &message.outcome)
-        {
-            let until = outcome.at + self.settings.id_window;
-            if until > self.now() {
-                self.taken.insert(own_id, until);
-            }
+    /// Messages finish now: their own ids stay taken for a while, also when they are no longer kept.
+    fn keep_own_ids_taken(&mut self, numbers: &[Number]) {
+        let until = self.now() + self.settings.id_window;
+        if self.settings.id_window > 0 {
+            let own_ids = numbers.iter().filter_map(|number| self.messages[number].draft.own_id);
+            self.taken.extend(own_ids.map(|own_id| (own_id, until)));
+        }
+    }
+
+    /// Its own id is free at once.
+    pub(crate) fn forget_for_good(&mut self, number: Number) {
+        if let Some(own_id) = self.messages.get(&number).and_then(|message| message.draft.own_id) {
+            self.taken.remove(&own_id);
         }
         self.forget(number);
     }
 
-    /// Its own id is free.
     pub(crate) fn forget(&mut self, number: Number) {
         self.messages.remove(&number);
         self.awaited.remove(&number);

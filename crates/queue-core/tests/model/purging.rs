@@ -43,7 +43,7 @@ impl Model {
             self.pop_completed(self.completed.len());
         }
         for number in &all {
-            self.forget(*number);
+            self.forget_for_good(*number);
         }
         all.len()
     }
@@ -94,7 +94,12 @@ impl Model {
         self.tell_of(&some, "erased");
         let purge = self.purge.as_mut().expect("it is under way");
         for number in some {
-            purge.messages.remove(&number);
+            let own_id = purge.messages.remove(&number).and_then(|message| message.draft.own_id);
+            let is_of_another =
+                |id: &u8| self.messages.values().any(|message| message.draft.own_id.as_ref() == Some(id));
+            if let Some(own_id) = own_id.filter(|id| !is_of_another(id)) {
+                self.taken.remove(&own_id);
+            }
             self.awaited.remove(&number);
         }
         if purge.prioritized.is_empty() && purge.line.is_empty() {

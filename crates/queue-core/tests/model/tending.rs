@@ -1,7 +1,10 @@
 //! What happens by itself as time passes: when something asks.
 
+use queue_core::RUN_TIMEOUT_GRACE;
+
 use crate::{
     events::Happened,
+    leasing::earlier,
     message::{AttemptError, Became, End, Instant, Kind, Lease, Message, Number, Settled, State},
     model::{CANCELLED, Model},
     settings::Keep,
@@ -42,11 +45,14 @@ impl Model {
         }
         self.clock = Some(now);
         for (deadline, number) in self.active() {
+            let timeout = self.timeout_of_run(number);
             let message = self.message(number);
             let run = message.run.as_mut().expect("what is active has a run");
-            let latest = now + run.visibility().max(run.extension.unwrap_or(0));
+            let started = run.started.unwrap_or(now).min(now);
+            let wanted = now + run.visibility().max(run.extension.unwrap_or(0));
+            let latest = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
             if deadline > latest {
-                run.started = run.started.map(|started| started.min(now));
+                run.started = Some(started);
                 message.state = State::ActiveUntil(latest);
             }
         }
@@ -253,6 +259,11 @@ impl Model {
             }
             return;
         }
+        let Some(first) = self.completed.first().and_then(|first| self.finished_at(*first)) else { return };
+        // One that lies ahead goes with what finished after it.
+        if !may_go(first, now, keep, keep.count < self.completed.len()) && first <= now {
+            return;
+        }
         while some > 0 {
             let at = self.finished_at(self.completed[some - 1]).expect("none is erased");
             if may_go(at, now, keep, some + keep.count <= self.completed.len()) {
@@ -266,14 +277,14 @@ impl Model {
     fn trim_first_completed(&mut self, count: usize) {
         self.trimmed += count;
         for number in self.completed.drain(..count).collect::<Vec<_>>() {
-            self.forget_what_finished(number);
+            self.forget(number);
         }
     }
 
     pub(crate) fn pop_completed(&mut self, count: usize) {
         self.trimmed += count;
         for number in self.completed.drain(..count).collect::<Vec<_>>() {
-            self.forget(number);
+            self.forget_for_good(number);
         }
     }
 
@@ -290,7 +301,7 @@ impl Model {
             some = older_than(keep.min_age).chain(ahead).take(too_many).map(|(_, number)| *number).collect();
         }
         for number in some {
-            self.forget_what_finished(number);
+            self.forget(number);
         }
     }
 
@@ -335,7 +346,7 @@ fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
 
 fn first_goes_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
     match kept > keep.count {
-        false => at + keep.age,
+        false => at.min(now) + keep.age,
         true if at > now => now,
         true => at + keep.min_age,
     }

@@ -1,12 +1,11 @@
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKey, InvalidConfig, tree::Tree};
+use super::{ApiKey, InvalidConfig, source::Toml, tree::Tree};
 use crate::nearest::no_such;
 
 /// Who may do what.
@@ -88,11 +87,10 @@ impl Auth {
 }
 
 fn read(path: &Path) -> Result<Vec<ApiKey>, String> {
-    let at = |what: String| format!("{}: {what}", path.display());
-    let text = fs::read_to_string(path).map_err(|error| at(format!("can't be read: {error}")))?;
-    let tree = Tree::of_toml(&text).map_err(at)?;
-    let KeysFile { keys } = tree.read().map_err(|found| at(found.to_string()))?;
-    if keys.is_empty() { Err(at("has no keys".into())) } else { Ok(keys) }
+    let sources = config::Config::builder().add_source(Toml::of_file(path)?);
+    let tree = Tree::of(sources).map_err(|error| error.to_string())?;
+    let KeysFile { keys } = tree.read().map_err(|found| found.to_string())?;
+    if keys.is_empty() { Err(format!("{}: has no keys", path.display())) } else { Ok(keys) }
 }
 
 fn check(keys: &[ApiKey]) -> Result<(), InvalidConfig> {
@@ -173,7 +171,7 @@ mod tests {
             assert!(!error.contains(secret), "{error}");
         }
         drop(more);
-        assert!(config.auth.load_keys().unwrap_err().to_string().contains("can't be read"));
+        assert!(config.auth.load_keys().unwrap_err().to_string().contains("can't read"));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, ffi::OsString, fs};
 
-use super::{Config, tree::Tree};
+use super::{
+    Config,
+    source::{Setting, defaults},
+    tree::Tree,
+};
 
 /// What all of Drover's own variables begin with.
 const OURS: &str = "DROVER_";
@@ -17,74 +21,41 @@ const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
 /// A name with more words is no key of the configuration.
 const MOST_WORDS: usize = 9;
 
-/// The variables of the configuration.
-#[derive(Debug, Default)]
-pub(super) struct Environment {
-    /// The values, by the paths of their keys; those of whole tables come before those of keys within them.
-    settings: Vec<Setting>,
-}
-
-#[derive(Debug)]
-struct Setting {
-    variable: String,
-    path: Vec<String>,
-    value: String,
-}
-
-impl Environment {
-    /// Picks Drover's variables; others are not looked at.
-    ///
-    /// # Errors
-    ///
-    /// A variable of Drover that is not UTF-8, that sets a key which another one sets too, that names a file which can't be
-    /// read, or that is near the name of a key but not it. No value is told.
-    pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, String> {
-        let mut ours: Vec<_> =
-            variables.into_iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())).collect();
-        ours.sort_unstable();
-        let mut settings: Vec<Setting> = Vec::new();
-        let mut set_by: HashMap<Vec<String>, String> = HashMap::new();
-        for (name, value) in ours {
-            let Some(variable) = name.to_str() else {
-                if name.as_encoded_bytes().starts_with(b"DROVER__") {
-                    return Err(format!("the name of the variable {} is not UTF-8: correct it", name.display()));
-                }
-                continue;
-            };
-            let Some(rest) = variable.strip_prefix("DROVER__") else {
-                refuse_what_is_near(variable, None)?;
-                continue;
-            };
-            let (path, is_file) = path_of(rest);
-            refuse_what_is_near(variable, Some(&path))?;
-            let variable = variable.to_owned();
-            let value =
-                value.into_string().map_err(|_| format!("{variable} is not UTF-8: write its value in UTF-8"))?;
-            if let Some(other) = set_by.insert(path.clone(), variable.clone()) {
-                return Err(format!("{other} and {variable} set the same key: remove one of them"));
+/// What Drover's variables set, whole tables before keys within them. Other variables are not looked at.
+///
+/// # Errors
+///
+/// A variable of Drover that is not UTF-8, that sets a key which another one sets too, that names a file which can't be
+/// read, or that is near the name of a key but not it. No value is told.
+pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<Setting>, String> {
+    let mut ours: Vec<_> =
+        variables.into_iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())).collect();
+    ours.sort_unstable();
+    let mut settings: Vec<Setting> = Vec::new();
+    let mut set_by: HashMap<Vec<String>, String> = HashMap::new();
+    for (name, value) in ours {
+        let Some(variable) = name.to_str() else {
+            if name.as_encoded_bytes().starts_with(b"DROVER__") {
+                return Err(format!("the name of the variable {} is not UTF-8: correct it", name.display()));
             }
-            let value = if is_file { read_file(&variable, &value)? } else { value };
-            settings.push(Setting { variable, path, value });
-        }
-        settings.sort_by_key(|setting| setting.path.len());
-        Ok(Self { settings })
-    }
-
-    /// Puts the values over a tree.
-    pub(super) fn put_over(&self, tree: &mut Tree) {
-        for setting in &self.settings {
-            tree.put_over(Tree::at(&setting.path, Tree::of_variable(setting.value.clone())));
-        }
-    }
-
-    /// The variable that sets the key of a path, or the table or list that it is in.
-    pub(super) fn variable_of(&self, path: &str) -> Option<&str> {
-        let sets = |setting: &&Setting| {
-            let rest = path.strip_prefix(&setting.path.join("."));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            continue;
         };
-        self.settings.iter().rev().find(sets).map(|setting| setting.variable.as_str())
+        let Some(rest) = variable.strip_prefix("DROVER__") else {
+            refuse_what_is_near(variable, None)?;
+            continue;
+        };
+        let (path, is_file) = path_of(rest);
+        refuse_what_is_near(variable, Some(&path))?;
+        let variable = variable.to_owned();
+        let value = value.into_string().map_err(|_| format!("{variable} is not UTF-8: write its value in UTF-8"))?;
+        if let Some(other) = set_by.insert(path.clone(), variable.clone()) {
+            return Err(format!("{other} and {variable} set the same key: remove one of them"));
+        }
+        let text = if is_file { read_file(&variable, &value)? } else { value };
+        settings.push(Setting { variable, path, text });
     }
+    settings.sort_by_key(|setting| setting.path.len());
+    Ok(settings)
 }
 
 /// The path of keys that a variable names, and whether its value stands in a file.
@@ -150,7 +121,7 @@ fn nearest_variable(variable: &str) -> Option<String> {
 }
 
 fn is_section(word: &str) -> bool {
-    word == QUEUES || matches!(Tree::defaults(), Tree::Table(sections) if sections.contains_key(word))
+    word == QUEUES || Tree::of(defaults()).is_ok_and(|tree| tree.has(word))
 }
 
 /// Whether a path leads to a key: whether a text there is found wrong for its value at most.
@@ -160,8 +131,8 @@ fn is_key(path: &[String]) -> bool {
     if path.len() < least {
         return false;
     }
-    let mut tree = Tree::defaults();
-    tree.put_over(Tree::at(path, Tree::Text(String::new())));
+    let empty = Setting { variable: String::new(), path: path.to_vec(), text: String::new() };
+    let Ok(tree) = Tree::of(defaults().add_source(empty)) else { return false };
     match tree.read::<Config>() {
         Ok(_) => true,
         Err(found) if found.is_unknown_key() => false,

@@ -1,24 +1,20 @@
 //! Loads the configuration: the defaults, a file over them, the environment over both.
 
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{ffi::OsString, path::Path};
 
 use queue_core::{MAX_BYTES_PER_CALL, Millis};
 
-use super::{Config, environment::Environment, tree::Tree};
-
-const DEFAULT: &str = include_str!("../../../../config/default.toml");
+use super::{
+    Config, environment,
+    source::{Toml, defaults},
+    tree::Tree,
+};
+use crate::wording;
 
 /// The configuration can't be used; says where and why, without any value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InvalidConfig(pub(super) String);
-
-impl Tree {
-    /// The defaults.
-    pub(super) fn defaults() -> Self {
-        Self::of_toml(DEFAULT).expect("config/default.toml is TOML, which the tests load")
-    }
-}
 
 impl Config {
     /// Loads the defaults, over them `file`, over both the environment.
@@ -35,16 +31,11 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, InvalidConfig> {
-        let mut tree = Tree::defaults();
-        if let Some(file) = file {
-            tree.put_over(read_file(file).map_err(InvalidConfig)?);
-        }
-        let environment = Environment::read(environment).map_err(InvalidConfig)?;
-        environment.put_over(&mut tree);
-        let config: Self = tree.read().map_err(|found| {
-            let remark = environment.variable_of(&found.path).map(|variable| format!(" (set by {variable})"));
-            InvalidConfig(found.tell(&remark.unwrap_or_default()))
-        })?;
+        let file = file.map(Toml::of_file).transpose().map_err(InvalidConfig)?;
+        let environment = environment::settings(environment).map_err(InvalidConfig)?;
+        let sources = defaults().add_source(Vec::from_iter(file)).add_source(environment);
+        let tree = Tree::of(sources).map_err(|error| InvalidConfig(error.to_string()))?;
+        let config: Self = tree.read().map_err(|found| InvalidConfig(found.to_string()))?;
         config.validate()?;
         Ok(config)
     }
@@ -98,26 +89,21 @@ impl Config {
         let ratio = self.traces.sample_ratio;
         must((0.0..=1.0).contains(&ratio), format!("traces.sample_ratio must be 0 to 1, not {ratio}"))?;
         self.auth.validate()?;
-        self.queues.validate().map_err(|(pattern, invalid)| InvalidConfig(format!("queues.{pattern}.{invalid}")))
+        self.queues.validate().map_err(|(pattern, invalid)| {
+            let problem = wording::of_data(&invalid.problem);
+            InvalidConfig(format!("queues.{pattern}.{}: {problem}", invalid.setting))
+        })
     }
-}
-
-/// Reads a configuration file.
-fn read_file(file: &Path) -> Result<Tree, String> {
-    let at = |what: String| format!("{}: {what}", file.display());
-    let text = fs::read_to_string(file).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => at("the file is not UTF-8: write it in UTF-8".into()),
-        _ => format!("can't read {}: {error}", file.display()),
-    })?;
-    Tree::of_toml(&text).map_err(at)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use serde_json::Value;
+
     use super::*;
-    use crate::config::{AuthMode, Handler, LogFormat, Order};
+    use crate::config::{AuthMode, Handler, LogFormat, Order, source::DEFAULT};
 
     fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         let mut written = tempfile::NamedTempFile::new().unwrap();
@@ -280,8 +266,8 @@ mod tests {
         assert_eq!(socket.redis.url.to_string(), "unix:/run/redis.sock?***");
     }
 
-    /// The text of the defaults with every key that it shows in a comment, each with another value than its default.
-    fn every_key() -> Tree {
+    /// The defaults with every key that they show in a comment, each with another value than its default.
+    fn every_key() -> Value {
         let mut text = String::new();
         for line in DEFAULT.lines() {
             let shown = line.strip_prefix("# ").filter(|shown| {
@@ -293,14 +279,16 @@ mod tests {
             text.push('\n');
         }
         let hash = "a".repeat(64);
-        changed(Tree::of_toml(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
+        changed(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
     }
 
-    fn changed(tree: Tree) -> Tree {
-        match tree {
-            Tree::Whole(number) => Tree::Whole(if number > 1 { number - 1 } else { number + 1 }),
-            Tree::Number(number) => Tree::Number(number / 2.0),
-            Tree::Text(text) => Tree::Text(match text.as_str() {
+    fn changed(value: Value) -> Value {
+        match value {
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) => if whole > 1 { whole - 1 } else { whole + 1 }.into(),
+                None => (number.as_f64().unwrap() / 2.0).into(),
+            },
+            Value::String(text) => Value::String(match text.as_str() {
                 "pretty" => "json".into(),
                 "info" => "debug".into(),
                 "weighted" => "strict".into(),
@@ -314,19 +302,16 @@ mod tests {
                     None => text,
                 },
             }),
-            Tree::List(list) if list.is_empty() => Tree::List(vec![Tree::Text("https://a.example".into())]),
-            Tree::Table(table) => Tree::Table(table.into_iter().map(|(key, value)| (key, changed(value))).collect()),
+            Value::Array(list) if list.is_empty() => serde_json::json!(["https://a.example"]),
+            Value::Object(table) => table.into_iter().map(|(key, value)| (key, changed(value))).collect(),
             other => other,
         }
     }
 
-    /// Each key of the tree with its value as a text: lists as JSON, and tables too if they need not be said key by key.
-    fn variables(prefix: &str, tree: &Tree, tables: bool, all: &mut Vec<(String, String)>) {
-        fn json(tree: &Tree) -> serde_json::Value {
-            tree.clone().read().unwrap()
-        }
-        match tree {
-            Tree::Table(table)
+    /// Each key with its value as a text: lists as JSON, and tables too if they need not be said key by key.
+    fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(table)
                 if !tables || prefix.matches("__").count() < 1 + usize::from(prefix.contains("QUEUES")) =>
             {
                 for (key, value) in table {
@@ -336,8 +321,8 @@ mod tests {
                     variables(&format!("{prefix}{separator}{key}"), value, tables, all);
                 }
             }
-            Tree::Text(text) => all.push((prefix.into(), text.clone())),
-            other => all.push((prefix.into(), json(other).to_string())),
+            Value::String(text) => all.push((prefix.into(), text.clone())),
+            other => all.push((prefix.into(), other.to_string())),
         }
     }
 
@@ -347,13 +332,12 @@ mod tests {
             let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             load("", &environment).map(|config| toml::to_string(&config).unwrap())
         };
-        let tree = every_key();
-        let mut expected = Tree::defaults();
-        expected.put_over(tree.clone());
-        let expected = toml::to_string(&expected.read::<Config>().unwrap()).unwrap();
+        let every_key = every_key();
+        let expected = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
+        let expected = toml::to_string(&expected).unwrap();
         for tables in [false, true] {
             let mut all = Vec::new();
-            variables("", &tree, tables, &mut all);
+            variables("", &every_key, tables, &mut all);
             assert_eq!(printed(&all).unwrap(), expected);
             for left_out in 0..all.len() {
                 let mut others = all.clone();
@@ -383,10 +367,8 @@ mod tests {
             }
         }
         let settings = queue_core::Settings::default();
-        let serde_json::Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
-        let Tree::Table(sections) = &tree else { unreachable!("it is a file") };
-        let Tree::Table(queues) = &sections["queues"] else { unreachable!("it is a section") };
-        let Tree::Table(shown) = &queues["my-queue"] else { unreachable!("it is a table") };
+        let Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
+        let shown = every_key["queues"]["my-queue"].as_object().unwrap();
         assert_eq!(
             shown.keys().collect::<Vec<_>>(),
             settings.keys().collect::<Vec<_>>(),
@@ -547,7 +529,7 @@ mod tests {
             ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
             ("[queues.q]\nbackoff = { type = 5 }", "queues.q.backoff.type: expected one of fixed, exponential"),
             ("[queues.q]\nbackoff = [1]", "queues.q.backoff: is a list, expected a table"),
-            ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the key duration is missing"),
+            ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
             ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
             ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
             ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: max_attempts is a whole number from 1 to 1000"),
@@ -578,8 +560,48 @@ mod tests {
         assert!(
             error.contains("worker.concurrency: is a text") && error.contains("(set by DROVER__WORKER__CONCURRENCY)")
         );
+        for (name, text, told) in [
+            ("DROVER__REDIS", "{ timeout = \"soon\" }", "redis.timeout: expected a duration"),
+            ("DROVER__API__TLS", "{ key = \"a\" }", "api.tls: the key certificate is missing"),
+            ("DROVER__WORKER", "{ \"concurency\": 5 }", "worker.concurency: \"concurency\" is unknown"),
+            ("DROVER__WORKER__ROUTES", "[{ queue = 5 }]", "worker.routes[0].queue: is a whole number"),
+        ] {
+            let error = load("[worker]\nmax_leases = 500", &[(name, text)]).unwrap_err();
+            assert!(error.contains(told) && error.ends_with(&format!("{name})")), "{error}");
+        }
         let error = load("", &[("DROVER__AUTH__KEYS", "[hunter2")]).unwrap_err();
         assert!(error.contains("auth.keys: is neither valid JSON") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_is_told_with_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[queues.\"a.b\"]\nmax_attempts = \"a\"").unwrap();
+        let within = format!("(in {})", file.path().display());
+        let load = |value: &str| {
+            let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
+            Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
+        };
+        assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
+        assert!(load("5").ends_with(&within), "{}", load("5"));
+        // Of two mistakes the one whose key comes first is told each time.
+        assert!((0..8).all(|_| load("b").ends_with(&within)));
+    }
+
+    #[test]
+    fn names_with_dots_and_brackets_are_no_paths() {
+        for (file, told) in [
+            ("\"redis.url\" = \"redis://a\"", "\"redis.url\" is unknown"),
+            ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
+            ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
+            ("[api]\nbody_limit = 99999999999999999999", "a number in it is too large"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
+        let settings = config.queues.of(&"a.b".parse().unwrap());
+        assert_eq!(serde_json::to_value(settings).unwrap(), serde_json::json!({"max_lapses": 7, "max_attempts": 7}));
     }
 
     #[test]

@@ -28,16 +28,19 @@ enum Kind {
 pub(super) struct Found {
     /// Empty for the whole.
     pub(super) path: String,
+    /// Where the value was set.
+    origin: Option<String>,
     mistake: Mistake,
 }
 
 impl Tree {
     /// Reads a value of a type from the tree.
     pub(super) fn read<T: DeserializeOwned>(self) -> Result<T, Found> {
-        serde_path_to_error::deserialize(self).map_err(|error| {
+        serde_path_to_error::deserialize(self.clone()).map_err(|error| {
             let path = error.path().to_string();
             let path = if path == "." { String::new() } else { path };
-            Found { path, mistake: error.into_inner() }
+            let origin = self.origin_of(error.path()).map(str::to_owned);
+            Found { path, origin, mistake: error.into_inner() }
         })
     }
 }
@@ -55,22 +58,18 @@ impl Found {
     pub(super) fn within<E: de::Error>(&self) -> E {
         E::custom(if self.path.is_empty() { self.mistake.text.clone() } else { format!(".{self}") })
     }
-
-    /// The sentence, with what is to be said of the key behind its path.
-    pub(super) fn tell(&self, remark: &str) -> String {
-        let (path, text) = (&self.path, &self.mistake.text);
-        match text.strip_prefix('.') {
-            _ if path.is_empty() => format!("{text}{remark}"),
-            // The rest of the path stands in the text.
-            Some(rest) => format!("{path}.{rest}{remark}"),
-            None => format!("{path}: {text}{remark}"),
-        }
-    }
 }
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.tell(""))
+        let (path, text) = (&self.path, &self.mistake.text);
+        match text.strip_prefix('.') {
+            _ if path.is_empty() => f.write_str(text)?,
+            // The rest of the path stands in the text.
+            Some(rest) => write!(f, "{path}.{rest}")?,
+            None => write!(f, "{path}: {text}")?,
+        }
+        self.origin.as_ref().map_or(Ok(()), |origin| write!(f, " ({origin})"))
     }
 }
 

@@ -12,6 +12,7 @@ mod mistake;
 mod origin;
 mod scope;
 mod sections;
+mod source;
 mod traces;
 mod tree;
 

@@ -1,130 +1,83 @@
-//! The tree of values that a configuration is read from: what stands in TOML files, with the texts of the environment over it.
+//! The tree of values that a configuration is read from, with the origin of each value. Its deserializer is ours: that of the
+//! crate `config` takes "yes" for true and 1 for a text, and its errors show values, which may be secrets.
 
 use std::collections::BTreeMap;
 
+use config::{ConfigBuilder, ConfigError, Value, ValueKind, builder::DefaultState};
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{
         Error, Unexpected, Visitor,
         value::{MapDeserializer, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
 };
+use serde_path_to_error::{Path, Segment};
 
-use super::mistake::Mistake;
+use super::{
+    mistake::Mistake,
+    source::{ROOT, is_variable, structure},
+};
 
 /// A value, or a table of values.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Tree {
-    Nothing,
-    Bool(bool),
-    Whole(i64),
-    Number(f64),
-    Text(String),
-    /// A text of the environment: it becomes what its key expects.
-    Variable(String),
-    List(Vec<Tree>),
-    Table(BTreeMap<String, Tree>),
-}
+#[derive(Debug, Clone)]
+pub(super) struct Tree(pub(super) Value);
 
 impl Tree {
-    /// Reads a file's text.
+    /// Lays sources over each other, the last one on top: tables are merged key by key, everything else is replaced.
     ///
     /// # Errors
     ///
-    /// Where it is not TOML, and why, without the text itself: a secret may stand there.
-    pub(super) fn of_toml(text: &str) -> Result<Self, String> {
-        let table: toml::Table = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            format!("line {line}, column {column} is not valid TOML: {}", error.message())
-        })?;
-        Ok(toml::Value::Table(table).into())
+    /// What is wrong with a source.
+    pub(super) fn of(sources: ConfigBuilder<DefaultState>) -> Result<Self, ConfigError> {
+        Ok(Self(sources.build()?.get_table(ROOT)?.into()))
     }
 
-    /// A text of the environment. A table is read at once, so that it is merged with other tables.
-    pub(super) fn of_variable(text: String) -> Self {
-        let table = text.trim_start().starts_with('{').then(|| structure(&text)).flatten();
-        table.unwrap_or(Self::Variable(text))
+    pub(super) fn has(&self, key: &str) -> bool {
+        matches!(&self.0.kind, ValueKind::Table(table) if table.contains_key(key))
     }
 
-    /// A value under a path of keys.
-    pub(super) fn at(path: &[String], value: Self) -> Self {
-        path.iter().rev().fold(value, |value, key| Self::Table(BTreeMap::from([(key.clone(), value)])))
-    }
-
-    /// Puts `over` over it: tables are merged key by key, everything else is replaced.
-    pub(super) fn put_over(&mut self, over: Self) {
-        match (self, over) {
-            (Self::Table(table), Self::Table(over)) => {
-                for (key, value) in over {
-                    table.entry(key).or_insert(Self::Nothing).put_over(value);
-                }
-            }
-            (tree, over) => *tree = over,
+    /// Where the value of a path was set, as a remark; of a list, where the whole list was.
+    pub(super) fn origin_of(&self, path: &Path) -> Option<&str> {
+        let mut value = &self.0;
+        for segment in path {
+            let (ValueKind::Table(table), Segment::Map { key }) = (&value.kind, segment) else { break };
+            let Some(within) = table.get(key) else { break };
+            value = within;
         }
+        origin(value)
     }
 
-    /// What a text of the environment is where its key does not expect a text.
-    fn meant(self) -> Result<Self, Mistake> {
-        let Self::Variable(text) = self else { return Ok(self) };
-        if let Some(structure) = structure(&text) {
-            return Ok(structure);
+    /// What a variable's text is where its key does not expect a text.
+    fn meant(self) -> Result<ValueKind, Mistake> {
+        let text = match self.0.kind {
+            ValueKind::String(ref text) if is_variable(&self.0) => text,
+            kind => return Ok(kind),
+        };
+        if let Some(structure) = structure(text, None) {
+            return Ok(structure.kind);
         }
         if text.trim_start().starts_with(['[', '{']) {
             return Err(Mistake::custom("is neither valid JSON nor a list or table as TOML has them"));
         }
-        Ok(match serde_json::from_str(&text) {
-            Ok(value @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => value.into(),
-            _ => Self::Text(text),
+        Ok(match serde_json::from_str::<Value>(text) {
+            Ok(Value { kind: kind @ (ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::Float(_)), .. }) => kind,
+            _ => self.0.kind,
         })
     }
 }
 
-/// The list or table that a text is, as JSON or as TOML.
-fn structure(text: &str) -> Option<Tree> {
-    let text = text.trim();
-    if !text.starts_with(['[', '{']) {
-        return None;
-    }
-    if let Ok(json) = serde_json::from_str::<serde_json::Value>(text) {
-        return Some(json.into());
-    }
-    let Ok(Tree::Table(mut table)) = Tree::of_toml(&format!("it = {text}")) else { return None };
-    table.remove("it").filter(|_| table.is_empty())
+/// Where a value was set; of a table, where all that is in it was.
+fn origin(value: &Value) -> Option<&str> {
+    let ValueKind::Table(table) = &value.kind else { return value.origin() };
+    let mut origins = table.values().map(origin);
+    let first = origins.next()?;
+    first.filter(|_| origins.all(|other| other == first))
 }
 
-impl From<toml::Value> for Tree {
-    fn from(value: toml::Value) -> Self {
-        match value {
-            toml::Value::String(text) => Self::Text(text),
-            toml::Value::Integer(number) => Self::Whole(number),
-            toml::Value::Float(number) => Self::Number(number),
-            toml::Value::Boolean(value) => Self::Bool(value),
-            toml::Value::Datetime(instant) => Self::Text(instant.to_string()),
-            toml::Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
-            toml::Value::Table(table) => {
-                Self::Table(table.into_iter().map(|(key, value)| (key, value.into())).collect())
-            }
-        }
-    }
-}
-
-impl From<serde_json::Value> for Tree {
-    fn from(value: serde_json::Value) -> Self {
-        match value {
-            serde_json::Value::Null => Self::Nothing,
-            serde_json::Value::Bool(value) => Self::Bool(value),
-            serde_json::Value::Number(number) => {
-                number.as_i64().map_or_else(|| Self::Number(number.as_f64().unwrap_or(f64::NAN)), Self::Whole)
-            }
-            serde_json::Value::String(text) => Self::Text(text),
-            serde_json::Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
-            serde_json::Value::Object(table) => {
-                Self::Table(table.into_iter().map(|(key, value)| (key, value.into())).collect())
-            }
-        }
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self)
     }
 }
 
@@ -133,20 +86,27 @@ impl<'de> Deserializer<'de> for Tree {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self.meant()? {
-            Self::Nothing => visitor.visit_unit(),
-            Self::Bool(value) => visitor.visit_bool(value),
-            Self::Whole(number) => visitor.visit_i64(number),
-            Self::Number(number) => visitor.visit_f64(number),
-            Self::Text(text) | Self::Variable(text) => visitor.visit_string(text),
-            Self::List(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter())),
-            Self::Table(table) => visitor.visit_map(MapDeserializer::new(table.into_iter())),
+            ValueKind::Nil => visitor.visit_unit(),
+            ValueKind::Boolean(value) => visitor.visit_bool(value),
+            ValueKind::I64(number) => visitor.visit_i64(number),
+            ValueKind::I128(number) => visitor.visit_i128(number),
+            ValueKind::U64(number) => visitor.visit_u64(number),
+            ValueKind::U128(number) => visitor.visit_u128(number),
+            ValueKind::Float(number) => visitor.visit_f64(number),
+            ValueKind::String(text) => visitor.visit_string(text),
+            ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Self))),
+            ValueKind::Table(table) => {
+                // Of several mistakes the same one is told each time.
+                let table: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, Self(value))).collect();
+                visitor.visit_map(MapDeserializer::new(table.into_iter()))
+            }
         }
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self {
-            Self::Variable(text) => visitor.visit_string(text),
-            other => other.deserialize_any(visitor),
+        match self.0.kind {
+            ValueKind::String(text) => visitor.visit_string(text),
+            _ => self.deserialize_any(visitor),
         }
     }
 
@@ -155,9 +115,9 @@ impl<'de> Deserializer<'de> for Tree {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self {
-            Self::Nothing => visitor.visit_none(),
-            some => visitor.visit_some(some),
+        match self.0.kind {
+            ValueKind::Nil => visitor.visit_none(),
+            _ => visitor.visit_some(self),
         }
     }
 
@@ -173,8 +133,8 @@ impl<'de> Deserializer<'de> for Tree {
     ) -> Result<V::Value, Mistake> {
         match self.meant()? {
             // It would be taken for the list of its members.
-            Self::List(_) => Err(Mistake::invalid_type(Unexpected::Seq, &"a table")),
-            other => other.deserialize_any(visitor),
+            ValueKind::Array(_) => Err(Mistake::invalid_type(Unexpected::Seq, &"a table")),
+            kind => Self(kind.into()).deserialize_any(visitor),
         }
     }
 
@@ -184,8 +144,8 @@ impl<'de> Deserializer<'de> for Tree {
         words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
-        match self {
-            Self::Text(word) | Self::Variable(word) => visitor.visit_enum(StringDeserializer::new(word)),
+        match self.0.kind {
+            ValueKind::String(word) => visitor.visit_enum(StringDeserializer::new(word)),
             _ => Err(Mistake::custom(format!("expected one of {}", words.join(", ")))),
         }
     }
@@ -207,12 +167,13 @@ impl serde::de::IntoDeserializer<'_, Mistake> for Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::source::Setting;
 
     #[test]
     fn a_text_of_the_environment_becomes_what_its_key_expects() {
-        use serde::Deserialize;
         fn read<T: Deserialize<'static>>(text: &str) -> Result<T, String> {
-            T::deserialize(Tree::of_variable(text.into())).map_err(|mistake| mistake.to_string())
+            let setting = Setting { variable: "DROVER__A".into(), path: Vec::new(), text: text.into() };
+            T::deserialize(Tree(setting.value())).map_err(|mistake| mistake.to_string())
         }
         assert_eq!(read::<String>("5").unwrap(), "5");
         assert_eq!(read::<String>("[a]").unwrap(), "[a]");

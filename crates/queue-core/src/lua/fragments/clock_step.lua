@@ -8,18 +8,22 @@ local function note_clock()
   end
 end
 
--- A bounded number a call, those first that end last; as long as there may be more, `clock` stays.
+-- A bounded number a call, those first that end last: `mending` of `meta` is the place to go on from. Until all have been
+-- looked at, `clock` stays.
 local function mend_after_a_step_back()
   if (tonumber(set.clock) or 0) <= now then return end
-  local last = redis.call('ZRANGE', LEASED, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', MOST_RUNS, 'WITHSCORES')
+  local last = places.members_before(LEASED, set.mending or '', MOST_RUNS)
   local ids, runs, ends = {}, {}, {}
   for i = 1, #last, 2 do ids[#ids + 1] = last[i] end
   local texts = #ids > 0 and redis.call('HMGET', RUNS, unpack(ids)) or {}
+  local options = #ids > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
   for i, id in ipairs(ids) do
     local run = parse_run(texts[i])
-    local latest = now + math.max(run.visibility, run.extension or 0)
+    local started = math.min(tonumber(run.started) or now, now)
+    local latest =
+      deadline_of(timeout_of(options[i], run.timeout), started, now + math.max(run.visibility, run.extension or 0))
     if tonumber(last[2 * i]) > latest then
-      run.started = math.min(tonumber(run.started) or now, now)
+      run.started = started
       runs[#runs + 1], ends[#ends + 1] = id, latest
       runs[#runs + 1], ends[#ends + 1] = format_run(run), id
     end
@@ -33,8 +37,11 @@ local function mend_after_a_step_back()
     set.owner_until = now + longest
     redis.call('HSET', META, 'owner_until', set.owner_until)
   end
-  if #runs == 0 or #ids < MOST_RUNS then
+  if #ids == MOST_RUNS then
+    redis.call('HSET', META, 'mending', places.of(last[#last - 1], last[#last]))
+  else
     set.clock = now
     redis.call('HSET', META, 'clock', now_text)
+    redis.call('HDEL', META, 'mending')
   end
 end

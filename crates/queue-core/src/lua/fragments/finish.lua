@@ -53,6 +53,9 @@ local function write_finished()
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
   tell(finished.ids, describe_end)
+  -- What most queues have nothing of is asked for in one call.
+  local anything_rare = redis.call('EXISTS', ALIASES, AWAITED) > 0
+  if anything_rare and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))
   if #completed > 0 and not keeps_completed then forget(completed, 'taken') end
   if #failed > 0 and not keeps_failed then forget(failed, 'taken') end
@@ -65,6 +68,6 @@ local function write_finished()
     end
     redis.call('ZADD', FAILED, unpack(places))
   end
-  tell_waiters(finished.ids)
+  if anything_rare then tell_waiters(finished.ids) end
   finished = nothing_finished()
 end

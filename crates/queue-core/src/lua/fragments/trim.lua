@@ -1,37 +1,42 @@
 -- trim: finished messages are forgotten by age and by count, whichever is passed first, but not before `min_age`;
 -- a bounded number a call.
 
--- The producer's own ids of messages that are forgotten: 'taken' for `id_window` after the message has finished, or 'free'.
-local function release_own_ids(ids, become)
-  local own_ids, of = {}, {}
+-- The producer's own ids of messages.
+local function own_ids_of(ids)
+  local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
     local own_id = field(options, 'i')
     -- While purged messages are being forgotten, another message may have the id by now.
     if own_id and not (purged_to and redis.call('HGET', ALIASES, own_id) ~= ids[i]) then
       own_ids[#own_ids + 1] = own_id
-      of[#of + 1] = ids[i]
     end
   end
-  if #own_ids == 0 then return end
-  redis.call('HDEL', ALIASES, unpack(own_ids))
-  if become == 'free' then return end
+  return own_ids
+end
+
+-- Messages finish now: their own ids stay taken for `id_window`, also when the messages are no longer kept.
+local function keep_own_ids_taken(ids)
   local window = tonumber(redis.call('HGET', META, 'id_window') or DEFAULTS.id_window)
-  local taken, outcomes = {}, redis.call('HMGET', OUTCOMES, unpack(of))
-  for i, own_id in ipairs(own_ids) do
-    -- One that is forgotten as it finishes has no outcome.
-    local until_when = (outcomes[i] and tonumber(string.match(outcomes[i], '^.(%d+)')) or now) + window
-    if until_when > now then
-      taken[#taken + 1] = instant_text(until_when)
-      taken[#taken + 1] = own_id
-    end
+  if window == 0 then return end
+  local until_when, taken = instant_text(now + window), {}
+  for _, own_id in ipairs(own_ids_of(ids)) do
+    taken[#taken + 1] = until_when
+    taken[#taken + 1] = own_id
   end
   if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
 end
 
--- Everything that belongs to messages, but their place in a state. Their own ids become 'taken' or 'free'.
+-- Everything that belongs to messages, but their place in a state. Their own ids stay 'taken' as long as is said above, or
+-- become 'free'.
 local function forget(ids, own_ids_become)
   local have_options = redis.call('HLEN', OPTIONS) > 0
-  if have_options and redis.call('HLEN', ALIASES) > 0 then release_own_ids(ids, own_ids_become) end
+  if have_options and redis.call('HLEN', ALIASES) > 0 then
+    local own_ids = own_ids_of(ids)
+    if #own_ids > 0 then
+      redis.call('HDEL', ALIASES, unpack(own_ids))
+      if own_ids_become == 'free' then redis.call('ZREM', TAKEN, unpack(own_ids)) end
+    end
+  end
   redis.call('HDEL', MESSAGES, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   if redis.call('EXISTS', PROGRESS, SIGNALLED) > 0 then
@@ -79,6 +84,8 @@ local function trim_completed(limit)
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
   local k = math.min(limit, length)
   if erased > 0 then
+    -- Each is read, with its result.
+    k = math.min(k, MOST_RESULTS)
     for _ = 1, k do
       local id = redis.call('LINDEX', COMPLETED, 0)
       local at = finished_at(id)
@@ -100,10 +107,14 @@ local function trim_completed(limit)
     if not at then return nth == 1 end
     return may_go(at, age, min_age, nth <= length - kept)
   end
-  if k == 0 or not nth_may_go(1) then return end
-  while k > 1 and not nth_may_go(k) do
+  if k == 0 then return end
+  -- One that lies ahead goes with what finished after it.
+  local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
+  if not (nth_may_go(1) or (first and first > now)) then return end
+  while k > 0 and not nth_may_go(k) do
     k = math.floor(k / 2)
   end
+  if k == 0 then return end
   forget(pop_completed(k), 'taken')
 end
 
@@ -128,7 +139,7 @@ end
 local function next_trim()
   local function goes_at(kind, at, count)
     local age, kept, min_age = limits_of(kind)
-    if count <= kept then return at + age end
+    if count <= kept then return math.min(at, now) + age end
     return at > now and now or at + min_age
   end
   local instant = math.huge

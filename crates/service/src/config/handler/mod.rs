@@ -14,15 +14,16 @@ pub use http_url::HttpUrl;
 pub use output::Output;
 pub use webhook_secret::WebhookSecret;
 
+use config::{Map, ValueKind};
 use queue_core::Millis;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::tree::Tree;
-use crate::nearest::{no_such, unknown};
+use crate::nearest::no_such;
 
 /// What is done with a message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,12 +44,12 @@ pub enum Handler {
 /// By hand, so that a mistake in a handler is told with its key: what a tag selects is read without the path of its keys.
 impl<'de> Deserialize<'de> for Handler {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
+        let ValueKind::Table(mut keys) = Tree::deserialize(deserializer)?.0.kind else {
             return Err(D::Error::custom("expected a table: write handler = { type = \"log\" }"));
         };
-        match keys.remove("type") {
-            Some(Value::String(word)) => match word.as_str() {
-                "log" => log(keys),
+        match keys.remove("type").map(|word| word.kind) {
+            Some(ValueKind::String(word)) => match word.as_str() {
+                "log" => read(keys).map(|Log { result }| Self::Log { result }),
                 "http" => read(keys).map(Self::Http),
                 "exec" => read(keys).map(Self::Exec),
                 other => Err(D::Error::custom(format!(".type: {}", no_such(other, ["log", "http", "exec"])))),
@@ -59,16 +60,15 @@ impl<'de> Deserialize<'de> for Handler {
     }
 }
 
-fn log<E: Error>(mut keys: Map<String, Value>) -> Result<Handler, E> {
-    let result = keys.remove("result").unwrap_or_default();
-    match keys.keys().next() {
-        Some(key) => Err(E::custom(format!(".{key}: \"{key}\" is {}", unknown(key, ["type", "result"])))),
-        None => Ok(Handler::Log { result }),
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    #[serde(default)]
+    result: Value,
 }
 
-fn read<T: DeserializeOwned, E: Error>(keys: Map<String, Value>) -> Result<T, E> {
-    Tree::from(Value::Object(keys)).read().map_err(|found| found.within())
+fn read<T: DeserializeOwned, E: Error>(keys: Map<String, config::Value>) -> Result<T, E> {
+    Tree(keys.into()).read().map_err(|found| found.within())
 }
 
 impl Handler {
