@@ -210,3 +210,14 @@ async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
     }
     assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0");
 }
+
+#[tokio::test]
+async fn erasing_frees_an_own_id_whose_message_is_no_longer_kept() {
+    let world = World::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
+    let posted = world.post(own("a", 1)).await.id;
+    world.complete(&world.lease_one().await).await;
+    assert!(is_taken(&world, "a").await);
+    assert_eq!(world.queue.erase(&"a".parse().unwrap()).await.unwrap(), Changed::Done);
+    assert_eq!(world.queue.erase(&posted).await.unwrap(), Changed::Unknown, "there is nothing more to erase");
+    assert!(!is_taken(&world, "a").await);
+}

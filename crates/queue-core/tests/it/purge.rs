@@ -186,3 +186,46 @@ async fn a_purge_beside_consumers_loses_nothing_that_is_posted_after_it() {
     world.assert_clean().await;
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
 }
+
+#[tokio::test]
+async fn a_purge_or_retry_of_a_queue_that_is_deleted_meanwhile_touches_no_other_of_its_name() {
+    let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
+    let finish_all = async |action: &Action| {
+        while let deliveries @ [_, ..] = &world.lease(1_000).await.deliveries[..] {
+            let settle = |delivery: &queue_core::Delivery| queue_core::Settlement {
+                lease: delivery.lease.clone(),
+                action: action.clone(),
+            };
+            world.queue.settle(&deliveries.iter().map(settle).collect::<Vec<_>>()).await.unwrap();
+        }
+    };
+    for (state, action) in [(State::Completed, done()), (State::Failed, Action::Fail(failure()))] {
+        for retries in [false, true] {
+            post_many(&world, 3_000, number).await;
+            finish_all(&action).await;
+            let proxy = Proxy::start(world.redis.port());
+            let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
+            let slow = Queues::new(redis, [].into()).queue(&name());
+            slow.status().await.unwrap();
+            slow.status().await.unwrap();
+            proxy.slow(Duration::from_millis(100));
+            let bulk =
+                async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
+            let deleting = async {
+                // After the first step, before the last.
+                let steps = || world.redis.command("HLEN drover:{q}:outcomes");
+                while steps() == ":3000" && (state == State::Failed || !retries) {
+                    pass(1).await;
+                }
+                world.queue.delete().await.unwrap();
+                world.post(number(7)).await;
+                finish_all(&action).await;
+            };
+            let (_, ()) = tokio::join!(bulk, deleting);
+            let counts = world.queue.status().await.unwrap().unwrap().counts;
+            assert_eq!(counts.of(state), 1, "{state:?}: the message of the new queue stays");
+            world.queue.delete().await.unwrap();
+            assert_eq!(world.redis.command("KEYS drover:{q}:*"), "*0");
+        }
+    }
+}

@@ -21,7 +21,7 @@ struct World {
     raw: raw_redis::Connection,
     queue: Arc<Queue>,
     now: i64,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 impl World {
@@ -33,7 +33,7 @@ impl World {
         let queue =
             Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into()).queue(&queue_name());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut world = Self { runtime, raw, queue, now: START, _server: server };
+        let mut world = Self { runtime, raw, queue, now: START, server };
         world.pass(0);
         world
     }
@@ -174,6 +174,101 @@ fn retention_by_count_goes_on() {
         let kept = (world.count(State::Completed), world.count(State::Failed));
         assert_eq!(kept, (3, 3), "steps {before} and {after}");
     }
+}
+
+#[test]
+fn a_run_that_is_bounded_by_a_timeout_is_recovered_within_that() {
+    let mut world =
+        World::with_settings(r#"{"visibility_timeout":"1h","timeout":2000,"max_attempts":9,"backoff":{"delay":1}}"#);
+    world.post(1);
+    assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+    world.pass(-HOUR);
+    world.tend();
+    world.pass(2_600);
+    assert_eq!(world.count(State::Active), 1, "nobody has looked yet");
+    world.tend();
+    assert_eq!(world.count(State::Active), 0, "its attempt has timed out");
+}
+
+#[test]
+fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
+    let mut world = World::with_settings(r#"{"visibility_timeout":"12h"}"#);
+    world.post(1_000);
+    world.post(3);
+    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    world.pass(2 * HOUR);
+    let visibility_timeout = Some(Millis::from_secs(1));
+    let request = LeaseRequest { consumer: ConsumerId::issue(), max: 3, visibility_timeout, stay: Stay::default() };
+    assert_eq!(world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.len(), 3);
+    world.pass(-HOUR);
+    for _ in 0..4 {
+        world.tend();
+    }
+    world.pass(1_000);
+    assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3);
+}
+
+#[test]
+fn retention_by_age_goes_on_behind_a_message_that_finished_before_the_step() {
+    let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
+    let consumer = ConsumerId::issue();
+    let complete = |world: &World, count| {
+        world.post(count);
+        let leased = world.lease(&consumer, 100);
+        world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+    };
+    world.pass(HOUR);
+    complete(&world, 1);
+    world.pass(-HOUR);
+    complete(&world, 50);
+    world.pass(11_000);
+    world.tend();
+    assert_eq!(world.count(State::Completed), 0);
+}
+
+#[test]
+fn retrying_and_purging_dead_letters_ends_and_spares_what_fails_meanwhile() {
+    let mut world = World::with_settings(r#"{"max_attempts":1}"#);
+    let consumer = ConsumerId::issue();
+    let fail = |world: &World| {
+        let leased = world.lease(&consumer, 1_000);
+        world.finish(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+    };
+    world.post(900);
+    fail(&world);
+    world.pass(-HOUR);
+    // A consumer fails each at once, and more that are new.
+    let mut clock = raw_redis::Client::open(world.server.url()).unwrap().get_connection().unwrap();
+    let others = async {
+        for n in 0..400 {
+            let messages = vec![NewMessage::new(to_raw_value(&n).unwrap())];
+            world.queue.enqueue(messages).await.unwrap();
+            let request =
+                LeaseRequest { consumer: consumer.clone(), max: 100, visibility_timeout: None, stay: Stay::default() };
+            let leased = world.queue.lease(&request).await.unwrap();
+            // Time goes on, so nothing fails at the very instant at which the retry began.
+            raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock).unwrap();
+            let action = Action::Fail(queue_core::Failure::new("x", "y"));
+            let settle = |delivery: queue_core::Delivery| Settlement { lease: delivery.lease, action: action.clone() };
+            world.queue.settle(&leased.deliveries.into_iter().map(settle).collect::<Vec<_>>()).await.unwrap();
+        }
+    };
+    let (retried, ()) = world.runtime.block_on(async { tokio::join!(world.queue.retry_failed(), others) });
+    // A few of the others may have failed before it began.
+    let retried = retried.unwrap();
+    assert!((900..=920).contains(&retried), "{retried}: each once");
+    world.pass(1_000);
+    fail(&world);
+    let failed = world.count(State::Failed);
+    world.pass(1);
+    let (purged, posted) = world.runtime.block_on(async {
+        tokio::join!(world.queue.purge(State::Failed), async {
+            world.queue.enqueue(vec![NewMessage::new(to_raw_value("new").unwrap())]).await.unwrap()
+        })
+    });
+    assert_eq!((purged.unwrap(), posted.len()), (failed, 1));
+    fail(&world);
+    assert_eq!(world.count(State::Failed), 1);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn actions() -> [(&'static str, &'static str, Value); 4] {
                     {"type": "string"},
                     request_or_null("Why", &[], json!({
                         "code": {"type": "string", "description": "A word that a program can match; `failed` if absent. Cut at 128 bytes"},
-                        "message": {"type": "string", "description": "A sentence for people. Cut at 8 KiB"},
+                        "message": {"type": "string", "description": "A sentence for people. Cut at 8 KiB of JSON, and then it ends with … (cut)"},
                     })),
                 ]},
                 "retry": {"type": "boolean", "description": "false: no further attempt will help. true if absent"},
