@@ -1,21 +1,27 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test fmt lint tests e2e cluster schemathesis clients doc deny audit bench instructions microbench
+.PHONY: help run test check fmt lint tests e2e cluster schemathesis clients doc deny audit bench instructions microbench
 
 CARGO ?= cargo
-PEERS ?= ../shared/peers
+PEERS ?= bench/peers
 
 help: ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-run: redis ## Start a private Redis, the API and one worker; Ctrl-C stops them
-	@CARGO="$(CARGO)" exec scripts/run.sh
+run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.toml; Ctrl-C stops them
+	@CARGO="$(CARGO)" CONFIG="$(CONFIG)" exec scripts/run.sh
 
 test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
+	@echo "make test: everything passed"
 
-fmt: ## Check the format
+# Of the tests, those of one crate at a time: what needs whole services, minutes or other tools is left to `make test`.
+check: redis fmt lint ## Run the quick part: format, clippy, unit tests, and those of queue-core on one Redis
+	$(CARGO) test --workspace --locked --lib --bins --test it
+	@echo "make check: everything passed"
+
+fmt: rust ## Check the format
 	$(CARGO) fmt --all --check
 
-lint: ## Check with clippy, warnings are errors
+lint: rust ## Check with clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 # Always the whole workspace, of which a part is run: a part alone would have its dependencies with other features, and
@@ -33,19 +39,19 @@ cluster: redis ## Run the tests of queue-core on a cluster of one node, which re
 schemathesis: redis ## Test the interface against its description; SEED=7 MAX_EXAMPLES=100 ACCESS=open differ from CI
 	@CARGO="$(CARGO)" scripts/schemathesis.sh
 
-clients: ## Generate types for TypeScript and Python from the description, and compile programs that use them
+clients: rust ## Generate types for TypeScript and Python from the description, and compile programs that use them
 	@CARGO="$(CARGO)" scripts/clients.sh
 
-doc: ## Build the documentation, warnings are errors
+doc: rust ## Build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
-deny: ## Check licences, sources and advisories of dependencies (needs cargo-deny)
+deny: rust ## Check licences, sources and advisories of dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
-audit: ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
+audit: rust ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
 	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
 
-bench: redis ## Measure Drover beside its peers: make bench PEERS=../shared/peers (their drivers; they need node)
+bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (most peers need node and npm)
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
@@ -58,8 +64,12 @@ instructions: redis ## Count the instructions of a POST and of a drained message
 microbench: redis ## Time the scripts and the hot paths of queue-core: make microbench ONLY=lease
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
-.PHONY: redis tools
-redis:
+.PHONY: rust redis tools
+# Before anything is installed: a Rust that is too old would be told only after that, in words about Cargo.toml.
+rust:
+	@CARGO="$(CARGO)" scripts/rust.sh
+
+redis: rust
 	@scripts/install.sh redis-server redis-server redis-cli
 
 # What the tests use beside Rust.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # install.sh PACKAGE COMMAND...: installs a package of Debian's where any of its commands is missing, or, without
-# commands, in any case.
+# commands, in any case. A service that the package brings along is neither started nor enabled: Drover starts what it
+# needs by itself. A service that was there before is left as it is.
 set -eu
 
 package=$1
@@ -20,6 +21,36 @@ as_root=
 if [ "$(id -u)" != 0 ]; then
     as_root=sudo
 fi
+
+is_installed() {
+    [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
+}
+
+# Packages ask this file before they start a service. Where there is one, as in containers, it has been decided already.
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
+is_new=yes is_policy_ours=
+if is_installed; then
+    is_new=
+fi
+remove_policy() {
+    if [ -n "$is_policy_ours" ]; then
+        is_policy_ours=
+        $as_root rm -f "$policy"
+    fi
+}
+trap remove_policy EXIT
+trap 'exit 1' INT TERM
+
 echo "Installing $package"
 $as_root apt-get update -qq
+if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
+    is_policy_ours=yes
+    # Only the services of this package: others may have to be started again because a library was renewed.
+    printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+fi
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
+# Nor at the next start of the machine. It is the package's service, which was not there before.
+if [ -n "$is_new" ] && command -v systemctl >/dev/null && systemctl cat "$package.service" >/dev/null 2>&1; then
+    $as_root systemctl disable --quiet --now "$package.service"
+fi

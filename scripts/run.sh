@@ -1,29 +1,66 @@
 #!/bin/bash
-# Starts a private Redis with append-only persistence under data/, the producer-api and one consumer-worker; Ctrl-C
-# stops all three, Redis last.
+# Starts a private Redis with append-only persistence, the producer-api and one consumer-worker; Ctrl-C stops all three,
+# Redis last.
 #
-# REDIS_PORT (7379), API_PORT (8080) and WORKER_PORT (8081) may be set in the environment.
+# In the environment may be set:
+#   CONFIG       a configuration file for both services; its redis.url does not count, for Redis is the private one
+#   REDIS_PORT   7379
+#   API_PORT     instead of that in api.bind, which is 8080 by default
+#   WORKER_PORT  instead of that in worker.bind, which is 8081 by default
+#   DATA         the folder in which Redis keeps the messages: data/
+#   BINARIES     the folder of binaries that are built already
 set -euo pipefail
+
+config=()
+if [ -n "${CONFIG:-}" ]; then
+    if [ ! -f "$CONFIG" ]; then
+        echo "There is no file $CONFIG: name your configuration with CONFIG=…" >&2
+        exit 1
+    fi
+    config=(--config "$(realpath "$CONFIG")")
+fi
 cd "$(dirname "$0")/.."
+data=$(realpath -m "${DATA:-data}")
+binaries=${BINARIES:-${CARGO_TARGET_DIR:-target}/release}
+
+if [ -z "${BINARIES:-}" ]; then
+    "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
+fi
 
 redis_port=${REDIS_PORT:-7379}
-api_port=${API_PORT:-8080}
-worker_port=${WORKER_PORT:-8081}
+export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
+if [ -n "${API_PORT:-}" ]; then
+    export DROVER__API__BIND=127.0.0.1:$API_PORT
+fi
+if [ -n "${WORKER_PORT:-}" ]; then
+    export DROVER__WORKER__BIND=127.0.0.1:$WORKER_PORT
+fi
 
-port_is_taken() {
+# The configuration in effect; a mistake in it ends this script here, with what is to be done.
+effective=$("$binaries/producer-api" "${config[@]}" --print-config)
+bind_of() { # bind_of SECTION
+    sed -n "/^\[$1\]/,/^\[/ s/^bind = \"\(.*\)\"/\1/p" <<<"$effective"
+}
+api_bind=$(bind_of api)
+worker_bind=$(bind_of worker)
+api_port=${api_bind##*:}
+worker_port=${worker_bind##*:}
+api_url=http://127.0.0.1:$api_port
+if grep -q '^\[api\.tls\]' <<<"$effective"; then
+    api_url=https://127.0.0.1:$api_port
+fi
+
+is_open() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 for setting in "REDIS_PORT $redis_port" "API_PORT $api_port" "WORKER_PORT $worker_port"; do
     read -r name port <<<"$setting"
-    if port_is_taken "$port"; then
+    if [ "$port" != 0 ] && is_open "$port"; then
         echo "Port $port is taken. Stop what listens there, or choose another: $name=$((port + 1000)) make run" >&2
         exit 1
     fi
 done
-
-"${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
-target=${CARGO_TARGET_DIR:-target}
 
 redis= api= worker=
 
@@ -44,13 +81,13 @@ stop() {
 trap 'echo; echo "Stopping"; stop; exit 0' INT TERM
 trap stop EXIT
 
-until_answers() { # until_answers WHAT COMMAND...
-    local what=$1 tries=0
-    shift
+until_answers() { # until_answers WHAT PROCESS COMMAND...
+    local what=$1 process=$2 tries=0
+    shift 2
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        if [ $tries -gt 300 ]; then
-            echo "$what did not start; its log is above, or in data/redis.log" >&2
+        if [ $tries -gt 300 ] || ! kill -0 "$process" 2>/dev/null; then
+            echo "$what did not start; its log is above, or in $data/redis.log" >&2
             exit 1
         fi
         sleep 0.1
@@ -66,29 +103,41 @@ is_ready() {
     [[ $status == *" 200 "* ]]
 }
 
-mkdir -p data
+mkdir -p "$data"
 # Sessions of their own: Ctrl-C reaches this script, which stops them in order.
-setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$PWD/data" --logfile redis.log \
+setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
     --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction &
 redis=$!
-until_answers Redis redis-cli -p "$redis_port" ping
+until_answers Redis "$redis" redis-cli -p "$redis_port" ping
 
-export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
-DROVER__API__BIND=127.0.0.1:$api_port setsid "$target/release/producer-api" &
+setsid "$binaries/producer-api" "${config[@]}" &
 api=$!
-DROVER__WORKER__BIND=127.0.0.1:$worker_port setsid "$target/release/consumer-worker" &
+setsid "$binaries/consumer-worker" "${config[@]}" &
 worker=$!
-until_answers "The API" is_ready "$api_port"
-until_answers "The worker" is_ready "$worker_port"
+# Over TLS it is enough that it listens.
+if [ "${api_url%%:*}" = https ]; then
+    until_answers "The API" "$api" is_open "$api_port"
+else
+    until_answers "The API" "$api" is_ready "$api_port"
+fi
+# Port 0 is any, which only its log tells.
+if [ "$worker_port" != 0 ]; then
+    until_answers "The worker" "$worker" is_ready "$worker_port"
+fi
 
+# The queue that is served by default.
+queue=my-queue
+if [ -n "${CONFIG:-}" ]; then
+    queue='<a queue of your routes>'
+fi
 cat <<END
 
 Drover runs. Post a message that is due in 1.5 s, and read what came of it:
 
-  curl -i -XPOST localhost:$api_port/v1/queues/my-queue/messages -H 'content-type: application/json' -d '{"data":{"hello":1},"delay":1500}'
-  curl "localhost:$api_port<the Location that was answered>?wait=10s"
+  curl -i -XPOST "$api_url/v1/queues/$queue/messages" -H 'content-type: application/json' -d '{"data":{"hello":1},"delay":1500}'
+  curl "$api_url<the Location that was answered>?wait=10s"
 
-Ctrl-C stops everything; the messages stay in data/.
+Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages stay in $data.
 
 END
 

@@ -31,8 +31,8 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// Measures Drover beside its peers
 #[derive(Parser)]
 pub(crate) struct Arguments {
-    /// The folder with the peers' drivers; without it only Drover is measured
-    #[arg(long, value_name = "FOLDER", default_value = "../shared/peers")]
+    /// The folder with the peers' drivers; a peer that can't be installed is left out
+    #[arg(long, value_name = "FOLDER", default_value = "bench/peers")]
     peers: PathBuf,
     /// How often each figure is taken
     #[arg(long, default_value_t = 3)]

@@ -1,3 +1,6 @@
+//! The systems that Drover is measured beside: they are installed outside the tree, and started for each figure. One that can't
+//! be installed on this machine is named, and left out.
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -14,10 +17,14 @@ use crate::{
     service::Service,
 };
 
-/// The peers that can be measured on this machine.
+/// The peers that can be measured on this machine: where each stands ready.
 pub(crate) struct Peers {
-    /// Where their drivers stand ready, outside the tree; none where they can't be had.
-    folder: Option<PathBuf>,
+    /// The drivers of `BullMQ` and Bull.
+    drivers: Option<PathBuf>,
+    /// The producer with `NestJS` and Bull.
+    nest: Option<PathBuf>,
+    /// The axum server that echoes.
+    echo: Option<PathBuf>,
 }
 
 /// A system that takes single POSTs.
@@ -30,52 +37,47 @@ pub(crate) enum Producer {
 }
 
 impl Peers {
-    /// Installs what the drivers in `source` need, in a folder of the user's cache.
+    /// Installs what stands in `source`, in a folder of the user's cache.
     pub(crate) fn prepare(source: &Path) -> Result<Self> {
-        if !source.join("node").is_dir() {
-            println!(
-                "There are no peers' drivers in {}: only Drover is measured. Name their folder with PEERS=…",
-                source.display()
-            );
-            return Ok(Self { folder: None });
-        }
-        if !["node", "npm"].iter().all(|tool| runs(Command::new(tool).arg("--version"))) {
-            println!(
-                "There is no node or no npm here: only Drover is measured. Install node 20 or newer for its peers"
-            );
-            return Ok(Self { folder: None });
-        }
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let folder = cache.or(home).unwrap_or_else(std::env::temp_dir).join("drover-bench");
-        std::fs::create_dir_all(&folder)?;
-        println!("Installing the peers in {}", folder.display());
-        let copy = [source.join("node"), source.join("nest"), source.join("axum-echo")];
-        do_run(Command::new("cp").arg("-R").args(copy).arg(&folder))?;
-        for part in ["node", "nest"] {
-            install(&folder.join(part))?;
-        }
-        do_run(Command::new("npm").args(["run", "build"]).current_dir(folder.join("nest")))?;
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        do_run(
-            build
-                .args(["build", "--release"])
-                .env("CARGO_TARGET_DIR", folder.join("target"))
-                .current_dir(folder.join("axum-echo")),
-        )?;
-        Ok(Self { folder: Some(folder) })
+        let cache = cache.or(home).unwrap_or_else(std::env::temp_dir).join("drover-bench");
+        std::fs::create_dir_all(&cache)?;
+        println!("Installing the peers in {}", cache.display());
+        let prepare = |names: &str, part: &str, install: fn(&Path) -> Result<()>| {
+            let folder = cache.join(part);
+            let copied = do_run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
+            match copied.and_then(|()| install(&folder)) {
+                Ok(()) => Some(folder),
+                Err(error) => {
+                    println!("Left out, because it can't be installed here: {names}: {error}");
+                    None
+                }
+            }
+        };
+        Ok(Self {
+            drivers: prepare("BullMQ and Bull", "node", install_packages),
+            nest: prepare("NestJS + Bull", "nest", |folder| {
+                install_packages(folder)?;
+                do_run(Command::new("npm").args(["run", "build"]).current_dir(folder))
+            }),
+            echo: prepare("axum echo", "axum-echo", |folder| {
+                let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                build.args(["build", "--release", "--locked"]).env_remove("CARGO_TARGET_DIR");
+                do_run(build.current_dir(folder))
+            }),
+        })
     }
 
-    /// A figure of a peer that its driver takes and reports as a line of JSON; none where there are no peers.
+    /// A figure of a peer that its driver takes and reports as a line of JSON; none where it is left out.
     pub(crate) fn driver(&self, system: &str, figure: &[&str]) -> Result<Option<Value>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+        let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = RedisServer::start();
         let output = Command::new("node")
             .arg(format!("{system}.js"))
             .args(figure)
             .env("REDIS_PORT", redis.port().to_string())
-            .current_dir(folder.join("node"))
+            .current_dir(folder)
             .stderr(Stdio::inherit())
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -83,25 +85,23 @@ impl Peers {
         Ok(Some(serde_json::from_str(line)?))
     }
 
-    /// The same load of single POSTs that Drover gets.
+    /// The same load of single POSTs that Drover gets; none where the producer is left out.
     pub(crate) fn post_singles(&self, producer: Producer, connections: usize, seconds: u64) -> Result<Option<Loaded>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
         let redis = RedisServer::start();
-        // The echo's port is its own choice.
-        let (service, address, path) = match producer {
-            Producer::Nest => {
+        let (mut command, path) = match (producer, &self.nest, &self.echo) {
+            (Producer::Nest, Some(folder), _) => {
                 let mut command = Command::new("node");
-                command.arg("dist/app.js").env("REDIS_PORT", redis.port().to_string()).current_dir(folder.join("nest"));
-                let service = Service::peer(command, HeldPort::take())?;
-                let address = service.address();
-                (service, address, "/")
+                command.arg("dist/app.js").current_dir(folder);
+                (command, "/")
             }
-            Producer::Echo => {
-                let command = Command::new(folder.join("target/release/axum-echo"));
-                let service = Service::peer_at(command, ([127, 0, 0, 1], 3_001).into())?;
-                (service, ([127, 0, 0, 1], 3_001).into(), "/v1/queues/q/messages")
+            (Producer::Echo, _, Some(folder)) => {
+                (Command::new(folder.join("target/release/axum-echo")), "/v1/queues/q/messages")
             }
+            _ => return Ok(None),
         };
+        command.env("REDIS_PORT", redis.port().to_string());
+        let service = Service::peer(command, HeldPort::take())?;
+        let address = service.address();
         load::send(address, vec![single(path)], connections, Until::Over(Duration::from_secs(1)))?;
         let loaded = load::send(address, vec![single(path)], connections, Until::Over(Duration::from_secs(seconds)))?;
         drop(service);
@@ -109,9 +109,11 @@ impl Peers {
     }
 }
 
-/// As the lock file says; where that lacks what npm asks for on this machine, as near to it as npm comes.
-fn install(folder: &Path) -> Result<()> {
-    if folder.join("node_modules/.package-lock.json").exists() {
+/// Installs packages as the lock file says; where that lacks what npm asks for on this machine, as near to it as npm comes.
+fn install_packages(folder: &Path) -> Result<()> {
+    let (lock, installed) = (folder.join("package-lock.json"), folder.join("installed-lock.json"));
+    let wanted = std::fs::read(&lock)?;
+    if std::fs::read(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     let npm = |what: &str| {
@@ -119,11 +121,10 @@ fn install(folder: &Path) -> Result<()> {
         command.args([what, "--no-audit", "--no-fund"]).current_dir(folder);
         command
     };
-    if runs(&mut npm("ci")) {
-        return Ok(());
+    if !runs(&mut npm("ci")) {
+        do_run(&mut npm("install"))?;
     }
-    println!("{}: npm ci refuses the lock file; installing with npm install", folder.display());
-    do_run(&mut npm("install"))
+    Ok(std::fs::write(installed, wanted)?)
 }
 
 fn runs(command: &mut Command) -> bool {
@@ -131,6 +132,11 @@ fn runs(command: &mut Command) -> bool {
 }
 
 fn do_run(command: &mut Command) -> Result<()> {
-    let status = command.stdout(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?} failed").into()) }
+    let status = command.stdout(Stdio::null()).status();
+    let program = command.get_program().display();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("{command:?} failed").into()),
+        Err(error) => Err(format!("{program} can't be started: {error}").into()),
+    }
 }

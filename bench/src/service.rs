@@ -19,21 +19,21 @@ pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
     /// Held, so that nobody else takes it.
-    _port: Option<HeldPort>,
+    _port: HeldPort,
 }
 
 impl Service {
     /// Starts one of Drover's release binaries, with nothing of Drover's in the environment but this.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = HeldPort::take();
-        Self::start(drover(name, &port, redis, env)?, port.address(), Some(port), is_ready)
+        Self::start(drover(name, &port, redis, env)?, port, is_ready)
     }
 
     /// The same under callgrind, where it is some fifty times slower.
     pub(crate) fn counted(callgrind: &Callgrind, name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = HeldPort::take();
         let command = drover(name, &port, redis, env)?;
-        Self::start(callgrind.around(&command), port.address(), Some(port), is_ready)
+        Self::start(callgrind.around(&command), port, is_ready)
     }
 
     /// Starts a redis-server that keeps nothing on disk, under callgrind.
@@ -41,28 +41,19 @@ impl Service {
         let port = HeldPort::take();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.number().to_string()]);
-        Self::start(callgrind.around(&command), port.address(), Some(port), is_redis)
+        Self::start(callgrind.around(&command), port, is_redis)
     }
 
     /// Starts another process that is told its port by `PORT`.
     pub(crate) fn peer(mut command: Command, port: HeldPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
-        Self::start(command, port.address(), Some(port), is_http)
+        Self::start(command, port, is_http)
     }
 
-    /// Starts another process that listens where it always does.
-    pub(crate) fn peer_at(command: Command, address: SocketAddr) -> Result<Self> {
-        Self::start(command, address, None, is_http)
-    }
-
-    fn start(
-        mut command: Command,
-        address: SocketAddr,
-        port: Option<HeldPort>,
-        is_up: fn(SocketAddr) -> bool,
-    ) -> Result<Self> {
+    fn start(mut command: Command, port: HeldPort, is_up: fn(SocketAddr) -> bool) -> Result<Self> {
         let what = command.get_program().display().to_string();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let address = port.address();
         let service = Self { child, address, _port: port };
         let start = Instant::now();
         while !is_up(address) {

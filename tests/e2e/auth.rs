@@ -6,7 +6,7 @@ use drover_tests::{HeldPort, Process, eventually};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::{System, start_api};
+use crate::{System, outage::REFUSED_WITHIN, start_api};
 
 /// A key from the key command, and its line for the configuration.
 pub(crate) struct Issued {
@@ -279,7 +279,7 @@ async fn without_redis_a_limited_key_is_refused_in_time() {
     let start = Instant::now();
     let (status, body) = system.problem("GET", "/v1/queues/q", &limited.key).await;
     assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
-    assert!(start.elapsed().as_millis() < 2_000, "{:?}", start.elapsed());
+    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
     system.redis.thaw();
     system.redis.kill();
     assert_eq!(system.status("GET", "/v1/queues/q", &limited.key).await, 503);
@@ -314,9 +314,8 @@ async fn a_key_may_have_so_many_requests_that_wait_and_no_more() {
     });
     // Once both wait, a third one is refused at once: it would wait otherwise.
     let (status, refused) = loop {
-        let (status, answer) = (receive(&waiting.key, "10ms").await.unwrap(), Instant::now());
+        let status = receive(&waiting.key, "10ms").await.unwrap();
         if status.status() == 429 {
-            assert!(answer.elapsed() < std::time::Duration::from_millis(500));
             assert_eq!(status.headers()["retry-after"], "1");
             break problem(status).await;
         }

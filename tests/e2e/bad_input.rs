@@ -2,7 +2,7 @@ use drover_tests::RedisServer;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use crate::System;
+use crate::{System, raw::Raw};
 
 const JSON: &str = "application/json";
 
@@ -123,7 +123,11 @@ fn cases() -> Vec<Case> {
         get("/v1/queues/q/messages/21718923400017", 404, "message_not_found", "21718923400017"),
         get("/v1/queues/q/messages/42", 422, "invalid_id", "digits"),
         get("/v1/queues/q/messages/a?wait=never", 400, "invalid_query", "1h 30m"),
-        get("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m"),
+        Case {
+            path: "/v1/queues/q/leases",
+            ..post(r#"{"wait":"2m"}"#, 422, "invalid_receive", "/wait: must be at most 1m (api.max_wait)")
+        },
+        get("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m (api.max_wait)"),
     ]
 }
 
@@ -163,6 +167,41 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
         let drawn = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
         assert!(drawn.len() == 16 && drawn.bytes().all(|byte| byte.is_ascii_hexdigit()), "{drawn}");
         assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], drawn);
+    }
+}
+
+#[tokio::test]
+async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
+    let system = System::start("[api]\nbody_limit = 1000\n").await;
+    for (path, content_type, status) in [
+        ("/v1/queues/q/messages", JSON, 413),
+        ("/v1/queues/q/messages", "text/plain", 415),
+        ("/nowhere", JSON, 404),
+        ("/livez", JSON, 405),
+    ] {
+        let mut client = Raw::connect(system.api_port.address()).await;
+        // None of the body has come when it is refused.
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 2000000");
+        let answer = client.ask(&format!("{head}\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
+        assert!(client.until_closed().await.is_empty(), "{path}");
+    }
+    // Where all was read, or there was nothing to read, the connection serves on.
+    let mut client = Raw::connect(system.api_port.address()).await;
+    for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON}\r\ncontent-length: {}", body.len());
+        let answer = client.ask(&format!("{head}\r\n\r\n{body}")).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
+    }
+    // So a client that keeps its connections never asks over one that is being closed.
+    let large = " ".repeat(1 << 20);
+    for _ in 0..50 {
+        let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON);
+        assert_eq!(request.body(large.clone()).send().await.unwrap().status(), 413);
+        assert_eq!(system.http.get(system.url("/livez")).send().await.unwrap().status(), 200);
     }
 }
 

@@ -24,7 +24,7 @@ fn a_crowd() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_post() {
-    let system = System::start("[api]\nheader_timeout = \"2s\"\n").await;
+    let system = System::start("[api]\nheader_timeout = \"4s\"\n").await;
     let address = system.api_port.address();
     let mut idle = Vec::new();
     for _ in 0..a_crowd() - 200 {
@@ -49,13 +49,14 @@ async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_
     let mut slowest = Duration::ZERO;
     let mut posts = 0;
     // Long enough for each of the slow to be cut off once.
-    while posts < 300 || start.elapsed() < Duration::from_secs(3) {
+    while posts < 300 || start.elapsed() < Duration::from_secs(5) {
         let begun = Instant::now();
         timeout(PATIENCE, system.post("my-queue", number(posts))).await.unwrap();
         slowest = slowest.max(begun.elapsed());
         posts += 1;
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Less than what a slow client is waited for.
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
     loris.shutdown().await;
     for client in &mut idle {
         assert_eq!(client.answer().await.status, 200, "who is only idle is not cut off");

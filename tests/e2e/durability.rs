@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use drover_tests::{RedisServer, eventually};
 use serde_json::Value;
 
-use crate::{System, number};
+use crate::{System, number, outage::REFUSED_WITHIN};
 
 /// A system whose messages count as stored when a replica has them, and that replica.
 async fn with_replica() -> (System, RedisServer) {
@@ -29,14 +29,14 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     assert_eq!(unconfirmed.status(), 503);
     assert_eq!(unconfirmed.headers()["retry-after"], "1");
     assert_eq!(unconfirmed.json::<Value>().await.unwrap()["code"], "unavailable");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < REFUSED_WITHIN);
     // Reading and draining wait for no replica.
     let start = Instant::now();
     let waiting = number(22);
     let (_, queue) = tokio::join!(system.send("q", &waiting), system.get("/v1/queues/q"));
     assert!(queue["counts"]["waiting"].as_u64() >= Some(21), "{queue}");
     let _worker = system.worker().await;
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(10));
     replica.thaw();
     system.post("q", number(23)).await;
     system.assert_clean().await;

@@ -5,13 +5,13 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use drover_tests::{Process, eventually, free_port};
 use serde_json::{Value, json};
 
-use crate::System;
+use crate::{System, raw::Raw};
 
 /// The code of a language in a section of docs/WORKERS.md.
 fn example(section: &str, language: &str) -> String {
@@ -73,7 +73,65 @@ async fn a_url_works_as_the_page_shows_it() {
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
     assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
+    // What is signed, and is nothing that the receiver can work on.
+    for data in NOTHING_TO_WORK_ON.map(str::to_owned).into_iter().chain([deep()]) {
+        let message = answer_to(&system, "mails", &data).await;
+        assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
+    }
     system.assert_clean().await;
+}
+
+/// Data of which the programs of the page can make nothing.
+const NOTHING_TO_WORK_ON: [&str; 6] = ["{}", "1", "null", "[\"to\"]", "\"to\"", "\"\\ud83d\""];
+
+/// Data that is deeper than Python reads it. Drover keeps it as it is.
+fn deep() -> String {
+    format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
+}
+
+/// What becomes of a message with this data, as the text that is answered: not all that may be data can be parsed here.
+async fn answer_to(system: &System, queue: &str, data: &str) -> String {
+    let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
+    let body = format!("{{\"data\":{data}}}");
+    system
+        .http
+        .post(path)
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receiver_of_the_page_answers_each_request_of_a_stranger_with_a_refusal_of_its_own() {
+    let port = free_port();
+    let _hook = Hook::start(&example("A URL", "python"), port);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let signed = format!("content-length: 2\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,");
+    for (headers, body, status) in [
+        ("content-length: 0\r\n", "", 401),
+        ("content-length: 2\r\n", "{}", 401),
+        ("content-length: 2\r\nwebhook-timestamp: soon\r\n", "{}", 401),
+        ("content-length: 2\r\nwebhook-timestamp: \u{b2}\r\n", "{}", 401),
+        (&*format!("content-length: 2\r\nwebhook-timestamp: {}\r\n", "9".repeat(5_000)), "{}", 401),
+        (&*format!("content-length: 2\r\nwebhook-timestamp: {now}\r\n"), "{}", 401),
+        (&*format!("{signed}\r\n"), "{}", 401),
+        (&*format!("{signed}\u{e4}\u{f6} =\r\n"), "{}", 401),
+        ("", "", 400),
+        ("content-length: -1\r\n", "", 400),
+        ("content-length: two\r\n", "", 400),
+        (&*format!("content-length: {}\r\n", "9".repeat(5_000)), "", 400),
+        ("transfer-encoding: chunked\r\n", "", 400),
+    ] {
+        let mut client = Raw::connect(([127, 0, 0, 1], port).into()).await;
+        let answer = client.ask(&format!("POST /hook HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")).await;
+        assert_eq!(answer.status, status, "{headers:.100}: {answer:?}");
+        assert!(answer.body.starts_with("{\"error\": "), "{headers:.100}: {answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +155,12 @@ async fn a_program_works_as_the_page_shows_it() {
         (&json!("failed"), &json!("exit_65"), &json!(1))
     );
     assert!(error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
+    for data in NOTHING_TO_WORK_ON.map(str::to_owned).into_iter().chain([deep()]) {
+        let message = answer_to(&system, "jobs", &data).await;
+        assert!(message.contains("\"code\":\"exit_65\""), "{data:.100}: {message:.1000}");
+    }
+    let message = answer_to(&system, "jobs", r#"{"to":"\ud83d"}"#).await;
+    assert!(message.contains("\"state\":\"completed\""), "half of a character: {message}");
     system.assert_clean().await;
 }
 
@@ -122,7 +186,8 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let start = Instant::now();
     assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);
     tokio::task::block_in_place(|| eventually("the program ends", || (!is_there(&pid)).then_some(())));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // The heartbeat would tell it after a third of the visibility timeout, 10 s.
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
     system.assert_clean().await;

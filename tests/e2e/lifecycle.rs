@@ -46,7 +46,8 @@ async fn an_idle_worker_stops_at_once() {
     let mut worker = system.worker().await;
     let start = std::time::Instant::now();
     assert!(worker.terminate().success());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // Its grace would be 25 s.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod auth;
 mod bad_input;
 mod chance;
 mod changes;
+mod commands;
 mod configuration;
 mod crashes;
 mod crowds;

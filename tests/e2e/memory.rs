@@ -77,6 +77,9 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
+/// What those who post wait for at most beside others: the machine itself, but no time limit of another client (10 s and more).
+const HELD_UP: Duration = Duration::from_secs(8);
+
 /// Posts small and large messages for a while; answers how long the slowest two took.
 async fn post_beside(system: &System) -> Duration {
     let start = Instant::now();
@@ -113,7 +116,7 @@ async fn six_hundred_slow_bodies_take_no_more_memory_than_is_allowed_and_hurt_no
     }
     assert_eq!(slow.len() - refused.len(), 3 * 16, "each address has a quarter");
     let slowest = post_beside(&system).await;
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < HELD_UP, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 3 * 16 * 1_024 + 600 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
     drop(slow);
@@ -168,7 +171,7 @@ async fn lines_that_do_not_end_take_no_more_memory_than_is_allowed() {
     }))
     .await;
     let slowest = post_beside(&system).await;
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < HELD_UP, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 16 * 1_024 + 200 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
     // Those that end are told what came of their lines: no message, or no memory for one.
@@ -206,7 +209,7 @@ async fn twelve_hundred_listeners_that_do_not_read_take_a_bounded_amount_and_hur
         assert_eq!(status, 201, "{answer}");
     }
     let slowest = post_beside(&system).await;
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < HELD_UP, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < u64::from(LISTENERS) * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
     assert!(system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")), "none is cut yet");

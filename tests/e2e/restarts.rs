@@ -129,7 +129,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let begun = Instant::now();
     let ended = worker.terminate();
     assert_eq!(ended.code(), Some(1), "told apart from a graceful stop");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Its grace would be 25 s.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for location in &locations {
         let message = system.get(location).await;
         assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");

@@ -47,7 +47,7 @@ async fn slowhttptest_holds_no_connection_and_hurts_nobody_who_posts() {
         let said = String::from_utf8_lossy(&said);
         assert!(most > 100, "{attack}: only {most} files were open: {said}");
         assert!(!said.contains("NO\u{1b}"), "{attack}: the service was not available: {said}");
-        assert!(slowest < Duration::from_secs(2), "{attack}: a post took {slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{attack}: a post took {slowest:?}");
     }
 }
 

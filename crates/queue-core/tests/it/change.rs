@@ -66,14 +66,14 @@ async fn whatever_but_a_completion_ends_an_active_message_that_was_cancelled() {
         assert_eq!(world.read(&posted.id).await.error.unwrap().code, "cancelled");
         world.assert_clean().await;
     }
-    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
     let (completes, dies) = (world.post(number(1)).await.id, world.post(number(2)).await.id);
     let leased = world.lease(2).await;
     for id in [&completes, &dies] {
         world.queue.cancel(id).await.unwrap();
     }
     assert_eq!(world.complete(&leased.deliveries[0]).await, Settled::Now(State::Completed));
-    pass(110).await;
+    pass(1_510).await;
     world.queue.tend().await.unwrap();
     assert_eq!(world.read(&dies).await.error.unwrap().code, "cancelled");
     assert_eq!(world.redis.command("EXISTS drover:{q}:cancelling"), ":0");
@@ -153,11 +153,11 @@ async fn what_was_cancelled_in_the_line_takes_its_place_again_when_it_is_retried
 #[tokio::test]
 async fn a_promoted_message_shows_no_longer_as_delayed_and_is_handed_out_once() {
     let world = World::new();
-    let posted = world.post(delayed(1, 80)).await;
+    let posted = world.post(delayed(1, 1_500)).await;
     world.queue.promote(&posted.id).await.unwrap();
     let delivery = world.lease_one().await;
-    pass(100).await;
+    pass(1_520).await;
     assert!(world.lease(1).await.deliveries.is_empty(), "not again at its due time");
-    assert_eq!(delivery.message.delay, Millis::new(80));
+    assert_eq!(delivery.message.delay, Millis::new(1_500));
     world.assert_clean().await;
 }

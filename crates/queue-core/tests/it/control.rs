@@ -14,12 +14,12 @@ async fn a_paused_queue_hands_out_nothing_while_due_times_go_on() {
     let delivery = world.lease_one().await;
     world.queue.pause().await.unwrap();
     world.queue.pause().await.unwrap();
-    let due = world.post(delayed(2, 30)).await;
+    let due = world.post(delayed(2, 300)).await;
     let paused = world.lease(10).await;
     assert!(paused.deliveries.is_empty() && !paused.more_is_ready);
     assert!(world.queue.status().await.unwrap().unwrap().paused);
     world.complete(&delivery).await;
-    pass(40).await;
+    pass(310).await;
     world.queue.tend().await.unwrap();
     assert_eq!(world.read(&due.id).await.state, State::Waiting);
     world.queue.resume().await.unwrap();
@@ -169,7 +169,10 @@ async fn the_janitor_looks_at_the_instant_for_which_everybody_has_a_timer() {
     let lost = lease_for(1_500).await;
     until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
     let late = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
-    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(1), "within a second");
+    assert!(
+        late.since(lost.lease_expires_at) < Millis::from_secs(3),
+        "by its timer, not when it looks for other reasons"
+    );
 }
 
 #[tokio::test]

@@ -48,19 +48,19 @@ async fn another_takes_over_at_once_when_the_owner_gives_up() {
 
 #[tokio::test]
 async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
-    let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":200}"#);
+    let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     world.post_numbers(0..5).await;
     let (a, b) = two();
     let of_a = lease_as(&world, &a, 10).await;
     assert_eq!(numbers(&of_a), [0, 1, 2]);
-    pass(120).await;
+    pass(1_200).await;
     // One lease lives on for a while.
     world.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
-    pass(110).await;
+    pass(1_000).await;
     let early = lease_as(&world, &b, 10).await;
     assert!(early.deliveries.is_empty());
-    assert!(early.next_look.unwrap().as_millis() <= 120, "the next look is when the last lease lapses");
-    pass(100).await;
+    assert!(early.next_look.unwrap().as_millis() <= 1_200, "the next look is when the last lease lapses");
+    pass(1_200).await;
     let taken_over = lease_as(&world, &b, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
     assert_eq!(world.complete(&of_a.deliveries[0]).await, queue_core::Settled::Gone);
@@ -69,15 +69,15 @@ async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
 
 #[tokio::test]
 async fn an_owner_without_leases_that_does_not_come_back_is_replaced() {
-    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":150}"#);
+    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
     let (a, b) = two();
     world.queue.declare().await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     world.post(number(1)).await;
     let early = lease_as(&world, &b, 1).await;
     assert!(early.deliveries.is_empty());
-    assert!(early.next_look.unwrap().as_millis() <= 150);
-    pass(160).await;
+    assert!(early.next_look.unwrap().as_millis() <= 1_500);
+    pass(1_510).await;
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [1]);
 }
 
@@ -96,20 +96,20 @@ async fn one_who_passes_by_keeps_nothing_beyond_its_leases() {
 
 #[tokio::test]
 async fn a_message_that_backs_off_holds_the_line_and_keeps_its_place() {
-    let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":80,"jitter":0}}"#);
+    let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     world.post_numbers(0..3).await;
     let first = world.lease_one().await;
     world.settle(&first, Action::Fail(failure())).await;
     let blocked = world.lease(1).await;
     assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
-    assert!(blocked.next_look.unwrap().as_millis() <= 80);
-    pass(90).await;
+    assert!(blocked.next_look.unwrap().as_millis() <= 1_000);
+    pass(1_010).await;
     let again = world.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
     // With a pause of its handler's choice, or released for a while: the same.
-    world.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(30))).await;
+    world.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(world.lease(1).await.deliveries.is_empty());
-    pass(40).await;
+    pass(1_010).await;
     let again = world.lease_one().await;
     world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
     assert!(world.lease(1).await.deliveries.is_empty());

@@ -50,18 +50,18 @@ async fn nothing_is_handed_out_after_its_end_however_many_expire_at_once() {
 #[tokio::test]
 async fn what_has_been_started_does_not_expire_unless_it_was_released_untried() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
-    let posted = world.post(with_ttl(1, 60)).await;
+    let posted = world.post(with_ttl(1, 1_500)).await;
     let delivery = world.lease_one().await;
     world.settle(&delivery, Action::Fail(failure())).await;
-    pass(80).await;
+    pass(1_550).await;
     let again = world.lease_one().await;
     assert_eq!(again.message.id, posted.id, "an attempt was made in time");
     world.complete(&again).await;
 
-    let released = world.post(with_ttl(2, 60)).await;
+    let released = world.post(with_ttl(2, 1_500)).await;
     let delivery = world.lease_one().await;
     world.settle(&delivery, Action::Release(None)).await;
-    pass(80).await;
+    pass(1_550).await;
     assert!(world.lease(1).await.deliveries.is_empty());
     assert_eq!(world.read(&released.id).await.error.unwrap().code, "expired");
     world.assert_clean().await;
@@ -85,15 +85,15 @@ async fn a_retry_by_hand_lifts_the_ttl() {
 
 #[tokio::test]
 async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
-    let world = World::with_settings(r#"{"timeout":100,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
+    let world = World::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;
-    assert_eq!(delivery.timeout, Some(Millis::new(100)));
+    assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started = delivery.message.started_at.unwrap();
-    assert_eq!(delivery.lease_expires_at, started + Millis::new(600), "half a second to say so itself");
+    assert_eq!(delivery.lease_expires_at, started + Millis::new(2_500), "half a second to say so itself");
     let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-    assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(600))], "not beyond the run's end");
-    pass(620).await;
+    assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(2_500))], "not beyond the run's end");
+    pass(2_520).await;
     world.queue.tend().await.unwrap();
     let message = world.read(&posted.id).await;
     assert_eq!((message.attempts_made, message.lapses), (1, 0));

@@ -92,12 +92,12 @@ async fn one_settlement_twice_in_a_batch_counts_once() {
 
 #[tokio::test]
 async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
-    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
+    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
     world.post(number(1)).await;
     world.post(prioritized(2, 5)).await;
     world.post(number(3)).await;
     let late = world.lease(3).await;
-    pass(120).await;
+    pass(1_550).await;
     assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::Gone]);
     // Found lapsed by somebody who takes one of them; the others stand in the line again.
     world.post(prioritized(0, -1)).await;
@@ -117,11 +117,11 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
 
 #[tokio::test]
 async fn an_extended_lease_does_not_lapse() {
-    let world = World::with_settings(r#"{"visibility_timeout":300}"#);
+    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
     world.post(number(1)).await;
     let delivery = world.lease_one().await;
-    for _ in 0..4 {
-        pass(150).await;
+    for _ in 0..3 {
+        pass(800).await;
         let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], Extended::Until(_)));
         assert!(world.lease(1).await.deliveries.is_empty());
@@ -152,9 +152,9 @@ async fn a_released_message_may_come_back_later() {
     let world = World::new();
     world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
     let delivery = world.lease_one().await;
-    let state = world.settle(&delivery, Action::Release(Some(Millis::new(60)))).await;
+    let state = world.settle(&delivery, Action::Release(Some(Millis::new(1_000)))).await;
     assert_eq!(state, Settled::Now(State::Delayed));
     assert!(world.lease(1).await.deliveries.is_empty());
-    pass(70).await;
+    pass(1_010).await;
     assert_eq!(numbers(&world.lease(1).await), [1]);
 }

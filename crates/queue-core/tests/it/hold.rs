@@ -64,7 +64,7 @@ async fn handlers_and_readers_see_what_the_signal_carried() {
 #[tokio::test]
 async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
     let world = World::new();
-    let sticky = Signal { sticky_for: Some(Millis::new(150)), ..with_data("open") };
+    let sticky = Signal { sticky_for: Some(Millis::new(1_500)), ..with_data("open") };
     assert_eq!(world.queue.signal(&key("gate"), &sticky).await.unwrap(), 0, "even before there is a queue");
     let passed = world.post(held(1, "gate")).await;
     assert_eq!((passed.state, passed.hold), (State::Waiting, None));
@@ -72,7 +72,7 @@ async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
     let later = NewMessage { due: Due::After(Millis::new(50)), ..held(2, "gate") };
     assert_eq!(world.post(later).await.state, State::Delayed);
     assert_eq!(world.post(held(3, "fence")).await.state, State::Held);
-    pass(160).await;
+    pass(1_510).await;
     assert_eq!(world.post(held(4, "gate")).await.state, State::Held);
     assert_eq!(numbers(&world.lease(10).await), [1, 2]);
     world.queue.tend().await.unwrap();
@@ -83,12 +83,12 @@ async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
 #[tokio::test]
 async fn a_held_message_that_is_delayed_too_becomes_delayed() {
     let world = World::new();
-    let posted = world.post(NewMessage { due: Due::After(Millis::new(120)), ..held(1, "k") }).await;
+    let posted = world.post(NewMessage { due: Due::After(Millis::new(1_500)), ..held(1, "k") }).await;
     assert_eq!(posted.state, State::Held);
     assert_eq!(signal(&world, "k").await, 1);
     let message = world.read(&posted.id).await;
     assert_eq!((message.state, message.due_at), (State::Delayed, posted.due_at));
-    pass(130).await;
+    pass(1_510).await;
     let delivery = world.lease_one().await;
     assert!(delivery.message.started_at.unwrap() >= posted.due_at, "never early");
 }

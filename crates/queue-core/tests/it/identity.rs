@@ -123,7 +123,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
     // One is forgotten as it finishes, the others by age.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
-            format!(r#"{{"id_window":700,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
+            format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
         let world = World::with_settings(&settings);
         world.queue.enqueue(vec![own("completed", 1), own("failed", 2), number(3)]).await.unwrap();
         let deliveries = world.lease(3).await.deliveries;
@@ -139,7 +139,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         let batch = vec![number(4), own("completed", 5), number(6)];
         let enqueued = world.queue.enqueue(batch).await.unwrap();
         assert!(matches!(enqueued[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
-        pass(750).await;
+        pass(2_050).await;
         for id in ["completed", "failed"] {
             assert!(!is_taken(&world, id).await, "{id}: its window is over");
         }

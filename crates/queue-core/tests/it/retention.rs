@@ -4,7 +4,7 @@ use crate::{World, failure, number, pass};
 
 #[tokio::test]
 async fn completed_messages_go_by_count_but_not_before_their_time() {
-    let world = World::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":100}}}"#);
+    let world = World::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":2000}}}"#);
     world.post_numbers(0..60).await;
     let complete_ten = async || {
         for delivery in world.lease(10).await.deliveries {
@@ -16,7 +16,7 @@ async fn completed_messages_go_by_count_but_not_before_their_time() {
     }
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!(status.counts.completed, 50, "none is older than min_age");
-    pass(150).await;
+    pass(2_050).await;
     complete_ten().await;
     // Each call may forget twice what it finished, so one call of ten trims twenty; those of one each trimmed two.
     let status = world.queue.status().await.unwrap().unwrap();
@@ -26,7 +26,7 @@ async fn completed_messages_go_by_count_but_not_before_their_time() {
 
 #[tokio::test]
 async fn finished_messages_go_by_age_with_everything_that_belongs_to_them() {
-    let keep = r#"{"age":100,"min_age":0}"#;
+    let keep = r#"{"age":1000,"min_age":0}"#;
     let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
     let world = World::with_settings(&settings);
     let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..number(data) };
@@ -34,7 +34,7 @@ async fn finished_messages_go_by_age_with_everything_that_belongs_to_them() {
     let leased = world.lease(2).await;
     world.complete(&leased.deliveries[0]).await;
     world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
-    pass(120).await;
+    pass(1_050).await;
     world.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
     let leased = world.lease(2).await;
     world.complete(&leased.deliveries[0]).await;

@@ -4,7 +4,7 @@ use crate::{World, failure, number, numbers, pass};
 
 #[tokio::test]
 async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
-    let world = World::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":50,"jitter":0}}"#);
+    let world = World::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     let posted = world.post(number(1)).await;
     for attempt in 1..=2 {
         let delivery = world.lease_one().await;
@@ -14,9 +14,9 @@ async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
         assert_eq!((message.state, message.attempts_made), (State::Delayed, attempt));
         let error = message.error.unwrap();
         assert_eq!((error.code.as_str(), error.message.as_str(), error.attempt), ("boom", "it went wrong", attempt));
-        assert_eq!(message.due_at, error.at + Millis::new(50));
+        assert_eq!(message.due_at, error.at + Millis::new(1_000));
         assert!(world.lease(1).await.deliveries.is_empty(), "not before the pause is over");
-        pass(60).await;
+        pass(1_010).await;
     }
     let last = world.lease_one().await;
     assert_eq!(world.settle(&last, Action::Fail(failure())).await, Settled::Now(State::Failed));

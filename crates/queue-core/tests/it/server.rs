@@ -1,6 +1,11 @@
-use std::{io::Write, net::TcpListener, thread};
+use std::{
+    io::Write,
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
 
-use drover_tests::RedisServer;
+use drover_tests::{PATIENCE, RedisServer};
 use queue_core::{Danger, Error, Redis};
 
 fn redis(server: &RedisServer) -> Redis {
@@ -64,8 +69,15 @@ fn protected() -> String {
 async fn a_redis_in_protected_mode_is_told_with_what_to_do() {
     let redis = Redis::new(&protected(), Redis::DEFAULT_TIME_LIMIT).unwrap();
     // Whether the reset or the reason comes first differs from time to time.
-    for _ in 0..20 {
+    let (start, mut told) = (Instant::now(), 0);
+    while told < 20 {
+        let asked = Instant::now();
         let Err(Error::Unavailable(reason)) = redis.ping().await else { panic!("it does not answer") };
-        assert!(reason.contains("is in protected mode") && reason.contains("requirepass"), "{reason}");
+        // The reason is waited for no longer than this, which is too short now and then on a busy machine.
+        if asked.elapsed() < Duration::from_millis(100) {
+            assert!(reason.contains("is in protected mode") && reason.contains("requirepass"), "{reason}");
+            told += 1;
+        }
+        assert!(start.elapsed() < PATIENCE, "told {told} times");
     }
 }

@@ -19,9 +19,9 @@ async fn a_shorter_visibility_timeout_is_for_leases_made_after_it() {
         let world = World::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
         world.post_numbers(0..2).await;
         let delivery = world.lease_one().await;
-        world.queue.configure(&json!({"visibility_timeout": 100})).await.unwrap().unwrap();
+        world.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap().unwrap();
         assert!(extended_by(&world, &delivery, None).await >= 30_000, "as it was handed out");
-        pass(150).await;
+        pass(1_550).await;
         world.queue.tend().await.unwrap();
         assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
         if exclusive == "false" {
@@ -50,12 +50,12 @@ async fn a_shorter_timeout_is_for_runs_that_begin_after_it() {
     world.post_numbers(0..2).await;
     let long = world.lease_one().await;
     assert_eq!(long.timeout, Some(Millis::from_secs(60)));
-    world.queue.configure(&json!({"timeout": 50})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"timeout": 1500})).await.unwrap().unwrap();
     let short = world.lease_one().await;
-    assert_eq!(short.timeout, Some(Millis::new(50)));
+    assert_eq!(short.timeout, Some(Millis::new(1_500)));
     assert!(extended_by(&world, &long, None).await >= 30_000);
-    assert!(extended_by(&world, &short, None).await < 1_000);
-    pass(600).await;
+    assert!(extended_by(&world, &short, None).await < 3_000);
+    pass(2_050).await;
     world.queue.tend().await.unwrap();
     assert_eq!(world.read(&long.message.id).await.state, State::Active);
     let timed_out = world.read(&short.message.id).await;

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{World, delayed, done, name, number, pass};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// As late, in ms, as what has a timer may be on a machine that is busy. Without one it would be found after an hour.
+const LATE: u64 = 1_000;
 
 /// A subscriber that runs until the test ends.
 fn subscribed(world: &World) -> Subscriber {
@@ -59,7 +61,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
     let ((delivery, looks), (due, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
     let late = delivery.message.started_at.unwrap().since(due).get();
-    assert!(delivery.message.started_at.unwrap() >= due && late <= 50, "{late} ms late");
+    assert!(delivery.message.started_at.unwrap() >= due && late <= LATE, "{late} ms late");
     assert!(looks <= 6, "no polling: {looks} looks");
 
     let (delivery, posted) = tokio::join!(consume_one(&world, &subscriber), async {
@@ -85,7 +87,7 @@ async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_tim
     let recovered = world.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);
     let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
-    assert!(late < 1_000, "{late} ms after the deadline");
+    assert!(late < LATE, "{late} ms after the deadline");
 
     // A deadline that is moved forward is told as well.
     world.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
@@ -107,14 +109,14 @@ async fn a_reader_waits_for_the_result_without_polling() {
     };
     let (message, settled) = tokio::join!(async { (wait.await.unwrap().unwrap(), Instant::now()) }, work);
     assert_eq!(message.0.result.unwrap().get(), "\"done\"");
-    assert!(message.1.duration_since(settled) < Duration::from_millis(500));
+    assert!(message.1.duration_since(settled) < Duration::from_secs(5), "long before its wait is over");
     assert_eq!(world.redis.command("EXISTS drover:{q}:awaited"), ":0", "nothing is left of the wait");
 
     let unfinished = world.post(number(2)).await;
     let start = Instant::now();
     let message = world.queue.read_when_finished(&unfinished.id, Millis::new(100), &subscriber).await;
     assert!(!message.unwrap().unwrap().state.is_final());
-    assert!((100..2_000).contains(&start.elapsed().as_millis()));
+    assert!((100..5_000).contains(&start.elapsed().as_millis()));
     let unknown = "21718923400017".parse().unwrap();
     assert!(world.queue.read_when_finished(&unknown, Millis::from_secs(10), &subscriber).await.unwrap().is_none());
 }

@@ -81,11 +81,16 @@ impl Connection {
             let pace = Arc::clone(&pace);
             async move {
                 let mut answer = match refusal {
-                    Some(refusal) => refusal,
+                    Some(refusal) => {
+                        drop(answer); // With it the body of the request, which nobody reads.
+                        refusal
+                    }
                     None => answer.await?,
                 };
                 protect(answer.headers_mut(), transport);
-                if keep_alive == KeepAlive::No {
+                // What was not read of a body is not read to its end either: a client that is not told so may send its next
+                // request over a connection that is being closed, and never learn what came of it.
+                if keep_alive == KeepAlive::No || pace.is_unheard() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))

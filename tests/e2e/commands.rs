@@ -1,0 +1,245 @@
+//! The commands that README.md and docs/API.md tell work as they stand there: `make run` with a configuration, the check of Rust's
+//! version, the installation of packages, and the making of a key.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use drover_tests::{HeldPort, binary, eventually};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::http_client;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// A folder of programs that stand in for those of the machine, each a script that is run by `sh`.
+struct Programs(tempfile::TempDir);
+
+impl Programs {
+    /// With those of the machine that scripts need, and nothing else of it.
+    fn new() -> Self {
+        let programs = Self(tempfile::tempdir().unwrap());
+        for tool in ["bash", "cat", "chmod", "dirname", "env", "expand", "grep", "make", "rm", "sed", "sh", "tee"] {
+            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
+            let found = found.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {tool}"));
+            std::os::unix::fs::symlink(found, programs.0.path().join(tool)).unwrap();
+        }
+        programs
+    }
+
+    fn with(self, name: &str, script: &str) -> Self {
+        let file = self.0.path().join(name);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// One that writes its arguments into the file `calls` and does nothing.
+    fn with_recorded(self, name: &str) -> Self {
+        let script = format!("echo {name} \"$@\" >>{}", self.calls_file().display());
+        self.with(name, &script)
+    }
+
+    fn calls_file(&self) -> PathBuf {
+        self.0.path().join("calls")
+    }
+
+    fn calls(&self) -> String {
+        fs::read_to_string(self.calls_file()).unwrap_or_default()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.0.path().join(program));
+        for name in ["CARGO", "RUSTC", "MAKEFLAGS", "MAKELEVEL", "CONFIG"] {
+            command.env_remove(name);
+        }
+        command.current_dir(root()).env("PATH", self.0.path()).stdin(Stdio::null());
+        command
+    }
+}
+
+#[test]
+fn rust_that_is_too_old_is_told_with_what_to_do_before_anything_is_installed() {
+    let needed = page("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().to_owned();
+    let needed = needed.trim_matches('"');
+    assert!(page("README.md").contains(&format!("Rust {needed} or newer")));
+    for (cargo, rustc) in [("1.63.0", "1.63.0"), ("1.85.0", "1.85.0"), ("1.95.0", "1.63.0"), ("0.90.0", "1.95.0")] {
+        let programs = Programs::new()
+            .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
+            .with("rustc", &format!("echo 'rustc {rustc} (abc 2022-01-01)'"))
+            .with("id", "echo 1000")
+            .with_recorded("apt-get")
+            .with_recorded("sudo");
+        for target in ["run", "test", "check", "bench", "tests", "fmt", "clients"] {
+            let output = programs.command("make").arg(target).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{target}: {told}");
+            assert!(told.contains(&format!("Drover needs Rust {needed} or newer, and ")), "{target}: {told}");
+            assert!(told.contains("https://sh.rustup.rs"), "{target}: {told}");
+        }
+        assert_eq!(programs.calls(), "", "nothing was installed");
+    }
+    let absent = Programs::new();
+    let output = absent.command("make").arg("run").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no cargo here"));
+    for new in [needed, "1.100.0-nightly", "2.0.0"] {
+        let programs =
+            Programs::new().with("cargo", &format!("echo cargo {new}")).with("rustc", &format!("echo rustc {new}"));
+        let output = programs.command("sh").arg("scripts/rust.sh").output().unwrap();
+        assert!(output.status.success(), "{new}: {output:?}");
+    }
+}
+
+#[test]
+fn installation_of_a_package_starts_no_service_of_it_and_touches_none_that_was_there() {
+    for (was_there, has_policy) in [(false, false), (false, true), (true, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy-rc.d");
+        if has_policy {
+            fs::write(&policy, "#!/bin/sh\nexit 0\n").unwrap();
+        }
+        let programs = Programs::new()
+            .with("id", "echo 0")
+            .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
+            .with_recorded("systemctl");
+        // As Debian's maintainer scripts do, it asks the policy before it starts a service.
+        let ask = format!(
+            "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
+             {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",
+            programs.calls_file().display(),
+            policy.display()
+        );
+        let programs = programs.with("apt-get", &ask);
+        let output = programs
+            .command("sh")
+            .args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"])
+            .env("POLICY_RC_D", &policy)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let calls = programs.calls();
+        assert!(calls.contains("apt-get install -y -qq --no-install-recommends redis-server\n"), "{calls}");
+        let is_forbidden = !was_there && !has_policy;
+        assert_eq!(calls.contains("forbidden\nother allowed"), is_forbidden, "{calls}");
+        let disables = calls.contains("systemctl disable --quiet --now redis-server.service");
+        assert_eq!(disables, !was_there, "only what was not there before is stopped: {calls}");
+        assert_eq!(policy.exists(), has_policy, "the policy of the machine is as it was");
+    }
+    // Where the commands are there, nothing is asked of anybody.
+    let programs = Programs::new().with("redis-server", "").with("redis-cli", "").with_recorded("apt-get");
+    let mut install = programs.command("sh");
+    install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
+    assert!(install.status().unwrap().success());
+    assert_eq!(programs.calls(), "");
+}
+
+/// `scripts/run.sh`, ended with its test as Ctrl-C ends it.
+struct Run(Child);
+
+impl Run {
+    fn start(config: &Path, redis: &HeldPort, data: &Path) -> Self {
+        let mut command = Command::new(root().join("scripts/run.sh"));
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"DROVER_") {
+                command.env_remove(name);
+            }
+        }
+        for port in ["API_PORT", "WORKER_PORT"] {
+            command.env_remove(port);
+        }
+        command
+            .env("CONFIG", config)
+            .env("REDIS_PORT", redis.number().to_string())
+            .env("DATA", data)
+            .env("BINARIES", binary("producer-api").parent().unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn stop(mut self) -> bool {
+        self.interrupt();
+        let status = eventually("make run ends", || self.0.try_wait().unwrap());
+        status.success()
+    }
+
+    fn interrupt(&self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // It has to end what it started.
+            self.interrupt();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
+    let readme = page("README.md");
+    let (_, section) = readme.split_once("\n## Run a worker of your own\n").unwrap();
+    let block = |start: &str| section.split_once(start).unwrap().1.split_once("```").unwrap().0.to_owned();
+    let post = block("```console\n$ ");
+    let post = post.lines().next().unwrap();
+    assert!(section.contains("\nmake run CONFIG=my.toml\n"));
+
+    let (redis, api, worker) = (HeldPort::take(), HeldPort::take(), HeldPort::take());
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("my.toml");
+    let binds = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
+    fs::write(&config, binds + &block("```toml\n")).unwrap();
+    let data = folder.path().join("data");
+    let run = Run::start(&config, &redis, &data);
+    let ready = format!("http://{}/readyz", worker.address());
+    let http = http_client();
+    let start = std::time::Instant::now();
+    while http.get(&ready).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
+        assert!(start.elapsed() < drover_tests::PATIENCE, "the worker does not come up");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let command = post.replace("localhost:8080", &api.address().to_string());
+    let output = tokio::task::block_in_place(|| Command::new("bash").args(["-c", &command]).output().unwrap());
+    let message: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(message["state"], "completed", "{message}");
+    assert_eq!(message["result"], serde_json::json!({"HELLO": "WORLD"}), "{message}");
+    assert!(tokio::task::block_in_place(|| run.stop()), "a stop by hand is no failure");
+    assert!(data.join("appendonlydir").exists(), "the messages are kept in DATA");
+    assert!(http.get(&ready).send().await.is_err(), "nothing runs on");
+}
+
+#[test]
+fn make_run_without_the_file_that_it_is_given_says_so() {
+    let output = Command::new(root().join("scripts/run.sh")).env("CONFIG", "/no/such.toml").output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
+}
+
+#[test]
+fn command_of_the_page_makes_a_key() {
+    let page = page("docs/API.md");
+    let run = "cargo run --release --package producer-api -- ";
+    let compose = "docker compose run --rm --no-deps api producer-api ";
+    for start in [run, compose] {
+        let arguments = page.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+        let program = binary("producer-api");
+        let command = format!("{} {arguments}", program.display());
+        let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.starts_with("drv_shop_") && printed.lines().count() == 2, "{command}: {printed}");
+    }
+}
