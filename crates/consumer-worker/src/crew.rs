@@ -82,7 +82,7 @@ impl Crew {
         loop {
             sleep(SEE_TO_NAMES_EVERY).await;
             for queues in [queues, &self.queues_of_handlers] {
-                // What fails is seen to when the queue is used again; the lines tell of an outage.
+                // A name that fails is seen to the next time; the lines tell of an outage.
                 let _ = queues.see_to_names().await;
             }
         }

@@ -47,7 +47,7 @@ pub use routes::Routes;
 pub use testing::{TestJob, reported};
 pub use worker::{Worker, WorkerError};
 
-/// What the worker's port answers at every other path.
+/// The answer of the worker's port at every other path.
 const NOT_HERE: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 

@@ -126,12 +126,12 @@ async fn receive(request: Request, app: &App) -> Result<Bytes, Problem> {
     }
 }
 
-/// What counts towards the budget of memory of so many bytes that are held.
+/// How much so many bytes that are held count towards the budget of memory.
 pub(crate) fn counted(bytes: usize) -> usize {
     if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
 }
 
-/// What has come of a body. It is copied out of the buffers that it comes in: each of these may be much larger than the piece
+/// The part of a body that has come. It is copied out of the buffers that it comes in: each of these may be much larger than the piece
 /// of the body in it.
 struct Received {
     bytes: Vec<u8>,

@@ -111,7 +111,7 @@ impl Budget {
     }
 }
 
-/// What one request has.
+/// The share of one request.
 #[must_use = "it is given back when it is dropped"]
 pub(crate) struct Share {
     shared: Arc<Shared>,

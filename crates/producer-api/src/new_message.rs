@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(message.backoff, Some(Backoff { delay: Millis::new(5), ..Backoff::default() }));
         assert_eq!(parse_batch(format!(r#"{{"messages":[{nulls}]}}"#).as_bytes()).unwrap().len(), 1);
         assert!(parse_line(nulls.replace('\n', " ").as_bytes()).is_ok());
-        // What does not exist is told all the same.
+        // A key that does not exist is told all the same.
         assert_eq!(errors(r#"{"data":1,"dealy":null}"#)[0].0, "/dealy");
         assert!(parse_batch(br#"{"messages":null}"#).unwrap_err().errors()[0].detail.starts_with("required"));
     }

@@ -86,6 +86,7 @@ impl Janitor {
             () = self.look_at_all_now_and_then() => {}
             () = self.tend_what_is_due() => {}
             () = self.look_for_unlisted() => {}
+            () = self.see_to_names_now_and_then() => {}
         }
     }
 
@@ -152,8 +153,6 @@ impl Janitor {
                     *connection.borrow_and_update()
                 }
             };
-            // What fails here is seen to when the queue is used again; the look at the names meets the same error.
-            let _ = self.queues.see_to_names().await;
             let names = loop {
                 match self.queues.names().await {
                     Ok(names) => break names,
@@ -171,6 +170,14 @@ impl Janitor {
 }
 
 impl Janitor {
+    async fn see_to_names_now_and_then(&self) {
+        loop {
+            sleep(self.pace.look_at_all_every).await;
+            // A name that fails is seen to the next time; the look at all queues tells of an outage.
+            let _ = self.queues.see_to_names().await;
+        }
+    }
+
     /// At the start, because something may have been cut off before it, and now and then.
     async fn look_for_unlisted(&self) {
         loop {

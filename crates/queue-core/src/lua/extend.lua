@@ -23,13 +23,15 @@ for i, id in ipairs(ids) do
   if held and tonumber(deadlines[i] or 0) > now then
     local run = parse_run(runs[i])
     local extension = wanted and wanted > run.visibility and wanted or nil
-    if extension ~= run.extension then
-      run.extension = extension
+    -- It lies ahead when Redis's clock has stepped back since.
+    local started = math.min(tonumber(run.started) or now, now)
+    if extension ~= run.extension or started ~= tonumber(run.started) then
+      run.extension, run.started = extension, started
       changed[#changed + 1] = id
       changed[#changed + 1] = format_run(run)
     end
     local deadline =
-      deadline_of(timeout_of(options[i], run.timeout), tonumber(run.started) or now, now + (wanted or run.visibility))
+      deadline_of(timeout_of(options[i], run.timeout), started, now + (wanted or run.visibility))
     if deadline < tonumber(deadlines[i]) then earliest = math.min(earliest, deadline) end
     moved[#moved + 1] = deadline
     moved[#moved + 1] = id

@@ -131,10 +131,17 @@ impl Queue {
     /// Adds the name to the index if the queue was used since this was last called, and exists. It stands there already, but
     /// for what was cut off between two steps.
     pub(crate) async fn see_to_name(&self) -> Result<()> {
-        if self.was_used.swap(false, Ordering::Relaxed) && self.stored_epoch().await?.is_some() {
-            index::add_if_absent(&self.redis, &self.name).await?;
+        if !self.was_used.swap(false, Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        let seen = match self.stored_epoch().await {
+            Ok(Some(_)) => index::add_if_absent(&self.redis, &self.name).await,
+            other => other.map(drop),
+        };
+        if seen.is_err() {
+            self.was_used.store(true, Ordering::Relaxed);
+        }
+        seen
     }
 
     fn explain(&self, error: CallError) -> Error {

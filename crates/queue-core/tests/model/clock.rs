@@ -209,6 +209,61 @@ fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
 }
 
 #[test]
+fn a_run_is_bounded_by_its_timeout_though_a_heartbeat_comes_before_any_look() {
+    let mut world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
+    world.post(1);
+    let lease = world.lease(&ConsumerId::issue(), 1).deliveries.remove(0).lease;
+    world.pass(-HOUR);
+    for _ in 0..62 {
+        world.runtime.block_on(world.queue.extend(std::slice::from_ref(&lease), None)).unwrap();
+        world.tend();
+        world.pass(1_000);
+    }
+    world.tend();
+    assert_eq!((world.count(State::Active), world.count(State::Failed)), (0, 1));
+}
+
+#[test]
+fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
+    let mut world = World::with_settings(r#"{"visibility_timeout":10000}"#);
+    world.post(1_000);
+    world.post(5);
+    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    world.pass(-HOUR);
+    world.runtime.block_on(world.queue.tend()).unwrap();
+    world.pass(HOUR + 60_000);
+    world.tend();
+    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    world.pass(-HOUR);
+    for _ in 0..4 {
+        world.tend();
+    }
+    world.pass(10_000);
+    world.tend();
+    assert_eq!(world.count(State::Active), 0);
+}
+
+#[test]
+fn retention_by_age_goes_on_behind_thousands_that_finished_before_the_step() {
+    let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
+    let consumer = ConsumerId::issue();
+    let complete = |world: &World, count| {
+        world.post(count);
+        let leased = world.lease(&consumer, 1_000);
+        world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+    };
+    world.pass(HOUR);
+    for _ in 0..3 {
+        complete(&world, 1_000);
+    }
+    world.pass(-HOUR);
+    complete(&world, 900);
+    world.pass(11_000);
+    world.tend();
+    assert_eq!(world.count(State::Completed), 0);
+}
+
+#[test]
 fn retention_by_age_goes_on_behind_a_message_that_finished_before_the_step() {
     let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
     let consumer = ConsumerId::issue();

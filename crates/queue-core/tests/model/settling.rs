@@ -176,7 +176,8 @@ impl Model {
             let message = self.message(token.number);
             let run = message.run.as_mut().expect("what is active has a run");
             run.extension = visibility_timeout.filter(|wanted| *wanted > run.visibility());
-            let started = run.started.expect("it has started");
+            let started = run.started.expect("it has started").min(now);
+            run.started = Some(started);
             let wanted = now + visibility_timeout.unwrap_or(run.visibility());
             let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
             message.state = State::ActiveUntil(deadline);

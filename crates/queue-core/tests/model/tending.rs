@@ -51,9 +51,9 @@ impl Model {
             let started = run.started.unwrap_or(now).min(now);
             let wanted = now + run.visibility().max(run.extension.unwrap_or(0));
             let latest = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
-            if deadline > latest {
+            if deadline > latest || run.started != Some(started) {
                 run.started = Some(started);
-                message.state = State::ActiveUntil(latest);
+                message.state = State::ActiveUntil(latest.min(deadline));
             }
         }
         let latest = now + self.settings.visibility_timeout;
@@ -246,12 +246,25 @@ impl Model {
         let (keep, now) = (self.settings.completed, self.now());
         let mut some = limit.min(self.completed.len());
         let mut erased = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
+        let excess = self.completed.len().saturating_sub(erased + keep.count);
+        let nth_may_go = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
+            Some(at) => may_go(at, now, keep, nth <= excess),
+            None => nth == 1,
+        };
+        // One that lies ahead goes with what finished after it.
+        let mut with_another = 0;
+        if self.completed.first().and_then(|first| self.finished_at(*first)).is_some_and(|first| first > now) {
+            with_another = self.completed.len();
+            while with_another > 0 && !nth_may_go(self, with_another) {
+                with_another /= 2;
+            }
+        }
         if erased > 0 {
-            for _ in 0..some {
+            for nth in 1..=some {
                 let first = self.completed[0];
                 let excess = (self.completed.len() - erased).saturating_sub(keep.count);
                 match self.finished_at(first) {
-                    Some(at) if !may_go(at, now, keep, excess >= 1) => return,
+                    Some(at) if nth > with_another && !may_go(at, now, keep, excess >= 1) => return,
                     Some(_) => {}
                     None => erased -= 1,
                 }
@@ -259,14 +272,12 @@ impl Model {
             }
             return;
         }
-        let Some(first) = self.completed.first().and_then(|first| self.finished_at(*first)) else { return };
-        // One that lies ahead goes with what finished after it.
-        if !may_go(first, now, keep, keep.count < self.completed.len()) && first <= now {
+        if with_another > 0 {
+            self.trim_first_completed(some.min(with_another));
             return;
         }
         while some > 0 {
-            let at = self.finished_at(self.completed[some - 1]).expect("none is erased");
-            if may_go(at, now, keep, some + keep.count <= self.completed.len()) {
+            if nth_may_go(self, some) {
                 self.trim_first_completed(some);
                 return;
             }

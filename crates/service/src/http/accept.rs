@@ -27,7 +27,7 @@ impl Server<'_> {
         let mut open = Open::new(self.limits.max_connections);
         let mut trouble = Trouble::default();
         let mut crowd = Crowd::default();
-        loop {
+        'serving: loop {
             // A client that comes when all places are taken gets that of the oldest stranger. Where there is none, it waits in
             // the backlog, costs those that are served nothing, and gets the next place.
             let takes_another = open.takes_another();
@@ -39,6 +39,13 @@ impl Server<'_> {
                 accepted = self.listener.accept(), if takes_another => match accepted {
                     Ok((stream, address)) => {
                         trouble.is_over();
+                        // The stranger that would have made room may have shown a key while this client was waited for.
+                        while !open.takes_another() {
+                            tokio::select! {
+                                () = self.shutdown.cancelled() => break 'serving,
+                                Some(()) = open.one_ended() => {}
+                            }
+                        }
                         self.serve(&mut open, stream, address);
                     }
                     Err(error) => trouble.meet(&error, self.shutdown).await,

@@ -15,7 +15,7 @@ use tokio::process::{self, Child};
 
 use crate::{Job, job_span};
 
-/// What the variables that configure the worker begin with: its own, and those of its exporter of traces. A program gets none
+/// The starts of the names of variables that configure the worker: its own, and those of its exporter of traces. A program gets none
 /// of them, for they hold secrets.
 const OURS: [&str; 2] = ["DROVER_", "OTEL_"];
 

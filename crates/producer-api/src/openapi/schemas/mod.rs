@@ -67,7 +67,7 @@ fn request(description: &str, required: &[&str], properties: Value) -> Value {
 /// one for a field that is always there.
 fn request_or_null(description: &str, required: &[&str], mut properties: Value) -> Value {
     for (name, schema) in properties.as_object_mut().into_iter().flatten() {
-        // What has no kind may be null as it is.
+        // A value without a kind may be null as it is.
         let is_any = ["type", "anyOf", "allOf", "$ref"].iter().all(|kind| schema.get(kind).is_none());
         if !required.contains(&name.as_str()) && !is_any {
             nullable(schema);

@@ -8,11 +8,17 @@ local function note_clock()
   end
 end
 
--- A bounded number a call, those first that end last: `mending` of `meta` is the place to go on from. Until all have been
--- looked at, `clock` stays.
+-- A bounded number a call, those first that end last: `mending` of `meta` has the instant of the call (ms) and the place to go
+-- on from. Until all have been looked at, `clock` stays.
 local function mend_after_a_step_back()
-  if (tonumber(set.clock) or 0) <= now then return end
-  local last = places.members_before(LEASED, set.mending or '', MOST_RUNS)
+  if (tonumber(set.clock) or 0) <= now then
+    if set.mending then redis.call('HDEL', META, 'mending') end
+    return
+  end
+  -- After another step back it begins again.
+  local since, place = string.match(set.mending or '', '^(%d+) (.*)$')
+  if not since or tonumber(since) > now then place = '' end
+  local last = places.members_before(LEASED, place, MOST_RUNS)
   local ids, runs, ends = {}, {}, {}
   for i = 1, #last, 2 do ids[#ids + 1] = last[i] end
   local texts = #ids > 0 and redis.call('HMGET', RUNS, unpack(ids)) or {}
@@ -22,7 +28,8 @@ local function mend_after_a_step_back()
     local started = math.min(tonumber(run.started) or now, now)
     local latest =
       deadline_of(timeout_of(options[i], run.timeout), started, now + math.max(run.visibility, run.extension or 0))
-    if tonumber(last[2 * i]) > latest then
+    if tonumber(last[2 * i]) > latest or started ~= tonumber(run.started) then
+      latest = math.min(latest, tonumber(last[2 * i]))
       run.started = started
       runs[#runs + 1], ends[#ends + 1] = id, latest
       runs[#runs + 1], ends[#ends + 1] = format_run(run), id
@@ -38,7 +45,7 @@ local function mend_after_a_step_back()
     redis.call('HSET', META, 'owner_until', set.owner_until)
   end
   if #ids == MOST_RUNS then
-    redis.call('HSET', META, 'mending', places.of(last[#last - 1], last[#last]))
+    redis.call('HSET', META, 'mending', now_text .. ' ' .. places.of(last[#last - 1], last[#last]))
   else
     set.clock = now
     redis.call('HSET', META, 'clock', now_text)

@@ -24,7 +24,7 @@ end
 
 -- What nobody waits for: done when nothing is handed out. Answers when there is more of it (ms).
 local function clean()
-  trim_completed(1000)
+  local more_go = trim_completed(1000)
   trim_failed(1000)
   sweep(1000)
   drop_removed(1000)
@@ -35,6 +35,7 @@ local function clean()
     forget_purged()
     if purged_to then return now end
   end
+  if more_go then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first = redis.call('LINDEX', WAITING, 0)
     if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end

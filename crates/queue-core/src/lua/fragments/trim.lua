@@ -78,21 +78,36 @@ local function pop_completed(k)
 end
 
 -- `completed` is a list in the order of finishing, so if the k-th may go, all before it may. Mostly not even the first
--- may; else tries the largest k, then halves. While erased messages stand in the list, one by one.
+-- may; else tries the largest k, then halves. While erased messages stand in the list, one by one. Answers whether more go
+-- with one that finished after them.
 local function trim_completed(limit)
   local age, kept, min_age = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
   local k = math.min(limit, length)
+  if k == 0 then return end
+  local function nth_may_go(nth)
+    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
+    if not at then return nth == 1 end
+    return may_go(at, age, min_age, nth <= length - erased - kept)
+  end
+  -- One that lies ahead goes with what finished after it: so many go with one behind them.
+  local go_with_another = 0
+  local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
+  if first and first > now then
+    go_with_another = length
+    while go_with_another > 0 and not nth_may_go(go_with_another) do
+      go_with_another = math.floor(go_with_another / 2)
+    end
+  end
   if erased > 0 then
     -- Each is read, with its result.
-    k = math.min(k, MOST_RESULTS)
-    for _ = 1, k do
+    for i = 1, math.min(k, MOST_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
       local at = finished_at(id)
       if redis.call('SREM', ERASED, id) == 1 then
         erased = erased - 1
         pop_completed(1)
-      elseif not at or may_go(at, age, min_age, length - erased > kept) then
+      elseif not at or i <= go_with_another or may_go(at, age, min_age, length - erased > kept) then
         pop_completed(1)
         forget({ id }, 'taken')
       else
@@ -102,20 +117,16 @@ local function trim_completed(limit)
     end
     return
   end
-  local function nth_may_go(nth)
-    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
-    if not at then return nth == 1 end
-    return may_go(at, age, min_age, nth <= length - kept)
+  if go_with_another == 0 and not nth_may_go(1) then return end
+  if go_with_another > 0 then
+    k = math.min(k, go_with_another)
+  else
+    while k > 1 and not nth_may_go(k) do
+      k = math.floor(k / 2)
+    end
   end
-  if k == 0 then return end
-  -- One that lies ahead goes with what finished after it.
-  local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
-  if not (nth_may_go(1) or (first and first > now)) then return end
-  while k > 0 and not nth_may_go(k) do
-    k = math.floor(k / 2)
-  end
-  if k == 0 then return end
   forget(pop_completed(k), 'taken')
+  return go_with_another > k
 end
 
 local function trim_failed(limit)
