@@ -54,7 +54,7 @@ async fn a_queue_that_begins_later_has_the_settings_of_the_patterns_that_fit_it(
         let keep = &settings["retention"]["completed"];
         assert_eq!((&keep["count"], &keep["age"]), (&json!(20), &json!(age)), "{queue}");
     }
-    // What is set at run time stands until a process declares the queue anew.
+    // A setting that was set at run time stands until a process declares the queue anew.
     let patched = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
     assert_eq!(patched["settings"]["max_attempts"], 9);
     system.post("user-2", json!({"data": 1})).await;

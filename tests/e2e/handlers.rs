@@ -73,7 +73,7 @@ async fn a_url_works_as_the_page_shows_it() {
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
     assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
-    // What is signed, and is nothing that the receiver can work on.
+    // These are signed, and are nothing that the receiver can work on.
     for data in NOTHING_TO_WORK_ON.map(str::to_owned).into_iter().chain([deep()]) {
         let message = answer_to(&system, "mails", &data).await;
         assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
@@ -89,7 +89,7 @@ fn deep() -> String {
     format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
-/// What becomes of a message with this data, as the text that is answered: not all that may be data can be parsed here.
+/// The outcome of a message with this data, as the text that is answered: not all that may be data can be parsed here.
 async fn answer_to(system: &System, queue: &str, data: &str) -> String {
     let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");

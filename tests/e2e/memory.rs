@@ -44,9 +44,9 @@ impl System {
     }
 }
 
-/// What a connection may take beside bodies that count, in KiB.
+/// The memory that a connection may take beside bodies that count, in KiB.
 const PER_CONNECTION: u64 = 128;
-/// What the API takes for other reasons while thousands of clients come and go: buffers for Redis, threads, the allocator.
+/// The memory that the API takes for other reasons while thousands of clients come and go: buffers for Redis, threads, the allocator.
 const BESIDE: u64 = 40 * 1_024;
 
 /// The beginning of a POST whose body has so many bytes.
@@ -77,7 +77,7 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// What those who post wait for at most beside others: the machine itself, but no time limit of another client (10 s and more).
+/// The longest wait of those who post beside others: the machine itself, but no time limit of another client (10 s and more).
 const HELD_UP: Duration = Duration::from_secs(8);
 
 /// Posts small and large messages for a while; answers how long the slowest two took.
@@ -120,7 +120,7 @@ async fn six_hundred_slow_bodies_take_no_more_memory_than_is_allowed_and_hurt_no
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 3 * 16 * 1_024 + 600 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
     drop(slow);
-    // What was held is free as soon as the API knows that its client has gone.
+    // The memory is free as soon as the API knows that its client has gone.
     let mut clients = join_all((0..16).map(|_| system.connect_from(2))).await;
     let start = Instant::now();
     loop {

@@ -185,7 +185,7 @@ async fn a_message_that_was_held_starts_without_delay() {
     let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.ask(Method::POST, &format!("{cancelled}/cancel"), None).await;
-    // What is waited for is the time itself.
+    // The test waits for the time itself.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.ask(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.ask(Method::POST, &format!("{cancelled}/retry"), None).await;

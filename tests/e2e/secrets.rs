@@ -20,7 +20,7 @@ fn assert_no_secret(what: &str, text: &str) {
     assert!(!text.contains("hunter2"), "a secret stands in {what}: {text}");
 }
 
-/// What a binary says that ends by itself, with this environment and this configuration file.
+/// The output of a binary that ends by itself, with this environment and this configuration file.
 fn said(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config).unwrap();

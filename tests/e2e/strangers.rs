@@ -259,7 +259,7 @@ async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
             assert!(answer.head.contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())));
         }
     }
-    // What has been read in full is answered for certain.
+    // A request that has been read in full is answered for certain.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for (whole, status) in [(preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
         let mut client = raw(&system).await;

@@ -73,7 +73,7 @@ fn with(header: &'static str, value: &'static [u8], case: Case) -> Case {
     Case { header: Some((header, value)), ..case }
 }
 
-/// What is no object of JSON in any body.
+/// Texts that are no object of JSON in any body.
 fn no_objects() -> Vec<Vec<u8>> {
     let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [

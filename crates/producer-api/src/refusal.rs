@@ -191,7 +191,7 @@ pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
 }
 
-/// What is said of a wait that is longer than may be.
+/// The refusal of a wait that is longer than it may be.
 pub(crate) fn longest_wait(longest: Millis) -> String {
     format!("must be at most {longest} (api.max_wait); ask again when it is over")
 }

@@ -187,12 +187,12 @@ impl Redis {
     }
 }
 
-/// What one call sends.
+/// The commands of one call.
 struct Sending<'c> {
     command: &'c Cmd,
     /// The script that the command calls.
     script: Option<&'c Script>,
-    /// What is sent after it over the same connection, to wait for replicas.
+    /// The command after it, over the same connection, which waits for replicas.
     wait: Option<&'c Cmd>,
 }
 

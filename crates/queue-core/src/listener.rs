@@ -18,7 +18,7 @@ use crate::{Event, EventId, Queue, Result, stretch::Stretch, tailer::News};
 /// How long a listener that can't read what it missed waits before it tries again.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
-/// What is heard at once has at most so many bytes of JSON, or is one event.
+/// The events that are heard at once have at most so many bytes of JSON, or are one event.
 const PORTION_BYTES: usize = 8 * 1_024;
 /// At most so many bytes of the log, and an entry more, are read at once for one listener alone.
 const STEP_BYTES: u64 = 4 * 1_024;

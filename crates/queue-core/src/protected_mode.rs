@@ -7,11 +7,11 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::Error;
 
-/// What such a Redis says of itself before it closes a connection.
+/// The words with which such a Redis closes a connection.
 const DENIED: &[u8; 7] = b"-DENIED";
 /// How long it may take to say so.
 const TIME_TO_SAY_SO: Duration = Duration::from_millis(100);
-/// What to do about it.
+/// The reason, and the way out.
 pub(crate) const EXPLANATION: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
 

@@ -285,7 +285,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Who may find something after this one has got what it got, if anybody.
+    /// The next consumer that may find something after this one has got what it got, if there is one.
     fn turn_after(&self, leased: &Leased) -> Option<Turn> {
         let after = self.number + 1;
         match &leased.access {

@@ -44,7 +44,7 @@ const _: () = assert!(MOST_RUNS * (MAX_ERROR_BYTES + 1_024) <= MAX_BYTES_PER_CAL
 /// The same for outcomes, each perhaps with a result.
 const MOST_RESULTS: usize = MAX_BYTES_PER_CALL / (MAX_RESULT_BYTES + MAX_ERROR_BYTES + 1_024);
 
-/// What the scripts and the library go by alike. A script has those as locals that it names.
+/// The constants that the scripts and the library share. A script has those as locals that it names.
 fn constants() -> [(&'static str, u64); 6] {
     let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     [

@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpStream, UnixStream, lookup_host},
 };
 
-/// What became of a socket, for those who send calls over it.
+/// The traffic of a socket so far, for those who send calls over it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     written: AtomicU64,

@@ -1,4 +1,4 @@
-//! What a program says outside its log, to standard output and standard error, where either may be closed or full.
+//! Prints what a program says outside its log, to standard output and standard error, where either may be closed or full.
 
 use std::{
     io::{self, Write, stderr, stdout},

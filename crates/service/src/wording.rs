@@ -1,4 +1,4 @@
-//! What is wrong with a text or a value, in words for the people who sent it. The parser's own words name types of Rust and
+//! Tells what is wrong with a text or a value, in words for the people who sent it. The parser's own words name types of Rust and
 //! rules of the parser; they are put into others here, and what is not known here is told without details.
 
 use crate::unknown;
@@ -6,12 +6,12 @@ use crate::unknown;
 /// The longest part of a wrong value that is repeated.
 const LONGEST: usize = 200;
 
-/// What is wrong with a whole document, and where.
+/// The mistake in a whole document, and its place.
 pub fn of_document(error: &serde_json::Error) -> String {
     format!("{}, at line {}, column {}", of_value(error), error.line(), error.column())
 }
 
-/// What is wrong with one value. Where in it says nothing, for the value stands in a document itself.
+/// The mistake in one value. Its place says nothing, for the value stands in a document itself.
 pub fn of_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
@@ -42,7 +42,7 @@ fn of_syntax(what: &str) -> &'static str {
     }
 }
 
-/// What is wrong with a value that is well-formed and not of the kind that is asked for, by the text of the parser's error.
+/// The mistake in a value that is well-formed and not of the kind that is asked for, by the text of the parser's error.
 pub fn of_data(what: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
         // A wrong text may have the same words in it; what is expected is the last of it.
@@ -82,7 +82,7 @@ fn value(found: &str) -> Option<String> {
     }
 }
 
-/// What is expected. Types of Drover's own say it in words; others by their names in Rust.
+/// The expectation. Types of Drover's own say it in words; others by their names in Rust.
 fn expectation(expected: &str) -> &str {
     let kind = expected.split(' ').next().unwrap_or_default();
     match (expected, kind) {

@@ -189,7 +189,7 @@ impl Intake<'_> {
                     self.store().await?;
                 }
                 if let Err(full) = self.chunk.make_room_for(bytes) {
-                    // What is there goes on its way earlier, and makes room.
+                    // The lines that are there are stored earlier, which makes room.
                     if self.chunk.messages.is_empty() {
                         return Err(full);
                     }

@@ -19,7 +19,7 @@ local function forget_of(key, ids, members)
   forgotten = forgotten + #ids
 end
 
--- Whoever was posted after the purge began has a later id.
+-- A message that was posted after the purge began has a later id.
 local function is_meant(id)
   return id <= cut
 end

@@ -61,7 +61,7 @@ impl Queue {
     /// Deletes the queue with everything in it, active messages too: their leases are gone, and whatever waits for its
     /// messages ends. Answers whether there was one.
     ///
-    /// What is deleted is the queue that stands when this is called: one of the same name that begins meanwhile stays.
+    /// This deletes the queue that stands when it is called: one of the same name that begins meanwhile stays.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use tracing::debug;
 use super::{Call, Queue, lock};
 use crate::{Error, Result, index, reply, scripts::DECLARE};
 
-/// What becomes of a call where there is no queue.
+/// The outcome of a call where there is no queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
     /// It begins the queue.

@@ -7,7 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number};
 
-/// What an answer may have beside what counts: names of fields, instants.
+/// Bytes that an answer may have beside those that count: names of fields, instants.
 const BESIDE: usize = 1_024;
 
 fn bytes_of(messages: &[Message]) -> usize {
@@ -139,7 +139,7 @@ async fn results_are_not_read_where_messages_with_own_ids_are_forgotten() {
         world.redis.command("CONFIG RESETSTAT");
         while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(world.redis.command("EXISTS drover:{q}:messages"), ":0");
-        // What Redis itself took for them (µs), whatever else the machine does.
+        // The time that Redis itself took for them (µs), whatever else the machine does.
         let stats = world.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
         line.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()

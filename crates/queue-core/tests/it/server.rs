@@ -58,7 +58,7 @@ fn protected() -> String {
     let url = format!("redis://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for mut client in listener.incoming().map_while(Result::ok) {
-            // What the client has written is not read, so the close may reach it as a reset before the reason does.
+            // The server does not read what the client has written, so the close may reach it as a reset before the reason does.
             let _ = client.write_all(b"-DENIED Redis is running in protected mode because no password is set\r\n");
         }
     });

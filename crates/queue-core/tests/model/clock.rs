@@ -244,41 +244,27 @@ fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
 }
 
 #[test]
-fn retention_by_age_goes_on_behind_thousands_that_finished_before_the_step() {
-    let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
-    let consumer = ConsumerId::issue();
-    let complete = |world: &World, count| {
-        world.post(count);
-        let leased = world.lease(&consumer, 1_000);
-        world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
-    };
-    world.pass(HOUR);
-    for _ in 0..3 {
-        complete(&world, 1_000);
+fn retention_by_age_goes_on_behind_messages_that_finished_before_the_step() {
+    for (before, after) in [(1, 50), (3_000, 900)] {
+        let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
+        let consumer = ConsumerId::issue();
+        let complete = |world: &World, mut count: usize| {
+            while count > 0 {
+                let some = count.min(1_000);
+                world.post(some);
+                let leased = world.lease(&consumer, some);
+                world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+                count -= some;
+            }
+        };
+        world.pass(HOUR);
+        complete(&world, before);
+        world.pass(-HOUR);
+        complete(&world, after);
+        world.pass(11_000);
+        world.tend();
+        assert_eq!(world.count(State::Completed), 0, "{before} before the step, {after} after it");
     }
-    world.pass(-HOUR);
-    complete(&world, 900);
-    world.pass(11_000);
-    world.tend();
-    assert_eq!(world.count(State::Completed), 0);
-}
-
-#[test]
-fn retention_by_age_goes_on_behind_a_message_that_finished_before_the_step() {
-    let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
-    let consumer = ConsumerId::issue();
-    let complete = |world: &World, count| {
-        world.post(count);
-        let leased = world.lease(&consumer, 100);
-        world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
-    };
-    world.pass(HOUR);
-    complete(&world, 1);
-    world.pass(-HOUR);
-    complete(&world, 50);
-    world.pass(11_000);
-    world.tend();
-    assert_eq!(world.count(State::Completed), 0);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(crate) enum Operation {
     /// The process starts anew.
     Restart,
     Delete,
-    /// What deletes or begins the queue is cut off between its two keys: the index lacks the name.
+    /// The process that deletes or begins the queue is cut off between its two keys: the index lacks the name.
     LoseName,
     /// Names of queues that were used are added to the index.
     SeeToNames,

@@ -350,7 +350,7 @@ impl Model {
     }
 }
 
-/// What lies ahead finished before Redis's clock stepped back: it goes when there are too many.
+/// A message that lies ahead finished before Redis's clock stepped back: it goes when there are too many.
 fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
     at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }

@@ -8,9 +8,9 @@ use super::{
     tree::Tree,
 };
 
-/// What all of Drover's own variables begin with.
+/// The start of the names of all of Drover's own variables.
 const OURS: &str = "DROVER_";
-/// What the variables of the configuration begin with, and what stands between their sections and keys.
+/// The start of the names of the configuration's variables, and the separator between sections and keys.
 const SEPARATOR: &str = "__";
 /// The variable names a file that has the value.
 const FROM_FILE: &str = "_file";
@@ -21,7 +21,7 @@ const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
 /// A name with more words is no key of the configuration.
 const MOST_WORDS: usize = 9;
 
-/// What Drover's variables set, whole tables before keys within them. Other variables are not looked at.
+/// The settings from Drover's variables, whole tables before keys within them. Other variables are not looked at.
 ///
 /// # Errors
 ///
@@ -126,7 +126,7 @@ fn is_section(word: &str) -> bool {
 
 /// Whether a path leads to a key: whether a text there is found wrong for its value at most.
 fn is_key(path: &[String]) -> bool {
-    // What is one level below `queues` is any name.
+    // One level below `queues` any name may stand.
     let least = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
     if path.len() < least {
         return false;

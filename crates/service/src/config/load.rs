@@ -467,7 +467,7 @@ mod tests {
             assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
-        // What programs are told, and what Kubernetes says of services.
+        // The variables that programs are given, and those in which Kubernetes describes services.
         for foreign in [
             "DROVER_QUEUE",
             "DROVER_MESSAGE_ID",

@@ -1,4 +1,4 @@
-//! What is wrong with a key of the configuration, in words that do not depend on any library and show no value: the value
+//! Tells what is wrong with a key of the configuration, in words that do not depend on any library and show no value: the value
 //! may be a secret.
 
 use std::fmt;
@@ -113,7 +113,7 @@ impl de::Error for Mistake {
     }
 }
 
-/// What a value is, but not its content.
+/// The kind of a value, but not its content.
 fn kind(found: &Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(true) => "true",
@@ -127,7 +127,7 @@ fn kind(found: &Unexpected<'_>) -> &'static str {
     }
 }
 
-/// What was expected, without the names of types.
+/// The expectation, without the names of types.
 fn words(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     let words = match text.as_str() {

@@ -45,7 +45,7 @@ impl Toml {
         Ok(Self { text, file: Some(file) })
     }
 
-    /// What is wrong with the text, without the text itself: a secret may stand there.
+    /// The mistake in the text, without the text itself: a secret may stand there.
     fn tell(&self, error: &(dyn Error + 'static)) -> String {
         let file = self.file.as_deref().unwrap_or("config/default.toml");
         let Some(error) = error.downcast_ref::<toml::de::Error>() else {

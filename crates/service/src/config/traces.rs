@@ -36,7 +36,7 @@ impl OtlpEndpoint {
         url.into()
     }
 
-    /// What the user and the password of the URL are as the header `authorization`. They stand there and not in the URL, which
+    /// The user and the password of the URL as the header `authorization`. They stand there and not in the URL, which
     /// libraries show in their logs.
     pub fn authorization(&self) -> Option<String> {
         let password = self.0.password().unwrap_or_default();

@@ -28,7 +28,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// What is wrong with a source.
+    /// The mistake in a source.
     pub(super) fn of(sources: ConfigBuilder<DefaultState>) -> Result<Self, ConfigError> {
         Ok(Self(sources.build()?.get_table(ROOT)?.into()))
     }
@@ -48,7 +48,7 @@ impl Tree {
         origin(value)
     }
 
-    /// What a variable's text is where its key does not expect a text.
+    /// The value of a variable's text where its key does not expect a text.
     fn meant(self) -> Result<ValueKind, Mistake> {
         let text = match self.0.kind {
             ValueKind::String(ref text) if is_variable(&self.0) => text,

@@ -88,7 +88,7 @@ impl Connection {
                     None => answer.await?,
                 };
                 protect(answer.headers_mut(), transport);
-                // What was not read of a body is not read to its end either: a client that is not told so may send its next
+                // The server does not read the rest of a body that it did not need: a client that is not told so may send its next
                 // request over a connection that is being closed, and never learn what came of it.
                 if keep_alive == KeepAlive::No || pace.is_unheard() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -155,7 +155,7 @@ async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 /// How long a connection that makes room for another one may take to end its last answer.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the kernel holds of an answer beside what is on its way, in bytes. Without a bound it would hold megabytes for each
+/// Bounds the bytes of an answer that the kernel holds beside those on their way. Without a bound it would hold megabytes for each
 /// client that does not read. What is on its way has no bound here: fast clients need it.
 #[cfg(target_os = "linux")]
 fn bound_unsent(stream: &TcpStream) {
@@ -166,7 +166,7 @@ fn bound_unsent(stream: &TcpStream) {
 #[cfg(not(target_os = "linux"))]
 fn bound_unsent(_: &TcpStream) {}
 
-/// What a connection buffers of what is read, and of what is to be written, in bytes: as much as headers may have.
+/// The bytes that a connection buffers on either side, read or to be written: as much as headers may have.
 const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
 
 /// HTTP/1.1 and nothing else. The time-outs are those of [`Pace`]; hyper's own would cost every request a new timer, and

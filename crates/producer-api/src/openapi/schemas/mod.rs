@@ -85,7 +85,7 @@ fn nullable(schema: &mut Value) {
     }
 }
 
-/// What may not be: both fields are there, each of this kind.
+/// A schema of the combination that is refused: both fields are there, each of this kind.
 fn not_both(fields: [(&str, Value); 2]) -> Value {
     let required = fields.each_ref().map(|(name, _)| *name);
     let properties: Map<String, Value> = fields.map(|(name, schema)| (name.to_owned(), schema)).into_iter().collect();

@@ -53,7 +53,7 @@ local function write_finished()
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
   tell(finished.ids, describe_end)
-  -- What most queues have nothing of is asked for in one call.
+  -- One call asks for both, because most queues have neither.
   local anything_rare = redis.call('EXISTS', ALIASES, AWAITED) > 0
   if anything_rare and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))

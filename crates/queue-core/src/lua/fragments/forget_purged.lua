@@ -13,7 +13,7 @@ local function forget_purged()
     redis.call('ZREM', PURGED_PRIORITIZED, unpack(ids))
   else
     local found = redis.call('LPOP', PURGED, MAX_MESSAGES) or {}
-    -- What had left the line before only stood there.
+    -- A message that had left the line before only stood there.
     local is_gone = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
     local gone = {}
     for i, id in ipairs(found) do
