@@ -100,29 +100,6 @@ async fn a_deleted_queue_is_gone_with_everything_and_begins_anew() {
     assert_eq!((status.totals.enqueued, status.settings.visibility_timeout.get()), (1, 7_000), "declared anew");
 }
 
-#[tokio::test]
-async fn a_queue_that_is_used_while_it_is_deleted_stays_known() {
-    let world = std::sync::Arc::new(World::new());
-    let posting = tokio::spawn({
-        let world = std::sync::Arc::clone(&world);
-        async move {
-            loop {
-                world.queue.enqueue(vec![number(1)]).await.unwrap();
-            }
-        }
-    });
-    let other = crate::connect(&world.redis, "{}").queue(&crate::name());
-    for _ in 0..50 {
-        other.delete().await.unwrap();
-        tokio::task::yield_now().await;
-        while other.status().await.unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(world.queues.names().await.unwrap(), [crate::name()], "what has messages is listed");
-    }
-    posting.abort();
-}
-
 async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
     let mut all = Vec::new();
     let mut cursor: Option<Cursor> = None;
