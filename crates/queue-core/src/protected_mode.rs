@@ -9,8 +9,9 @@ use crate::Error;
 
 /// The words with which such a Redis closes a connection.
 const DENIED: &[u8; 7] = b"-DENIED";
-/// How long it may take to say so.
-const TIME_TO_SAY_SO: Duration = Duration::from_millis(100);
+/// How long it may take to say so: it does at once, but a machine may be busy. Less than a call may take, so that a server that
+/// says nothing at all is told with the first error and not as one that is slow.
+const TIME_TO_SAY_SO: Duration = Duration::from_secs(1);
 /// The reason, and the way out.
 pub(crate) const EXPLANATION: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
