@@ -29,7 +29,7 @@ async fn the_example_of_the_readme_works_as_it_stands() {
     assert_eq!(message["error"]["code"], "no_address");
     let message = finished(json!({"name": "welcome", "data": {"too": "ada@example.org"}})).await;
     assert_eq!((&message["error"]["code"], &message["attempts_made"]), (&json!("invalid_payload"), &json!(1)));
-    assert!(message["error"]["message"].as_str().unwrap().contains("missing field `to`"), "{message}");
+    assert!(message["error"]["message"].as_str().unwrap().contains("the field \"to\" is required"), "{message}");
     let message = finished(json!({"name": "other", "data": 1})).await;
     assert_eq!((&message["error"]["code"], &message["attempts_made"]), (&json!("no_handler"), &json!(3)));
 

@@ -1,5 +1,8 @@
+//! Arguments of handlers: what each takes from the job and from the state of the routes.
+
 use queue_core::Failure;
 use serde::de::DeserializeOwned;
+use service::wording;
 
 use crate::{Job, Outcome};
 
@@ -31,8 +34,8 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
             // Once more, to find where: that would cost more than to parse.
             let told = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
             let why = told.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
-                "." => error.inner().to_string(),
-                path => format!("{path}: {}", error.inner()),
+                "." => wording::of_json(error.inner()),
+                path => format!("{path}: {}", wording::of_json(error.inner())),
             });
             Outcome::FailForGood(Failure::new(
                 "invalid_payload",

@@ -9,6 +9,7 @@ use queue_core::{
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use service::wording;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -130,7 +131,7 @@ impl Job {
     ///
     /// [`Error::TooMuch`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<Reported, Error> {
-        let json = to_raw_value(progress).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::of_value(&error)))?;
         match &self.inner.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
             Lease::Pretended(reports) => {

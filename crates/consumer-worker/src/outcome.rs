@@ -3,6 +3,7 @@ use std::time::Duration;
 use queue_core::{Action, Failure, Millis, Timestamp};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use service::wording;
 
 use crate::HandlerError;
 
@@ -29,7 +30,10 @@ impl Outcome {
     pub fn complete(result: &impl Serialize) -> Self {
         match to_raw_value(result) {
             Ok(json) => Self::Complete(json),
-            Err(error) => Self::FailForGood(Failure::new("invalid_result", format!("the result is no JSON: {error}"))),
+            Err(error) => {
+                let why = wording::of_value(&error);
+                Self::FailForGood(Failure::new("invalid_result", format!("the result has no JSON form: {why}")))
+            }
         }
     }
 

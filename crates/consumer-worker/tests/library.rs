@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use consumer_worker::{
     reported,
 };
 use futures_util::future::join_all;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tower::{
     ServiceBuilder, layer::layer_fn, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer, util::MapRequestLayer,
 };
@@ -84,9 +85,9 @@ async fn data_that_is_not_what_the_handler_takes_fails_for_good_and_says_where()
     async fn send(Payload(_): Payload<Mail>) {}
     let routes = Routes::new().route("mails", send);
     for (data, told) in [
-        (serde_json::json!({"to": ["a", 7]}), "to[1]: invalid type: integer `7`, expected a string"),
-        (serde_json::json!({}), "missing field `to`"),
-        (serde_json::json!(null), "invalid type: null"),
+        (serde_json::json!({"to": ["a", 7]}), "to[1]: it is 7, and must be a text"),
+        (serde_json::json!({}), "the field \"to\" is required"),
+        (serde_json::json!(null), "it is null, and must be an object"),
     ] {
         let outcome = routes.handle(TestJob::new("mails", &data).job()).await;
         let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
@@ -95,6 +96,91 @@ async fn data_that_is_not_what_the_handler_takes_fails_for_good_and_says_where()
     }
     let outcome = routes.handle(TestJob::new("mails", &serde_json::json!({"to": []})).job()).await;
     assert_eq!(result(&outcome), "null");
+}
+
+#[derive(Deserialize)]
+enum Word {
+    First,
+    Second,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind")]
+#[expect(dead_code, reason = "it is there to be read")]
+enum Tagged {
+    Mail { to: String },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is there to be read")]
+enum Either {
+    Flag(bool),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Why data that is not a `T` is refused.
+async fn refused<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
+    async fn take<T>(Payload(_): Payload<T>) {}
+    let data: &serde_json::value::RawValue = serde_json::from_str(data).unwrap();
+    let outcome = Routes::new().route("q", take::<T>).handle(TestJob::new("q", &data).job()).await;
+    let Outcome::FailForGood(failure) = outcome else { panic!("{data}: {outcome:?}") };
+    failure.message
+}
+
+#[tokio::test]
+async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
+    const FOREIGN: [&str; 16] = [
+        "`",
+        "invalid ",
+        "expected",
+        "missing",
+        "unknown variant",
+        "unknown field",
+        "enum",
+        "struct",
+        "tuple",
+        "array",
+        "unit",
+        "sequence",
+        "u8",
+        "usize",
+        "nonzero",
+        "at line",
+    ];
+    for (told, words) in [
+        (refused::<u8>("300").await, "it is 300, and must be a whole number"),
+        (refused::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
+        (refused::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
+        (refused::<String>("{}").await, "it is an object, and must be a text"),
+        (refused::<Word>("\"Frist\"").await, "did you mean \"First\"?"),
+        (refused::<Word>("7").await, "it is of another kind"),
+        (refused::<Tagged>("{}").await, "the field \"kind\" is required"),
+        (refused::<Tagged>("7").await, "it is 7, and must be an object"),
+        (refused::<Tagged>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
+        (refused::<Tagged>(r#"{"kind":"Mail"}"#).await, "the field \"to\" is required"),
+        (refused::<Either>("7").await, "it has none of the forms that it may have"),
+        (refused::<Nothing>(r#"{"to":1}"#).await, "to: the field \"to\" is unknown"),
+        (refused::<(u8, u8)>("[1]").await, "it must be a list of 2"),
+        (refused::<(u8, u8)>("[1,2,3]").await, "the list is longer than it may be"),
+        (refused::<[u8; 2]>("[1]").await, "it must be a list of 2"),
+        (refused::<Vec<(u8, String)>>("[[1,2]]").await, "[0][1]: it is 2, and must be a text"),
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+        assert_eq!(FOREIGN.iter().find(|foreign| told.contains(**foreign)), None, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn result_without_a_form_in_json_fails_for_good_in_plain_words() {
+    let outcome = Outcome::complete(&BTreeMap::from([((1, 2), 3)]));
+    let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failure.code, "invalid_result");
+    assert_eq!(failure.message, "the result has no JSON form: the name of a field must be a text in quotes");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone)
         return format!("unknown: did you mean \"{meant}\"?");
     }
     let all: Vec<&str> = known.into_iter().collect();
-    format!("unknown; there are {}", all.join(", "))
+    if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
 /// A sentence about a word that is none of those there are. It repeats the word only where a known one is near: any other text
@@ -37,5 +37,6 @@ mod tests {
         assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));
         assert_eq!(nearest("payload", known), None);
         assert_eq!(unknown("xyz", known), "unknown; there are delay, priority, max_attempts");
+        assert_eq!(unknown("xyz", []), "unknown");
     }
 }

@@ -14,8 +14,21 @@ pub fn of_document(error: &serde_json::Error) -> String {
 /// The mistake in one value. Its place says nothing, for the value stands in a document itself.
 pub fn of_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    let what = without_place(&text);
     if error.is_data() { of_data(what) } else { of_syntax(what).to_owned() }
+}
+
+/// The mistake in one value that is known to be JSON: the parser calls some that are of another kind no JSON all the same.
+pub fn of_json(error: &serde_json::Error) -> String {
+    match without_place(&error.to_string()) {
+        "expected value" => "it is of another kind".to_owned(),
+        "trailing characters" => "the list is longer than it may be".to_owned(),
+        _ => of_value(error),
+    }
+}
+
+fn without_place(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(what, _)| what)
 }
 
 fn of_syntax(what: &str) -> &'static str {
@@ -54,6 +67,9 @@ pub fn of_data(what: &str) -> String {
             };
         }
     }
+    if what.starts_with("data did not match any variant") || what.starts_with("no variant of enum") {
+        return "it has none of the forms that it may have".to_owned();
+    }
     let quoted: Vec<&str> = what.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((word, known)) if what.starts_with("unknown variant") => {
@@ -64,7 +80,7 @@ pub fn of_data(what: &str) -> String {
         }
         Some((word, _)) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
         Some((word, _)) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
-        // Said by a type of Drover's own.
+        // Said by a type itself: one of Drover's, or one of a handler's.
         _ => cut(what),
     }
 }
@@ -83,23 +99,28 @@ fn value(found: &str) -> Option<String> {
 }
 
 /// The expectation. Types of Drover's own say it in words; others by their names in Rust.
-fn expectation(expected: &str) -> &str {
+fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
-    match (expected, kind) {
+    let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
+    if let Some(length) = list {
+        return format!("a list of {length}");
+    }
+    let words = match (expected, kind) {
         ("a string" | "string or map" | "a borrowed string" | "a byte array" | "variant identifier", _)
         | (_, "enum" | "variant" | "unit" | "newtype") => "a text",
         ("a boolean", _) => "true or false",
-        ("a map", _) | (_, "struct") => "an object",
+        ("a map", _) | (_, "struct" | "internally" | "adjacently") => "an object",
         ("a sequence", _) | (_, "tuple") => "a list",
         (_, "f32" | "f64") => "a number",
         (
             _,
             "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16" | "i32" | "i64" | "i128" | "isize"
             | "nonzero",
-        )
-        | ("a nonzero u32", _) => "a whole number",
+        ) => "a whole number",
+        _ if expected.starts_with("a nonzero ") => "a whole number",
         _ => expected,
-    }
+    };
+    words.to_owned()
 }
 
 /// A text that came from outside, short enough to be repeated.
