@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint tests e2e cluster schemathesis clients doc deny audit bench instructions microbench
+.PHONY: help run test check fmt lint tests e2e timed cluster schemathesis clients doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -31,6 +31,10 @@ tests: tools ## Run all tests: of the crates, those of queue-core against a real
 
 e2e: tools ## Run only the end-to-end tests: real binaries, a real Redis each
 	$(CARGO) test --workspace --locked --test e2e
+
+# A part of `tests`, too: cargo runs one file of tests after the other, and those in this one take turns.
+timed: tools ## Run only the tests of the times that are promised, one after the other, with nothing beside them
+	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
 # Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys

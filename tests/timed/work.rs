@@ -1,0 +1,153 @@
+//! Messages that start on time, and workers that take over and stop in time.
+
+use std::time::Duration;
+
+use drover_tests::Process;
+use queue_core::{ConsumerId, LeaseRequest, Millis, State, Stay};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    machine::{Machine, now},
+    system::{System, millis, number},
+};
+
+const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
+    let machine = Machine::watched().await;
+    let system = System::start("").await;
+    let _worker = system.worker_with(&[HOUR]).await;
+    for round in 0..40 {
+        let delay = if round % 2 == 0 { 0 } else { 50 };
+        let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
+        let (due, started) = (millis(&done["due_at"]), millis(&done["started_at"]));
+        machine.assert_within(Duration::from_millis(50), due, started, &format!("round {round}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines() {
+    let machine = Machine::watched().await;
+    let system = System::start("[queues.my-queue]\nvisibility_timeout = \"2s\"\n").await;
+    for n in 0..20 {
+        system.post("my-queue", number(n)).await;
+    }
+    // A consumer that is killed: it never says a word again.
+    let lost = system.lease("my-queue", 20).await;
+    let _idle = system.worker_with(&[HOUR]).await;
+    for delivery in lost {
+        let done = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
+        let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&done["started_at"]));
+        machine.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
+    }
+    // For one that waits over HTTP, and where nobody waits at all.
+    for waits in [true, false] {
+        let location = system.post("other", number(1)).await;
+        let consumer = ConsumerId::issue();
+        let visibility_timeout = Some(Millis::new(1_500));
+        let request = LeaseRequest { consumer, max: 1, visibility_timeout, stay: Stay::default() };
+        let queue = system.queues().queue(&"other".parse().unwrap());
+        let deadline = queue.lease(&request).await.unwrap().deliveries[0].lease_expires_at.as_millis();
+        if waits {
+            let wait = Some(json!({"wait": "20s"}));
+            let (_, leased) = system.ask(Method::POST, "/v1/queues/other/leases", wait).await;
+            let started = millis(&leased["messages"][0]["started_at"]);
+            machine.assert_within(Duration::from_secs(1), deadline, started, "a client that waits");
+        } else {
+            while system.get(&location).await["lapses"] == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            machine.assert_within(Duration::from_secs(1), deadline, now(), "a lease that nobody waits for");
+        }
+        system.ask(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rate_limit_is_reached_to_95_percent() {
+    let machine = Machine::watched().await;
+    let limit = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
+    let system = System::start(limit).await;
+    let _workers = [system.worker_with(&[HOUR]).await, system.worker_with(&[HOUR]).await];
+    let messages: Vec<_> = (0..125).map(number).collect();
+    let batch = json!({"messages": messages});
+    let (status, _) = system.ask(Method::POST, "/v1/queues/my-queue/messages/batch", Some(batch)).await;
+    assert_eq!(status, 201);
+    let queue = system.queues().queue(&"my-queue".parse().unwrap());
+    while queue.status().await.unwrap().unwrap().counts.completed < 125 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let page = queue.list(State::Completed, 1_000, None).await.unwrap();
+    let mut starts: Vec<u64> = page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
+    starts.sort_unstable();
+    // Four full windows, and a part of the fifth.
+    machine.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_stop() {
+    let machine = Machine::watched().await;
+    let exclusive = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
+    let system = System::start(exclusive).await;
+    let mut first = system.worker_with(&[HOUR]).await;
+    system.finished(&system.post("my-queue", number(1)).await).await;
+    let mut second = system.worker_with(&[HOUR]).await;
+    first.terminate();
+    let stopped = now();
+    let done = system.finished(&system.post("my-queue", number(2)).await).await;
+    machine.assert_within(Duration::from_millis(200), stopped, millis(&done["started_at"]), "after a stop");
+    let _third = system.worker_with(&[HOUR]).await;
+    system.finished(&system.post("my-queue", number(3)).await).await;
+    second.kill();
+    // Its time began anew when it asked for the last time, which was before this.
+    let killed = now();
+    let done = system.finished(&system.post("my-queue", number(4)).await).await;
+    machine.assert_within(Duration::from_secs(3), killed, millis(&done["started_at"]), "after its time of 2 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_is_told_to_a_handler_within_a_second() {
+    let machine = Machine::watched().await;
+    let handler = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
+    let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).await;
+    let location = system.post("q", number(1)).await;
+    let _worker = system.worker_with(&[HOUR]).await;
+    while system.get(&location).await["state"] != "active" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let asked = now();
+    assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);
+    let done = system.finished(&location).await;
+    assert_eq!(done["error"]["code"], "cancelled");
+    machine.assert_within(Duration::from_secs(1), asked, millis(&done["finished_at"]), "a cancel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_worker_stops_within_a_second_and_a_second_signal_stops_one_that_is_busy_within_two() {
+    let machine = Machine::watched().await;
+    let system = System::start("").await;
+    let mut idle = system.worker_with(&[HOUR]).await;
+    let told = now();
+    assert!(idle.terminate().success());
+    machine.assert_within(Duration::from_secs(1), told, now(), "an idle worker stops");
+
+    let folder = tempfile::tempdir().unwrap();
+    let env = [
+        ("DROVER__REDIS__URL", system.redis_url.as_str()),
+        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
+        ("RUNS", folder.path().to_str().unwrap()),
+    ];
+    let mut busy = Process::start_example("sleeper", &[], &env);
+    let location = system.post("my-queue", json!({"data": {"ms": 60_000, "blocking": true}})).await;
+    while system.get(&location).await["state"] != "active" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let id = rustix::process::Pid::from_raw(busy.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    busy.wait_for_log("a second signal stops at once");
+    let told = now();
+    busy.terminate();
+    machine.assert_within(Duration::from_secs(2), told, now(), "a busy worker stops");
+}
