@@ -71,7 +71,7 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     let config = r#"
         [queues.my-queue]
         exclusive = true
-        visibility_timeout = "1s"
+        visibility_timeout = "4s"
         [worker]
         poll_interval = "1h"
     "#;
@@ -84,14 +84,13 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         workers.push((consumer, worker));
     }
     // The owner of each round, one after the other, is killed, stopped, and killed again.
-    for (round, end) in ["kill", "stop", "kill"].into_iter().enumerate() {
+    for end in ["kill", "stop", "kill"] {
         let posted = system.post("my-queue", number(1_000)).await;
         let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
         post_numbers(&system, "my-queue", 300).await;
         let at =
             workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is one of those that live");
         let (_, mut worker) = workers.swap_remove(at);
-        let ended = Instant::now();
         if end == "kill" {
             worker.kill();
         } else {
@@ -100,10 +99,6 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         let next = system.post("my-queue", number(1_001)).await;
         let message = system.finished(&next).await;
         assert_ne!(message["consumer"], json!(owner));
-        let most = if end == "kill" { 1_000 + 1_000 } else { 1_000 };
-        let took = ended.elapsed().as_millis();
-        // No poll helps, and one visibility timeout is waited for, not several.
-        assert!(took < most + 2_500, "another took over after {took} ms, round {round}");
     }
     let messages = completed(&system, "my-queue").await;
     assert_eq!(messages.len(), 3 * 302);
@@ -115,9 +110,17 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     owners.sort_unstable();
     owners.dedup();
     assert_eq!(turns.len(), owners.len(), "each had its turn once: {turns:?}");
+    let mut pauses = Vec::new();
     for pair in messages.windows(2) {
-        assert!(pair[1].started_at >= pair[0].finished_at, "one at a time");
+        let (ended, started) = (pair[0].finished_at.unwrap(), pair[1].started_at.unwrap());
+        assert!(started >= ended, "one at a time");
+        if pair[0].consumer != pair[1].consumer {
+            pauses.push(started.since(ended).get());
+        }
     }
+    // By Redis's clock. One that stopped gave up at once; the time of one that died, 4 s, is waited for once. No poll helps.
+    let [killed, stopped, killed_again] = pauses[..] else { panic!("three took over: {pauses:?}") };
+    assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "others took over after {pauses:?} ms");
     system.assert_clean().await;
 }
 

@@ -24,7 +24,7 @@ async fn one_delayed_message_goes_through_both_binaries_and_redis() {
     assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
     assert_eq!(done["data"], json!({"hello": 1}));
     let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
-    // At most 50 ms where the machine has the time; without a timer it would be the poll, 5 s.
+    // At most 50 ms where the machine has the time. Without the worker's timer and that of the janitor it would be the poll, 5 s.
     assert!(late <= 1_000, "{late} ms late");
     system.assert_clean().await;
 }
@@ -110,15 +110,17 @@ async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_bef
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOUR]).await;
-    // By Redis's own clock. A busy machine may hold up some of them; a poll would hold up all.
-    let mut late = Vec::new();
-    for round in 0..40 {
-        let delay = if round % 2 == 0 { 0 } else { 50 };
-        let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
-        late.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
+    // By Redis's own clock. A busy machine may hold up some of them; a poll would hold up all, and the janitor of the API, which
+    // looks 200 ms after the time, all that are delayed.
+    for delay in [0, 50] {
+        let mut late = Vec::new();
+        for _ in 0..20 {
+            let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
+            late.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
+        }
+        late.sort_unstable();
+        assert!(late[10] <= 100 && late[19] <= 2_000, "ms after they were due, with a delay of {delay}: {late:?}");
     }
-    late.sort_unstable();
-    assert!(late[late.len() / 2] <= 100 && late[late.len() - 1] <= 2_000, "ms after they were due: {late:?}");
     system.assert_clean().await;
 }
 

@@ -180,8 +180,9 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
-    let _worker = system.worker().await;
+    // Before the worker: one that finds no queue asks after its leases soon, and would learn of the cancel by that.
     let location = system.post("q", json!({"data": 1})).await;
+    let _worker = system.worker().await;
     let pid = tokio::task::block_in_place(|| written(&file));
     let start = Instant::now();
     assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);

@@ -43,10 +43,10 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
 #[tokio::test]
 async fn an_idle_worker_stops_at_once() {
     let system = System::start("").await;
-    let mut worker = system.worker().await;
+    let mut worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
     let start = std::time::Instant::now();
     assert!(worker.terminate().success());
-    // Its grace would be 25 s.
+    // Its next look would come after an hour, and its grace is 25 s.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 

@@ -17,7 +17,8 @@ const CONNECTIONS: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_holds_no_connection_and_hurts_nobody_who_posts() {
-    let limits = "header_timeout = \"2s\"\nrequest_timeout = \"2s\"\nwrite_timeout = \"2s\"\nidle_timeout = \"2s\"\n";
+    // Longer than a post may take below: one that waits until a slow client is cut off is found.
+    let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let system = System::start(&format!("[api]\n{limits}")).await;
     for (attack, path) in [
         ("-H -i 1 -t GET", "/livez"),

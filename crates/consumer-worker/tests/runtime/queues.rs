@@ -77,7 +77,9 @@ async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_come
         }
         done()
     };
-    let world = Setup::default().start(Routes::new().route("user-*", handler));
+    // The end of its grace would stop the handler too, but not before this test fails.
+    let setup = Setup { shutdown_grace: Duration::from_secs(60), ..Setup::default() };
+    let world = setup.start(Routes::new().route("user-*", handler));
     world.post_to("user-1", "stuck").await;
     while world.figure(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
         sleep(Duration::from_millis(5)).await;
