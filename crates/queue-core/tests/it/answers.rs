@@ -1,11 +1,9 @@
 //! Everything that a call answers counts towards its 4 MiB.
 
-use std::time::{Duration, Instant};
-
 use queue_core::{Action, Failure, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, Message, NewMessage, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{World, number};
+use crate::{World, number, script_calls};
 
 /// Bytes that an answer may have beside those that count: names of fields, instants.
 const BESIDE: usize = 1_024;
@@ -91,9 +89,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
     let fail_all = async || {
         let mut failed = 0;
         while failed < 1_000 {
-            let start = Instant::now();
             let leased = world.lease(1_000).await;
-            assert!(start.elapsed() < Duration::from_secs(1), "a lease call took {:?}", start.elapsed());
             let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
             assert!(bytes_of(&messages) <= MAX_BYTES_PER_CALL + messages.len() * BESIDE, "a lease call's answer");
             failed += leased.deliveries.len();
@@ -116,6 +112,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
     assert!(error.message.len() > 1_000, "as much of it as fits is kept");
     assert_eq!(list_all(&world, State::Failed).await, 1_000);
     assert_eq!(world.queue.retry_failed().await.unwrap(), 1_000);
+    assert!(script_calls(&world, "retry") >= 5, "each call reads the errors of a few");
     assert_eq!(list_all(&world, State::Waiting).await, 1_000);
     world.assert_clean().await;
 }

@@ -160,15 +160,22 @@ async fn posts_that_race_with_deletions_are_stored() {
 #[tokio::test]
 async fn a_deletion_spares_the_queue_that_begins_after_it() {
     let world = World::new();
-    let slow = slow_process(&world.redis, Duration::from_millis(200));
+    let slow = slow_process(&world.redis, Duration::from_millis(300));
     world.post(number(1)).await;
     let deleting = slow.queues.queue(&name());
     for _ in 0..2 {
         deleting.status().await.unwrap(); // Its connections stand.
     }
+    let looks = || {
+        let stats = world.redis.command("INFO commandstats");
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_hget:")?.split(',').next()).map(str::to_owned)
+    };
+    let before = looks();
     let (deleted, ()) = tokio::join!(deleting.delete(), async {
-        // It looks at the queue after 200 ms, and deletes it after 600.
-        pass(400).await;
+        // Once it has looked at the queue it needs 600 ms until it deletes it.
+        while looks() == before {
+            pass(5).await;
+        }
         world.queue.delete().await.unwrap();
         world.post(number(2)).await;
     });

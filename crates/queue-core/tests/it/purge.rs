@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use drover_tests::Proxy;
 use queue_core::{Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, Settled, State};
 
-use crate::{World, connect, delayed, done, failure, name, number, pass, prioritized};
+use crate::{TIME_LIMIT, World, connect, delayed, done, failure, name, number, pass, prioritized};
 
 async fn post_many(world: &World, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
@@ -74,7 +74,7 @@ async fn a_purge_takes_everything_posted_before_it_and_nothing_posted_after() {
 /// Takes the line aside, and stops before all of it is forgotten.
 async fn begin_a_purge(world: &World) {
     let proxy = Proxy::start(world.redis.port());
-    let queue = Queues::new(Redis::new(&proxy.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), [].into()).queue(&name());
+    let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), [].into()).queue(&name());
     // Its second step would begin after the answer to the first, a while later.
     proxy.slow(Duration::from_millis(300));
     let purging = queue.purge(State::Waiting);
