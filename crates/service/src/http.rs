@@ -1,7 +1,7 @@
 //! How both services take connections from strangers, and what a connection may cost.
 
 mod accept;
-mod answer;
+mod bodies;
 mod connection;
 mod descriptors;
 mod hosts;
@@ -13,8 +13,6 @@ mod peer;
 mod protection;
 mod stream;
 mod tls;
-mod unreadable;
-mod upload;
 
 pub use hosts::Hosts;
 pub use limits::Limits;

@@ -50,7 +50,7 @@ pub fn new_request_id() -> String {
 
 impl Problem {
     /// What a problem is sent as.
-    pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+    const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
     /// A refusal with a code word that programs match.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -79,11 +79,6 @@ impl Problem {
         self
     }
 
-    /// The status of the answer.
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// The code word.
     pub fn code(&self) -> &'static str {
         self.code
@@ -92,13 +87,6 @@ impl Problem {
     /// What is wrong with which field.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
-    }
-
-    /// Names the request.
-    #[must_use]
-    pub(crate) fn with_request_id(mut self, id: &str) -> Self {
-        self.request_id = Some(id.into());
-        self
     }
 
     /// For refusals that a library made, of which only the status is known.
@@ -110,9 +98,6 @@ impl Problem {
             }
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request was not complete in time; send it again"),
             StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large; send less at once"),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                ("headers_too_large", "the headers are more than 100, or more than 32 KiB with the path; send less")
-            }
             status if status.is_server_error() => {
                 ("internal", "this is a fault of the server; its log has the request's id")
             }

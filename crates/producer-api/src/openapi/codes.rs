@@ -16,7 +16,11 @@ const fn code(status: u16, word: &'static str, way_out: &'static str) -> Code {
 /// Every code that there is. A test holds it against the sources and docs/API.md.
 pub(crate) const CODES: &[Code] = &[
     code(400, "bad_request", "the request can't be understood: mend it"),
-    code(400, "malformed_request", "what came is no request of HTTP/1.1: mend it and connect anew"),
+    code(
+        400,
+        "malformed_request",
+        "the host header or the transfer encoding is not as HTTP/1.1 has it: mend it and connect anew",
+    ),
     code(400, "invalid_json", "send JSON: an object, each field once"),
     code(400, "incomplete_body", "the connection ended early: send again"),
     code(400, "unexpected_body", "send no body here"),
@@ -67,7 +71,6 @@ pub(crate) const CODES: &[Code] = &[
     code(429, "rate_limited", "try again after Retry-After seconds; nothing was done"),
     code(429, "too_many_listeners", "close a stream of this key first"),
     code(429, "too_many_waits", "try again when one of the requests of this key that wait is over, or without wait"),
-    code(431, "headers_too_large", "send fewer or shorter headers, or a shorter path"),
     code(500, "internal", "this is a fault of the server: its log has the request's id"),
     code(503, "unavailable", "Redis is away: try again after Retry-After seconds"),
     code(
@@ -78,7 +81,6 @@ pub(crate) const CODES: &[Code] = &[
     code(503, "stopping", "the server stops: send the rest again"),
     code(503, "too_many_listeners", "try again after Retry-After seconds, another server may have room"),
     code(503, "not_ready", "see detail: wait until the process is ready"),
-    code(505, "unsupported_http_version", "use HTTP/1.1"),
     code(507, "out_of_memory", "drain queues or raise Redis's maxmemory; nothing was stored"),
 ];
 

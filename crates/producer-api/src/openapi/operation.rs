@@ -66,14 +66,7 @@ impl Operation<'_> {
 
     /// The refusals of all operations of its kind.
     fn common(&self) -> Vec<&'static str> {
-        let mut words = vec![
-            "bad_request",
-            "malformed_request",
-            "foreign_host",
-            "headers_too_large",
-            "internal",
-            "unsupported_http_version",
-        ];
+        let mut words = vec!["bad_request", "malformed_request", "foreign_host", "internal"];
         if !self.path.starts_with("/v1/") {
             return words;
         }

@@ -1,4 +1,5 @@
-//! Takes connections as long as there are places for them, and owns them until the last is closed.
+//! Takes connections as long as there are places for them, and owns them until the last is closed. The loop is ours because that of
+//! axum has no limit of connections, and none of any library lets a new connection displace the oldest stranger.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
-//! One connection: what is answered on it, in which time, and how it ends.
+//! One connection: what is answered on it, in which time, and how it ends. hyper reads and writes HTTP/1.1, and refuses by itself
+//! what is no HTTP; the deadlines and the end of a connection are ours, because hyper's server cuts off no client that does not
+//! read its answer.
 
 use std::{
     convert::Infallible,
@@ -26,14 +28,12 @@ use tracing::debug;
 
 use super::{
     Limits,
-    answer::Answer,
+    bodies::{Answer, Upload},
     malformed::refusal_of_encoding,
     pace::Pace,
     peer::Peer,
     protection::{Transport, protect},
     stream::Watched,
-    unreadable,
-    upload::Upload,
 };
 
 /// One client, from its first byte to its last.
@@ -96,7 +96,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))
             }
         });
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace), transport));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace)));
         let mut connection = protocol().serve_connection(stream, service);
         let mut alarm = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.peer.stopping().cancelled());
@@ -134,7 +134,7 @@ impl Connection {
             if speaks_http2 {
                 // hyper leaves it to its user to answer, for one may go on with HTTP/2. What can't be written at once to a
                 // new connection is not worth waiting for.
-                let _ = timeout(self.limits.write_timeout, stream.write_all(&unreadable::http2(transport))).await;
+                let _ = timeout(self.limits.write_timeout, stream.write_all(NO_HTTP2)).await;
             }
             tokio::select! {
                 _ = timeout(self.limits.header_timeout, hear_out(stream)) => {}
@@ -151,6 +151,9 @@ async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let _ = copy(&mut stream, &mut sink()).await;
     }
 }
+
+/// The answer to a client that begins to speak HTTP/2.
+const NO_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How long a connection that makes room for another one may take to end its last answer.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(1);

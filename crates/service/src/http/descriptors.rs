@@ -1,3 +1,5 @@
+//! The limit of open files, which must allow as many connections as may be open.
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 

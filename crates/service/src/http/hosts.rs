@@ -1,3 +1,5 @@
+//! The header `host` of a request: there is one, and a server without keys has only names that no web page can have.
+
 use std::net::IpAddr;
 
 use axum::{

@@ -1,3 +1,5 @@
+//! The limits of connections, for both services.
+
 use std::time::Duration;
 
 use super::Hosts;

@@ -1,3 +1,6 @@
+//! What a connection waits for its client to do, and until when. This is ours because hyper knows no deadline for a client that does
+//! not read, and its deadline for headers would cost each request a timer.
+
 use std::{
     fmt,
     pin::Pin,
@@ -96,11 +99,6 @@ impl Pace {
     /// The answer is made; what is left of it is only to be written.
     pub(super) fn answered(&self) {
         self.state().phase = Phase::Idle { since: Instant::now() };
-    }
-
-    /// Whether a request is answered: its headers were complete, its answer is not.
-    pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state().phase, Phase::Answering)
     }
 
     /// The socket takes no more for now.

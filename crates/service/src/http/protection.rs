@@ -1,3 +1,5 @@
+//! The headers of every answer that protect browsers and the people who use them.
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// How answers travel.

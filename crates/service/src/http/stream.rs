@@ -1,3 +1,6 @@
+//! The stream of a connection, which tells the [`Pace`] what came in and what the client takes. The inspecting streams of libraries
+//! do not tell that a write waits.
+
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -7,19 +10,17 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{pace::Pace, protection::Transport, unreadable::Refusal};
+use super::pace::Pace;
 
-/// A stream that tells how its client keeps up, and what was wrong with what is no request at all.
+/// A stream that tells how its client keeps up.
 pub(super) struct Watched<S> {
     stream: S,
     pace: Arc<Pace>,
-    transport: Transport,
-    refusal: Option<Refusal>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, pace: Arc<Pace>, transport: Transport) -> Self {
-        Self { stream, pace, transport, refusal: None }
+    pub(super) fn new(stream: S, pace: Arc<Pace>) -> Self {
+        Self { stream, pace }
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -53,27 +54,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Writes a problem instead of what is about to be written, if hyper refuses what it can't read: only then something is
-    /// written that answers no request.
-    fn poll_refuse(&mut self, cx: &mut Context<'_>, about_to_be_written: &[u8]) -> Option<Poll<io::Result<usize>>> {
-        if self.refusal.is_none() && !self.pace.is_answering() {
-            self.refusal = Refusal::of(about_to_be_written, self.transport);
-        }
-        let refused = self.refusal.as_mut()?.poll_write(&mut self.stream, cx);
-        if refused.is_ready() {
-            self.refusal = None;
-        }
-        Some(refused)
-    }
-}
-
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self.poll_refuse(cx, buf) {
-            Some(refused) => refused,
-            None => Pin::new(&mut self.stream).poll_write(cx, buf),
-        };
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(written)
     }
 
@@ -82,11 +65,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let first = bufs.first().map_or(&[][..], |buf| buf);
-        let written = match self.poll_refuse(cx, first) {
-            Some(refused) => refused,
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        };
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_write(written)
     }
 

@@ -1,3 +1,5 @@
+//! The certificate of a service, which is read again when its files change.
+
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
