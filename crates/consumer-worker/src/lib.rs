@@ -22,14 +22,15 @@ mod testing;
 mod trouble;
 mod worker;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, sync::Arc};
 
 use axum::{Router, http::StatusCode, middleware, routing::get};
 use clap::Parser;
+use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
     Config, Examiner, Limits, Problem, Stop,
-    metrics::{Basics, Page},
+    metrics::{page, register_basics},
     render_problems,
 };
 use tokio_util::sync::CancellationToken;
@@ -68,18 +69,13 @@ where
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let listener = service::bind(&config.worker.bind).await?;
     let metrics = WorkerMetrics::of(&routes);
-    let figures = {
-        let (basics, metrics) = (Basics::new("consumer-worker", redis.clone(), subscriber.clone()), metrics.clone());
-        async move || {
-            let mut page = Page::default();
-            basics.write(&mut page);
-            metrics.write(&mut page);
-            page
-        }
-    };
+    let mut registry = Registry::default();
+    register_basics(&mut registry, "consumer-worker", &redis, &subscriber);
+    metrics.register(&mut registry);
+    let registry = Arc::new(registry);
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
-        .route("/metrics", get(figures))
+        .route("/metrics", get(async move || page([&*registry])))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", NOT_HERE) })
         .layer(middleware::from_fn(render_problems));
 

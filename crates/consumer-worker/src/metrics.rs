@@ -1,62 +1,62 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+//! What a worker counts, by the queues and patterns that its routes name: queues that fit a pattern count together, or producers
+//! could begin any number of series. Each line holds the figures of its queue, so that counting looks nothing up.
 
-use queue_core::{Action, Delivery, Histogram, Settled, State};
-use service::metrics::{Kind, Page};
+use std::{collections::BTreeSet, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use queue_core::{Action, Delivery, Settled, State};
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::Routes;
 
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// From a millisecond, which is what Redis's clock is read in, to a day.
-const BOUNDS: &[Duration] = &[
-    ms(1),
-    Duration::from_micros(2_500),
-    ms(5),
-    ms(10),
-    ms(25),
-    ms(50),
-    ms(100),
-    ms(250),
-    ms(500),
-    ms(1_000),
-    ms(2_500),
-    ms(5_000),
-    ms(10_000),
-    ms(30_000),
-    ms(60_000),
-    ms(300_000),
-    ms(1_800_000),
-    ms(7_200_000),
-    ms(86_400_000),
+/// In seconds: from a millisecond, which is what Redis's clock is read in, to a day.
+const BOUNDS: [f64; 19] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
+    86_400.0,
 ];
 
-/// What a worker counts, by the queues and patterns that its routes name: queues that fit a pattern count together, or
-/// producers could begin any number of series.
-#[derive(Clone, Default)]
+type Histograms = Family<OfQueue, Histogram, fn() -> Histogram>;
+
+/// What a worker counts.
+#[derive(Clone)]
 pub struct WorkerMetrics {
-    queues: Arc<[(String, Arc<QueueMetrics>)]>,
+    patterns: BTreeSet<String>,
+    start_delays: Histograms,
+    runs: Histograms,
+    outcomes: Family<OfOutcome, Counter>,
+    queues: Family<OfQueue, Gauge>,
+    leases: Family<OfQueue, Gauge>,
+    concurrency: Family<OfQueue, Gauge>,
 }
 
-/// What a worker counts of one queue, or of those that fit one pattern. Each of it is an atomic addition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQueue {
+    queue: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    queue: String,
+    outcome: &'static str,
+}
+
+/// What a worker counts of one queue, or of those that fit one pattern.
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
     runs: Histogram,
-    outcomes: [AtomicU64; Ended::ALL.len()],
-    queues: AtomicUsize,
-    leases: AtomicUsize,
-    concurrency: AtomicUsize,
+    outcomes: [Counter; Ended::COUNT],
+    queues: Gauge,
+    leases: Gauge,
+    concurrency: Gauge,
 }
 
-/// What came of a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum Ended {
     /// The message is completed.
     Completed,
@@ -73,21 +73,7 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Completed, Self::Retried, Self::Failed, Self::Released, Self::Lost, Self::Unsettled];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Retried => "retried",
-            Self::Failed => "failed",
-            Self::Released => "released",
-            Self::Lost => "lost",
-            Self::Unsettled => "unsettled",
-        }
-    }
-
-    /// What came of it when it was settled so, and Redis answered that.
+    /// How a lease ended that was settled so, and Redis answered that.
     pub(crate) fn of(action: &Action, settled: Settled) -> Self {
         match (settled, action) {
             (Settled::Gone, _) => Self::Lost,
@@ -102,122 +88,101 @@ impl Ended {
 impl WorkerMetrics {
     /// For the queues of these routes.
     pub fn of<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
-        let mut queues: Vec<(String, Arc<QueueMetrics>)> = Vec::new();
-        for route in &routes.table().routes {
-            let pattern = route.pattern.as_str();
-            let of_pattern = queues.iter().find(|(known, _)| known == pattern).map(|(_, metrics)| Arc::clone(metrics));
-            queues.push((pattern.to_owned(), of_pattern.unwrap_or_default()));
+        let histograms = || Histograms::new_with_constructor(|| Histogram::new(BOUNDS));
+        let metrics = Self {
+            patterns: routes.table().routes.iter().map(|route| route.pattern.as_str().to_owned()).collect(),
+            start_delays: histograms(),
+            runs: histograms(),
+            outcomes: Family::default(),
+            queues: Family::default(),
+            leases: Family::default(),
+            concurrency: Family::default(),
+        };
+        for pattern in &metrics.patterns {
+            metrics.of_pattern(pattern);
         }
-        Self { queues: queues.into() }
+        metrics
     }
 
-    /// Those of the queues whose first route this is.
-    pub(crate) fn of_route(&self, rank: usize) -> Arc<QueueMetrics> {
-        self.queues.get(rank).map(|(_, metrics)| Arc::clone(metrics)).unwrap_or_default()
+    /// Puts them on a metrics page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "From when a message was due until it was first handed to this worker";
+        registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());
+        registry.register("drover_worker_handler_duration_seconds", "How long handlers ran", self.runs.clone());
+        let help = "Leases of this worker that ended, by what came of them";
+        registry.register("drover_worker_outcomes", help, self.outcomes.clone());
+        registry.register("drover_worker_queues", "Queues that are served", self.queues.clone());
+        registry.register("drover_worker_leases", "Leases that this worker holds", self.leases.clone());
+        let help = "Leases that it may hold at once";
+        registry.register("drover_worker_concurrency", help, self.concurrency.clone());
     }
 
-    /// Each pattern once.
-    fn each(&self) -> impl Iterator<Item = (&str, &Arc<QueueMetrics>)> {
-        let is_first = |n: usize, metrics| !self.queues[..n].iter().any(|(_, other)| Arc::ptr_eq(other, metrics));
-        let each = self.queues.iter().enumerate().filter(move |(n, (_, metrics))| is_first(*n, metrics));
-        each.map(|(_, (pattern, metrics))| (pattern.as_str(), metrics))
+    /// Those of the queues whose first route has this pattern.
+    pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
+        let labels = OfQueue { queue: pattern.to_owned() };
+        let outcomes = std::array::from_fn(|n| self.outcome(pattern, Ended::VARIANTS[n]));
+        QueueMetrics {
+            start_delays: self.start_delays.get_or_create_owned(&labels),
+            runs: self.runs.get_or_create_owned(&labels),
+            outcomes,
+            queues: self.queues.get_or_create_owned(&labels),
+            leases: self.leases.get_or_create_owned(&labels),
+            concurrency: self.concurrency.get_or_create_owned(&labels),
+        }
     }
 
-    /// How often leases ended how, over all queues.
-    pub(crate) fn totals(&self) -> impl Iterator<Item = (Ended, u64)> {
-        self.each().flat_map(|(_, queue)| {
-            Ended::ALL.map(|ended| (ended, queue.outcomes[ended as usize].load(Ordering::Relaxed)))
-        })
+    fn outcome(&self, pattern: &str, ended: Ended) -> Counter {
+        self.outcomes.get_or_create_owned(&OfOutcome { queue: pattern.to_owned(), outcome: ended.into_str() })
     }
 
-    /// Writes them down.
-    pub fn write(&self, page: &mut Page) {
-        let queues = || self.each();
-        let help = "From when a message was due until it was first handed to this worker.";
-        let mut family = page.family("drover_worker_start_delay_seconds", Kind::Histogram, help);
-        for (name, queue) in queues() {
-            family.histogram(&[("queue", name)], &queue.start_delays);
-        }
-        let help = "How long handlers ran.";
-        let mut family = page.family("drover_worker_handler_duration_seconds", Kind::Histogram, help);
-        for (name, queue) in queues() {
-            family.histogram(&[("queue", name)], &queue.runs);
-        }
-        let help = "Leases of this worker that ended, by what came of them.";
-        let mut family = page.family("drover_worker_outcomes_total", Kind::Counter, help);
-        for (name, queue) in queues() {
-            for outcome in Ended::ALL {
-                let count = queue.outcomes[outcome as usize].load(Ordering::Relaxed);
-                family.sample(&[("queue", name), ("outcome", outcome.as_str())], count);
-            }
-        }
-        let gauges: [Gauge; 3] = [
-            ("drover_worker_queues", "Queues that are served.", |queue| &queue.queues),
-            ("drover_worker_leases", "Leases that this worker holds.", |queue| &queue.leases),
-            ("drover_worker_concurrency", "Leases that it may hold at once.", |queue| &queue.concurrency),
-        ];
-        for (name, help, gauge) in gauges {
-            let mut family = page.family(name, Kind::Gauge, help);
-            for (pattern, queue) in queues() {
-                family.sample(&[("queue", pattern)], gauge(queue).load(Ordering::Relaxed));
-            }
-        }
+    /// How often leases ended so, over all queues.
+    pub(crate) fn total(&self, ended: Ended) -> u64 {
+        self.patterns.iter().map(|pattern| self.outcome(pattern, ended).get()).sum()
     }
 }
 
-/// The name and the meaning of a gauge, and where it stands.
-type Gauge = (&'static str, &'static str, fn(&QueueMetrics) -> &AtomicUsize);
-
-impl Default for QueueMetrics {
-    fn default() -> Self {
-        Self {
-            start_delays: Histogram::new(BOUNDS),
-            runs: Histogram::new(BOUNDS),
-            outcomes: Default::default(),
-            queues: AtomicUsize::new(0),
-            leases: AtomicUsize::new(0),
-            concurrency: AtomicUsize::new(0),
-        }
-    }
+/// A number of leases, as a gauge has it: there are never so many that it would not fit.
+fn figure(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl QueueMetrics {
     /// A queue is served from now on, with so many places.
     pub(crate) fn begin_queue(&self, concurrency: usize) {
-        self.queues.fetch_add(1, Ordering::Relaxed);
-        self.concurrency.fetch_add(concurrency, Ordering::Relaxed);
+        self.queues.inc();
+        self.concurrency.inc_by(figure(concurrency));
     }
 
     /// It is served no longer.
     pub(crate) fn end_queue(&self, concurrency: usize) {
-        self.queues.fetch_sub(1, Ordering::Relaxed);
-        self.concurrency.fetch_sub(concurrency, Ordering::Relaxed);
+        self.queues.dec();
+        self.concurrency.dec_by(figure(concurrency));
     }
 
     /// So many more leases are held.
     pub(crate) fn note_leases(&self, count: usize) {
-        self.leases.fetch_add(count, Ordering::Relaxed);
+        self.leases.inc_by(figure(count));
     }
 
     /// So many are held no longer.
     pub(crate) fn forget_leases(&self, count: usize) {
-        self.leases.fetch_sub(count, Ordering::Relaxed);
+        self.leases.dec_by(figure(count));
     }
 
     /// A message was handed out: for the first time, how long after it became ready is observed.
     pub(crate) fn note_start(&self, delivery: &Delivery) {
         if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
-            self.start_delays.observe(started_at.since(delivery.ready_at).to_std());
+            self.start_delays.observe(started_at.since(delivery.ready_at).to_std().as_secs_f64());
         }
     }
 
     /// A handler has ended, or was stopped.
     pub(crate) fn note_run(&self, took: Duration) {
-        self.runs.observe(took);
+        self.runs.observe(took.as_secs_f64());
     }
 
     /// A lease has ended.
     pub(crate) fn note_end(&self, outcome: Ended) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.outcomes[outcome as usize].inc();
     }
 }

@@ -54,8 +54,10 @@ pub(crate) struct Entry {
 /// The routes of one queue.
 pub(crate) struct QueueRoutes {
     arms: Vec<(Option<MessageName>, Endpoint)>,
-    /// The first pattern that fits the queue, by which its figures go, and its place among all.
+    /// The place of the first route that fits, among all.
     pub(crate) rank: usize,
+    /// The pattern of the first route that fits, by which the queue is counted.
+    pub(crate) pattern: QueuePattern,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: NonZeroU32,
     /// The names that no route takes, as far as they were told.
@@ -185,8 +187,10 @@ impl Table {
     /// The routes of one queue, if there are any.
     pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
         let fitting = || self.routes.iter().filter(|route| route.pattern.fits(queue.as_str()));
+        let rank = self.routes.iter().position(|route| route.pattern.fits(queue.as_str()))?;
         Some(QueueRoutes {
-            rank: self.routes.iter().position(|route| route.pattern.fits(queue.as_str()))?,
+            rank,
+            pattern: self.routes[rank].pattern.clone(),
             arms: fitting().flat_map(|route| route.arms.iter().cloned()).collect(),
             concurrency: fitting().find_map(|route| route.concurrency),
             weight: fitting().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),

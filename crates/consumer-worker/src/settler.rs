@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::{
     Job,
     held::HeldLease,
-    metrics::{Ended, QueueMetrics},
+    metrics::{Ended, QueueMetrics, WorkerMetrics},
 };
 
 /// A lease that is to be ended.
@@ -142,7 +142,7 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
             let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
             let ended = settled.map_or(Ended::Unsettled, |settled| Ended::of(&settlement.action, *settled));
             metrics.note_end(ended);
-            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.as_str(), "cut off");
+            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.into_str(), "cut off");
         }
     }
 }
@@ -162,7 +162,7 @@ pub(crate) fn tell(work: &Work, action: Option<&Action>, ended: Ended) {
                 id = job.id().as_str(),
                 name = job.name().map(|name| name.as_str()),
                 attempt = job.attempt(),
-                outcome = ended.as_str(),
+                outcome = ended.into_str(),
                 duration_ms = took.map(|took| took.as_secs_f64() * 1e3),
                 code = action.and_then(code_of),
                 $text
@@ -189,12 +189,10 @@ fn code_of(action: &Action) -> Option<&str> {
 }
 
 /// What all lines of a worker did, told when it stops.
-pub(crate) fn summarize(totals: impl Iterator<Item = (Ended, u64)>, uptime: Duration) {
-    let mut counts = [0; Ended::ALL.len()];
-    for (ended, count) in totals {
-        counts[ended as usize] += count;
-    }
-    let [completed, retried, failed, released, lost, unsettled] = counts;
+pub(crate) fn summarize(metrics: &WorkerMetrics, uptime: Duration) {
+    use Ended::{Completed, Failed, Lost, Released, Retried, Unsettled};
+    let [completed, retried, failed, released, lost, unsettled] =
+        [Completed, Retried, Failed, Released, Lost, Unsettled].map(|ended| metrics.total(ended));
     let uptime_s = uptime.as_secs();
     info!(uptime_s, completed, retried, failed, released, lost, unsettled, "what this worker did");
 }

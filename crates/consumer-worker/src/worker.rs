@@ -139,7 +139,7 @@ impl Worker {
             () = crew.count_workers(&queues) => unreachable!("it has no end"),
             () = crew.see_to_names(&queues) => unreachable!("it has no end"),
         };
-        settler::summarize(self.metrics.totals(), begun.elapsed());
+        settler::summarize(&self.metrics, begun.elapsed());
         Ok(result?)
     }
 }
@@ -184,7 +184,7 @@ impl Lines {
             return;
         }
         let Some(routes) = self.table.of(&name) else { return };
-        let metrics = self.metrics.of_route(routes.rank);
+        let metrics = Arc::new(self.metrics.of_pattern(routes.pattern.as_str()));
         let driver = Line::new(Arc::clone(&self.crew), self.queues.queue(&name), routes, metrics, life);
         self.crew.lines.fetch_add(1, Ordering::Relaxed);
         self.names.insert(name.clone());

@@ -23,11 +23,12 @@ mod trace;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
+use prometheus_client::registry::Registry;
 use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Retry, Subscriber};
 use service::{
     Config, Examiner, Hosts, Limits, Problem, Tls,
     config::{BindAddress, Origin},
-    metrics::Basics,
+    metrics::register_basics,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,8 +110,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let tending =
         Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
     let listening_places = Budget::new(config.api.max_listeners, config.api.max_listeners_per_key);
-    let basics = Basics::new("producer-api", redis.clone(), subscriber.clone());
-    let metrics = Metrics::new(basics, queues.clone(), listening_places.clone());
+    let mut registry = Registry::default();
+    register_basics(&mut registry, "producer-api", &redis, &subscriber);
+    let metrics = Metrics::new(registry, queues.clone(), listening_places.clone());
     let tasks = TaskTracker::new();
     let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
     let listeners = Listeners::new(subscriber.clone(), shutdown.clone());

@@ -9,17 +9,9 @@ use std::{collections::BTreeMap, hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use drover_tests::RedisServer;
-use queue_core::{Enqueued, Histogram, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
+use queue_core::{Enqueued, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
 use serde_json::{json, value::to_raw_value};
 use tokio::runtime::Runtime;
-
-const BOUNDS: [Duration; 5] = [
-    Duration::from_micros(100),
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_millis(10),
-    Duration::from_millis(100),
-];
 
 criterion_group! {
     name = hot_paths;
@@ -43,10 +35,6 @@ fn for_each_request(criterion: &mut Criterion) {
     let queues = Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
     criterion.bench_function("a queue by its name", |bencher| {
         bencher.iter(|| queues.queue(&black_box("my-queue").parse::<QueueName>().unwrap()));
-    });
-    let times = Histogram::new(&BOUNDS);
-    criterion.bench_function("a time into a histogram", |bencher| {
-        bencher.iter(|| times.observe(black_box(Duration::from_micros(700))));
     });
 }
 

@@ -1,101 +1,75 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+//! Counts the calls that one process makes to Redis, by script, and puts the counts on its metrics page.
+
+use std::{sync::OnceLock, time::Duration};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
 };
 
-use crate::{Error, Histogram, connection::CallError, quota, scripts};
+use crate::{Error, connection::CallError, quota, scripts};
 
 /// The name under which what is no script is counted.
 pub(crate) const COMMAND: &str = "command";
 
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
+/// In seconds.
+const BOUNDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-const BOUNDS: &[Duration] = &[
-    Duration::from_micros(100),
-    Duration::from_micros(250),
-    Duration::from_micros(500),
-    ms(1),
-    Duration::from_micros(2_500),
-    ms(5),
-    ms(10),
-    ms(25),
-    ms(50),
-    ms(100),
-    ms(250),
-    ms(500),
-    ms(1_000),
-    ms(2_500),
-];
+/// Names of labels with their values.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// The calls that one process made to Redis, by script.
 #[derive(Debug)]
 pub struct Calls {
-    scripts: Box<[CallsOfScript]>,
+    times: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    failures: Family<Labels<2>, Counter>,
+    scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
 }
 
-/// The calls of one script.
+/// The figures of one script, which begin with its first call.
 #[derive(Debug)]
-pub struct CallsOfScript {
-    /// Its name; `command` stands for all that is no script.
-    pub script: &'static str,
-    /// How long they took, those that failed too.
-    pub times: Histogram,
-    failures: [AtomicU64; CallFailure::ALL.len()],
+struct CallsOfScript {
+    times: Histogram,
+    /// By [`reason`].
+    failures: [Counter; REASONS.len()],
 }
 
-/// Why a call failed. That a queue is full, say, is an answer and no failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallFailure {
-    /// Redis was not there, did not answer in time, or could not serve.
-    Unavailable,
-    /// Redis had no memory left for what was to be stored.
-    OutOfMemory,
-    /// Redis said what no version of it should.
-    Unexpected,
-}
+/// Why calls fail: Redis was not there, did not answer in time or could not serve; it had no memory left for what was to be stored;
+/// it said what no version of it should.
+const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
 
-impl CallFailure {
-    /// All.
-    pub const ALL: [Self; 3] = [Self::Unavailable, Self::OutOfMemory, Self::Unexpected];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::OutOfMemory => "out_of_memory",
-            Self::Unexpected => "unexpected",
-        }
-    }
-
-    fn of(error: &CallError) -> Option<Self> {
-        match error {
-            CallError::Failed(Error::Unavailable(_)) => Some(Self::Unavailable),
-            CallError::Failed(Error::OutOfMemory) => Some(Self::OutOfMemory),
-            CallError::Failed(Error::Unexpected(_)) => Some(Self::Unexpected),
-            _ => None,
-        }
+/// The place in [`REASONS`]. That a queue is full, say, is an answer and no failure.
+fn reason(error: &CallError) -> Option<usize> {
+    match error {
+        CallError::Failed(Error::Unavailable(_)) => Some(0),
+        CallError::Failed(Error::OutOfMemory) => Some(1),
+        CallError::Failed(Error::Unexpected(_)) => Some(2),
+        _ => None,
     }
 }
 
 impl Default for Calls {
     fn default() -> Self {
         let names = scripts::NAMES.iter().copied().chain([quota::NAME, COMMAND]);
-        let none = |script| CallsOfScript { script, times: Histogram::new(BOUNDS), failures: Default::default() };
-        Self { scripts: names.map(none).collect() }
+        Self {
+            times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            failures: Family::default(),
+            scripts: names.map(|script| (script, OnceLock::new())).collect(),
+        }
     }
 }
 
 impl Calls {
-    /// Of each script, called or not.
-    pub fn by_script(&self) -> impl Iterator<Item = &CallsOfScript> {
-        self.scripts.iter()
+    /// Puts them on a metrics page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "How long calls to Redis took, by script; a batch is one call";
+        registry.register("drover_redis_call_duration_seconds", help, self.times.clone());
+        registry.register("drover_redis_call_failures", "Calls to Redis that failed", self.failures.clone());
     }
 
     pub(crate) fn note(&self, script: &str, took: Duration, error: Option<&CallError>) {
         if let Some(calls) = self.of(script) {
-            calls.times.observe(took);
+            calls.times.observe(took.as_secs_f64());
         }
         if let Some(error) = error {
             self.note_failure(script, error);
@@ -103,38 +77,48 @@ impl Calls {
     }
 
     pub(crate) fn note_failure(&self, script: &str, error: &CallError) {
-        if let (Some(calls), Some(failure)) = (self.of(script), CallFailure::of(error)) {
-            calls.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(reason) = reason(error)
+            && let Some(calls) = self.of(script)
+        {
+            calls.failures[reason].inc();
         }
     }
 
     /// A few dozen names of a few letters: comparing them costs less than hashing one.
     fn of(&self, script: &str) -> Option<&CallsOfScript> {
-        self.scripts.iter().find(|calls| calls.script == script)
-    }
-}
-
-impl CallsOfScript {
-    /// How many failed for this reason.
-    pub fn failures(&self, reason: CallFailure) -> u64 {
-        self.failures[reason as usize].load(Ordering::Relaxed)
+        let (script, calls) = self.scripts.iter().find(|(known, _)| *known == script)?;
+        Some(calls.get_or_init(|| CallsOfScript {
+            times: self.times.get_or_create_owned(&[("script", script)]),
+            failures:
+                REASONS.map(|reason| self.failures.get_or_create_owned(&[("script", script), ("reason", reason)])),
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::prometheus_text;
+
     use super::*;
 
     #[test]
     fn what_is_an_answer_is_no_failure() {
-        let calls = Calls::default();
+        let (calls, ms) = (Calls::default(), Duration::from_millis);
         calls.note("enqueue", ms(1), None);
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));
         calls.note("enqueue", ms(1), Some(&CallError::StaleEpoch));
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
-        let enqueue = calls.of("enqueue").unwrap();
-        assert_eq!(enqueue.times.sum(), ms(4));
-        assert_eq!(CallFailure::ALL.map(|reason| enqueue.failures(reason)), [0, 1, 0]);
-        assert!(calls.of("quota").is_some() && calls.of(COMMAND).is_some());
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        calls.register(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 4",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"out_of_memory\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("quota"), "it was never called");
+        assert!(calls.of(quota::NAME).is_some() && calls.of(COMMAND).is_some());
     }
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use consumer_worker::{Job, Outcome, Routes, any};
+use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use queue_core::{Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
-use service::{config::Order, metrics::Page};
+use service::config::Order;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -35,9 +36,9 @@ impl World {
 
     /// The figure of a line of the metrics.
     fn figure(&self, series: &str) -> usize {
-        let mut page = Page::default();
-        self.metrics.write(&mut page);
-        let text = page.to_string();
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.metrics.register(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{text}"));
         line.trim().parse().unwrap()
     }

@@ -1,5 +1,9 @@
+//! Measures how long requests take, by route, method and class of status. None of these labels has a value that a client could make
+//! up: routes are templates of the router, and what is no known method is `other`.
+
 use std::{
-    sync::Arc,
+    fmt,
+    hash::{Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -7,42 +11,101 @@ use axum::{
     extract::{MatchedPath, Request},
     http::{Method, StatusCode},
 };
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
 
-use super::HttpTimes;
+/// In seconds.
+const BOUNDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Measures how long requests take.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Measure {
-    times: Arc<HttpTimes>,
+    times: Family<Labels, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    route: Route,
+    method: &'static str,
+    status: &'static str,
+}
+
+/// The template of the router that a path fits, if any. It is kept as the router hands it out, so that no request costs a copy.
+#[derive(Debug, Clone)]
+struct Route(Option<MatchedPath>);
+
+impl Route {
+    fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("unmatched", MatchedPath::as_str)
+    }
+}
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Route {}
+
+impl Hash for Route {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { times: Family::new_with_constructor(|| Histogram::new(BOUNDS)), in_flight: Gauge::default() }
+    }
 }
 
 impl Measure {
-    pub(super) fn new(times: Arc<HttpTimes>) -> Self {
-        Self { times }
+    /// Puts the times on a metrics page.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Requests under way, those that wait among them";
+        registry.register("drover_http_requests_in_flight", help, self.in_flight.clone());
+        let help = "How long requests took until their answer began, waits included";
+        registry.register("drover_http_request_duration_seconds", help, self.times.clone());
     }
 
     /// A request has come.
     pub(crate) fn begin(&self, request: &Request) -> UnderWay {
-        let times = Arc::clone(&self.times);
-        times.begin();
-        let path = request.extensions().get().cloned();
-        UnderWay { times, path, method: request.method().clone(), start: Instant::now(), status: None }
+        self.in_flight.inc();
+        UnderWay {
+            measure: self.clone(),
+            route: Route(request.extensions().get().cloned()),
+            method: word_of_method(request.method()),
+            start: Instant::now(),
+            status: NO_ANSWER,
+        }
     }
 }
 
 /// A request under way. It ends when it is dropped: with the answer, or because the client has gone.
 pub(crate) struct UnderWay {
-    times: Arc<HttpTimes>,
-    path: Option<MatchedPath>,
-    method: Method,
+    measure: Measure,
+    route: Route,
+    method: &'static str,
     start: Instant,
-    status: Option<StatusCode>,
+    status: &'static str,
 }
 
 impl UnderWay {
     /// There is an answer.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+        self.status = class_of_status(status);
     }
 
     /// For how long it has been under way.
@@ -53,7 +116,47 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let template = self.path.as_ref().map(MatchedPath::as_str);
-        self.times.end(template, &self.method, self.status, self.took());
+        let labels = Labels { route: Route(self.route.0.take()), method: self.method, status: self.status };
+        self.measure.times.get_or_create(&labels).observe(self.took().as_secs_f64());
+        self.measure.in_flight.dec();
+    }
+}
+
+/// Where the client had gone before there was an answer.
+const NO_ANSWER: &str = "none";
+
+fn class_of_status(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+fn word_of_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use prometheus_client::encoding::prometheus_text;
+
+    use super::*;
+
+    #[test]
+    fn method_of_a_clients_own_and_client_that_left_have_words() {
+        let measure = Measure::default();
+        let request = Request::builder().method("MADEUP").body(Body::empty()).unwrap();
+        drop(measure.begin(&request));
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        measure.register(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        let series = r#"_count{route="unmatched",method="other",status="none"} 1"#;
+        assert!(text.contains(series), "{text}");
+        assert_eq!(measure.in_flight.get(), 0);
     }
 }

@@ -1,18 +1,17 @@
 //! `/metrics` of the API. No label has a value that a stranger could make up: routes are templates of the router, queues
 //! stand in the index, and of either there is a bounded number.
 
-mod http_times;
 mod measure;
 mod queue_figures;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::{Router, response::Response, routing::get};
+use prometheus_client::registry::Registry;
 use queue_core::Queues;
-use service::metrics::{Basics, Page};
+use service::metrics::{ReadGauge, page};
 
 use crate::budget::Budget;
-use http_times::HttpTimes;
 use queue_figures::QueueFigures;
 
 pub(crate) use measure::{Measure, UnderWay};
@@ -20,21 +19,24 @@ pub(crate) use measure::{Measure, UnderWay};
 /// All figures of the API.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    basics: Basics,
-    http: Arc<HttpTimes>,
+    registry: Arc<Registry>,
     queues: Arc<QueueFigures>,
-    listeners: Budget,
+    measure: Measure,
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
-    pub(crate) fn new(basics: Basics, queues: Queues, listeners: Budget) -> Self {
-        Self { basics, http: Arc::default(), queues: Arc::new(QueueFigures::of(queues)), listeners }
+    /// Nothing is counted yet but what the registry has.
+    pub(crate) fn new(mut registry: Registry, queues: Queues, listeners: Budget) -> Self {
+        let measure = Measure::default();
+        measure.register(&mut registry);
+        let listeners = ReadGauge(move || listeners.taken() as u64);
+        registry.register("drover_event_listeners", "Streams of events that are open", listeners);
+        Self { registry: Arc::new(registry), queues: Arc::new(QueueFigures::of(queues)), measure }
     }
 
     /// What measures requests.
     pub(crate) fn measure(&self) -> Measure {
-        Measure::new(Arc::clone(&self.http))
+        self.measure.clone()
     }
 
     /// The route.
@@ -42,12 +44,9 @@ impl Metrics {
         Router::new().route("/metrics", get(async move || self.page().await))
     }
 
-    async fn page(&self) -> Page {
-        let mut page = Page::default();
-        self.basics.write(&mut page);
-        self.http.write(&mut page);
-        page.gauge("drover_event_listeners", "Streams of events that are open.", self.listeners.taken());
-        self.queues.read().await.write(&mut page);
-        page
+    async fn page(&self) -> Response {
+        let mut queues = Registry::default();
+        queues.register_collector(Box::new(self.queues.read().await));
+        page([&*self.registry, &queues])
     }
 }

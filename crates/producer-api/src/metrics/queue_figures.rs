@@ -1,8 +1,14 @@
-use std::{sync::Arc, time::Duration};
+//! The figures of the queues, which are read from Redis when somebody asks for them.
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::ConstCounter},
+};
 use queue_core::{QueueStatus, Queues, State, Totals};
-use service::metrics::{Kind, Page};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -25,7 +31,7 @@ pub(super) struct QueueFigures {
 }
 
 /// How the queues stood.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Figures {
     /// How many the index names; nothing if it could not be read.
     registered: Option<usize>,
@@ -70,52 +76,65 @@ impl QueueFigures {
     }
 }
 
-/// The name, the help and the value of a total.
+/// The name (to which `_total` is added), the help and the value of a total.
 type Total = (&'static str, &'static str, fn(&Totals) -> u64);
 
 const TOTALS: [Total; 7] = [
-    ("drover_queue_enqueued_total", "Messages stored.", |totals| totals.enqueued),
-    ("drover_queue_completed_total", "Messages completed.", |totals| totals.completed),
-    ("drover_queue_failed_total", "Messages failed for good.", |totals| totals.failed),
-    ("drover_queue_retried_total", "Failed attempts that were followed by another.", |totals| totals.retried),
-    ("drover_queue_lapsed_total", "Leases that lapsed.", |totals| totals.lapsed),
-    ("drover_queue_expired_total", "Messages failed because they were not started in time.", |totals| totals.expired),
-    ("drover_queue_cancelled_total", "Messages failed because they were cancelled.", |totals| totals.cancelled),
+    ("drover_queue_enqueued", "Messages stored.", |totals| totals.enqueued),
+    ("drover_queue_completed", "Messages completed.", |totals| totals.completed),
+    ("drover_queue_failed", "Messages failed for good.", |totals| totals.failed),
+    ("drover_queue_retried", "Failed attempts that were followed by another.", |totals| totals.retried),
+    ("drover_queue_lapsed", "Leases that lapsed.", |totals| totals.lapsed),
+    ("drover_queue_expired", "Messages failed because they were not started in time.", |totals| totals.expired),
+    ("drover_queue_cancelled", "Messages failed because they were cancelled.", |totals| totals.cancelled),
 ];
 
-impl Figures {
-    pub(super) fn write(&self, page: &mut Page) {
-        let is_readable = u8::from(self.registered.is_some());
-        page.gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable);
-        let mut family = page.family("drover_queues", Kind::Gauge, "Queues in the index.");
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, value: u64| {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+        };
+        let is_readable = u64::from(self.registered.is_some());
+        gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable)?;
         if let Some(registered) = self.registered {
-            family.sample(&[], registered);
+            gauge("drover_queues", "Queues in the index.", registered as u64)?;
         }
-        page.gauge("drover_queues_left_out", "Queues without figures: too many, or not read in time.", self.left_out);
-        let mut family = page.family("drover_queue_messages", Kind::Gauge, "Messages by state.");
-        for status in &self.queues {
-            for state in State::ALL {
+        let help = "Queues without figures: too many, or not read in time.";
+        gauge("drover_queues_left_out", help, self.left_out as u64)?;
+        let mut family = |name, help, kind, write: Write<'_>| {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            self.queues.iter().try_for_each(|status| write(status, &mut family))
+        };
+        family("drover_queue_messages", "Messages by state.", MetricType::Gauge, &mut |status, family| {
+            State::ALL.into_iter().try_for_each(|state| {
                 let labels = [("queue", status.queue.as_str()), ("state", state.as_str())];
-                family.sample(&labels, status.counts.of(state));
-            }
-        }
+                family.encode_family(&labels)?.encode_gauge(&status.counts.of(state))
+            })
+        })?;
         let help = "For how long the message at the head of the line has been due; 0 when none waits.";
-        let mut family = page.family("drover_queue_oldest_waiting_age_seconds", Kind::Gauge, help);
-        for status in &self.queues {
+        family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
             let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
-            family.sample(&[("queue", status.queue.as_str())], age);
-        }
-        let mut family = page.family("drover_queue_paused", Kind::Gauge, "Whether the queue is paused.");
-        for status in &self.queues {
-            family.sample(&[("queue", status.queue.as_str())], u8::from(status.paused));
-        }
+            family.encode_family(&of(status))?.encode_gauge(&age)
+        })?;
+        family("drover_queue_paused", "Whether the queue is paused.", MetricType::Gauge, &mut |status, family| {
+            family.encode_family(&of(status))?.encode_gauge(&u32::from(status.paused))
+        })?;
         for (name, help, total) in TOTALS {
-            let mut family = page.family(name, Kind::Counter, help);
-            for status in &self.queues {
-                family.sample(&[("queue", status.queue.as_str())], total(&status.totals));
-            }
+            family(name, help, MetricType::Counter, &mut |status, family| {
+                let total = ConstCounter::new(total(&status.totals));
+                total.encode(family.encode_family(&of(status))?)
+            })?;
         }
+        Ok(())
     }
+}
+
+/// Writes the figures of one queue into a family.
+type Write<'w> = &'w mut dyn FnMut(&QueueStatus, &mut MetricEncoder<'_>) -> fmt::Result;
+
+/// The label that names a queue.
+fn of(status: &QueueStatus) -> [(&'static str, &str); 1] {
+    [("queue", status.queue.as_str())]
 }
 
 #[cfg(test)]

@@ -1,26 +1,49 @@
+//! The figures of the process, under the names that all exporters use. Where there is no `/proc` only its start is told.
+
 use std::{
-    fs,
+    fmt, fs,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Kind, Page};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
 
 /// The kernel counts a process's time in hundredths of a second, whatever its own clock does.
 const TICKS_PER_SEC: f64 = 100.0;
 
-/// The figures of the process, under the names that all exporters use. Where there is no `/proc` only its start is told.
-pub(super) fn write(page: &mut Page, started: SystemTime) {
-    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    page.gauge("process_start_time_seconds", "When the process started, since 1970.", started);
-    if let Some(seconds) = cpu_seconds() {
-        page.family("process_cpu_seconds_total", Kind::Counter, "The time that the process has computed.")
-            .sample(&[], seconds);
+/// Reads the figures of this process when they are served.
+#[derive(Debug)]
+pub(super) struct Process {
+    started: SystemTime,
+}
+
+impl Process {
+    pub(super) fn starting_now() -> Self {
+        Self { started: SystemTime::now() }
     }
-    if let Some(bytes) = resident_bytes() {
-        page.gauge("process_resident_memory_bytes", "The memory that the process holds.", bytes);
-    }
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        page.gauge("process_open_fds", "Open files and sockets: connections are among them.", open.count());
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut tell = |name, help, metric: &dyn EncodeMetric| {
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+        };
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        tell("process_start_time_seconds", "When the process started, since 1970.", &ConstGauge::new(started))?;
+        if let Some(seconds) = cpu_seconds() {
+            tell("process_cpu_seconds", "The time that the process has computed.", &ConstCounter::new(seconds))?;
+        }
+        if let Some(bytes) = resident_bytes() {
+            tell("process_resident_memory_bytes", "The memory that the process holds.", &ConstGauge::new(bytes))?;
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            let help = "Open files and sockets: connections are among them.";
+            tell("process_open_fds", help, &ConstGauge::new(open.count()))?;
+        }
+        Ok(())
     }
 }
 
