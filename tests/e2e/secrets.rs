@@ -59,6 +59,8 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
         format!("[api]\ncors_origins = [\"https://me:{SECRET}@h\"]"),
         format!("[api]\nbind = \"me:{SECRET}@h:1\""),
         format!("[log]\nfilter = \"={SECRET}=\""),
+    ];
+    let hooks = [
         hook(&format!("url = \"ftp://me:{SECRET}@h\"")),
         hook(&format!("url = \"me:{SECRET}@h\"")),
         hook(&format!("url = \"https://me:{SECRET}@h:port\"")),
@@ -74,6 +76,15 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
             assert_no_secret("an error", &said);
         }
     }
+    for file in &hooks {
+        let (started, said_by_worker) = said("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+        assert!(!started && !said_by_worker.is_empty(), "{file}");
+        assert_no_secret("an error", &said_by_worker);
+        // The API does not read the routes, and shows none.
+        let (printed, shown) = said("producer-api", &["--print-config"], &[], file);
+        assert!(printed, "{shown}");
+        assert_no_secret("the printed configuration", &shown);
+    }
     for (variable, value) in [
         ("DROVER__AUTH__KEYS", format!("[\"drv_ops_{SECRET}\"]")),
         ("DROVER__AUTH__KEYS", format!("[{SECRET}")),
@@ -85,7 +96,7 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
             format!("[{{\"queue\": \"q\", \"handler\": {{\"type\": \"http\", \"secret\": \"{SECRET}\"}}}}]"),
         ),
     ] {
-        let (started, said) = said("producer-api", &["--print-config"], &[(variable, &value)], "");
+        let (started, said) = said("consumer-worker", &["--print-config"], &[(variable, &value)], "");
         assert!(!started && !said.is_empty(), "{variable}");
         assert_no_secret("an error of the environment", &said);
     }

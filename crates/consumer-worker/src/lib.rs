@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
 mod crew;
 mod endpoint;
 mod from_job;
@@ -29,12 +30,13 @@ use clap::Parser;
 use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
-    Config, Examiner, Limits, Problem, Stop,
+    Examiner, Limits, Problem, Stop,
     metrics::{page, register_basics},
     render_problems,
 };
 use tokio_util::sync::CancellationToken;
 
+pub use config::Config;
 pub use endpoint::{AsItIs, AsValue, Endpoint, IntoEndpoint};
 pub use from_job::{FromJob, FromRef, Payload, State};
 pub use handler::Handler;
@@ -137,7 +139,7 @@ where
 /// The worker of the binary, whose routes stand in its configuration.
 #[doc(hidden)]
 pub fn run_configured(arguments: &service::Arguments) -> ExitCode {
-    service::run("consumer-worker", arguments, |config, stop| {
+    service::run("consumer-worker", arguments, |config: Config, stop| {
         let routes = Routes::from_config(&config.worker.routes);
         serve(config, routes, stop)
     })

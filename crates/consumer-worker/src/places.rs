@@ -4,8 +4,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::config::Order;
 use queue_core::MAX_BYTES_PER_CALL;
-use service::config::Order;
 use tokio::sync::oneshot;
 
 /// What all queues of a worker share: how many leases it may hold, and how many bytes of data.

@@ -5,11 +5,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use queue_core::{MessageName, QueueName};
-use service::config::{self, QueuePattern};
+use queue_core::{MessageName, QueueName, QueuePattern};
 use tower::{Layer, Service};
 
-use crate::{Endpoint, IntoOutcome, IntoRoute, Job, Outcome, handlers, run};
+use crate::{Endpoint, IntoOutcome, IntoRoute, Job, Outcome, config, handlers, run};
 
 /// Which handler gets which messages: by queue, and within it by name; the first that fits.
 ///

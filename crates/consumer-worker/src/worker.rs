@@ -7,7 +7,7 @@ use std::{
 };
 
 use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, Subscriber};
-use service::{Stop, config::Order};
+use service::Stop;
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     Routes, WorkerMetrics,
+    config::Order,
     crew::Crew,
     line::{Life, Line, LineEnd},
     places::Places,

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use consumer_worker::config;
 use consumer_worker::{Failure, Outcome, Routes, TestJob};
 use drover_tests::{PATIENCE, eventually};
 use serde_json::{Value, json};
-use service::config;
 
 fn routes(handler: &Value) -> Routes {
     let route: config::Route = serde_json::from_value(json!({"queue": "q", "handler": handler})).unwrap();

@@ -16,12 +16,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use consumer_worker::config;
 use consumer_worker::{Failure, Outcome, Routes, TestJob};
 use drover_tests::PATIENCE;
 use hmac::{Hmac, KeyInit, Mac};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
-use service::config;
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
 

@@ -12,9 +12,12 @@ use tracing::{error, info};
 
 use crate::{
     Config,
+    config::Section,
     output::{complain, print},
     telemetry::Telemetry,
 };
+
+type AnyError = Box<dyn Error + Send + Sync>;
 
 /// The arguments of both binaries.
 #[derive(Debug, clap::Args)]
@@ -43,9 +46,9 @@ const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
 /// Runs a service: loads its configuration, starts its log, and lets `service` work until it is told to stop: gracefully by
 /// SIGTERM or SIGINT, at once by a second signal.
-pub fn run<F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config, Stop) -> F) -> ExitCode
+pub fn run<W: Section, F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config<W>, Stop) -> F) -> ExitCode
 where
-    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
+    F: Future<Output = Result<(), AnyError>>,
 {
     match load(name, arguments) {
         Ok(Some((config, telemetry))) => {
@@ -66,7 +69,7 @@ where
 }
 
 /// `None` when the configuration was only to be printed.
-fn load(name: &str, arguments: &Arguments) -> Result<Option<(Config, Telemetry)>, Box<dyn Error + Send + Sync>> {
+fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
         print(&toml::to_string(&config)?).map_err(|error| format!("the configuration can't be printed: {error}"))?;
@@ -76,13 +79,9 @@ fn load(name: &str, arguments: &Arguments) -> Result<Option<(Config, Telemetry)>
     Ok(Some((config, telemetry)))
 }
 
-fn work<F>(
-    name: &str,
-    config: Config,
-    service: impl FnOnce(Config, Stop) -> F,
-) -> Result<(), Box<dyn Error + Send + Sync>>
+fn work<W, F>(name: &str, config: Config<W>, service: impl FnOnce(Config<W>, Stop) -> F) -> Result<(), AnyError>
 where
-    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
+    F: Future<Output = Result<(), AnyError>>,
 {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {

@@ -5,11 +5,9 @@ mod http;
 mod log;
 mod output;
 
-use service::config;
-
 pub(crate) use self::exec::all_ended as all_programs_ended;
 use self::{exec::Exec, http::Http, log::Log};
-use crate::{Endpoint, IntoEndpoint};
+use crate::{Endpoint, IntoEndpoint, config};
 
 /// The handler that a configuration describes.
 ///

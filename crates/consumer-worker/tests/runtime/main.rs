@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerError, WorkerMetrics};
+use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerError, WorkerMetrics, config::Order};
 use drover_tests::RedisServer;
 use queue_core::{
     ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
 };
 use serde_json::{json, value::to_raw_value};
-use service::{Stop, config::Order};
+use service::Stop;
 use tokio::{task::JoinHandle, time::sleep};
 
 struct World {

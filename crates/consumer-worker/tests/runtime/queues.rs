@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{Job, Outcome, Routes, any};
+use consumer_worker::{Job, Outcome, Routes, any, config::Order};
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use queue_core::{Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
-use service::config::Order;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

@@ -1,3 +1,5 @@
+//! The section `auth`: the keys of the API, and where more of them stand.
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -6,7 +8,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{ApiKey, InvalidConfig, source::Toml, tree::Tree};
-use crate::nearest::no_such;
 
 /// Who may do what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,24 +25,12 @@ pub struct Auth {
 
 /// How callers are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
+#[serde(rename_all = "snake_case")]
 pub enum AuthMode {
     /// By their keys. While there are none, the API is open to its own machine and serves no other.
     Keys,
     /// Not at all.
     None,
-}
-
-impl TryFrom<String> for AuthMode {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        match word.as_str() {
-            "keys" => Ok(Self::Keys),
-            "none" => Ok(Self::None),
-            other => Err(no_such(other, ["keys", "none"])),
-        }
-    }
 }
 
 /// What stands in `keys_file`.
@@ -62,7 +51,7 @@ impl Auth {
         if let Some(path) = &self.keys_file {
             keys.extend(read(path).map_err(|error| InvalidConfig(format!("auth.keys_file: {error}")))?);
         }
-        check(&keys)?;
+        check(&keys).map_err(InvalidConfig)?;
         Ok(keys)
     }
 
@@ -72,11 +61,11 @@ impl Auth {
     }
 
     /// The file is not read here: a consumer-worker, which has no use for it, may not be able to.
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
-            let contradiction =
-                "auth.mode = \"none\" lets everybody in, though there are keys; remove the one or the others";
-            return Err(InvalidConfig(contradiction.into()));
+            return Err(
+                "auth.mode = \"none\" lets everybody in, though there are keys; remove the one or the others".into()
+            );
         }
         check(&self.keys)
     }
@@ -93,8 +82,8 @@ fn read(path: &Path) -> Result<Vec<ApiKey>, String> {
     if keys.is_empty() { Err(format!("{}: has no keys", path.display())) } else { Ok(keys) }
 }
 
-fn check(keys: &[ApiKey]) -> Result<(), InvalidConfig> {
-    let invalid = |what: String| InvalidConfig(format!("auth.keys: {what}"));
+fn check(keys: &[ApiKey]) -> Result<(), String> {
+    let invalid = |what: String| format!("auth.keys: {what}");
     let mut hashes = HashMap::new();
     let mut limits = HashMap::new();
     for key in keys {
@@ -116,7 +105,9 @@ fn check(keys: &[ApiKey]) -> Result<(), InvalidConfig> {
 mod tests {
     use std::io::Write;
 
-    use crate::config::{Config, Scope};
+    use crate::config::Scope;
+
+    type Config = crate::Config;
 
     const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";

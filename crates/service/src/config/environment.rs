@@ -3,7 +3,7 @@
 use std::{collections::HashMap, ffi::OsString, fs};
 
 use super::{
-    Config,
+    Config, Section,
     source::{Setting, defaults},
     tree::Tree,
 };
@@ -27,7 +27,9 @@ const MOST_WORDS: usize = 9;
 ///
 /// A variable of Drover that is not UTF-8, that sets a key which another one sets too, that names a file which can't be
 /// read, or that is near the name of a key but not it. No value is told.
-pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<Setting>, String> {
+pub(super) fn settings<W: Section>(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<Setting>, String> {
     let mut ours: Vec<_> =
         variables.into_iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())).collect();
     ours.sort_unstable();
@@ -41,11 +43,11 @@ pub(super) fn settings(variables: impl IntoIterator<Item = (OsString, OsString)>
             continue;
         };
         let Some(rest) = variable.strip_prefix("DROVER__") else {
-            refuse_what_is_near(variable, None)?;
+            refuse_what_is_near::<W>(variable, None)?;
             continue;
         };
         let (path, is_file) = path_of(rest);
-        refuse_what_is_near(variable, Some(&path))?;
+        refuse_what_is_near::<W>(variable, Some(&path))?;
         let variable = variable.to_owned();
         let value = value.into_string().map_err(|_| format!("{variable} is not UTF-8: write its value in UTF-8"))?;
         if let Some(other) = set_by.insert(path.clone(), variable.clone()) {
@@ -86,11 +88,11 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
 }
 
 /// Refuses a name with one underscore where two belong: it would be passed over, or be unknown.
-fn refuse_what_is_near(variable: &str, path: Option<&[String]>) -> Result<(), String> {
-    if path.is_some_and(is_key) {
+fn refuse_what_is_near<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
+    if path.is_some_and(is_key::<W>) {
         return Ok(());
     }
-    let Some(meant) = nearest_variable(variable) else { return Ok(()) };
+    let Some(meant) = nearest_variable::<W>(variable) else { return Ok(()) };
     let queues = if meant.starts_with("DROVER__QUEUES__") {
         "; a queue whose name has two underscores is set with DROVER__QUEUES, as JSON"
     } else {
@@ -102,7 +104,7 @@ fn refuse_what_is_near(variable: &str, path: Option<&[String]>) -> Result<(), St
 }
 
 /// The variable of the configuration that has the same words, with other underscores between them.
-fn nearest_variable(variable: &str) -> Option<String> {
+fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     let words: Vec<&str> = variable.strip_prefix(OURS)?.split('_').filter(|word| !word.is_empty()).collect();
     if !(2..=MOST_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
         return None;
@@ -116,7 +118,7 @@ fn nearest_variable(variable: &str) -> Option<String> {
             rest.push_str(if separated >> gap & 1 == 1 { SEPARATOR } else { "_" });
             rest.push_str(word);
         }
-        is_key(&path_of(&rest).0).then(|| format!("DROVER__{rest}"))
+        is_key::<W>(&path_of(&rest).0).then(|| format!("DROVER__{rest}"))
     })
 }
 
@@ -125,7 +127,7 @@ fn is_section(word: &str) -> bool {
 }
 
 /// Whether a path leads to a key: whether a text there is found wrong for its value at most.
-fn is_key(path: &[String]) -> bool {
+fn is_key<W: Section>(path: &[String]) -> bool {
     // One level below `queues` any name may stand.
     let least = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
     if path.len() < least {
@@ -133,9 +135,120 @@ fn is_key(path: &[String]) -> bool {
     }
     let empty = Setting { variable: String::new(), path: path.to_vec(), text: String::new() };
     let Ok(tree) = Tree::of(defaults().add_source(empty)) else { return false };
-    match tree.read::<Config>() {
+    match tree.read::<Config<W>>() {
         Ok(_) => true,
         Err(found) if found.is_unknown_key() => false,
         Err(found) => found.is_missing_key() || found.path == path.join("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::tests::load;
+
+    type Config = crate::Config;
+
+    #[test]
+    fn lists_and_tables_of_the_environment_are_json_or_toml_and_replace_or_extend_what_is_in_the_file() {
+        let file = "[queues.q]\nmax_attempts = 9\nexclusive = true\nretention.failed = { count = 5 }\n";
+        let hash = format!("sha256:{}", "a".repeat(64));
+        let key = format!("[{{ id = \"ops\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"] }},]");
+        let config = load(
+            file,
+            &[
+                ("DROVER__AUTH__KEYS", &key),
+                ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
+                ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
+                ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
+                ("DROVER__QUEUES__q__EXCLUSIVE__PARALLEL", "4"),
+                ("DROVER__QUEUES", r#"{"a__b": {"max_attempts": 4}, "x.y": {"max_lapses": 2}}"#),
+                ("DROVER__QUEUES__MAILS__MAX_ATTEMPTS", "5"),
+                ("DROVER__QUEUES__My-Queue__VISIBILITY_TIMEOUT", "2s"),
+                ("DROVER__QUEUES__user-*__MAX_LAPSES", "8"),
+                ("DROVER__QUEUES__v1.user:7__EXCLUSIVE", "true"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.auth.keys[0].id.as_str(), "ops");
+        assert_eq!(config.api.cors_origins.len(), 2);
+        let of = |queue: &str| serde_json::to_value(config.queues.of(&queue.parse().unwrap())).unwrap();
+        assert_eq!(
+            of("q"),
+            serde_json::json!({"max_attempts": 9, "exclusive": {"parallel": 4},
+                "retention": {"failed": {"count": 5, "age": 3_600_000}, "completed": {"count": 7}}})
+        );
+        for (queue, settings) in [
+            ("MAILS", serde_json::json!({"max_attempts": 5})),
+            ("mails", serde_json::json!({})),
+            ("My-Queue", serde_json::json!({"visibility_timeout": 2000})),
+            ("my-queue", serde_json::json!({})),
+            ("a__b", serde_json::json!({"max_attempts": 4})),
+            ("x.y", serde_json::json!({"max_lapses": 2})),
+            ("user-1", serde_json::json!({"max_lapses": 8})),
+            ("v1.user:7", serde_json::json!({"exclusive": true})),
+        ] {
+            assert_eq!(of(queue), settings, "{queue}");
+        }
+    }
+
+    #[test]
+    fn variables_that_are_not_utf_8_are_refused_if_they_are_ours_and_else_not_looked_at() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = || OsString::from_vec(b"caf\xe9".to_vec());
+        let load =
+            |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
+        assert!(load("LEGACY".into(), bad()).is_ok());
+        assert!(load("DROVER_LEGACY".into(), bad()).is_ok());
+        assert!(load(bad(), "x".into()).is_ok());
+        let error = load("DROVER__REDIS__URL".into(), bad()).unwrap_err();
+        assert_eq!(error, "configuration: DROVER__REDIS__URL is not UTF-8: write its value in UTF-8");
+        let name = OsString::from_vec(b"DROVER__LOG__\xe9".to_vec());
+        assert!(load(name, "x".into()).unwrap_err().contains("is not UTF-8"));
+    }
+
+    #[test]
+    fn a_key_that_two_variables_set_is_refused_and_both_are_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for (one, other) in [
+            (("DROVER__REDIS__URL", "redis://a"), ("DROVER__REDIS__URL_FILE", path)),
+            (("DROVER__REDIS__URL", "redis://a"), ("DROVER__Redis__Url", "redis://b")),
+        ] {
+            let error = load("", &[one, other]).unwrap_err();
+            assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
+        }
+        // Keys may stand in the configuration and in a file of their own.
+        assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
+    }
+
+    #[test]
+    fn a_variable_with_one_underscore_for_two_is_refused_with_the_one_that_was_meant() {
+        for (written, meant) in [
+            ("DROVER_REDIS_URL", "DROVER__REDIS__URL"),
+            ("DROVER_REDIS_URL_FILE", "DROVER__REDIS__URL_FILE"),
+            ("DROVER__REDIS_URL", "DROVER__REDIS__URL"),
+            ("DROVER_WORKER__MAX_LEASES", "DROVER__WORKER__MAX_LEASES"),
+            ("DROVER_API_TLS_KEY", "DROVER__API__TLS__KEY"),
+            ("DROVER_AUTH_KEYS_FILE", "DROVER__AUTH__KEYS_FILE"),
+            ("DROVER_QUEUES_My-Queue_MAX_ATTEMPTS", "DROVER__QUEUES__My-Queue__MAX_ATTEMPTS"),
+            ("DROVER__QUEUES__a__b__MAX_ATTEMPTS", "is set with DROVER__QUEUES, as JSON"),
+        ] {
+            let error = load("", &[(written, "hunter2")]).unwrap_err();
+            assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // The variables that programs are given, and those in which Kubernetes describes services.
+        for foreign in [
+            "DROVER_QUEUE",
+            "DROVER_MESSAGE_ID",
+            "DROVER_PORT",
+            "DROVER_REDIS_PORT",
+            "DROVER_API_SERVICE_HOST",
+            "DROVER_QUEUES_SERVICE_HOST",
+            "DROVER_FAULTS_SEED",
+        ] {
+            assert!(load("", &[(foreign, "x")]).is_ok(), "{foreign}");
+        }
     }
 }

@@ -145,3 +145,97 @@ fn words(expected: &dyn Expected) -> String {
     };
     words.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use crate::config::load::tests::load;
+
+    type Config = crate::Config;
+
+    #[test]
+    fn errors_tell_the_key_and_what_is_expected_in_no_librarys_words() {
+        for (file, told) in [
+            ("[api]\nbody_limit = \"many\"", "api.body_limit: is a text, expected a whole number, 0 or more"),
+            ("[api]\nbody_limit = -1", "api.body_limit: expected a whole number, 0 or more"),
+            ("[api]\nbody_limit = 1.5", "api.body_limit: "),
+            ("[api]\nbody_limit = []", "api.body_limit: is a list, expected a whole number, 0 or more"),
+            ("worker = 5", "worker: is a whole number, expected a table"),
+            ("[redis]\ntimeout = \"soon\"", "redis.timeout: expected a duration"),
+            ("[redis]\ntimeout = true", "redis.timeout: is true, expected a duration"),
+            ("[redis]\nurl = 5", "redis.url: is a whole number, expected a text"),
+            ("[api]\nbind = 8080", "api.bind: is a whole number, expected a text"),
+            ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
+            ("[api]\ncors_origins = \"https://a\"", "api.cors_origins: is a text, expected a list"),
+            ("[traces]\nsample_ratio = \"all\"", "traces.sample_ratio: is a text, expected a number"),
+            ("[log]\nformat = 5", "log.format: expected one of pretty, json"),
+            ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
+            ("[queues.q]\nbackoff = { type = 5 }", "queues.q.backoff.type: expected one of fixed, exponential"),
+            ("[queues.q]\nbackoff = [1]", "queues.q.backoff: is a list, expected a table"),
+            ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
+            ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
+            ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
+            ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: max_attempts is a whole number from 1 to 1000"),
+            (
+                "[queues.\"user-*\"]\nmax_atempts = 1",
+                "queues.user-*.max_atempts: \"max_atempts\" is unknown: did you mean",
+            ),
+            ("[auth]\nkeys = [\"drv_ops_x\"]", "auth.keys[0]: is a text, expected a table"),
+            ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
+            ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{told:?} is not in {error}");
+            for word in
+                ["invalid type", "invalid value", "missing field", "unit variant", "struct ", "usize", "u64", "serde"]
+            {
+                assert!(!error.contains(word), "{error}");
+            }
+        }
+        let error = load("", &[("DROVER__API__BODY_LIMIT", "many")]).unwrap_err();
+        assert!(error.contains("api.body_limit: is a text") && error.contains("(set by DROVER__API__BODY_LIMIT)"));
+        for (name, text, told) in [
+            ("DROVER__REDIS", "{ timeout = \"soon\" }", "redis.timeout: expected a duration"),
+            ("DROVER__API__TLS", "{ key = \"a\" }", "api.tls: the key certificate is missing"),
+            ("DROVER__LOG", "{ \"formatt\": 5 }", "log.formatt: \"formatt\" is unknown"),
+            ("DROVER__AUTH__KEYS", "[{ id = 5 }]", "auth.keys[0].id: is a whole number"),
+        ] {
+            let error = load("[redis]\nurl = \"redis://a\"\n[log]\nfilter = \"warn\"", &[(name, text)]).unwrap_err();
+            assert!(error.contains(told) && error.ends_with(&format!("{name})")), "{error}");
+        }
+        let error = load("", &[("DROVER__AUTH__KEYS", "[hunter2")]).unwrap_err();
+        assert!(error.contains("auth.keys: is neither valid JSON") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_is_told_with_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[queues.\"a.b\"]\nmax_attempts = \"a\"").unwrap();
+        let within = format!("(in {})", file.path().display());
+        let load = |value: &str| {
+            let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
+            Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
+        };
+        assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
+        assert!(load("5").ends_with(&within), "{}", load("5"));
+        // Of two mistakes the one whose key comes first is told each time.
+        assert!((0..8).all(|_| load("b").ends_with(&within)));
+    }
+
+    #[test]
+    fn names_with_dots_and_brackets_are_no_paths() {
+        for (file, told) in [
+            ("\"redis.url\" = \"redis://a\"", "\"redis.url\" is unknown"),
+            ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
+            ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
+            ("[api]\nbody_limit = 99999999999999999999", "a number in it is too large"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
+        let settings = config.queues.of(&"a.b".parse().unwrap());
+        assert_eq!(serde_json::to_value(settings).unwrap(), serde_json::json!({"max_lapses": 7, "max_attempts": 7}));
+    }
+}

@@ -4,7 +4,8 @@ mod api_key;
 mod auth;
 mod bind_address;
 mod environment;
-mod handler;
+#[cfg(test)]
+mod every_key;
 mod key_hash;
 mod key_id;
 mod load;
@@ -15,29 +16,29 @@ mod sections;
 mod source;
 mod traces;
 mod tree;
+mod unread;
 
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
 pub use bind_address::BindAddress;
-pub use handler::{
-    AllowedHost, CommandLine, ExecHandler, Handler, HttpHandler, HttpTarget, HttpUrl, Output, WebhookSecret,
-};
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
-pub use load::InvalidConfig;
+pub use load::{InvalidConfig, Section, must_be_within};
 pub use origin::Origin;
 pub use queue_core::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Log, LogFormat, Order, Redis, RedisUrl, Route, TlsFiles, Worker};
+pub use sections::{Api, Durability, Log, LogFormat, Redis, RedisUrl, TlsFiles};
 pub use traces::{OtlpEndpoint, Traces};
+pub use tree::Table;
+pub use unread::Unread;
 
 use queue_core::DeclaredSettings;
 use serde::{Deserialize, Serialize};
 
-/// The whole of it. Both services read all, so that one file serves both.
+/// The whole of it. One file serves both services: both read all but the section `worker`, whose type only a worker has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct Config<W = Unread> {
     /// Where Redis is.
     pub redis: Redis,
     /// When a message counts as stored.
@@ -45,7 +46,7 @@ pub struct Config {
     /// The producer-api.
     pub api: Api,
     /// The consumer-worker.
-    pub worker: Worker,
+    pub worker: W,
     /// Who may do what.
     pub auth: Auth,
     /// What is logged, and how.

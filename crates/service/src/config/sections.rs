@@ -1,10 +1,11 @@
-use std::{collections::BTreeMap, fmt, iter, num::NonZeroU32, path::PathBuf};
+//! The sections of the configuration that both services read.
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, MessageName, Millis};
+use std::{fmt, path::PathBuf};
+
+use queue_core::Millis;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{BindAddress, Handler, InvalidConfig, Origin, QueuePattern};
-use crate::nearest::no_such;
+use super::{BindAddress, InvalidConfig, Origin};
 
 /// Where Redis is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,132 +130,6 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The consumer-worker.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Worker {
-    /// Where it serves its health. Defaults to 127.0.0.1:8081.
-    pub bind: BindAddress,
-    /// Leases held at once, per queue and process. Defaults to 100.
-    pub concurrency: usize,
-    /// Leases held at once over all queues of the process. Defaults to 10,000.
-    pub max_leases: usize,
-    /// Bytes of data of all messages that it holds leases of. Defaults to 64 MiB.
-    pub max_bytes: usize,
-    /// Which queue goes first when several have more to do than the process may hold. Defaults to `weighted`.
-    pub order: Order,
-    /// The slow poll. Defaults to 5 s.
-    pub poll_interval: Millis,
-    /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
-    pub shutdown_grace: Millis,
-    /// What is done with which messages. Defaults to the log handler for `my-queue`.
-    pub routes: Vec<Route>,
-}
-
-/// Which messages a handler gets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Those of this queue, or of each queue that fits (`user-*`).
-    pub queue: QueuePattern,
-    /// Those of this kind only. Defaults to all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<MessageName>,
-    /// Leases held at once for each of these queues. Defaults to `worker.concurrency`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<usize>,
-    /// So many messages for each one of a queue of weight 1, with `order = "weighted"`. Defaults to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<NonZeroU32>,
-    /// What is done with them.
-    pub handler: Handler,
-}
-
-/// Which queue goes first when several have more to do than a worker may hold leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
-pub enum Order {
-    /// By their weights: none starves.
-    Weighted,
-    /// In the order of their routes: what comes later waits until nothing is ready before it.
-    Strict,
-}
-
-impl Worker {
-    /// The largest `max_leases`.
-    const MOST_LEASES: usize = 100_000;
-
-    /// Checks what its parts can't know; answers what is wrong, as a sentence.
-    pub(super) fn validate(&self, queues: &DeclaredSettings) -> Result<(), String> {
-        let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
-        let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
-        must(
-            (1..=Self::MOST_LEASES).contains(&max_leases),
-            format!("worker.max_leases must be 1 to {}, not {max_leases}", Self::MOST_LEASES),
-        )?;
-        must(
-            max_bytes >= MAX_BYTES_PER_CALL,
-            format!("worker.max_bytes must be {MAX_BYTES_PER_CALL} (what one call may bring) or more, not {max_bytes}"),
-        )?;
-        let may_run = |key: &str, concurrency: usize| {
-            must(
-                (1..=max_leases).contains(&concurrency),
-                format!("{key} must be 1 to worker.max_leases = {max_leases}, not {concurrency}"),
-            )
-        };
-        may_run("worker.concurrency", self.concurrency)?;
-        let mut seen = BTreeMap::new();
-        for (n, route) in self.routes.iter().enumerate() {
-            if let Some(first) = seen.insert((&route.queue, &route.name), n) {
-                return Err(format!(
-                    "worker.routes[{n}] has the same queue and name as worker.routes[{first}], so it would never have a \
-                     message: remove one of them"
-                ));
-            }
-            if let Some(concurrency) = route.concurrency {
-                may_run(&format!("worker.routes[{n}].concurrency"), concurrency)?;
-            }
-            route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler.{mistake}"))?;
-            let Some(timeout) = route.handler.timeout() else { continue };
-            // The queues of the route as a whole, and those that have settings of their own among them.
-            let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
-            for name in iter::once(&route.queue).chain(narrower) {
-                let settings = queues.of_all(name);
-                let limits = [
-                    (
-                        "visibility_timeout",
-                        settings.visibility_timeout,
-                        "what outlasts its lease when Redis is away runs twice",
-                    ),
-                    ("timeout", settings.timeout, "the run would be over before its handler's time is"),
-                ];
-                for (key, limit, why) in limits {
-                    must(
-                        limit.is_none_or(|limit| limit >= timeout),
-                        format!(
-                            "queues.{name}.{key} must not be shorter than worker.routes[{n}].handler.timeout = {timeout}: \
-                             {why}; raise the one (or that of the pattern that gives it) or lower the other"
-                        ),
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl TryFrom<String> for Order {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        match word.as_str() {
-            "weighted" => Ok(Self::Weighted),
-            "strict" => Ok(Self::Strict),
-            other => Err(no_such(other, ["weighted", "strict"])),
-        }
-    }
-}
-
 /// What is logged, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,22 +142,10 @@ pub struct Log {
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
     Pretty,
     /// For machines: one JSON object a line.
     Json,
-}
-
-impl TryFrom<String> for LogFormat {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        match word.as_str() {
-            "pretty" => Ok(Self::Pretty),
-            "json" => Ok(Self::Json),
-            other => Err(no_such(other, ["pretty", "json"])),
-        }
-    }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use config::{ConfigBuilder, ConfigError, Value, ValueKind, builder::DefaultState};
+use config::{ConfigBuilder, ConfigError, Map, Value, ValueKind, builder::DefaultState};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        Error, Unexpected, Visitor,
+        DeserializeOwned, Error, Unexpected, Visitor,
         value::{MapDeserializer, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
@@ -78,6 +78,40 @@ fn origin(value: &Value) -> Option<&str> {
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Value::deserialize(deserializer).map(Self)
+    }
+}
+
+/// A table that is read in parts, because a word in it says what else stands there. Each mistake in it is told with its path.
+#[derive(Debug)]
+pub struct Table(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Tree::deserialize(deserializer)?.0.kind {
+            ValueKind::Table(keys) => Ok(Self(keys)),
+            _ => Err(D::Error::custom("expected a table: write { type = \"…\" }")),
+        }
+    }
+}
+
+impl Table {
+    /// Takes out the value of a key, which must be there.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or not of its kind.
+    pub fn take<T: DeserializeOwned, E: Error>(&mut self, key: &str) -> Result<T, E> {
+        let value = self.0.remove(key).ok_or_else(|| E::custom(format!("the key {key} is missing; write it too")))?;
+        Tree(value).read().map_err(|found| E::custom(format!(".{key}: {found}")))
+    }
+
+    /// Reads what is left.
+    ///
+    /// # Errors
+    ///
+    /// When a key is unknown or missing, or a value not of its kind.
+    pub fn read<T: DeserializeOwned, E: Error>(self) -> Result<T, E> {
+        Tree(self.0.into()).read().map_err(|found| found.within())
     }
 }
 

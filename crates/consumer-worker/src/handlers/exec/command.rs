@@ -10,10 +10,13 @@ use std::{
 };
 
 use serde_json::{json, value::RawValue};
-use service::config::{CommandLine, Output};
 use tokio::process::{self, Child};
 
-use crate::{Job, job_span};
+use crate::{
+    Job,
+    config::{CommandLine, Output},
+    job_span,
+};
 
 /// The starts of the names of variables that configure the worker: its own, and those of its exporter of traces. A program gets none
 /// of them, for they hold secrets.

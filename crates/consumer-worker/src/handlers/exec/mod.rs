@@ -10,7 +10,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use queue_core::Failure;
-use service::config::{ExecHandler, Output};
 
 pub(crate) use self::program::all_ended;
 use self::{
@@ -18,7 +17,10 @@ use self::{
     program::{End, Limits, Ran},
 };
 use super::output;
-use crate::{Handler, Job, Outcome};
+use crate::{
+    Handler, Job, Outcome,
+    config::{ExecHandler, Output},
+};
 
 /// The exit code that says that no further attempt would help: `EX_DATAERR` of sysexits.h.
 const DATA_ERROR: i32 = 65;

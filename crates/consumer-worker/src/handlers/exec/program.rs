@@ -1,7 +1,6 @@
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
 use futures_util::{FutureExt, future::FusedFuture};
-use service::config::Output;
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, ChildStdin},
@@ -19,7 +18,7 @@ use super::{
     group::Group,
     stderr_log::StderrLog,
 };
-use crate::{Job, run::AFTER_THE_RUNS_TIME};
+use crate::{Job, config::Output, run::AFTER_THE_RUNS_TIME};
 
 /// How long what a program said is read after it has ended. It stands in the pipes by then, which are mostly closed; who
 /// holds them open has left the group.

@@ -2,14 +2,13 @@ use std::time::Duration;
 
 use hyper::{Response, StatusCode, body::Incoming};
 use queue_core::{Failure, MAX_RESULT_BYTES};
-use service::config::Output;
 use tokio::time::timeout;
 
 use super::{
     client::{self, Unread},
     retry_after,
 };
-use crate::{Outcome, handlers::output};
+use crate::{Outcome, config::Output, handlers::output};
 
 /// How much of a refusal is kept: enough to see what was wrong.
 const MAX_REFUSAL_BYTES: usize = 1_024;

@@ -6,11 +6,10 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use service::config::WebhookSecret;
 use url::Url;
 
 use super::signature::{signatures, timestamp};
-use crate::{Job, job_span};
+use crate::{Job, config::WebhookSecret, job_span};
 
 /// What is written as `%` and two digits where a text stands in a header, beside what is not ASCII.
 const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');

@@ -14,12 +14,14 @@ use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use queue_core::Failure;
-use service::config::{HttpHandler, Output, WebhookSecret};
 use tokio::time::timeout;
 use url::Url;
 
 use self::{client::Client, target::Target};
-use crate::{Handler, Job, Outcome};
+use crate::{
+    Handler, Job, Outcome,
+    config::{HttpHandler, Output, WebhookSecret},
+};
 
 /// POSTs the data of each message to a URL, signed as Standard Webhooks say. The answer says what came of it.
 pub(crate) struct Http {
@@ -35,8 +37,8 @@ impl Http {
     ///
     /// When a file that the configuration names is of no use.
     pub(crate) fn new(config: &HttpHandler) -> Result<Self, String> {
-        let target = Target::new(&config.target, config.concurrency);
-        let mut secrets = config.secrets.clone();
+        let target = Target::new(config);
+        let mut secrets = config.secret.clone();
         if let Some(path) = &config.secret_file {
             secrets.extend(read_secrets(path).map_err(|error| format!("secret_file: {}: {error}", path.display()))?);
         }

@@ -2,8 +2,9 @@ use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use service::config::WebhookSecret;
 use sha2::Sha256;
+
+use crate::config::WebhookSecret;
 
 /// The signatures of a body as Standard Webhooks have them, one by each secret.
 pub(super) fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: u64, body: &[u8]) -> String {

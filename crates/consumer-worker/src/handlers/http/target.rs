@@ -1,31 +1,40 @@
 use std::net::IpAddr;
 
 use queue_core::Failure;
-use service::config::HttpTarget;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::{Host, Url};
 
 use super::{networks::Networks, resolver::PrivateAddress};
-use crate::Job;
+use crate::{
+    Job,
+    config::{AllowedHost, HttpHandler},
+};
 
 /// Where messages go, and how many at once.
 pub(super) struct Target {
-    config: HttpTarget,
+    place: Place,
     networks: Networks,
     /// For requests under way, by host.
     places: Option<Vec<Semaphore>>,
 }
 
+/// The URL of all messages, or where each of them names its own.
+enum Place {
+    Fixed(Url),
+    Header { name: String, allowed_hosts: Vec<AllowedHost> },
+}
+
 impl Target {
-    pub(super) fn new(config: &HttpTarget, concurrency: Option<usize>) -> Self {
-        let (networks, hosts) = match config {
-            HttpTarget::Fixed(_) => (Networks::All, 1),
-            HttpTarget::Header { allowed_hosts, allowed_networks, .. } => {
-                (Networks::PublicAnd(allowed_networks.clone()), allowed_hosts.len())
-            }
+    pub(super) fn new(config: &HttpHandler) -> Self {
+        let (place, networks, hosts) = if let Some(url) = &config.url {
+            (Place::Fixed(url.expose().clone()), Networks::All, 1)
+        } else {
+            let (name, allowed_hosts) = (config.url_header.clone().unwrap_or_default(), config.allowed_hosts.clone());
+            let hosts = allowed_hosts.len();
+            (Place::Header { name, allowed_hosts }, Networks::PublicAnd(config.allowed_networks.clone()), hosts)
         };
-        let places = concurrency.map(|concurrency| (0..hosts).map(|_| Semaphore::new(concurrency)).collect());
-        Self { config: config.clone(), networks, places }
+        let places = config.concurrency.map(|limit| (0..hosts).map(|_| Semaphore::new(limit)).collect());
+        Self { place, networks, places }
     }
 
     pub(super) fn networks(&self) -> &Networks {
@@ -34,9 +43,9 @@ impl Target {
 
     /// Whether certificates will be needed.
     pub(super) fn may_be_https(&self) -> bool {
-        match &self.config {
-            HttpTarget::Fixed(url) => url.expose().scheme() == "https",
-            HttpTarget::Header { .. } => true,
+        match &self.place {
+            Place::Fixed(url) => url.scheme() == "https",
+            Place::Header { .. } => true,
         }
     }
 
@@ -46,9 +55,9 @@ impl Target {
     ///
     /// When the message names none that is allowed; no further attempt will change that.
     pub(super) fn of(&self, job: &Job) -> Result<(Url, usize), Failure> {
-        let (name, allowed_hosts) = match &self.config {
-            HttpTarget::Fixed(url) => return Ok((url.expose().clone(), 0)),
-            HttpTarget::Header { name, allowed_hosts, .. } => (name, allowed_hosts),
+        let (name, allowed_hosts) = match &self.place {
+            Place::Fixed(url) => return Ok((url.clone(), 0)),
+            Place::Header { name, allowed_hosts } => (name, allowed_hosts),
         };
         let refused = |why: String| Failure::new("url_refused", why);
         let text = job.headers().get(name).ok_or_else(|| refused(format!("the message has no header {name}")))?;

@@ -1,3 +1,5 @@
+//! A host that messages may name in their URLs.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};

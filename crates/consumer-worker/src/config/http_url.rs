@@ -1,3 +1,5 @@
+//! A URL that messages are posted to.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};

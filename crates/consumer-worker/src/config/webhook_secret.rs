@@ -1,3 +1,5 @@
+//! The secrets that requests are signed with.
+
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

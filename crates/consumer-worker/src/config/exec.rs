@@ -1,7 +1,10 @@
+//! The keys of the handler `exec`.
+
 use queue_core::Millis;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use service::config::must_be_within;
 
-use super::{LONGEST_TIMEOUT, Output, must_be_within};
+use super::Output;
 
 /// Runs a program on each message, with the data on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +31,10 @@ impl ExecHandler {
     pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
 
     pub(super) fn validate(&self) -> Result<(), String> {
-        must_be_within("timeout", self.timeout, Millis::new(100), LONGEST_TIMEOUT)?;
-        must_be_within("stop_grace", self.stop_grace, Millis::ZERO, Millis::from_secs(60))
+        let timeout = self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT);
+        must_be_within(".timeout", timeout, Millis::new(100), Millis::from_days(7))?;
+        let stop_grace = self.stop_grace.unwrap_or(Self::DEFAULT_STOP_GRACE);
+        must_be_within(".stop_grace", stop_grace, Millis::ZERO, Millis::from_secs(60))
     }
 }
 

@@ -1,0 +1,173 @@
+//! Tests over every key that `config/default.toml` shows: each can come from the environment, and a secret in it is told nowhere.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::{load::tests::load, source::DEFAULT};
+
+/// The defaults with every key that they show in a comment, each with another value than its default.
+fn every_key() -> Value {
+    let mut text = String::new();
+    for line in DEFAULT.lines() {
+        let shown = line.strip_prefix("# ").filter(|shown| {
+            let key = shown.split_once(" = ").map(|(key, _)| key);
+            let is_key = key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b)));
+            is_key && !shown.starts_with("handler") || shown.starts_with(['[', ']']) || shown.starts_with("  { id")
+        });
+        text += shown.unwrap_or(line);
+        text.push('\n');
+    }
+    let hash = "a".repeat(64);
+    changed(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
+}
+
+fn changed(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => if whole > 1 { whole - 1 } else { whole + 1 }.into(),
+            None => (number.as_f64().unwrap() / 2.0).into(),
+        },
+        Value::String(text) => Value::String(match text.as_str() {
+            "pretty" => "json".into(),
+            "info" => "debug".into(),
+            "weighted" => "strict".into(),
+            "exponential" => "fixed".into(),
+            _ => match text.find(|c: char| c.is_ascii_digit()) {
+                Some(at) => {
+                    let digits: String = text[at..].chars().take_while(char::is_ascii_digit).collect();
+                    let more = digits.parse::<u64>().unwrap() + 1;
+                    format!("{}{more}{}", &text[..at], &text[at + digits.len()..])
+                }
+                None => text,
+            },
+        }),
+        Value::Array(list) if list.is_empty() => serde_json::json!(["https://a.example"]),
+        Value::Object(table) => table.into_iter().map(|(key, value)| (key, changed(value))).collect(),
+        other => other,
+    }
+}
+
+/// Each key with its value as a text: lists as JSON, and tables too if they need not be said key by key.
+fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(table)
+            if !tables || prefix.matches("__").count() < 1 + usize::from(prefix.contains("QUEUES")) =>
+        {
+            for (key, value) in table {
+                let is_queue = prefix.ends_with("__QUEUES");
+                let key = if is_queue { key.clone() } else { key.to_ascii_uppercase() };
+                let separator = if prefix.is_empty() { "DROVER__" } else { "__" };
+                variables(&format!("{prefix}{separator}{key}"), value, tables, all);
+            }
+        }
+        Value::String(text) => all.push((prefix.into(), text.clone())),
+        other => all.push((prefix.into(), other.to_string())),
+    }
+}
+
+#[test]
+fn every_key_of_the_defaults_and_every_setting_of_a_queue_can_come_from_the_environment() {
+    let printed = |environment: &[(String, String)]| {
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        load("", &environment).map(|config| toml::to_string(&config).unwrap())
+    };
+    let every_key = every_key();
+    let expected = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
+    let expected = toml::to_string(&expected).unwrap();
+    for tables in [false, true] {
+        let mut all = Vec::new();
+        variables("", &every_key, tables, &mut all);
+        assert_eq!(printed(&all).unwrap(), expected);
+        for left_out in 0..all.len() {
+            let mut others = all.clone();
+            let (name, _) = others.remove(left_out);
+            // The one that names no other value than the default.
+            let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
+            assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
+        }
+        if !tables {
+            for name in [
+                "DROVER__QUEUES__my-queue__MAX_ATTEMPTS",
+                "DROVER__QUEUES__my-queue__MAX_LAPSES",
+                "DROVER__QUEUES__my-queue__RATE_LIMIT__MAX",
+                "DROVER__QUEUES__my-queue__BACKOFF__JITTER",
+                "DROVER__QUEUES__my-queue__RETENTION__COMPLETED__COUNT",
+                "DROVER__API__CORS_ORIGINS",
+                "DROVER__API__TLS__KEY",
+                "DROVER__AUTH__KEYS",
+                "DROVER__AUTH__KEYS_FILE",
+                "DROVER__TRACES__ENDPOINT",
+            ] {
+                assert!(all.iter().any(|(found, _)| found == name), "{name} is not among the keys");
+            }
+        }
+    }
+    let settings = queue_core::Settings::default();
+    let Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
+    let shown = every_key["queues"]["my-queue"].as_object().unwrap();
+    assert_eq!(shown.keys().collect::<Vec<_>>(), settings.keys().collect::<Vec<_>>(), "config/default.toml shows all");
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_and_is_never_shown() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    secret.write_all(b"redis://user:pa@ss@cache:6380/2\n").unwrap();
+    let path = secret.path().to_str().unwrap();
+    let config = load("", &[("DROVER__REDIS__URL_FILE", path)]).unwrap();
+    assert_eq!(config.redis.url.expose(), "redis://user:pa@ss@cache:6380/2");
+    let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
+    assert!(shown.contains("redis://***@cache:6380/2") && !shown.contains("pa@ss"), "{shown}");
+    let socket = load("[redis]\nurl = \"unix:/run/redis.sock?pass=hunter2\"", &[]).unwrap();
+    assert_eq!(socket.redis.url.to_string(), "unix:/run/redis.sock?***");
+}
+
+#[test]
+fn a_text_that_holds_a_secret_is_in_no_error_whatever_its_key() {
+    let secret = "hunter2";
+    let mut all = Vec::new();
+    variables("", &every_key(), false, &mut all);
+    for (name, _) in &all {
+        for text in [
+            secret.to_owned(),
+            format!("redis://u:{secret}@h:1/0"),
+            format!("[{secret}"),
+            format!("{{\"a\": \"{secret}\"}}"),
+            format!("[\"{secret}\"]"),
+        ] {
+            if let Err(error) = load("", &[(name, &text)]) {
+                assert!(!error.contains(secret), "{name}: {error}");
+            }
+        }
+        let error = load("", &[(&format!("{name}_FILE"), &format!("/nowhere/{secret}"))]).map(drop);
+        assert!(!error.err().unwrap_or_default().contains(secret), "{name}");
+    }
+    for line in [
+        "url = \"redis://u:hunter2@h",
+        "url = hunter2",
+        "\"hunter2\"",
+        "url = [\"hunter2\"]",
+        "url = { a = \"hunter2\" }",
+    ] {
+        let error = load(&format!("[redis]\n{line}\n"), &[]).unwrap_err();
+        assert!(!error.contains(secret), "{error}");
+    }
+}
+
+#[test]
+fn urls_are_shown_without_their_passwords() {
+    for (url, shown) in [
+        ("redis://user:pa@ss@cache:6380/2", "redis://***@cache:6380/2"),
+        ("redis://:pw@h", "redis://***@h"),
+        ("redis://u:p?w@h", "redis://***"),
+        ("u:pw@h:6379", "***@h:6379"),
+        ("unix:/run/redis.sock?pass=pw@w", "***"),
+        ("redis+sentinel://u:pw@a,b/mymaster?password=pw#pw", "redis+sentinel://***@a,b/mymaster?***"),
+    ] {
+        assert_eq!(load(&format!("[redis]\nurl = {url:?}"), &[]).unwrap().redis.url.to_string(), shown);
+    }
+    let config = load("[traces]\nendpoint = \"https://me:hunter2@otel:4318/x\"", &[]).unwrap();
+    assert_eq!(config.traces.endpoint.as_ref().unwrap().url(), "https://otel:4318/x");
+    let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
+    assert!(shown.contains("https://***@otel:4318/x") && !shown.contains("hunter2"), "{shown}");
+}
