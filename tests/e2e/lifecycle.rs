@@ -60,7 +60,7 @@ async fn a_worker_that_meets_a_newer_layout_stops_and_says_so() {
     let mut worker = Process::start("consumer-worker", &[], &env);
     assert!(!worker.wait().success());
     worker.wait_for_log(
-        "queue my-queue has data layout 99; this version of Drover reads layout 2: run the version that wrote it",
+        "queue my-queue has data layout 99; this version of Drover reads layout 3: run the version that wrote it",
     );
 }
 

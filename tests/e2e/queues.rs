@@ -36,7 +36,7 @@ async fn settings_that_can_not_be_are_told_with_their_place() {
         (json!({"max_attempt": 1}), "/max_attempt", "unknown: did you mean \"max_attempts\"?"),
         (json!({"max_attempt": null}), "/max_attempt", "unknown: did you mean \"max_attempts\"?"),
         (json!({"retention": {"completed": {"cuont": 1}}}), "/retention/completed/cuont", "did you mean \"count\"?"),
-        (json!({"retention": {"completed": {"count": -1}}}), "/retention/completed/count", "-1 is out of range"),
+        (json!({"retention": {"completed": {"count": -1}}}), "/retention/completed/count", "must be 0 to 1000000000"),
         (json!({"visibility_timeout": 5}), "/visibility_timeout", "must be 100ms to"),
         (json!({"visibility_timeout": "soon"}), "/visibility_timeout", "1h 30m"),
         (json!({"a/b~c": 1}), "/a~1b~0c", "unknown; there are visibility_timeout"),

@@ -92,7 +92,7 @@ fn read(object: &Object<'_>, pointer: &str, errors: &mut Vec<FieldError>) -> Opt
             "deliver_at" => deliver_at = reader.read(),
             "priority" => message.priority = reader.read().unwrap_or_default(),
             "max_attempts" => message.max_attempts = reader.read(),
-            "backoff" => message.backoff = reader.read_object(Backoff::validate),
+            "backoff" => message.backoff = reader.read_object(|_: &Backoff| Ok(())),
             "timeout" => message.timeout = reader.read_duration(NewMessage::LONGEST_TIMEOUT, "must be 1 ms to 7 days"),
             "ttl" => message.ttl = reader.read_duration(Due::LONGEST_DELAY, "must be 1 ms to 3650 days"),
             "hold" => message.hold = reader.read(),
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(message.due, Due::After(Millis::from_secs(2)));
         assert_eq!(message.priority.get(), -3);
         assert_eq!(message.max_attempts.unwrap().get(), 7);
-        assert_eq!(message.backoff.unwrap().delay, Millis::new(5));
+        assert_eq!(*message.backoff.unwrap().delay, Millis::new(5));
         assert_eq!((message.timeout, message.ttl), (Some(Millis::from_secs(60)), Some(Millis::from_days(3_650))));
         assert_eq!(message.hold.unwrap().as_str(), "paid:42");
         assert_eq!(message.headers.get("a"), Some("b"));
@@ -163,7 +163,7 @@ mod tests {
         let message = parse(nulls.as_bytes()).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         let message = parse(br#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
-        assert_eq!(message.backoff, Some(Backoff { delay: Millis::new(5), ..Backoff::default() }));
+        assert_eq!(message.backoff, Some(Backoff { delay: Millis::new(5).try_into().unwrap(), ..Backoff::default() }));
         assert_eq!(parse_batch(format!(r#"{{"messages":[{nulls}]}}"#).as_bytes()).unwrap().len(), 1);
         assert!(parse_line(nulls.replace('\n', " ").as_bytes()).is_ok());
         // A key that does not exist is told all the same.

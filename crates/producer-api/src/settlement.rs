@@ -1,6 +1,6 @@
 //! How a consumer ends or extends a lease: `{"lease": "…", "result": …}` and its kin.
 
-use queue_core::{Action, Due, Failure, LeaseToken, MAX_RESULT_BYTES, Millis, Settings};
+use queue_core::{Action, Due, Failure, LeaseTime, LeaseToken, MAX_RESULT_BYTES, Millis};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use service::{FieldError, Problem, unknown, wording};
@@ -156,7 +156,7 @@ fn read_failure(reader: &mut Reader<'_>) -> Option<Failure> {
 
 /// 100 ms to 24 h.
 pub(crate) fn read_lease_time(reader: &mut Reader<'_>) -> Option<Millis> {
-    let range = Settings::SHORTEST_LEASE..=Settings::LONGEST_LEASE;
+    let range = LeaseTime::LEAST..=LeaseTime::MOST;
     reader.read_checked(|time| if range.contains(time) { Ok(()) } else { Err(LEASE_RANGE) })
 }
 

@@ -64,7 +64,7 @@ async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {
     redis.call(command).await.map_err(|error| match error {
         // Before layout 2 it was a set.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
-            Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: LAYOUT - 1, known: LAYOUT }
+            Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: 1, known: LAYOUT }
         }
         other => other.into(),
     })

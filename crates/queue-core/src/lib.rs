@@ -1,15 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod agenda;
-mod backoff;
 mod bell;
 mod calls;
 mod connection;
-mod declared;
 mod error;
 mod event;
 mod event_id;
-mod exclusive;
 mod id;
 mod index;
 mod janitor;
@@ -26,16 +23,13 @@ mod queue;
 mod queue_pattern;
 mod queues;
 mod quota;
-mod rate_limit;
 mod receivers;
 mod record;
 mod reply;
-mod retention;
 mod retry;
 mod scripts;
 mod server;
 mod settings;
-mod settings_patch;
 mod stretch;
 mod subscriber;
 mod tailer;
@@ -44,15 +38,12 @@ mod token;
 mod wire;
 
 pub use agenda::Agenda;
-pub use backoff::{Backoff, Growth};
 pub use bell::Bell;
 pub use calls::Calls;
 pub use connection::{InvalidRedisUrl, Redis};
-pub use declared::DeclaredSettings;
 pub use error::{Error, Result, TooMuch};
 pub use event::{Event, EventKind};
 pub use event_id::EventId;
-pub use exclusive::Exclusive;
 pub use id::{MessageId, MessageRef};
 pub use janitor::Janitor;
 #[doc(hidden)]
@@ -62,7 +53,7 @@ pub use listeners::Listeners;
 pub use message::{Failure, Message, MessageError, State};
 pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
 pub use new_message::{Due, Headers, NewMessage};
-pub use number::{MaxAttempts, MaxLapses, OutOfRange, Priority, Whole};
+pub use number::{MaxAttempts, OutOfRange, Priority, Whole};
 pub use queue::{
     Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
     Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
@@ -70,15 +61,15 @@ pub use queue::{
 pub use queue_pattern::QueuePattern;
 pub use queues::Queues;
 pub use quota::{Quota, Use};
-pub use rate_limit::RateLimit;
 pub use receivers::Receivers;
-pub use retention::{Keep, Retention};
 pub use retry::Retry;
 #[doc(hidden)]
 pub use scripts::inject_clock;
 pub use server::Danger;
-pub use settings::{Fault, InvalidSetting, Settings};
-pub use settings_patch::{BackoffPatch, KeepPatch, RateLimitPatch, RetentionPatch, SettingsPatch};
+pub use settings::{
+    Backoff, Count, DeclaredSettings, Fault, InvalidSetting, LeaseTime, RateLimit, RunTime, Settings, SettingsPatch,
+    ShownSettings, Span,
+};
 pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};
 pub use token::LeaseToken;

@@ -42,18 +42,6 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// For fields of which the range is checked elsewhere.
-pub(crate) fn unsigned<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<T, D::Error> {
-    let Whole(number) = Whole::deserialize(deserializer)?;
-    T::try_from(number).map_err(|_| de::Error::custom(format_args!("{number} is out of range")))
-}
-
-/// As [`unsigned`], where a null is none.
-pub(crate) fn optional<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let Some(Whole(number)) = Option::deserialize(deserializer)? else { return Ok(None) };
-    T::try_from(number).map(Some).map_err(|_| de::Error::custom(format_args!("{number} is out of range")))
-}
-
 /// A newtype over a whole number with a range.
 macro_rules! ranged_number {
     ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, $what:literal, default $default:literal) => {
@@ -127,11 +115,6 @@ ranged_number! {
 ranged_number! {
     /// How many attempts a message has. Defaults to 3.
     MaxAttempts(u32) in 1..=1_000, "max_attempts", default 3
-}
-
-ranged_number! {
-    /// The lapse that ends a message. Defaults to 3.
-    MaxLapses(u32) in 1..=1_000, "max_lapses", default 3
 }
 
 #[cfg(test)]

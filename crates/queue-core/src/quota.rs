@@ -47,7 +47,7 @@ impl Quota {
     pub async fn take(&self, name: &str, limit: RateLimit) -> Result<Use> {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(limit.max).arg(duration);
+        call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(*limit.max).arg(duration);
         let answer = self.redis.call_script(&SCRIPT, &call).await?;
         let mut parts = reply::array(Some(answer))?.into_iter();
         let mut next = || match parts.next() {

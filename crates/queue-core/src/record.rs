@@ -136,7 +136,7 @@ impl Options {
             push(&mut text, tag::MAX_ATTEMPTS, max_attempts);
         }
         if let Some(backoff) = &self.backoff {
-            push(&mut text, tag::BACKOFF, backoff.encode());
+            push(&mut text, tag::BACKOFF, serde_json::to_string(backoff).expect("a back-off has a JSON form"));
         }
         if let Some(own_id) = &self.own_id {
             push(&mut text, tag::OWN_ID, own_id);
@@ -160,7 +160,7 @@ impl Options {
             match tag {
                 tag::PRIORITY => options.priority = value.parse().map_err(|_| MALFORMED)?,
                 tag::MAX_ATTEMPTS => options.max_attempts = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::BACKOFF => options.backoff = Some(Backoff::decode(value).ok_or(MALFORMED)?),
+                tag::BACKOFF => options.backoff = Some(serde_json::from_str(value).map_err(|_| MALFORMED)?),
                 tag::OWN_ID => options.own_id = Some(value.parse().map_err(|_| MALFORMED)?),
                 tag::TIMEOUT => options.timeout = Some(value.parse().map_err(|_| MALFORMED)?),
                 tag::EXPIRES => {

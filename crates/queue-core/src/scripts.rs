@@ -35,7 +35,7 @@ pub fn inject_clock() {
 }
 
 /// The data layout that this version reads and writes.
-pub(crate) const LAYOUT: u32 = 2;
+pub(crate) const LAYOUT: u32 = 3;
 
 /// Runs, each perhaps with an error, that one call reads or writes at most, so that they are no more bytes than it may carry.
 const MOST_RUNS: usize = 400;
@@ -201,8 +201,9 @@ impl Script {
 /// The library's own defaults, as the fragment `settings` reads them.
 fn defaults() -> String {
     let mut table = String::from("local DEFAULTS = {\n");
-    for (name, value) in Settings::default().encode().into_iter().filter(|(_, value)| !value.is_empty()) {
-        writeln!(table, "  ['{name}'] = '{value}',").expect("writing to a string does not fail");
+    // A setting that is none or off is none in Lua.
+    for (name, json) in Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false") {
+        writeln!(table, "  ['{name}'] = '{json}',").expect("writing to a string does not fail");
     }
     table + "}\n"
 }
@@ -243,7 +244,7 @@ mod tests {
     fn the_protocol_page_names_every_setting() {
         let (_, after) = PROTOCOL.split_once("\n## The fields of `meta`\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
-        for (name, _) in Settings::default().encode() {
+        for name in Settings::default().stored().into_keys() {
             assert!(section.contains(&format!("`{name}`")), "{name}");
         }
     }

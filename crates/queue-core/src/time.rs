@@ -135,7 +135,7 @@ impl Millis {
 }
 
 /// The units of a duration, the longest first, in milliseconds. A month and a year have no fixed length, and are none.
-const UNITS: [(&str, u64); 6] =
+pub(crate) const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// As a person would write it, and as it reads back: `1h 30m`. In days, not in weeks.

@@ -119,14 +119,20 @@ impl Section for Worker {
             // The queues of the route as a whole, and those that have settings of their own among them.
             let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
             for name in iter::once(&route.queue).chain(narrower) {
-                let settings = queues.of_all(name);
+                let declared = queues.of_all(name);
+                // Entries that are wrong are told later.
+                let Ok(settings) = declared.settings() else { continue };
                 let limits = [
                     (
                         "visibility_timeout",
-                        settings.visibility_timeout,
+                        declared.names("visibility_timeout").then_some(*settings.visibility_timeout),
                         "what outlasts its lease when Redis is away runs twice",
                     ),
-                    ("timeout", settings.timeout, "the run would be over before its handler's time is"),
+                    (
+                        "timeout",
+                        settings.timeout.as_deref().copied(),
+                        "the run would be over before its handler's time is",
+                    ),
                 ];
                 for (key, limit, why) in limits {
                     must(

@@ -1,6 +1,6 @@
 use std::error::Error;
 
-use queue_core::{Millis, RateLimit, Timestamp};
+use queue_core::{RateLimit, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use service::config::{ApiKey, KeyId, QueuePattern, Scope};
@@ -49,7 +49,7 @@ impl Issue {
 
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     let parsed = text.split_once('/').and_then(|(max, duration)| {
-        let duration: Millis = serde_json::from_value(Value::String(duration.into())).ok()?;
+        let duration = serde_json::from_value(Value::String(duration.into())).ok()?;
         Some(RateLimit { max: max.parse().ok()?, duration })
     });
     parsed.ok_or_else(|| "expected a number and a duration, such as 100/1m".into())
@@ -95,7 +95,7 @@ mod tests {
         )
         .unwrap();
         assert!(key.allows(Scope::Consume, "user-1") && !key.allows(Scope::Consume, "mail"));
-        assert_eq!(key.rate_limit.unwrap().duration, Millis::from_secs(60));
+        assert_eq!(*key.rate_limit.unwrap().duration, queue_core::Millis::from_secs(60));
         assert_eq!(key.expires_at.unwrap().to_string(), "2030-01-31T00:00:00.000Z");
     }
 

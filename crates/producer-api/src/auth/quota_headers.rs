@@ -11,7 +11,7 @@ pub(super) fn secs(time: Millis) -> u32 {
 
 /// Tells a key's limit and how much of it is left, as draft-ietf-httpapi-ratelimit-headers (10) has it.
 pub(super) fn tell(headers: &mut HeaderMap, limit: RateLimit, quota: &Use) {
-    let policy = format!("\"key\";q={};w={}", limit.max, secs(limit.duration));
+    let policy = format!("\"key\";q={};w={}", limit.max, secs(*limit.duration));
     let left = format!("\"key\";r={};t={}", quota.remaining, secs(quota.more_after));
     for (name, value) in [(POLICY, policy), (LIMIT, left)] {
         headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn a_limit_is_told_in_whole_seconds_that_are_never_too_few() {
         let mut headers = HeaderMap::new();
-        let limit = RateLimit { max: 100, duration: Millis::from_secs(60) };
+        let limit = serde_json::from_str(r#"{"max":100,"duration":"1m"}"#).unwrap();
         tell(&mut headers, limit, &Use { is_granted: true, remaining: 99, more_after: Millis::new(2_001) });
         assert_eq!(headers["ratelimit-policy"], "\"key\";q=100;w=60");
         assert_eq!(headers["ratelimit"], "\"key\";r=99;t=3");

@@ -80,6 +80,7 @@ pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi, instance: Instance)
                             key needs on the queue that is named.",
         }});
     }
+    describe_fields(&mut document["components"]);
     name_schemas(&mut document["paths"]);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
@@ -102,6 +103,27 @@ fn name_schemas(value: &mut Value) {
             members.values_mut().for_each(name_schemas);
         }
         Value::Array(items) => items.iter_mut().for_each(name_schemas),
+        _ => {}
+    }
+}
+
+/// Where a type and a field both say something, the derived schema is all of two schemas, the second one an object with nothing but
+/// the field's words. Those belong to the first.
+fn describe_fields(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::Array(all)) = members.get_mut("allOf")
+                && let [first, words] = &mut all[..]
+                && words["description"].is_string()
+                && words.as_object().is_some_and(|words| words.len() == 2)
+            {
+                first["description"] = words["description"].take();
+                *value = first.take();
+                return describe_fields(value);
+            }
+            members.values_mut().for_each(describe_fields);
+        }
+        Value::Array(items) => items.iter_mut().for_each(describe_fields),
         _ => {}
     }
 }

@@ -1,115 +1,11 @@
 //! Ranges of durations, as schemas can say them.
 
-use std::fmt::Write;
-
 use queue_core::Millis;
-use serde_json::{Value, json};
-
-/// The units of a duration in a text, the longest first, with how many of the next they have.
-const UNITS: [(&str, u64); 6] =
-    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+use serde_json::Value;
 
 /// What a duration in this range may be: whole milliseconds, or a text with units.
 pub(super) fn duration(description: &str, least: Millis, most: Millis) -> Value {
-    let mut schema = json!({
-        "description": description,
-        "anyOf": [
-            {"type": "integer", "minimum": least.get(), "maximum": most.get()},
-            {"type": "string", "pattern": text(least.get(), most.get())},
-        ],
-        "examples": [most.get().min(2_000), "2s"],
-    });
-    if !(least.get()..=most.get()).contains(&2_000) {
-        schema["examples"] = json!([most.get()]);
-    }
+    let mut schema = serde_json::to_value(Millis::schema_within(least, most)).unwrap_or_default();
+    schema["description"] = description.into();
     schema
-}
-
-/// The pattern of a text in this range: a number of one unit, or several units, the longest first.
-fn text(least: u64, most: u64) -> String {
-    let mut ways = vec![format!("0*(?:{})", number(least, most))];
-    for (at, (unit, millis)) in UNITS.iter().enumerate() {
-        let (fewest, all) = (least.div_ceil(*millis), most / millis);
-        if fewest <= all {
-            ways.push(format!("0*(?:{}){unit}", number(fewest, all)));
-        }
-        // With shorter units after it, each less than one of the unit before, it stays within the next number.
-        let rest = rest(&UNITS[at + 1..]);
-        if !rest.is_empty() && fewest.max(1) < all {
-            ways.push(format!("(?:{}){unit}{rest}", number(fewest.max(1), all - 1)));
-        }
-    }
-    format!("^(?:{})$", ways.join("|"))
-}
-
-/// Any of the shorter units.
-fn rest(units: &[(&str, u64)]) -> String {
-    units.iter().fold(String::new(), |mut rest, (unit, _)| {
-        let digits = match *unit {
-            "d" => "[0-6]",
-            "h" => "(?:1?[0-9]|2[0-3])",
-            "ms" => "[0-9]{1,3}",
-            _ => "[1-5]?[0-9]",
-        };
-        // Writing to a text can't fail.
-        let _ = write!(rest, "(?: ?{digits}{unit})?");
-        rest
-    })
-}
-
-/// The pattern of a whole number in this range, without zeros before it.
-fn number(least: u64, most: u64) -> String {
-    // Blocks of numbers of which so many last digits may be any, by the digits before these.
-    let mut blocks: Vec<(u64, u32)> = Vec::new();
-    let mut from = least;
-    while from <= most {
-        let fits = |free: &u32| {
-            10_u64
-                .checked_pow(*free)
-                .is_some_and(|size| from > 0 && from.is_multiple_of(size) && from + (size - 1) <= most)
-        };
-        let free = (1..20).take_while(fits).last().unwrap_or(0);
-        let size = 10_u64.pow(free);
-        blocks.push((from / size, free));
-        from += size;
-    }
-    let same_but_for_a_digit = |one: &(u64, u32), other: &(u64, u32)| one.0 / 10 == other.0 / 10 && one.1 == other.1;
-    let ways: Vec<String> = blocks
-        .chunk_by(same_but_for_a_digit)
-        .map(|some| {
-            let ((first, free), (end, _)) = (some[0], some[some.len() - 1]);
-            let before = if first < 10 { String::new() } else { (first / 10).to_string() };
-            let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
-            let any = match free {
-                0 => String::new(),
-                1 => "[0-9]".into(),
-                more => format!("[0-9]{{{more}}}"),
-            };
-            format!("{before}{digit}{any}")
-        })
-        .collect();
-    ways.join("|")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_numbers_is_a_few_blocks() {
-        assert_eq!(number(0, 9), "[0-9]");
-        assert_eq!(number(1, 1_000), "[1-9]|[1-9][0-9]|[1-9][0-9]{2}|1000");
-        assert_eq!(number(100, 250), "1[0-9]{2}|2[0-4][0-9]|250");
-        assert_eq!(number(0, 0), "0");
-    }
-
-    #[test]
-    fn a_text_has_the_units_that_fit() {
-        let milliseconds = "0*(?:[0-9]|[1-9][0-9]|[1-9][0-9]{2}|1000)";
-        assert_eq!(
-            text(0, 1_000),
-            format!("^(?:{milliseconds}|0*(?:0)w|0*(?:0)d|0*(?:0)h|0*(?:0)m|0*(?:[0-1])s|{milliseconds}ms)$")
-        );
-        assert!(text(1, 3_000).contains("|(?:[1-2])s(?: ?[0-9]{1,3}ms)?|"), "{}", text(1, 3_000));
-    }
 }

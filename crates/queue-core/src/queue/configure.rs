@@ -20,15 +20,11 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`]. The inner error says what of the patch can't be; then nothing was changed.
     pub async fn configure(&self, patch: &Json) -> Result<Result<Settings, InvalidSetting>> {
-        let defaults: HashMap<_, _> = Settings::default().encode().into_iter().collect();
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
         let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Begin };
         for _ in 0..TRIES {
             let known = self.meta().await?;
-            let mut settings = Settings::default();
-            for (name, value) in &known {
-                settings.apply(name, value);
-            }
+            let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = match settings.patched(patch) {
                 Ok(settings) => settings,
                 Err(invalid) => return Ok(Err(invalid)),
@@ -40,9 +36,8 @@ impl Queue {
                 continue;
             }
             let mut changes = Vec::new();
-            for (name, value) in settings.encode() {
-                let value = if defaults.get(name) == Some(&value) { String::new() } else { value };
-                let before = known.get(name).cloned().unwrap_or_default();
+            for (name, value) in settings.stored() {
+                let before = known.get(&name).cloned().unwrap_or_default();
                 if before != value {
                     changes.push((name, before, value));
                 }
@@ -74,18 +69,18 @@ impl Queue {
 
     async fn set_paused(&self, value: &str) -> Result<()> {
         for before in ["", "1"] {
-            self.change_settings(IfAbsent::Refuse, &[(PAUSED, before.into(), value.into())]).await?;
+            self.change_settings(IfAbsent::Refuse, &[(PAUSED.into(), before.into(), value.into())]).await?;
         }
         Ok(())
     }
 
     /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
-    async fn change_settings(&self, if_absent: IfAbsent, changes: &[(&str, String, String)]) -> Result<bool> {
+    async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
         let answer = self
             .call_declared(if_absent, &CONFIGURE, |epoch| {
                 let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
                 for (name, before, value) in changes {
-                    call.push(*name);
+                    call.push(name);
                     call.push(before);
                     call.push(value);
                 }

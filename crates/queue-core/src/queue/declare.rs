@@ -35,7 +35,7 @@ impl Queue {
             IfAbsent::Refuse => String::new(),
         };
         let mut call = Call::new(&DECLARE, &self.keys).arg(new_epoch);
-        for (setting, value) in self.declared.encode() {
+        for (setting, value) in self.declared.stored() {
             call.push(setting);
             call.push(value);
         }

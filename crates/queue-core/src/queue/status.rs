@@ -93,7 +93,7 @@ impl Queue {
             failed: count()?,
         };
         let oldest_waiting_age = u64::try_from(reply::integer(parts.next())?).ok().map(Millis::new);
-        let mut settings = Settings::default();
+        let mut settings = Vec::new();
         let mut paused = false;
         let mut totals = Totals::default();
         let mut meta = reply::array(parts.next())?.into_iter();
@@ -102,9 +102,10 @@ impl Queue {
             match name.strip_prefix("total:") {
                 Some(total) => totals.set(total, value.parse().unwrap_or(0)),
                 None if name == PAUSED => paused = true,
-                None => settings.apply(&name, &value),
+                None => settings.push((name, value)),
             }
         }
+        let settings = Settings::of_stored(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Ok(Some(QueueStatus { queue: self.name.clone(), paused, counts, oldest_waiting_age, settings, totals }))
     }
 }

@@ -85,8 +85,8 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
         changed.await.unwrap();
     }
     let settings = world.queue.status().await.unwrap().unwrap().settings;
-    assert_eq!(settings.retention.completed.age, Millis::from_hours(2));
-    assert_eq!((settings.max_attempts.get(), settings.timeout), (9, Some(Millis::from_secs(5))));
+    assert_eq!(*settings.retention.completed.age, Millis::from_hours(2));
+    assert_eq!((*settings.max_attempts, settings.timeout.map(|timeout| timeout.get())), (9, Some(5_000)));
     let back = json!({"retention": null, "max_attempts": null, "timeout": null});
     let settings = world.queue.configure(&back).await.unwrap().unwrap();
     assert_eq!(settings, queue_core::Settings::default());
@@ -94,7 +94,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not kept: {meta}");
     let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap().unwrap_err();
     assert_eq!(refused.setting, "exclusive");
-    assert_eq!(world.queue.status().await.unwrap().unwrap().settings.max_attempts.get(), 3, "nothing of it");
+    assert_eq!(*world.queue.status().await.unwrap().unwrap().settings.max_attempts, 3, "nothing of it");
 }
 
 /// A janitor at work, as in the API.
@@ -243,7 +243,7 @@ async fn a_patch_of_the_back_off_changes_what_it_names() {
     ] {
         world.queue.configure(&patch).await.unwrap().unwrap();
         let backoff = world.queue.status().await.unwrap().unwrap().settings.backoff;
-        assert_eq!((backoff.delay, backoff.max), (delay, max), "{patch}");
+        assert_eq!((*backoff.delay, *backoff.max), (delay, max), "{patch}");
     }
 }
 

@@ -135,7 +135,7 @@ async fn counts_totals_and_the_age_of_the_oldest_are_told() {
         serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0,"expired":0,"cancelled":0})
     );
     assert!(status.oldest_waiting_age.unwrap().get() >= 30);
-    assert_eq!(status.settings.max_attempts.get(), 1);
+    assert_eq!(*status.settings.max_attempts, 1);
     assert_eq!(world.queues.names().await.unwrap(), [name()]);
 }
 

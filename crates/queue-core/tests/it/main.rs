@@ -114,7 +114,7 @@ impl World {
 
 fn connect(redis: &RedisServer, settings: &str) -> Queues {
     let settings: SettingsPatch = serde_json::from_str(settings).unwrap();
-    settings.validate().unwrap();
+    settings.settings().unwrap();
     let redis = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
     Queues::new(redis, BTreeMap::from([(name(), settings)]))
 }

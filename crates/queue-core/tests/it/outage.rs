@@ -28,7 +28,7 @@ async fn a_redis_that_came_back_empty_gets_the_declared_settings_again() {
     assert!(matches!(leased, Err(Error::NoSuchQueue)), "a consumer begins no queue: {leased:?}");
     world.post(number(2)).await;
     let status = world.queue.status().await.unwrap().unwrap();
-    assert_eq!((status.settings.visibility_timeout.get(), status.settings.max_attempts.get()), (5_000, 7));
+    assert_eq!((status.settings.visibility_timeout.get(), *status.settings.max_attempts), (5_000, 7));
     assert_eq!(world.queues.names().await.unwrap().len(), 1, "the index too");
     assert_eq!(numbers(&world.lease(10).await), [2]);
     world.assert_clean().await;

@@ -9,7 +9,7 @@ fn quota(redis: &RedisServer) -> Quota {
 }
 
 fn limit(max: u32, secs: u64) -> RateLimit {
-    RateLimit { max, duration: Millis::from_secs(secs) }
+    RateLimit { max: u64::from(max).try_into().unwrap(), duration: Millis::from_secs(secs).try_into().unwrap() }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use queue_core::{Action, Backoff, Growth, Millis, NewMessage, Settled, State};
+use queue_core::{Action, Millis, NewMessage, Settled, State};
 
 use crate::{World, failure, number, numbers, pass};
 
@@ -60,7 +60,7 @@ async fn jitter_takes_away_at_most_its_part() {
 #[tokio::test]
 async fn a_messages_own_attempts_and_backoff_win_over_the_queues() {
     let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
-    let backoff = Backoff { growth: Growth::Fixed, delay: Millis::new(10), max: Millis::new(10), jitter: 0.0 };
+    let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
     let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..number(1) };
     let posted = world.post(own).await;
     let delivery = world.lease_one().await;

@@ -1,7 +1,7 @@
 //! One operation, done to the real queue and to the model; both answers in the same words.
 
 use deadpool_redis::redis;
-use queue_core::{Backoff, Due, Error, Growth, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
+use queue_core::{Due, Error, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -222,12 +222,7 @@ impl World {
             },
             priority: draft.priority.try_into().unwrap(),
             max_attempts: draft.max_attempts.map(|most| i64::from(most).try_into().unwrap()),
-            backoff: draft.backoff.map(|backoff| Backoff {
-                growth: if backoff.doubles { Growth::Exponential } else { Growth::Fixed },
-                delay: Millis::new(backoff.delay),
-                max: Millis::new(backoff.max),
-                jitter: 0.0,
-            }),
+            backoff: draft.backoff.map(|backoff| serde_json::from_value(backoff.as_json()).unwrap()),
             timeout: draft.timeout.map(Millis::new),
             ttl: draft.ttl.map(Millis::new),
             hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),

@@ -107,7 +107,7 @@ impl Model {
             return meta;
         }
         let mut add = |name: &str, value: String| meta.insert(name.to_owned(), value);
-        add("layout", "2".into());
+        add("layout", "3".into());
         if let Some(purge) = &self.purge {
             add("purged_to", name(purge.cut));
         }
@@ -177,8 +177,15 @@ impl Settings {
         add("visibility_timeout", differs(self.visibility_timeout, default.visibility_timeout));
         add("max_attempts", differs(self.max_attempts.into(), default.max_attempts.into()));
         add("max_lapses", differs(self.max_lapses.into(), default.max_lapses.into()));
-        add("rate_limit", self.rate_limit.map(|limit| format!("{},{}", limit.max, limit.duration)));
-        add("exclusive", self.exclusive.map(|parallel| parallel.to_string()));
+        add(
+            "rate_limit",
+            self.rate_limit.map(|limit| format!(r#"{{"max":{},"duration":{}}}"#, limit.max, limit.duration)),
+        );
+        add(
+            "exclusive",
+            self.exclusive
+                .map(|parallel| if parallel == 1 { "true".into() } else { format!(r#"{{"parallel":{parallel}}}"#) }),
+        );
         add("timeout", self.timeout.map(|timeout| timeout.to_string()));
         add("idempotency_window", differs(self.idempotency_window, default.idempotency_window));
         add("id_window", differs(self.id_window, default.id_window));
@@ -191,14 +198,14 @@ impl Settings {
 
 impl Keep {
     fn text(self) -> String {
-        format!("{},{},{}", self.age, self.count, self.min_age)
+        format!(r#"{{"age":{},"count":{},"min_age":{}}}"#, self.age, self.count, self.min_age)
     }
 }
 
 impl Backoff {
     fn text(self) -> String {
-        let letter = if self.doubles { 'e' } else { 'f' };
-        format!("{letter},{},{},0.000", self.delay, self.max)
+        let kind = if self.doubles { "exponential" } else { "fixed" };
+        format!(r#"{{"type":"{kind}","delay":{},"max":{},"jitter":0.0}}"#, self.delay, self.max)
     }
 }
 

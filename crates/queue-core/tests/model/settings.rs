@@ -131,7 +131,7 @@ impl Backoff {
         pause.min(self.max)
     }
 
-    fn as_json(self) -> Value {
+    pub(crate) fn as_json(self) -> Value {
         let kind = if self.doubles { "exponential" } else { "fixed" };
         json!({"type": kind, "delay": self.delay, "max": self.max, "jitter": 0.0})
     }

@@ -39,9 +39,8 @@ impl ApiKey {
             return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
         }
         let Some(limit) = self.rate_limit else { return Ok(()) };
-        limit.validate().map_err(|error| format!("rate_limit of the key {}: {error}", self.id))?;
         // The headers that tell the limit count in seconds.
-        if limit.duration < Millis::from_secs(1) || limit.duration.get() % 1_000 != 0 {
+        if *limit.duration < Millis::from_secs(1) || limit.duration.get() % 1_000 != 0 {
             return Err(format!("rate_limit of the key {}: duration must be whole seconds, 1 s to 24 h", self.id));
         }
         Ok(())

@@ -181,7 +181,7 @@ mod tests {
             (keys(&[key("o p", A, "")]), "auth.keys[0].id: a key's id is"),
             (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
             (keys(&[key("ops", A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
-            (keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]), "max must be"),
+            (keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]), "max: must be 1 to 1000000"),
             (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash stands twice"),
             (keys(&[key("ops", A, limit), key("ops", B, "")]), "share one rate_limit"),
             (keys(&[key("ops", A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),

@@ -135,7 +135,7 @@ fn is_key<W: Section>(path: &[String]) -> bool {
     }
     let empty = Setting { variable: String::new(), path: path.to_vec(), text: String::new() };
     let Ok(tree) = Tree::of(defaults().add_source(empty)) else { return false };
-    match tree.read::<Config<W>>() {
+    match Config::<W>::read(tree) {
         Ok(_) => true,
         Err(found) if found.is_unknown_key() => false,
         Err(found) => found.is_missing_key() || found.path == path.join("."),
@@ -176,12 +176,12 @@ mod tests {
         assert_eq!(
             of("q"),
             serde_json::json!({"max_attempts": 9, "exclusive": {"parallel": 4},
-                "retention": {"failed": {"count": 5, "age": 3_600_000}, "completed": {"count": 7}}})
+                "retention": {"failed": {"count": 5, "age": "1h"}, "completed": {"count": 7}}})
         );
         for (queue, settings) in [
             ("MAILS", serde_json::json!({"max_attempts": 5})),
             ("mails", serde_json::json!({})),
-            ("My-Queue", serde_json::json!({"visibility_timeout": 2000})),
+            ("My-Queue", serde_json::json!({"visibility_timeout": "2s"})),
             ("my-queue", serde_json::json!({})),
             ("a__b", serde_json::json!({"max_attempts": 4})),
             ("x.y", serde_json::json!({"max_lapses": 2})),

@@ -1,12 +1,13 @@
 //! Loads the configuration: the defaults, a file over them, the environment over both.
 
-use std::{ffi::OsString, fmt::Display, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, Millis};
+use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, Millis, QueuePattern, Settings};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Config, environment,
+    mistake::Found,
     source::{Toml, defaults},
     tree::Tree,
 };
@@ -60,9 +61,25 @@ impl<W: Section> Config<W> {
         let environment = environment::settings::<W>(environment).map_err(InvalidConfig)?;
         let sources = defaults().add_source(Vec::from_iter(file)).add_source(environment);
         let tree = Tree::of(sources).map_err(|error| InvalidConfig(error.to_string()))?;
-        let config: Self = tree.read().map_err(|found| InvalidConfig(found.to_string()))?;
+        let config = Self::read(tree).map_err(|found| InvalidConfig(found.to_string()))?;
         config.validate().map_err(InvalidConfig)?;
         Ok(config)
+    }
+
+    /// Reads the tree. The entries of `queues` are merged before they are checked as a whole; here each is checked by itself, so
+    /// that a mistake is told with where it stands.
+    pub(super) fn read(tree: Tree) -> Result<Self, Found> {
+        #[derive(serde::Deserialize)]
+        struct Queues {
+            #[serde(default, rename = "queues")]
+            _queues: BTreeMap<QueuePattern, Settings>,
+        }
+        let config = tree.clone().read()?;
+        match tree.read::<Queues>() {
+            // An entry has what it declares.
+            Err(found) if !found.is_missing_key() => Err(found),
+            _ => Ok(config),
+        }
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -100,6 +117,8 @@ impl<W: Section> Config<W> {
         self.auth.validate()?;
         self.queues.validate().map_err(|(pattern, invalid)| {
             let problem = wording::of_data(&invalid.problem);
+            // The value may be a secret.
+            let problem = problem.rsplit_once(", and ").map_or(&*problem, |(_, expected)| expected);
             format!("queues.{pattern}.{}: {problem}", invalid.setting)
         })?;
         self.worker.validate(&self.queues)
@@ -142,8 +161,8 @@ pub(super) mod tests {
         assert_eq!(config.api.body_limit, 9);
         assert_eq!(config.api.idle_timeout, Millis::from_hours(1));
         assert_eq!(config.log.format, LogFormat::Json);
-        let settings = &config.queues.of(&"My-Queue".parse().unwrap());
-        assert_eq!(settings.visibility_timeout, Some(Millis::from_secs(2)));
+        let settings = config.queues.of(&"My-Queue".parse().unwrap()).settings().unwrap();
+        assert_eq!(*settings.visibility_timeout, Millis::from_secs(2));
     }
 
     #[test]

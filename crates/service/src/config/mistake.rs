@@ -176,7 +176,7 @@ mod tests {
             ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
             ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
             ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
-            ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: max_attempts is a whole number from 1 to 1000"),
+            ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: must be 1 to 1000"),
             (
                 "[queues.\"user-*\"]\nmax_atempts = 1",
                 "queues.user-*.max_atempts: \"max_atempts\" is unknown: did you mean",

@@ -1,4 +1,4 @@
-use queue_core::{Due, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, Settings, State};
+use queue_core::{Due, LeaseTime, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, Millis, State};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -40,7 +40,7 @@ fn actions() -> [(&'static str, &'static str, Value); 4] {
             "extend",
             "The lease lasts longer",
             json!({
-                "visibility_timeout": duration("For how long from now; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
+                "visibility_timeout": duration("For how long from now; the queue's if absent", LeaseTime::LEAST, LeaseTime::MOST),
                 "progress": any("How far it is"),
             }),
         ),
@@ -55,7 +55,7 @@ pub(super) fn schemas(max_wait: Millis) -> Value {
         json!({
             "max": {"type": "integer", "minimum": 1, "maximum": MAX_MESSAGES_PER_CALL, "description": "How many messages at most; 1 if absent"},
             "wait": duration("How long to wait for the first; not at all if absent", Millis::ZERO, max_wait),
-            "visibility_timeout": duration("How long the leases last; the queue's if absent", Settings::SHORTEST_LEASE, Settings::LONGEST_LEASE),
+            "visibility_timeout": duration("How long the leases last; the queue's if absent", LeaseTime::LEAST, LeaseTime::MOST),
             "consumer": {"type": "string", "pattern": CONSUMER, "examples": ["c-03e14db4f7f6"],
                          "description": "Who receives: an id that an earlier answer named. A new one if absent"},
         }),

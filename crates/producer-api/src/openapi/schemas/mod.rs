@@ -8,12 +8,12 @@ mod new_message;
 mod problem;
 mod queue;
 mod service;
-mod settings;
 mod signal;
 mod text;
 
-use queue_core::Millis;
+use queue_core::{Millis, SettingsPatch, ShownSettings};
 use serde_json::{Map, Value, json};
+use utoipa::PartialSchema as _;
 
 pub(super) use text::{ANY_ID, EVENT_ID, IDEMPOTENCY_KEY, QUEUE_NAME, SIGNAL_KEY};
 
@@ -25,7 +25,7 @@ pub(super) fn all(max_wait: Millis) -> Value {
         batch::schemas(),
         event::schemas(),
         queue::schemas(),
-        settings::schemas(),
+        json!({"SettingsPatch": SettingsPatch::schema(), "Settings": ShownSettings::schema()}),
         lease::schemas(max_wait),
         signal::schemas(),
         problem::schemas(),

@@ -1,9 +1,9 @@
-use queue_core::{Due, MAX_MESSAGES_PER_CALL, Millis, NewMessage};
+use queue_core::{Backoff, Due, MAX_MESSAGES_PER_CALL, Millis, NewMessage};
 use serde_json::{Value, json};
+use utoipa::PartialSchema as _;
 
 use super::{
     given, not_both, of, request, request_or_null,
-    settings::backoff,
     text::{INSTANT, NAME, OWN_ID, SIGNAL_KEY},
 };
 use crate::openapi::ranges::duration;
@@ -11,6 +11,7 @@ use crate::openapi::ranges::duration;
 pub(super) fn schemas() -> Value {
     let text = |description: &str, pattern: &str, most: u32, example: &str| json!({"type": "string", "description": description, "minLength": 1, "maxLength": most, "pattern": pattern, "examples": [example]});
     let millisecond = Millis::new(1);
+    let mut backoff = serde_json::to_value(Backoff::schema()).unwrap_or_default();
     let mut message = request_or_null(
         "A message to be posted",
         &["data"],
@@ -26,7 +27,7 @@ pub(super) fn schemas() -> Value {
             "priority": {"type": "integer", "minimum": -2_097_152, "maximum": 2_097_152,
                          "description": "The lower goes first; negative ones before those without. 0 if absent"},
             "max_attempts": {"type": "integer", "minimum": 1, "maximum": 1_000, "description": "How many attempts it has; the queue's if absent"},
-            "backoff": request_or_null("The pause before another attempt; the queue's if absent", &[], backoff()),
+            "backoff": request_or_null("The pause before another attempt; the queue's if absent", &[], backoff["properties"].take()),
             "timeout": duration("How long one run may take; the queue's if absent", millisecond, NewMessage::LONGEST_TIMEOUT),
             "ttl": duration("For how long after it was posted it may still be started; for ever if absent", millisecond, Due::LONGEST_DELAY),
             "hold": text("The key of the signal that it waits for", SIGNAL_KEY, 256, "paid:42"),

@@ -10,7 +10,7 @@ local function join_front(ids)
   local before = 0
   if set.exclusive then
     -- What has left the line is dropped now that it has come to its head.
-    local first = redis.call('LRANGE', WAITING, 0, tonumber(set.exclusive) + 99)
+    local first = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(set.exclusive, '%d+')) or 1) + 99)
     local runs = #first > 0 and redis.call('HMGET', RUNS, unpack(first)) or {}
     local gone = #first > 0 and redis.call('SMISMEMBER', REMOVED, unpack(first)) or {}
     local dropped = {}

@@ -7,7 +7,7 @@ local function parse_entry(text)
 end
 
 local function parse_limit(text)
-  local max, duration = string.match(text, '^(%d+),(%d+)$')
+  local max, duration = string.match(text, '^{"max":(%d+),"duration":(%d+)}$')
   -- What was not written by Drover limits nothing.
   return tonumber(max) or math.huge, tonumber(duration) or 0
 end

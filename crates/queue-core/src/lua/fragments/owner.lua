@@ -1,4 +1,4 @@
--- owner: in an exclusive queue one consumer has access at a time. It keeps it while it has live leases, and for a
+-- owner: in an exclusive queue one consumer has access at a time (`true`: to one message, `{"parallel":n}`: to n). It keeps it while it has live leases, and for a
 -- while after each time it asked; another takes over when neither holds, or when it gives up.
 
 -- How many messages this consumer may lease now, and, if it is not its turn, when the owner's time is over (ms).
@@ -13,7 +13,7 @@ local function turn_of(consumer, keep_for)
   note_clock()
   -- What backs off holds the line.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
-  return math.max(0, tonumber(set.exclusive) - active)
+  return math.max(0, (tonumber(string.match(set.exclusive, '%d+')) or 1) - active)
 end
 
 -- A lease has ended: the owner, or if it does not stay anybody, may have the next message.

@@ -46,9 +46,9 @@ local function forget(ids, own_ids_become)
   if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
 end
 
--- A retention is "age,count,min_age" (ms, messages, ms).
+-- The setting is JSON: times in ms, and how many messages.
 local function limits_of(kind)
-  local name, form = 'retention.' .. kind, '^(%d+),(%d+),(%d+)$'
+  local name, form = 'retention.' .. kind, '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
   local age, kept, min_age = string.match(set[name], form)
   -- Not written by Drover: no reason to stop.
   if not age then age, kept, min_age = string.match(DEFAULTS[name], form) end

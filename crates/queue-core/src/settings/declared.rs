@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::{InvalidSetting, QueueName, QueuePattern, SettingsPatch};
+use super::{InvalidSetting, SettingsPatch};
+use crate::{QueueName, QueuePattern};
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
 ///
@@ -43,26 +43,22 @@ impl DeclaredSettings {
     /// The first entry with a setting that is out of range, and the setting.
     pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
         // The entries that fit one queue are each other's extension, so no queue has a merge that is not seen here.
-        self.patterns()
-            .try_for_each(|pattern| self.of_all(pattern).validate().map_err(|invalid| (pattern.clone(), invalid)))
+        self.patterns().try_for_each(|pattern| {
+            self.of_all(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
+        })
     }
 
     fn merged(&self, name: &str) -> SettingsPatch {
         let mut fitting: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.fits(name)).collect();
-        match fitting[..] {
-            [] => return SettingsPatch::default(),
-            [(_, only)] => return only.clone(),
-            _ => {}
-        }
         // Of patterns that fit one name the longer text is the more exact one; a name is longer than any start of it, and
         // as long as the pattern of its whole, which it goes before.
         fitting
             .sort_by_key(|(pattern, _)| (pattern.start().unwrap_or(pattern.as_str()).len(), pattern.start().is_none()));
-        let mut merged = Value::Object(serde_json::Map::new());
+        let mut merged = SettingsPatch::default();
         for (_, settings) in fitting {
-            merge(&mut merged, settings.as_json());
+            merged.extend(settings);
         }
-        serde_json::from_value(merged).expect("a member of one patch replaces the same member of another")
+        merged
     }
 }
 
@@ -72,26 +68,18 @@ impl From<BTreeMap<QueueName, SettingsPatch>> for DeclaredSettings {
     }
 }
 
-/// Puts what is in `over` over `target`, object by object.
-fn merge(target: &mut Value, over: Value) {
-    match (target, over) {
-        (Value::Object(target), Value::Object(over)) => {
-            for (member, value) in over {
-                merge(target.entry(member).or_insert(Value::Null), value);
-            }
-        }
-        (target, over) => *target = over,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn declared(json: Value) -> DeclaredSettings {
         serde_json::from_value(json).unwrap()
+    }
+
+    fn of(declared: &DeclaredSettings, queue: &str) -> Value {
+        serde_json::to_value(declared.of(&queue.parse().unwrap())).unwrap()
     }
 
     #[test]
@@ -104,13 +92,13 @@ mod tests {
             "user-vip-1*": {"max_attempts": 5, "timeout": "5s"},
         }));
         for (queue, settings) in [
-            ("other", json!({"max_attempts": 1, "max_lapses": 1, "timeout": 1000, "visibility_timeout": 1000})),
-            ("user-1", json!({"max_attempts": 2, "max_lapses": 2, "timeout": 2000, "visibility_timeout": 1000})),
-            ("user-vip-2", json!({"max_attempts": 3, "max_lapses": 3, "timeout": 2000, "visibility_timeout": 1000})),
-            ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": 5000, "visibility_timeout": 1000})),
-            ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": 5000, "visibility_timeout": 1000})),
+            ("other", json!({"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"})),
+            ("user-1", json!({"max_attempts": 2, "max_lapses": 2, "timeout": "2s", "visibility_timeout": "1s"})),
+            ("user-vip-2", json!({"max_attempts": 3, "max_lapses": 3, "timeout": "2s", "visibility_timeout": "1s"})),
+            ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
+            ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
         ] {
-            assert_eq!(declared.of(&queue.parse().unwrap()).as_json(), settings, "{queue}");
+            assert_eq!(of(&declared, queue), settings, "{queue}");
         }
         assert_eq!(declared.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
     }
@@ -125,12 +113,12 @@ mod tests {
             "r": {"exclusive": false},
         }));
         declared.validate().unwrap();
-        let q = declared.of(&"q".parse().unwrap()).as_json();
-        let retention = json!({"completed": {"count": 9, "age": 3_600_000}, "failed": {"count": 7}});
+        let q = of(&declared, "q");
+        let retention = json!({"completed": {"count": 9, "age": "1h"}, "failed": {"count": 7}});
         assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
-        let backoff = json!({"type": "fixed", "delay": 3000, "jitter": 0.5});
-        assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": 1000}), &backoff));
-        assert_eq!(declared.of(&"r".parse().unwrap()).as_json()["exclusive"], json!(false));
+        let backoff = json!({"type": "fixed", "delay": "3s", "jitter": 0.5});
+        assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": "1s"}), &backoff));
+        assert_eq!(of(&declared, "r")["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
     }
 

@@ -1,0 +1,91 @@
+//! Whether only one consumer at a time has access to a queue.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{AnyOfBuilder, ObjectBuilder, Type},
+    },
+};
+
+use super::range::Count;
+
+/// Whether only one consumer at a time has access to a queue: `false`, `true` (one message at a time) or `{"parallel": n}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Exclusive {
+    /// `false`: all consumers have; `true`: one has, and works on one message at a time.
+    Is(bool),
+    /// One consumer has, and works on at most so many messages at a time.
+    Parallel {
+        /// How many: 1 to 1,000.
+        parallel: Parallel,
+    },
+}
+
+type Parallel = Count<1, 1_000>;
+
+impl Default for Exclusive {
+    fn default() -> Self {
+        Self::Is(false)
+    }
+}
+
+/// One consumer at a time, so many messages at a time.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    /// How many messages
+    #[schema(inline)]
+    parallel: Parallel,
+}
+
+impl<'de> Deserialize<'de> for Exclusive {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BoolOrMap;
+        impl<'de> de::Visitor<'de> for BoolOrMap {
+            type Value = Exclusive;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, false, or {\"parallel\": n}")
+            }
+
+            fn visit_bool<E>(self, is_exclusive: bool) -> Result<Exclusive, E> {
+                Ok(Exclusive::Is(is_exclusive))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Exclusive, A::Error> {
+                let Object { parallel } = Object::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(if *parallel == 1 { Exclusive::Is(true) } else { Exclusive::Parallel { parallel } })
+            }
+        }
+        deserializer.deserialize_any(BoolOrMap)
+    }
+}
+
+impl PartialSchema for Exclusive {
+    fn schema() -> RefOr<Schema> {
+        let boolean = ObjectBuilder::new().schema_type(Type::Boolean);
+        AnyOfBuilder::new().item(boolean).item(Object::schema()).into()
+    }
+}
+
+impl ToSchema for Exclusive {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exclusive_reads_as_the_contract_says_and_writes_what_it_reads() {
+        for json in ["false", "true", r#"{"parallel":7}"#] {
+            let exclusive: Exclusive = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&exclusive).unwrap(), json);
+        }
+        assert_eq!(serde_json::from_str::<Exclusive>(r#"{"parallel":1}"#).unwrap(), Exclusive::Is(true));
+        for bad in [r#"{"parallel":0}"#, r#"{"parallel":1001}"#, r#"{"paralel":1}"#, "1", r#""true""#] {
+            assert!(serde_json::from_str::<Exclusive>(bad).is_err(), "{bad}");
+        }
+    }
+}

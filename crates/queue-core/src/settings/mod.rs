@@ -1,0 +1,175 @@
+//! The settings of a queue. Each stands here once: its name, its type (which has its range and its JSON form) and its default.
+//! Everything else derives from that: merge patches, the fields of `meta`, the defaults that the scripts know, the schemas.
+
+mod backoff;
+mod declared;
+mod duration_pattern;
+mod exclusive;
+mod patch;
+mod range;
+mod rate_limit;
+mod retention;
+mod schema;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+use utoipa::ToSchema;
+
+use crate::Millis;
+
+pub use backoff::Backoff;
+pub use declared::DeclaredSettings;
+use exclusive::Exclusive;
+pub use patch::{Fault, InvalidSetting, SettingsPatch};
+pub use range::{Count, Span};
+pub use rate_limit::RateLimit;
+use retention::Retention;
+pub use schema::ShownSettings;
+
+/// How a queue treats its messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How long a lease lasts unless it is extended: 100 ms to 24 h. Defaults to 30 s.
+    #[schema(inline)]
+    pub visibility_timeout: LeaseTime,
+    /// How many attempts a message has: 1 to 1,000. Defaults to 3.
+    #[schema(inline)]
+    pub max_attempts: Count<1, 1_000>,
+    /// The pause before the next attempt. Defaults to exponential from 1 s to at most 1 h, with a jitter of 0.2.
+    #[schema(inline)]
+    pub backoff: Backoff,
+    /// The lapse that ends a message: 1 to 1,000. Defaults to 3.
+    #[schema(inline)]
+    pub max_lapses: Count<1, 1_000>,
+    /// How many leases may be made in which time, over all consumers. Defaults to none.
+    #[schema(inline)]
+    pub rate_limit: Option<RateLimit>,
+    /// Whether only one consumer at a time has access. Defaults to `false`.
+    #[schema(inline)]
+    pub exclusive: Exclusive,
+    /// How long one run may take before it counts as a failed attempt: 1 ms to 7 days. Defaults to none.
+    #[schema(inline)]
+    pub timeout: Option<RunTime>,
+    /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
+    #[schema(inline)]
+    pub idempotency_window: IdempotencyWindow,
+    /// For how long after its message has finished a producer's own id stays taken, also when the message is no longer kept:
+    /// up to 30 days. With 0 it is free as soon as the message is no longer kept. Defaults to 1 h.
+    #[schema(inline)]
+    pub id_window: IdWindow,
+    /// How many messages that have not finished the queue takes: 1 to 1,000,000,000. Defaults to none.
+    #[schema(inline)]
+    pub max_length: Option<Count<1, 1_000_000_000>>,
+    /// For how long finished messages are kept.
+    #[schema(inline)]
+    pub retention: Retention,
+}
+
+/// How long a lease may last.
+pub type LeaseTime = Span<100, { Millis::from_hours(24).get() }>;
+/// How long a run may take.
+pub type RunTime = Span<1, { Millis::from_days(7).get() }>;
+type IdempotencyWindow = Span<1_000, { Millis::from_days(30).get() }>;
+type IdWindow = Span<0, { Millis::from_days(30).get() }>;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            visibility_timeout: const { LeaseTime::of(Millis::from_secs(30)) },
+            max_attempts: const { Count::of(3) },
+            backoff: Backoff::default(),
+            max_lapses: const { Count::of(3) },
+            rate_limit: None,
+            exclusive: Exclusive::default(),
+            timeout: None,
+            idempotency_window: const { Span::of(Millis::from_hours(1)) },
+            id_window: const { Span::of(Millis::from_hours(1)) },
+            max_length: None,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// The setting whose members are declared, and so stored, one by one.
+const GROUP: &str = "retention";
+
+impl Settings {
+    /// The fields of `meta`, and the text that each has: the setting's JSON, as the scripts read it; nothing for one that has its
+    /// default.
+    pub(crate) fn stored(&self) -> BTreeMap<String, String> {
+        let default = Self::default().texts();
+        let differs =
+            |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
+        self.texts().into_iter().map(differs).collect()
+    }
+
+    /// The fields of `meta` with the JSON of all settings.
+    pub(crate) fn texts(&self) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        for (name, json) in members(&serde_json::to_string(self).expect("settings have a JSON form")) {
+            if name == GROUP {
+                texts.extend(members(json.get()).into_iter().map(|(member, json)| (format!("{name}.{member}"), json)));
+            } else {
+                texts.insert(name, json);
+            }
+        }
+        texts.into_iter().map(|(name, json)| (name, json.get().to_owned())).collect()
+    }
+
+    /// The settings that fields of `meta` hold. Fields that are no settings are passed over, and so is one that is not what
+    /// Drover writes.
+    pub(crate) fn of_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
+        let mut settings = Self::default();
+        for (name, text) in meta {
+            let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
+            let patch = match name.split_once('.') {
+                Some((group, member)) => json!({group: {member: value}}),
+                None => json!({name: value}),
+            };
+            if let Ok(patched) = settings.patched(&patch) {
+                settings = patched;
+            }
+        }
+        settings
+    }
+}
+
+/// The members of a JSON object, each as it is written.
+fn members(json: &str) -> BTreeMap<String, Box<RawValue>> {
+    serde_json::from_str(json).expect("it is a JSON object")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_settings_read_back_from_their_stored_form_and_others_stay_default() {
+        let patch = json!({
+            "visibility_timeout": "2s", "max_attempts": 7, "backoff": {"type": "fixed", "delay": 10}, "max_lapses": 9,
+            "rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 4}, "timeout": "1m", "max_length": 5,
+            "idempotency_window": "2h", "id_window": "3h", "retention": {"completed": {"count": 5}},
+        });
+        let settings = Settings::default().patched(&patch).unwrap();
+        let declared: SettingsPatch = serde_json::from_value(patch).unwrap();
+        let stored = declared.stored();
+        assert_eq!(stored.len(), 11, "only what is declared: {stored:?}");
+        assert!(stored.values().all(|text| !text.is_empty()), "{stored:?}");
+        let read = Settings::of_stored(stored.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        assert_eq!(read, settings);
+        assert_eq!(*read.visibility_timeout, Millis::from_secs(2));
+        assert_eq!((*read.retention.completed.count, &read.retention.failed), (5, &Retention::default().failed));
+        assert!(Settings::default().stored().values().all(String::is_empty));
+    }
+
+    #[test]
+    fn fields_of_meta_that_are_no_settings_are_passed_over() {
+        let meta =
+            [("layout", "3"), ("max_attempts", "x"), ("timeout", "0"), ("max_lapses", "7"), ("retention.x", "1")];
+        let read = Settings::of_stored(meta);
+        assert_eq!(read, Settings { max_lapses: Count::of(7), ..Settings::default() });
+    }
+}

@@ -1,0 +1,194 @@
+//! Merge patches of settings (RFC 7396): what the API takes, and what a configuration declares.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::Settings;
+
+impl Settings {
+    /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
+    ///
+    /// # Errors
+    ///
+    /// The setting that is unknown, not of its kind, or out of range.
+    pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
+        let invalid = |setting: String, problem: String, fault| InvalidSetting { setting, problem, fault };
+        if let Some(setting) = list_in(patch) {
+            // What is an object would be taken from a list of its members too.
+            return Err(invalid(setting, "no setting is a list; name its members in an object".into(), Fault::Invalid));
+        }
+        let mut merged = self.as_json();
+        merge(&mut merged, patch, Some(&Self::default().as_json()));
+        let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let setting = error.path().to_string();
+            let problem = error.into_inner().to_string();
+            // Only of what has no default: it may be left away where there is one that it changes.
+            let fault = if problem.starts_with("missing field") { Fault::Conflicts } else { Fault::Invalid };
+            invalid(setting, problem, fault)
+        })?;
+        match settings.retention.contradiction() {
+            Some(kind) => Err(invalid(kind.into(), "min_age must not be longer than age".into(), Fault::Conflicts)),
+            None => Ok(settings),
+        }
+    }
+
+    fn as_json(&self) -> Value {
+        serde_json::to_value(self).expect("settings have a JSON form")
+    }
+}
+
+/// Settings as they are declared for a queue: a merge patch, which leaves as it is what it does not name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct SettingsPatch(Value);
+
+impl Default for SettingsPatch {
+    fn default() -> Self {
+        Self(Value::Object(Map::new()))
+    }
+}
+
+impl SettingsPatch {
+    /// The settings of a queue for which nothing else is set.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is unknown, not of its kind, or out of range.
+    pub fn settings(&self) -> Result<Settings, InvalidSetting> {
+        Settings::default().patched(&self.0)
+    }
+
+    /// Whether it names a setting.
+    pub fn names(&self, setting: &str) -> bool {
+        self.0.get(setting).is_some()
+    }
+
+    /// The fields of `meta` that it names, and the text that each has, as in [`Settings::stored`].
+    pub(crate) fn stored(&self) -> BTreeMap<String, String> {
+        let mut stored = self.settings().unwrap_or_default().stored();
+        stored.retain(|field, _| self.0.pointer(&format!("/{}", field.replace('.', "/"))).is_some());
+        stored
+    }
+
+    /// Lays another patch over this one.
+    pub(super) fn extend(&mut self, other: &Self) {
+        merge(&mut self.0, &other.0, None);
+    }
+}
+
+/// A null counts as absent here.
+impl<'de> Deserialize<'de> for SettingsPatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Self(mut patch) = Self::default();
+        merge(&mut patch, &Value::Object(Map::deserialize(deserializer)?), None);
+        Ok(Self(patch))
+    }
+}
+
+/// Merges as RFC 7396 has it, but that a null brings back what stands in `defaults` where there are any.
+fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
+    let Value::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    for (name, value) in members {
+        match defaults {
+            None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
+            // A word that is no setting stays to be told, whatever its value.
+            Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
+            Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
+            None => merge(&mut target[name], value, None),
+        }
+    }
+}
+
+/// Where in a patch a list stands, if one does.
+fn list_in(patch: &Value) -> Option<String> {
+    match patch {
+        Value::Array(_) => Some(String::new()),
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            let within = list_in(value)?;
+            Some(if within.is_empty() { name.clone() } else { format!("{name}.{within}") })
+        }),
+        _ => None,
+    }
+}
+
+/// A setting is unknown, not of its kind, or out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {problem}")]
+pub struct InvalidSetting {
+    /// The setting; a dot leads into an object.
+    pub setting: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Whether another state of the settings would help.
+    pub fault: Fault,
+}
+
+/// Why a setting can't be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It can never be taken.
+    Invalid,
+    /// It does not go with the others as they stand.
+    Conflicts,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Millis;
+
+    #[test]
+    fn patch_changes_the_settings_that_it_names_and_a_null_brings_back_the_default() {
+        let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
+                           "retention": {"completed": {"count": 7, "age": "2h"}}});
+        let settings = Settings::default().patched(&first).unwrap();
+        let second = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
+                            "retention": {"completed": {"count": null}}});
+        let settings = settings.patched(&second).unwrap();
+        assert_eq!((*settings.max_attempts, settings.timeout), (3, None));
+        let limit = settings.rate_limit.unwrap();
+        assert_eq!((*limit.max, *limit.duration), (2, Millis::from_secs(1)));
+        let completed = settings.retention.completed;
+        assert_eq!((*completed.count, *completed.age), (10_000, Millis::from_hours(2)));
+        assert_eq!(settings.patched(&json!({"rate_limit": null, "retention": null})).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn invalid_setting_is_told_with_its_place() {
+        for (patch, setting) in [
+            (json!({"visibility_timeout": 99}), "visibility_timeout"),
+            (json!({"backoff": []}), "backoff"),
+            (json!({"retention": {"completed": ["1h"]}}), "retention.completed"),
+            (json!({"exclusive": "true"}), "exclusive"),
+            (json!({"visibility_timeout": "25h"}), "visibility_timeout"),
+            (json!({"backoff": {"jitter": 2}}), "backoff.jitter"),
+            (json!({"retention": {"failed": {"age": "30s"}}}), "retention.failed"),
+            (json!({"retention": {"failed": {"count": -1}}}), "retention.failed.count"),
+            (json!({"rate_limit": {"max": 0, "duration": 1}}), "rate_limit.max"),
+            (json!({"rate_limit": {"max": 1}}), "rate_limit"),
+            (json!({"max_attempts": 0}), "max_attempts"),
+            (json!({"max_length": 0}), "max_length"),
+            (json!({"idempotency_window": 5}), "idempotency_window"),
+            (json!({"id_window": "31d"}), "id_window"),
+            (json!({"exclusive": {"parallel": 0}}), "exclusive.parallel"),
+            (json!({"max_attempt": 1}), "max_attempt"),
+            (json!({"max_attempt": null}), "max_attempt"),
+            (json!({"backoff": {"dealy": null}}), "backoff.dealy"),
+        ] {
+            let error = Settings::default().patched(&patch).unwrap_err();
+            assert_eq!(error.setting, setting, "{patch}: {error}");
+        }
+        assert!(Settings::default().patched(&json!(5)).is_err());
+        assert!(Settings::default().patched(&json!([])).is_err());
+    }
+}

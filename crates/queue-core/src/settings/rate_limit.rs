@@ -1,0 +1,19 @@
+//! How often something may happen in which time: leases of a queue, requests of a key.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::range::{Count, Span};
+use crate::Millis;
+
+/// At most `max` in any window of `duration`, wherever it starts, by Redis's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// How many: 1 to 1,000,000.
+    #[schema(inline)]
+    pub max: Count<1, 1_000_000>,
+    /// The window: 1 ms to 24 h.
+    #[schema(inline)]
+    pub duration: Span<1, { Millis::from_hours(24).get() }>,
+}

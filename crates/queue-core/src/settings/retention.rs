@@ -1,0 +1,61 @@
+//! For how long, and how many, finished messages are kept.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::range::{Count, Span};
+use crate::Millis;
+
+/// For how long finished messages are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Completed ones. Defaults to 24 h and 10,000 messages.
+    #[schema(inline)]
+    pub completed: Keep,
+    /// Failed ones, the dead letters. Defaults to 14 days and 100,000 messages.
+    #[schema(inline)]
+    pub failed: Keep,
+}
+
+/// A finished message goes when it is older than `age`, or when more than `count` are kept and it is older than
+/// `min_age`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// The longest that one is kept, up to 3,650 days.
+    #[schema(inline)]
+    pub age: Age,
+    /// How many are kept: up to 1,000,000,000. With 0 none is kept at all: a message is gone once it has finished.
+    #[schema(inline)]
+    pub count: Count<0, 1_000_000_000>,
+    /// The shortest that one is kept, so that its result can be read: up to `age`. Defaults to 60 s.
+    #[schema(inline)]
+    pub min_age: Age,
+}
+
+type Age = Span<0, { Millis::from_days(3_650).get() }>;
+
+impl Default for Retention {
+    fn default() -> Self {
+        const COMPLETED: Keep = Keep::of(Millis::from_hours(24), 10_000);
+        const FAILED: Keep = Keep::of(Millis::from_days(14), 100_000);
+        Self { completed: COMPLETED, failed: FAILED }
+    }
+}
+
+impl Keep {
+    const fn of(age: Millis, count: u64) -> Self {
+        Self { age: Age::of(age), count: Count::of(count), min_age: Age::of(Millis::from_secs(60)) }
+    }
+}
+
+impl Retention {
+    /// The kind whose members contradict each other.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        if self.completed.min_age > self.completed.age {
+            return Some("retention.completed");
+        }
+        (self.failed.min_age > self.failed.age).then_some("retention.failed")
+    }
+}

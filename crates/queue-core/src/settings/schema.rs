@@ -1,0 +1,118 @@
+//! The schemas of settings: as they are answered and as they are taken. Both derive from that of [`Settings`].
+
+use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{AnyOfBuilder, Object, ObjectBuilder, Type},
+    },
+};
+
+use super::{Settings, SettingsPatch};
+
+/// The schema of settings as they are answered: all of them, durations in milliseconds.
+pub struct ShownSettings;
+
+impl PartialSchema for ShownSettings {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Settings::schema();
+        show(&mut schema);
+        if let RefOr::T(Schema::Object(settings)) = &mut schema {
+            settings.description = Some("All settings; durations in milliseconds".into());
+            settings.examples = vec![defaults()];
+        }
+        schema
+    }
+}
+
+impl ToSchema for ShownSettings {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Settings".into()
+    }
+}
+
+impl PartialSchema for SettingsPatch {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Settings::schema();
+        if let RefOr::T(Schema::Object(settings)) = &mut schema {
+            take_null(settings, &defaults());
+            settings.description =
+                Some("A merge patch: what it does not name stays, a null brings back the default".into());
+            let limit = serde_json::json!({"max": 100, "duration": "1s"});
+            settings.examples =
+                vec![serde_json::json!({"max_attempts": 5, "rate_limit": limit, "retention": {"failed": null}})];
+        }
+        schema
+    }
+}
+
+impl ToSchema for SettingsPatch {}
+
+fn defaults() -> Value {
+    serde_json::to_value(Settings::default()).expect("settings have a JSON form")
+}
+
+/// Where a type and a field both say something, the derived schema is all of two schemas, the second one an object with nothing but
+/// the field's words. Those belong to the first.
+fn describe_itself(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::AllOf(all)) = schema else { return };
+    let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };
+    match first {
+        RefOr::T(Schema::Object(first)) => first.description = words.description.take(),
+        RefOr::T(Schema::AnyOf(first)) => first.description = words.description.take(),
+        _ => return,
+    }
+    *schema = first.clone();
+}
+
+/// Of what is taken in several forms the first is answered, but for objects; each member of an object is always there.
+fn show(schema: &mut RefOr<Schema>) {
+    describe_itself(schema);
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            object.additional_properties = None;
+            object.required = object.properties.keys().cloned().collect();
+            object.properties.values_mut().for_each(show);
+        }
+        RefOr::T(Schema::AnyOf(any)) => {
+            let description = any.description.clone();
+            let is_text = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == Type::String.into());
+            any.items.retain(|item| !is_text(item));
+            any.examples.clear();
+            any.items.iter_mut().for_each(show);
+            if let [RefOr::T(Schema::Object(only))] = &mut any.items[..] {
+                only.description = description;
+                *schema = Schema::Object(only.clone()).into();
+            }
+        }
+        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(show),
+        _ => {}
+    }
+}
+
+/// Each setting may be null, to come back to its default. The default is told in words: generators of types take a field with
+/// one for a field that is always there.
+fn take_null(object: &mut Object, defaults: &Value) {
+    object.required.clear();
+    for (name, property) in &mut object.properties {
+        let Some(default) = defaults.get(name) else { continue };
+        describe_itself(property);
+        match property {
+            RefOr::T(Schema::Object(members)) => take_null(members, default),
+            // May be null as it is. What a patch does not have of it may stand there already.
+            RefOr::T(Schema::OneOf(optional)) => {
+                for item in &mut optional.items {
+                    if let RefOr::T(Schema::Object(members)) = item {
+                        members.required.clear();
+                    }
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let null = ObjectBuilder::new().schema_type(Type::Null);
+        let description = format!("null brings back the default: {default}");
+        *property = AnyOfBuilder::new().item(property.clone()).item(null).description(Some(description)).into();
+    }
+}
