@@ -25,12 +25,12 @@ mod worker;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{Router, middleware, routing::get};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
-    Examiner, Limits, Problem, Stop,
+    Code, Examiner, Limits, Problem, Stop,
     metrics::{page, register_basics},
     render_problems,
 };
@@ -78,7 +78,7 @@ where
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
         .route("/metrics", get(async move || page([&*registry])))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", NOT_HERE) })
+        .fallback(|| async { Problem::new(Code::NotFound, NOT_HERE) })
         .layer(middleware::from_fn(render_problems));
 
     // The health outlives the work: what is still settled while stopping is watched too.

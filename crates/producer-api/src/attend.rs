@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -24,6 +25,7 @@ use crate::{
     metrics::{Measure, UnderWay},
     openapi::Access,
     request_span,
+    routes::Endpoints,
 };
 
 /// The layer that gives each request an id and a span, measures it, and writes its refusal down, if it is one.
@@ -34,13 +36,14 @@ pub(crate) struct Attend {
     pub(crate) measure: Measure,
     /// Whether requests need keys. Where they don't, it notes whose connections are kept when there are too many.
     pub(crate) access: Access,
+    pub(crate) endpoints: Arc<Endpoints>,
 }
 
 impl<S> Layer<S> for Attend {
     type Service = Attended<S>;
 
     fn layer(&self, inner: S) -> Attended<S> {
-        Attended { inner, measure: self.measure.clone(), access: self.access }
+        Attended { inner, measure: self.measure.clone(), access: self.access, endpoints: Arc::clone(&self.endpoints) }
     }
 }
 
@@ -50,6 +53,7 @@ pub(crate) struct Attended<S> {
     inner: S,
     measure: Measure,
     access: Access,
+    endpoints: Arc<Endpoints>,
 }
 
 impl<S: Service<Request, Response = Response>> Service<Request> for Attended<S> {
@@ -64,7 +68,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Attended<S> 
     fn call(&mut self, request: Request) -> Self::Future {
         let under_way = self.measure.begin(&request);
         if self.access == Access::Open {
-            auth::note_proven(&request);
+            auth::note_proven(&request, &self.endpoints);
         }
         let id = own_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
         let span = request_span::begin(&request, id.as_ref());

@@ -1,8 +1,7 @@
 //! What is said when a message is in a state in which something can't be done.
 
-use axum::http::StatusCode;
 use queue_core::{MessageRef, QueueName, State};
-use service::Problem;
+use service::{Code, Problem};
 
 use crate::new_message::location;
 
@@ -45,16 +44,16 @@ pub(crate) fn refuse(operation: Operation, found: State, queue: &QueueName, id: 
         },
     };
     let detail = format!("message {id} is {}, and {rule}; {way_out}", found.as_str());
-    Problem::new(StatusCode::CONFLICT, code(found), detail)
+    Problem::new(code(found), detail)
 }
 
-fn code(found: State) -> &'static str {
+fn code(found: State) -> Code {
     match found {
-        State::Held => "message_held",
-        State::Delayed => "message_delayed",
-        State::Waiting => "message_waiting",
-        State::Active => "message_active",
-        State::Completed => "message_completed",
-        State::Failed => "message_failed",
+        State::Held => Code::MessageHeld,
+        State::Delayed => Code::MessageDelayed,
+        State::Waiting => Code::MessageWaiting,
+        State::Active => Code::MessageActive,
+        State::Completed => Code::MessageCompleted,
+        State::Failed => Code::MessageFailed,
     }
 }

@@ -21,8 +21,14 @@ mod routes;
 mod settlement;
 mod trace;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use axum::body::Bytes;
 use prometheus_client::registry::Registry;
 use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Retry, Subscriber};
 use service::{
@@ -63,6 +69,10 @@ struct Shared {
     body_limit: usize,
     request_timeout: Millis,
     max_wait: Millis,
+    metrics: Metrics,
+    examiner: Examiner,
+    /// What `/openapi.json` answers, as soon as all routes are registered.
+    description: OnceLock<Bytes>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -130,13 +140,14 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             body_limit: config.api.body_limit,
             request_timeout: config.api.request_timeout,
             max_wait: config.api.max_wait,
+            metrics,
+            examiner,
+            description: OnceLock::new(),
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         }),
     };
-    let measure = metrics.measure();
-    let open = service::health::routes(redis, subscriber, examiner).merge(metrics.routes());
-    let router = router(app, open, &config.api.cors_origins, measure);
+    let router = router(app);
     let limits = Limits { hosts, ..Limits::from(&config.api) };
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());

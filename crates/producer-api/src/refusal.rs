@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::StatusCode;
 use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
-use service::{FieldError, Problem, unknown, wording};
+use service::{Code, FieldError, Problem, unknown, wording};
 use tracing::{error, warn};
 
 use crate::{budget::Full, json::cut};
@@ -68,21 +67,21 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "Redis is not available now; try again. What was asked for may have been done, in part or not \
                           at all: it is safe to repeat";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(RETRY_AFTER_SECS)
+            Problem::new(Code::Unavailable, detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::OutOfMemory => {
             if NOT_TOLD_LATELY.may_tell() {
                 warn!("Redis is out of memory: messages are refused");
             }
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "out_of_memory", detail)
+            Problem::new(Code::OutOfMemory, detail)
         }
         Error::QueueFull(max_length) => {
             let detail = format!(
                 "the queue has its max_length of {max_length} messages that have not finished, and nothing was stored; \
                  try again when consumers have caught up, or raise max_length"
             );
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with_retry_after(RETRY_AFTER_SECS)
+            Problem::new(Code::QueueFull, detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::Overloaded => {
             if NOT_TOLD_LATELY.may_tell() {
@@ -90,15 +89,15 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
                           messages in batches";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(RETRY_AFTER_SECS)
+            Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::KeyReused => {
             let detail = "this Idempotency-Key came with another request before, and nothing was stored; draw a new key \
                           for a new request, and repeat an old one unchanged";
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            Problem::new(Code::IdempotencyKeyReused, detail)
         }
         Error::InvalidCursor => invalid_cursor(),
-        Error::TooMuch(what) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what.to_string()),
+        Error::TooMuch(what) => Problem::new(Code::BodyTooLarge, what.to_string()),
         other => {
             error!(error = %other, "a request could not be served");
             internal()
@@ -108,55 +107,55 @@ pub(crate) fn from_queue(error: Error) -> Problem {
 
 pub(crate) fn internal() -> Problem {
     let detail = "this is a fault of the server; its log has the request's id";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    Problem::new(Code::Internal, detail)
 }
 
 pub(crate) fn invalid_queue_name(detail: impl Display) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_queue_name", detail.to_string())
+    Problem::new(Code::InvalidQueueName, detail.to_string())
 }
 
 pub(crate) fn invalid_id(detail: impl Display) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_id", detail.to_string())
+    Problem::new(Code::InvalidId, detail.to_string())
 }
 
 pub(crate) fn invalid_signal_key(detail: impl Display) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_signal_key", detail.to_string())
+    Problem::new(Code::InvalidSignalKey, detail.to_string())
 }
 
 pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
     let detail = format!(
         "the header Idempotency-Key can't be used: {detail}; it is 1 to 255 visible ASCII characters, bare or in quotes"
     );
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+    Problem::new(Code::InvalidIdempotencyKey, detail)
 }
 
 pub(crate) fn no_key_for_lines() -> Problem {
     let detail = "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message \
                   an id of its own, or send JSON batches";
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail)
+    Problem::new(Code::InvalidIdempotencyKey, detail)
 }
 
 pub(crate) fn invalid_last_event_id() -> Problem {
     let detail = "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with \
                   what happens from now on";
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_last_event_id", detail)
+    Problem::new(Code::InvalidLastEventId, detail)
 }
 
 pub(crate) fn too_many_listeners(full: &Full) -> Problem {
-    let (status, detail) = match full {
+    let (code, detail) = match full {
         Full::All => (
-            StatusCode::SERVICE_UNAVAILABLE,
+            Code::TooManyListeners,
             "as many listen to events of this server as may (api.max_listeners); try again, another server may have room".into(),
         ),
         Full::OfClient(key, most) => (
-            StatusCode::TOO_MANY_REQUESTS,
+            Code::TooManyListenersOfKey,
             format!(
                 "{most} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
                  first"
             ),
         ),
     };
-    Problem::new(status, "too_many_listeners", detail).with_retry_after(LISTENERS_RETRY_AFTER_SECS)
+    Problem::new(code, detail).with_retry_after(LISTENERS_RETRY_AFTER_SECS)
 }
 
 pub(crate) fn too_many_waits(full: &Full) -> Problem {
@@ -168,7 +167,7 @@ pub(crate) fn too_many_waits(full: &Full) -> Problem {
         "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
          is over, or without wait"
     );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waits", detail).with_retry_after(RETRY_AFTER_SECS)
+    Problem::new(Code::TooManyWaits, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
 pub(crate) fn too_much_memory(full: &Full) -> Problem {
@@ -184,11 +183,11 @@ pub(crate) fn too_much_memory(full: &Full) -> Problem {
     }
     let detail =
         format!("{what}, so this body was not taken; send it again later, or send fewer and smaller bodies at a time");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(RETRY_AFTER_SECS)
+    Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail.to_string())
+    Problem::new(Code::InvalidQuery, detail.to_string())
 }
 
 /// The refusal of a wait that is longer than it may be.
@@ -202,12 +201,12 @@ pub(crate) fn invalid_limit(most: usize) -> Problem {
 
 pub(crate) fn invalid_cursor() -> Problem {
     let detail = "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew";
-    Problem::new(StatusCode::NOT_FOUND, "cursor_not_found", detail)
+    Problem::new(Code::CursorNotFound, detail)
 }
 
 pub(crate) fn cursor_of_another_list(of: impl Display) -> Problem {
     let detail = format!("this cursor goes on with a list {of}; ask for that, or leave the cursor away");
-    Problem::new(StatusCode::NOT_FOUND, "cursor_not_found", detail)
+    Problem::new(Code::CursorNotFound, detail)
 }
 
 pub(crate) fn purge_of_which_state() -> Problem {
@@ -229,12 +228,12 @@ pub(crate) fn not_confirmed(queue: &QueueName) -> Problem {
     let detail = format!(
         "this deletes the queue with everything in it; say so with its name: DELETE /v1/queues/{queue}?confirm={queue}"
     );
-    Problem::new(StatusCode::CONFLICT, "not_confirmed", detail)
+    Problem::new(Code::NotConfirmed, detail)
 }
 
 pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
     let detail = format!("queue {queue} has no message {id}: it never had, or does not keep it any longer");
-    Problem::new(StatusCode::NOT_FOUND, "message_not_found", detail)
+    Problem::new(Code::MessageNotFound, detail)
 }
 
 pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
@@ -242,81 +241,81 @@ pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
         "there is no queue {queue}; it begins with its first message, POST /v1/queues/{queue}/messages, or \
                  its first settings, PATCH /v1/queues/{queue}"
     );
-    Problem::new(StatusCode::NOT_FOUND, "queue_not_found", detail)
+    Problem::new(Code::QueueNotFound, detail)
 }
 
 pub(crate) fn not_json_content() -> Problem {
     let detail = "the body must be JSON, sent with the header content-type: application/json";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    Problem::new(Code::UnsupportedMediaType, detail)
 }
 
 pub(crate) fn not_batch_content() -> Problem {
     let detail = "the body must be JSON, sent with the header content-type: application/json, or a message a line, with \
                   content-type: application/x-ndjson";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    Problem::new(Code::UnsupportedMediaType, detail)
 }
 
 pub(crate) fn encoded_body() -> Problem {
     let detail = "the header content-encoding says that the body is compressed or encoded, which this server does not undo; send \
                   uncompressed JSON, without that header";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    Problem::new(Code::UnsupportedMediaType, detail)
 }
 
 pub(crate) fn unexpected_body() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", "this endpoint takes no body; send none")
+    Problem::new(Code::UnexpectedBody, "this endpoint takes no body; send none")
 }
 
 pub(crate) fn foreign_page() -> Problem {
     let detail = "this was asked for by a page of another origin, and nothing was done; list the origin in api.cors_origins if \
                   its pages may call this server";
-    Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+    Problem::new(Code::ForeignOrigin, detail)
 }
 
 pub(crate) fn line_too_large(limit: usize) -> Problem {
     let detail = format!("the line is longer than {limit} bytes; send less, or raise api.body_limit");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    Problem::new(Code::BodyTooLarge, detail)
 }
 
 pub(crate) fn body_too_large(limit: usize) -> Problem {
     let detail = format!("the body is larger than {limit} bytes; send less at once, or raise api.body_limit");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    Problem::new(Code::BodyTooLarge, detail)
 }
 
 pub(crate) fn body_not_received() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended before it was complete; send it again")
+    Problem::new(Code::IncompleteBody, "the body ended before it was complete; send it again")
 }
 
 pub(crate) fn body_too_slow(limit: Millis) -> Problem {
     let detail = format!("the body was not complete after {limit}; send it again, faster");
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+    Problem::new(Code::RequestTimeout, detail)
 }
 
 pub(crate) fn stopping() -> Problem {
     let detail = "this server stops; send the rest again, another one takes it";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).with_retry_after(RETRY_AFTER_SECS)
+    Problem::new(Code::Stopping, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
 pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
     let detail = format!("no message came for {limit}; send the rest again, and end the body when there is no more");
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+    Problem::new(Code::RequestTimeout, detail)
 }
 
 pub(crate) fn not_json(detail: impl Display) -> Problem {
     let detail = format!("the body is not the JSON that is expected: {detail}");
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
+    Problem::new(Code::InvalidJson, detail)
 }
 
 pub(crate) fn line_not_json(detail: impl Display) -> Problem {
     let detail = format!("the line is not the JSON of a message: {detail}");
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail)
+    Problem::new(Code::InvalidJson, detail)
 }
 
 pub(crate) fn invalid_message(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", errors)
+    invalid_fields(Code::InvalidMessage, errors)
 }
 
 pub(crate) fn invalid_signal(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_signal", errors)
+    invalid_fields(Code::InvalidSignal, errors)
 }
 
 pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
@@ -337,41 +336,41 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
     };
     let errors = vec![FieldError { pointer, detail }];
     match invalid.fault {
-        Fault::Invalid => invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_settings", errors),
-        Fault::Conflicts => invalid_fields(StatusCode::CONFLICT, "settings_conflict", errors),
+        Fault::Invalid => invalid_fields(Code::InvalidSettings, errors),
+        Fault::Conflicts => invalid_fields(Code::SettingsConflict, errors),
     }
 }
 
-fn invalid_fields(status: StatusCode, code: &'static str, mut errors: Vec<FieldError>) -> Problem {
+fn invalid_fields(code: Code, mut errors: Vec<FieldError>) -> Problem {
     let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail)).unwrap_or_default();
     let detail = match errors.len() {
         0 | 1 => first,
         more => format!("{first} (and {} more)", more - 1),
     };
     errors.truncate(MAX_FIELD_ERRORS);
-    Problem::new(status, code, detail).with_errors(errors)
+    Problem::new(code, detail).with_errors(errors)
 }
 
 pub(crate) fn invalid_settlement(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_settlement", errors)
+    invalid_fields(Code::InvalidSettlement, errors)
 }
 
 pub(crate) fn invalid_receive(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid_receive", errors)
+    invalid_fields(Code::InvalidReceive, errors)
 }
 
 pub(crate) fn too_many_settlements(count: usize) -> Problem {
     let detail = format!("1 to {MAX_MESSAGES_PER_CALL} leases are settled at once, these are {count}; split them");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_settlements", detail)
+    Problem::new(Code::TooManySettlements, detail)
 }
 
 pub(crate) fn lease_gone() -> Problem {
     let detail = "this lease is over, and nothing was changed: it lapsed, was settled before in another way, or its \
                   queue or message is gone; lease anew, and extend leases before they expire";
-    Problem::new(StatusCode::GONE, "lease_gone", detail)
+    Problem::new(Code::LeaseGone, detail)
 }
 
 pub(crate) fn too_many_messages(count: usize) -> Problem {
     let detail = format!("a batch has 1 to {MAX_MESSAGES_PER_CALL} messages, this one has {count}; split it");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_messages", detail)
+    Problem::new(Code::TooManyMessages, detail)
 }

@@ -3,25 +3,36 @@
 //! `/livez` says that the process serves; it does not depend on Redis, or an outage of Redis would restart everything.
 //! `/readyz` says whether work can be done now, and what endangers it though it can.
 
-use axum::{Json, Router, http::StatusCode, routing::get};
+use axum::{Json, Router, routing::get};
 use queue_core::{Danger, Redis, Subscriber};
 use serde_json::{Value, json};
 
-use crate::{Examiner, Problem};
+use crate::{Code, Examiner, Problem};
 
 /// The two routes.
 pub fn routes<S: Clone + Send + Sync + 'static>(redis: Redis, subscriber: Subscriber, examiner: Examiner) -> Router<S> {
-    let ready = async move || {
-        // Redis itself is asked each time; how it is run is known from the last examination.
-        let answers = redis.ping().await.map_err(|error| error.to_string());
-        readiness(answers, subscriber.is_connected(), examiner.found().as_deref()).map(Json)
-    };
-    Router::new().route("/livez", get(|| async { Json(json!({"status": "alive"})) })).route("/readyz", get(ready))
+    let ready = async move || ready(&redis, &subscriber, &examiner).await;
+    Router::new().route("/livez", get(|| async { live() })).route("/readyz", get(ready))
+}
+
+/// The answer of `/livez`.
+pub fn live() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// The answer of `/readyz`.
+///
+/// # Errors
+///
+/// When no work can be done now, with the reasons.
+pub async fn ready(redis: &Redis, subscriber: &Subscriber, examiner: &Examiner) -> Result<Json<Value>, Problem> {
+    // Redis itself is asked each time; how it is run is known from the last examination.
+    let answers = redis.ping().await.map_err(|error| error.to_string());
+    readiness(answers, subscriber.is_connected(), examiner.found().as_deref()).map(Json)
 }
 
 fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[Danger]>) -> Result<Value, Problem> {
-    let not_ready =
-        |reason: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).with_retry_after(1);
+    let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
     let (reasons, warnings): (Vec<_>, Vec<_>) = found.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
     // An outage now, and what was found before, which may be its reason.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod code;
 pub mod config;
 mod examiner;
 pub mod health;
@@ -12,6 +13,7 @@ mod start;
 pub mod telemetry;
 pub mod wording;
 
+pub use code::Code;
 pub use config::Config;
 pub use examiner::Examiner;
 pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};

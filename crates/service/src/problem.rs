@@ -1,3 +1,5 @@
+//! Refusals as RFC 9457 has them (`application/problem+json`), and the layer that writes each one down.
+
 use axum::{
     BoxError,
     body::{Body, Bytes, HttpBody},
@@ -9,6 +11,8 @@ use axum::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
+use crate::Code;
+
 /// The header that carries a request's id both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -17,10 +21,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// As a response it is empty until [`render_problem`] writes it down, because only there the request's id is known.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    status: StatusCode,
+    code: Code,
     /// What was wrong and what to do about it, for people.
     pub detail: String,
-    code: &'static str,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
     members: Vec<(&'static str, Value)>,
@@ -52,10 +55,10 @@ impl Problem {
     /// What a problem is sent as.
     const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-    /// A refusal with a code word that programs match.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// A refusal with a code that programs match.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let (errors, members) = (Vec::new(), Vec::new());
-        Self { status, detail: detail.into(), code, request_id: None, errors, members, retry_after_secs: None }
+        Self { code, detail: detail.into(), request_id: None, errors, members, retry_after_secs: None }
     }
 
     /// Names the fields.
@@ -79,8 +82,8 @@ impl Problem {
         self
     }
 
-    /// The code word.
-    pub fn code(&self) -> &'static str {
+    /// The code.
+    pub fn code(&self) -> Code {
         self.code
     }
 
@@ -91,30 +94,27 @@ impl Problem {
 
     /// For refusals that a library made, of which only the status is known.
     pub(crate) fn of_status(status: StatusCode) -> Self {
-        let (code, detail) = match status {
-            StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path; the endpoints are under /v1/queues"),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                ("method_not_allowed", "this path does not know this method; the Allow header lists those it knows")
-            }
-            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request was not complete in time; send it again"),
-            StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large; send less at once"),
-            status if status.is_server_error() => {
-                ("internal", "this is a fault of the server; its log has the request's id")
-            }
-            _ => ("bad_request", "the request can't be understood"),
+        let code = Code::of_status(status);
+        let detail = match code {
+            Code::NotFound => "there is nothing at this path; the endpoints are under /v1/queues",
+            Code::MethodNotAllowed => "this path does not know this method; the Allow header lists those it knows",
+            Code::RequestTimeout => "the request was not complete in time; send it again",
+            Code::BodyTooLarge => "the body is too large; send less at once",
+            Code::Internal => "this is a fault of the server; its log has the request's id",
+            _ => "the request can't be understood",
         };
-        Self::new(status, code, detail)
+        Self::new(code, detail)
     }
 }
 
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry("type", &format_args!("urn:drover:problem:{}", self.code))?;
-        members.serialize_entry("title", self.status.canonical_reason().unwrap_or("Error"))?;
-        members.serialize_entry("status", &self.status.as_u16())?;
+        members.serialize_entry("type", &format_args!("urn:drover:problem:{}", self.code.as_str()))?;
+        members.serialize_entry("title", self.code.title())?;
+        members.serialize_entry("status", &self.code.status().as_u16())?;
         members.serialize_entry("detail", &self.detail)?;
-        members.serialize_entry("code", self.code)?;
+        members.serialize_entry("code", &self.code)?;
         if let Some(id) = &self.request_id {
             members.serialize_entry("request_id", id)?;
         }
@@ -130,7 +130,7 @@ impl Serialize for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -1,3 +1,5 @@
+//! The guard: it finds the key of each request, counts the request, and lets it go where its key may go.
+
 use std::sync::Arc;
 
 use axum::{
@@ -16,15 +18,16 @@ use tracing::Span;
 
 use super::{
     Keyring,
-    endpoint::{self, Needed},
     quota_headers::{secs, tell},
     refusal,
 };
+use crate::routes::{Endpoints, Needs};
 
 /// What is asked for each request.
 #[derive(Clone)]
 struct Gate {
     keyring: Arc<Keyring>,
+    endpoints: Arc<Endpoints>,
     quota: Quota,
 }
 
@@ -32,12 +35,13 @@ struct Gate {
 pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     keyring: &Arc<Keyring>,
+    endpoints: Arc<Endpoints>,
     quota: Quota,
 ) -> Router<S> {
     if keyring.is_empty() {
         return router;
     }
-    let gate = Gate { keyring: Arc::clone(keyring), quota };
+    let gate = Gate { keyring: Arc::clone(keyring), endpoints, quota };
     router.layer(middleware::from_fn_with_state(gate, guard))
 }
 
@@ -50,7 +54,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let path = path.ok();
-    if path.as_ref().is_some_and(|path| endpoint::is_open(path.as_str())) {
+    if path.as_ref().is_some_and(|path| gate.endpoints.is_open(path.as_str())) {
         return next.run(request).await;
     }
     let Some(key) = presented(request.headers()).and_then(|presented| gate.keyring.find(presented)).cloned() else {
@@ -71,7 +75,7 @@ async fn guard(
         (Some((limit, used)), _) if !used.is_granted => {
             Some(refusal::rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
         }
-        (_, Some(path)) => refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
+        (_, Some(path)) => gate.refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
         // There is nothing at such a path, and it is told so.
         (_, None) => None,
     };
@@ -89,9 +93,9 @@ async fn guard(
 
 /// Where there are no keys, nobody can show one: what would need a key proves as much, and that a client only looks after the
 /// server's health proves nothing.
-pub(crate) fn note_proven(request: &Request) {
+pub(crate) fn note_proven(request: &Request, endpoints: &Endpoints) {
     let path = request.extensions().get::<MatchedPath>();
-    if path.is_some_and(|path| !endpoint::is_open(path.as_str())) {
+    if path.is_some_and(|path| !endpoints.is_open(path.as_str())) {
         note_trusted(request);
     }
 }
@@ -103,27 +107,32 @@ fn note_trusted(request: &Request) {
     }
 }
 
-/// The refusal of what the key may not do, if it may not.
-fn refuse(key: &ApiKey, method: &Method, path: &str, parameters: Option<&RawPathParams>) -> Option<Response> {
-    let refused = match endpoint::needed(method, path) {
-        Some(Needed::Nothing) => return None,
-        Some(Needed::OnQueue(scope)) => {
-            // What can't be decoded is no queue's name, so only who may do it everywhere is told what is wrong with it.
-            let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
-            let queue = queue.map_or("", |(_, queue)| queue);
-            (!key.allows(scope, queue)).then(|| refusal::forbidden(&key.id, scope, queue))
-        }
-        Some(Needed::OnSome(scope)) => (!key.scopes.has(scope)).then(|| refusal::forbidden_everywhere(&key.id, scope)),
-        // Not even asked: should the path know the method all the same, nobody has said what it needs.
-        None => match endpoint::methods(path).as_str() {
-            "" => Some(refusal::not_for_keys()),
-            methods => {
-                let allow = [(header::ALLOW, methods.to_owned())];
-                return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
+impl Gate {
+    /// The refusal of what the key may not do, if it may not.
+    fn refuse(
+        &self,
+        key: &ApiKey,
+        method: &Method,
+        path: &str,
+        parameters: Option<&RawPathParams>,
+    ) -> Option<Response> {
+        let Some(endpoint) = self.endpoints.find(method, path) else {
+            // The router is not even asked: should it know the method all the same, nobody has said what that needs.
+            let allow = [(header::ALLOW, self.endpoints.methods(path))];
+            return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
+        };
+        let refused = match endpoint.needs {
+            Needs::Nothing => None,
+            Needs::OnQueue(scope) => {
+                // A name that can't be decoded is no queue's, so only a key for all queues is told what is wrong with it.
+                let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
+                let queue = queue.map_or("", |(_, queue)| queue);
+                (!key.allows(scope, queue)).then(|| refusal::forbidden(&key.id, scope, queue))
             }
-        },
-    };
-    refused.map(IntoResponse::into_response)
+            Needs::OnSome(scope) => (!key.scopes.has(scope)).then(|| refusal::forbidden_everywhere(&key.id, scope)),
+        };
+        refused.map(IntoResponse::into_response)
+    }
 }
 
 /// What stands after `Bearer` in the one header `Authorization`.

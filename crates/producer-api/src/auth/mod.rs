@@ -1,10 +1,9 @@
 //! Who may do what: API keys.
 //!
-//! `keyring.rs` knows the keys, `endpoint.rs` which scope each route needs, and `guard.rs` asks both for each request.
+//! `keyring.rs` knows the keys, the routes what each needs, and `guard.rs` asks both for each request.
 //! Without keys there is no guard, so it costs nothing.
 
 mod caller;
-mod endpoint;
 mod guard;
 mod issue;
 mod keyring;
@@ -15,7 +14,6 @@ mod secret;
 mod walk;
 
 pub(crate) use caller::{Caller, client};
-pub(crate) use endpoint::{Needed, needed};
 pub(crate) use guard::{note_proven, protect};
 pub use issue::Issue;
 pub(crate) use keyring::Keyring;

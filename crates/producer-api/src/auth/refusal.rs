@@ -1,9 +1,8 @@
 //! What is said to whom may not do what was asked for.
 
-use axum::http::StatusCode;
 use queue_core::{Error, RateLimit};
 use service::{
-    Problem,
+    Code, Problem,
     config::{KeyId, Scope},
 };
 
@@ -13,7 +12,7 @@ use crate::{json::cut, refusal};
 pub(super) fn unauthorized() -> Problem {
     let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask whoever runs \
                   this server for one";
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    Problem::new(Code::Unauthorized, detail)
 }
 
 /// It says nothing of the queue, not even whether there is one.
@@ -35,14 +34,7 @@ pub(super) fn forbidden_everywhere(key: &KeyId, scope: Scope) -> Problem {
 }
 
 fn lacking(scope: Scope, detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_member("scope", scope.as_str())
-}
-
-/// For a route of which nobody has said what it needs.
-pub(super) fn not_for_keys() -> Problem {
-    let detail =
-        "no API key is for this endpoint; the endpoints under /v1 and what each needs are listed in docs/API.md";
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    Problem::new(Code::Forbidden, detail).with_member("scope", scope.as_str())
 }
 
 pub(super) fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
@@ -51,7 +43,7 @@ pub(super) fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
          batch, or ask whoever runs this server for a higher rate_limit",
         limit.max, limit.duration
     );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+    Problem::new(Code::RateLimited, detail)
 }
 
 /// Closed, not open: what it is asked for needs Redis too, and would only be refused later, after another time limit.

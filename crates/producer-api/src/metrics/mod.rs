@@ -6,7 +6,7 @@ mod queue_figures;
 
 use std::sync::Arc;
 
-use axum::{Router, response::Response, routing::get};
+use axum::response::Response;
 use prometheus_client::registry::Registry;
 use queue_core::Queues;
 use service::metrics::{ReadGauge, page};
@@ -39,12 +39,8 @@ impl Metrics {
         self.measure.clone()
     }
 
-    /// The route.
-    pub(crate) fn routes<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        Router::new().route("/metrics", get(async move || self.page().await))
-    }
-
-    async fn page(&self) -> Response {
+    /// All of them, as they are now.
+    pub(crate) async fn page(&self) -> Response {
         let mut queues = Registry::default();
         queues.register_collector(Box::new(self.queues.read().await));
         page([&*self.registry, &queues])

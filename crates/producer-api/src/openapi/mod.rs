@@ -1,11 +1,9 @@
 //! The description of the interface, `OpenAPI` 3.1: what stands beside the handlers, completed by what is said once.
 //!
-//! Beside a handler stands what is its own: its path, what it takes and answers, and the codes of its refusals. Here it
-//! gets what follows from that: the parameters of its path, the refusals of every request with a body, a query or a key,
+//! Beside a handler stands what is its own: its path, and what it takes and answers. The routes are registered with what a key
+//! needs and with the codes of refusals. Here each gets what follows from that: the parameters of its path, the refusals of every request with a body, a query or a key,
 //! the headers of every answer, the schemas. So a route can't forget them, and the handlers stay readable.
 
-mod codes;
-mod keyless;
 mod links;
 mod operation;
 mod parameters;
@@ -13,16 +11,14 @@ mod ranges;
 mod schemas;
 
 #[cfg(test)]
-pub(crate) mod agreement;
+mod agreement;
 
 use queue_core::Millis;
 use serde_json::{Map, Value, json};
-use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 
+use crate::routes::Endpoints;
 use operation::Operation;
-
-#[cfg(test)]
-use codes::CODES;
 
 /// What of the configuration shows in the description.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +45,8 @@ refused. Every refusal is `application/problem+json` with a `code` that a progra
 out. What the schemas can't say: all `headers` of a message have together at most 4096 bytes.";
 
 /// Completes what the routes say of themselves.
-pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi, instance: Instance) -> Value {
-    routes.merge(keyless::Keyless::openapi());
-    let mut document = serde_json::to_value(&routes).unwrap_or_default();
+pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, instance: Instance) -> Value {
+    let mut document = serde_json::to_value(routes).unwrap_or_default();
     document["info"] = json!({
         "title": "Drover",
         "version": env!("CARGO_PKG_VERSION"),
@@ -84,7 +79,7 @@ pub(crate) fn describe(mut routes: utoipa::openapi::OpenApi, instance: Instance)
     name_schemas(&mut document["paths"]);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
-            complete_path(path, item, instance.access);
+            complete_path(path, item, endpoints, instance.access);
         }
     }
     links::add(&mut document["paths"]);
@@ -128,10 +123,13 @@ fn describe_fields(value: &mut Value) {
     }
 }
 
-fn complete_path(path: &str, item: &mut Value, access: Access) {
+fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Access) {
     let Some(methods) = item.as_object_mut() else { return };
     for (method, described) in methods.iter_mut() {
-        Operation { method, path, described }.complete(access);
+        let known = method.to_uppercase().parse().ok().and_then(|method| endpoints.find(&method, path));
+        if let Some(endpoint) = known {
+            Operation { path, endpoint, described }.complete(access);
+        }
     }
 }
 

@@ -1,31 +1,46 @@
-use axum::http::{Method, StatusCode};
-use serde_json::{Map, Value, json};
+//! One operation of the description, completed by what follows from its route: the parameters of its path, the refusals of all
+//! requests of its kind, the scope that a key needs, and the headers of its answers.
 
-use super::{
-    Access,
-    codes::{self, Code},
-    object, parameters,
-};
-use crate::auth::{Needed, needed};
+use axum::http::Method;
+use serde_json::{Map, Value, json};
+use service::Code;
+
+use super::{Access, object, parameters};
+use crate::routes::{Endpoint, Needs};
 
 /// Beside a handler: the names of its parameters, but those of the path.
 const PARAMETERS: &str = "x-parameters";
-/// Beside a handler: the codes of its own refusals.
-const REFUSALS: &str = "x-refusals";
 /// Beside a handler: that it takes a body, and needs none.
 const BODY_IS_OPTIONAL: &str = "x-body-is-optional";
 
-/// One operation, as it stands beside its handler.
+/// The refusals of every request.
+const OF_ALL: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
+/// The refusals of requests under `/v1`.
+const OF_V1: [Code; 3] = [Code::InvalidQuery, Code::RequestTimeout, Code::Unavailable];
+/// The refusals by the parameters of a path. An empty one, or one with a slash, makes another path.
+const OF_PARAMETERS: [(&str, [Code; 2]); 3] = [
+    ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
+    ("{id}", [Code::InvalidId, Code::NotFound]),
+    ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
+];
+/// The refusals of a body that is read.
+const OF_BODIES: [Code; 5] =
+    [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::Overloaded];
+/// The refusals of a body where none is read.
+const OF_NO_BODY: [Code; 4] = [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
+/// The refusals of keys.
+const OF_KEYS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
+
+/// One operation, as it stands beside its handler, and as it was registered.
 pub(super) struct Operation<'a> {
-    pub(super) method: &'a str,
     pub(super) path: &'a str,
+    pub(super) endpoint: &'a Endpoint,
     pub(super) described: &'a mut Value,
 }
 
 impl Operation<'_> {
     /// Adds what follows from what it says of itself.
     pub(super) fn complete(mut self, access: Access) {
-        let own = self.take(REFUSALS);
         // Those of the path too: where they stand beside the operations, Swagger UI leaves them unread now and then.
         let mut parameters = parameters::of_path(self.path);
         parameters.extend(self.take(PARAMETERS).iter().map(|name| parameters::reference(name)));
@@ -36,18 +51,18 @@ impl Operation<'_> {
         if let Some(body) = self.described.get_mut("requestBody") {
             body["required"] = body_is_optional.is_none().into();
         }
-        let needs = self.needs();
-        let needs_key = access == Access::Keys && needs.is_some();
-        if needs_key {
-            self.described["security"] = json!([{"key": needs}]);
+        let scope = match self.endpoint.needs {
+            Needs::OnQueue(scope) | Needs::OnSome(scope) if access == Access::Keys => Some(scope),
+            _ => None,
+        };
+        if let Some(scope) = scope {
+            self.described["security"] = json!([{"key": [scope.as_str()]}]);
         }
-        let mut words = own;
-        words.extend(self.common().into_iter().map(str::to_owned));
-        if needs_key {
-            words.extend(["unauthorized", "forbidden", "rate_limited"].map(str::to_owned));
-        }
-        self.add_refusals(&words);
-        self.add_headers(needs_key);
+        let of_keys = if scope.is_some() { &OF_KEYS[..] } else { &[] };
+        let mut codes: Vec<Code> = [self.endpoint.refusals, of_keys].concat();
+        codes.extend(self.common());
+        self.add_refusals(codes);
+        self.add_headers(scope.is_some());
     }
 
     fn take(&mut self, extension: &str) -> Vec<String> {
@@ -55,45 +70,28 @@ impl Operation<'_> {
         taken.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
     }
 
-    /// The scopes that a key needs.
-    fn needs(&self) -> Option<Vec<&'static str>> {
-        let method = Method::from_bytes(self.method.to_uppercase().as_bytes()).ok()?;
-        match needed(&method, self.path)? {
-            Needed::Nothing => None,
-            Needed::OnQueue(scope) | Needed::OnSome(scope) => Some(vec![scope.as_str()]),
-        }
-    }
-
     /// The refusals of all operations of its kind.
-    fn common(&self) -> Vec<&'static str> {
-        let mut words = vec!["bad_request", "malformed_request", "foreign_host", "internal"];
+    fn common(&self) -> Vec<Code> {
+        let mut codes = OF_ALL.to_vec();
         if !self.path.starts_with("/v1/") {
-            return words;
+            return codes;
         }
-        words.extend(["invalid_query", "request_timeout", "unavailable"]);
-        for (parameter, refusal) in
-            [("{queue}", "invalid_queue_name"), ("{id}", "invalid_id"), ("{key}", "invalid_signal_key")]
-        {
-            if self.path.contains(parameter) {
-                // An empty one, or one with a slash, makes another path.
-                words.extend([refusal, "not_found"]);
-            }
+        codes.extend(OF_V1);
+        let parameters = OF_PARAMETERS.iter().filter(|(parameter, _)| self.path.contains(parameter));
+        codes.extend(parameters.flat_map(|(_, refusals)| refusals));
+        if self.described.get("requestBody").is_some() {
+            codes.extend(OF_BODIES);
+        } else if self.endpoint.method == Method::POST {
+            codes.extend(OF_NO_BODY);
         }
-        let takes_body = self.described.get("requestBody").is_some();
-        if takes_body {
-            words.extend(["invalid_json", "incomplete_body", "body_too_large", "unsupported_media_type", "overloaded"]);
-        } else if self.method == "post" {
-            words.extend(["unexpected_body", "incomplete_body", "body_too_large", "foreign_origin"]);
-        }
-        words
+        codes
     }
 
-    fn add_refusals(&mut self, words: &[String]) {
-        let mut all: Vec<&Code> = words.iter().flat_map(|word| codes::of_word(word)).collect();
-        all.sort_by_key(|code| (code.status, code.word));
-        all.dedup_by_key(|code| (code.status, code.word));
-        for some in all.chunk_by(|one, other| one.status == other.status) {
-            let status = some[0].status;
+    fn add_refusals(&mut self, mut codes: Vec<Code>) {
+        codes.sort_unstable();
+        codes.dedup();
+        for some in codes.chunk_by(|one, other| one.status() == other.status()) {
+            let status = some[0].status().as_u16();
             self.described["responses"][status.to_string()] = refusal(status, some);
         }
     }
@@ -118,22 +116,20 @@ impl Operation<'_> {
 }
 
 /// The answer of a status with these codes, each with an example.
-fn refusal(status: u16, some: &[&Code]) -> Value {
-    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
-    let words: Vec<&str> = some.iter().map(|code| code.word).collect();
-    let lines: Vec<String> = some.iter().map(|code| format!("`{}`: {}", code.word, code.way_out)).collect();
+fn refusal(status: u16, some: &[Code]) -> Value {
+    let lines: Vec<String> = some.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
     let examples: Map<String, Value> = some
         .iter()
         .map(|code| {
             let example = json!({
-                "type": format!("urn:drover:problem:{}", code.word),
-                "title": title,
+                "type": format!("urn:drover:problem:{}", code.as_str()),
+                "title": code.title(),
                 "status": status,
-                "detail": code.way_out,
-                "code": code.word,
+                "detail": code.help(),
+                "code": code,
                 "request_id": "4fb4d29bc2e9c5de",
             });
-            (code.word.to_owned(), json!({"summary": code.way_out, "value": example}))
+            (code.as_str().to_owned(), json!({"summary": code.help(), "value": example}))
         })
         .collect();
     json!({
@@ -141,7 +137,7 @@ fn refusal(status: u16, some: &[&Code]) -> Value {
         "content": {"application/problem+json": {
             "schema": {
                 "allOf": [{"$ref": "#/components/schemas/Problem"}],
-                "properties": {"status": {"const": status}, "code": {"enum": words}},
+                "properties": {"status": {"const": status}, "code": {"enum": some}},
             },
             "examples": examples,
         }},

@@ -7,11 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use queue_core::{Changed, Message, MessageRef, Millis, Queue, QueueName};
-use service::Problem;
+use service::{Code, Problem, config::Scope};
+use utoipa_axum::routes;
 
 use super::{
     IdPath, NoQuery, QueuePath,
     messages::{Gone, find},
+    registry::{Limit, Needs, Routes},
 };
 use crate::{
     App,
@@ -19,6 +21,32 @@ use crate::{
     conflict::{self, Operation},
     refusal,
 };
+
+pub(super) fn register(routes: Routes) -> Routes {
+    const MANAGE: Needs = Needs::OnQueue(Scope::Manage);
+    let cancelling = &[Code::MessageNotFound, Code::MessageCompleted, Code::MessageFailed];
+    let retrying = &[
+        Code::MessageNotFound,
+        Code::MessageHeld,
+        Code::MessageDelayed,
+        Code::MessageWaiting,
+        Code::MessageActive,
+        Code::MessageCompleted,
+    ];
+    let promoting = &[
+        Code::MessageNotFound,
+        Code::MessageHeld,
+        Code::MessageWaiting,
+        Code::MessageActive,
+        Code::MessageCompleted,
+        Code::MessageFailed,
+    ];
+    routes
+        .add(MANAGE, Limit::OfRequest, &[Code::MessageNotFound, Code::MessageActive], routes!(erase))
+        .add(MANAGE, Limit::OfRequest, cancelling, routes!(cancel))
+        .add(MANAGE, Limit::OfRequest, retrying, routes!(retry))
+        .add(MANAGE, Limit::OfRequest, promoting, routes!(promote))
+}
 
 /// The error's code of a message that was cancelled.
 const CANCELLED: &str = "cancelled";
@@ -32,7 +60,6 @@ const CANCELLED: &str = "cancelled";
     operation_id = "erase_message",
     tag = "messages",
     responses((status = 204, description = "It is gone")),
-    extensions(("x-refusals" = json!(["message_not_found", "message_active"]))),
 )]
 pub(crate) async fn erase(
     State(app): State<App>,
@@ -58,7 +85,6 @@ pub(crate) async fn erase(
         (status = 200, description = "It is cancelled", body = ref("ChangedMessage"), content_type = "application/json"),
         (status = 202, description = "It is active, and its consumer is told", body = ref("ChangedMessage"), content_type = "application/json"),
     ),
-    extensions(("x-refusals" = json!(["message_not_found", "message_completed", "message_failed"]))),
 )]
 pub(crate) async fn cancel(
     State(app): State<App>,
@@ -88,7 +114,6 @@ pub(crate) async fn cancel(
     operation_id = "retry_message",
     tag = "messages",
     responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["message_not_found", "message_held", "message_delayed", "message_waiting", "message_active", "message_completed"]))),
 )]
 pub(crate) async fn retry(
     State(app): State<App>,
@@ -113,7 +138,6 @@ pub(crate) async fn retry(
     operation_id = "promote_message",
     tag = "messages",
     responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["message_not_found", "message_held", "message_waiting", "message_active", "message_completed", "message_failed"]))),
 )]
 pub(crate) async fn promote(
     State(app): State<App>,

@@ -1,3 +1,5 @@
+//! Events of a queue, as a stream of server-sent events.
+
 use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use axum::{
@@ -8,12 +10,27 @@ use axum::{
 };
 use futures_util::stream;
 use queue_core::{EventId, Heard, Listener, MessageRef};
-use service::Problem;
+use service::{Code, Problem, config::Scope};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
+use utoipa_axum::routes;
 
-use super::{QueuePath, query};
+use super::{
+    QueuePath, query,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{App, auth::Caller, budget::Share, refusal};
+
+pub(super) fn register(routes: Routes) -> Routes {
+    let refusals = &[
+        Code::QueueNotFound,
+        Code::InvalidId,
+        Code::InvalidLastEventId,
+        Code::TooManyListenersOfKey,
+        Code::TooManyListeners,
+    ];
+    routes.add(Needs::OnQueue(Scope::Read), Limit::OfRequest, refusals, routes!(listen))
+}
 
 /// A stream that is silent for so long says that it is still there, so that nothing on the way closes it.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
@@ -72,7 +89,6 @@ impl<S: Sync> FromRequestParts<S> for After {
     responses((status = 200, description = "The stream, as long as it lasts", body = ref("StreamedEvent"), content_type = "text/event-stream")),
     extensions(
         ("x-parameters" = json!(["message", "last-event-id"])),
-        ("x-refusals" = json!(["queue_not_found", "invalid_id", "invalid_last_event_id", "too_many_listeners"]))
     ),
 )]
 pub(crate) async fn listen(

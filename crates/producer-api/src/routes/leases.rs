@@ -1,3 +1,5 @@
+//! Leases: receiving messages, and ending or extending the leases.
+
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
@@ -7,9 +9,13 @@ use queue_core::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use service::{Problem, unknown};
+use service::{Code, Problem, config::Scope, unknown};
+use utoipa_axum::routes;
 
-use super::{NoQuery, QueuePath};
+use super::{
+    NoQuery, QueuePath,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{
     App,
     auth::Caller,
@@ -18,6 +24,20 @@ use crate::{
     json, refusal,
     settlement::{self, Deed, Settlement, Verb},
 };
+
+pub(super) fn register(routes: Routes) -> Routes {
+    const CONSUME: Needs = Needs::OnQueue(Scope::Consume);
+    const SETTLING: &[Code] = &[Code::InvalidSettlement, Code::LeaseGone];
+    let receiving = &[Code::InvalidReceive, Code::TooManyWaits, Code::ForeignOrigin];
+    let settling_many = &[Code::InvalidSettlement, Code::TooManySettlements];
+    routes
+        .add(CONSUME, Limit::OfRequest, receiving, routes!(receive))
+        .add(CONSUME, Limit::OfRequest, SETTLING, routes!(complete))
+        .add(CONSUME, Limit::OfRequest, SETTLING, routes!(fail))
+        .add(CONSUME, Limit::OfRequest, SETTLING, routes!(release))
+        .add(CONSUME, Limit::OfRequest, SETTLING, routes!(extend))
+        .add(CONSUME, Limit::OfRequest, settling_many, routes!(settle))
+}
 
 /// What a receive answers.
 #[derive(Serialize)]
@@ -79,7 +99,7 @@ fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S:
     tag = "leases",
     request_body(content = ref("Receive"), description = "It may be absent", content_type = "application/json"),
     responses((status = 200, description = "What there is", body = ref("Received"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_receive", "too_many_waits", "foreign_origin"])), ("x-body-is-optional" = json!(true))),
+    extensions(("x-body-is-optional" = json!(true))),
 )]
 pub(crate) async fn receive(
     State(app): State<App>,
@@ -159,7 +179,6 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
     tag = "leases",
     request_body(content = ref("Complete"), description = "The lease", content_type = "application/json"),
     responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
 )]
 pub(crate) async fn complete(
     state: State<App>,
@@ -180,7 +199,6 @@ pub(crate) async fn complete(
     tag = "leases",
     request_body(content = ref("Fail"), description = "The lease", content_type = "application/json"),
     responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
 )]
 pub(crate) async fn fail(
     state: State<App>,
@@ -201,7 +219,6 @@ pub(crate) async fn fail(
     tag = "leases",
     request_body(content = ref("Release"), description = "The lease", content_type = "application/json"),
     responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
 )]
 pub(crate) async fn release(
     state: State<App>,
@@ -222,7 +239,6 @@ pub(crate) async fn release(
     tag = "leases",
     request_body(content = ref("Extend"), description = "The lease", content_type = "application/json"),
     responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settlement", "lease_gone"]))),
 )]
 pub(crate) async fn extend(
     state: State<App>,
@@ -243,7 +259,6 @@ pub(crate) async fn extend(
     tag = "leases",
     request_body(content = ref("Settle"), description = "The leases", content_type = "application/json"),
     responses((status = 200, description = "What became of each", body = ref("EndedAll"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_settlement", "too_many_settlements"]))),
 )]
 pub(crate) async fn settle(
     State(app): State<App>,

@@ -1,3 +1,5 @@
+//! Lists of messages, page by page.
+
 use axum::{
     Json,
     extract::{FromRequestParts, State},
@@ -5,10 +7,19 @@ use axum::{
 };
 use queue_core::{MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Message, Queue, State as MessageState};
 use serde::Serialize;
-use service::Problem;
+use service::{Code, Problem, config::Scope};
+use utoipa_axum::routes;
 
-use super::{QueuePath, query};
+use super::{
+    QueuePath, query,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{App, cursor::Place, refusal};
+
+pub(super) fn register(routes: Routes) -> Routes {
+    let refusals = &[Code::QueueNotFound, Code::CursorNotFound];
+    routes.add(Needs::OnQueue(Scope::Read), Limit::OfRequest, refusals, routes!(list))
+}
 
 const DEFAULT_LIMIT: usize = 50;
 /// How many calls a page is made of at most.
@@ -54,7 +65,7 @@ pub(crate) struct Page {
     operation_id = "list_messages",
     tag = "messages",
     responses((status = 200, description = "A page", body = ref("MessagePage"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["state", "limit", "cursor"])), ("x-refusals" = json!(["queue_not_found", "cursor_not_found"]))),
+    extensions(("x-parameters" = json!(["state", "limit", "cursor"]))),
 )]
 pub(crate) async fn list(
     State(app): State<App>,

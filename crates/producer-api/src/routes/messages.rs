@@ -1,3 +1,5 @@
+//! Messages: posting and reading them.
+
 use axum::{
     Json,
     extract::State,
@@ -6,9 +8,13 @@ use axum::{
 };
 use queue_core::{Enqueued, Message, MessageRef, Millis, Queue, QueueName};
 use serde::Serialize;
-use service::Problem;
+use service::{Code, Problem, config::Scope};
+use utoipa_axum::routes;
 
-use super::{IdPath, NoQuery, QueuePath, Wait, ndjson};
+use super::{
+    IdPath, NoQuery, QueuePath, Wait, ndjson,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{
     App,
     auth::Caller,
@@ -17,6 +23,32 @@ use crate::{
     json, new_message, refusal,
     trace::Trace,
 };
+
+pub(super) fn register(routes: Routes) -> Routes {
+    const ENQUEUE: Needs = Needs::OnQueue(Scope::Enqueue);
+    let posting = &[
+        Code::InvalidMessage,
+        Code::InvalidIdempotencyKey,
+        Code::IdempotencyKeyReused,
+        Code::QueueFull,
+        Code::TooManyWaits,
+        Code::OutOfMemory,
+    ];
+    let posting_many = &[
+        Code::InvalidMessage,
+        Code::TooManyMessages,
+        Code::InvalidIdempotencyKey,
+        Code::IdempotencyKeyReused,
+        Code::QueueFull,
+        Code::OutOfMemory,
+        Code::Stopping,
+    ];
+    let reading = &[Code::MessageNotFound, Code::TooManyWaits];
+    routes
+        .add(ENQUEUE, Limit::OfSteps, posting, routes!(create))
+        .add(ENQUEUE, Limit::OfSteps, posting_many, routes!(create_batch))
+        .add(Needs::OnQueue(Scope::Read), Limit::OfRequest, reading, routes!(show))
+}
 
 /// The most that a message's answer usually has beside its data, in bytes.
 const BESIDE_THE_DATA: usize = 600;
@@ -57,7 +89,7 @@ impl<'m> Gone<'m> {
         (status = 201, description = "It is stored", body = ref("PostedMessage"), content_type = "application/json"),
         (status = 200, description = "One with that id stood already, or the request was made before with the same Idempotency-Key; nothing was changed", body = ref("DuplicateMessage"), content_type = "application/json"),
     ),
-    extensions(("x-parameters" = json!(["wait", "idempotency-key"])), ("x-refusals" = json!(["invalid_message", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "too_many_waits", "overloaded", "out_of_memory"]))),
+    extensions(("x-parameters" = json!(["wait", "idempotency-key"]))),
 )]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -123,7 +155,7 @@ pub(crate) async fn create(
         (status = 201, description = "All are stored; an entry for each", body = ref("PostedBatch"), content_type = "application/json"),
         (status = 200, description = "Each stood already; or what came of the lines", content((ref("BatchOrLines") = "application/json"))),
     ),
-    extensions(("x-parameters" = json!(["idempotency-key"])), ("x-refusals" = json!(["invalid_message", "too_many_messages", "invalid_idempotency_key", "idempotency_key_reused", "queue_full", "out_of_memory", "stopping"]))),
+    extensions(("x-parameters" = json!(["idempotency-key"]))),
 )]
 pub(crate) async fn create_batch(
     State(app): State<App>,
@@ -176,7 +208,7 @@ pub(crate) async fn create_batch(
     operation_id = "read_message",
     tag = "messages",
     responses((status = 200, description = "The message", body = ref("Message"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["wait"])), ("x-refusals" = json!(["message_not_found", "too_many_waits"]))),
+    extensions(("x-parameters" = json!(["wait"]))),
 )]
 pub(crate) async fn show(
     State(app): State<App>,

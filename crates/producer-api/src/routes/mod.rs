@@ -1,13 +1,14 @@
-//! One file a resource.
+//! The routes, one file for each resource, and what they read from paths and queries.
 
+mod about;
 mod changes;
-pub(crate) mod docs;
 mod events;
 mod leases;
 mod list;
 mod messages;
 mod ndjson;
 mod queues;
+mod registry;
 mod signals;
 
 use std::{borrow::Cow, fmt::Display};
@@ -19,40 +20,26 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use queue_core::{MessageRef, Millis, QueueName, SignalKey, State};
 use service::{Problem, unknown};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use tower_http::timeout::TimeoutLayer;
 
 use crate::{App, json::cut, refusal};
 
-/// The routes of `/v1` that answer soon, or when a wait is over, each with its description.
-pub(crate) fn v1() -> OpenApiRouter<App> {
-    OpenApiRouter::default()
-        .routes(routes!(queues::list))
-        .routes(routes!(queues::show, queues::configure, queues::delete))
-        .routes(routes!(events::listen))
-        .routes(routes!(queues::pause))
-        .routes(routes!(queues::resume))
-        .routes(routes!(leases::receive))
-        .routes(routes!(leases::complete))
-        .routes(routes!(leases::fail))
-        .routes(routes!(leases::release))
-        .routes(routes!(leases::extend))
-        .routes(routes!(leases::settle))
-        .routes(routes!(list::list))
-        .routes(routes!(messages::show, changes::erase))
-        .routes(routes!(changes::cancel))
-        .routes(routes!(changes::retry))
-        .routes(routes!(changes::promote))
-}
+use registry::Routes;
+pub(crate) use registry::{Endpoint, Endpoints, Needs};
 
-/// Those whose every step has a limit of its own: they take as long as there is to do, or, to post one message, need no
-/// timer more.
-pub(crate) fn v1_without_time_limit() -> OpenApiRouter<App> {
-    OpenApiRouter::default()
-        .routes(routes!(messages::create))
-        .routes(routes!(messages::create_batch))
-        .routes(routes!(queues::purge))
-        .routes(routes!(queues::retry_failed))
-        .routes(routes!(signals::send))
+/// All routes. A request to most may take so long.
+pub(crate) fn all(time_limit: TimeoutLayer) -> Routes {
+    let resources = [
+        queues::register,
+        events::register,
+        leases::register,
+        list::register,
+        messages::register,
+        changes::register,
+        signals::register,
+        about::register,
+    ];
+    resources.into_iter().fold(Routes::new(time_limit), |routes, register| register(routes))
 }
 
 /// A parameter of the path, or nothing where the path has none of that name.

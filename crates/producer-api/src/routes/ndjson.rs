@@ -12,7 +12,7 @@ use axum::{
 use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
 use serde::Serialize;
 use serde_json::{Value, json};
-use service::{FieldError, Problem};
+use service::{Code, FieldError, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
@@ -48,7 +48,7 @@ struct Summary {
 #[derive(Serialize)]
 struct RefusedLine {
     line: u64,
-    code: &'static str,
+    code: Code,
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,

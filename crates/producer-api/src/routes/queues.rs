@@ -1,15 +1,39 @@
+//! Queues: how they stand, their settings, and what is done to all of a queue.
+
 use axum::{Json, extract::State, http::StatusCode};
 use queue_core::{Queue, QueueName, QueueStatus};
 use serde::Serialize;
-use service::{Problem, wording};
+use service::{Code, Problem, config::Scope, wording};
+use utoipa_axum::routes;
 
-use super::{Confirmed, NoQuery, PurgedState, QueuePath};
+use super::{
+    Confirmed, NoQuery, PurgedState, QueuePath,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{
     App,
     auth::Caller,
     body::{JsonBody, NoBody},
     json, refusal,
 };
+
+pub(super) fn register(routes: Routes) -> Routes {
+    const MANAGE: Needs = Needs::OnQueue(Scope::Manage);
+    routes
+        .add(Needs::OnSome(Scope::Read), Limit::OfRequest, &[], routes!(list))
+        .add(Needs::OnQueue(Scope::Read), Limit::OfRequest, &[Code::QueueNotFound], routes!(show))
+        .add(
+            MANAGE,
+            Limit::OfRequest,
+            &[Code::QueueNotFound, Code::InvalidSettings, Code::SettingsConflict],
+            routes!(configure),
+        )
+        .add(MANAGE, Limit::OfRequest, &[Code::QueueNotFound, Code::NotConfirmed], routes!(delete))
+        .add(MANAGE, Limit::OfRequest, &[Code::QueueNotFound], routes!(pause))
+        .add(MANAGE, Limit::OfRequest, &[Code::QueueNotFound], routes!(resume))
+        .add(MANAGE, Limit::OfSteps, &[Code::QueueNotFound], routes!(purge))
+        .add(MANAGE, Limit::OfSteps, &[Code::QueueNotFound], routes!(retry_failed))
+}
 
 /// What `GET /v1/queues` answers.
 #[derive(Serialize)]
@@ -54,7 +78,6 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> 
     operation_id = "read_queue",
     tag = "queues",
     responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["queue_not_found"]))),
 )]
 pub(crate) async fn show(
     State(app): State<App>,
@@ -75,7 +98,6 @@ pub(crate) async fn show(
     tag = "queues",
     request_body(content((ref("SettingsPatch") = "application/merge-patch+json"), (ref("SettingsPatch") = "application/json"))),
     responses((status = 200, description = "How the queue stands", body = ref("Queue"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["queue_not_found", "invalid_settings", "settings_conflict"]))),
 )]
 pub(crate) async fn configure(
     State(app): State<App>,
@@ -101,7 +123,6 @@ pub(crate) async fn configure(
     operation_id = "pause_queue",
     tag = "queues",
     responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["queue_not_found"]))),
 )]
 pub(crate) async fn pause(
     State(app): State<App>,
@@ -123,7 +144,6 @@ pub(crate) async fn pause(
     operation_id = "resume_queue",
     tag = "queues",
     responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["queue_not_found"]))),
 )]
 pub(crate) async fn resume(
     State(app): State<App>,
@@ -146,7 +166,7 @@ pub(crate) async fn resume(
     operation_id = "purge_queue",
     tag = "queues",
     responses((status = 200, description = "How many there were", body = ref("Purged"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["purged"])), ("x-refusals" = json!(["queue_not_found"]))),
+    extensions(("x-parameters" = json!(["purged"]))),
 )]
 pub(crate) async fn purge(
     State(app): State<App>,
@@ -169,7 +189,6 @@ pub(crate) async fn purge(
     operation_id = "retry_failed",
     tag = "queues",
     responses((status = 200, description = "How many there were", body = ref("Retried"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["queue_not_found"]))),
 )]
 pub(crate) async fn retry_failed(
     State(app): State<App>,
@@ -192,7 +211,7 @@ pub(crate) async fn retry_failed(
     operation_id = "delete_queue",
     tag = "queues",
     responses((status = 204, description = "It is gone")),
-    extensions(("x-parameters" = json!(["confirm"])), ("x-refusals" = json!(["queue_not_found", "not_confirmed"]))),
+    extensions(("x-parameters" = json!(["confirm"]))),
 )]
 pub(crate) async fn delete(
     State(app): State<App>,

@@ -1,9 +1,15 @@
+//! Signals: what releases held messages.
+
 use axum::{Json, extract::State};
 use queue_core::Signal;
 use serde::Serialize;
-use service::{Problem, unknown};
+use service::{Code, Problem, config::Scope, unknown};
+use utoipa_axum::routes;
 
-use super::{KeyPath, NoQuery, QueuePath};
+use super::{
+    KeyPath, NoQuery, QueuePath,
+    registry::{Limit, Needs, Routes},
+};
 use crate::{
     App,
     body::OptionalJsonBody,
@@ -11,6 +17,12 @@ use crate::{
     json::{self, is_absent},
     refusal,
 };
+
+pub(super) fn register(routes: Routes) -> Routes {
+    // It lets go on what a producer has posted, with data of the producer's; so it is a part of posting.
+    let needs = Needs::OnQueue(Scope::Enqueue);
+    routes.add(needs, Limit::OfSteps, &[Code::InvalidSignal, Code::ForeignOrigin], routes!(send))
+}
 
 /// What a signal answers.
 #[derive(Serialize)]
@@ -28,7 +40,7 @@ pub(crate) struct Released {
     tag = "messages",
     request_body(content = ref("Signal"), description = "It may be absent", content_type = "application/json"),
     responses((status = 200, description = "It is sent", body = ref("Released"), content_type = "application/json")),
-    extensions(("x-refusals" = json!(["invalid_signal", "foreign_origin"])), ("x-body-is-optional" = json!(true))),
+    extensions(("x-body-is-optional" = json!(true))),
 )]
 pub(crate) async fn send(
     State(app): State<App>,
@@ -88,8 +100,8 @@ mod tests {
             (r#"{"stick_for":1}"#, "/stick_for"),
         ] {
             let problem = parse(body.as_bytes()).unwrap_err();
-            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), ("invalid_signal", pointer));
+            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (service::Code::InvalidSignal, pointer));
         }
-        assert_eq!(parse(b"[]").unwrap_err().code(), "invalid_json");
+        assert_eq!(parse(b"[]").unwrap_err().code(), service::Code::InvalidJson);
     }
 }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use axum::{
     extract::Request,
-    http::{StatusCode, Version, header, uri::Authority},
+    http::{Version, header, uri::Authority},
     response::Response,
 };
 
 use super::malformed::{malformed, refuse};
-use crate::Problem;
+use crate::{Code, Problem};
 
 /// By which names a server lets itself be called, in the header `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ fn foreign() -> Response {
     let detail = "without API keys this server answers only to localhost and to addresses, or any web page could reach it by \
                   letting a name of its own point here; ask by one of these, let your proxy say so in the host header, or \
                   configure keys";
-    refuse(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", detail))
+    refuse(Problem::new(Code::ForeignHost, detail))
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 
 use crate::{
-    Problem, REQUEST_ID,
+    Code, Problem, REQUEST_ID,
     problem::{new_request_id, render_problem},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
 
 /// A refusal after which the connection is closed.
 pub(super) fn malformed(detail: &str) -> Response {
-    let mut refusal = refuse(Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail));
+    let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     refusal
 }

@@ -1,0 +1,136 @@
+//! Every code of a refusal, with its status and the way out. The description of the interface and the table in docs/API.md
+//! derive from this list.
+
+use axum::http::StatusCode;
+use serde::{Serialize, Serializer};
+
+/// The list of codes: variant, status, the word that programs match, and what to do.
+macro_rules! codes {
+    ($($variant:ident($status:ident, $word:literal, $help:literal),)*) => {
+        /// The code of a refusal, which a program can match.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Code {
+            /// All of them, by status.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The status of the answer.
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$variant => StatusCode::$status,)*
+                }
+            }
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+
+            /// What to do, for people.
+            pub fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $help,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedRequest(BAD_REQUEST, "malformed_request", "the `host` header or the `transfer-encoding` is not as HTTP/1.1 requires, and the connection is closed: correct it"),
+    BadRequest(BAD_REQUEST, "bad_request", "the request can't be understood: correct it"),
+    InvalidJson(BAD_REQUEST, "invalid_json", "the body is not JSON, is not an object, or has a field twice: correct it"),
+    IncompleteBody(BAD_REQUEST, "incomplete_body", "the connection ended early: send the request again"),
+    UnexpectedBody(BAD_REQUEST, "unexpected_body", "send no body here"),
+    InvalidQuery(BAD_REQUEST, "invalid_query", "a query parameter is unknown, missing or out of range: see `detail`"),
+    InvalidLastEventId(BAD_REQUEST, "invalid_last_event_id", "send an `id` that the stream gave, unchanged, or none"),
+    InvalidIdempotencyKey(BAD_REQUEST, "invalid_idempotency_key", "send 1 to 255 visible ASCII characters, bare or in quotes, and none with NDJSON"),
+    Unauthorized(UNAUTHORIZED, "unauthorized", "send a valid key: `Authorization: Bearer drv_…`"),
+    Forbidden(FORBIDDEN, "forbidden", "the key lacks the `scope` for this queue: use a key that has it"),
+    ForeignOrigin(FORBIDDEN, "foreign_origin", "a page of another origin sent this: list its origin in `api.cors_origins` if it may call this server"),
+    NotFound(NOT_FOUND, "not_found", "there is no such path: see docs/API.md for those that there are"),
+    QueueNotFound(NOT_FOUND, "queue_not_found", "the queue has had neither a message nor settings yet: post one of these first"),
+    MessageNotFound(NOT_FOUND, "message_not_found", "the message is unknown, or no longer kept"),
+    CursorNotFound(NOT_FOUND, "cursor_not_found", "`cursor` is not the `next_cursor` of such a list: leave it away to begin anew"),
+    MethodNotAllowed(METHOD_NOT_ALLOWED, "method_not_allowed", "use a method that the `Allow` header lists"),
+    RequestTimeout(REQUEST_TIMEOUT, "request_timeout", "the body, or a line of it, was not complete within `api.request_timeout`: send it again, faster"),
+    MessageHeld(CONFLICT, "message_held", "this can't be done while the message is held: see `detail`"),
+    MessageDelayed(CONFLICT, "message_delayed", "this can't be done while the message is delayed: see `detail`"),
+    MessageWaiting(CONFLICT, "message_waiting", "this can't be done while the message is waiting: see `detail`"),
+    MessageActive(CONFLICT, "message_active", "this can't be done while the message is active: see `detail`"),
+    MessageCompleted(CONFLICT, "message_completed", "this can't be done once the message has completed: see `detail`"),
+    MessageFailed(CONFLICT, "message_failed", "this can't be done once the message has failed: see `detail`"),
+    SettingsConflict(CONFLICT, "settings_conflict", "settings contradict each other: change them together, see `errors`"),
+    NotConfirmed(CONFLICT, "not_confirmed", "confirm with the queue's own name: `?confirm=`"),
+    LeaseGone(GONE, "lease_gone", "the lease is over, and nothing was changed: lease anew"),
+    BodyTooLarge(PAYLOAD_TOO_LARGE, "body_too_large", "the body, or a line of it, is larger than `api.body_limit`: send less at once, or NDJSON"),
+    UnsupportedMediaType(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send `content-type: application/json` (a batch also as `application/x-ndjson`, settings also as `application/merge-patch+json`), and no `content-encoding`"),
+    ForeignHost(MISDIRECTED_REQUEST, "foreign_host", "a server without keys that listens only to its own machine answers to `localhost` and addresses: let a proxy say so in `host`, or configure keys"),
+    InvalidMessage(UNPROCESSABLE_ENTITY, "invalid_message", "see `errors`"),
+    InvalidSettings(UNPROCESSABLE_ENTITY, "invalid_settings", "see `errors`"),
+    InvalidSignal(UNPROCESSABLE_ENTITY, "invalid_signal", "see `errors`"),
+    InvalidReceive(UNPROCESSABLE_ENTITY, "invalid_receive", "see `errors`"),
+    InvalidSettlement(UNPROCESSABLE_ENTITY, "invalid_settlement", "see `errors`"),
+    InvalidQueueName(UNPROCESSABLE_ENTITY, "invalid_queue_name", "see `detail`"),
+    InvalidId(UNPROCESSABLE_ENTITY, "invalid_id", "see `detail`"),
+    InvalidSignalKey(UNPROCESSABLE_ENTITY, "invalid_signal_key", "see `detail`"),
+    TooManyMessages(UNPROCESSABLE_ENTITY, "too_many_messages", "send 1 to 1,000 messages, or any number as NDJSON"),
+    TooManySettlements(UNPROCESSABLE_ENTITY, "too_many_settlements", "send 1 to 1,000 settlements"),
+    IdempotencyKeyReused(UNPROCESSABLE_ENTITY, "idempotency_key_reused", "the key came with another request before, and nothing was stored: draw a new one"),
+    QueueFull(TOO_MANY_REQUESTS, "queue_full", "the queue has its `max_length`, and nothing was stored: try again after `Retry-After` seconds"),
+    RateLimited(TOO_MANY_REQUESTS, "rate_limited", "the key has used up its limit, and nothing was done: try again after `Retry-After` seconds"),
+    TooManyListenersOfKey(TOO_MANY_REQUESTS, "too_many_listeners", "the key has `api.max_listeners_per_key` streams of events: close one first"),
+    TooManyWaits(TOO_MANY_REQUESTS, "too_many_waits", "the key has `api.max_waits_per_key` requests that wait: try again when one of them is over, or without `wait`"),
+    Internal(INTERNAL_SERVER_ERROR, "internal", "this is a fault of the server: its log has the request's id"),
+    Unavailable(SERVICE_UNAVAILABLE, "unavailable", "Redis is away: try again after `Retry-After` seconds; a message that was posted may have been stored or not, anything else is safe to repeat"),
+    Overloaded(SERVICE_UNAVAILABLE, "overloaded", "the server has no memory for another body, or more is posted than Redis takes; nothing was stored: try again after `Retry-After` seconds"),
+    Stopping(SERVICE_UNAVAILABLE, "stopping", "the server stops while NDJSON comes in: send the rest again"),
+    TooManyListeners(SERVICE_UNAVAILABLE, "too_many_listeners", "the server has `api.max_listeners` streams of events: try again after `Retry-After` seconds, another server may have room"),
+    NotReady(SERVICE_UNAVAILABLE, "not_ready", "`/readyz` only: wait until the process is ready, see `detail`"),
+    OutOfMemory(INSUFFICIENT_STORAGE, "out_of_memory", "Redis has reached its `maxmemory`, and nothing was stored: drain queues, or raise it"),
+}
+
+impl Code {
+    /// The title of its problems: the usual phrase for the status.
+    pub fn title(self) -> &'static str {
+        self.status().canonical_reason().unwrap_or("Error")
+    }
+
+    /// The code for an answer of a library, of which only the status is known.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::REQUEST_TIMEOUT => Self::RequestTimeout,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            status if status.is_server_error() => Self::Internal,
+            _ => Self::BadRequest,
+        }
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_in_the_document_is_this_list() {
+        let page = include_str!("../../../docs/API.md");
+        let (_, table) = page.split_once("| status | code | what to do |\n|---|---|---|\n").unwrap();
+        let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let row = |code: &Code| format!("| {} | `{}` | {} |", code.status().as_u16(), code.as_str(), code.help());
+        let expected: Vec<String> = Code::ALL.iter().map(row).collect();
+        assert_eq!(rows, expected, "write this into docs/API.md:\n{}\n", expected.join("\n"));
+    }
+}
