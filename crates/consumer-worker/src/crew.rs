@@ -1,13 +1,15 @@
+//! The state that all lines of a worker share.
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use queue_core::{ConsumerId, QueueName, Queues, Subscriber};
-use service::Stop;
+use service::{Stop, Trouble};
 use tokio::{
     runtime::Handle,
     time::{sleep, timeout},
@@ -42,8 +44,8 @@ pub(crate) struct Crew {
     pub(crate) least_poll_interval: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) stop: Stop,
-    /// Whether it has been told that Redis is away.
-    pub(crate) redis_is_away: AtomicBool,
+    /// That Redis is away, which is told once for all lines.
+    pub(crate) redis_is_away: Trouble,
     pub(crate) lines: AtomicU32,
     /// How many workers there are, this one among them.
     pub(crate) workers: AtomicU32,
@@ -93,7 +95,7 @@ impl Crew {
     pub(crate) async fn look_at_the_index(&self, queues: &Queues, starts: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.least_poll_interval;
-        let mut told = false;
+        let trouble = Trouble::told_once();
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
@@ -106,12 +108,11 @@ impl Crew {
                 Ok(names) => {
                     pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
                     self.subscriber.introduce(names);
-                    told = false;
+                    trouble.is_over();
                 }
                 Err(error) => {
-                    if !told {
+                    if trouble.goes_on() {
                         warn!(%error, "can't see which queues there are, trying on");
-                        told = true;
                     }
                     pause = AFTER_AN_ERROR;
                 }

@@ -1,13 +1,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use queue_core::{Agenda, Extended, MessageId, Millis, Queue, QueueName};
 use tracing::warn;
 
@@ -47,15 +48,10 @@ impl Charge {
 }
 
 impl Heartbeat {
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<Charge>>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sees to the leases of a line from now on, until it has none. New ones last so long each time.
     pub(crate) fn watch(&self, charge: &Arc<Charge>, visibility_timeout: Millis) {
         let before = charge.shortest.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
-        let is_new = self.lock().insert(charge.queue.name().clone(), Arc::clone(charge)).is_none();
+        let is_new = self.charges.lock().insert(charge.queue.name().clone(), Arc::clone(charge)).is_none();
         // If they are shorter than those before, the next beat is due earlier; never later, for those before last as they did.
         if is_new || visibility_timeout.get() < before {
             self.agenda.note(charge.queue.name().clone(), visibility_timeout.to_std() / 3);
@@ -91,7 +87,7 @@ impl Heartbeat {
 
     /// The line to beat for, unless it holds nothing any longer; then it is forgotten.
     fn charge(&self, name: &QueueName) -> Option<Arc<Charge>> {
-        let mut charges = self.lock();
+        let mut charges = self.charges.lock();
         let charge = charges.get(name)?;
         if charge.held.count() == 0 {
             charges.remove(name);

@@ -1,12 +1,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use queue_core::{Delivery, LeaseToken, MessageId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -59,12 +60,12 @@ impl Stopper {
     /// Its handler has had the lease extended until then.
     pub(crate) fn lasts_until(&self, instant: Option<Instant>) {
         let lasts_until = self.told.lasts_until.get_or_init(Mutex::default);
-        *lasts_until.lock().unwrap_or_else(PoisonError::into_inner) = instant;
+        *lasts_until.lock() = instant;
     }
 
     /// Whether its lease lasts longer than until then, because its handler had it extended.
     fn lasts_beyond(&self, instant: Instant) -> bool {
-        let lasts_until = self.told.lasts_until.get().map(|told| *told.lock().unwrap_or_else(PoisonError::into_inner));
+        let lasts_until = self.told.lasts_until.get().map(|told| *told.lock());
         lasts_until.flatten().is_some_and(|until| until > instant)
     }
 }
@@ -93,11 +94,6 @@ impl Held {
         Arc::new(Self { leases, count, freed, places, metrics })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Extended>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Holds what was leased for so long, until the guards are dropped.
     pub(crate) fn hold(
         self: &Arc<Self>,
@@ -106,7 +102,7 @@ impl Held {
     ) -> Vec<(Delivery, HeldLease)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.note_leases(deliveries.len());
-        let mut leases = self.lock();
+        let mut leases = self.leases.lock();
         let hold = |delivery: Delivery| {
             let (lease, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let stopper = Stopper::default();
@@ -133,25 +129,30 @@ impl Held {
 
     /// Those to extend; without those that last longer anyway, because their handlers said so.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
-        let (leases, now) = (self.lock(), Instant::now());
+        let (leases, now) = (self.leases.lock(), Instant::now());
         let ends_earlier = |held: &Extended| !held.stopper.lasts_beyond(now + held.visibility_timeout);
         leases.iter().filter(|(_, held)| ends_earlier(held)).map(|(lease, _)| lease.clone()).collect()
     }
 
     /// The shortest time that any of them lasts.
     pub(crate) fn shortest(&self) -> Option<Duration> {
-        self.lock().values().map(|held| held.visibility_timeout).min()
+        self.leases.lock().values().map(|held| held.visibility_timeout).min()
     }
 
     /// Those whose handlers have not ended.
     pub(crate) fn running(&self) -> Vec<LeaseToken> {
         let is_running = |stopper: &Stopper| !stopper.told.ended.load(Ordering::Relaxed);
-        self.lock().iter().filter(|(_, held)| is_running(&held.stopper)).map(|(lease, _)| lease.clone()).collect()
+        self.leases
+            .lock()
+            .iter()
+            .filter(|(_, held)| is_running(&held.stopper))
+            .map(|(lease, _)| lease.clone())
+            .collect()
     }
 
     /// Extends a lease no longer: it is lost, and its handler is to stop. Answers whether it was held.
     pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
-        let lost = self.lock().remove(lease);
+        let lost = self.leases.lock().remove(lease);
         if let Some(held) = &lost {
             held.stopper.stop(Stop::LeaseLost);
         }
@@ -160,7 +161,7 @@ impl Held {
 
     /// Tells the handlers of messages to stop that were cancelled.
     pub(crate) fn cancel(&self, is_cancelled: impl Fn(&MessageId) -> bool) {
-        for (lease, held) in self.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
+        for (lease, held) in self.leases.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
             tracing::debug!(id = %lease.id(), "cancelled");
             held.stopper.stop(Stop::Cancelled);
         }
@@ -169,7 +170,7 @@ impl Held {
     fn let_go(&self, leases: &[HeldLease]) {
         let bytes = leases.iter().map(|lease| lease.bytes).sum();
         {
-            let mut held = self.lock();
+            let mut held = self.leases.lock();
             for lease in leases {
                 held.remove(&lease.lease);
             }

@@ -1,8 +1,9 @@
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use queue_core::{
     Delivery, Error, Extended, Headers, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName,
     Reported, Timestamp,
@@ -135,7 +136,7 @@ impl Job {
         match &self.inner.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
             Lease::Pretended(reports) => {
-                reports.lock().unwrap_or_else(PoisonError::into_inner).push(json);
+                reports.lock().push(json);
                 Ok(Reported::Kept)
             }
         }
@@ -190,7 +191,7 @@ impl Job {
     pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
         match &self.inner.lease {
             Lease::Real(..) => Vec::new(),
-            Lease::Pretended(reports) => reports.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Lease::Pretended(reports) => reports.lock().clone(),
         }
     }
 }

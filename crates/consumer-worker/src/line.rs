@@ -1,8 +1,6 @@
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Stay};
 use tokio::{
     sync::mpsc,
@@ -22,7 +20,7 @@ use crate::{
     routes::QueueRoutes,
     run::{self, Standing},
     settler::{self, Ending, Settler, Work},
-    trouble::Trouble,
+    trouble::LineTrouble,
 };
 
 /// How long handlers that are dropped may take to notice. One that blocks its thread does not.
@@ -140,7 +138,7 @@ impl Line {
     async fn fetch(&self, desk: &mut Option<Desk>) -> Result<LineEnd, Error> {
         let stop = &self.crew.stop.gracefully;
         let mut account = Account::new(self.routes.rank, self.routes.weight);
-        let mut trouble = Trouble::default();
+        let mut trouble = LineTrouble::default();
         loop {
             // Nothing is given up half-way but the waiting: a lease call under way is always heard to its end.
             let grant = tokio::select! {
@@ -304,7 +302,7 @@ impl Shift {
         let ran = tokio::select! {
             ran = run::run(Some(&*self.routes), &job) => ran,
             () = self.out_of_time.cancelled() => {
-                self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+                self.unfinished.lock().push(held);
                 return;
             }
         };

@@ -1,10 +1,7 @@
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use crate::config::Order;
+use parking_lot::Mutex;
 use queue_core::MAX_BYTES_PER_CALL;
 use tokio::sync::oneshot;
 
@@ -57,16 +54,11 @@ impl Places {
         Arc::new(Self { order, shared: Mutex::new(shared) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        // Nothing that is done under this lock can panic half-way.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes up to so many places, at least one. Safe to give up half-way.
     pub(crate) async fn take(self: &Arc<Self>, account: &mut Account, wanted: usize) -> Grant {
         loop {
             let granted = {
-                let mut shared = self.lock();
+                let mut shared = self.shared.lock();
                 account.had = account.had.max(shared.level);
                 if shared.line.is_empty() && shared.has_some() {
                     shared.level = account.had;
@@ -99,7 +91,7 @@ impl Places {
     /// Gives back places and bytes, and lets those in who wait for them.
     pub(crate) fn give_back(self: &Arc<Self>, leases: usize, bytes: usize) {
         let mut turned_down = Vec::new();
-        let mut shared = self.lock();
+        let mut shared = self.shared.lock();
         shared.free += leases;
         shared.bytes_free += bytes;
         while shared.has_some() {

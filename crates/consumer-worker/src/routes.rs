@@ -1,10 +1,6 @@
-use std::{
-    collections::HashSet,
-    error::Error,
-    num::NonZeroU32,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashSet, error::Error, num::NonZeroU32};
 
+use parking_lot::Mutex;
 use queue_core::{MessageName, QueueName, QueuePattern};
 use tower::{Layer, Service};
 
@@ -220,7 +216,7 @@ impl QueueRoutes {
 
     /// Whether it is told for the first time that no route takes this name.
     pub(crate) fn is_told_first(&self, name: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         told.len() < Self::MAX_TOLD && told.insert(name.to_owned())
     }
 

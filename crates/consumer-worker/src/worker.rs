@@ -117,7 +117,7 @@ impl Worker {
             least_poll_interval: self.poll_interval,
             shutdown_grace: self.shutdown_grace,
             stop,
-            redis_is_away: false.into(),
+            redis_is_away: service::Trouble::told_once(),
             lines: 0.into(),
             workers: 1.into(),
         });

@@ -1,13 +1,14 @@
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+//! Examines now and then how Redis is run.
 
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 use queue_core::{Danger, Redis, Retry, Subscriber};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use crate::Trouble;
 
 /// How often a server is examined that lets work be done.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -35,7 +36,7 @@ impl Examiner {
 
     /// What was found last; `None` before the first time.
     pub fn found(&self) -> Option<Vec<Danger>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.found.lock().clone()
     }
 
     /// Examines until `shutdown`.
@@ -49,21 +50,19 @@ impl Examiner {
     async fn examine_again_and_again(&self) {
         let mut connection = self.subscriber.connection();
         let mut retry = Retry::new();
-        let mut told = false;
+        let trouble = Trouble::told_once();
         // While there is no subscription an outage is told already, and there is nobody to examine. The error can't
         // come: the subscriber is held here.
         while connection.wait_for(|connected| *connected).await.is_ok() {
             let pause = match self.redis.examine().await {
                 Ok(dangers) => {
-                    told = false;
+                    trouble.is_over();
                     retry.reset();
                     self.note(&dangers)
                 }
                 Err(error) => {
-                    // Once for each trouble, not for each try.
-                    if !told {
+                    if trouble.goes_on() {
                         warn!(%error, "Redis can't be examined");
-                        told = true;
                     }
                     retry.pause()
                 }
@@ -75,9 +74,7 @@ impl Examiner {
 
     /// Keeps what was found, tells what is new in it, and answers for how long to trust it.
     fn note(&self, dangers: &[Danger]) -> Duration {
-        let now = Some(dangers.to_vec());
-        let before = mem::replace(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner), now);
-        let known = before.unwrap_or_default();
+        let known = self.found.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known.contains(danger)) {
             if danger.prevents_work() {
                 error!(%danger, "no work can be done with this Redis");

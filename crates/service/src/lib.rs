@@ -11,6 +11,7 @@ mod output;
 mod problem;
 mod start;
 pub mod telemetry;
+mod trouble;
 pub mod wording;
 
 pub use code::Code;
@@ -21,3 +22,4 @@ pub use nearest::{nearest, unknown};
 pub use output::{complain, parse, print};
 pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
 pub use start::{Arguments, Stop, run};
+pub use trouble::Trouble;

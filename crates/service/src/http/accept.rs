@@ -1,9 +1,10 @@
 //! Takes connections as long as there are places for them, and owns them until the last is closed. The loop is ours because that of
 //! axum has no limit of connections, and none of any library lets a new connection displace the oldest stranger.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
+use queue_core::Retry;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Limits, Tls, connection::Connection, open::Open, peer::Peer};
+use crate::Trouble;
 
 /// Takes connections and owns them.
 pub(super) struct Server<'a> {
@@ -26,20 +28,23 @@ impl Server<'_> {
     /// Until the shutdown, and then until the last connection is closed.
     pub(super) async fn run(self) {
         let mut open = Open::new(self.limits.max_connections);
-        let mut trouble = Trouble::default();
-        let mut crowd = Crowd::default();
+        let (trouble, crowd) = (Trouble::told_once(), Trouble::told_once());
+        let mut retry = Retry::new();
         'serving: loop {
             // A client that comes when all places are taken gets that of the oldest stranger. Where there is none, it waits in
             // the backlog, costs those that are served nothing, and gets the next place.
             let takes_another = open.takes_another();
-            crowd.note(open.served(), self.limits.max_connections);
+            note_crowd(&crowd, open.served(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some(()) = open.one_ended() => {}
                 accepted = self.listener.accept(), if takes_another => match accepted {
                     Ok((stream, address)) => {
-                        trouble.is_over();
+                        retry.reset();
+                        if trouble.is_over() {
+                            info!("connections are accepted again");
+                        }
                         // The stranger that would have made room may have shown a key while this client was waited for.
                         while !open.takes_another() {
                             tokio::select! {
@@ -49,7 +54,16 @@ impl Server<'_> {
                         }
                         self.serve(&mut open, stream, address);
                     }
-                    Err(error) => trouble.meet(&error, self.shutdown).await,
+                    Err(error) if is_of_client(&error) => {}
+                    Err(error) => {
+                        if trouble.goes_on() {
+                            warn!(%error, "connections can't be accepted; trying on");
+                        }
+                        tokio::select! {
+                            () = sleep(retry.pause()) => {}
+                            () = self.shutdown.cancelled() => {}
+                        }
+                    }
                 },
             }
         }
@@ -70,56 +84,20 @@ impl Server<'_> {
     }
 }
 
-/// Errors of accept, each told once and met with a pause.
-#[derive(Default)]
-struct Trouble {
-    pause: Option<Duration>,
-}
-
-impl Trouble {
-    const FIRST_PAUSE: Duration = Duration::from_millis(10);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-    async fn meet(&mut self, error: &io::Error, shutdown: &CancellationToken) {
-        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-        // The client's trouble, not ours.
-        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-            return;
-        }
-        if self.pause.is_none() {
-            warn!(%error, "connections can't be accepted; trying on");
-        }
-        let pause = self.pause.map_or(Self::FIRST_PAUSE, |pause| (pause * 2).min(Self::LONGEST_PAUSE));
-        self.pause = Some(pause);
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-
-    fn is_over(&mut self) {
-        if self.pause.take().is_some() {
-            info!("connections are accepted again");
-        }
-    }
+/// Whether a client gave its connection up before it was accepted.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Tells once that all places are taken, and again only after half of them were free.
-#[derive(Default)]
-struct Crowd {
-    is_told: bool,
-}
-
-impl Crowd {
-    fn note(&mut self, open: usize, max_connections: usize) {
-        if open >= max_connections && !self.is_told {
-            self.is_told = true;
-            warn!(
-                max_connections,
-                "as many connections are open as may be; a new one displaces the oldest that has shown no key, or waits"
-            );
-        } else if open <= max_connections / 2 {
-            self.is_told = false;
-        }
+fn note_crowd(crowd: &Trouble, open: usize, max_connections: usize) {
+    if open >= max_connections && crowd.goes_on() {
+        warn!(
+            max_connections,
+            "as many connections are open as may be; a new one displaces the oldest that has shown no key, or waits"
+        );
+    } else if open <= max_connections / 2 {
+        crowd.is_over();
     }
 }

@@ -4,10 +4,10 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::Limits;
@@ -73,7 +73,7 @@ impl Pace {
 
     /// Bytes came in.
     pub(super) fn received(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Phase::Idle { .. } = state.phase {
             state.phase = Phase::Headers { since: Instant::now() };
         }
@@ -81,34 +81,34 @@ impl Pace {
 
     /// A request's headers are complete.
     pub(super) fn answering(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.phase = Phase::Answering;
         state.is_unheard = false;
     }
 
     /// The body of the request was given up before its end.
     pub(super) fn unheard(&self) {
-        self.state().is_unheard = true;
+        self.state.lock().is_unheard = true;
     }
 
     /// Whether the client may still send what belongs to a request that has its answer.
     pub(super) fn is_unheard(&self) -> bool {
-        self.state().is_unheard
+        self.state.lock().is_unheard
     }
 
     /// The answer is made; what is left of it is only to be written.
     pub(super) fn answered(&self) {
-        self.state().phase = Phase::Idle { since: Instant::now() };
+        self.state.lock().phase = Phase::Idle { since: Instant::now() };
     }
 
     /// The socket takes no more for now.
     pub(super) fn write_blocked(&self) {
-        self.state().stuck.get_or_insert_with(|| Stuck { since: Instant::now(), taken: 0 });
+        self.state.lock().stuck.get_or_insert_with(|| Stuck { since: Instant::now(), taken: 0 });
     }
 
     /// The socket took so many bytes.
     pub(super) fn wrote(&self, bytes: usize) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(stuck) = &mut state.stuck {
             stuck.taken += bytes;
             if stuck.taken >= TAKEN_AT_LEAST {
@@ -119,7 +119,7 @@ impl Pace {
 
     /// The socket took all that there was.
     pub(super) fn flushed(&self) {
-        self.state().stuck = None;
+        self.state.lock().stuck = None;
     }
 
     /// Ready when the client was too slow. The alarm is set anew only when it rings or would ring too late, not with each
@@ -140,7 +140,7 @@ impl Pace {
     }
 
     fn deadline(&self) -> Option<(Instant, TooSlow)> {
-        let state = self.state();
+        let state = self.state.lock();
         let phase = match state.phase {
             Phase::Headers { since } => Some((since + self.limits.header_timeout, TooSlow::Headers)),
             Phase::Idle { since } => Some((since + self.limits.idle_timeout, TooSlow::Idle)),
@@ -151,10 +151,6 @@ impl Pace {
             Some(stuck) => Some((stuck.since + self.limits.write_timeout, TooSlow::TakingItsAnswer)),
             None => phase,
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,6 @@
-use std::{
-    error::Error,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+//! Sends spans to a collector.
+
+use std::{error::Error, time::Duration};
 
 use opentelemetry_otlp::{Protocol, SpanExporter as Otlp, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
@@ -13,7 +11,7 @@ use opentelemetry_sdk::{
 use tokio_rustls::rustls::crypto::ring;
 use tracing::{info, warn};
 
-use crate::config::OtlpEndpoint;
+use crate::{Trouble, config::OtlpEndpoint};
 
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Exporter {
     inner: Otlp,
-    is_told: AtomicBool,
+    trouble: Trouble,
 }
 
 /// Beyond the endpoint, what the specification has in the environment applies (`OTEL_EXPORTER_OTLP_HEADERS`).
@@ -39,7 +37,7 @@ pub(super) fn to(endpoint: &OtlpEndpoint) -> Result<Exporter, Box<dyn Error + Se
         .with_endpoint(endpoint.url())
         .with_timeout(PATIENCE)
         .build()?;
-    Ok(Exporter { inner, is_told: AtomicBool::new(false) })
+    Ok(Exporter { inner, trouble: Trouble::told_once() })
 }
 
 impl SpanExporter for Exporter {
@@ -47,8 +45,8 @@ impl SpanExporter for Exporter {
         let spans = batch.len();
         let sent = self.inner.export(batch).await;
         match &sent {
-            Ok(()) if self.is_told.swap(false, Ordering::Relaxed) => info!("traces are sent again"),
-            Err(error) if !self.is_told.swap(true, Ordering::Relaxed) => {
+            Ok(()) if self.trouble.is_over() => info!("traces are sent again"),
+            Err(error) if self.trouble.goes_on() => {
                 warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
             }
             _ => {}

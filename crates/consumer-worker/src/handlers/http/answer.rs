@@ -1,7 +1,9 @@
+//! The meaning of an answer for its message.
+
 use std::time::Duration;
 
-use hyper::{Response, StatusCode, body::Incoming};
 use queue_core::{Failure, MAX_RESULT_BYTES};
+use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
 use super::{
@@ -17,32 +19,31 @@ const MAX_REFUSAL_BYTES: usize = 1_024;
 const COURTESY: Duration = Duration::from_millis(500);
 
 /// What an answer says of a message.
-pub(super) async fn outcome(answer: Response<Incoming>, response: Output) -> Outcome {
-    let (head, body) = answer.into_parts();
+pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
+    let status = answer.status();
     let mut bytes = Vec::new();
-    if head.status.is_success() {
+    if status.is_success() {
         if response == Output::Ignore {
-            let _ = timeout(COURTESY, client::read(body, MAX_RESULT_BYTES, &mut bytes)).await;
+            let _ = timeout(COURTESY, client::read(&mut answer, MAX_RESULT_BYTES, &mut bytes)).await;
             return output::into_result(b"");
         }
-        return match client::read(body, MAX_RESULT_BYTES, &mut bytes).await {
+        return match client::read(&mut answer, MAX_RESULT_BYTES, &mut bytes).await {
             Ok(()) => output::into_result(&bytes),
             Err(Unread::TooMuch) => output::too_large("the answer", "response = \"ignore\""),
             Err(Unread::Broken(why)) => {
-                Outcome::Retry(Failure::new("no_answer", format!("the answer {} broke off: {why}", head.status)))
+                Outcome::Retry(Failure::new("no_answer", format!("the answer {status} broke off: {why}")))
             }
         };
     }
     // What it says beside its status may be long, and slow, and break off.
-    let _ = timeout(COURTESY, client::read(body, MAX_REFUSAL_BYTES, &mut bytes)).await;
+    let _ = timeout(COURTESY, client::read(&mut answer, MAX_REFUSAL_BYTES, &mut bytes)).await;
     let said = match bytes.trim_ascii() {
         [] => String::new(),
         text => format!(": {}", String::from_utf8_lossy(text)),
     };
-    let status = head.status;
     let failure = Failure::new(format!("http_{}", status.as_u16()), format!("the answer was {status}{said}"));
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => match retry_after::pause(&head.headers) {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => match retry_after::pause(answer.headers()) {
             Some(pause) => Outcome::RetryAfter(failure, pause),
             None => Outcome::Retry(failure),
         },

@@ -1,12 +1,7 @@
 //! The headers of a request, in which every text of a message arrives exactly.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper::{
-    HeaderMap,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
-};
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use url::Url;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::signature::{signatures, timestamp};
 use crate::{Job, config::WebhookSecret, job_span};
@@ -17,7 +12,7 @@ const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
 const IN_AN_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// What goes with a message.
-pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
+pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Everything was made printable; what could not stand in a header all the same would be left out.
     let mut set = |name: &'static str, value: String| {
@@ -51,9 +46,6 @@ pub(super) fn of(job: &Job, url: &Url, secrets: &[WebhookSecret], body: &[u8]) -
     }
     set("webhook-id", id);
     set("webhook-timestamp", timestamp.to_string());
-    if let Some(value) = basic_auth(url) {
-        headers.insert(AUTHORIZATION, value);
-    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("drover/", env!("CARGO_PKG_VERSION"))));
     headers
@@ -83,21 +75,10 @@ fn ascii(json: &str) -> String {
     text
 }
 
-/// The user and the password of a URL.
-fn basic_auth(url: &Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
-    credentials.push(b':');
-    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
-    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
+
     use super::*;
     use crate::TestJob;
 
@@ -105,23 +86,20 @@ mod tests {
     fn whatever_a_producer_wrote_can_stand_in_a_header() {
         let job =
             TestJob::new("a.b", &1).name("grüße 100%").id("bestellung.ä 1").header("x", "ä\n\u{7f}😀").attempt(2).job();
-        let url = "http://me:pa%20ss@a/".parse().unwrap();
-        let headers = of(&job, &url, &[], b"1");
+        let headers = of(&job, &[], b"1");
         let value = |name: &str| headers[name].to_str().unwrap();
         assert_eq!(value("drover-message-id"), "bestellung.%C3%A4 1");
         assert_eq!(value("drover-name"), "gr%C3%BC%C3%9Fe 100%25");
         assert_eq!(value("drover-attempt"), "2");
         assert_eq!(value("drover-headers"), r#"{"x":"\u00e4\n\u007f\ud83d\ude00"}"#);
         assert_eq!(value("webhook-id"), "a%2Eb:bestellung%2E%C3%A4%201");
-        assert_eq!(value("authorization"), format!("Basic {}", STANDARD.encode("me:pa ss")));
         assert!(!headers.contains_key("webhook-signature") && !headers.contains_key("drover-signal"));
     }
 
     #[test]
     fn what_a_receiver_decodes_is_what_the_producer_wrote() {
-        let url = "http://a/".parse().unwrap();
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
-            let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &url, &[], b"1");
+            let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
             // As a receiver has it, whose parser takes the spaces around a value away.
             let received = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
             let decoded = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
@@ -136,9 +114,8 @@ mod tests {
 
     #[test]
     fn the_data_of_a_signal_stands_in_a_header_of_its_own() {
-        let url = "http://a/".parse().unwrap();
         let signal = serde_json::value::RawValue::from_string("{\r\n\t\"ä\": [1,\n2]}".into()).unwrap();
-        let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &url, &[], b"1");
+        let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &[], b"1");
         assert_eq!(headers["drover-signal"], r#"{   "\u00e4": [1, 2]}"#);
     }
 }

@@ -45,14 +45,14 @@ impl Http {
         let timeout = config.timeout.unwrap_or(HttpHandler::DEFAULT_TIMEOUT).to_std();
         let connect_timeout = config.connect_timeout.unwrap_or(HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
         let tls = tls::client_config(config.ca_file.as_deref(), target.may_be_https())?;
-        let client = Client::new(target.networks().clone(), connect_timeout, tls);
+        let client = Client::new(target.networks().clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
     /// Dropped at the time-out, with the connection if it is not shared.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
-        let headers = headers::of(job, &url, &self.secrets, &body);
+        let headers = headers::of(job, &self.secrets, &body);
         match self.client.post(url, headers, body).await {
             Ok(answer) => answer::outcome(answer, self.response).await,
             Err(no_answer) => no_answer,

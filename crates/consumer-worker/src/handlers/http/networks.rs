@@ -1,3 +1,5 @@
+//! The networks whose addresses may be connected to.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -1,14 +1,9 @@
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    task::{Context, Poll},
-    vec,
-};
+//! Finds the addresses of a host, of which only those are connected to that may be.
 
-use hyper_util::client::legacy::connect::dns::Name;
+use std::net::{IpAddr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
-use tower::Service;
 
 use super::networks::Networks;
 
@@ -29,32 +24,18 @@ pub(super) struct PrivateAddress {
     pub(super) address: IpAddr,
 }
 
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
         let networks = self.networks.clone();
         Box::pin(async move {
-            let mut refused = None;
-            let mut allowed: Vec<SocketAddr> = Vec::new();
-            for address in lookup_host((name.as_str(), 0)).await? {
-                if networks.allow(address.ip()) {
-                    allowed.push(address);
-                } else {
-                    refused = Some(address.ip());
-                }
-            }
-            match refused {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let (allowed, refused): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|address| networks.allow(address.ip()));
+            match refused.first() {
                 Some(address) if allowed.is_empty() => {
-                    Err(io::Error::other(PrivateAddress { host: name.as_str().to_owned(), address }))
+                    Err(PrivateAddress { host: name.as_str().to_owned(), address: address.ip() }.into())
                 }
-                _ => Ok(allowed.into_iter()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
     }

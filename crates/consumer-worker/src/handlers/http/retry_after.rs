@@ -1,9 +1,8 @@
+//! The pause that an answer asks for.
+
 use std::time::{Duration, SystemTime};
 
-use hyper::{
-    HeaderMap,
-    header::{DATE, HeaderName, RETRY_AFTER},
-};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// A longer pause counts as this one.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);

@@ -1,3 +1,5 @@
+//! Signatures of Standard Webhooks.
+
 use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,3 +1,5 @@
+//! The URL of each message, and how many requests are under way to one host.
+
 use std::net::IpAddr;
 
 use queue_core::Failure;

@@ -1,3 +1,5 @@
+//! Trust in receivers: the authorities of the system, and those of a file.
+
 use std::{path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{
@@ -34,9 +36,11 @@ pub(super) fn client_config(ca_file: Option<&Path>, is_needed: bool) -> Result<C
                     ca-certificates, or name some in ca_file"
             .into());
     }
-    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
 }
