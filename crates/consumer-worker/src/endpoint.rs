@@ -1,3 +1,5 @@
+//! Handlers of any kind as the worker calls them.
+
 use std::{
     convert::Infallible,
     error::Error,

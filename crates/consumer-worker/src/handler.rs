@@ -1,3 +1,5 @@
+//! The trait of handlers that are values.
+
 use crate::{Job, Outcome};
 
 /// What does the work of a message: a value with an `async fn`, as the built-in handlers are.

@@ -1,3 +1,5 @@
+//! The error of a handler, with what is to become of its message.
+
 use std::{error::Error, fmt, time::Duration};
 
 use queue_core::{Failure, Timestamp};

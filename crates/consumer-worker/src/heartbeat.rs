@@ -1,3 +1,5 @@
+//! Extends the leases of all lines while their handlers run, and passes on cancellations.
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{

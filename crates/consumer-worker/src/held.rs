@@ -1,3 +1,5 @@
+//! The leases that a line holds, and how their handlers are told to stop.
+
 use std::{
     collections::HashMap,
     sync::{

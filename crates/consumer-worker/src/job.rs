@@ -1,3 +1,5 @@
+//! One message at work, as its handler has it.
+
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},

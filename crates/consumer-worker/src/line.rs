@@ -1,3 +1,5 @@
+//! The work of one process on one queue: it fetches messages and runs their handlers.
+
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;

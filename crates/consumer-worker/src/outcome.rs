@@ -1,3 +1,5 @@
+//! What a handler says of a message, and how a lease is ended by it.
+
 use std::time::Duration;
 
 use queue_core::{Action, Failure, Millis, Timestamp};

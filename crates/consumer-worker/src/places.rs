@@ -1,3 +1,5 @@
+//! The permits for leases and bytes that all lines of a process share.
+
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use crate::config::Order;

@@ -1,3 +1,5 @@
+//! A route: the handlers of one queue or pattern, by the names of messages.
+
 use queue_core::MessageName;
 
 use crate::{Endpoint, IntoEndpoint};

@@ -1,3 +1,5 @@
+//! All routes of a worker, and which of them has the messages of a queue.
+
 use std::{collections::HashSet, error::Error, num::NonZeroU32};
 
 use parking_lot::Mutex;

@@ -1,3 +1,5 @@
+//! Ends leases in batches, and tells the log how each ended.
+
 use std::{sync::Arc, time::Duration};
 
 use queue_core::{Action, Error, LeaseToken, MAX_MESSAGES_PER_CALL, Queue, Retry, Settlement};

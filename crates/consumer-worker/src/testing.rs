@@ -1,3 +1,5 @@
+//! Messages for the tests of handlers, without Redis.
+
 use std::collections::BTreeMap;
 
 use queue_core::{ConsumerId, Message, MessageRef, Millis, QueueName, State, Timestamp};

@@ -1,3 +1,5 @@
+//! A worker: it starts and ends the lines of its queues, in a thread of its own.
+
 use std::{
     collections::HashSet,
     io,

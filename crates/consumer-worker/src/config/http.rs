@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use queue_core::Millis;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use service::config::must_be_within;
+use service::config::{HttpUrl, must_be_within};
 
-use super::{AllowedHost, HttpUrl, Output, WebhookSecret, webhook_secret};
+use super::{AllowedHost, Output, WebhookSecret, webhook_secret};
 
 /// POSTs each message to a URL, signed as Standard Webhooks say: all to one, or each to the one that its header names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,6 @@ mod allowed_host;
 mod exec;
 mod handler;
 mod http;
-mod http_url;
 #[cfg(test)]
 mod tests;
 mod webhook_secret;
@@ -20,7 +19,6 @@ pub use allowed_host::AllowedHost;
 pub use exec::{CommandLine, ExecHandler};
 pub use handler::{Handler, Output};
 pub use http::HttpHandler;
-pub use http_url::HttpUrl;
 pub use webhook_secret::WebhookSecret;
 
 /// The configuration of a worker.

@@ -1,3 +1,5 @@
+//! The handler `log`.
+
 use queue_core::MAX_RESULT_BYTES;
 use serde_json::Value;
 use tracing::info;

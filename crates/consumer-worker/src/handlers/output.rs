@@ -1,3 +1,5 @@
+//! The result that an answer or a print is.
+
 use queue_core::{Failure, MAX_RESULT_BYTES};
 use serde_json::value::RawValue;
 

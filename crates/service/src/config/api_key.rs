@@ -1,3 +1,5 @@
+//! One API key of the configuration.
+
 use queue_core::{Millis, RateLimit, Timestamp};
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
+//! The hash of an API key.
+
 use std::{fmt, fmt::Write, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};

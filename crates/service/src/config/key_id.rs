@@ -1,3 +1,5 @@
+//! The name of an API key.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

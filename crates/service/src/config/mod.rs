@@ -6,6 +6,7 @@ mod bind_address;
 mod environment;
 #[cfg(test)]
 mod every_key;
+mod http_url;
 mod key_hash;
 mod key_id;
 mod load;
@@ -21,6 +22,7 @@ mod unread;
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
 pub use bind_address::BindAddress;
+pub use http_url::HttpUrl;
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::{InvalidConfig, Section, must_be_within};

@@ -1,3 +1,5 @@
+//! The origins whose pages may call the API.
+
 use axum::http::{HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,16 @@
-use std::{fmt, str::FromStr};
+//! The scopes of API keys: what a key is for.
+
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 use crate::nearest::no_such;
 
 /// What an API key may do with its queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// Post messages, and send the signals that release them.
     Enqueue,
@@ -24,12 +28,7 @@ impl Scope {
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enqueue => "enqueue",
-            Self::Read => "read",
-            Self::Consume => "consume",
-            Self::Manage => "manage",
-        }
+        self.into()
     }
 }
 
@@ -39,20 +38,6 @@ impl FromStr for Scope {
     fn from_str(word: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
         found.ok_or_else(|| no_such(word, Self::ALL.map(Self::as_str)))
-    }
-}
-
-impl TryFrom<String> for Scope {
-    type Error = String;
-
-    fn try_from(word: String) -> Result<Self, String> {
-        word.parse()
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -1,3 +1,5 @@
+//! Writes the fields of spans and events into the log. It is ours because the library's writing costs each request twice as much.
+
 use std::{
     error::Error,
     fmt::{self, Write},

@@ -1,3 +1,5 @@
+//! A place in a trace, as it is handed on with requests and messages.
+
 use axum::http::{HeaderMap, HeaderName};
 use opentelemetry::{
     Context,

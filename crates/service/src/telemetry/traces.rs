@@ -1,3 +1,5 @@
+//! Makes the spans of traces and sends them in batches.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::{KeyValue, trace::TracerProvider};

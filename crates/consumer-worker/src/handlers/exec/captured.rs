@@ -1,3 +1,5 @@
+//! The standard output of a program, up to the size of a result.
+
 use queue_core::MAX_RESULT_BYTES;
 use tokio::io::{AsyncRead, AsyncReadExt};
 

@@ -1,3 +1,5 @@
+//! The process group of a program, which is ended as a whole.
+
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};

@@ -1,3 +1,5 @@
+//! One run of a program: it is fed, watched, stopped at its time, and reaped.
+
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
 use futures_util::{FutureExt, future::FusedFuture};

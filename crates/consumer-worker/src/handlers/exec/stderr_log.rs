@@ -1,3 +1,5 @@
+//! The standard error of a program, line by line in the log.
+
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{info, warn};
 

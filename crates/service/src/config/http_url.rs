@@ -1,11 +1,11 @@
-//! A URL that messages are posted to.
+//! A URL of http or https, which is shown without its secrets.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
-/// A URL that messages are posted to: http or https. Its password and query are never shown.
+/// A URL of http or https. Its user, password and query are never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HttpUrl(Url);
@@ -25,7 +25,7 @@ impl TryFrom<String> for HttpUrl {
         let url = Url::parse(&text).map_err(|error| format!("{error}; write it as https://example.org/hook"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self(url)),
-            _ => Err("messages are POSTed to http:// or https://, and to nothing else".into()),
+            _ => Err("requests are sent to http:// or https://, and to nothing else".into()),
         }
     }
 }
