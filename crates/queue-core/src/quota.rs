@@ -7,11 +7,8 @@ use crate::{Error, Millis, RateLimit, Redis, Result, keys, reply, scripts::Scrip
 /// The script's name.
 pub(crate) const NAME: &str = "quota";
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
-    let source = include_str!("lua/quota.lua").to_owned();
-    let sha = redis::Script::new(&source).get_hash().to_owned();
-    Script { name: NAME, keys: Vec::new(), sha, source }
-});
+static SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(NAME, Vec::new(), include_str!("lua/quota.lua").to_owned()));
 
 /// How much of something may be done in a time, over all processes, by Redis's clock.
 ///

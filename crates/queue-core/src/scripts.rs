@@ -1,10 +1,11 @@
 //! The Lua scripts, assembled from their fragments.
 //!
-//! The header of each script is read here, so that it can't drift from the code: `-- KEYS` names the keys that the
-//! script touches, bound to upper-case locals; `-- USES` names the fragments that stand before its body.
+//! The headers of scripts and fragments are read here, so that they can't drift from the code: `-- KEYS` names the keys that
+//! the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. What those need in turn comes
+//! with them.
 
 use std::{
-    fmt::Write,
+    collections::BTreeSet,
     sync::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +27,9 @@ const INJECTED_CLOCK: &str = "\
 local now_us = tonumber(redis.call('GET', (string.gsub(META, 'meta$', 'clock'))))
 local now = math.floor(now_us / 1000)
 ";
+
+/// Stands for the fragment `layout` in scripts that only read: what is left of it.
+const PURGED_TO: &str = "local purged_to = redis.call('HGET', META, 'purged_to')\n";
 
 /// Lets the scripts of this process take the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; to be
 /// called before anything else is.
@@ -69,51 +73,51 @@ pub(crate) struct Script {
 
 macro_rules! fragments {
     ($($name:literal),* $(,)?) => {
-        fn fragment(name: &str) -> Option<&'static str> {
-            match name {
-                $($name => Some(include_str!(concat!("lua/fragments/", $name, ".lua"))),)*
-                _ => None,
-            }
-        }
+        /// The fragments, by name.
+        static FRAGMENTS: &[(&str, &str)] = &[$(($name, include_str!(concat!("lua/fragments/", $name, ".lua")))),*];
     };
 }
 
 fragments![
-    "events",
-    "waiters",
-    "clock",
-    "settings",
-    "fields",
-    "totals",
-    "wake",
-    "line",
-    "held",
-    "state",
-    "run",
-    "trim",
-    "finish",
-    "backoff",
-    "timeout",
-    "clock_step",
-    "extra",
-    "ready",
-    "purged",
-    "forget_purged",
-    "places",
-    "failed",
-    "shown",
-    "front",
-    "comeback",
     "attempt",
-    "recover",
-    "expire",
+    "backoff",
+    "clock",
+    "clock_step",
+    "comeback",
+    "configure",
     "due",
+    "events",
+    "expire",
+    "extra",
+    "failed",
+    "fields",
+    "finish",
+    "forget_purged",
+    "front",
+    "held",
+    "instants",
+    "layout",
+    "leave",
+    "limiter",
+    "line",
+    "owner",
+    "places",
+    "purged",
+    "ready",
+    "recover",
+    "run",
+    "settings",
+    "shown",
     "signal",
+    "state",
     "sweep",
     "tend",
-    "limiter",
-    "owner",
-    "configure",
+    "timeout",
+    "totals",
+    "trim",
+    "waiters",
+    "wake",
+    "watch",
 ];
 
 macro_rules! scripts {
@@ -128,6 +132,9 @@ macro_rules! scripts {
         fn all() -> Vec<&'static Script> {
             vec![$(&*$name),*]
         }
+
+        #[cfg(test)]
+        const TEXTS: &[&str] = &[$(include_str!(concat!("lua/", $file, ".lua"))),*];
     };
 }
 
@@ -140,49 +147,40 @@ scripts! {
 }
 
 impl Script {
-    fn assemble(name: &'static str, text: &'static str) -> Self {
-        let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
-        let keys: Vec<&'static str> = header_words(text, "-- KEYS ")
-            .map(|word| {
-                *suffix::ALL.iter().find(|suffix| **suffix == word).unwrap_or_else(|| {
-                    unreachable!("{name}.lua names the key {word}: a unit test assembles every script")
-                })
-            })
-            .collect();
-        // As locals they are found at once.
-        let mut source = format!("{shebang}\nlocal ARGV = ARGV\n");
-        for (index, key) in keys.iter().enumerate() {
-            writeln!(source, "local {} = KEYS[{}]", key.to_uppercase(), index + 1)
-                .expect("writing to a string does not fail");
-        }
-        let uses: Vec<&str> = header_words(text, "-- USES ").collect();
-        if !shebang.contains("no-writes") {
-            write!(source, "local KNOWN_LAYOUT = {LAYOUT}\n{}", include_str!("lua/fragments/layout.lua"))
-                .expect("writing to a string does not fail");
-        } else if uses.contains(&"purged") {
-            source += "local purged_to = redis.call('HGET', META, 'purged_to')\n";
-        }
-        let constants_at = source.len();
-        for used in uses {
-            if used == "settings" {
-                source += &defaults();
-            }
-            let is_injected = used == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
-            source += if is_injected { Some(INJECTED_CLOCK) } else { fragment(used) }.unwrap_or_else(|| {
-                unreachable!("{name}.lua uses the fragment {used}: a unit test assembles every script")
-            });
-            if used == "clock" {
-                source += include_str!("lua/fragments/instants.lua");
-            }
-        }
-        source += body;
-        for (constant, value) in constants() {
-            if source.contains(constant) {
-                source.insert_str(constants_at, &format!("local {constant} = {value}\n"));
-            }
-        }
+    pub(crate) fn new(name: &'static str, keys: Vec<&'static str>, source: String) -> Self {
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { name, keys, sha, source }
+    }
+
+    fn assemble(name: &'static str, text: &'static str) -> Self {
+        let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
+        let writes = !shebang.contains("no-writes");
+        let mut needs = Needs::default();
+        if writes {
+            // Before anything else is done.
+            needs.fragment("layout");
+        }
+        needs.of(text);
+        let keys = needs.keys();
+        let fragments = needs.fragments.into_iter().map(|(name, fragment)| match name {
+            "layout" if writes => format!("local KNOWN_LAYOUT = {LAYOUT}\n{fragment}"),
+            "layout" => PURGED_TO.into(),
+            "clock" if CLOCK_IS_INJECTED.load(Ordering::Relaxed) => INJECTED_CLOCK.into(),
+            "settings" => defaults() + fragment,
+            _ => fragment.into(),
+        });
+        let code = fragments.collect::<String>() + body;
+        // As locals they are found at once.
+        let local = |(name, value): (String, String)| format!("local {name} = {value}\n");
+        let keys_and_indices = keys.iter().zip(1..);
+        let locals: String = keys_and_indices
+            .map(|(key, index)| (key.to_uppercase(), format!("KEYS[{index}]")))
+            .chain(constants().into_iter().map(|(name, value)| (name.to_owned(), value.to_string())))
+            .filter(|(name, _)| code.contains(name.as_str()))
+            .map(local)
+            .collect();
+        let source = format!("{shebang}\nlocal ARGV = ARGV\n{locals}{code}");
+        Self::new(name, keys, source)
     }
 
     /// A call of this script by its SHA, as a call that brings the script along; Redis keeps it.
@@ -198,14 +196,43 @@ impl Script {
     }
 }
 
+/// What a script needs, and what that needs in turn.
+#[derive(Default)]
+struct Needs {
+    /// Each once, behind those that it uses.
+    fragments: Vec<(&'static str, &'static str)>,
+    keys: BTreeSet<&'static str>,
+}
+
+impl Needs {
+    fn of(&mut self, text: &'static str) {
+        self.keys.extend(header_words(text, "-- KEYS "));
+        header_words(text, "-- USES ").for_each(|used| self.fragment(used));
+    }
+
+    fn fragment(&mut self, name: &str) {
+        if self.fragments.iter().any(|(known, _)| *known == name) {
+            return;
+        }
+        let found = FRAGMENTS.iter().find(|(known, _)| *known == name);
+        let (name, text) =
+            found.unwrap_or_else(|| unreachable!("no fragment {name}: a unit test assembles every script"));
+        self.of(text);
+        self.fragments.push((name, text));
+    }
+
+    /// In the order of [`suffix::ALL`], each as a word or all as `*`.
+    fn keys(&self) -> Vec<&'static str> {
+        suffix::ALL.into_iter().filter(|key| self.keys.contains("*") || self.keys.contains(key)).collect()
+    }
+}
+
 /// The library's own defaults, as the fragment `settings` reads them.
 fn defaults() -> String {
-    let mut table = String::from("local DEFAULTS = {\n");
     // A setting that is none or off is none in Lua.
-    for (name, json) in Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false") {
-        writeln!(table, "  ['{name}'] = '{json}',").expect("writing to a string does not fail");
-    }
-    table + "}\n"
+    let set = Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false");
+    let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
+    format!("local DEFAULTS = {{ {} }}\n", entries.join(", "))
 }
 
 /// The words of a header line.
@@ -216,8 +243,6 @@ fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'stati
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const PROTOCOL: &str = include_str!("../../../docs/PROTOCOL.md");
@@ -257,6 +282,37 @@ mod tests {
             for word in ["-- ARGV ", "-- Returns ", "-- Complexity "] {
                 let has = script.source.contains(word) || (word == "-- ARGV " && script.name == "status");
                 assert!(has, "{}.lua has no line {word}", script.name);
+            }
+        }
+    }
+
+    /// A text without its comments, in words.
+    fn words(text: &str) -> Vec<&str> {
+        let code = text.lines().map(|line| line.split("--").next().unwrap_or(line));
+        code.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_')).collect()
+    }
+
+    fn functions(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter_map(|line| line.trim_start().strip_prefix("local function ")?.split('(').next())
+    }
+
+    #[test]
+    fn each_text_names_the_keys_that_it_touches_and_the_fragments_that_it_calls() {
+        for text in FRAGMENTS.iter().map(|(_, text)| *text).chain(TEXTS.iter().copied()) {
+            let first_line = text.lines().nth(usize::from(text.starts_with("#!"))).unwrap_or(text);
+            let keys: BTreeSet<&str> = header_words(text, "-- KEYS ").collect();
+            assert!(keys.iter().all(|key| *key == "*" || suffix::ALL.contains(key)), "{first_line}: {keys:?}");
+            let words = words(text);
+            for key in suffix::ALL {
+                let is_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
+                assert_eq!(is_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
+            }
+            let uses: BTreeSet<&str> = header_words(text, "-- USES ").collect();
+            for (name, fragment) in FRAGMENTS.iter().filter(|(name, _)| !uses.contains(name)) {
+                let others = functions(fragment).filter(|function| functions(text).all(|own| own != *function));
+                for function in others.filter(|function| words.contains(function)) {
+                    assert!(!text.contains(&format!("{function}(")), "{first_line}: {function} of {name}");
+                }
             }
         }
     }

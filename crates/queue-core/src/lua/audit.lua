@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- audit: in which places messages stand, for the check that each stands in exactly one.
--- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed held expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed
--- USES      fields held
+-- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed
+-- USES      held
 -- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids
 -- Returns   for each id the names of all places where it stands, joined by spaces
 -- Complexity O(ids · log N); with 'list' O(ids · N)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- await: notes that somebody waits for a message to finish, so that its finishing is told.
--- KEYS      meta messages outcomes awaited
+-- KEYS      messages outcomes awaited
 -- USES      clock
 -- ARGV      id, for how long (ms)
 -- Returns   1 if it is awaited now, 0 if it has finished or is unknown

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- cancel: a message that has not started fails as cancelled; the consumer of an active one is told to stop, and
 -- whatever but a completion it settles then fails the message as cancelled.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events totals wake run purged line held state trim waiters finish
+-- KEYS      options runs failed cancelling wake
+-- USES      clock settings run totals watch state leave trim finish
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. From held, delayed and waiting it has failed now; an
 --           active one is to stop; one that had finished is as it was

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- configure: changes settings of a queue, unless somebody else changed one of them meanwhile.
--- KEYS      meta limiter blocking wake
+-- KEYS      meta
 -- USES      wake configure
 -- ARGV      epoch, then for each setting three: its name, its value as the caller knows it, the new one; '' for the default
 -- Returns   1: changed, or 0: one of them has another value by now, and nothing was changed. Or the error EPOCH

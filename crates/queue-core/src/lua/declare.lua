@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- declare: begins the queue if there is none, unless it is to be begun by others; writes the settings that are declared for it.
 -- Nothing else begins a queue.
--- KEYS      meta limiter blocking wake
+-- KEYS      meta
 -- USES      wake configure
 -- ARGV      the epoch of the queue if it begins now ('' if it must not), then setting and value by turns
 -- Returns   the epoch, and 1 if the queue has just begun; or false: there is none. Or the error LAYOUT: another Drover has laid

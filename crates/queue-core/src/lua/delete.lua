@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- delete: the queue is gone, whatever it holds. Redis frees the memory on a thread of its own, so nobody waits for it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter purged purged_prioritized purged_removed returned events wake
+-- KEYS      *
 -- ARGV      the epoch of the queue that is meant
 -- Returns   1: it is gone; 0: there is none, or another one by now
 -- Complexity O(1)
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] then return 0 end
 local is_awaited = redis.call('EXISTS', AWAITED) == 1
-redis.call('UNLINK', unpack(KEYS, 1, #KEYS - 1))
+redis.call('UNLINK', unpack(KEYS))
 -- Consumers and listeners look, and learn that there is nothing; waits for messages of the queue end.
 redis.call('PUBLISH', WAKE, 0)
 if listened_until then redis.call('PUBLISH', EVENTS, 0) end

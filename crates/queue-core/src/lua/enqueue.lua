@@ -1,8 +1,8 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, of messages that have nothing to do with each other,
 -- those for which there is room.
--- KEYS      meta seq messages options waiting prioritized delayed leased outcomes removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events extra purged wake line held state
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until
+-- USES      clock instants settings fields events extra line wake watch state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
 --           takes ('all' or the 'rest'); then for each message its record without the instant of creation; before it, if it
 --           is not due now or has options, three: '', when it is due ('' now, '+1500' ms from now, or an instant in ms),

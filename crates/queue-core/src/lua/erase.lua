@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- erase: forgets a message and all that belongs to it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events purged wake line held state trim waiters
+-- KEYS      options runs taken
+-- USES      events waiters state leave trim
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. It is gone, unless it is active: then it is as it was
 -- Complexity O(log N)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- extend: moves the deadlines of live leases. A lapsed one can't be extended, and none beyond the end of its run.
--- KEYS      meta options leased runs cancelling wake
--- USES      clock settings fields wake run timeout places clock_step
+-- KEYS      options leased runs cancelling
+-- USES      clock settings run watch timeout clock_step
 -- ARGV      for how long from now (ms; '' for the visibility timeout with which each was handed out), then for each lease: id,
 --           token
 -- Returns   for each 0: gone; or the new deadline (ms), negative if the message is to be cancelled

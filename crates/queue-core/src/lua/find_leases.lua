@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- find_leases: the live leases of one lease call, by its token; about a thousand are looked at in one step.
--- KEYS      meta leased runs
+-- KEYS      leased runs
 -- USES      run
 -- ARGV      token, cursor over `leased` (0 at first): others may settle meanwhile, and nothing is passed over
 -- Returns   the cursor to go on from (0: at the end), then ids

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
 -- the line, in their order, as if never delivered.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events totals wake run line trim waiters finish front comeback timeout places clock_step owner
+-- KEYS      options leased runs cancelling
+-- USES      settings run totals wake finish comeback owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)

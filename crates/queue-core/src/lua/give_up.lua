@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- give_up: a consumer leaves an exclusive queue, so that another may take over at once.
--- KEYS      meta wake
+-- KEYS      meta
 -- USES      wake
 -- ARGV      consumer
 -- Returns   1 if it was the owner, else 0

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
 -- pause leave.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until limiter purged purged_prioritized purged_removed returned events wake
--- USES      clock settings fields events totals wake run extra purged line held ready state trim waiters finish backoff timeout front comeback attempt recover expire due places clock_step signal sweep forget_purged tend limiter owner
+-- KEYS      messages options waiting prioritized leased runs removed expiring signalled
+-- USES      clock instants settings fields run totals events line watch trim finish timeout comeback expire clock_step tend limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:

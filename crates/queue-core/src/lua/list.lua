@@ -1,8 +1,8 @@
 #!lua flags=no-writes
 -- list: the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by
 -- key, waiting ones as they stand in the line, finished ones from the newest back.
--- KEYS      meta messages options waiting prioritized delayed leased runs completed failed outcomes removed held progress erased signalled returned
--- USES      settings fields held purged places shown
+-- KEYS      waiting prioritized delayed leased completed failed removed held erased
+-- USES      settings places shown
 -- ARGV      state, at most so many, at most so many bytes (but one message at least), where to go on ('' at first)
 -- Returns   where to go on ('' at the end); how many bytes it answers; then the messages as `read` answers them. Fewer than asked
 --           for, or none, is not yet the end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- listen: somebody listens to the events of the queue for so long: they are written down until then. A log that nobody
 -- listened to for a while has a gap, so it begins anew.
--- KEYS      meta options events
--- USES      clock fields events
+-- KEYS      meta events
+-- USES      clock events
 -- ARGV      for how long (ms)
 -- Returns   the id of the newest event: the place of its entry, and which of the entry it is, 0 if the log has just begun;
 --           or false: no such queue

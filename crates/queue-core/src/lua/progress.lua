@@ -1,7 +1,7 @@
 #!lua
 -- progress: keeps what the holder of a live lease reports.
--- KEYS      meta options leased runs progress events
--- USES      clock fields events run
+-- KEYS      leased runs progress
+-- USES      clock run events
 -- ARGV      id, token, JSON
 -- Returns   1: kept, or 0: the lease is gone and nothing was changed
 -- Complexity O(log N)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: a delayed message becomes ready at once.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events purged wake run line front held ready state
+-- KEYS      options delayed runs blocking
+-- USES      clock settings run events line wake ready state front
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
 -- Complexity O(log N)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- purge: forgets the messages that are in one state when it begins, and none that is posted after; a step of it.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until purged purged_prioritized purged_removed returned events wake
--- USES      clock settings fields events wake purged line places failed trim waiters forget_purged
+-- KEYS      meta seq waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed
+-- USES      clock instants places wake watch trim forget_purged failed
 -- ARGV      epoch; state (any but active); the cut-off and the place that the step before answered ('' at first)
 -- Returns   how many were forgotten, or are now bound to be; the cut-off: what is purged goes up to it; the place to go on from ('': the purge is over).
 --           Or the error EPOCH

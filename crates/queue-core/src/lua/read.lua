@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- read: what is known of messages, by id or by the producer's own id.
--- KEYS      meta messages options prioritized delayed leased runs outcomes aliases held progress signalled returned
--- USES      settings fields held purged shown
+-- KEYS      aliases
+-- USES      settings shown
 -- ARGV      ids
 -- Returns   for each, up to 4 MiB and at least for the first: false if unknown, or id, record, options, run,
 --           outcome, due (ms) while delayed, deadline (ms) while leased, 1 while held, progress, the data of the signal

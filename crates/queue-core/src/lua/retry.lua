@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock fields events extra purged wake run line held failed state
+-- KEYS      meta options runs failed outcomes removed
+-- USES      clock instants fields run events extra line wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, up to which instant of failing
 --           (ms; '' at first: those that have failed by now)
 -- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many, the

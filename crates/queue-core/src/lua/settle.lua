@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events totals wake run extra purged line held state trim waiters finish backoff timeout front comeback attempt recover places clock_step owner
+-- KEYS      options delayed leased runs outcomes cancelling
+-- USES      clock settings run totals purged line wake watch trim finish comeback attempt recover owner
 -- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements: '' and what
 --           they have in common: the token, the action, and its extra; then for each of them: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
@@ -35,7 +35,7 @@ local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
 -- What is named again has the place of where it was named first, so that what came of it there is known.
-local places, first_place, outcomes = nil, {}, {}
+local places, first_place, outcomes, is_back = nil, {}, {}, {}
 if ARGV[2] ~= '' then
   places = {}
   for i, id in ipairs(ids) do
@@ -50,7 +50,8 @@ local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 -- The same settle again, because its answer was lost, is answered as the first time.
 local function answer_again(id, place, token, action)
   local run = runs[place]
-  if run and is_purged(id) then return 'g' end
+  -- A purge takes only what waits, and nothing that comes back.
+  if run and is_purged(id) and not is_back[place] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
   if run then
     local settled = parse_run(run).settled
     if settled == action .. 'd' .. token then return 'd' end
@@ -127,7 +128,7 @@ while at <= last do
     if places and finished.n > finished_before then
       runs[place], outcomes[place] = false, finished.outcomes[2 * finished.n]
     elseif places and #comebacks.runs > back_before then
-      runs[place] = comebacks.runs[#comebacks.runs]
+      runs[place], is_back[place] = comebacks.runs[#comebacks.runs], true
     end
   end
 end

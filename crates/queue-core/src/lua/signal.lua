@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- signal: releases the messages that are held for a key; a bounded number a call.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until returned events wake
--- USES      clock settings fields events extra wake run line ready signal
+-- KEYS      seq held signals sticky sticky_until
+-- USES      clock settings watch signal
 -- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), for how long (ms) the signal sticks ('' not at all)
 -- Returns   to 'begin': how many were held, or -1: an earlier signal of that key was still under way and has been
 --           moved on, begin again; and 1 if this one is over. To 'go on': 0, and 1 if it is over. Or the error EPOCH

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- status: how a queue stands: counts by state, settings, totals.
--- KEYS      meta messages options waiting prioritized delayed leased runs completed failed removed held erased
--- USES      clock fields run ready
+-- KEYS      meta waiting prioritized delayed leased completed failed removed held erased
+-- USES      clock ready
 -- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
 --           the message at the head of the line has been ready (-1: none); then the fields of `meta` and their values
 -- Complexity O(1)

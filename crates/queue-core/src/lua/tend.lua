@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
 -- tend: does for a queue what must happen by itself as time passes: recovers lapsed leases, fails what has expired,
 -- promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. A bounded part a call.
--- KEYS      meta seq messages options waiting prioritized delayed leased runs completed failed outcomes removed aliases taken awaited held expiring blocking cancelling progress erased signals sticky sticky_until signalled dedup dedup_until purged purged_prioritized purged_removed returned events wake
--- USES      clock settings fields events totals wake run extra purged line held ready state trim waiters finish backoff timeout front comeback attempt recover expire due places clock_step signal sweep forget_purged tend
+-- USES      settings totals wake finish comeback tend
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until there is next something to do; -1: never, 0: at once; -2: there is no such queue
 -- Complexity O(log N) and a bounded number of messages

@@ -1,5 +1,6 @@
 -- attempt: an attempt failed. The message comes back after its back-off while it has attempts left, else it fails for
 -- good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
+-- USES clock settings fields run totals extra finish backoff comeback
 local function fail_attempt(id, text, options, extra, json)
   local run = parse_run(text)
   local max_attempts = tonumber(field(options, 'a') or set.max_attempts)

@@ -1,6 +1,8 @@
 -- clock_step: Redis's clock may step back. Then leases, and the time of an exclusive queue's owner, end further ahead than they
 -- were given for. `clock` of `meta` is an instant at most a second before the newest of them was given, so a step shows when
 -- it lies ahead of now. Each that ends too late ends after its own duration from now instead.
+-- KEYS meta options leased runs
+-- USES clock instants settings run places timeout
 local function note_clock()
   if now - (tonumber(set.clock) or 0) >= 1000 then
     set.clock = now

@@ -1,5 +1,7 @@
 -- comeback: messages whose lease is over but which have not finished. Gathered with `come_back`, written by
 -- `write_comebacks`, which answers whether nothing was ready before.
+-- KEYS delayed runs expiring blocking
+-- USES clock settings fields run events line watch front
 local function nothing_came_back()
   return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
 end

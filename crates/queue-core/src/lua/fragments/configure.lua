@@ -1,4 +1,5 @@
 -- configure: settings take other values, '' for the default, and what hangs on them follows. Answers whether any did.
+-- KEYS meta limiter blocking
 local function configure(fields)
   local changed = {}
   for i = 1, #fields, 2 do

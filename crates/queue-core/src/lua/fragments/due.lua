@@ -1,5 +1,7 @@
 -- due: delayed messages whose time has come join the tail of the line, by due time, then as posted; those that backed
 -- off in an exclusive queue join its head, for they held it. Answers whether nothing was ready before.
+-- KEYS delayed blocking
+-- USES instants events line front
 local function describe_promoted()
   return 'promoted'
 end

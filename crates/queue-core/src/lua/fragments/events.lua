@@ -4,6 +4,8 @@
 -- fields as in options (i: own id, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that it waits for),
 -- and after a line feed the JSON of its error or progress, unless that is long.
 -- An entry has at most so many events that who reads the log can do it in small steps.
+-- KEYS meta options events
+-- USES layout clock fields
 local LOG_BYTES, JSON_BYTES, ENTRY_BYTES, ENTRY_EVENTS = 16777216, 1024, 64, 100
 local is_listened = (tonumber(listened_until) or 0) > now
 local is_announced = false

@@ -1,4 +1,6 @@
 -- expire: messages that have not been started by their time fail as expired, wherever they stand.
+-- KEYS options runs expiring
+-- USES instants run totals state leave finish
 local EXPIRED = '{"code":"expired","message":"not started within its ttl"}'
 
 local function finish_expired(id)

@@ -1,5 +1,6 @@
 -- extra: how large the error or the signal's data is that comes to a message beside its record, for scripts that answer
 -- messages: `largest_extra` of `meta` is the largest so far, unless all are small.
+-- KEYS meta
 local SMALL = 256
 local largest_extra
 

@@ -2,6 +2,8 @@
 -- calls, counted, and told to those who wait for one of them. A queue that keeps none forgets them at once.
 -- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the run as it was, a line feed, and the JSON of the result or error.
+-- KEYS runs completed failed outcomes aliases awaited
+-- USES instants run totals events waiters trim
 local function nothing_finished()
   -- `outcomes` are ids and outcomes by turns; `failed` are the ids of those that failed.
   return { n = 0, ids = {}, outcomes = {}, failed = {} }

@@ -1,4 +1,6 @@
 -- forget_purged: a step of forgetting what a purge took out of the line.
+-- KEYS meta runs expiring purged purged_prioritized purged_removed returned
+-- USES layout events waiters trim
 local function forget_messages(ids)
   redis.call('ZREM', EXPIRING, unpack(ids))
   tell(ids, function() return 'erased' end)

@@ -1,5 +1,7 @@
 -- front: messages that were handed out before come back to the head of the line. In an exclusive queue they stand there
 -- in the order posted, however many came back at different times: no more than run in parallel.
+-- KEYS waiting runs removed
+-- USES settings run line
 local function came_back(text)
   if not text then return false end
   local run = parse_run(text)

@@ -1,6 +1,8 @@
 -- limiter: a log of when leases were made, so that no window of `duration` sees more than `max`, wherever it starts. An
 -- entry is "first,last,count"; leases within a thousandth of the duration share one and count as the last of them, so
 -- the log has about a thousand entries at most, whatever `max`.
+-- KEYS meta limiter
+-- USES clock instants settings
 local function parse_entry(text)
   local first, last, leases = string.match(text, '^(%d+),(%d+),(%d+)$')
   return tonumber(first), tonumber(last), tonumber(leases)

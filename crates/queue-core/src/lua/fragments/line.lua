@@ -1,5 +1,7 @@
 -- line: messages become ready, at the head or at the tail of the line, each at its priority.
 -- Answers whether nothing was ready before.
+-- KEYS options waiting prioritized removed returned
+-- USES layout fields
 local function join_line(ids, push)
   if purged_to then
     for _, id in ipairs(ids) do

@@ -1,5 +1,7 @@
 -- owner: in an exclusive queue one consumer has access at a time (`true`: to one message, `{"parallel":n}`: to n). It keeps it while it has live leases, and for a
 -- while after each time it asked; another takes over when neither holds, or when it gives up.
+-- KEYS meta leased blocking wake
+-- USES clock settings line wake clock_step
 
 -- How many messages this consumer may lease now, and, if it is not its turn, when the owner's time is over (ms).
 local function turn_of(consumer, keep_for)

@@ -1,5 +1,7 @@
 -- ready: the instant (ms) from which on a waiting message has been ready: when it came back, as its run says; else when it
 -- was promoted or signalled, as its options say; else when it was due or posted, as its record says.
+-- KEYS messages options runs
+-- USES instants fields run
 local function ready_now(options)
   return string.gsub(options or '', '\tr%d+', '') .. '\tr' .. now_text
 end

@@ -1,6 +1,8 @@
 -- recover: leases that are over. A run that took as long as it may is a failed attempt; a message that was to be
 -- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the line, or
 -- fails for good when it lapsed too often.
+-- KEYS options leased runs cancelling
+-- USES instants settings run totals finish timeout comeback attempt
 local function recover(limit, random)
   local over = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #over == 0 then return end

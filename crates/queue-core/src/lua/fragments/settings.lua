@@ -1,5 +1,6 @@
 -- settings: fields of `meta`; a setting that the queue lacks has its default, another field is nil. `DEFAULTS` stands
 -- before this fragment, made of the library's own.
+-- KEYS meta
 local set = {}
 
 local function read_settings(...)

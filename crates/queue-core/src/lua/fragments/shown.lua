@@ -1,4 +1,6 @@
 -- shown: what is known of one message, and how many bytes of that an answer carries.
+-- KEYS messages options delayed leased runs outcomes progress signalled
+-- USES settings purged held
 local function show(id)
   local record = redis.call('HGET', MESSAGES, id)
   if not record then return false, 0 end

@@ -1,6 +1,8 @@
 -- signal: held messages of a key become waiting, or delayed if they are not due yet. A signal is for those that were
 -- held when it came: those with ids up to the last one then, its `cut`. While it is under way, `signals` has "cut" and,
 -- after a tab, the data for the handlers; whoever finds it may go on.
+-- KEYS options delayed held signals signalled
+-- USES clock events extra line wake watch ready
 local function release_some(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then

@@ -1,4 +1,6 @@
--- state: where one message stands, and how it is taken away from there.
+-- state: where one message stands.
+-- KEYS messages delayed leased outcomes aliases
+-- USES purged held
 
 -- nil for a message that is not there.
 local function state_of(id, options)
@@ -10,24 +12,6 @@ local function state_of(id, options)
   if held_member(id, options) then return 'held' end
   if is_purged(id) then return nil end
   return 'waiting'
-end
-
--- Takes a message out of its state, whichever but active. In the lists it stays until it comes up, and is skipped.
-local function leave(id, state, options)
-  redis.call('ZREM', EXPIRING, id)
-  if state == 'waiting' then
-    leave_line({ id })
-  elseif state == 'delayed' then
-    redis.call('ZREM', DELAYED, id)
-    -- What backs off in an exclusive queue blocks the line: now it no longer does.
-    if redis.call('SREM', BLOCKING, id) == 1 then look_now() end
-  elseif state == 'held' then
-    redis.call('ZREM', HELD, held_member(id, options))
-  elseif state == 'failed' then
-    redis.call('ZREM', FAILED, id)
-  elseif state == 'completed' then
-    redis.call('SADD', ERASED, id)
-  end
 end
 
 -- Drover's own id of a message that may be asked for by the producer's.

@@ -1,5 +1,7 @@
 -- sweep: forgets what has an end of its own, a bounded number a call: waits, own ids of forgotten messages, idempotency keys,
 -- sticky signals. Each is a sorted set of ends (ms), some beside a hash of what ends.
+-- KEYS taken awaited sticky sticky_until dedup dedup_until
+-- USES instants
 local ENDING = { { AWAITED }, { TAKEN }, { DEDUP_UNTIL, DEDUP }, { STICKY_UNTIL, STICKY } }
 
 local function sweep(limit)

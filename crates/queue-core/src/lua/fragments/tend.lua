@@ -1,5 +1,7 @@
 -- tend: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
 -- nothing was ready before.
+-- KEYS waiting delayed leased removed expiring signals
+-- USES layout clock trim recover expire due clock_step signal sweep forget_purged
 local function tend(random)
   mend_after_a_step_back()
   recover(100, random)

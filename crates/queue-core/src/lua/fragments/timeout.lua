@@ -1,5 +1,6 @@
 -- timeout: how long one run may take (ms): as the message says, else as the queue said when the run began (`of_queue`); nil
 -- if it may take for ever.
+-- USES fields
 local function timeout_of(options, of_queue)
   return tonumber(field(options, 't')) or of_queue
 end

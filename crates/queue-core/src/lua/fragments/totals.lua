@@ -1,4 +1,5 @@
 -- totals: what happened since the queue exists, counted while a script decides and written once at its end.
+-- KEYS meta
 local totals = {}
 
 local function count(name, more)

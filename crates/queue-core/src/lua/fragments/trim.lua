@@ -1,5 +1,7 @@
 -- trim: finished messages are forgotten by age and by count, whichever is passed first, but not before `min_age`;
 -- a bounded number a call.
+-- KEYS meta messages options completed failed outcomes aliases taken progress erased signalled
+-- USES layout clock instants settings fields
 
 -- The producer's own ids of messages.
 local function own_ids_of(ids)
