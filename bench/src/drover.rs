@@ -8,7 +8,7 @@ use std::{
 };
 
 use drover_tests::RedisServer;
-use queue_core::{Due, Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp};
+use queue_core::{Delay, Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp};
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -26,7 +26,7 @@ pub(crate) const QUEUE: &str = "my-queue";
 pub(crate) const BATCH: usize = 1_000;
 /// Nothing that is measured takes longer.
 const PATIENCE: Duration = Duration::from_secs(180);
-const AN_HOUR: Due = Due::After(Millis::from_secs(3_600));
+const AN_HOUR: Millis = Millis::from_hours(1);
 
 /// A private Redis, and the library on it.
 pub(crate) struct Drover {
@@ -71,7 +71,7 @@ impl Drover {
     }
 
     /// Enqueues with the library, in batches of 1,000 over four tasks. Answers how long it took.
-    pub(crate) fn enqueue(&self, messages: usize, due: Due) -> Result<Duration> {
+    pub(crate) fn enqueue(&self, messages: usize, delay: Option<Delay>) -> Result<Duration> {
         let queue = self.queue(QUEUE)?;
         self.runtime.block_on(async {
             let start = Instant::now();
@@ -81,7 +81,7 @@ impl Drover {
                 tasks.spawn(async move {
                     for batch in (0..messages.div_ceil(BATCH)).skip(task).step_by(4) {
                         let numbers = batch * BATCH..messages.min((batch + 1) * BATCH);
-                        let batch = numbers.map(|n| message(n, due)).collect::<Result<_>>()?;
+                        let batch = numbers.map(|n| message(n, delay)).collect::<Result<_>>()?;
                         queue.enqueue(batch).await?;
                     }
                     Ok(())
@@ -109,7 +109,7 @@ impl Drover {
     /// Enqueues so many messages that wait until [`empty`](Self::empty) lets the workers have them.
     pub(crate) fn fill(&self, messages: usize) -> Result<()> {
         self.runtime.block_on(self.queue(QUEUE)?.pause())?;
-        self.enqueue(messages, Due::Now).map(drop)
+        self.enqueue(messages, None).map(drop)
     }
 
     /// Has so many messages drained, by whatever workers there are; messages a second.
@@ -191,7 +191,7 @@ impl Drover {
         let all_completed = format!(":{}", completed + messages);
         self.redis.command("CONFIG RESETSTAT");
         let before = Cost::so_far(&self.redis)?;
-        self.enqueue(messages, Due::Now)?;
+        self.enqueue(messages, None)?;
         let waiting = Cost::so_far(&self.redis)?;
         let mut worker = self.worker(concurrency, "warn")?;
         worker.ignore_log();
@@ -237,7 +237,7 @@ impl Drover {
             let data = to_raw_value(&json!({"since": due(n)}))?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an instant of today")]
             let instant = Timestamp::from_millis(due(n) as u64);
-            Ok(NewMessage { due: Due::At(instant), ..NewMessage::new(data) })
+            Ok(NewMessage { deliver_at: Some(instant), ..NewMessage::new(data) })
         });
         let batch: Vec<NewMessage> = batch.collect::<Result<_>>()?;
         for part in batch.chunks(BATCH) {
@@ -280,8 +280,8 @@ fn data(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
 
-pub(crate) fn message(n: usize, due: Due) -> Result<NewMessage> {
-    Ok(NewMessage { due, ..NewMessage::new(to_raw_value(&data(n))?) })
+pub(crate) fn message(n: usize, delay: Option<Delay>) -> Result<NewMessage> {
+    Ok(NewMessage { delay, ..NewMessage::new(to_raw_value(&data(n))?) })
 }
 
 /// One message a request, due in 1.5 s.
@@ -292,7 +292,7 @@ pub(crate) fn single(path: &str) -> Vec<u8> {
 impl Drover {
     /// Puts so many far-delayed and so many completed messages there.
     pub(crate) fn pile_up(&self, messages: usize, concurrency: usize) -> Result<()> {
-        self.enqueue(messages, AN_HOUR)?;
+        self.enqueue(messages, Some(AN_HOUR.try_into()?))?;
         self.drain(messages, 1, concurrency).map(drop)
     }
 }

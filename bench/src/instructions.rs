@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use drover_tests::RedisServer;
-use queue_core::{Action, ConsumerId, Due, LeaseRequest, Queue, Queues, Redis, Settled, Settlement, State, Stay};
+use queue_core::{Action, ConsumerId, LeaseRequest, Queue, Queues, Redis, Settled, Settlement, State, Stay};
 use serde_json::value::to_raw_value;
 use tokio::runtime::Runtime;
 
@@ -112,7 +112,7 @@ fn of_redis(batches: usize) -> Result<[f64; 3]> {
 }
 
 async fn enqueue(queue: &Queue) -> Result<()> {
-    let batch = (0..BATCH).map(|n| drover::message(n, Due::Now)).collect::<Result<_>>()?;
+    let batch = (0..BATCH).map(|n| drover::message(n, None)).collect::<Result<_>>()?;
     queue.enqueue(batch).await?;
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::{thread, time::Duration};
 
 use drover_tests::RedisServer;
-use queue_core::Due;
 use serde_json::Value;
 
 use crate::{
@@ -60,7 +59,7 @@ fn bulks(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<
     let (messages, figure) = (arguments.messages, "bulk, 1/s");
     figures.note(figure, DROVER, empty()?.post_batches(messages)?);
     figures.note(figure, "Drover, NDJSON", empty()?.post_lines(messages)?);
-    figures.note(figure, "Drover, library", count(messages) / empty()?.enqueue(messages, Due::Now)?.as_secs_f64());
+    figures.note(figure, "Drover, library", count(messages) / empty()?.enqueue(messages, None)?.as_secs_f64());
     for (system, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
         let report = peers.driver(system, &["bulk", &messages.to_string(), "1000"])?;
         note(figures, figure, name, report.as_ref(), "per_s");

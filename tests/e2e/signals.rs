@@ -44,8 +44,8 @@ async fn a_signal_that_can_not_be_is_refused() {
     let long = json!({"data": "x".repeat(4_095)});
     for (body, pointer, told) in [
         (long, "/data", "at most 4096 bytes"),
-        (json!({"sticky_for": 0}), "/sticky_for", "1 ms to 30 days"),
-        (json!({"sticky_for": "31d"}), "/sticky_for", "1 ms to 30 days"),
+        (json!({"sticky_for": 0}), "/sticky_for", "1ms to 30d"),
+        (json!({"sticky_for": "31d"}), "/sticky_for", "1ms to 30d"),
         (json!({"stick": 1}), "/stick", "did you mean \"sticky_for\"?"),
     ] {
         let (status, problem) = system.ask(Method::POST, "/v1/queues/q/signals/k", Some(body)).await;

@@ -3,7 +3,7 @@
 use queue_core::{MessageRef, QueueName, State};
 use service::{Code, Problem};
 
-use crate::new_message::location;
+use crate::api::message::location;
 
 /// What may be done with one message.
 #[derive(Debug, Clone, Copy)]

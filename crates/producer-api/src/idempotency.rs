@@ -8,6 +8,13 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use queue_core::{Enqueued, Idempotency, IdempotencyKey, NewMessage, Queue};
 use service::Problem;
 use sha2::{Digest, Sha256};
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder, Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
 
 use crate::refusal;
 
@@ -21,6 +28,24 @@ pub(crate) struct Key(pub(crate) Option<IdempotencyKey>);
 pub(crate) enum Kind {
     Message,
     Batch,
+}
+
+impl IntoParams for Key {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let pattern = r#"^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$"#;
+        let description = "A key drawn for this request: sent again with it, the same request stores nothing more. 1 to 255 visible \
+                           ASCII characters, bare or in quotes; not with NDJSON";
+        vec![
+            ParameterBuilder::new()
+                .name("Idempotency-Key")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some(description))
+                // Without an example: the page would send it with every request that is tried.
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))))
+                .build(),
+        ]
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Key {

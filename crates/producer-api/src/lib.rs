@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod api;
 mod attend;
 mod auth;
 mod body;
@@ -7,18 +8,14 @@ mod budget;
 mod conflict;
 mod cors;
 mod cursor;
-mod fields;
 mod idempotency;
-mod json;
 mod lines;
 mod metrics;
-mod new_message;
 mod openapi;
 mod refusal;
 mod request_span;
 mod router;
 mod routes;
-mod settlement;
 mod trace;
 
 use std::{

@@ -7,17 +7,18 @@ use std::{
 };
 
 use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
-use service::{Code, FieldError, Problem, unknown, wording};
+use service::{
+    Code, FieldError, Problem, unknown,
+    wording::{self, cut},
+};
 use tracing::{error, warn};
 
-use crate::{budget::Full, json::cut};
+use crate::budget::Full;
 
 /// Says when to try again, in seconds, when Redis is away.
 const RETRY_AFTER_SECS: u32 = 1;
 /// The same, when there is no room for another one who listens.
 const LISTENERS_RETRY_AFTER_SECS: u32 = 10;
-/// So many fields are named that are wrong; whoever sends more mistakes than that makes one many times.
-const MAX_FIELD_ERRORS: usize = 100;
 
 /// An outage refuses every request; it is told once in ten seconds, not once a request.
 static NOT_TOLD_LATELY: NowAndThen = NowAndThen { last: Mutex::new(None) };
@@ -190,15 +191,6 @@ pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidQuery, detail.to_string())
 }
 
-/// The refusal of a wait that is longer than it may be.
-pub(crate) fn longest_wait(longest: Millis) -> String {
-    format!("must be at most {longest} (api.max_wait); ask again when it is over")
-}
-
-pub(crate) fn invalid_limit(most: usize) -> Problem {
-    invalid_query(format_args!("limit must be a whole number from 1 to {most}"))
-}
-
 pub(crate) fn invalid_cursor() -> Problem {
     let detail = "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew";
     Problem::new(Code::CursorNotFound, detail)
@@ -310,14 +302,6 @@ pub(crate) fn line_not_json(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-pub(crate) fn invalid_message(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(Code::InvalidMessage, errors)
-}
-
-pub(crate) fn invalid_signal(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(Code::InvalidSignal, errors)
-}
-
 pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
     let path = invalid.setting.trim_matches('.');
     let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
@@ -330,33 +314,21 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
         }
         Some(word) if invalid.problem.starts_with("unknown field") => {
             let known: Vec<&str> = words.collect();
-            cut(&unknown(&cut(word), known.iter().copied())).into_owned()
+            cut(&unknown(&cut(word), known.iter().copied()))
         }
         _ => wording::of_data(&invalid.problem),
     };
-    let errors = vec![FieldError { pointer, detail }];
-    match invalid.fault {
-        Fault::Invalid => invalid_fields(Code::InvalidSettings, errors),
-        Fault::Conflicts => invalid_fields(Code::SettingsConflict, errors),
-    }
-}
-
-fn invalid_fields(code: Code, mut errors: Vec<FieldError>) -> Problem {
-    let first = errors.first().map(|error| format!("{}: {}", error.pointer, error.detail)).unwrap_or_default();
-    let detail = match errors.len() {
-        0 | 1 => first,
-        more => format!("{first} (and {} more)", more - 1),
+    let code = match invalid.fault {
+        Fault::Invalid => Code::InvalidSettings,
+        Fault::Conflicts => Code::SettingsConflict,
     };
-    errors.truncate(MAX_FIELD_ERRORS);
-    Problem::new(code, detail).with_errors(errors)
+    invalid_field(code, FieldError { pointer, detail })
 }
 
-pub(crate) fn invalid_settlement(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(Code::InvalidSettlement, errors)
-}
-
-pub(crate) fn invalid_receive(errors: Vec<FieldError>) -> Problem {
-    invalid_fields(Code::InvalidReceive, errors)
+/// For a field that can't be taken.
+pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
+    let detail = format!("{}: {}", error.pointer, error.detail);
+    Problem::new(code, detail).with_errors(vec![error])
 }
 
 pub(crate) fn too_many_settlements(count: usize) -> Problem {

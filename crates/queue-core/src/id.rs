@@ -1,10 +1,18 @@
+//! The ids of messages: Drover's own, and what a message may be asked for by.
+
 use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 use crate::{InvalidName, OwnId, Timestamp, name::validated_text};
 
 validated_text! {
     /// Drover's own id of a message: 14 decimal digits, whose order is the order of posting.
-    MessageId, |text| {
+    MessageId, up to 14 of "^[0-9]{14}$", |text| {
         if text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else {
             Err("a message's id is 14 digits")
         }
@@ -37,6 +45,23 @@ impl MessageRef {
         }
     }
 }
+
+impl Serialize for MessageRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for MessageRef {
+    fn schema() -> RefOr<Schema> {
+        /// That of either.
+        const PATTERN: &str = r"^(?:[0-9]{14}|(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+)$";
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+        text.min_length(Some(1)).max_length(Some(256)).into()
+    }
+}
+
+impl ToSchema for MessageRef {}
 
 impl FromStr for MessageRef {
     type Err = InvalidName;

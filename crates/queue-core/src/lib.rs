@@ -10,6 +10,7 @@ mod event_id;
 mod id;
 mod index;
 mod janitor;
+pub mod json;
 mod keys;
 mod lane;
 mod listener;
@@ -52,11 +53,11 @@ pub use listener::{Ended, Events, Heard, Listener};
 pub use listeners::Listeners;
 pub use message::{Failure, Message, MessageError, State};
 pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
-pub use new_message::{Due, Headers, NewMessage};
-pub use number::{MaxAttempts, OutOfRange, Priority, Whole};
+pub use new_message::{Delay, Headers, NewMessage, TimeToLive};
+pub use number::{MaxAttempts, MostMessages, OutOfRange, Priority, Whole};
 pub use queue::{
     Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
-    Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
+    Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, StickyTime, Totals,
 };
 pub use queue_pattern::QueuePattern;
 pub use queues::Queues;

@@ -1,7 +1,10 @@
+//! A message as its readers see it: its state, its error, and all that is known of it.
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::{
     ConsumerId, Headers, InvalidName, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName,
@@ -10,7 +13,7 @@ use crate::{
 };
 
 /// Where a message stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waiting for a signal.
@@ -60,14 +63,14 @@ impl FromStr for State {
     }
 }
 
-/// The error of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The error of the last attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MessageError {
     /// A word that a program can match.
     pub code: String,
     /// A sentence for people.
     pub message: String,
-    /// Which attempt it was, from 1.
+    /// Which attempt it was, from 1; 0 if there was none.
     pub attempt: u32,
     /// When.
     pub at: Timestamp,
@@ -97,24 +100,31 @@ impl Failure {
 }
 
 /// A message as a reader sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(examples(json!(example())))]
 pub struct Message {
     /// The producer's own id, or Drover's where there is none.
-    #[serde(serialize_with = "serialize_ref")]
+    #[schema(inline)]
     pub id: MessageRef,
     /// The queue that it is in.
+    #[schema(inline)]
     pub queue: QueueName,
-    /// The kind of the message.
+    /// The kind of message, by which workers route.
+    #[schema(required, inline)]
     pub name: Option<MessageName>,
     /// Where it stands.
     pub state: State,
-    /// The payload.
+    /// The payload, as it came.
+    #[schema(value_type = Value)]
     pub data: Box<RawValue>,
     /// The lower goes first.
+    #[schema(inline)]
     pub priority: Priority,
-    /// From creation until it was due first.
+    /// From creation until it was due first, in milliseconds.
+    #[schema(value_type = u64)]
     pub delay: Millis,
     /// How many attempts it has.
+    #[schema(inline)]
     pub max_attempts: MaxAttempts,
     /// How many attempts have ended, by completing or failing.
     pub attempts_made: u32,
@@ -123,34 +133,50 @@ pub struct Message {
     /// How many of its leases lapsed.
     pub lapses: u32,
     /// What the producer sent beside the data.
+    #[schema(inline)]
     pub headers: Headers,
     /// When Redis took it.
     pub created_at: Timestamp,
     /// When it may be handed out first; while it backs off, when it comes back.
     pub due_at: Timestamp,
     /// When it was handed out last.
+    #[schema(required)]
     pub started_at: Option<Timestamp>,
     /// When it was completed or failed for good.
+    #[schema(required)]
     pub finished_at: Option<Timestamp>,
     /// When it expires unless it has started.
+    #[schema(required)]
     pub expires_at: Option<Timestamp>,
     /// The key of the signal that it waits for.
+    #[schema(required, inline)]
     pub hold: Option<SignalKey>,
-    /// What the signal carried that released it.
+    /// What the signal carried that released it; only there if it carried anything.
+    #[schema(value_type = Value)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Box<RawValue>>,
     /// Who has it, or had it last.
+    #[schema(required, inline)]
     pub consumer: Option<ConsumerId>,
     /// What its handler reported last.
+    #[schema(required, value_type = Value)]
     pub progress: Option<Box<RawValue>>,
     /// What its handler answered.
+    #[schema(required, value_type = Value)]
     pub result: Option<Box<RawValue>>,
     /// The error of the last attempt that failed, unless it completed since.
+    #[schema(required)]
     pub error: Option<MessageError>,
 }
 
-fn serialize_ref<S: serde::Serializer>(id: &MessageRef, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(id.as_str())
+fn example() -> serde_json::Value {
+    serde_json::json!({
+        "id": "21759559372713", "queue": "my-queue", "name": null, "state": "completed", "data": {"hello": 1},
+        "priority": 0, "delay": 1500, "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {},
+        "created_at": "2026-11-23T11:13:13.727Z", "due_at": "2026-11-23T11:13:15.227Z",
+        "started_at": "2026-11-23T11:13:15.228Z", "finished_at": "2026-11-23T11:13:15.229Z", "expires_at": null,
+        "hold": null, "consumer": "c-03e14db4f7f6", "progress": null, "result": "processed ✅", "error": null,
+    })
 }
 
 /// What Redis has of one message.
@@ -194,7 +220,7 @@ impl Message {
     ) -> Self {
         let mut options = message.options();
         options.expires_at = options.ttl.map(|ttl| created_at + ttl);
-        let due_at = message.due.instant(created_at);
+        let due_at = message.due().instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let standing = match &options.hold {
             Some(_) if matches!(gate, Gate::Closed) => Standing::Held,

@@ -1,3 +1,5 @@
+//! Names, keys and ids as text: each type checks its texts, says what is wrong with another, and has the schema.
+
 use std::{fmt, str::FromStr};
 
 /// Why a text is not a name of the kind asked for; says what would be.
@@ -7,7 +9,7 @@ pub struct InvalidName(pub(crate) &'static str);
 
 /// A newtype over a validated text, with the conversions that such a type needs.
 macro_rules! validated_text {
-    ($(#[$doc:meta])* $name:ident, $validate:expr) => {
+    ($(#[$doc:meta])* $name:ident, up to $most:literal of $pattern:literal, $validate:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String")]
@@ -43,6 +45,16 @@ macro_rules! validated_text {
                 f.write_str(&self.0)
             }
         }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::{ObjectBuilder, Type};
+                let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
+                text.min_length(Some(1)).max_length(Some($most)).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
     };
 }
 pub(crate) use validated_text;
@@ -65,7 +77,7 @@ fn is_segment(text: &str, max: usize) -> bool {
 
 validated_text! {
     /// The name of a queue: 1 to 128 of letters, digits and `_.:-`, a letter or digit first.
-    QueueName, |text| {
+    QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_token(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
         }
@@ -74,7 +86,7 @@ validated_text! {
 
 validated_text! {
     /// The kind of a message, by which workers choose the handler: 1 to 128 characters without control characters.
-    MessageName, |text| {
+    MessageName, up to 128 of r"^[^\u0000-\u001f\u007f-\u009f]+$", |text| {
         if is_plain_text(text, 128) { Ok(()) } else {
             Err("a message's name is 1 to 128 characters without control characters")
         }
@@ -82,10 +94,13 @@ validated_text! {
 }
 
 validated_text! {
-    /// An id that the producer chose. It names the message as well as Drover's own id does, so it is never all digits.
-    OwnId, |text| {
+    /// An id that the producer chose. It names the message as well as Drover's own id does, so it is never all digits; `batch`
+    /// is reserved.
+    OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if !is_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
+        } else if text == "batch" {
+            Err("an id must not be \"batch\", which is reserved")
         } else if text.bytes().all(|b| b.is_ascii_digit()) {
             Err("an id of your own must not be all digits: those are Drover's; put a letter in it")
         } else {
@@ -96,7 +111,7 @@ validated_text! {
 
 validated_text! {
     /// What a held message waits for: the key of a signal.
-    SignalKey, |text| {
+    SignalKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if is_segment(text, 256) { Ok(()) } else {
             Err("a key is 1 to 256 characters without control characters or slashes, and not dots alone")
         }
@@ -105,7 +120,7 @@ validated_text! {
 
 validated_text! {
     /// What a producer sends with a request so that the same request, sent again, does nothing more.
-    IdempotencyKey, |text| {
+    IdempotencyKey, up to 255 of r"^[!-~]+$", |text| {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else {
             Err("an idempotency key is 1 to 255 visible ASCII characters")
         }
@@ -114,7 +129,7 @@ validated_text! {
 
 validated_text! {
     /// Who leases messages. Issued, never configured: two processes of one name would cover each other's death.
-    ConsumerId, |text| {
+    ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_token(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")
         }
@@ -147,7 +162,7 @@ mod tests {
         assert!("order-42".parse::<OwnId>().is_ok());
         assert!("42a".parse::<OwnId>().is_ok());
         assert!("ä".repeat(256).parse::<OwnId>().is_ok(), "characters are counted, not bytes");
-        for bad in ["42", "", ".", "..", "a\tb", "a/b", &"x".repeat(257), &"ä".repeat(257)] {
+        for bad in ["42", "batch", "", ".", "..", "a\tb", "a/b", &"x".repeat(257), &"ä".repeat(257)] {
             assert!(bad.parse::<OwnId>().is_err(), "{bad}");
         }
     }

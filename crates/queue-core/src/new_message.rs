@@ -1,54 +1,102 @@
+//! A message as it is posted: the payload, and options of which each has a default.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
-use crate::{Backoff, MaxAttempts, MessageName, Millis, OwnId, Priority, SignalKey, Timestamp, record};
+use crate::{
+    Backoff, MaxAttempts, MessageName, Millis, OwnId, Priority, RunTime, SignalKey, Span, Timestamp, json, record,
+};
 
-/// A message to be enqueued.
-#[derive(Debug, Clone)]
+/// A message to be posted.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(
+    json!({"data": {"hello": 1}, "delay": "1500ms"}),
+    json!({"data": 2, "id": "order-42", "priority": -1})
+))]
 pub struct NewMessage {
-    /// The payload: any JSON, kept byte for byte as it came.
+    /// The payload: any JSON, kept byte for byte.
+    #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The kind of the message. Defaults to none.
+    /// The kind of message, by which workers route. Defaults to none.
+    #[schema(inline)]
     pub name: Option<MessageName>,
-    /// The producer's own id. Defaults to none.
+    /// An id of the producer's own, not all digits: posting it again stores nothing. Defaults to none.
+    #[schema(inline)]
     pub id: Option<OwnId>,
-    /// When it may be handed out. Defaults to now.
-    pub due: Due,
-    /// Defaults to 0.
+    /// How long until it may be handed out; not with `deliver_at`. Defaults to no time.
+    #[schema(inline)]
+    pub delay: Option<Delay>,
+    /// The instant at which it may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
+    #[schema(inline, value_type = Option<GivenInstant>)]
+    pub deliver_at: Option<Timestamp>,
+    /// The lower goes first; negative ones before those without. Defaults to 0.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Priority>)]
     pub priority: Priority,
-    /// Defaults to the queue's setting.
+    /// How many attempts it has. Defaults to the queue's setting.
+    #[schema(inline)]
     pub max_attempts: Option<MaxAttempts>,
-    /// Defaults to the queue's setting.
+    /// The pause before another attempt. Defaults to the queue's setting.
+    #[serde(default, deserialize_with = "json::given")]
+    #[schema(schema_with = json::given_schema::<Backoff>)]
     pub backoff: Option<Backoff>,
     /// How long one run may take: up to 7 days. Defaults to the queue's setting.
-    pub timeout: Option<Millis>,
+    #[schema(inline)]
+    pub timeout: Option<RunTime>,
     /// For how long after it was posted it may still be started; then it fails as expired: up to 3,650 days. Defaults to
     /// for ever.
-    pub ttl: Option<Millis>,
+    #[schema(inline)]
+    pub ttl: Option<TimeToLive>,
     /// The key of the signal that it waits for. Defaults to none.
+    #[schema(inline)]
     pub hold: Option<SignalKey>,
-    /// What consumers see beside the data. Defaults to none.
+    /// What consumers see beside the data: together at most 4096 bytes. Defaults to none.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Headers>)]
     pub headers: Headers,
 }
 
+/// An instant as a producer may give it.
+struct GivenInstant;
+
+impl PartialSchema for GivenInstant {
+    fn schema() -> RefOr<Schema> {
+        /// RFC 3339, before the year 2200.
+        const PATTERN: &str = r"^(?:(?:[01][0-9]|2[01])[0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[01][0-9]|2[01])(?:0[48]|[2468][048]|[13579][26])-02-29)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+        text.examples(["2030-01-31T09:30:00Z"]).into()
+    }
+}
+
+impl ToSchema for GivenInstant {}
+
+/// How long a message may be delayed.
+pub type Delay = Span<0, { LONGEST_DELAY.get() }>;
+/// For how long after it was posted a message may be started.
+pub type TimeToLive = Span<1, { LONGEST_DELAY.get() }>;
+
+const LONGEST_DELAY: Millis = Millis::from_days(3_650);
+
 /// When a message may be handed out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Due {
+pub(crate) enum Due {
     /// At once.
     #[default]
     Now,
-    /// So long after Redis took it: up to [`Due::LONGEST_DELAY`].
+    /// So long after Redis took it.
     After(Millis),
     /// At an instant; at once if that is past.
     At(Timestamp),
 }
 
 impl Due {
-    /// The longest delay: 3,650 days.
-    pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
-
     /// The instant, for a message that Redis took at `created`.
     pub(crate) fn instant(self, created: Timestamp) -> Timestamp {
         match self {
@@ -115,18 +163,26 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
     }
 }
 
-impl NewMessage {
-    /// The longest timeout of a run: 7 days.
-    pub const LONGEST_TIMEOUT: Millis = Millis::from_days(7);
+impl PartialSchema for Headers {
+    fn schema() -> RefOr<Schema> {
+        let value = ObjectBuilder::new().schema_type(Type::String);
+        let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(value));
+        headers.max_properties(Some(Self::MOST)).into()
+    }
+}
 
+impl ToSchema for Headers {}
+
+impl NewMessage {
     /// A message with this payload and everything else by default.
     pub fn new(data: Box<RawValue>) -> Self {
         Self {
             data,
             name: None,
             id: None,
-            due: Due::Now,
-            priority: Priority::DEFAULT,
+            delay: None,
+            deliver_at: None,
+            priority: Priority::default(),
             max_attempts: None,
             backoff: None,
             timeout: None,
@@ -136,14 +192,29 @@ impl NewMessage {
         }
     }
 
+    /// The field that contradicts another one, and what to do about it.
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let both = self.delay.is_some() && self.deliver_at.is_some();
+        both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
+    }
+
+    /// When it may be handed out first. A delay goes before an instant.
+    pub(crate) fn due(&self) -> Due {
+        match (self.delay, self.deliver_at) {
+            (Some(delay), _) if !delay.is_zero() => Due::After(*delay),
+            (None, Some(instant)) => Due::At(instant),
+            _ => Due::Now,
+        }
+    }
+
     pub(crate) fn options(&self) -> record::Options {
         record::Options {
             priority: self.priority,
             max_attempts: self.max_attempts,
             backoff: self.backoff,
             own_id: self.id.clone(),
-            timeout: self.timeout,
-            ttl: self.ttl,
+            timeout: self.timeout.map(|timeout| *timeout),
+            ttl: self.ttl.map(|ttl| *ttl),
             expires_at: None,
             hold: self.hold.clone(),
             ready_at: None,

@@ -1,6 +1,12 @@
+//! Whole numbers of JSON, and those with a range: each checks its range, says it in its errors, and has the schema.
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 /// A whole number of JSON, where 5.0 is the same number as 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +48,20 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
+/// The number that a text is. One that is no number is out of every range; the parser would take a plus.
+fn whole_text(text: &str) -> i64 {
+    Some(text).filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok()).unwrap_or(i64::MIN)
+}
+
 /// A newtype over a whole number with a range.
 macro_rules! ranged_number {
-    ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, $what:literal, default $default:literal) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, default $default:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "Whole")]
         pub struct $name($inner);
 
         impl $name {
-            /// The default.
-            pub const DEFAULT: Self = Self($default);
-
             /// The number.
             pub const fn get(self) -> $inner {
                 self.0
@@ -72,10 +80,8 @@ macro_rules! ranged_number {
             type Error = OutOfRange;
 
             fn try_from(number: i64) -> Result<Self, OutOfRange> {
-                if !($min..=$max).contains(&number) {
-                    return Err(OutOfRange(concat!($what, " is a whole number from ", $min, " to ", $max)));
-                }
-                <$inner>::try_from(number).map(Self).map_err(|_| OutOfRange($what))
+                let number = <$inner>::try_from(number).ok().filter(|number| ($min..=$max).contains(number));
+                number.map(Self).ok_or(OutOfRange(concat!("must be a whole number from ", $min, " to ", $max)))
             }
         }
 
@@ -83,13 +89,13 @@ macro_rules! ranged_number {
             type Err = OutOfRange;
 
             fn from_str(text: &str) -> Result<Self, OutOfRange> {
-                text.parse::<i64>().map_err(|_| OutOfRange(concat!($what, " is a whole number")))?.try_into()
+                whole_text(text).try_into()
             }
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self::DEFAULT
+                Self($default)
             }
         }
 
@@ -98,6 +104,14 @@ macro_rules! ranged_number {
                 self.0.fmt(f)
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new().schema_type(Type::Integer).minimum(Some($min)).maximum(Some($max)).into()
+            }
+        }
+
+        impl ToSchema for $name {}
     };
 }
 
@@ -109,12 +123,17 @@ pub struct OutOfRange(&'static str);
 ranged_number! {
     /// Which of the ready messages goes first: the lower number. Negative ones go before all that have none, positive
     /// ones after, as in Bull. Defaults to 0.
-    Priority(i32) in -2_097_152..=2_097_152, "a priority", default 0
+    Priority(i32) in -2_097_152..=2_097_152, default 0
 }
 
 ranged_number! {
     /// How many attempts a message has. Defaults to 3.
-    MaxAttempts(u32) in 1..=1_000, "max_attempts", default 3
+    MaxAttempts(u32) in 1..=1_000, default 3
+}
+
+ranged_number! {
+    /// How many messages a call is for at most. Defaults to 1.
+    MostMessages(usize) in 1..=1_000, default 1
 }
 
 #[cfg(test)]
@@ -125,9 +144,12 @@ mod tests {
     fn a_number_out_of_range_is_told_its_range() {
         assert_eq!(serde_json::from_str::<Priority>("-7").unwrap().get(), -7);
         let error = serde_json::from_str::<MaxAttempts>("0").unwrap_err().to_string();
-        assert!(error.contains("max_attempts is a whole number from 1 to 1"), "{error}");
+        assert!(error.contains("must be a whole number from 1 to 1000"), "{error}");
         assert_eq!(serde_json::from_str::<Priority>("7.0").unwrap().get(), 7);
         assert!(serde_json::from_str::<Priority>("1.5").is_err());
         assert!(serde_json::from_str::<Priority>("2097153").is_err());
+        for bad in ["", "x", "+5", "0", "1001"] {
+            assert!(bad.parse::<MaxAttempts>().is_err(), "{bad}");
+        }
     }
 }

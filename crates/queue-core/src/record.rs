@@ -129,7 +129,7 @@ impl Options {
     /// Empty when nothing differs.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
-        if self.priority != Priority::DEFAULT {
+        if self.priority != Priority::default() {
             push(&mut text, tag::PRIORITY, self.priority);
         }
         if let Some(max_attempts) = self.max_attempts {

@@ -1,9 +1,13 @@
 //! Instants by Redis's clock and durations, in whole milliseconds, and how they are read and written. Nothing that is read
 //! comes out earlier or shorter than its text says.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 use crate::number;
 
@@ -75,6 +79,21 @@ impl<'de> Deserialize<'de> for Timestamp {
             }
         }
         deserializer.deserialize_str(Rfc3339)
+    }
+}
+
+impl PartialSchema for Timestamp {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let text = text.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let text = text.description(Some("By Redis's clock, in UTC with milliseconds"));
+        text.examples(["2026-11-23T11:13:13.727Z"]).into()
+    }
+}
+
+impl ToSchema for Timestamp {
+    fn name() -> Cow<'static, str> {
+        "Instant".into()
     }
 }
 

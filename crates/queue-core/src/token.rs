@@ -1,6 +1,13 @@
-use std::{fmt, str::FromStr};
+//! The token of a lease, and the secret half of it.
+
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 use crate::{InvalidName, MessageId};
 
@@ -48,6 +55,26 @@ impl LeaseToken {
 impl fmt::Display for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.id, self.secret.0)
+    }
+}
+
+impl Serialize for LeaseToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl PartialSchema for LeaseToken {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{14}-[A-Za-z0-9_-]{21}[AQgw]$"));
+        let text = text.examples(["21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"]);
+        text.description(Some("The token that the lease was answered with")).into()
+    }
+}
+
+impl ToSchema for LeaseToken {
+    fn name() -> Cow<'static, str> {
+        "Lease".into()
     }
 }
 

@@ -20,6 +20,6 @@ pub use examiner::Examiner;
 pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};
 pub use nearest::{nearest, unknown};
 pub use output::{complain, parse, print};
-pub use problem::{FieldError, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
+pub use problem::{FieldError, InDoubt, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
 pub use start::{Arguments, Stop, run};
 pub use trouble::Trouble;

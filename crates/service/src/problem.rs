@@ -8,8 +8,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::Value;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::Code;
 
@@ -26,17 +30,84 @@ pub struct Problem {
     pub detail: String,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
-    members: Vec<(&'static str, Value)>,
+    scope: Option<&'static str>,
+    lines: Option<Box<Lines>>,
     retry_after_secs: Option<u32>,
 }
 
+/// How far a stream of lines came before it was refused.
+#[derive(Debug, Clone, Default)]
+struct Lines {
+    stored_through: Option<u64>,
+    in_doubt: Option<InDoubt>,
+    summary: Map<String, Value>,
+}
+
+/// Lines that may be stored or not.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct InDoubt {
+    /// The first of them.
+    pub from: u64,
+    /// The last of them.
+    pub to: u64,
+}
+
+/// A refusal, as RFC 9457 has it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+struct Sent<'a> {
+    #[schema(pattern = "^urn:drover:problem:[a-z_]+$")]
+    r#type: String,
+    title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What was wrong and what to do about it, for people.
+    #[schema(min_length = 1)]
+    detail: &'a str,
+    /// A word that a program can match.
+    #[schema(value_type = String)]
+    code: Code,
+    /// As in the header x-request-id, and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, nullable = false)]
+    request_id: Option<&'a str>,
+    /// What is wrong with which field: the first mistake that was found.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(max_items = 1, value_type = Vec<FieldError>)]
+    errors: &'a [FieldError],
+    /// With `forbidden`: what the key lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scope: Option<&'static str>,
+    /// With NDJSON: every line up to this one is stored or refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    stored_through: Option<u64>,
+    /// With NDJSON, when Redis went away: these lines may be stored or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    in_doubt: Option<InDoubt>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    summary: Option<&'a Map<String, Value>>,
+}
+
 /// What is wrong with one field of the input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Where, as a JSON pointer (RFC 6901).
     pub pointer: String,
     /// What is wrong and what would be right.
     pub detail: String,
+}
+
+impl FieldError {
+    /// The same error of a field that is a part of what stands at `pointer`.
+    #[must_use]
+    pub fn within(mut self, pointer: &str) -> Self {
+        self.pointer.insert_str(0, pointer);
+        self
+    }
 }
 
 /// A new id for a request that brings none.
@@ -57,8 +128,8 @@ impl Problem {
 
     /// A refusal with a code that programs match.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let (errors, members) = (Vec::new(), Vec::new());
-        Self { code, detail: detail.into(), request_id: None, errors, members, retry_after_secs: None }
+        let detail = detail.into();
+        Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }
     }
 
     /// Names the fields.
@@ -68,10 +139,28 @@ impl Problem {
         self
     }
 
-    /// Adds an extension member, for what programs want to know beyond the code.
+    /// Names the scope that a key lacks.
     #[must_use]
-    pub fn with_member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.members.push((name, value.into()));
+    pub fn with_scope(mut self, scope: &'static str) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Names the lines of a stream that may be stored or not.
+    #[must_use]
+    pub fn with_in_doubt(mut self, lines: InDoubt) -> Self {
+        self.lines.get_or_insert_default().in_doubt = Some(lines);
+        self
+    }
+
+    /// Says that every line of a stream up to this one is stored or refused, and what came of them.
+    #[must_use]
+    pub fn with_lines(mut self, stored_through: u64, summary: &impl Serialize) -> Self {
+        let lines = self.lines.get_or_insert_default();
+        lines.stored_through = Some(stored_through);
+        if let Ok(Value::Object(summary)) = serde_json::to_value(summary) {
+            lines.summary = summary;
+        }
         self
     }
 
@@ -109,22 +198,33 @@ impl Problem {
 
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry("type", &format_args!("urn:drover:problem:{}", self.code.as_str()))?;
-        members.serialize_entry("title", self.code.title())?;
-        members.serialize_entry("status", &self.code.status().as_u16())?;
-        members.serialize_entry("detail", &self.detail)?;
-        members.serialize_entry("code", &self.code)?;
-        if let Some(id) = &self.request_id {
-            members.serialize_entry("request_id", id)?;
-        }
-        if !self.errors.is_empty() {
-            members.serialize_entry("errors", &self.errors)?;
-        }
-        for (name, value) in &self.members {
-            members.serialize_entry(name, value)?;
-        }
-        members.end()
+        let lines = self.lines.as_deref();
+        let sent = Sent {
+            r#type: format!("urn:drover:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            request_id: self.request_id.as_deref(),
+            errors: &self.errors,
+            scope: self.scope,
+            stored_through: lines.and_then(|lines| lines.stored_through),
+            in_doubt: lines.and_then(|lines| lines.in_doubt),
+            summary: lines.map(|lines| &lines.summary),
+        };
+        sent.serialize(serializer)
+    }
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        Sent::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((FieldError::name().into_owned(), FieldError::schema()));
     }
 }
 

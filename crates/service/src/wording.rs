@@ -55,6 +55,31 @@ fn of_syntax(what: &str) -> &'static str {
     }
 }
 
+/// The mistake in one value, and the name of the member that it is about where the place of the value does not tell it.
+pub fn of_member(error: &serde_json::Error) -> (Option<String>, String) {
+    let text = error.to_string();
+    if let Some((word, known)) = unknown_field(&text) {
+        return (None, unknown(&cut(word), known.iter().copied()));
+    }
+    let name = || text.split('`').nth(1).map(str::to_owned);
+    if text.starts_with("missing field") {
+        return (name(), "required".into());
+    }
+    if text.starts_with("duplicate field") {
+        return (name(), "it stands twice".into());
+    }
+    (None, of_value(error))
+}
+
+/// The unknown field that the text of a parser's error is about, if it is about one, and those that there are.
+pub fn unknown_field(text: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = text.strip_prefix("unknown field `")?;
+    // The name may have anything in it, those that there are have no back-tick.
+    let end = ["`, expected ", "`, there are no fields"].iter().find_map(|end| rest.rfind(end))?;
+    let (word, known) = rest.split_at(end);
+    Some((word, known.split('`').skip(2).step_by(2).collect()))
+}
+
 /// The mistake in a value that is well-formed and not of the kind that is asked for, by the text of the parser's error.
 pub fn of_data(what: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
@@ -124,7 +149,7 @@ fn expectation(expected: &str) -> String {
 }
 
 /// A text that came from outside, short enough to be repeated.
-fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -183,6 +208,19 @@ mod tests {
         }
         let long = told(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
         assert!(long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn member_is_told_with_its_name() {
+        let told = |json: &str| of_member(&serde_json::from_str::<Sample>(json).unwrap_err());
+        assert_eq!(told(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
+        assert_eq!(
+            told(r#"{"a`, expected `b":1}"#).1,
+            "unknown; there are word, text, whole, number, flag, list, inner"
+        );
+        assert_eq!(told(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it stands twice".into()));
+        assert_eq!(told(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
+        assert_eq!(unknown_field("unknown field `x`, there are no fields"), Some(("x", Vec::new())));
     }
 
     #[test]

@@ -214,9 +214,9 @@ async fn without_any_notification_everything_is_done_all_the_same() {
     let world = setup.start(Routes::new().route("q", handler));
     let mut ids = world.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
-    let due = queue_core::Due::After(Millis::new(100));
+    let delay = Some(Millis::new(100).try_into().unwrap());
     let hold = Some("k".parse().unwrap());
-    let later = vec![NewMessage { due, ..new(5) }, NewMessage { hold, ..new(6) }];
+    let later = vec![NewMessage { delay, ..new(5) }, NewMessage { hold, ..new(6) }];
     ids.extend(world.queue.enqueue(later).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
     world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     world.queue.pause().await.unwrap();

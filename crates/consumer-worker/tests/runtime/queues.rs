@@ -109,8 +109,8 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
 #[tokio::test]
 async fn a_delayed_message_begins_a_queue_of_a_pattern_on_time() {
     let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
-    let due = queue_core::Due::After(Millis::new(300));
-    let message = NewMessage { due, ..NewMessage::new(to_raw_value("later").unwrap()) };
+    let delay = Some(Millis::new(300).try_into().unwrap());
+    let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
     let queue = world.queues.queue(&"user-1".parse().unwrap());
     let id = queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
     world.until_completed("user-1", 1).await;

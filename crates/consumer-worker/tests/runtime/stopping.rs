@@ -28,7 +28,10 @@ async fn a_run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_droppe
             done()
         }
     });
-    let message = NewMessage { timeout: Some(Millis::new(200)), ..NewMessage::new(to_raw_value(&1).unwrap()) };
+    let message = NewMessage {
+        timeout: Some(Millis::new(200).try_into().unwrap()),
+        ..NewMessage::new(to_raw_value(&1).unwrap())
+    };
     let id = world.queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
     let message = world.finished(&id).await;
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Failed, 1, 0));

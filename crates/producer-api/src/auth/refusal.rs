@@ -4,9 +4,10 @@ use queue_core::{Error, RateLimit};
 use service::{
     Code, Problem,
     config::{KeyId, Scope},
+    wording::cut,
 };
 
-use crate::{json::cut, refusal};
+use crate::refusal;
 
 /// One answer for no key, a key that is not known, a wrong one, and one that has expired.
 pub(super) fn unauthorized() -> Problem {
@@ -34,7 +35,7 @@ pub(super) fn forbidden_everywhere(key: &KeyId, scope: Scope) -> Problem {
 }
 
 fn lacking(scope: Scope, detail: String) -> Problem {
-    Problem::new(Code::Forbidden, detail).with_member("scope", scope.as_str())
+    Problem::new(Code::Forbidden, detail).with_scope(scope.as_str())
 }
 
 pub(super) fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {

@@ -6,18 +6,22 @@
 
 mod links;
 mod operation;
-mod parameters;
-mod ranges;
-mod schemas;
 
 #[cfg(test)]
 mod agreement;
 
-use queue_core::Millis;
+use queue_core::{Millis, NewMessage};
 use serde_json::{Map, Value, json};
-use utoipa::openapi::OpenApi;
+use service::Problem;
+use utoipa::{PartialSchema, ToSchema, openapi::OpenApi};
 
-use crate::routes::Endpoints;
+use crate::{
+    api::{
+        reading::{Body, Given},
+        settlement::Fail,
+    },
+    routes::Endpoints,
+};
 use operation::Operation;
 
 /// What of the configuration shows in the description.
@@ -61,11 +65,16 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, instance: Instan
         {"name": "queues", "description": "How queues stand, their settings, and what is done to all of a queue"},
         {"name": "service", "description": "Health, figures, this description. They need no key"},
     ]);
-    document["components"] = json!({
-        "schemas": schemas::all(instance.max_wait),
-        "parameters": parameters::all(instance.max_wait),
-        "headers": headers(),
-    });
+    let mut schemas = Vec::from([(Problem::name().into_owned(), Problem::schema())]);
+    Problem::schemas(&mut schemas);
+    for (name, schema) in schemas {
+        document["components"]["schemas"][name] = json!(schema);
+    }
+    document["components"]["schemas"]["Wait"] = json!(Millis::schema_within(Millis::ZERO, instance.max_wait));
+    document["components"]["headers"] = headers();
+    for (name, both) in [(NewMessage::name(), NewMessage::NOT_BOTH), (Fail::name(), Fail::NOT_BOTH)] {
+        document["components"]["schemas"][&*name]["not"] = all_of(both);
+    }
     if instance.access == Access::Keys {
         document["components"]["securitySchemes"] = json!({"key": {
             "type": "http",
@@ -76,7 +85,6 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, instance: Instan
         }});
     }
     describe_fields(&mut document["components"]);
-    name_schemas(&mut document["paths"]);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
             complete_path(path, item, endpoints, instance.access);
@@ -84,22 +92,6 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, instance: Instan
     }
     links::add(&mut document["paths"]);
     document
-}
-
-/// Beside the handlers a schema has its name only.
-fn name_schemas(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            if let Some(Value::String(name)) = members.get_mut("$ref")
-                && !name.starts_with('#')
-            {
-                *name = format!("#/components/schemas/{name}");
-            }
-            members.values_mut().for_each(name_schemas);
-        }
-        Value::Array(items) => items.iter_mut().for_each(name_schemas),
-        _ => {}
-    }
 }
 
 /// Where a type and a field both say something, the derived schema is all of two schemas, the second one an object with nothing but
@@ -121,6 +113,19 @@ fn describe_fields(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(describe_fields),
         _ => {}
     }
+}
+
+/// The schema of an object that has each of these members.
+fn all_of(members: &[(&str, Given)]) -> Value {
+    let given = members.iter().map(|(name, given)| {
+        let schema = match given {
+            Given::Anything => json!({"not": {"type": "null"}}),
+            Given::False => json!({"const": false}),
+        };
+        ((*name).to_owned(), schema)
+    });
+    let required: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+    json!({"required": required, "properties": object(given)})
 }
 
 fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Access) {

@@ -2,16 +2,13 @@
 //! requests of its kind, the scope that a key needs, and the headers of its answers.
 
 use axum::http::Method;
+use queue_core::{MessageRef, QueueName, SignalKey};
 use serde_json::{Map, Value, json};
 use service::Code;
+use utoipa::PartialSchema;
 
-use super::{Access, object, parameters};
+use super::{Access, object};
 use crate::routes::{Endpoint, Needs};
-
-/// Beside a handler: the names of its parameters, but those of the path.
-const PARAMETERS: &str = "x-parameters";
-/// Beside a handler: that it takes a body, and needs none.
-const BODY_IS_OPTIONAL: &str = "x-body-is-optional";
 
 /// The refusals of every request.
 const OF_ALL: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
@@ -41,16 +38,8 @@ pub(super) struct Operation<'a> {
 impl Operation<'_> {
     /// Adds what follows from what it says of itself.
     pub(super) fn complete(mut self, access: Access) {
-        // Those of the path too: where they stand beside the operations, Swagger UI leaves them unread now and then.
-        let mut parameters = parameters::of_path(self.path);
-        parameters.extend(self.take(PARAMETERS).iter().map(|name| parameters::reference(name)));
-        if !parameters.is_empty() {
-            self.described["parameters"] = parameters.into();
-        }
-        let body_is_optional = self.described.as_object_mut().and_then(|members| members.remove(BODY_IS_OPTIONAL));
-        if let Some(body) = self.described.get_mut("requestBody") {
-            body["required"] = body_is_optional.is_none().into();
-        }
+        self.add_path_parameters();
+        self.complete_body();
         let scope = match self.endpoint.needs {
             Needs::OnQueue(scope) | Needs::OnSome(scope) if access == Access::Keys => Some(scope),
             _ => None,
@@ -65,9 +54,41 @@ impl Operation<'_> {
         self.add_headers(scope.is_some());
     }
 
-    fn take(&mut self, extension: &str) -> Vec<String> {
-        let taken = self.described.as_object_mut().and_then(|members| members.remove(extension));
-        taken.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+    /// Beside the operations, where they could stand too, Swagger UI leaves them unread now and then.
+    fn add_path_parameters(&mut self) {
+        let of_path = [
+            ("queue", "The queue's name", QueueName::schema(), "orders"),
+            ("id", "The message's id: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
+            ("key", "The key that messages are held for", SignalKey::schema(), "paid:42"),
+        ];
+        let of_path = of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
+        let mut parameters: Vec<Value> = of_path
+            .map(|(name, description, schema, example)| {
+                json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema,
+                       "example": example})
+            })
+            .collect();
+        if let Some(Value::Array(own)) = self.described.get_mut("parameters").map(Value::take) {
+            parameters.extend(own);
+        }
+        if !parameters.is_empty() {
+            self.described["parameters"] = parameters.into();
+        }
+    }
+
+    /// A body that may be absent is described as one that may be null, which it may not.
+    fn complete_body(&mut self) {
+        let Some(body) = self.described.get_mut("requestBody") else { return };
+        let mut is_optional = false;
+        for content in body["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+            if let Some(some) =
+                content.pointer("/schema/oneOf").and_then(Value::as_array).and_then(|all| all.first()).cloned()
+            {
+                content["schema"] = some;
+                is_optional = true;
+            }
+        }
+        body["required"] = (!is_optional).into();
     }
 
     /// The refusals of all operations of its kind.

@@ -10,8 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::Value;
-use service::{Code, Problem, health};
+use service::{
+    Code, Problem,
+    health::{self, Alive, Ready},
+};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
@@ -51,20 +53,20 @@ pub(super) fn register(routes: Routes) -> Routes {
 ///
 /// It does not depend on Redis: an outage of Redis is no reason to restart.
 #[utoipa::path(get, path = "/livez", operation_id = "live", tag = "service", responses(
-    (status = 200, description = "It serves", body = ref("Alive"), content_type = "application/json"),
+    (status = 200, description = "It serves", body = Alive),
 ))]
-async fn live() -> Json<Value> {
-    health::live()
+async fn live() -> Json<Alive> {
+    Json(Alive::default())
 }
 
 /// Whether work can be done now
 ///
 /// And what endangers messages though it can: `warnings` is there when Redis is run so that messages may be lost.
 #[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "service", responses(
-    (status = 200, description = "It is ready", body = ref("Ready"), content_type = "application/json"),
+    (status = 200, description = "It is ready", body = Ready),
 ))]
-async fn ready(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    health::ready(app.shared.queues.redis(), &app.shared.subscriber, &app.shared.examiner).await
+async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
+    health::ready(app.shared.queues.redis(), &app.shared.subscriber, &app.shared.examiner).await.map(Json)
 }
 
 /// The figures of this process and of the queues, for Prometheus
@@ -79,7 +81,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
 
 /// This description
 #[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "service", responses(
-    (status = 200, description = "OpenAPI 3.1", body = ref("Description"), content_type = "application/json"),
+    (status = 200, description = "OpenAPI 3.1", body = Object),
 ))]
 async fn openapi(State(app): State<App>) -> impl IntoResponse {
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];

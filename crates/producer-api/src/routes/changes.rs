@@ -11,12 +11,16 @@ use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
 use super::{
-    IdPath, NoQuery, QueuePath,
-    messages::{Gone, find},
+    IdPath, QueuePath,
+    messages::find,
     registry::{Limit, Needs, Routes},
 };
 use crate::{
     App,
+    api::{
+        message::{ChangedMessage, GoneMessage},
+        query::NoQuery,
+    },
     body::NoBody,
     conflict::{self, Operation},
     refusal,
@@ -82,8 +86,8 @@ pub(crate) async fn erase(
     operation_id = "cancel_message",
     tag = "messages",
     responses(
-        (status = 200, description = "It is cancelled", body = ref("ChangedMessage"), content_type = "application/json"),
-        (status = 202, description = "It is active, and its consumer is told", body = ref("ChangedMessage"), content_type = "application/json"),
+        (status = 200, description = "It is cancelled", body = ChangedMessage),
+        (status = 202, description = "It is active, and its consumer is told", body = ChangedMessage),
     ),
 )]
 pub(crate) async fn cancel(
@@ -113,7 +117,7 @@ pub(crate) async fn cancel(
     path = "/v1/queues/{queue}/messages/{id}/retry",
     operation_id = "retry_message",
     tag = "messages",
-    responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
+    responses((status = 200, description = "It is ready", body = ChangedMessage)),
 )]
 pub(crate) async fn retry(
     State(app): State<App>,
@@ -137,7 +141,7 @@ pub(crate) async fn retry(
     path = "/v1/queues/{queue}/messages/{id}/promote",
     operation_id = "promote_message",
     tag = "messages",
-    responses((status = 200, description = "It is ready", body = ref("ChangedMessage"), content_type = "application/json")),
+    responses((status = 200, description = "It is ready", body = ChangedMessage)),
 )]
 pub(crate) async fn promote(
     State(app): State<App>,
@@ -168,8 +172,9 @@ fn refuse_unless_changed(
 
 /// The message as it is now. It may have gone since: a queue can keep none that has finished.
 fn answer(status: StatusCode, message: Option<Message>, queue: &Queue, id: &MessageRef) -> Response {
-    match message {
-        Some(message) => (status, Json(message)).into_response(),
-        None => (status, Json(Gone::new(queue.name(), id))).into_response(),
-    }
+    let message = match message {
+        Some(message) => ChangedMessage::Kept(Box::new(message)),
+        None => ChangedMessage::Gone(GoneMessage::new(queue.name(), id)),
+    };
+    (status, Json(message)).into_response()
 }

@@ -10,16 +10,30 @@ use axum::{
 };
 use futures_util::stream;
 use queue_core::{EventId, Heard, Listener, MessageRef};
+use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        ObjectBuilder, Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
 use utoipa_axum::routes;
 
 use super::{
-    QueuePath, query,
+    QueuePath,
     registry::{Limit, Needs, Routes},
 };
-use crate::{App, auth::Caller, budget::Share, refusal};
+use crate::{
+    App,
+    api::query::{self, Query},
+    auth::Caller,
+    budget::Share,
+    refusal,
+};
 
 pub(super) fn register(routes: Routes) -> Routes {
     let refusals = &[
@@ -44,20 +58,37 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// `?message={id}`: what happens to one message only.
-pub(crate) struct Of(Option<MessageRef>);
-
-impl<S: Sync> FromRequestParts<S> for Of {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let [message] = query(&parts.uri, ["message"])?;
-        message.map(|id| id.parse()).transpose().map(Self).map_err(refusal::invalid_id)
-    }
+/// Whose events.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Of {
+    /// What happens to this message only; it need not be posted yet.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline, value_type = Option<MessageRef>)]
+    message: Option<String>,
 }
 
 /// The header `Last-Event-ID`: what happened after that.
 pub(crate) struct After(Option<EventId>);
+
+impl IntoParams for After {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        // Empty, as an `EventSource` has it before the first event, or three numbers.
+        let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
+        let description =
+            "The last id that the stream gave: it goes on after that. An `EventSource` sends it by itself";
+        vec![
+            ParameterBuilder::new()
+                .name("Last-Event-ID")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some(description))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))))
+                .build(),
+        ]
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for After {
     type Rejection = Problem;
@@ -86,19 +117,18 @@ impl<S: Sync> FromRequestParts<S> for After {
     path = "/v1/queues/{queue}/events",
     operation_id = "listen",
     tag = "events",
-    responses((status = 200, description = "The stream, as long as it lasts", body = ref("StreamedEvent"), content_type = "text/event-stream")),
-    extensions(
-        ("x-parameters" = json!(["message", "last-event-id"])),
-    ),
+    responses((status = 200, description = "The stream, as long as it lasts", body = StreamedEvent, content_type = "text/event-stream")),
+    params(Of, After),
 )]
 pub(crate) async fn listen(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
-    Of(message): Of,
+    Query(Of { message }): Query<Of>,
     After(last): After,
     caller: Result<Caller, Infallible>,
 ) -> Result<Response, Problem> {
     let Ok(caller) = caller;
+    let message = message.map(|id| id.parse()).transpose().map_err(refusal::invalid_id)?;
     let place = app.shared.listening.take(caller.key(), 1).map_err(|full| refusal::too_many_listeners(&full))?;
     let queue = app.shared.queues.queue(&queue);
     let listener = app.shared.listeners.listen(&queue, last).await.map_err(refusal::from_queue)?;
@@ -113,6 +143,30 @@ pub(crate) async fn listen(
     }));
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")), UNBUFFERED];
     Ok((headers, body).into_response())
+}
+
+/// One event of the stream, by its fields.
+#[derive(ToSchema)]
+struct StreamedEvent<'a> {
+    /// Come back with it in Last-Event-ID.
+    #[schema(value_type = Option<String>, nullable = false)]
+    id: Option<EventId>,
+    /// What happened, or `reset`: events were missed.
+    event: &'a str,
+    /// An object with the id of the message, at, its state, and what else there is to say.
+    #[schema(
+        content_media_type = "application/json",
+        examples("{\"id\":\"order-42\",\"at\":\"2026-11-23T09:00:00.123Z\",\"state\":\"waiting\"}")
+    )]
+    data: &'a str,
+}
+
+impl StreamedEvent<'_> {
+    fn write(&self, text: &mut String) {
+        write_id(text, self.id);
+        let Self { event, data, .. } = self;
+        write!(text, "event: {event}\ndata: {data}\n\n").expect("writing to a string does not fail");
+    }
 }
 
 /// What one client hears, as server-sent events. Nothing is made before the one before it was taken.
@@ -158,15 +212,13 @@ impl Stream {
                 text.reserve_exact(events.iter().filter(is_meant).map(|event| event.json().len() + BESIDE_JSON).sum());
                 for event in events.iter().filter(is_meant) {
                     self.told = Some(event.id);
-                    let (kind, json) = (event.kind.as_str(), event.json());
-                    write!(text, "id: {}\nevent: {kind}\ndata: {json}\n\n", event.id)
-                        .expect("writing to a string does not fail");
+                    let (kind, data) = (event.kind.as_str(), event.json());
+                    StreamedEvent { id: Some(event.id), event: kind, data }.write(&mut text);
                 }
             }
             Heard::Reset(last) => {
                 self.told = *last;
-                write_id(&mut text, *last);
-                text += "event: reset\ndata: {}\n\n";
+                StreamedEvent { id: *last, event: "reset", data: "{}" }.write(&mut text);
             }
         }
         text

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use queue_core::{
-    ConsumerId, Delivery, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Message, Millis, Queue, Reported,
-    Settled, Stay, Timestamp, Whole,
+    ConsumerId, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Queue, Reported, Settled, Stay,
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
-use service::{Code, Problem, config::Scope, unknown};
+use service::{Code, FieldError, Problem, config::Scope};
 use utoipa_axum::routes;
 
 use super::{
-    NoQuery, QueuePath,
+    QueuePath,
     registry::{Limit, Needs, Routes},
 };
 use crate::{
     App,
+    api::{
+        True,
+        lease::{Ended, EndedAll, LeasedMessage, Outcome, Receive, Received},
+        query::NoQuery,
+        reading::{self, Body},
+        settlement::{Complete, Deed, Extend, Fail, Release, Settle, Settlement},
+    },
     auth::Caller,
     body::{JsonBody, OptionalJsonBody},
-    fields::{Reader, field_error},
-    json, refusal,
-    settlement::{self, Deed, Settlement, Verb},
+    refusal,
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
@@ -39,55 +42,6 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(CONSUME, Limit::OfRequest, settling_many, routes!(settle))
 }
 
-/// What a receive answers.
-#[derive(Serialize)]
-pub(crate) struct Received {
-    consumer: ConsumerId,
-    messages: Vec<Leased>,
-}
-
-/// A message with the right to work on it.
-#[derive(Serialize)]
-struct Leased {
-    #[serde(flatten)]
-    message: Message,
-    #[serde(serialize_with = "as_text")]
-    lease: LeaseToken,
-    lease_expires_at: Timestamp,
-    timeout: Option<Millis>,
-}
-
-/// What became of one lease.
-#[derive(Serialize)]
-pub(crate) struct Ended {
-    #[serde(serialize_with = "as_text")]
-    lease: LeaseToken,
-    outcome: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lease_expires_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    cancel_requested: bool,
-}
-
-#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Extended,
-    Gone,
-    #[serde(untagged)]
-    Now(queue_core::State),
-}
-
-/// What a settlement of many answers.
-#[derive(Serialize)]
-pub(crate) struct EndedAll {
-    settlements: Vec<Ended>,
-}
-
-fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(lease)
-}
-
 /// Receive messages
 ///
 /// Each with a lease: while it lives, the message is the consumer's own. What was leased for a client that went away while it
@@ -97,9 +51,8 @@ fn as_text<S: serde::Serializer>(lease: &LeaseToken, serializer: S) -> Result<S:
     path = "/v1/queues/{queue}/leases",
     operation_id = "receive",
     tag = "leases",
-    request_body(content = ref("Receive"), description = "It may be absent", content_type = "application/json"),
-    responses((status = 200, description = "What there is", body = ref("Received"), content_type = "application/json")),
-    extensions(("x-body-is-optional" = json!(true))),
+    request_body(content = Option<Receive>, description = "It may be absent"),
+    responses((status = 200, description = "What there is", body = Received)),
 )]
 pub(crate) async fn receive(
     State(app): State<App>,
@@ -108,67 +61,23 @@ pub(crate) async fn receive(
     caller: Caller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Received>, Problem> {
-    let (request, wait) = parse_receive(&app, body.as_deref().unwrap_or(b"{}"))?;
+    let Receive { max, wait, visibility_timeout, consumer } =
+        body.as_deref().map_or_else(|| Ok(Receive::default()), reading::body)?;
+    let wait = wait.within(&app).map_err(|detail| {
+        refusal::invalid_field(Code::InvalidReceive, FieldError { pointer: "/wait".into(), detail })
+    })?;
     // Its memory is not held while the request waits.
     drop(body);
     let _waits = app.wait(&caller, wait)?;
-    let consumer = request.consumer.clone();
-    let queue = app.shared.queues.queue(&queue);
-    let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;
-    let messages = deliveries
-        .into_iter()
-        .map(|Delivery { message, lease, lease_expires_at, timeout, .. }| Leased {
-            message,
-            lease,
-            lease_expires_at,
-            timeout,
-        })
-        .collect();
-    Ok(Json(Received { consumer, messages }))
-}
-
-fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Problem> {
-    let object = json::object(body)?;
-    let (mut max, mut wait, mut visibility_timeout, mut consumer) = (None, None, None, None);
-    let mut errors = Vec::new();
-    let longest = app.shared.max_wait;
-    for (name, value) in &object.0 {
-        let mut reader = Reader { pointer: "", name, value, errors: &mut errors };
-        match name.as_ref() {
-            "max" => {
-                max = reader.read_checked(|Whole(max)| match usize::try_from(*max) {
-                    Ok(1..=MAX_MESSAGES_PER_CALL) => Ok(()),
-                    _ => Err("must be 1 to 1000"),
-                });
-            }
-            "wait" => {
-                wait = reader.read_checked(
-                    |wait: &Millis| {
-                        if *wait <= longest { Ok(()) } else { Err(refusal::longest_wait(longest)) }
-                    },
-                );
-            }
-            "visibility_timeout" => visibility_timeout = settlement::read_lease_time(&mut reader),
-            "consumer" => consumer = reader.read(),
-            other => {
-                let known = ["max", "wait", "visibility_timeout", "consumer"];
-                errors.push(field_error("", other, unknown(other, known)));
-            }
-        }
-    }
-    if !errors.is_empty() {
-        return Err(refusal::invalid_receive(errors));
-    }
     // One that names itself will be back; one that does not has an id of its own each time.
     let stay = if consumer.is_some() { Stay::AsLongAsItAsks } else { Stay::WhileItHasLeases };
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
-    let request = LeaseRequest {
-        consumer,
-        max: max.map_or(1, |Whole(max)| usize::try_from(max).unwrap_or(1)),
-        visibility_timeout,
-        stay,
-    };
-    Ok((request, wait.unwrap_or(Millis::ZERO)))
+    let visibility_timeout = visibility_timeout.map(|time| *time);
+    let request = LeaseRequest { consumer: consumer.clone(), max: max.get(), visibility_timeout, stay };
+    let queue = app.shared.queues.queue(&queue);
+    let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;
+    let messages = deliveries.into_iter().map(LeasedMessage::from).collect();
+    Ok(Json(Received { consumer, messages }))
 }
 
 /// Complete a message
@@ -177,16 +86,16 @@ fn parse_receive(app: &App, body: &[u8]) -> Result<(LeaseRequest, Millis), Probl
     path = "/v1/queues/{queue}/leases/complete",
     operation_id = "complete_lease",
     tag = "leases",
-    request_body(content = ref("Complete"), description = "The lease", content_type = "application/json"),
-    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    request_body(content = Complete, description = "The lease"),
+    responses((status = 200, description = "What became of it", body = Ended)),
 )]
 pub(crate) async fn complete(
     state: State<App>,
     queue: QueuePath,
     _: NoQuery,
-    body: JsonBody,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Ended>, Problem> {
-    end_one(state, queue, Verb::Complete, body).await
+    end_one(state, queue, Settlement::Complete, &body).await
 }
 
 /// Fail an attempt
@@ -197,16 +106,16 @@ pub(crate) async fn complete(
     path = "/v1/queues/{queue}/leases/fail",
     operation_id = "fail_lease",
     tag = "leases",
-    request_body(content = ref("Fail"), description = "The lease", content_type = "application/json"),
-    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    request_body(content = Fail, description = "The lease"),
+    responses((status = 200, description = "What became of it", body = Ended)),
 )]
 pub(crate) async fn fail(
     state: State<App>,
     queue: QueuePath,
     _: NoQuery,
-    body: JsonBody,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Ended>, Problem> {
-    end_one(state, queue, Verb::Fail, body).await
+    end_one(state, queue, Settlement::Fail, &body).await
 }
 
 /// Release a message
@@ -217,16 +126,16 @@ pub(crate) async fn fail(
     path = "/v1/queues/{queue}/leases/release",
     operation_id = "release_lease",
     tag = "leases",
-    request_body(content = ref("Release"), description = "The lease", content_type = "application/json"),
-    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    request_body(content = Release, description = "The lease"),
+    responses((status = 200, description = "What became of it", body = Ended)),
 )]
 pub(crate) async fn release(
     state: State<App>,
     queue: QueuePath,
     _: NoQuery,
-    body: JsonBody,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Ended>, Problem> {
-    end_one(state, queue, Verb::Release, body).await
+    end_one(state, queue, Settlement::Release, &body).await
 }
 
 /// Extend a lease
@@ -237,16 +146,16 @@ pub(crate) async fn release(
     path = "/v1/queues/{queue}/leases/extend",
     operation_id = "extend_lease",
     tag = "leases",
-    request_body(content = ref("Extend"), description = "The lease", content_type = "application/json"),
-    responses((status = 200, description = "What became of it", body = ref("Ended"), content_type = "application/json")),
+    request_body(content = Extend, description = "The lease"),
+    responses((status = 200, description = "What became of it", body = Ended)),
 )]
 pub(crate) async fn extend(
     state: State<App>,
     queue: QueuePath,
     _: NoQuery,
-    body: JsonBody,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Ended>, Problem> {
-    end_one(state, queue, Verb::Extend, body).await
+    end_one(state, queue, Settlement::Extend, &body).await
 }
 
 /// Settle many leases
@@ -257,8 +166,8 @@ pub(crate) async fn extend(
     path = "/v1/queues/{queue}/leases/settle",
     operation_id = "settle_leases",
     tag = "leases",
-    request_body(content = ref("Settle"), description = "The leases", content_type = "application/json"),
-    responses((status = 200, description = "What became of each", body = ref("EndedAll"), content_type = "application/json")),
+    request_body(content = Settle, description = "The leases"),
+    responses((status = 200, description = "What became of each", body = EndedAll)),
 )]
 pub(crate) async fn settle(
     State(app): State<App>,
@@ -266,18 +175,21 @@ pub(crate) async fn settle(
     _: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EndedAll>, Problem> {
-    let settlements = settlement::parse_many(&body)?;
+    let Settle { settlements } = reading::body(&body)?;
+    if settlements.is_empty() || settlements.len() > MAX_MESSAGES_PER_CALL {
+        return Err(refusal::too_many_settlements(settlements.len()));
+    }
     let queue = app.shared.queues.queue(&queue);
     end_all(&queue, settlements).await.map(|settlements| Json(EndedAll { settlements }))
 }
 
-async fn end_one(
+async fn end_one<T: Body>(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
-    verb: Verb,
-    JsonBody(body): JsonBody,
+    action: fn(T) -> Settlement,
+    body: &[u8],
 ) -> Result<Json<Ended>, Problem> {
-    let settlement = settlement::parse(verb, &body)?;
+    let settlement = action(reading::body(body)?);
     let queue = app.shared.queues.queue(&queue);
     let ended = end_all(&queue, vec![settlement]).await?.pop().ok_or_else(refusal::internal)?;
     if ended.outcome == Outcome::Gone { Err(refusal::lease_gone()) } else { Ok(Json(ended)) }
@@ -288,11 +200,12 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     let mut answers: Vec<Option<Ended>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
     let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
-    for (place, Settlement { lease, deed }) in settlements.into_iter().enumerate() {
-        match deed {
-            Deed::End(action) => ends.push((place, queue_core::Settlement { lease, action })),
-            Deed::Extend { visibility_timeout, progress } => {
-                extensions.entry(visibility_timeout).or_default().push(Extension { place, lease, progress });
+    for (place, settlement) in settlements.into_iter().enumerate() {
+        match settlement.into() {
+            Deed::End(end) => ends.push((place, end)),
+            Deed::Extend(Extend { lease, visibility_timeout, progress, .. }) => {
+                let extension = Extension { place, lease, progress };
+                extensions.entry(visibility_timeout.map(|time| *time)).or_default().push(extension);
             }
         }
     }
@@ -306,10 +219,10 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     let settled = queue.settle(&ends).await.map_err(refusal::from_queue)?;
     for ((place, end), settled) in places.into_iter().zip(ends).zip(settled) {
         let outcome = match settled {
-            Settled::Now(state) => Outcome::Now(state),
+            Settled::Now(state) => state.into(),
             Settled::Gone => Outcome::Gone,
         };
-        answers[place] = Some(Ended { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: false });
+        answers[place] = Some(Ended { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
     }
     answers.into_iter().map(|answer| answer.ok_or_else(refusal::internal)).collect()
 }
@@ -331,9 +244,9 @@ async fn extend_some(
     let mut answers = Vec::with_capacity(some.len());
     for (Extension { place, lease, progress }, extended) in some.into_iter().zip(extended) {
         let (mut outcome, lease_expires_at, cancel_requested) = match extended {
-            Extended::Until(deadline) => (Outcome::Extended, Some(deadline), false),
-            Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), true),
-            Extended::Gone => (Outcome::Gone, None, false),
+            Extended::Until(deadline) => (Outcome::Extended, Some(deadline), None),
+            Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), Some(True)),
+            Extended::Gone => (Outcome::Gone, None, None),
         };
         if let (Outcome::Extended, Some(progress)) = (outcome, progress)
             && queue.report_progress(&lease, &progress).await.map_err(refusal::from_queue)? == Reported::Gone

@@ -1,20 +1,25 @@
 //! Lists of messages, page by page.
 
-use axum::{
-    Json,
-    extract::{FromRequestParts, State},
-    http::request::Parts,
-};
-use queue_core::{MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, Message, Queue, State as MessageState};
-use serde::Serialize;
+use axum::{Json, extract::State};
+use queue_core::{MAX_BYTES_PER_CALL, Message, MostMessages, Queue, State as MessageState};
+use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::{
-    QueuePath, query,
+    QueuePath,
     registry::{Limit, Needs, Routes},
 };
-use crate::{App, cursor::Place, refusal};
+use crate::{
+    App,
+    api::{
+        message::MessagePage,
+        query::{self, Query},
+    },
+    cursor::Place,
+    refusal,
+};
 
 pub(super) fn register(routes: Routes) -> Routes {
     let refusals = &[Code::QueueNotFound, Code::CursorNotFound];
@@ -25,35 +30,22 @@ const DEFAULT_LIMIT: usize = 50;
 /// How many calls a page is made of at most.
 const MOST_CALLS: usize = 20;
 
-/// What `GET /v1/queues/{queue}/messages` is asked for.
+/// Which messages to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Listing {
+    /// List the messages of this state only.
+    #[serde(default, deserialize_with = "query::text")]
     state: Option<MessageState>,
-    limit: usize,
+    /// How many at most; 50 if absent.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    limit: Option<MostMessages>,
+    /// The `next_cursor` of the page before.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
-}
-
-impl<S: Sync> FromRequestParts<S> for Listing {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let [state, limit, cursor] = query(&parts.uri, ["state", "limit", "cursor"])?;
-        let state = state.map(|word| word.parse()).transpose().map_err(refusal::invalid_query)?;
-        let limit = match limit.as_deref().map(|limit| (limit.starts_with('+'), limit.parse())) {
-            None => DEFAULT_LIMIT,
-            // The parser would take a sign.
-            Some((false, Ok(limit @ 1..=MAX_MESSAGES_PER_CALL))) => limit,
-            Some(_) => return Err(refusal::invalid_limit(MAX_MESSAGES_PER_CALL)),
-        };
-        Ok(Self { state, limit, cursor })
-    }
-}
-
-/// What it answers.
-#[derive(Serialize)]
-pub(crate) struct Page {
-    messages: Vec<Message>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
 }
 
 /// List messages
@@ -64,24 +56,24 @@ pub(crate) struct Page {
     path = "/v1/queues/{queue}/messages",
     operation_id = "list_messages",
     tag = "messages",
-    responses((status = 200, description = "A page", body = ref("MessagePage"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["state", "limit", "cursor"]))),
+    responses((status = 200, description = "A page", body = MessagePage)),
+    params(Listing),
 )]
 pub(crate) async fn list(
     State(app): State<App>,
     QueuePath(name): QueuePath,
-    Listing { state, limit, cursor }: Listing,
-) -> Result<Json<Page>, Problem> {
+    Query(Listing { state, limit, cursor }): Query<Listing>,
+) -> Result<Json<MessagePage>, Problem> {
     let place = match &cursor {
         Some(text) => Place::decode(text, &name, state)?,
         None => Place::first(state),
     };
     let queue = app.shared.queues.queue(&name);
-    let (messages, next) = fill(&queue, place, limit).await?;
+    let (messages, next) = fill(&queue, place, limit.map_or(DEFAULT_LIMIT, MostMessages::get)).await?;
     if messages.is_empty() && cursor.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
         return Err(refusal::queue_not_found(&name));
     }
-    Ok(Json(Page { messages, next_cursor: next.map(|place| place.encode(&name)) }))
+    Ok(Json(MessagePage { messages, next_cursor: next.map(|place| place.encode(&name)) }))
 }
 
 /// Lists in as many calls as a page needs: where much is gone that still stands in a list, and from state to state.

@@ -2,25 +2,34 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, Message, MessageRef, Millis, Queue, QueueName};
-use serde::Serialize;
+use queue_core::{Enqueued, MAX_MESSAGES_PER_CALL, Message, MessageRef, Millis, NewMessage, Queue};
+use serde::{Deserialize, Serialize};
 use service::{Code, Problem, config::Scope};
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::{
-    IdPath, NoQuery, QueuePath, Wait, ndjson,
+    IdPath, QueuePath, ndjson,
     registry::{Limit, Needs, Routes},
 };
 use crate::{
     App,
+    api::{
+        True, Wait,
+        batch::{BatchEntry, BatchOrLines, NewBatch, PostedBatch},
+        message::{DuplicateMessage, GoneDuplicate, GoneMessage, KeptDuplicate, PostedMessage, location},
+        query::{self, NoQuery, Query},
+        reading,
+    },
     auth::Caller,
     body::{BatchBody, JsonBody},
     idempotency::{Key, Kind},
-    json, new_message, refusal,
+    refusal,
     trace::Trace,
 };
 
@@ -53,26 +62,20 @@ pub(super) fn register(routes: Routes) -> Routes {
 /// The most that a message's answer usually has beside its data, in bytes.
 const BESIDE_THE_DATA: usize = 600;
 
-/// What a POST answers: the message, and whether it stood already.
-#[derive(Serialize)]
-struct Created<M> {
-    #[serde(flatten)]
-    message: M,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    duplicate: bool,
+/// `?wait=20s`
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WaitQuery {
+    /// Answer when the message is completed or failed, or when this time is over. Without it: at once.
+    #[serde(default, deserialize_with = "query::text")]
+    wait: Option<Wait>,
 }
 
-/// What is left to say of a message that is no longer kept: its state is null.
-#[derive(Serialize)]
-pub(super) struct Gone<'m> {
-    pub(super) id: &'m str,
-    pub(super) queue: &'m QueueName,
-    state: Option<queue_core::State>,
-}
-
-impl<'m> Gone<'m> {
-    pub(super) fn new(queue: &'m QueueName, id: &'m MessageRef) -> Self {
-        Self { id: id.as_str(), queue, state: None }
+impl WaitQuery {
+    fn wait(self, app: &App) -> Result<Option<Millis>, Problem> {
+        let wait = self.wait.map(|wait| wait.within(app)).transpose();
+        wait.map_err(|detail| refusal::invalid_query(format_args!("wait {detail}")))
     }
 }
 
@@ -84,23 +87,24 @@ impl<'m> Gone<'m> {
     path = "/v1/queues/{queue}/messages",
     operation_id = "post_message",
     tag = "messages",
-    request_body(content = ref("NewMessage"), description = "The message", content_type = "application/json"),
+    request_body(content = NewMessage, description = "The message"),
     responses(
-        (status = 201, description = "It is stored", body = ref("PostedMessage"), content_type = "application/json"),
-        (status = 200, description = "One with that id stood already, or the request was made before with the same Idempotency-Key; nothing was changed", body = ref("DuplicateMessage"), content_type = "application/json"),
+        (status = 201, description = "It is stored", body = PostedMessage),
+        (status = 200, description = "One with that id stood already, or the request was made before with the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
     ),
-    extensions(("x-parameters" = json!(["wait", "idempotency-key"]))),
+    params(WaitQuery, Key),
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
-    Wait(wait): Wait,
+    Query(query): Query<WaitQuery>,
     caller: Caller,
     key: Key,
     trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let mut message = new_message::parse(&body)?;
+    let wait = query.wait(&app)?;
+    let mut message: NewMessage = reading::body(&body)?;
     trace.mark(&mut message);
     let _waits = app.wait(&caller, wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
@@ -126,17 +130,23 @@ pub(crate) async fn create(
         Enqueued::Forgotten(_) => None,
     };
     let Some(message) = stored else {
-        return Ok((status, Json(Created { message: Gone::new(queue.name(), &id), duplicate })).into_response());
+        let message = GoneMessage::new(queue.name(), &id);
+        return Ok(if duplicate {
+            let gone = DuplicateMessage::Gone(GoneDuplicate { message, duplicate: True });
+            (status, Json(gone)).into_response()
+        } else {
+            (status, Json(message)).into_response()
+        });
     };
     let about = message.data.get().len() + BESIDE_THE_DATA;
     let mut answer = if duplicate {
-        json::answer(&Created { message, duplicate }, about)?
+        json_answer(&DuplicateMessage::Kept(Box::new(KeptDuplicate { message, duplicate: True })), about)?
     } else {
-        // As above, without the detour by which one object is put into another.
-        json::answer(&message, about)?
+        // A `PostedMessage`, without the detour by which one object is put into another.
+        json_answer(&message, about)?
     };
     *answer.status_mut() = status;
-    let location = new_message::location(queue.name(), &id).try_into().map_err(|_| refusal::internal())?;
+    let location = location(queue.name(), &id).try_into().map_err(|_| refusal::internal())?;
     answer.headers_mut().insert(header::LOCATION, location);
     Ok(answer)
 }
@@ -150,12 +160,12 @@ pub(crate) async fn create(
     path = "/v1/queues/{queue}/messages/batch",
     operation_id = "post_messages",
     tag = "messages",
-    request_body(content((ref("NewBatch") = "application/json"), (ref("NewLines") = "application/x-ndjson"))),
+    request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON a NewMessage a line, as many as there are, and empty lines are passed over"),
     responses(
-        (status = 201, description = "All are stored; an entry for each", body = ref("PostedBatch"), content_type = "application/json"),
-        (status = 200, description = "Each stood already; or what came of the lines", content((ref("BatchOrLines") = "application/json"))),
+        (status = 201, description = "All are stored; an entry for each", body = PostedBatch),
+        (status = 200, description = "Each stood already; or what came of the lines", body = BatchOrLines),
     ),
-    extensions(("x-parameters" = json!(["idempotency-key"]))),
+    params(Key),
 )]
 pub(crate) async fn create_batch(
     State(app): State<App>,
@@ -165,38 +175,24 @@ pub(crate) async fn create_batch(
     trace: Trace,
     body: BatchBody,
 ) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct Entry {
-        id: String,
-        state: Option<queue_core::State>,
-        duplicate: bool,
-    }
-    #[derive(Serialize)]
-    struct Batch {
-        messages: Vec<Entry>,
-    }
     let queue = app.shared.queues.queue(&queue);
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
         (BatchBody::Lines(..), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
         (BatchBody::Lines(body, memory), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, memory).await,
     };
-    let mut messages = new_message::parse_batch(&body)?;
+    let NewBatch { mut messages } = reading::body(&body)?;
+    if messages.is_empty() || messages.len() > MAX_MESSAGES_PER_CALL {
+        return Err(refusal::too_many_messages(messages.len()));
+    }
     for message in &mut messages {
         trace.mark(message);
     }
     let enqueued = key.enqueue(&queue, messages, Kind::Batch, &body).await?;
-    let messages: Vec<Entry> = enqueued
-        .iter()
-        .map(|enqueued| Entry {
-            id: enqueued.id().to_string(),
-            state: enqueued.state(),
-            duplicate: !matches!(enqueued, Enqueued::Created(_)),
-        })
-        .collect();
+    let messages: Vec<BatchEntry> = enqueued.iter().map(BatchEntry::from).collect();
     let nothing_new = messages.iter().all(|entry| entry.duplicate);
     let status = if nothing_new { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Json(Batch { messages })).into_response())
+    Ok((status, Json(BatchOrLines::Batch(PostedBatch { messages }))).into_response())
 }
 
 /// Read a message
@@ -207,17 +203,17 @@ pub(crate) async fn create_batch(
     path = "/v1/queues/{queue}/messages/{id}",
     operation_id = "read_message",
     tag = "messages",
-    responses((status = 200, description = "The message", body = ref("Message"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["wait"]))),
+    responses((status = 200, description = "The message", body = Message)),
+    params(WaitQuery),
 )]
 pub(crate) async fn show(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
-    Wait(wait): Wait,
+    Query(query): Query<WaitQuery>,
     caller: Caller,
 ) -> Result<Json<Message>, Problem> {
-    let wait = wait.unwrap_or(Millis::ZERO);
+    let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
     let _waits = app.wait(&caller, wait)?;
     let queue = app.shared.queues.queue(&queue);
     let message = find(&app, &queue, &id, wait).await?;
@@ -232,4 +228,18 @@ pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis
         queue.read_when_finished(id, wait, &app.shared.subscriber).await
     };
     message.map_err(refusal::from_queue)
+}
+
+/// An answer of JSON that is about so many bytes long.
+fn json_answer(value: &impl Serialize, about: usize) -> Result<Response, Problem> {
+    /// The headers that an answer usually has in the end.
+    const HEADERS: usize = 10;
+    let mut text = Vec::with_capacity(about);
+    serde_json::to_writer(&mut text, value).map_err(|_| refusal::internal())?;
+    let mut answer = Response::new(Body::from(text));
+    // For all that will be there, so that they are not put in anew half-way.
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *answer.headers_mut() = headers;
+    Ok(answer)
 }

@@ -9,18 +9,20 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
-use serde::Serialize;
-use serde_json::{Value, json};
-use service::{Code, FieldError, Problem};
+use queue_core::{Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
+use service::{InDoubt, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     App,
+    api::{
+        batch::{BatchOrLines, LinesSummary},
+        reading,
+    },
     body::counted,
     budget::Share,
     lines::{Cut, Line, Lines, Text},
-    new_message, refusal,
+    refusal,
     trace::Trace,
 };
 
@@ -30,49 +32,6 @@ const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
 const LINGER: Duration = Duration::from_millis(20);
 /// A chunk takes memory in steps of so many bytes.
 const MEMORY_STEP: usize = 64 * 1_024;
-/// So many refused lines are told one by one.
-const MAX_REFUSED: usize = 100;
-/// So many wrong fields are told of one line.
-const MAX_ERRORS: usize = 10;
-
-/// What came of all lines.
-#[derive(Default, Serialize)]
-struct Summary {
-    enqueued: u64,
-    duplicates: u64,
-    refused: Vec<RefusedLine>,
-    refused_count: u64,
-    done: bool,
-}
-
-#[derive(Serialize)]
-struct RefusedLine {
-    line: u64,
-    code: Code,
-    detail: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
-}
-
-impl Summary {
-    fn refuse(&mut self, line: u64, problem: Problem) {
-        self.refused_count += 1;
-        if self.refused.len() < MAX_REFUSED {
-            let errors = problem.errors().iter().take(MAX_ERRORS).cloned().collect();
-            self.refused.push(RefusedLine { line, code: problem.code(), detail: problem.detail, errors });
-        }
-    }
-
-    fn count(&mut self, enqueued: &[Enqueued]) {
-        for one in enqueued {
-            match one {
-                Enqueued::Created(_) => self.enqueued += 1,
-                Enqueued::Duplicate(..) | Enqueued::Forgotten(_) => self.duplicates += 1,
-            }
-        }
-    }
-}
-
 /// What is stored next, all or nothing.
 struct Chunk {
     messages: Vec<NewMessage>,
@@ -116,7 +75,7 @@ struct Intake<'a> {
     trace: Trace,
     body_limit: usize,
     chunk: Chunk,
-    summary: Summary,
+    summary: LinesSummary,
     /// The last line that was taken into the chunk or refused.
     taken: u64,
     /// All lines up to this one are stored or refused.
@@ -140,7 +99,7 @@ pub(super) async fn enqueue(
         trace,
         body_limit: shared.body_limit,
         chunk: Chunk::new(memory),
-        summary: Summary::default(),
+        summary: LinesSummary::default(),
         taken: 0,
         stored_through: 0,
         lively: Instant::now(),
@@ -171,7 +130,10 @@ pub(super) async fn enqueue(
         }
     };
     match ended {
-        Ok(()) => Ok(Json(Summary { done: true, ..intake.summary }).into_response()),
+        Ok(()) => {
+            intake.summary.done = true;
+            Ok(Json(BatchOrLines::Lines(intake.summary)).into_response())
+        }
         Err(problem) => {
             // A client that writes all before it reads would never see an answer that comes in between.
             let _ = timeout(patience, lines.drain()).await;
@@ -218,7 +180,7 @@ impl Intake<'_> {
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let mut message = new_message::parse_line(&line)?;
+        let mut message = reading::line::<NewMessage>(&line)?;
         self.trace.mark(&mut message);
         Ok(Some((message, line.len())))
     }
@@ -256,16 +218,11 @@ impl Intake<'_> {
             "Redis went away: lines {first} to {last} may be stored or not, none after them is; send these again when it \
              is back. A message with an id of its own is not stored twice"
         );
-        problem.with_member("in_doubt", json!({"from": first, "to": last}))
+        problem.with_in_doubt(InDoubt { from: first, to: last })
     }
 
     /// Says in a refusal how far it came.
-    fn tell(self, mut problem: Problem) -> Problem {
-        let summary = serde_json::to_value(self.summary).unwrap_or_default();
-        problem = problem.with_member("stored_through", self.stored_through);
-        for name in ["enqueued", "duplicates", "refused", "refused_count", "done"] {
-            problem = problem.with_member(name, summary.get(name).cloned().unwrap_or(Value::Null));
-        }
-        problem
+    fn tell(self, problem: Problem) -> Problem {
+        problem.with_lines(self.stored_through, &self.summary)
     }
 }

@@ -1,20 +1,28 @@
 //! Queues: how they stand, their settings, and what is done to all of a queue.
 
-use axum::{Json, extract::State, http::StatusCode};
-use queue_core::{Queue, QueueName, QueueStatus};
-use serde::Serialize;
-use service::{Code, Problem, config::Scope, wording};
+use axum::{Json, extract::State as AppState, http::StatusCode};
+use queue_core::{Queue, QueueName, QueueStatus, SettingsPatch, State};
+use serde::{Deserialize, Serialize};
+use service::{Code, Problem, config::Scope};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 use utoipa_axum::routes;
 
 use super::{
-    Confirmed, NoQuery, PurgedState, QueuePath,
+    QueuePath,
     registry::{Limit, Needs, Routes},
 };
 use crate::{
     App,
+    api::{
+        query::{self, NoQuery, Query},
+        reading,
+    },
     auth::Caller,
     body::{JsonBody, NoBody},
-    json, refusal,
+    refusal,
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
@@ -35,22 +43,68 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(MANAGE, Limit::OfSteps, &[Code::QueueNotFound], routes!(retry_failed))
 }
 
-/// What `GET /v1/queues` answers.
-#[derive(Serialize)]
-pub(crate) struct List {
+/// The queues that there are, and that the key may read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Queues {
     queues: Vec<QueueStatus>,
 }
 
-/// What `POST /v1/queues/{queue}/purge` answers.
-#[derive(Serialize)]
+/// What a purge did.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Purged {
+    /// Messages forgotten.
     purged: u64,
 }
 
-/// What `POST /v1/queues/{queue}/retry_failed` answers.
-#[derive(Serialize)]
+/// What a retry of all did.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Retried {
+    /// Messages that are ready again.
     retried: u64,
+}
+
+/// `?state=failed` of a purge.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PurgeQuery {
+    /// Which messages to forget; active ones are not purged.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(required, inline, value_type = PurgedState)]
+    state: Option<String>,
+}
+
+impl PurgeQuery {
+    fn state(&self) -> Result<State, Problem> {
+        match self.state.as_deref().map(str::parse) {
+            Some(Ok(State::Active)) => Err(refusal::active_is_not_purged()),
+            Some(Ok(state)) => Ok(state),
+            None | Some(Err(_)) => Err(refusal::purge_of_which_state()),
+        }
+    }
+}
+
+/// A state that can be purged.
+struct PurgedState;
+
+impl PartialSchema for PurgedState {
+    fn schema() -> RefOr<Schema> {
+        let states = State::ALL.into_iter().filter(|state| *state != State::Active);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states.map(State::as_str))).into()
+    }
+}
+
+impl ToSchema for PurgedState {}
+
+/// `?confirm={queue}` of what can't be undone.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Confirmation {
+    /// The queue's name once more: this can't be undone.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(required, inline, value_type = QueueName)]
+    confirm: Option<String>,
 }
 
 /// Read all queues
@@ -59,16 +113,16 @@ pub(crate) struct Retried {
     path = "/v1/queues",
     operation_id = "list_queues",
     tag = "queues",
-    responses((status = 200, description = "All that the key may read", body = ref("Queues"), content_type = "application/json")),
+    responses((status = 200, description = "All that the key may read", body = Queues)),
 )]
-pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> Result<Json<List>, Problem> {
+pub(crate) async fn list(AppState(app): AppState<App>, caller: Caller, _: NoQuery) -> Result<Json<Queues>, Problem> {
     let mut queues = Vec::new();
     let names = app.shared.queues.names().await.map_err(refusal::from_queue)?;
     for name in names.iter().filter(|name| caller.may_read(name)) {
         // A name may stand in the index before its queue does.
         queues.extend(app.shared.queues.queue(name).status().await.map_err(refusal::from_queue)?);
     }
-    Ok(Json(List { queues }))
+    Ok(Json(Queues { queues }))
 }
 
 /// Read a queue
@@ -77,10 +131,10 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, _: NoQuery) -> 
     path = "/v1/queues/{queue}",
     operation_id = "read_queue",
     tag = "queues",
-    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    responses((status = 200, description = "How it stands", body = QueueStatus)),
 )]
 pub(crate) async fn show(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
     _: NoQuery,
 ) -> Result<Json<QueueStatus>, Problem> {
@@ -96,18 +150,16 @@ pub(crate) async fn show(
     path = "/v1/queues/{queue}",
     operation_id = "configure_queue",
     tag = "queues",
-    request_body(content((ref("SettingsPatch") = "application/merge-patch+json"), (ref("SettingsPatch") = "application/json"))),
-    responses((status = 200, description = "How the queue stands", body = ref("Queue"), content_type = "application/json")),
+    request_body(content((SettingsPatch = "application/merge-patch+json"), (SettingsPatch = "application/json")), description = "What to change"),
+    responses((status = 200, description = "How the queue stands", body = QueueStatus)),
 )]
 pub(crate) async fn configure(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
     _: NoQuery,
     JsonBody(body): JsonBody,
 ) -> Result<Json<QueueStatus>, Problem> {
-    // Not any JSON is a patch, and a field that stands twice is a mistake.
-    json::object(&body)?;
-    let patch = json::parse(&body).map_err(|error| refusal::not_json(wording::of_document(&error)))?;
+    let patch = reading::members(&body)?.into();
     let queue = app.shared.queues.queue(&name);
     let configured = queue.configure(&patch).await.map_err(|error| refusal::of_queue(error, &name))?;
     configured.map_err(|invalid| refusal::invalid_settings(&invalid))?;
@@ -122,10 +174,10 @@ pub(crate) async fn configure(
     path = "/v1/queues/{queue}/pause",
     operation_id = "pause_queue",
     tag = "queues",
-    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    responses((status = 200, description = "How it stands", body = QueueStatus)),
 )]
 pub(crate) async fn pause(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
     _: NoQuery,
     _: NoBody,
@@ -143,10 +195,10 @@ pub(crate) async fn pause(
     path = "/v1/queues/{queue}/resume",
     operation_id = "resume_queue",
     tag = "queues",
-    responses((status = 200, description = "How it stands", body = ref("Queue"), content_type = "application/json")),
+    responses((status = 200, description = "How it stands", body = QueueStatus)),
 )]
 pub(crate) async fn resume(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
     _: NoQuery,
     _: NoBody,
@@ -165,15 +217,16 @@ pub(crate) async fn resume(
     path = "/v1/queues/{queue}/purge",
     operation_id = "purge_queue",
     tag = "queues",
-    responses((status = 200, description = "How many there were", body = ref("Purged"), content_type = "application/json")),
-    extensions(("x-parameters" = json!(["purged"]))),
+    responses((status = 200, description = "How many there were", body = Purged)),
+    params(PurgeQuery),
 )]
 pub(crate) async fn purge(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
-    PurgedState(state): PurgedState,
+    Query(asked): Query<PurgeQuery>,
     _: NoBody,
 ) -> Result<Json<Purged>, Problem> {
+    let state = asked.state()?;
     let queue = app.shared.queues.queue(&name);
     status(&queue).await?;
     let purged = app.see_through(async move { queue.purge(state).await }).await?;
@@ -188,10 +241,10 @@ pub(crate) async fn purge(
     path = "/v1/queues/{queue}/retry_failed",
     operation_id = "retry_failed",
     tag = "queues",
-    responses((status = 200, description = "How many there were", body = ref("Retried"), content_type = "application/json")),
+    responses((status = 200, description = "How many there were", body = Retried)),
 )]
 pub(crate) async fn retry_failed(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
     _: NoQuery,
     _: NoBody,
@@ -211,15 +264,17 @@ pub(crate) async fn retry_failed(
     operation_id = "delete_queue",
     tag = "queues",
     responses((status = 204, description = "It is gone")),
-    extensions(("x-parameters" = json!(["confirm"]))),
+    params(Confirmation),
 )]
 pub(crate) async fn delete(
-    State(app): State<App>,
+    AppState(app): AppState<App>,
     QueuePath(name): QueuePath,
-    Confirmed(confirmed): Confirmed,
+    Query(Confirmation { confirm }): Query<Confirmation>,
 ) -> Result<StatusCode, Problem> {
-    if confirmed != name.as_str() {
-        return Err(refusal::not_confirmed(&name));
+    match confirm {
+        None => return Err(refusal::confirm_is_required()),
+        Some(confirmed) if confirmed != name.as_str() => return Err(refusal::not_confirmed(&name)),
+        Some(_) => {}
     }
     let queue = app.shared.queues.queue(&name);
     // Two steps, of which the second is not to be left out.

@@ -1,3 +1,5 @@
+//! Posting messages, all or none of a call.
+
 use serde_json::value::RawValue;
 
 use super::{Call, Durability, IfAbsent, Queue};
@@ -154,7 +156,7 @@ pub(super) struct Packed {
 
 impl Packed {
     pub(super) fn of(message: &NewMessage) -> Self {
-        Self { due: message.due.encode(), options: message.options().encode(), record: Record::encode(message) }
+        Self { due: message.due().encode(), options: message.options().encode(), record: Record::encode(message) }
     }
 
     /// As many as count against what one call may carry.

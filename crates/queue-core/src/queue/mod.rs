@@ -1,3 +1,5 @@
+//! A queue, with one file for each operation on it.
+
 mod audit;
 mod bulk;
 mod change;
@@ -43,7 +45,7 @@ pub use lease::{Access, Delivery, LeaseRequest, Leased, Stay};
 pub use list::{Cursor, Page};
 pub use progress::Reported;
 pub use settle::{Action, Settled, Settlement};
-pub use signal::Signal;
+pub use signal::{Signal, StickyTime};
 pub use status::{Counts, QueueStatus, Totals};
 
 /// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.

@@ -1,10 +1,12 @@
+//! Ending leases: completing, failing and releasing messages.
+
 use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
 use super::{Call, Queue, random};
 use crate::{
-    Due, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES,
+    Delay, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES,
     Millis, Result, State, reply, scripts::SETTLE,
 };
 
@@ -63,7 +65,7 @@ impl Action {
 
 /// A pause in ms, at most as long as a delay may be.
 fn bounded(pause: Millis) -> u64 {
-    pause.min(Due::LONGEST_DELAY).get()
+    pause.min(Delay::MOST).get()
 }
 
 /// An error's JSON, at most [`MAX_ERROR_BYTES`]: its code and text are cut where they are too long to be kept.

@@ -1,24 +1,29 @@
+//! Signals, which release held messages.
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{Call, IfAbsent, Queue};
-use crate::{Error, Millis, Result, SignalKey, reply, scripts::SIGNAL};
+use crate::{Error, Millis, Result, SignalKey, Span, json, reply, scripts::SIGNAL};
 
 /// What releases held messages.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"data": {"amount": 12}, "sticky_for": "1h"})))]
 pub struct Signal {
-    /// What the handlers of the released messages see: at most [`Signal::MAX_BYTES`] of JSON. Defaults to nothing.
+    /// What the released messages show as their signal: any JSON up to 4096 bytes, for each of them has a copy. Defaults to
+    /// nothing.
+    #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
+    #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// For how long messages pass at once that are posted after the signal: up to [`Signal::LONGEST_STICKY`]. Defaults
-    /// to not at all.
-    pub sticky_for: Option<Millis>,
+    /// For how long messages that are posted later pass at once: up to 30 days. Defaults to not at all.
+    #[schema(inline)]
+    pub sticky_for: Option<StickyTime>,
 }
 
-impl Signal {
-    /// The most data: 4 KiB. Each message that is released has a copy.
-    pub const MAX_BYTES: usize = 4 * 1_024;
-    /// The longest that a signal sticks: 30 days.
-    pub const LONGEST_STICKY: Millis = Millis::from_days(30);
-}
+/// For how long a signal sticks.
+pub type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 
 impl Queue {
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.

@@ -1,31 +1,40 @@
+//! How a queue stands: its counts, settings and totals.
+
 use deadpool_redis::redis::Value;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Call, Queue};
-use crate::{Millis, QueueName, Result, Settings, State, reply, scripts::STATUS};
+use crate::{Millis, QueueName, Result, Settings, ShownSettings, State, reply, scripts::STATUS};
 
 /// The field of `meta` that stands there while the queue is paused.
 pub(super) const PAUSED: &str = "paused";
 
 /// How a queue stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Queue)]
 pub struct QueueStatus {
     /// Its name.
+    #[schema(inline)]
     pub queue: QueueName,
     /// Whether it is paused.
     pub paused: bool,
     /// How many messages are in each state.
+    #[schema(inline)]
     pub counts: Counts,
-    /// For how long the message at the head of the line has been due.
+    /// For how many milliseconds the message at the head of the line has been due.
+    #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
     /// Its settings.
+    #[schema(value_type = ShownSettings)]
     pub settings: Settings,
     /// What happened since it exists.
+    #[schema(inline)]
     pub totals: Totals,
 }
 
 /// How many messages are in each state.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
     /// Waiting for a signal.
     pub held: u64,
@@ -56,7 +65,7 @@ impl Counts {
 }
 
 /// What happened since the queue exists.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Totals {
     /// Messages stored.
     pub enqueued: u64,

@@ -38,7 +38,7 @@ async fn a_page_of_large_messages_ends_in_every_state() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     let large = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
     let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large() };
-    let delayed = || NewMessage { due: crate::delayed(0, 3_600_000).due, ..large() };
+    let delayed = || NewMessage { delay: crate::delayed(0, 3_600_000).delay, ..large() };
     let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large() };
     for _ in 0..9 {
         for message in [hold(), delayed(), large(), prioritized()] {

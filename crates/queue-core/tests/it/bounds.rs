@@ -127,7 +127,7 @@ async fn what_lapsed_together_is_recovered_by_and_by() {
 #[tokio::test]
 async fn nothing_is_handed_out_after_its_end_however_much_ends_at_once() {
     let world = World::new();
-    let ending = |data| NewMessage { ttl: Some(Millis::new(50)), ..number(data) };
+    let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..number(data) };
     world.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
     world.post(number(450)).await;
     pass(60).await;

@@ -158,8 +158,8 @@ async fn lists_go_through_every_message_of_a_state_once_and_in_order() {
 #[tokio::test]
 async fn a_list_goes_on_although_what_it_stopped_at_has_gone() {
     let world = World::new();
-    let at = queue_core::Due::At(queue_core::Timestamp::from_millis(4_000_000_000_000));
-    world.queue.enqueue((0..500).map(|n| NewMessage { due: at, ..number(n) }).collect()).await.unwrap();
+    let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
+    world.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..number(n) }).collect()).await.unwrap();
     let first = world.queue.list(State::Delayed, 100, None).await.unwrap();
     for message in &first.messages[90..] {
         world.queue.erase(&message.id).await.unwrap();

@@ -125,7 +125,7 @@ async fn the_janitor_does_on_time_what_no_consumer_does() {
     for delivery in world.lease(20).await.deliveries {
         world.complete(&delivery).await;
     }
-    let ttl = Some(Millis::new(400));
+    let ttl = Some(Millis::new(400).try_into().unwrap());
     let expiring = world.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
     let lapsing = world.post(number(2)).await;
     let lease = world.lease_one().await;
@@ -201,7 +201,7 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
 async fn what_was_cancelled_in_the_line_leaves_nothing_although_nobody_leases() {
     let world = World::new();
     janitor(&world);
-    let ttl = Some(Millis::new(100));
+    let ttl = Some(Millis::new(100).try_into().unwrap());
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
     world.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";

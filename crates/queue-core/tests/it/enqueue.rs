@@ -1,4 +1,4 @@
-use queue_core::{Due, Enqueued, Error, MAX_MESSAGES_PER_CALL, MessageRef, NewMessage, State, Timestamp};
+use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, MessageRef, NewMessage, State, Timestamp};
 use serde_json::value::RawValue;
 
 use crate::{World, delayed, name, number, numbers};
@@ -76,7 +76,7 @@ async fn the_producers_own_id_names_the_message_and_is_stored_once() {
 #[tokio::test]
 async fn an_instant_in_the_past_is_now_and_a_later_one_delays() {
     let world = World::new();
-    let at = |instant| NewMessage { due: Due::At(Timestamp::from_millis(instant)), ..number(1) };
+    let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..number(1) };
     let past = world.post(at(1_000)).await;
     assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
     let later = world.post(at(past.created_at.as_millis() + 60_000)).await;

@@ -127,7 +127,7 @@ async fn every_change_of_state_is_an_event_that_says_what_it_was() {
         pass(5).await;
     }
     world.queue.tend().await.unwrap();
-    world.post(NewMessage { ttl: Some(Millis::new(1)), ..named("c", number(3)) }).await;
+    world.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..named("c", number(3)) }).await;
     pass(5).await;
     world.queue.tend().await.unwrap();
     world.post(named("d", number(4))).await;

@@ -1,9 +1,9 @@
-use queue_core::{Action, Changed, Due, Millis, NewMessage, State};
+use queue_core::{Action, Changed, Millis, NewMessage, State};
 
 use crate::{World, failure, number, numbers, pass, prioritized};
 
 fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
-    NewMessage { ttl: Some(Millis::new(ttl_ms)), ..number(data) }
+    NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..number(data) }
 }
 
 #[tokio::test]
@@ -12,9 +12,9 @@ async fn what_is_not_started_in_time_fails_as_expired_wherever_it_stands() {
     let hold = Some("k".parse().unwrap());
     let ids = [
         world.post(with_ttl(0, 50)).await.id,
-        world.post(NewMessage { due: Due::After(Millis::from_secs(60)), ..with_ttl(1, 50) }).await.id,
+        world.post(NewMessage { delay: Some(Millis::from_secs(60).try_into().unwrap()), ..with_ttl(1, 50) }).await.id,
         world.post(NewMessage { hold, ..with_ttl(2, 50) }).await.id,
-        world.post(NewMessage { ttl: Some(Millis::new(50)), ..prioritized(3, -1) }).await.id,
+        world.post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..prioritized(3, -1) }).await.id,
     ];
     let lasting = world.post(with_ttl(4, 60_000)).await;
     assert_eq!(lasting.expires_at.unwrap(), lasting.created_at + Millis::from_secs(60));
@@ -100,7 +100,7 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(world.complete(&delivery).await, queue_core::Settled::Gone);
     // A message's own wins over the queue's.
-    let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9)), ..number(2) }).await;
+    let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
     pass(20).await;
     let leased = world.lease(10).await;
     let delivery = leased.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();

@@ -1,4 +1,4 @@
-use queue_core::{Changed, Due, Millis, NewMessage, Signal, SignalKey, State};
+use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number, numbers, pass};
@@ -64,12 +64,12 @@ async fn handlers_and_readers_see_what_the_signal_carried() {
 #[tokio::test]
 async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
     let world = World::new();
-    let sticky = Signal { sticky_for: Some(Millis::new(1_500)), ..with_data("open") };
+    let sticky = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..with_data("open") };
     assert_eq!(world.queue.signal(&key("gate"), &sticky).await.unwrap(), 0, "even before there is a queue");
     let passed = world.post(held(1, "gate")).await;
     assert_eq!((passed.state, passed.hold), (State::Waiting, None));
     assert_eq!(passed.signal.unwrap().get(), "\"open\"");
-    let later = NewMessage { due: Due::After(Millis::new(50)), ..held(2, "gate") };
+    let later = NewMessage { delay: Some(Millis::new(50).try_into().unwrap()), ..held(2, "gate") };
     assert_eq!(world.post(later).await.state, State::Delayed);
     assert_eq!(world.post(held(3, "fence")).await.state, State::Held);
     pass(1_510).await;
@@ -83,7 +83,7 @@ async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
 #[tokio::test]
 async fn a_held_message_that_is_delayed_too_becomes_delayed() {
     let world = World::new();
-    let posted = world.post(NewMessage { due: Due::After(Millis::new(1_500)), ..held(1, "k") }).await;
+    let posted = world.post(NewMessage { delay: Some(Millis::new(1_500).try_into().unwrap()), ..held(1, "k") }).await;
     assert_eq!(posted.state, State::Held);
     assert_eq!(signal(&world, "k").await, 1);
     let message = world.read(&posted.id).await;
@@ -98,8 +98,8 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
     let world = World::new();
     let mut ids = Vec::new();
     for n in 0..6 {
-        let due = if n % 2 == 0 { Due::Now } else { Due::After(Millis::from_secs(60)) };
-        ids.push(world.post(NewMessage { due, ..held(n, "k") }).await.id);
+        let delay = (n % 2 == 1).then(|| Millis::from_secs(60).try_into().unwrap());
+        ids.push(world.post(NewMessage { delay, ..held(n, "k") }).await.id);
     }
     assert_eq!(world.queue.cancel(&ids[0]).await.unwrap(), Changed::Done);
     assert_eq!(world.queue.cancel(&ids[1]).await.unwrap(), Changed::Done);

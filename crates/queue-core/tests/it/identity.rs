@@ -164,7 +164,7 @@ async fn erasing_and_purging_free_own_ids_at_once() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     for state in ["completed", "failed", "waiting", "delayed"] {
         let message = NewMessage {
-            due: if state == "delayed" { crate::delayed(0, 60_000).due } else { queue_core::Due::Now },
+            delay: (state == "delayed").then(|| queue_core::Millis::from_secs(60).try_into().unwrap()),
             ..own("a", 1)
         };
         let erased = world.post(message.clone()).await.id;

@@ -76,7 +76,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
     assert!(!queue.delete().await.unwrap());
     assert_eq!(world.redis.command("DBSIZE"), ":0");
 
-    let sticky = Signal { sticky_for: Some(Millis::from_secs(1)), ..Signal::default() };
+    let sticky = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
     assert_eq!(queue.signal(&key, &sticky).await.unwrap(), 0);
     assert!(is_listed(&world.queues, &name()).await);
     assert!(queue.delete().await.unwrap());

@@ -29,7 +29,7 @@ async fn the_lower_priority_number_first_with_negative_ones_before_the_rest() {
 async fn priority_is_kept_through_a_delay() {
     let world = World::new();
     for (data, priority) in [(1, 1), (2, 0), (3, -1)] {
-        world.post(NewMessage { due: delayed(0, 40).due, ..prioritized(data, priority) }).await;
+        world.post(NewMessage { delay: delayed(0, 40).delay, ..prioritized(data, priority) }).await;
     }
     pass(60).await;
     assert_eq!(numbers(&world.lease(10).await), [3, 2, 1]);
@@ -39,7 +39,7 @@ async fn priority_is_kept_through_a_delay() {
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let world = World::new();
     let due = world.post(delayed(0, 80)).await.due_at;
-    let at_due = |data| NewMessage { due: queue_core::Due::At(due), ..number(data) };
+    let at_due = |data| NewMessage { deliver_at: Some(due), ..number(data) };
     world.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
     assert_eq!(world.read(&world.post(at_due(200)).await.id).await.state, State::Delayed);
     let mut seen = Vec::new();
@@ -154,7 +154,7 @@ async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_pla
 #[tokio::test]
 async fn a_lease_ends_when_its_run_must_and_a_grace_later_that_the_consumer_knows() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
-    let own = NewMessage { timeout: Some(Millis::new(900)), ..number(2) };
+    let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..number(2) };
     world.queue.enqueue(vec![number(1), own]).await.unwrap();
     for delivery in world.lease(2).await.deliveries {
         let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + RUN_TIMEOUT_GRACE;

@@ -36,8 +36,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drover_tests::RedisServer;
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use queue_core::{
-    Action, ConsumerId, Delivery, Due, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis,
-    NewMessage, Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement, Stay,
+    Action, ConsumerId, Delivery, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis, NewMessage,
+    Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement, Stay,
 };
 use serde_json::value::to_raw_value;
 
@@ -128,7 +128,7 @@ fn number(number: u64) -> NewMessage {
 }
 
 fn delayed(data: u64, delay_ms: u64) -> NewMessage {
-    NewMessage { due: Due::After(Millis::new(delay_ms)), ..number(data) }
+    NewMessage { delay: Some(Millis::new(delay_ms).try_into().unwrap()), ..number(data) }
 }
 
 fn prioritized(data: u64, priority: i64) -> NewMessage {

@@ -315,10 +315,10 @@ fn retrying_and_purging_dead_letters_ends_and_spares_what_fails_meanwhile() {
 #[test]
 fn what_is_due_at_an_instant_stays_due_at_it() {
     let mut world = World::with_settings("{}");
-    let due = queue_core::Due::After(Millis::from_secs(10));
+    let delay = Some(Millis::from_secs(10).try_into().unwrap());
     world
         .runtime
-        .block_on(world.queue.enqueue(vec![NewMessage { due, ..NewMessage::new(to_raw_value("x").unwrap()) }]))
+        .block_on(world.queue.enqueue(vec![NewMessage { delay, ..NewMessage::new(to_raw_value("x").unwrap()) }]))
         .unwrap();
     world.pass(-HOUR);
     assert!(world.lease(&ConsumerId::issue(), 1).deliveries.is_empty());

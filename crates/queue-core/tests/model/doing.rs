@@ -1,7 +1,7 @@
 //! One operation, done to the real queue and to the model; both answers in the same words.
 
 use deadpool_redis::redis;
-use queue_core::{Due, Error, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
+use queue_core::{Error, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -100,7 +100,10 @@ impl World {
             }
             Operation::Signal(key, has_data, sticky_for) => {
                 let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
-                let signal = Signal { data: data.as_deref().map(raw), sticky_for: sticky_for.map(Millis::new) };
+                let signal = Signal {
+                    data: data.as_deref().map(raw),
+                    sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
+                };
                 let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
                 (json!(released), json!(self.model.signal(*key, data.as_ref(), *sticky_for)))
             }
@@ -214,17 +217,20 @@ impl World {
         NewMessage {
             name: draft.named.then(|| NAME.parse().unwrap()),
             id: draft.own_id.map(|id| own_id(id).parse().unwrap()),
-            due: match draft.due {
-                When::Now => Due::Now,
-                When::After(pause) => Due::After(Millis::new(pause)),
-                When::AtFuture(pause) => Due::At(Timestamp::from_millis(now + pause)),
-                When::AtPast(past) => Due::At(Timestamp::from_millis(now - past)),
+            delay: match draft.due {
+                When::After(pause) => Some(Millis::new(pause).try_into().unwrap()),
+                _ => None,
+            },
+            deliver_at: match draft.due {
+                When::Now | When::After(_) => None,
+                When::AtFuture(pause) => Some(Timestamp::from_millis(now + pause)),
+                When::AtPast(past) => Some(Timestamp::from_millis(now - past)),
             },
             priority: draft.priority.try_into().unwrap(),
             max_attempts: draft.max_attempts.map(|most| i64::from(most).try_into().unwrap()),
             backoff: draft.backoff.map(|backoff| serde_json::from_value(backoff.as_json()).unwrap()),
-            timeout: draft.timeout.map(Millis::new),
-            ttl: draft.ttl.map(Millis::new),
+            timeout: draft.timeout.map(|time| Millis::new(time).try_into().unwrap()),
+            ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
             hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
             ..NewMessage::new(raw(&number.to_string()))
         }

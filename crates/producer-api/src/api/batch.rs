@@ -1,0 +1,113 @@
+//! Many messages at once, as JSON or as lines, and what came of each.
+
+use queue_core::{Enqueued, MessageRef, NewMessage, State, json};
+use serde::{Deserialize, Serialize};
+use service::{Code, FieldError, Problem};
+use utoipa::ToSchema;
+
+use super::reading::Body;
+
+/// So many refused lines are told one by one.
+const MAX_REFUSED: usize = 100;
+
+/// Messages to be posted, all or none.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"messages": [{"data": 1}, {"data": 2, "id": "order-43", "delay": "1h"}]})))]
+pub(crate) struct NewBatch {
+    #[serde(deserialize_with = "json::objects")]
+    #[schema(min_items = 1, max_items = 1000)]
+    pub(crate) messages: Vec<NewMessage>,
+}
+
+impl Body for NewBatch {
+    const INVALID: Code = Code::InvalidMessage;
+
+    fn check(&self) -> Result<(), FieldError> {
+        let mut messages = self.messages.iter().enumerate();
+        messages.try_for_each(|(n, message)| message.check().map_err(|error| error.within(&format!("/messages/{n}"))))
+    }
+}
+
+/// What came of each message, in the order given.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PostedBatch {
+    pub(crate) messages: Vec<BatchEntry>,
+}
+
+/// What came of one message.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchEntry {
+    #[schema(inline)]
+    id: MessageRef,
+    #[schema(required)]
+    state: Option<State>,
+    /// Whether it stood already.
+    pub(crate) duplicate: bool,
+}
+
+impl From<&Enqueued> for BatchEntry {
+    fn from(enqueued: &Enqueued) -> Self {
+        let duplicate = !matches!(enqueued, Enqueued::Created(_));
+        Self { id: enqueued.id().clone(), state: enqueued.state(), duplicate }
+    }
+}
+
+/// What came of a batch: of each message, or of all lines.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum BatchOrLines {
+    Batch(PostedBatch),
+    Lines(LinesSummary),
+}
+
+/// What came of all lines.
+#[derive(Default, Serialize, ToSchema)]
+pub(crate) struct LinesSummary {
+    /// Messages stored.
+    enqueued: u64,
+    /// Messages that stood already.
+    duplicates: u64,
+    /// The first 100 lines that were refused.
+    #[schema(max_items = 100)]
+    refused: Vec<RefusedLine>,
+    /// All lines that were refused.
+    refused_count: u64,
+    /// Whether all lines were read. It is false only in a refusal.
+    pub(crate) done: bool,
+}
+
+/// A line that was refused.
+#[derive(Serialize, ToSchema)]
+struct RefusedLine {
+    /// Its number, from 1.
+    #[schema(minimum = 1)]
+    line: u64,
+    #[schema(value_type = String)]
+    code: Code,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1)]
+    errors: Vec<FieldError>,
+}
+
+impl LinesSummary {
+    /// Counts a line that was refused.
+    pub(crate) fn refuse(&mut self, line: u64, problem: Problem) {
+        self.refused_count += 1;
+        if self.refused.len() < MAX_REFUSED {
+            let errors = problem.errors().to_vec();
+            self.refused.push(RefusedLine { line, code: problem.code(), detail: problem.detail, errors });
+        }
+    }
+
+    /// Counts what was stored, or stood already.
+    pub(crate) fn count(&mut self, enqueued: &[Enqueued]) {
+        for one in enqueued {
+            match one {
+                Enqueued::Created(_) => self.enqueued += 1,
+                Enqueued::Duplicate(..) | Enqueued::Forgotten(_) => self.duplicates += 1,
+            }
+        }
+    }
+}

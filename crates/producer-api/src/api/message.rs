@@ -1,0 +1,246 @@
+//! Messages as they are posted and answered.
+
+use queue_core::{Message, MessageRef, NewMessage, QueueName, State};
+use serde::Serialize;
+use service::{Code, FieldError};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
+
+use super::{
+    True,
+    reading::{Body, Given},
+};
+
+impl Body for NewMessage {
+    const INVALID: Code = Code::InvalidMessage;
+    const NOT_BOTH: &[(&str, Given)] = &[("delay", Given::Anything), ("deliver_at", Given::Anything)];
+
+    fn check(&self) -> Result<(), FieldError> {
+        match self.contradiction() {
+            Some((field, detail)) => Err(FieldError { pointer: format!("/{field}"), detail: detail.into() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The message, and whether it stood already.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PostedMessage {
+    #[serde(flatten)]
+    pub(crate) message: Message,
+    /// Only there, and true, when the message stood already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    pub(crate) duplicate: Option<True>,
+}
+
+/// The message that stood already; its id if it is no longer kept.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum DuplicateMessage {
+    Kept(Box<KeptDuplicate>),
+    Gone(GoneDuplicate),
+}
+
+/// A message that stood already.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeptDuplicate {
+    #[serde(flatten)]
+    pub(crate) message: Message,
+    #[schema(inline)]
+    pub(crate) duplicate: True,
+}
+
+/// A message that stood already and is no longer kept.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GoneDuplicate {
+    #[serde(flatten)]
+    pub(crate) message: GoneMessage,
+    #[schema(inline)]
+    pub(crate) duplicate: True,
+}
+
+/// What is left to say of a message that is no longer kept: its state is null.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GoneMessage {
+    #[schema(inline)]
+    id: MessageRef,
+    #[schema(inline)]
+    queue: QueueName,
+    #[schema(required, schema_with = null)]
+    state: Option<State>,
+}
+
+fn null() -> Object {
+    ObjectBuilder::new().schema_type(Type::Null).build()
+}
+
+impl GoneMessage {
+    pub(crate) fn new(queue: &QueueName, id: &MessageRef) -> Self {
+        Self { id: id.clone(), queue: queue.clone(), state: None }
+    }
+}
+
+/// The message after that; its id if it is no longer kept by then.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ChangedMessage {
+    Kept(Box<Message>),
+    Gone(GoneMessage),
+}
+
+/// A page of messages.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MessagePage {
+    pub(crate) messages: Vec<Message>,
+    /// Where the list goes on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// The path of a message.
+pub(crate) fn location(queue: &QueueName, id: &MessageRef) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    let id = utf8_percent_encode(id.as_str(), SEGMENT);
+    let id: std::borrow::Cow<'_, str> = id.into();
+    ["/v1/queues/", queue.as_str(), "/messages/", &id].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::{Backoff, Millis};
+    use serde_json::value::RawValue;
+    use service::Problem;
+
+    use super::*;
+    use crate::api::{batch::NewBatch, reading};
+
+    fn read(body: &str) -> Result<NewMessage, Problem> {
+        reading::body(body.as_bytes())
+    }
+
+    fn mistake(body: &str) -> (String, String) {
+        let FieldError { pointer, detail } = read(body).unwrap_err().errors()[0].clone();
+        (pointer, detail)
+    }
+
+    #[test]
+    fn every_field_is_taken() {
+        let message = read(
+            r#"{"data": {"a":[]}, "name":"n", "id":"order-1", "delay":"2s", "priority":-3, "max_attempts":7,
+                 "backoff":{"type":"fixed","delay":5}, "timeout":"1m", "ttl":"3650d", "hold":"paid:42", "headers":{"a":"b"}}"#,
+        )
+        .unwrap();
+        assert_eq!(message.data.get(), r#"{"a":[]}"#);
+        assert_eq!(message.name.unwrap().as_str(), "n");
+        assert_eq!(message.id.unwrap().as_str(), "order-1");
+        assert_eq!(*message.delay.unwrap(), Millis::from_secs(2));
+        assert_eq!(message.priority.get(), -3);
+        assert_eq!(message.max_attempts.unwrap().get(), 7);
+        assert_eq!(*message.backoff.unwrap().delay, Millis::new(5));
+        assert_eq!(
+            (*message.timeout.unwrap(), *message.ttl.unwrap()),
+            (Millis::from_secs(60), Millis::from_days(3_650))
+        );
+        assert_eq!(message.hold.unwrap().as_str(), "paid:42");
+        assert_eq!(message.headers.get("a"), Some("b"));
+        assert_eq!(read(r#"{"data":null}"#).unwrap().data.get(), "null", "null is data too");
+        assert!(read("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is passed over");
+    }
+
+    #[test]
+    fn optional_field_that_is_null_counts_as_absent() {
+        let nulls = r#"{"data":null,"name":null,"id":null,"delay":null,"deliver_at":null,"priority":null,"max_attempts":null,
+            "backoff":null,"timeout":null,"ttl":null,"hold":null,"headers":null}"#;
+        let message = read(nulls).unwrap();
+        assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
+        let message = read(r#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
+        let expected = Backoff { delay: Millis::new(5).try_into().unwrap(), ..Backoff::default() };
+        assert_eq!(message.backoff, Some(expected));
+        let batch = format!(r#"{{"messages":[{nulls}]}}"#);
+        assert_eq!(reading::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
+        // A field that does not exist is told all the same.
+        assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
+    }
+
+    #[test]
+    fn mistake_is_told_with_its_place() {
+        assert_eq!(mistake("{}"), ("/data".into(), "required".into()));
+        assert_eq!(mistake(r#"{"dta":1}"#), ("/dta".into(), "unknown: did you mean \"data\"?".into()));
+        for (field, value, told) in [
+            ("delay", "-1", "a duration must not be negative"),
+            ("delay", "\"3651d\"", "must be 0s to 3650d"),
+            ("delay", "true", "a duration"),
+            ("priority", "1.5", "a whole number"),
+            ("max_attempts", "0", "must be a whole number from 1 to 1000"),
+            ("name", "\"\"", "1 to 128 characters"),
+            ("name", "\"\\ud83d\"", "half of a character"),
+            ("id", "\"42\"", "put a letter in it"),
+            ("id", "\"batch\"", "an id must not be \"batch\""),
+            ("headers", "{\"a\":1}", "it is 1, and must be a text"),
+            ("backoff", "{\"jitter\":2}", "must be a number from 0 to 1"),
+            ("backoff", "[\"fixed\",5]", "it is a list, and must be an object"),
+            ("deliver_at", "\"soon\"", "RFC 3339"),
+            ("timeout", "0", "must be 1ms to 7d"),
+            ("ttl", "\"3651d\"", "must be 1ms to 3650d"),
+            ("hold", "\"a/b\"", "without control characters or slashes"),
+        ] {
+            let (pointer, detail) = mistake(&format!(r#"{{"data":1,"{field}":{value}}}"#));
+            assert!(pointer.starts_with(&format!("/{field}")) && detail.contains(told), "{pointer}: {detail}");
+        }
+        let both = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
+        assert_eq!(both, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
+    }
+
+    #[test]
+    fn mistake_is_told_in_few_words() {
+        let long = "x".repeat(100_000);
+        let bodies = [
+            format!(r#"{{"data":1,"{long}":1}}"#),
+            format!(r#"{{"data":1,"delay":"{long}"}}"#),
+            format!(r#"{{"data":1,"{long}":1,"{long}":1}}"#),
+            format!("{{{}}}", (0..10_000).map(|n| format!("\"a{n}\":1")).collect::<Vec<_>>().join(",")),
+        ];
+        for body in bodies {
+            let problem = serde_json::to_string(&read(&body).unwrap_err()).unwrap();
+            assert!(problem.len() < 2_000, "{} bytes", problem.len());
+        }
+    }
+
+    #[test]
+    fn body_that_is_no_object_is_invalid_json() {
+        for body in ["", "{", "[]", "1", "nul", r#"{"data":1}x"#, r#"{"data":1,"data":2}"#, "{\"data\":\"\u{1}\"}"] {
+            assert_eq!(read(body).unwrap_err().code(), Code::InvalidJson, "{body}");
+        }
+        assert_eq!(reading::body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
+        let problem = reading::line::<NewMessage>(b"{\"data\":1,}").unwrap_err();
+        assert!(problem.detail.contains("at column 11") && !problem.detail.contains("line 1"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn batch_points_at_the_message() {
+        for (body, pointer) in [
+            (r#"{"messages":[{"data":1},{"data":2,"delay":-1},3]}"#, "/messages/1/delay"),
+            (r#"{"messages":[{"data":1},3]}"#, "/messages/1"),
+            (r#"{"messages":[[1]]}"#, "/messages/0"),
+            (r#"{"messages":[{"data":1,"data":1}]}"#, "/messages/0/data"),
+            (r#"{"messages":[{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}]}"#, "/messages/0/deliver_at"),
+            ("{}", "/messages"),
+            (r#"{"messages":null}"#, "/messages"),
+            (r#"{"messges":[]}"#, "/messges"),
+        ] {
+            let problem = reading::body::<NewBatch>(body.as_bytes()).err().unwrap();
+            assert_eq!(problem.errors()[0].pointer, pointer, "{body}: {}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn id_of_the_producers_own_is_escaped_in_the_location() {
+        let location = location(&"q".parse().unwrap(), &"a b?#%ä".parse().unwrap());
+        assert_eq!(location, "/v1/queues/q/messages/a%20b%3F%23%25%C3%A4");
+    }
+}

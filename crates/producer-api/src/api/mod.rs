@@ -1,0 +1,59 @@
+//! What the API takes and answers: types that derive reading, writing and schema.
+
+pub(crate) mod batch;
+pub(crate) mod lease;
+pub(crate) mod message;
+pub(crate) mod query;
+pub(crate) mod reading;
+pub(crate) mod settlement;
+
+use queue_core::Millis;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
+
+use crate::App;
+
+/// How long a request waits, at most as long as the configuration says. The description has the longest wait.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[schema(value_type = u64)]
+pub(crate) struct Wait(Millis);
+
+impl Wait {
+    /// The time, unless it is longer than it may be.
+    pub(crate) fn within(self, app: &App) -> Result<Millis, String> {
+        let longest = app.shared.max_wait;
+        if self.0 <= longest {
+            return Ok(self.0);
+        }
+        Err(format!("must be at most {longest} (api.max_wait); ask again when it is over"))
+    }
+}
+
+impl std::str::FromStr for Wait {
+    type Err = queue_core::InvalidDuration;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A member that is only there when it is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct True;
+
+impl Serialize for True {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(true)
+    }
+}
+
+impl PartialSchema for True {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])).into()
+    }
+}
+
+impl ToSchema for True {}

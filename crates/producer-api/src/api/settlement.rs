@@ -1,0 +1,377 @@
+//! How consumers end or extend leases.
+
+use queue_core::{Action, Delay, Failure, LeaseTime, LeaseToken, MAX_RESULT_BYTES, json::at_most};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
+use service::{Code, FieldError, wording};
+use utoipa::ToSchema;
+
+use super::reading::{self, Body, Given};
+
+/// The work is done.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Complete {
+    lease: LeaseToken,
+    #[serde(rename = "action")]
+    _action: Option<CompleteAction>,
+    /// What came of it: any JSON up to 65536 bytes.
+    #[schema(value_type = Option<Value>)]
+    result: Option<Box<RawValue>>,
+}
+
+/// The attempt failed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fail {
+    lease: LeaseToken,
+    #[serde(rename = "action")]
+    _action: Option<FailAction>,
+    /// Why. A text alone is its message.
+    error: Option<Reason>,
+    /// false: no further attempt will help. true if absent.
+    retry: Option<bool>,
+    /// The pause before the next attempt, instead of the back-off; not with retry: false.
+    #[schema(inline)]
+    retry_after: Option<Delay>,
+}
+
+/// No attempt was made: the message goes back to the head of the line.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Release {
+    lease: LeaseToken,
+    #[serde(rename = "action")]
+    _action: Option<ReleaseAction>,
+    /// It comes back then.
+    #[schema(inline)]
+    delay: Option<Delay>,
+}
+
+/// The lease lasts longer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Extend {
+    pub(crate) lease: LeaseToken,
+    #[serde(rename = "action")]
+    _action: Option<ExtendAction>,
+    /// For how long from now; the queue's if absent.
+    #[schema(inline)]
+    pub(crate) visibility_timeout: Option<LeaseTime>,
+    /// How far it is: any JSON up to 65536 bytes.
+    #[serde(default, deserialize_with = "at_most::<MAX_RESULT_BYTES, _>")]
+    #[schema(value_type = Option<Value>)]
+    pub(crate) progress: Option<Box<RawValue>>,
+}
+
+/// The action of a settlement, by which many settlements are told apart: each has one.
+macro_rules! actions {
+    ($($name:ident = $variant:ident),*) => {
+        $(
+            #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+            #[serde(rename_all = "snake_case")]
+            enum $name {
+                $variant,
+            }
+        )*
+    };
+}
+
+actions!(CompleteAction = Complete, FailAction = Fail, ReleaseAction = Release, ExtendAction = Extend);
+
+/// Leases to be ended or extended, each on its own.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"settlements": [
+    {"lease": "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A", "action": "complete", "result": 1},
+]})))]
+pub(crate) struct Settle {
+    #[schema(min_items = 1, max_items = 1000)]
+    pub(crate) settlements: Vec<Settlement>,
+}
+
+impl Body for Settle {
+    const INVALID: Code = Code::InvalidSettlement;
+
+    fn check(&self) -> Result<(), FieldError> {
+        self.settlements.iter().enumerate().try_for_each(|(n, settlement)| match settlement {
+            Settlement::Fail(fail) => fail.check().map_err(|error| error.within(&format!("/settlements/{n}"))),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// What is done to one lease.
+#[derive(Debug, ToSchema)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub(crate) enum Settlement {
+    Complete(Complete),
+    Fail(Fail),
+    Release(Release),
+    Extend(Extend),
+}
+
+/// Derived code would take the value apart to find the action, and could not keep JSON as it came.
+impl<'de> Deserialize<'de> for Settlement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Verb {
+            Complete,
+            Fail,
+            Release,
+            Extend,
+        }
+        #[derive(Deserialize)]
+        struct Tagged {
+            action: Verb,
+        }
+        let json = <&RawValue>::deserialize(deserializer)?;
+        let settlement = match reading::part::<Tagged>(json) {
+            Err(error) => Err(error),
+            Ok(Tagged { action: Verb::Complete }) => reading::part(json).map(Self::Complete),
+            Ok(Tagged { action: Verb::Fail }) => reading::part(json).map(Self::Fail),
+            Ok(Tagged { action: Verb::Release }) => reading::part(json).map(Self::Release),
+            Ok(Tagged { action: Verb::Extend }) => reading::part(json).map(Self::Extend),
+        };
+        settlement.map_err(de::Error::custom)
+    }
+}
+
+impl Body for Complete {
+    const INVALID: Code = Code::InvalidSettlement;
+}
+
+impl Body for Fail {
+    const INVALID: Code = Code::InvalidSettlement;
+    const NOT_BOTH: &[(&str, Given)] = &[("retry", Given::False), ("retry_after", Given::Anything)];
+
+    fn check(&self) -> Result<(), FieldError> {
+        if self.retry == Some(false) && self.retry_after.is_some() {
+            let detail = "give either retry: false or retry_after, not both";
+            return Err(FieldError { pointer: "/retry_after".into(), detail: detail.into() });
+        }
+        Ok(())
+    }
+}
+
+impl Body for Release {
+    const INVALID: Code = Code::InvalidSettlement;
+}
+
+impl Body for Extend {
+    const INVALID: Code = Code::InvalidSettlement;
+}
+
+/// What is to be done about a lease.
+pub(crate) enum Deed {
+    End(queue_core::Settlement),
+    Extend(Extend),
+}
+
+impl From<Settlement> for Deed {
+    fn from(settlement: Settlement) -> Self {
+        let (lease, action) = match settlement {
+            Settlement::Extend(extend) => return Self::Extend(extend),
+            Settlement::Complete(Complete { lease, result, .. }) => {
+                (lease, Action::Complete(result.unwrap_or_else(|| RawValue::NULL.to_owned())))
+            }
+            Settlement::Fail(Fail { lease, error, retry, retry_after, .. }) => {
+                let failure = error.unwrap_or(Reason::Parts(Parts::default())).into();
+                let action = match (retry, retry_after) {
+                    (Some(false), _) => Action::FailForGood(failure),
+                    (_, Some(pause)) => Action::FailAndRetryAfter(failure, *pause),
+                    (_, None) => Action::Fail(failure),
+                };
+                (lease, action)
+            }
+            Settlement::Release(Release { lease, delay, .. }) => (lease, Action::Release(delay.map(|delay| *delay))),
+        };
+        Self::End(queue_core::Settlement { lease, action })
+    }
+}
+
+// An error must not be lost because of how it is told, so halves of characters are replaced, and a part that is not there has
+// a default.
+/// Why an attempt failed: a text, or its parts.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+enum Reason {
+    Text(#[schema(inline)] LossyText),
+    Parts(Parts),
+}
+
+/// The parts of an error.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Parts {
+    /// A word that a program can match; `failed` if absent. Cut at 128 bytes.
+    #[schema(inline)]
+    code: Option<LossyText>,
+    /// A sentence for people. Cut at 8 KiB of JSON, and then it ends with … (cut).
+    #[schema(inline)]
+    message: Option<LossyText>,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        let (code, message) = match reason {
+            Reason::Text(message) => (None, Some(message)),
+            Reason::Parts(Parts { code, message }) => (code, message),
+        };
+        let or =
+            |text: Option<LossyText>, default: &str| text.map_or_else(|| default.to_owned(), |LossyText(text)| text);
+        Self::new(or(code, "failed"), or(message, "the consumer gave no reason"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        if json.get().starts_with('{') {
+            return reading::part(&json).map(Self::Parts).map_err(de::Error::custom);
+        }
+        let text = serde_json::from_str(json.get()).map(Self::Text);
+        text.map_err(|error| de::Error::custom(wording::of_value(&error)))
+    }
+}
+
+// A text in which each half of a character (a `\u` escape without its other half) is replaced by U+FFFD.
+#[derive(Debug, ToSchema)]
+struct LossyText(String);
+
+impl<'de> Deserialize<'de> for LossyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = String;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            // As bytes the parser hands over halves too, which a text can't have.
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+                let mut text = String::with_capacity(bytes.len());
+                for chunk in bytes.utf8_chunks() {
+                    text.push_str(chunk.valid());
+                    // A half has three bytes, of which each is a chunk; the first one alone does not continue another.
+                    if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
+                        text.push(char::REPLACEMENT_CHARACTER);
+                    }
+                }
+                Ok(text)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::Millis;
+    use service::Problem;
+
+    use super::*;
+
+    const LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
+
+    fn read(action: &str, fields: &str) -> Result<Settlement, Problem> {
+        let body = format!(r#"{{"lease":"{LEASE}"{fields}}}"#).into_bytes();
+        match action {
+            "complete" => reading::body(&body).map(Settlement::Complete),
+            "fail" => reading::body(&body).map(Settlement::Fail),
+            "release" => reading::body(&body).map(Settlement::Release),
+            _ => reading::body(&body).map(Settlement::Extend),
+        }
+    }
+
+    fn action(action: &str, fields: &str) -> Action {
+        match read(action, fields).unwrap().into() {
+            Deed::End(end) => end.action,
+            Deed::Extend(extend) => panic!("{extend:?}"),
+        }
+    }
+
+    #[test]
+    fn each_action_takes_its_own_fields() {
+        assert!(matches!(action("complete", r#","result":[1]"#), Action::Complete(r) if r.get() == "[1]"));
+        assert!(matches!(action("complete", ""), Action::Complete(r) if r.get() == "null"));
+        assert!(matches!(action("fail", r#","error":{"code":"c","message":"m"}"#), Action::Fail(f) if f.code == "c"));
+        assert!(matches!(action("fail", r#","retry":false"#), Action::FailForGood(_)));
+        let later = action("fail", r#","retry_after":"2s""#);
+        assert!(matches!(later, Action::FailAndRetryAfter(_, pause) if pause == Millis::from_secs(2)));
+        assert!(matches!(action("release", ""), Action::Release(None)));
+        let Settlement::Extend(extend) = read("extend", r#","progress":7"#).unwrap() else { panic!() };
+        assert_eq!((extend.visibility_timeout, extend.progress.unwrap().get()), (None, "7"));
+    }
+
+    #[test]
+    fn error_can_be_told_in_every_way_that_has_a_text() {
+        let failure = |error: &str| match action("fail", &format!(r#","error":{error}"#)) {
+            Action::Fail(Failure { code, message }) => (code, message),
+            other => panic!("{other:?}"),
+        };
+        let no_reason = "the consumer gave no reason";
+        for (error, code, message) in [
+            (r#""boom""#, "failed", "boom"),
+            (r#"{"message":"boom"}"#, "failed", "boom"),
+            (r#"{"message":"boom","code":null}"#, "failed", "boom"),
+            (r#"{"code":"x"}"#, "x", no_reason),
+            ("{}", "failed", no_reason),
+            ("null", "failed", no_reason),
+            (r#"{"code":"x","message":"bad \ud83d"}"#, "x", "bad \u{fffd}"),
+            (r#"{"code":"\udc00","message":"\ud83d\ude00"}"#, "\u{fffd}", "😀"),
+            (r#""bad \ud83d\ud83d\ude00\n""#, "failed", "bad \u{fffd}😀\n"),
+        ] {
+            assert_eq!(failure(error), (code.to_owned(), message.to_owned()), "{error}");
+        }
+    }
+
+    #[test]
+    fn field_that_is_null_counts_as_absent() {
+        for (action, fields) in [
+            ("complete", r#","result":null,"action":null"#),
+            ("fail", r#","error":null,"retry":null,"retry_after":null"#),
+            ("fail", r#","retry":false,"retry_after":null"#),
+            ("release", r#","delay":null"#),
+            ("extend", r#","visibility_timeout":null,"progress":null"#),
+        ] {
+            let settlement = read(action, fields).unwrap();
+            assert!(!matches!(settlement, Settlement::Extend(Extend { progress: Some(_), .. })), "{fields}");
+        }
+    }
+
+    #[test]
+    fn mistake_is_told_with_its_place() {
+        for (action, fields, pointer) in [
+            ("complete", r#","error":1"#, "/error"),
+            ("complete", r#","action":"fail""#, "/action"),
+            ("fail", r#","error":5"#, "/error"),
+            ("fail", r#","error":["c","m"]"#, "/error"),
+            ("fail", r#","error":{"code":5}"#, "/error/code"),
+            ("fail", r#","error":{"mesage":"m"}"#, "/error/mesage"),
+            ("fail", r#","retry":false,"retry_after":1"#, "/retry_after"),
+            ("release", r#","delay":"4000d""#, "/delay"),
+            ("extend", r#","visibility_timeout":99"#, "/visibility_timeout"),
+        ] {
+            assert_eq!(read(action, fields).unwrap_err().errors()[0].pointer, pointer, "{fields}");
+        }
+        for body in ["{}", r#"{"lease":"x"}"#, r#"{"lease":null,"result":1}"#] {
+            let problem = reading::body::<Complete>(body.as_bytes()).unwrap_err();
+            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (Code::InvalidSettlement, "/lease"));
+        }
+        for (fields, pointer) in [
+            ("", "/settlements/0/action"),
+            (r#","action":null"#, "/settlements/0/action"),
+            (r#","action":"eat""#, "/settlements/0/action"),
+            (r#","action":"fail","error":{"code":5}"#, "/settlements/0/error/code"),
+            (r#","action":"fail","result":5"#, "/settlements/0/result"),
+            (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
+        ] {
+            let many = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
+            let problem = reading::body::<Settle>(many.as_bytes()).err().unwrap();
+            assert_eq!(problem.errors()[0].pointer, pointer, "{many}: {}", problem.detail);
+        }
+    }
+}
