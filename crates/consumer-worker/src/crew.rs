@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{heartbeat::Heartbeat, places::Places};
+use crate::{config, heartbeat::Heartbeat, places::Places};
 
 /// The slow polls of all queues by all workers together are at least so far apart, so that they cost Redis next to nothing
 /// whatever their numbers. Whoever polls finds what is there for all, so each queue is looked at often enough.
@@ -39,10 +39,7 @@ pub(crate) struct Crew {
     pub(crate) handlers: Handle,
     /// Over connections that belong to the handlers' runtime.
     pub(crate) queues_of_handlers: Queues,
-    /// Leases held at once, per queue that says nothing else.
-    pub(crate) concurrency: usize,
-    pub(crate) least_poll_interval: Duration,
-    pub(crate) shutdown_grace: Duration,
+    pub(crate) config: config::Worker,
     pub(crate) stop: Stop,
     /// That Redis is away, which is told once for all lines.
     pub(crate) redis_is_away: Trouble,
@@ -61,7 +58,7 @@ impl Crew {
     /// How far looks are apart of which each may lead to so many others.
     fn interval(&self, looks: u32) -> Duration {
         let looks = looks.saturating_mul(self.workers.load(Ordering::Relaxed));
-        self.least_poll_interval.max(BETWEEN_POLLS.saturating_mul(looks))
+        self.config.poll_interval.to_std().max(BETWEEN_POLLS.saturating_mul(looks))
     }
 
     /// Keeps in mind how many workers there are. Has no end.
@@ -94,7 +91,7 @@ impl Crew {
     /// went unheard, and now and then. Has no end.
     pub(crate) async fn look_at_the_index(&self, queues: &Queues, starts: &[String]) {
         let mut connection = self.subscriber.connection();
-        let mut pause = self.least_poll_interval;
+        let mut pause = self.config.poll_interval.to_std();
         let trouble = Trouble::told_once();
         loop {
             tokio::select! {

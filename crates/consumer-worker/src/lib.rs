@@ -89,19 +89,7 @@ where
 
     let consumer = ConsumerId::issue();
     worker::tell_start(&routes, &consumer, config.worker.concurrency);
-    let worker = Worker {
-        queues,
-        subscriber,
-        routes,
-        consumer,
-        concurrency: config.worker.concurrency,
-        max_leases: config.worker.max_leases,
-        max_bytes: config.worker.max_bytes,
-        order: config.worker.order,
-        poll_interval: config.worker.poll_interval.to_std(),
-        shutdown_grace: grace,
-        metrics,
-    };
+    let worker = Worker { queues, subscriber, routes, consumer, config: config.worker, metrics };
     let result = worker.run(stop).await;
     handlers::all_programs_ended().await;
     stopped.cancel();
@@ -110,7 +98,7 @@ where
     Ok(result?)
 }
 
-/// The arguments of a worker.
+/// Drover's worker: drains queues, runs handlers, records what came of each message
 ///
 /// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
 /// file, the file over the defaults.
@@ -130,17 +118,24 @@ pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
 {
-    match service::parse::<CommandLine>() {
-        Ok(CommandLine { arguments }) => service::run(name, &arguments, |config, stop| serve(config, routes, stop)),
-        Err(code) => code,
-    }
+    run_with(name, |_| routes)
 }
 
 /// The worker of the binary, whose routes stand in its configuration.
 #[doc(hidden)]
-pub fn run_configured(arguments: &service::Arguments) -> ExitCode {
-    service::run("consumer-worker", arguments, |config: Config, stop| {
-        let routes = Routes::from_config(&config.worker.routes);
-        serve(config, routes, stop)
-    })
+pub fn run_configured() -> ExitCode {
+    run_with("consumer-worker", |config| Routes::from_config(&config.worker.routes))
+}
+
+fn run_with<S>(name: &str, routes: impl FnOnce(&Config) -> Routes<S>) -> ExitCode
+where
+    S: Clone + Send + Sync + 'static,
+{
+    match service::parse::<CommandLine>() {
+        Ok(CommandLine { arguments }) => service::run(name, &arguments, |config, stop| {
+            let routes = routes(&config);
+            serve(config, routes, stop)
+        }),
+        Err(code) => code,
+    }
 }

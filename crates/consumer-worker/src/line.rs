@@ -81,7 +81,7 @@ impl Line {
         let bell = crew.subscriber.bell(queue.name());
         bell.serve(&crew.consumer);
         let held = Held::new(Arc::clone(&crew.places), Arc::clone(&metrics));
-        let concurrency = routes.concurrency.unwrap_or(crew.concurrency);
+        let concurrency = routes.concurrency.unwrap_or(crew.config.concurrency);
         Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held), life }
     }
 
@@ -241,7 +241,7 @@ impl Line {
         let queue = self.queue();
         jobs.close();
         let is_graceful = tokio::select! {
-            ended = timeout(self.crew.shutdown_grace, jobs.wait()) => ended.is_ok(),
+            ended = timeout(self.crew.config.shutdown_grace.to_std(), jobs.wait()) => ended.is_ok(),
             () = self.crew.stop.at_once.cancelled() => false,
         };
         if !is_graceful {

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, Subscriber};
@@ -18,8 +18,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Routes, WorkerMetrics,
-    config::Order,
+    Routes, WorkerMetrics, config,
     crew::Crew,
     line::{Life, Line, LineEnd},
     places::Places,
@@ -41,18 +40,8 @@ pub struct Worker {
     pub routes: Routes,
     /// Who this worker is.
     pub consumer: ConsumerId,
-    /// Leases held at once, per queue.
-    pub concurrency: usize,
-    /// Leases held at once over all queues.
-    pub max_leases: usize,
-    /// Bytes of data of all messages that it holds leases of.
-    pub max_bytes: usize,
-    /// Which queue goes first when several have more to do than that.
-    pub order: Order,
-    /// The slow poll of a queue; slower where there are so many queues that their polls would cost too much.
-    pub poll_interval: Duration,
-    /// How long handlers may take to end when the worker stops.
-    pub shutdown_grace: Duration,
+    /// Its limits and pauses. Its routes do not count.
+    pub config: config::Worker,
     /// Where it counts what it does.
     pub metrics: WorkerMetrics,
 }
@@ -112,12 +101,10 @@ impl Worker {
             consumer: self.consumer,
             subscriber: self.subscriber.clone(),
             heartbeat: crate::heartbeat::Heartbeat::default(),
-            places: Places::new(self.max_leases, self.max_bytes, self.order),
+            places: Places::new(self.config.max_leases, self.config.max_bytes, self.config.order),
             handlers,
             queues_of_handlers: self.queues,
-            concurrency: self.concurrency,
-            least_poll_interval: self.poll_interval,
-            shutdown_grace: self.shutdown_grace,
+            config: self.config,
             stop,
             redis_is_away: service::Trouble::told_once(),
             lines: 0.into(),

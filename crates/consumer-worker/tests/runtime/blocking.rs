@@ -10,7 +10,7 @@ use std::{
 };
 
 use consumer_worker::{Job, Routes};
-use queue_core::State;
+use queue_core::{Millis, State};
 use tokio::time::{Instant, sleep};
 
 use crate::{Setup, done, start, until_active};
@@ -62,7 +62,7 @@ async fn a_worker_stops_in_time_though_handlers_block_and_their_messages_are_rel
 
 #[tokio::test]
 async fn told_to_stop_at_once_it_releases_what_runs_without_any_grace() {
-    let setup = Setup { shutdown_grace: Duration::from_secs(60), ..Setup::default() };
+    let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let world = setup.start(Routes::new().route("q", |_: Job| std::future::pending::<consumer_worker::Outcome>()));
     let ids = world.post(4).await;
     until_active(&world, 4).await;

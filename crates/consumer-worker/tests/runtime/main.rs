@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use consumer_worker::{IntoRoute, Job, Outcome, Routes, Worker, WorkerError, WorkerMetrics, config::Order};
+use consumer_worker::{
+    IntoRoute, Job, Outcome, Routes, Worker, WorkerError, WorkerMetrics,
+    config::{self, Order},
+};
 use drover_tests::RedisServer;
 use queue_core::{
     ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
@@ -54,9 +57,9 @@ struct Setup<'s> {
     max_leases: usize,
     max_bytes: usize,
     order: Order,
-    poll_interval: Duration,
+    poll_interval: Millis,
     hearing: Hearing,
-    shutdown_grace: Duration,
+    shutdown_grace: Millis,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,9 +77,9 @@ impl Default for Setup<'_> {
             max_leases: 1_000,
             max_bytes: 64 << 20,
             order: Order::Weighted,
-            poll_interval: Duration::from_secs(3_600),
+            poll_interval: Millis::from_secs(3_600),
             hearing: Hearing::Good,
-            shutdown_grace: Duration::from_secs(1),
+            shutdown_grace: Millis::from_secs(1),
         }
     }
 }
@@ -99,12 +102,16 @@ impl Setup<'_> {
             subscriber: routes.subscriber(heard),
             routes,
             consumer: ConsumerId::issue(),
-            concurrency: self.concurrency,
-            max_leases: self.max_leases,
-            max_bytes: self.max_bytes,
-            order: self.order,
-            poll_interval: self.poll_interval,
-            shutdown_grace: self.shutdown_grace,
+            config: config::Worker {
+                bind: "127.0.0.1:0".to_owned().try_into().unwrap(),
+                concurrency: self.concurrency,
+                max_leases: self.max_leases,
+                max_bytes: self.max_bytes,
+                order: self.order,
+                poll_interval: self.poll_interval,
+                shutdown_grace: self.shutdown_grace,
+                routes: Vec::new(),
+            },
         };
         let running = tokio::spawn(worker.run(stop.clone()));
         // The test's own, so that it hears whatever the worker does.
@@ -204,13 +211,8 @@ async fn without_any_notification_everything_is_done_all_the_same() {
             _ => done(),
         }
     };
-    let setup = Setup {
-        settings,
-        concurrency: 5,
-        poll_interval: Duration::from_millis(150),
-        hearing: Hearing::Deaf,
-        ..Setup::default()
-    };
+    let setup =
+        Setup { settings, concurrency: 5, poll_interval: Millis::new(150), hearing: Hearing::Deaf, ..Setup::default() };
     let world = setup.start(Routes::new().route("q", handler));
     let mut ids = world.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());

@@ -78,7 +78,7 @@ async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_come
         done()
     };
     // The end of its grace would stop the handler too, but not before this test fails.
-    let setup = Setup { shutdown_grace: Duration::from_secs(60), ..Setup::default() };
+    let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let world = setup.start(Routes::new().route("user-*", handler));
     world.post_to("user-1", "stuck").await;
     while world.figure(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
@@ -97,7 +97,7 @@ async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_come
 
 #[tokio::test]
 async fn queues_of_a_pattern_are_found_without_any_notification() {
-    let setup = Setup { hearing: Hearing::Deaf, poll_interval: Duration::from_millis(150), ..Setup::default() };
+    let setup = Setup { hearing: Hearing::Deaf, poll_interval: Millis::new(150), ..Setup::default() };
     let world = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
     for n in 0..5 {
         world.post_to(&format!("user-{n}"), "hello").await;

@@ -1,6 +1,5 @@
 //! The handler `exec`: runs a program on each message.
 
-mod captured;
 mod command;
 mod group;
 mod program;

@@ -3,9 +3,10 @@
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
 use futures_util::{FutureExt, future::FusedFuture};
+use queue_core::MAX_RESULT_BYTES;
 use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, ChildStdin},
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStdin, ChildStdout},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{
@@ -14,12 +15,7 @@ use tokio_util::{
 };
 use tracing::{Instrument, Span, warn};
 
-use super::{
-    captured::{Captured, TooMuch},
-    command::Command,
-    group::Group,
-    stderr_log::StderrLog,
-};
+use super::{command::Command, group::Group, stderr_log::StderrLog};
 use crate::{Job, config::Output, run::AFTER_THE_RUNS_TIME};
 
 /// How long what a program said is read after it has ended. It stands in the pipes by then, which are mostly closed; who
@@ -90,14 +86,14 @@ struct Program {
 impl Program {
     async fn supervise(mut self) -> io::Result<Ran> {
         let deadline = Instant::now() + self.limits.timeout;
-        let mut stdout = Captured::of(self.child.stdout.take());
+        let (stdout, mut output) = (self.child.stdout.take(), Vec::new());
         let mut stderr = StderrLog::of(self.child.stderr.take());
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
             // All at once: a program may wait for any of them.
             let feeding_and_logging = async { Ok(tokio::join!(feed(stdin, data), stderr.read())) };
-            let talking = async { tokio::try_join!(stdout.read(), feeding_and_logging).map(|_| ()) };
+            let talking = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
             let mut talking = pin!(talking.fuse());
             let end = tokio::select! {
                 exited = self.child.wait() => End::Exited(exited?),
@@ -122,13 +118,24 @@ impl Program {
                 Ok(Ok(())) | Err(_) => end,
             }
         };
-        Ok(Ran { end, output: stdout.into_bytes(), last_line: stderr.into_last_line() })
+        Ok(Ran { end, output, last_line: stderr.into_last_line() })
     }
 }
 
 /// Waits for it, also when that is done already.
 async fn until_ended<F: FusedFuture<Output = Result<(), TooMuch>> + Unpin>(talking: &mut F) -> Result<(), TooMuch> {
     if talking.is_terminated() { Ok(()) } else { talking.await }
+}
+
+/// More was printed than can be a result.
+struct TooMuch;
+
+/// Reads what a program prints, as far as it can be a result. What was read is kept when this is dropped half-way.
+async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), TooMuch> {
+    let Some(stdout) = stdout else { return Ok(()) };
+    // An error is an end like another: the exit status says how it went.
+    let _ = stdout.take(MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
+    if output.len() > MAX_RESULT_BYTES { Err(TooMuch) } else { Ok(()) }
 }
 
 /// Gives a program its data. It need not read it.
