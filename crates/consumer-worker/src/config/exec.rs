@@ -1,10 +1,9 @@
 //! The keys of the handler `exec`.
 
-use queue_core::Millis;
+use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use service::config::must_be_within;
 
-use super::Output;
+use super::{Output, handler::HandlerTimeout};
 
 /// Runs a program on each message, with the data on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,10 +14,10 @@ pub struct ExecHandler {
     pub command: CommandLine,
     /// When it must have ended. Defaults to 1 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Millis>,
+    pub timeout: Option<HandlerTimeout>,
     /// How long a program that is to stop has from SIGTERM to SIGKILL. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_grace: Option<Millis>,
+    pub stop_grace: Option<Span<0, 60_000>>,
     /// What becomes of what it prints. Defaults to the result.
     #[serde(default)]
     pub output: Output,
@@ -29,13 +28,6 @@ impl ExecHandler {
     pub const DEFAULT_TIMEOUT: Millis = Millis::from_secs(60);
     /// The default of `stop_grace`.
     pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
-
-    pub(super) fn validate(&self) -> Result<(), String> {
-        let timeout = self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT);
-        must_be_within(".timeout", timeout, Millis::new(100), Millis::from_days(7))?;
-        let stop_grace = self.stop_grace.unwrap_or(Self::DEFAULT_STOP_GRACE);
-        must_be_within(".stop_grace", stop_grace, Millis::ZERO, Millis::from_secs(60))
-    }
 }
 
 /// A program and its arguments, as they are; no shell reads them.

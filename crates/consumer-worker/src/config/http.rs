@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use queue_core::Millis;
+use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use service::config::{HttpUrl, must_be_within};
 
-use super::{AllowedHost, Output, WebhookSecret, webhook_secret};
+use super::{AllowedHost, Output, WebhookSecret, handler::HandlerTimeout, webhook_secret};
 
 /// POSTs each message to a URL, signed as Standard Webhooks say: all to one, or each to the one that its header names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,10 +33,10 @@ pub struct HttpHandler {
     pub secret_file: Option<PathBuf>,
     /// When the answer must be complete. Defaults to 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Millis>,
+    pub timeout: Option<HandlerTimeout>,
     /// When the connection must be there. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect_timeout: Option<Millis>,
+    pub connect_timeout: Option<Span<100, 60_000>>,
     /// So many requests of this route are under way to one host at once. Defaults to as many as the worker runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
@@ -70,10 +70,6 @@ impl HttpHandler {
         if let Some(mistake) = mistake {
             return Err(format!(": {mistake}"));
         }
-        let (timeout, least) = (self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT), Millis::new(100));
-        must_be_within(".timeout", timeout, least, Millis::from_days(7))?;
-        let connect_timeout = self.connect_timeout.unwrap_or(Self::DEFAULT_CONNECT_TIMEOUT);
-        must_be_within(".connect_timeout", connect_timeout, least, Millis::from_secs(60))?;
         must_be_within(".concurrency", self.concurrency.unwrap_or(1), 1, 100_000)
     }
 }

@@ -11,13 +11,13 @@ mod webhook_secret;
 
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, MessageName, Millis, QueuePattern};
+use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, MessageName, QueuePattern, Span};
 use serde::{Deserialize, Serialize};
 use service::config::{BindAddress, Section, must_be_within};
 
 pub use allowed_host::AllowedHost;
 pub use exec::{CommandLine, ExecHandler};
-pub use handler::{Handler, Output};
+pub use handler::{Handler, HandlerTimeout, Output};
 pub use http::HttpHandler;
 pub use webhook_secret::WebhookSecret;
 
@@ -39,9 +39,9 @@ pub struct Worker {
     /// Which queue goes first when several have more to do than the process may hold. Defaults to `weighted`.
     pub order: Order,
     /// The slow poll. Defaults to 5 s.
-    pub poll_interval: Millis,
+    pub poll_interval: Span<100, 86_400_000>,
     /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
-    pub shutdown_grace: Millis,
+    pub shutdown_grace: Span<0, 86_400_000>,
     /// What is done with which messages. Defaults to the log handler for `my-queue`.
     pub routes: Vec<Route>,
 }
@@ -75,21 +75,11 @@ pub enum Order {
     Strict,
 }
 
-impl Worker {
-    /// The largest `max_leases`.
-    const MOST_LEASES: usize = 100_000;
-}
-
 impl Section for Worker {
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String> {
-        must_be_within("worker.poll_interval", self.poll_interval, Millis::new(100), Millis::from_days(1))?;
-        must_be_within("worker.shutdown_grace", self.shutdown_grace, Millis::ZERO, Millis::from_days(1))?;
         let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
         let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
-        must(
-            (1..=Self::MOST_LEASES).contains(&max_leases),
-            format!("worker.max_leases must be 1 to {}, not {max_leases}", Self::MOST_LEASES),
-        )?;
+        must_be_within("worker.max_leases", max_leases, 1, 100_000)?;
         must(
             max_bytes >= MAX_BYTES_PER_CALL,
             format!("worker.max_bytes must be {MAX_BYTES_PER_CALL} (what one call may bring) or more, not {max_bytes}"),

@@ -23,7 +23,7 @@ fn defaults_are_those_of_the_contract() {
     let worker = load("", &[]).unwrap().worker;
     assert_eq!((worker.bind.to_string().as_str(), worker.concurrency), ("127.0.0.1:8081", 100));
     assert_eq!((worker.max_leases, worker.max_bytes, worker.order), (10_000, 64 << 20, Order::Weighted));
-    assert_eq!((worker.poll_interval, worker.shutdown_grace), (Millis::from_secs(5), Millis::from_secs(25)));
+    assert_eq!((*worker.poll_interval, *worker.shutdown_grace), (Millis::from_secs(5), Millis::from_secs(25)));
     let route = &worker.routes[0];
     assert_eq!(route.queue.as_str(), "my-queue");
     assert_eq!(route.handler, Handler::Log { result: "processed ✅".into() });
@@ -54,7 +54,7 @@ fn mistakes_stop_the_start_and_are_told_with_their_keys() {
         ("[worker]\nconcurrency = 20000".into(), "worker.concurrency must be 1 to worker.max_leases = 10000"),
         ("[worker]\nmax_leases = 50".into(), "worker.concurrency must be 1 to worker.max_leases = 50"),
         ("[worker]\nmax_bytes = 1000".into(), "worker.max_bytes must be 4194304"),
-        ("[worker]\npoll_interval = 1".into(), "worker.poll_interval must be 100ms to "),
+        ("[worker]\npoll_interval = 1".into(), "worker.poll_interval: must be 100ms to "),
         (route(&format!("concurrency = 0\n{log}")), "routes[0].concurrency"),
         (route(&format!("weight = 0\n{log}")), "worker.routes[0].weight"),
         (format!("[[worker.routes]]\nqueue = \"a*b\"\n{log}"), "neither the name of a queue"),
@@ -93,7 +93,7 @@ fn handlers_that_can_not_work_stop_the_start() {
         ("type = \"http\", url = \"http://a\", allowed_hosts = [\"a\"]", "go with url_header"),
         ("type = \"http\", url = \"http://a\", secret = \"hunter2\"", "whsec_"),
         ("type = \"http\", url = \"http://a\", secret = [\"hunter2\"]", "whsec_"),
-        ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout must be 100ms to 7d"),
+        ("type = \"http\", url = \"http://a\", timeout = 0", "handler.timeout: must be 100ms to 7d"),
         ("type = \"http\", url = \"http://a\", concurrency = 0", "handler.concurrency"),
         (
             "type = \"http\", url = \"http://a\", response = \"keep\"",

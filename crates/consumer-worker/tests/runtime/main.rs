@@ -108,8 +108,8 @@ impl Setup<'_> {
                 max_leases: self.max_leases,
                 max_bytes: self.max_bytes,
                 order: self.order,
-                poll_interval: self.poll_interval,
-                shutdown_grace: self.shutdown_grace,
+                poll_interval: self.poll_interval.try_into().unwrap(),
+                shutdown_grace: self.shutdown_grace.try_into().unwrap(),
                 routes: Vec::new(),
             },
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, Millis, QueuePattern, Settings};
+use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, QueuePattern, Settings};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -84,15 +84,6 @@ impl<W: Section> Config<W> {
 
     fn validate(&self) -> Result<(), String> {
         let api = &self.api;
-        let (tenth, second) = (Millis::new(100), Millis::from_secs(1));
-        let (minute, hour, day) = (Millis::from_secs(60), Millis::from_hours(1), Millis::from_days(1));
-        must_be_within("redis.timeout", self.redis.timeout, tenth, minute)?;
-        must_be_within("api.request_timeout", api.request_timeout, second, hour)?;
-        must_be_within("api.max_wait", api.max_wait, Millis::ZERO, hour)?;
-        must_be_within("api.shutdown_grace", api.shutdown_grace, Millis::ZERO, day)?;
-        must_be_within("api.header_timeout", api.header_timeout, tenth, hour)?;
-        must_be_within("api.idle_timeout", api.idle_timeout, tenth, day)?;
-        must_be_within("api.write_timeout", api.write_timeout, tenth, hour)?;
         must_be_within("api.max_connections", api.max_connections, 1, 1_000_000)?;
         must_be_within("api.max_waits_per_key", api.max_waits_per_key, 1, 1_000_000)?;
         must_be_within("api.max_listeners", api.max_listeners, 1, 1_000_000)?;
@@ -129,6 +120,8 @@ impl<W: Section> Config<W> {
 pub(super) mod tests {
     use std::io::Write;
 
+    use queue_core::Millis;
+
     use super::*;
     use crate::{
         Config,
@@ -159,7 +152,7 @@ pub(super) mod tests {
         let env = [("DROVER__API__BODY_LIMIT", "9"), ("DROVER__LOG__FORMAT", "json"), ("OTHER", "x")];
         let config = load(file, &env).unwrap();
         assert_eq!(config.api.body_limit, 9);
-        assert_eq!(config.api.idle_timeout, Millis::from_hours(1));
+        assert_eq!(*config.api.idle_timeout, Millis::from_hours(1));
         assert_eq!(config.log.format, LogFormat::Json);
         let settings = config.queues.of(&"My-Queue".parse().unwrap()).settings().unwrap();
         assert_eq!(*settings.visibility_timeout, Millis::from_secs(2));

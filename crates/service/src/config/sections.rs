@@ -2,10 +2,15 @@
 
 use std::{fmt, path::PathBuf};
 
-use queue_core::Millis;
+use queue_core::Span;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{BindAddress, InvalidConfig, Origin};
+
+/// In milliseconds, as are the other bounds of spans.
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
 
 /// Where Redis is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,7 +19,7 @@ pub struct Redis {
     /// Its URL.
     pub url: RedisUrl,
     /// The time limit of every call. Defaults to 1.5 s.
-    pub timeout: Millis,
+    pub timeout: Span<100, MINUTE>,
 }
 
 impl Redis {
@@ -87,13 +92,13 @@ pub struct Api {
     /// Bytes of all bodies that are received or held at a time. Defaults to 256 MiB.
     pub max_body_memory: usize,
     /// When a request must be complete. Defaults to 10 s.
-    pub request_timeout: Millis,
+    pub request_timeout: Span<1_000, HOUR>,
     /// The longest `?wait=`. Defaults to 60 s.
-    pub max_wait: Millis,
+    pub max_wait: Span<0, HOUR>,
     /// Requests that wait (`?wait=`, long polls), which one key may have open in one process. Defaults to 1,000.
     pub max_waits_per_key: usize,
     /// How long requests may take to end after SIGTERM. Defaults to 25 s.
-    pub shutdown_grace: Millis,
+    pub shutdown_grace: Span<0, DAY>,
     /// Connections served at once. Defaults to 10,000.
     pub max_connections: usize,
     /// How many may listen to events at a time. Defaults to 5,000.
@@ -101,11 +106,11 @@ pub struct Api {
     /// How many of these may have keys of one id. Defaults to 1,000.
     pub max_listeners_per_key: usize,
     /// When the headers of a request must be complete. Defaults to 10 s.
-    pub header_timeout: Millis,
+    pub header_timeout: Span<100, HOUR>,
     /// How long a connection may stand idle between requests. Defaults to 75 s.
-    pub idle_timeout: Millis,
+    pub idle_timeout: Span<100, DAY>,
     /// How long a client may take nothing of its answer. Defaults to 30 s.
-    pub write_timeout: Millis,
+    pub write_timeout: Span<100, HOUR>,
     /// The certificate. Defaults to none: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,

@@ -37,8 +37,8 @@ impl Exec {
     /// When there is no such program.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
         let limits = Limits {
-            timeout: config.timeout.unwrap_or(ExecHandler::DEFAULT_TIMEOUT).to_std(),
-            stop_grace: config.stop_grace.unwrap_or(ExecHandler::DEFAULT_STOP_GRACE).to_std(),
+            timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),
+            stop_grace: config.stop_grace.as_deref().unwrap_or(&ExecHandler::DEFAULT_STOP_GRACE).to_std(),
         };
         Ok(Self { command: Command::new(&config.command)?, limits, output: config.output })
     }

@@ -42,8 +42,9 @@ impl Http {
         if let Some(path) = &config.secret_file {
             secrets.extend(read_secrets(path).map_err(|error| format!("secret_file: {}: {error}", path.display()))?);
         }
-        let timeout = config.timeout.unwrap_or(HttpHandler::DEFAULT_TIMEOUT).to_std();
-        let connect_timeout = config.connect_timeout.unwrap_or(HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
+        let timeout = config.timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_TIMEOUT).to_std();
+        let connect_timeout =
+            config.connect_timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
         let tls = tls::client_config(config.ca_file.as_deref(), target.may_be_https())?;
         let client = Client::new(target.networks().clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
