@@ -223,6 +223,24 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_it_is_told() {
+    let hook = Hook::answering(answer("200 OK", "", "1"));
+    let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
+    assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
+    let Got { line, headers, .. } = hook.got.recv().unwrap();
+    assert_eq!(
+        (line.as_str(), headers["authorization"].as_str()),
+        ("POST /hook?key=hunter2 HTTP/1.1", "Basic bWU6cGEgc3M=")
+    );
+    // Nothing listens there any longer.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
+    let failure = retried(routes(&away).handle(TestJob::new("q", &1).job()).await);
+    assert_eq!(failure.code, "not_connected");
+    assert!(!failure.message.contains("hunter2"), "{failure:?}");
+}
+
+#[tokio::test]
 async fn nothing_and_garbage_are_failed_attempts() {
     assert_eq!(retried(Hook::start(|_| false).post().await).code, "no_answer");
     assert_eq!(retried(Hook::answering("\0\x01garbage\r\n\r\n").post().await).code, "no_answer");

@@ -6,7 +6,6 @@ mod bind_address;
 mod environment;
 #[cfg(test)]
 mod every_key;
-mod http_url;
 mod key_hash;
 mod key_id;
 mod load;
@@ -18,21 +17,22 @@ mod source;
 mod traces;
 mod tree;
 mod unread;
+mod urls;
 
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
 pub use bind_address::BindAddress;
-pub use http_url::HttpUrl;
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::{InvalidConfig, Section, must_be_within};
 pub use origin::Origin;
 pub use queue_core::QueuePattern;
 pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Log, LogFormat, Redis, RedisUrl, TlsFiles};
+pub use sections::{Api, Durability, Log, LogFormat, Redis, TlsFiles};
 pub use traces::{OtlpEndpoint, Traces};
 pub use tree::Table;
 pub use unread::Unread;
+pub use urls::{HttpUrl, RedisUrl};
 
 use queue_core::DeclaredSettings;
 use serde::{Deserialize, Serialize};

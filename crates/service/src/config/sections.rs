@@ -1,11 +1,11 @@
 //! The sections of the configuration that both services read.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use queue_core::Span;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::{BindAddress, InvalidConfig, Origin};
+use super::{BindAddress, InvalidConfig, Origin, RedisUrl};
 
 /// In milliseconds, as are the other bounds of spans.
 const MINUTE: u64 = 60_000;
@@ -40,45 +40,6 @@ impl Redis {
 pub struct Durability {
     /// So many replicas of Redis must have it before a POST is answered 2xx. Defaults to 0.
     pub replicas: u32,
-}
-
-/// A URL that may hold a password, which is never shown.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct RedisUrl(String);
-
-impl RedisUrl {
-    /// The URL with its password.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A password stands before the host, or, for a socket, in the query.
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let separator = if scheme.is_empty() { "" } else { "://" };
-        let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
-        if user.is_some_and(|user| user.contains('?')) {
-            // The last @ may stand in the query, or the ? in the password.
-            return write!(f, "{scheme}{separator}***");
-        }
-        let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?***"));
-        write!(f, "{scheme}{separator}{}{place}{query}", if user.is_some() { "***@" } else { "" })
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for RedisUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// The producer-api.

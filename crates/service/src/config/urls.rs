@@ -1,4 +1,4 @@
-//! A URL of http or https, which is shown without its secrets.
+//! URLs, which are shown without their secrets.
 
 use std::fmt;
 
@@ -30,30 +30,57 @@ impl TryFrom<String> for HttpUrl {
     }
 }
 
-impl fmt::Display for HttpUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.0.clone();
-        if !url.username().is_empty() || url.password().is_some() {
-            // These can't fail: an http URL has a host.
-            let _ = url.set_username("***");
-            let _ = url.set_password(None);
-        }
-        if url.query().is_some() {
-            url.set_query(Some("***"));
-        }
-        url.fmt(f)
+/// The URL of Redis, which may hold a password, or, for a socket, have it in its query.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
+}
+
+/// As much of a URL as may be shown.
+fn hidden(mut url: Url) -> String {
+    if !url.username().is_empty() || url.password().is_some() {
+        // These can't fail: such a URL has a host.
+        let _ = url.set_username("***");
+        let _ = url.set_password(None);
+    }
+    if url.query().is_some() {
+        url.set_query(Some("***"));
+    }
+    url.set_fragment(None);
+    url.into()
 }
 
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        f.write_str(&hidden(self.0.clone()))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Url::parse(&self.0) {
+            Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => f.write_str(&hidden(url)),
+            // Where its parts are not known, any of it may be a password.
+            _ => f.write_str("***"),
+        }
     }
 }
 
 impl Serialize for HttpUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+impl Serialize for RedisUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
     }
 }
 
@@ -63,9 +90,9 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_url_has_no_secrets() {
-        let shown = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| url.to_string());
+        let shown = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| format!("{url:?}"));
         assert_eq!(shown("http://127.0.0.1:9000/hook").unwrap(), "http://127.0.0.1:9000/hook");
-        assert_eq!(shown("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***#f");
+        assert_eq!(shown("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***");
         for (bad, told) in [
             ("ftp://example.org", "http:// or https://"),
             ("example.org/hook", "write it as"),
