@@ -91,7 +91,7 @@ impl Job {
         &self.inner.message.headers
     }
 
-    /// The data of the signal that released the message: JSON of at most [`Signal::MAX_BYTES`](queue_core::Signal::MAX_BYTES).
+    /// The data of the signal that released the message: JSON of at most 4 KiB.
     /// None if the message was not held, or its signal had no data.
     pub fn signal(&self) -> Option<&RawValue> {
         self.inner.message.signal.as_deref()
