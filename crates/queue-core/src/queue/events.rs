@@ -1,7 +1,7 @@
 use deadpool_redis::redis;
 
 use super::{Call, Queue};
-use crate::{Error, EventId, Millis, Result, keys::suffix, reply, scripts::LISTEN, stretch::Stretch};
+use crate::{Error, Event, EventId, Millis, Result, keys::suffix, reply, scripts::LISTEN, stretch::Stretch};
 
 /// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
 /// between two such times.
@@ -30,5 +30,13 @@ impl Queue {
         range.arg(format!("({}-0", place.bytes + bytes));
         let entries = reply::array(Some(self.redis.call(&range).await?))?;
         if entries.is_empty() { Ok(None) } else { Stretch::decode(id, entries) }
+    }
+
+    /// All events after one, as [`listen`](Self::listen) answered it; `None` if not all of them are there. For tests:
+    /// [`Listeners`](crate::Listeners) read in steps.
+    #[doc(hidden)]
+    pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
+        const ALL: u64 = 1 << 40;
+        Ok(self.events_after(id, ALL).await?.map(|stretch| stretch.events))
     }
 }

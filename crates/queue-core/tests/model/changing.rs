@@ -70,7 +70,7 @@ impl Model {
                 if let Some(run) = &mut message.run {
                     run.ready = Some(now);
                 } else {
-                    (message.ready, message.has_options) = (Some(now), true);
+                    message.ready = Some(now);
                 }
                 if std::mem::take(&mut self.message(number).holds_the_line) {
                     self.join_front(vec![number]);
@@ -140,7 +140,6 @@ impl Model {
         }
         if self.settings.rate_limit.is_none() {
             self.leases_made.clear();
-            self.leases_were_counted = false;
         }
     }
 

@@ -1,45 +1,25 @@
-//! After each step: what readers see, what an audit says, and every key, against the model.
+//! After each step: what readers see, the events, and what an audit says, against the model. After the last one: what is left.
 
 use std::collections::BTreeMap;
 
 use deadpool_redis::redis::{self, Value as Reply};
-use queue_core::{MessageRef, State};
+use queue_core::{ConsumerId, Error, LeaseRequest, MessageRef, State, Stay};
 use serde_json::{Value, json};
 
 use crate::{
     answers::show_message,
-    keyspace::{Content, KeySpace},
     showing::{STATES, own_id},
     world::World,
 };
-
-const DUMP: &str = "
-    local read = {
-        string = function(key) return { redis.call('GET', key) } end,
-        hash = function(key) return redis.call('HGETALL', key) end,
-        list = function(key) return redis.call('LRANGE', key, 0, -1) end,
-        set = function(key) return redis.call('SMEMBERS', key) end,
-        stream = function(key)
-            local entries = redis.call('XRANGE', key, '-', '+')
-            for i, entry in ipairs(entries) do entries[i] = entry[1] .. ' ' .. table.concat(entry[2], ' ') end
-            return entries
-        end,
-        zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
-    }
-    local reply = {}
-    for _, key in ipairs(redis.call('KEYS', '*')) do
-        local kind = redis.call('TYPE', key).ok
-        reply[#reply + 1] = { key, kind, read[kind](key) }
-    end
-    return reply";
 
 type Difference = Result<(), String>;
 
 impl World {
     pub(crate) async fn compare(&mut self) -> Difference {
-        self.compare_keys()?;
         self.compare_messages().await?;
         self.compare_status().await?;
+        self.compare_names().await?;
+        self.compare_events().await?;
         for (nth, state) in STATES.into_iter().enumerate() {
             self.compare_list(state, 1 + (self.ids.len() + nth) % 4).await?;
         }
@@ -50,43 +30,49 @@ impl World {
         }
     }
 
-    fn compare_keys(&mut self) -> Difference {
-        let real = self.read_key_space()?;
-        let model = self.model.key_space();
-        let keys: Vec<&String> = real.keys().chain(model.keys().filter(|key| !real.contains_key(*key))).collect();
-        let different = keys.into_iter().filter(|key| real.get(*key) != model.get(*key));
-        let told: Vec<String> = different
-            .map(|key| format!("{key}\n      should be {:?}\n             is {:?}", model.get(key), real.get(key)))
-            .collect();
-        if told.is_empty() { Ok(()) } else { Err(format!("keys differ:\n    {}", told.join("\n    "))) }
+    /// Every event since the log began.
+    async fn compare_events(&self) -> Difference {
+        let (Some(begin), Some(events)) = (self.log_begins_at, &self.model.log.events) else { return Ok(()) };
+        let found = self.queue.all_events_after(begin).await.map_err(|error| error.to_string())?;
+        let found = found.ok_or("the log of events has a gap")?;
+        let real: Vec<Value> = found.iter().map(|event| serde_json::from_str(event.json()).unwrap()).collect();
+        same("the events", &self.translate_json(&json!(real)), &json!(events))
     }
 
-    fn read_key_space(&mut self) -> Result<KeySpace, String> {
-        let dump: Vec<(String, String, Vec<String>)> =
-            redis::cmd("EVAL").arg(DUMP).arg(0).query(&mut self.raw).map_err(|error| error.to_string())?;
-        let mut keys = KeySpace::new();
-        for (key, kind, texts) in dump {
-            let texts: Vec<String> = match key.as_str() {
-                "drover:{q}:clock" => continue,
-                "drover:{q}:dedup" => texts.iter().map(|text| self.translate(&with_every_id(text))).collect(),
-                _ => texts.iter().map(|text| self.translate(text)).collect(),
-            };
-            let pairs = || texts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
-            let mut content = match kind.as_str() {
-                "string" => Content::Text(texts.concat()),
-                "hash" => Content::Hash(pairs().collect()),
-                "zset" => Content::Sorted(pairs().collect()),
-                "list" | "stream" => Content::List(texts),
-                _ => Content::Set(texts.into_iter().collect()),
-            };
-            if let ("drover:{q}:meta", Content::Hash(meta)) = (key.as_str(), &mut content) {
-                // Drawn at random, and a matter of wake-ups.
-                meta.remove("epoch").ok_or("the queue has no epoch")?;
-                meta.remove("watch");
+    /// Makes an end of everything, and looks at what is left: of a queue nothing but what says that it exists.
+    pub(crate) async fn leave_nothing(&mut self) -> Difference {
+        const LEFT_OF_A_QUEUE: [&str; 5] =
+            ["drover:queues", "drover:{q}:clock", "drover:{q}:events", "drover:{q}:meta", "drover:{q}:seq"];
+        let ended = async {
+            if self.queue.status().await?.is_some() {
+                self.queue.resume().await?;
             }
-            keys.insert(key, content);
-        }
-        Ok(keys)
+            for _ in 0..4 {
+                // Everything that has an end of its own is over by then.
+                self.model.micros += 40 * 24 * 3_600 * 1_000_000;
+                self.set_clock();
+                for state in State::ALL {
+                    self.queue.purge(state).await?;
+                }
+                let stay = Stay::default();
+                let request = LeaseRequest { consumer: ConsumerId::issue(), max: 1, visibility_timeout: None, stay };
+                match self.queue.lease(&request).await {
+                    Ok(_) | Err(Error::NoSuchQueue) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        ended.await.map_err(|error: Error| error.to_string())?;
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.raw).map_err(|error| error.to_string())?;
+        let left: Vec<String> = keys.into_iter().filter(|key| !LEFT_OF_A_QUEUE.contains(&key.as_str())).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
+    }
+
+    /// Whether the index names the queue.
+    async fn compare_names(&self) -> Difference {
+        let names = self.queues.names().await.map_err(|error| error.to_string())?;
+        same("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
     }
 
     /// Until when idle consumers have a timer (ms).
@@ -153,14 +139,4 @@ pub(crate) fn same(what: &str, real: &Value, model: &Value) -> Difference {
         }
     }
     Err(format!("{what}\n      should be {model}\n             is {real}"))
-}
-
-/// Runs of ids ("first+more") written out.
-fn with_every_id(text: &str) -> String {
-    let Some((head, runs)) = text.rsplit_once('\t') else { return text.to_owned() };
-    let ids = runs.split(',').filter_map(|run| run.split_once('+')).flat_map(|(first, more)| {
-        let first: u64 = first.parse().unwrap_or(0);
-        (first..=first + more.parse::<u64>().unwrap_or(0)).map(|id| format!("{id:014}"))
-    });
-    format!("{head}\t{}", ids.collect::<Vec<_>>().join(","))
 }

@@ -118,7 +118,11 @@ impl World {
             }
             Operation::Listen => {
                 let newest = queue.listen().await?;
-                (json!(newest.map(|id| id.to_string())), self.model.listen())
+                let begins = self.model.listen();
+                if begins == Some(true) {
+                    self.log_begins_at = newest;
+                }
+                (json!(newest.is_some()), json!(begins.is_some()))
             }
             Operation::GiveUp(who) => {
                 queue.give_up(&consumer(*who).parse().unwrap()).await?;

@@ -1,6 +1,8 @@
 //! What is written down of what happens, while somebody listens.
 
-use serde_json::{Value, json};
+use queue_core::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::{
     message::{Instant, Message, Number, State},
@@ -9,73 +11,72 @@ use crate::{
     showing::{NAME, consumer, hold_key, own_id},
 };
 
-/// How long it is written down after somebody listened.
+/// How long events are written down after somebody listened.
 const KEPT_FOR: u64 = 11 * 60 * 1_000;
-/// An entry has no more events.
-const IN_AN_ENTRY: usize = 100;
-/// What an entry counts beside its texts.
-const ENTRY_BYTES: usize = 64;
 
 /// The log of events.
 #[derive(Default)]
 pub(crate) struct Log {
     pub(crate) listened_until: Option<Instant>,
-    /// How much it ever had.
-    pub(crate) bytes: Option<usize>,
-    /// None when nobody ever listened.
-    pub(crate) entries: Vec<String>,
-    /// The id of the last event.
-    newest: String,
+    /// As readers see them, since the log began; none when nobody ever listened.
+    pub(crate) events: Option<Vec<Value>>,
 }
 
 /// What there is to say of one event.
 pub(crate) struct Happened {
     number: Number,
     word: &'static str,
-    fields: String,
-    json: Option<String>,
+    fields: Map<String, Value>,
 }
 
 impl Happened {
     pub(crate) fn new(number: Number, word: &'static str) -> Self {
-        Self { number, word, fields: String::new(), json: None }
+        Self { number, word, fields: Map::new() }
     }
 
-    fn with(mut self, letter: char, value: Option<impl ToString>) -> Self {
-        self.fields.extend(value.map(|value| format!("\t{letter}{}", value.to_string())));
+    fn with(mut self, field: &str, value: Option<impl Serialize>) -> Self {
+        self.fields.extend(value.map(|value| (field.to_owned(), json!(value))));
         self
     }
 
+    fn due(self, due: Option<Instant>) -> Self {
+        self.with("due_at", due.map(Timestamp::from_millis))
+    }
+
     fn because(self, json: &str) -> Self {
-        Self { json: Some(json.to_owned()), ..self }
+        let field = if self.word == "progress" { "progress" } else { "error" };
+        self.with(field, Some(serde_json::from_str::<Value>(json).unwrap()))
+    }
+
+    /// The state that the message is in from then on.
+    fn state(&self) -> Option<&'static str> {
+        let is_delayed = self.fields.contains_key("due_at");
+        match self.word {
+            "enqueued" if self.fields.contains_key("hold") => Some("held"),
+            "enqueued" | "signalled" | "retried" | "released" if is_delayed => Some("delayed"),
+            "started" | "progress" => Some("active"),
+            "completed" | "failed" => Some(self.word),
+            "erased" => None,
+            _ => Some("waiting"),
+        }
     }
 }
 
 impl Model {
-    /// Somebody listens. Answers the id of the newest event, if there is such a queue.
-    pub(crate) fn listen(&mut self) -> Value {
+    /// Somebody listens. Answers whether the log begins with that, if there is such a queue.
+    pub(crate) fn listen(&mut self) -> Option<bool> {
         if !self.exists {
-            return Value::Null;
+            return None;
         }
         let now = self.now();
-        if self.log.listened_until.is_none_or(|until| until <= now) {
-            // It has a gap.
-            self.log.entries.clear();
-        }
-        if self.log.entries.is_empty() {
-            let place = self.next_place(0);
-            self.log.entries.push(format!("{place} listening "));
-            self.log.newest = format!("{place}-0");
+        // A log that nobody listened to for a while has a gap.
+        let begins = self.log.events.is_none() || self.log.listened_until.is_none_or(|until| until <= now);
+        if begins {
+            self.log.events = Some(Vec::new());
         }
         let until = now + KEPT_FOR;
         self.log.listened_until = Some(self.log.listened_until.map_or(until, |before| before.max(until)));
-        json!(self.log.newest)
-    }
-
-    fn next_place(&mut self, bytes: usize) -> String {
-        let before = self.log.bytes.unwrap_or(1);
-        self.log.bytes = Some(before + bytes + ENTRY_BYTES);
-        format!("{before}-{}", self.now())
+        Some(begins)
     }
 
     pub(crate) fn tell(&mut self, all: Vec<Happened>) {
@@ -83,23 +84,17 @@ impl Model {
         if self.log.listened_until.is_none_or(|until| until <= now) {
             return;
         }
-        let texts: Vec<(usize, String)> = all.into_iter().map(|happened| self.text_of(happened)).collect();
-        for some in texts.chunks(IN_AN_ENTRY) {
-            let place = self.next_place(some.iter().map(|(bytes, _)| bytes).sum());
-            let texts: Vec<&str> = some.iter().map(|(_, text)| text.as_str()).collect();
-            self.log.entries.push(format!("{place} {}", texts.join(" ")));
-            self.log.newest = format!("{place}-{}", some.len());
-        }
+        let shown: Vec<Value> = all.into_iter().map(|happened| self.show_event(happened)).collect();
+        self.log.events.get_or_insert_default().extend(shown);
     }
 
-    /// What is written of it, and how much that is: a real id has fourteen digits.
-    fn text_of(&self, happened: Happened) -> (usize, String) {
-        let Happened { number, word, fields, json } = happened;
+    fn show_event(&self, happened: Happened) -> Value {
+        let number = happened.number;
         let (_, message) = self.with_purged().find(|(other, _)| *other == number).expect("the message is known");
-        let own_id = message.draft.own_id.map_or(String::new(), |id| format!("\ti{}", own_id(id)));
-        let json = json.map_or(String::new(), |json| format!("\n{json}"));
-        let rest = format!("{own_id}{fields}{json}");
-        (word.len() + 14 + rest.len(), format!("{word} {}{rest}", name(number)))
+        let id = message.draft.own_id.map_or(name(number), own_id);
+        let mut shown = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": happened.state()});
+        shown.as_object_mut().unwrap().extend(happened.fields);
+        shown
     }
 
     pub(crate) fn tell_of(&mut self, numbers: &[Number], word: &'static str) {
@@ -111,9 +106,9 @@ impl Model {
             let message = &self.messages[&number];
             let hold = message.draft.hold.filter(|_| message.state == State::Held);
             Happened::new(number, "enqueued")
-                .with('n', message.draft.named.then_some(NAME))
-                .with('d', Some(message.first_due).filter(|due| *due > message.created))
-                .with('k', hold.map(hold_key))
+                .with("name", message.draft.named.then_some(NAME))
+                .due(Some(message.first_due).filter(|due| *due > message.created))
+                .with("hold", hold.map(hold_key))
         });
         let enqueued = enqueued.collect();
         self.tell(enqueued);
@@ -122,7 +117,7 @@ impl Model {
     pub(crate) fn tell_signalled(&mut self, numbers: &[Number]) {
         let signalled = numbers.iter().map(|number| {
             let message = &self.messages[number];
-            Happened::new(*number, "signalled").with('d', message.comes_back())
+            Happened::new(*number, "signalled").due(message.comes_back())
         });
         let signalled = signalled.collect();
         self.tell(signalled);
@@ -132,7 +127,7 @@ impl Model {
         let started = numbers.iter().map(|number| {
             let message = &self.messages[number];
             let name = message.draft.named.then_some(NAME);
-            message.about_the_run(1, Happened::new(*number, "started").with('n', name))
+            message.about_the_run(1, Happened::new(*number, "started").with("name", name))
         });
         let started = started.collect();
         self.tell(started);
@@ -164,9 +159,9 @@ impl Model {
         let back = message.comes_back();
         match (word, message.run_so_far().error) {
             ("retried", Some(error)) => {
-                message.about_the_run(0, Happened::new(number, word)).with('d', back).because(&error.json)
+                message.about_the_run(0, Happened::new(number, word)).due(back).because(&error.json)
             }
-            _ => message.about_the_run(1, Happened::new(number, word)).with('d', back),
+            _ => message.about_the_run(1, Happened::new(number, word)).due(back),
         }
     }
 }
@@ -183,6 +178,6 @@ impl Message {
     /// The attempt is the last one that failed, or so many after it.
     fn about_the_run(&self, more: u32, happened: Happened) -> Happened {
         let run = self.run_so_far();
-        happened.with('a', Some(run.attempts + more)).with('c', run.consumer.map(consumer))
+        happened.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer))
     }
 }

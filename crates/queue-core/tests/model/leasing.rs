@@ -128,7 +128,6 @@ impl Model {
     fn permitted(&mut self) -> (usize, Option<Instant>) {
         let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
         let now = self.now();
-        self.leases_were_counted = true;
         // A lease that lies ahead since Redis's clock stepped back counts as made now.
         self.leases_made.iter_mut().for_each(|made| *made = now.min(*made));
         self.leases_made.retain(|made| made + limit.duration > now);

@@ -70,8 +70,6 @@ pub(crate) struct Message {
     pub(crate) draft: Draft,
     pub(crate) created: Instant,
     pub(crate) first_due: Instant,
-    /// Whether anything of it differs from the queue's settings.
-    pub(crate) has_options: bool,
     /// When it fails unless it has started. None while it has, or when it may wait for ever.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,

@@ -33,8 +33,6 @@ pub(crate) struct Model {
     pub(crate) owner: Option<Owner>,
     /// When leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
-    /// Whether they were counted since there is one.
-    pub(crate) leases_were_counted: bool,
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
@@ -51,9 +49,6 @@ pub(crate) struct Model {
     pub(crate) is_listed: bool,
     /// Whether this process has used the queue since it last saw to its name.
     pub(crate) was_used: bool,
-    /// What ever left the front of `completed`.
-    pub(crate) trimmed: usize,
-    pub(crate) largest_record: usize,
     pub(crate) totals: BTreeMap<&'static str, u64>,
     pub(crate) requests: BTreeMap<u8, Request>,
     pub(crate) sticky: BTreeMap<u8, Sticky>,

@@ -85,19 +85,11 @@ impl Model {
             _ if due > now => State::DelayedUntil(due),
             _ => State::Waiting,
         };
-        let Draft { own_id, priority, max_attempts, backoff, timeout, ttl, hold, .. } = draft;
         Message {
             draft: draft.clone(),
             created: now,
             first_due: due,
-            has_options: *priority != 0
-                || own_id.is_some()
-                || max_attempts.is_some()
-                || backoff.is_some()
-                || timeout.is_some()
-                || ttl.is_some()
-                || hold.is_some(),
-            expires: ttl.map(|ttl| now + ttl),
+            expires: draft.ttl.map(|ttl| now + ttl),
             state,
             ready: None,
             holds_the_line: false,
@@ -111,7 +103,6 @@ impl Model {
 
     fn store(&mut self, number: Number, message: Message) {
         let is_ready = message.state == State::Waiting;
-        self.largest_record = self.largest_record.max(message.record(number).len() + message.options().len());
         self.messages.insert(number, message);
         self.posted = number + 1;
         self.last = Some(number);

@@ -286,14 +286,12 @@ impl Model {
     }
 
     fn trim_first_completed(&mut self, count: usize) {
-        self.trimmed += count;
         for number in self.completed.drain(..count).collect::<Vec<_>>() {
             self.forget(number);
         }
     }
 
     pub(crate) fn pop_completed(&mut self, count: usize) {
-        self.trimmed += count;
         for number in self.completed.drain(..count).collect::<Vec<_>>() {
             self.forget_for_good(number);
         }

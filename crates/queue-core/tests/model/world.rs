@@ -9,7 +9,7 @@ use std::{
 };
 
 use deadpool_redis::redis;
-use queue_core::{LeaseToken, MessageId, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
+use queue_core::{EventId, LeaseToken, MessageId, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
 use serde_json::Value;
 use tokio::task::yield_now;
 
@@ -39,7 +39,9 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<Held>,
     /// An answer was lost: the library comes back for a second look by a clock of its own.
     pub(crate) looks_again: bool,
-    /// What stands in Redis, and what it is called here.
+    /// Of the log of events, if there is one.
+    pub(crate) log_begins_at: Option<EventId>,
+    /// The ids as they stand in answers, and what they are called here.
     names: HashMap<String, String>,
 }
 
@@ -64,6 +66,7 @@ impl World {
             ids: vec![],
             tokens: vec![],
             looks_again: false,
+            log_begins_at: None,
             names: HashMap::new(),
         }
     }
@@ -104,28 +107,10 @@ impl World {
     }
 
     pub(crate) fn learn_token(&mut self, number: Number, call: LeaseCall, consumer: u8, lease: LeaseToken) {
-        let text = lease.to_string();
-        let (_, secret) = text.split_once('-').unwrap();
-        self.learn_secret(secret, call);
         self.tokens.push(Held { token: Token { number, call }, consumer, lease });
     }
 
-    fn learn_secret(&mut self, secret: &str, call: LeaseCall) {
-        self.names.insert(secret.to_owned(), format!("lease{call}"));
-    }
-
-    /// Learns the secret of a call whose answer was lost, from the leases that it made.
-    pub(crate) fn learn_lost_secret(&mut self, call: LeaseCall) {
-        let runs: Vec<String> = redis::cmd("HVALS").arg("drover:{q}:runs").query(&mut self.raw).unwrap();
-        for run in runs {
-            let secret = run.split('\t').next().unwrap_or_default().trim_start_matches('!');
-            if !secret.is_empty() && !self.names.contains_key(secret) {
-                self.learn_secret(secret, call);
-            }
-        }
-    }
-
-    /// A text out of Redis, with ids and secrets as they are called here.
+    /// A text of an answer, with ids as they are called here.
     pub(crate) fn translate(&self, text: &str) -> String {
         let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let mut translated = String::with_capacity(text.len());
@@ -133,12 +118,7 @@ impl World {
         while !rest.is_empty() {
             let end = rest.find(|c| !is_in_word(c)).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
-            // A secret may have two letters before it: how it was settled.
-            let (before, secret) = if word.len() == 24 { word.split_at(2) } else { ("", word) };
-            match self.names.get(secret) {
-                Some(name) => translated.extend([before, name]),
-                None => translated.push_str(word),
-            }
+            translated.push_str(self.names.get(word).map_or(word, String::as_str));
             let end = after.find(is_in_word).unwrap_or(after.len());
             translated.push_str(&after[..end]);
             rest = &after[end..];
