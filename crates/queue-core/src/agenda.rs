@@ -1,10 +1,10 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -39,15 +39,10 @@ impl Entries {
 }
 
 impl Agenda {
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        // Nothing that is done under this lock can panic half-way.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Look at the queue then, or earlier.
     pub fn note(&self, queue: QueueName, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if entries.instants.get(&queue).is_some_and(|known| *known <= instant) {
             return;
         }
@@ -77,7 +72,7 @@ impl Agenda {
 
     /// A queue whose time has come, or else when the next one's does.
     fn take_due(&self) -> Result<QueueName, Option<Instant>> {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         while let Some(Reverse((instant, queue))) = entries.order.peek() {
             if entries.instants.get(queue) != Some(instant) {
                 entries.order.pop();
@@ -123,7 +118,7 @@ mod tests {
             agenda.note(busy.clone(), Duration::ZERO);
             assert_eq!(agenda.next().await, busy);
         }
-        assert!(agenda.lock().order.len() <= Entries::SLACK + 2);
+        assert!(agenda.entries.lock().order.len() <= Entries::SLACK + 2);
         agenda.note(busy.clone(), Duration::from_secs(1));
         let start = Instant::now();
         assert_eq!((agenda.next().await, start.elapsed().as_secs()), (busy, 1));

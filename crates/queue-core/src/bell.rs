@@ -1,10 +1,6 @@
-use std::{
-    collections::HashSet,
-    mem,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -32,11 +28,6 @@ impl<'p> Ring<'p> {
             None => Self::In(Duration::from_micros(u64::try_from(payload.parse().unwrap_or(0_i64)).unwrap_or(0))),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks can panic half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rings when a consumer of one queue should look; remembers the earliest instant at which it should.
@@ -76,7 +67,7 @@ impl Bell {
             Ring::For(consumer) if self.consumer.get().is_some_and(|own| own.as_str() != consumer) => {}
             Ring::For(_) => self.ring(),
             Ring::Cancel(id) => {
-                let mut to_cancel = lock(&self.to_cancel);
+                let mut to_cancel = self.to_cancel.lock();
                 if let Ok(id) = id.parse()
                     && to_cancel.len() < Self::MAX_TO_CANCEL
                 {
@@ -90,7 +81,7 @@ impl Bell {
     /// Waits until messages are to be cancelled, and answers which. Safe to give up half-way.
     pub async fn told_to_cancel(&self) -> HashSet<MessageId> {
         loop {
-            let told = mem::take(&mut *lock(&self.to_cancel));
+            let told = mem::take(&mut *self.to_cancel.lock());
             if !told.is_empty() {
                 return told;
             }
@@ -106,7 +97,7 @@ impl Bell {
     /// Look then, or earlier.
     pub fn ring_in(&self, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
-        let mut look_at = lock(&self.look_at);
+        let mut look_at = self.look_at.lock();
         if look_at.is_none_or(|known| instant < known) {
             *look_at = Some(instant);
             // A permit is kept for a listener that does not wait yet: nothing is lost between its look and its wait.
@@ -116,7 +107,7 @@ impl Bell {
 
     /// Whether it is time to look, or will be at an instant that is known.
     pub(crate) fn has_rung(&self) -> bool {
-        lock(&self.look_at).is_some()
+        self.look_at.lock().is_some()
     }
 
     /// Waits until it is time to look, at the latest after `poll`. Then the bell is silent until it rings again: what
@@ -124,10 +115,10 @@ impl Bell {
     pub async fn time_to_look(&self, poll: Duration) {
         let latest = Instant::now() + poll;
         loop {
-            let instant = lock(&self.look_at).map_or(latest, |instant| instant.min(latest));
+            let instant = self.look_at.lock().map_or(latest, |instant| instant.min(latest));
             // A timer for what is due already would ring with the next whole millisecond.
             if instant <= Instant::now() {
-                lock(&self.look_at).take_if(|due| *due <= Instant::now());
+                self.look_at.lock().take_if(|due| *due <= Instant::now());
                 return;
             }
             tokio::select! {

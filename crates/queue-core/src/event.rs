@@ -1,10 +1,14 @@
+//! What happened to a message: how the log has it, and how readers see it.
+
 use serde::Serialize;
 use serde_json::value::RawValue;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::{ConsumerId, EventId, MessageId, MessageName, MessageRef, OwnId, State, Timestamp};
 
 /// What happened to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// It was posted: it is waiting, delayed or held.
     Enqueued,
@@ -31,36 +35,9 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::Enqueued,
-        Self::Signalled,
-        Self::Promoted,
-        Self::Started,
-        Self::Progress,
-        Self::Completed,
-        Self::Retried,
-        Self::Failed,
-        Self::Released,
-        Self::Lapsed,
-        Self::Erased,
-    ];
-
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enqueued => "enqueued",
-            Self::Signalled => "signalled",
-            Self::Promoted => "promoted",
-            Self::Started => "started",
-            Self::Progress => "progress",
-            Self::Completed => "completed",
-            Self::Retried => "retried",
-            Self::Failed => "failed",
-            Self::Released => "released",
-            Self::Lapsed => "lapsed",
-            Self::Erased => "erased",
-        }
+        self.into()
     }
 
     /// The state that the message is in from then on; none when it is gone.
@@ -140,7 +117,7 @@ impl Event {
 
     /// `None` for what a newer version may have written, or is not Drover's.
     pub(crate) fn decode(id: EventId, word: &str, text: &str) -> Option<Self> {
-        let kind = EventKind::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+        let kind: EventKind = word.parse().ok()?;
         let (text, json) = text.split_once('\n').map_or((text, None), |(text, json)| (text, Some(json)));
         let mut fields = text.split('\t');
         let message: MessageId = fields.next()?.parse().ok()?;

@@ -29,121 +29,94 @@ pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 
 /// What stands after the hash tag. `lua/*.lua` name their keys by these words.
 pub(crate) mod suffix {
+    macro_rules! suffixes {
+        ($($(#[$doc:meta])* $name:ident = $suffix:literal;)*) => {
+            $($(#[$doc])* pub(crate) const $name: &str = $suffix;)*
+
+            /// All of them, in the order in which scripts are given the keys.
+            pub(crate) const ALL: &[&str] = &[$($name),*];
+        };
+    }
+
+    suffixes! {
     /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an
     /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (what ever left the front of `completed`), `watch`
     /// (the instant at which idle consumers look again), `largest` (bytes of the largest record and options so far),
     /// `largest_extra` (bytes of the largest error or data of a signal that a message came to have, unless all are small), `listened_until`
     /// (ms until when events are written down), `events_end` (bytes that the log of events ever had), `clock` (ms, at most a
     /// second before the newest lease was given or extended), `mending` (how far leases were looked at after a step of the clock), `purged_to` (the last id when a purge began that goes on).
-    pub(crate) const META: &str = "meta";
+    META = "meta";
     /// String: the last id.
-    pub(crate) const SEQ: &str = "seq";
+    SEQ = "seq";
     /// Hash id → record: the immutable part of each message, written once.
-    pub(crate) const MESSAGES: &str = "messages";
+    MESSAGES = "messages";
     /// Hash id → fields: what differs from the queue's settings.
-    pub(crate) const OPTIONS: &str = "options";
+    OPTIONS = "options";
     /// List of ids: ready at priority 0.
-    pub(crate) const WAITING: &str = "waiting";
+    WAITING = "waiting";
     /// Sorted set id → priority: ready at other priorities.
-    pub(crate) const PRIORITIZED: &str = "prioritized";
+    PRIORITIZED = "prioritized";
     /// Sorted set id → due time in ms: delayed, or backing off.
-    pub(crate) const DELAYED: &str = "delayed";
+    DELAYED = "delayed";
     /// Sorted set id → deadline in ms: active.
-    pub(crate) const LEASED: &str = "leased";
+    LEASED = "leased";
     /// Hash id → run: token, attempts, lapses, consumer; only while there is something to say.
-    pub(crate) const RUNS: &str = "runs";
+    RUNS = "runs";
     /// List of ids in the order of finishing.
-    pub(crate) const COMPLETED: &str = "completed";
+    COMPLETED = "completed";
     /// Sorted set id → ms of finishing.
-    pub(crate) const FAILED: &str = "failed";
+    FAILED = "failed";
     /// Hash id → outcome: result or error, times, token, consumer.
-    pub(crate) const OUTCOMES: &str = "outcomes";
+    OUTCOMES = "outcomes";
     /// Set of ids that still stand in `waiting` but are gone: skipped and forgotten when they come up.
-    pub(crate) const REMOVED: &str = "removed";
+    REMOVED = "removed";
     /// Hash own id → id.
-    pub(crate) const ALIASES: &str = "aliases";
+    ALIASES = "aliases";
     /// Sorted set own id → ms until when it stays taken though its message is no longer kept.
-    pub(crate) const TAKEN: &str = "taken";
+    TAKEN = "taken";
     /// Sorted set id → ms until when somebody waits for it to finish.
-    pub(crate) const AWAITED: &str = "awaited";
+    AWAITED = "awaited";
     /// Sorted set of "key, tab, id" (and, if it is delayed too, a tab and the due time in ms), all of score 0: waiting for
     /// a signal. The held ones of a key lie together in the order posted.
-    pub(crate) const HELD: &str = "held";
+    HELD = "held";
     /// Sorted set id → ms when it expires unless it has been leased.
-    pub(crate) const EXPIRING: &str = "expiring";
+    EXPIRING = "expiring";
     /// List of "first,last,count": when leases were made, while there is a rate limit.
-    pub(crate) const LIMITER: &str = "limiter";
+    LIMITER = "limiter";
     /// Set of ids that back off in an exclusive queue: while there is one, nothing is handed out.
-    pub(crate) const BLOCKING: &str = "blocking";
+    BLOCKING = "blocking";
     /// Set of ids of active messages that are to be cancelled.
-    pub(crate) const CANCELLING: &str = "cancelling";
+    CANCELLING = "cancelling";
     /// Hash id → JSON: what handlers reported last.
-    pub(crate) const PROGRESS: &str = "progress";
+    PROGRESS = "progress";
     /// Set of ids that still stand in `completed` but are gone: skipped and forgotten when they are trimmed.
-    pub(crate) const ERASED: &str = "erased";
+    ERASED = "erased";
     /// Hash key → cut and data: signals that are under way.
-    pub(crate) const SIGNALS: &str = "signals";
+    SIGNALS = "signals";
     /// Hash key → data: signals that stick.
-    pub(crate) const STICKY: &str = "sticky";
+    STICKY = "sticky";
     /// Sorted set key → ms until when a signal sticks.
-    pub(crate) const STICKY_UNTIL: &str = "sticky_until";
+    STICKY_UNTIL = "sticky_until";
     /// Hash id → JSON: the data of the signal that released a message.
-    pub(crate) const SIGNALLED: &str = "signalled";
+    SIGNALLED = "signalled";
     /// Hash idempotency key → its end, the fingerprint of its request, the ids that it stands for.
-    pub(crate) const DEDUP: &str = "dedup";
+    DEDUP = "dedup";
     /// Sorted set idempotency key → ms when it ends.
-    pub(crate) const DEDUP_UNTIL: &str = "dedup_until";
+    DEDUP_UNTIL = "dedup_until";
     /// List of ids that stood in `waiting` when that was purged, and are still to be forgotten.
-    pub(crate) const PURGED: &str = "purged";
+    PURGED = "purged";
     /// Sorted set of ids that stood in `prioritized` then.
-    pub(crate) const PURGED_PRIORITIZED: &str = "purged_prioritized";
+    PURGED_PRIORITIZED = "purged_prioritized";
     /// Set of ids that stood in `removed` then.
-    pub(crate) const PURGED_REMOVED: &str = "purged_removed";
+    PURGED_REMOVED = "purged_removed";
     /// Set of ids that have joined the line since, posted before the purge began.
-    pub(crate) const RETURNED: &str = "returned";
+    RETURNED = "returned";
     /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
     /// name tells those who listen that there is more.
-    pub(crate) const EVENTS: &str = "events";
+    EVENTS = "events";
     /// Not a key but the channel that tells idle consumers when to look again.
-    pub(crate) const WAKE: &str = "wake";
-
-    pub(crate) const ALL: [&str; 35] = [
-        META,
-        SEQ,
-        MESSAGES,
-        OPTIONS,
-        WAITING,
-        PRIORITIZED,
-        DELAYED,
-        LEASED,
-        RUNS,
-        COMPLETED,
-        FAILED,
-        OUTCOMES,
-        REMOVED,
-        ALIASES,
-        TAKEN,
-        AWAITED,
-        HELD,
-        EXPIRING,
-        LIMITER,
-        BLOCKING,
-        CANCELLING,
-        PROGRESS,
-        ERASED,
-        SIGNALS,
-        STICKY,
-        STICKY_UNTIL,
-        SIGNALLED,
-        DEDUP,
-        DEDUP_UNTIL,
-        PURGED,
-        PURGED_PRIORITIZED,
-        PURGED_REMOVED,
-        RETURNED,
-        EVENTS,
-        WAKE,
-    ];
+    WAKE = "wake";
+    }
 }
 
 /// The keys of one queue.

@@ -40,10 +40,10 @@ mod wire;
 
 pub use agenda::Agenda;
 pub use bell::Bell;
-pub use calls::Calls;
-pub use connection::{InvalidRedisUrl, Redis};
+
+pub use connection::Redis;
 pub use error::{Error, Result, TooMuch};
-pub use event::{Event, EventKind};
+pub use event::Event;
 pub use event_id::EventId;
 pub use id::{MessageId, MessageRef};
 pub use janitor::Janitor;
@@ -51,13 +51,13 @@ pub use janitor::Janitor;
 pub use janitor::Pace;
 pub use listener::{Ended, Events, Heard, Listener};
 pub use listeners::Listeners;
-pub use message::{Failure, Message, MessageError, State};
-pub use name::{ConsumerId, IdempotencyKey, InvalidName, MessageName, OwnId, QueueName, SignalKey};
-pub use new_message::{Delay, Headers, NewMessage, TimeToLive};
-pub use number::{MaxAttempts, MostMessages, OutOfRange, Priority, Whole};
+pub use message::{Failure, Message, State};
+pub use name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
+pub use new_message::{Delay, Headers, NewMessage};
+pub use number::{MaxAttempts, MostMessages, Priority, Whole};
 pub use queue::{
-    Access, Action, Audit, Changed, Counts, Cursor, Delivery, Enqueued, Extended, Finding, Idempotency, LeaseRequest,
-    Leased, Page, Queue, QueueStatus, Reported, Settled, Settlement, Signal, Stay, StickyTime, Totals,
+    Access, Action, Changed, Cursor, Delivery, Enqueued, Extended, Idempotency, LeaseRequest, Leased, Queue,
+    QueueStatus, Reported, Settled, Settlement, Signal, Stay, Totals,
 };
 pub use queue_pattern::QueuePattern;
 pub use queues::Queues;
@@ -68,12 +68,16 @@ pub use retry::Retry;
 pub use scripts::inject_clock;
 pub use server::Danger;
 pub use settings::{
-    Backoff, Count, DeclaredSettings, Fault, InvalidSetting, LeaseTime, RateLimit, RunTime, Settings, SettingsPatch,
-    ShownSettings, Span,
+    Backoff, DeclaredSettings, Fault, InvalidSetting, LeaseTime, RateLimit, Settings, SettingsPatch, Span,
 };
 pub use subscriber::Subscriber;
 pub use time::{InvalidDuration, Millis, Timestamp};
 pub use token::LeaseToken;
+
+// For the other modules; outside nobody needs to name these.
+use calls::Calls;
+use name::{InvalidName, OwnId};
+use settings::{RunTime, ShownSettings};
 
 /// One call carries at most so many messages either way.
 pub const MAX_MESSAGES_PER_CALL: usize = 1_000;
@@ -82,7 +86,7 @@ pub const MAX_BYTES_PER_CALL: usize = 4 * 1_024 * 1_024;
 /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
 pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
 /// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
-pub const MAX_ERROR_BYTES: usize = 8 * 1_024;
+const MAX_ERROR_BYTES: usize = 8 * 1_024;
 /// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to say so;
 /// then the attempt has failed, and another one may begin.
 pub const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);

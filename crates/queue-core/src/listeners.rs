@@ -1,8 +1,6 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,7 +25,7 @@ pub(crate) struct Shared {
     tailers: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     /// One for each queue that has a tailer.
-    tails: Mutex<HashMap<QueueName, broadcast::Sender<News>>>,
+    pub(crate) tails: Mutex<HashMap<QueueName, broadcast::Sender<News>>>,
     /// For those that read for themselves alone.
     reading: Arc<Semaphore>,
 }
@@ -65,7 +63,7 @@ impl Listeners {
     }
 
     fn subscribe(&self, queue: &Arc<Queue>) -> broadcast::Receiver<News> {
-        let mut tails = self.shared.lock();
+        let mut tails = self.shared.tails.lock();
         if let Some(tail) = tails.get(queue.name()) {
             return tail.subscribe();
         }
@@ -77,9 +75,4 @@ impl Listeners {
     }
 }
 
-impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, broadcast::Sender<News>>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Shared {}

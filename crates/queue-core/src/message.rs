@@ -1,9 +1,8 @@
 //! A message as its readers see it: its state, its error, and all that is known of it.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use crate::{
@@ -13,8 +12,24 @@ use crate::{
 };
 
 /// Where a message stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = InvalidName, parse_err_fn = Self::no_such)]
 pub enum State {
     /// Waiting for a signal.
     Held,
@@ -32,34 +47,20 @@ pub enum State {
 
 impl State {
     /// All, in the order in which a message goes through them.
-    pub const ALL: [Self; 6] = [Self::Held, Self::Delayed, Self::Waiting, Self::Active, Self::Completed, Self::Failed];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Delayed => "delayed",
-            Self::Waiting => "waiting",
-            Self::Active => "active",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 
     /// Whether nothing more will come of the message by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
-}
 
-impl FromStr for State {
-    type Err = InvalidName;
-
-    fn from_str(word: &str) -> Result<Self, InvalidName> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or(InvalidName("a state is held, delayed, waiting, active, completed or failed"))
+    fn no_such(_: &str) -> InvalidName {
+        InvalidName("a state is held, delayed, waiting, active, completed or failed")
     }
 }
 

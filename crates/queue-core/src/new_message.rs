@@ -80,7 +80,7 @@ impl ToSchema for GivenInstant {}
 /// How long a message may be delayed.
 pub type Delay = Span<0, { LONGEST_DELAY.get() }>;
 /// For how long after it was posted a message may be started.
-pub type TimeToLive = Span<1, { LONGEST_DELAY.get() }>;
+type TimeToLive = Span<1, { LONGEST_DELAY.get() }>;
 
 const LONGEST_DELAY: Millis = Millis::from_days(3_650);
 

@@ -1,9 +1,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use deadpool_redis::redis;
+use parking_lot::Mutex;
 
 use crate::{
     DeclaredSettings, Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
@@ -55,7 +56,7 @@ impl Queues {
 
     /// A queue. It need not exist: it does from its first message or its first settings.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
-        let mut handles = self.lock();
+        let mut handles = self.shared.handles.lock();
         if let Some(queue) = handles.get(name) {
             return Arc::clone(queue);
         }
@@ -126,7 +127,7 @@ impl Queues {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is seen to when its queue is used again.
     pub async fn see_to_names(&self) -> Result<()> {
-        let handles: Vec<Arc<Queue>> = self.lock().values().cloned().collect();
+        let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {
             queue.see_to_name().await?;
         }
@@ -153,10 +154,5 @@ impl Queues {
                 return Ok(());
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<Queue>>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

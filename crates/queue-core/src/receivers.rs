@@ -4,10 +4,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
@@ -127,7 +128,7 @@ impl Receivers {
 
     fn stand_in_line(&self, queue: &Arc<Queue>, waiter: Waiter) {
         let bell = self.shared.subscriber.bell(queue.name());
-        let mut lines = self.shared.lock();
+        let mut lines = self.shared.lines.lock();
         if let Some(line) = lines.get_mut(queue.name()) {
             line.push(waiter);
         } else {
@@ -140,12 +141,7 @@ impl Receivers {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<QueueName, Line>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Shared {}
 
 /// Serves those who wait at one queue, until nobody does.
 struct Driver {
@@ -162,7 +158,7 @@ impl Driver {
                 () = self.bell.time_to_look(POLL.min(first_end.saturating_duration_since(Instant::now()))) => {}
                 () = self.shared.shutdown.cancelled() => {
                     // Those who wait learn it when their places go.
-                    self.shared.lock().remove(self.queue.name());
+                    self.shared.lines.lock().remove(self.queue.name());
                     return;
                 }
             }
@@ -177,7 +173,7 @@ impl Driver {
 
     /// When the first of those who wait gives up; `None` when nobody waits, and then this driver is no longer the queue's.
     fn next_end(&self) -> Option<Instant> {
-        let mut lines = self.shared.lock();
+        let mut lines = self.shared.lines.lock();
         let line = lines.get_mut(self.queue.name())?;
         line.waiters.retain(|_, waiter| !waiter.answer.is_closed());
         let end = line.waiters.values().map(|waiter| waiter.until).min();
@@ -223,7 +219,7 @@ impl Driver {
 
     /// The first in line whose turn it is.
     fn next(&self, turn: Turn) -> Option<Asking> {
-        let lines = self.shared.lock();
+        let lines = self.shared.lines.lock();
         let line = lines.get(self.queue.name())?;
         let is_next = |waiter: &Waiter| {
             !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
@@ -238,7 +234,7 @@ impl Driver {
     }
 
     fn answer(&self, number: u64, answer: Result<Offer>) {
-        let waiter = self.shared.lock().get_mut(self.queue.name()).and_then(|line| line.waiters.remove(&number));
+        let waiter = self.shared.lines.lock().get_mut(self.queue.name()).and_then(|line| line.waiters.remove(&number));
         if let Some(waiter) = waiter {
             // It may have gone. An offer that is not taken releases what is in it.
             let _ = waiter.answer.send(answer);
@@ -249,7 +245,7 @@ impl Driver {
     /// who came later there has been no look yet.
     fn dismiss(&self, newest: u64) {
         let now = Instant::now();
-        let overdue: Vec<u64> = match self.shared.lock().get(self.queue.name()) {
+        let overdue: Vec<u64> = match self.shared.lines.lock().get(self.queue.name()) {
             Some(line) => {
                 line.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
             }

@@ -223,7 +223,7 @@ impl Needs {
 
     /// In the order of [`suffix::ALL`], each as a word or all as `*`.
     fn keys(&self) -> Vec<&'static str> {
-        suffix::ALL.into_iter().filter(|key| self.keys.contains("*") || self.keys.contains(key)).collect()
+        suffix::ALL.iter().copied().filter(|key| self.keys.contains("*") || self.keys.contains(key)).collect()
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_protocol_page_names_every_key_and_no_other() {
-        assert_eq!(documented("Keys"), suffix::ALL.into_iter().collect());
+        assert_eq!(documented("Keys"), suffix::ALL.iter().copied().collect());
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             let keys: BTreeSet<&str> = header_words(text, "-- KEYS ").collect();
             assert!(keys.iter().all(|key| *key == "*" || suffix::ALL.contains(key)), "{first_line}: {keys:?}");
             let words = words(text);
-            for key in suffix::ALL {
+            for key in suffix::ALL.iter().copied() {
                 let is_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
                 assert_eq!(is_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
             }

@@ -1,6 +1,6 @@
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,6 +9,7 @@ use deadpool_redis::redis::{
     aio::{PubSubSink, PubSubStream},
 };
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -65,11 +66,6 @@ struct Waiters {
     finished: Arc<Notify>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks can panic half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     /// Whether a queue is heard of by the start of its name.
     fn is_heard_of(&self, queue: &QueueName) -> bool {
@@ -83,7 +79,7 @@ impl Shared {
     }
 
     fn note_newcomer(&self, queue: QueueName) {
-        lock(&self.newcomers).insert(queue);
+        self.newcomers.lock().insert(queue);
         self.newcomer.notify_one();
     }
 }
@@ -144,14 +140,14 @@ impl Subscriber {
     }
 
     fn bell_on(&self, channel: String) -> Arc<Bell> {
-        let mut bells = lock(&self.shared.bells);
+        let mut bells = self.shared.bells.lock();
         // Strangers may name any number of queues. Where each is heard of anyway, one that nobody waits at is forgotten.
         if self.shared.agenda.is_some() && bells.len() >= MAX_BELLS {
             bells.retain(|_, bell| Arc::strong_count(bell) > 1);
         }
         let bell = bells.entry(channel.clone()).or_insert_with(|| {
             if !self.shared.hears(&channel) {
-                lock(&self.shared.not_yet_subscribed).push(channel);
+                self.shared.not_yet_subscribed.lock().push(channel);
                 self.shared.new_channels.notify_one();
             }
             Arc::new(Bell::new())
@@ -164,7 +160,7 @@ impl Subscriber {
     pub async fn newcomer(&self) -> QueueName {
         loop {
             let newcomer = {
-                let mut newcomers = lock(&self.shared.newcomers);
+                let mut newcomers = self.shared.newcomers.lock();
                 let next = newcomers.iter().next().cloned();
                 next.and_then(|next| newcomers.take(&next))
             };
@@ -177,9 +173,9 @@ impl Subscriber {
 
     /// Says that there are these queues: those that it would hear of and whose bells nobody has asked for are newcomers.
     pub fn introduce(&self, queues: impl IntoIterator<Item = QueueName>) {
-        let bells = lock(&self.shared.bells);
+        let bells = self.shared.bells.lock();
         let is_new = |queue: &QueueName| !bells.contains_key(&Keys::of(queue).key(suffix::WAKE));
-        let mut newcomers = lock(&self.shared.newcomers);
+        let mut newcomers = self.shared.newcomers.lock();
         newcomers.extend(queues.into_iter().filter(|queue| self.shared.is_heard_of(queue) && is_new(queue)));
         self.shared.newcomer.notify_one();
     }
@@ -190,7 +186,7 @@ impl Subscriber {
         if !self.shared.is_heard_of(queue) {
             return;
         }
-        let mut bells = lock(&self.shared.bells);
+        let mut bells = self.shared.bells.lock();
         let bell = bells.remove(&Keys::of(queue).key(suffix::WAKE));
         if bell.is_some_and(|bell| bell.has_rung()) {
             self.shared.note_newcomer(queue.clone());
@@ -210,7 +206,7 @@ impl Subscriber {
     /// Registers interest in the end of a message. Register first, then ask Redis, then wait.
     pub(crate) fn finishing(&self, queue: &QueueName, id: &MessageId) -> Finishing {
         let key = (queue.clone(), id.clone());
-        let mut waiters = lock(&self.shared.waiters);
+        let mut waiters = self.shared.waiters.lock();
         let entry =
             waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
         entry.count += 1;
@@ -252,7 +248,7 @@ impl Subscriber {
             Ok(Err(error)) => return protected_mode::explain(error, self.shared.redis.client()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
-        lock(&self.shared.not_yet_subscribed).clear();
+        self.shared.not_yet_subscribed.lock().clear();
         let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
         let mut patterns: Vec<String> = self.shared.starts.iter().map(|start| keys::wake_of(start)).collect();
         if self.shared.agenda.is_some() {
@@ -263,7 +259,7 @@ impl Subscriber {
                 return reason;
             }
         }
-        channels.extend(lock(&self.shared.bells).keys().filter(|channel| !self.shared.hears(channel)).cloned());
+        channels.extend(self.shared.bells.lock().keys().filter(|channel| !self.shared.hears(channel)).cloned());
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
@@ -289,11 +285,11 @@ impl Subscriber {
                     return reason;
                 },
                 () = self.shared.new_channels.notified() => {
-                    let channels = std::mem::take(&mut *lock(&self.shared.not_yet_subscribed));
+                    let channels = std::mem::take(&mut *self.shared.not_yet_subscribed.lock());
                     if let Err(reason) = subscribe(sink, &channels, limit).await {
                         return reason;
                     }
-                    let bells = lock(&self.shared.bells);
+                    let bells = self.shared.bells.lock();
                     channels.iter().filter_map(|channel| bells.get(channel)).for_each(|bell| bell.ring());
                 }
             }
@@ -310,7 +306,7 @@ impl Subscriber {
             self.end_waits(&payload);
         } else {
             let ring = Ring::parse(&payload);
-            let bells = lock(&self.shared.bells);
+            let bells = self.shared.bells.lock();
             if let Some(bell) = bells.get(channel) {
                 bell.take(ring);
             } else if let (None, Some(queue)) = (&self.shared.agenda, Keys::queue_of(channel)) {
@@ -330,7 +326,7 @@ impl Subscriber {
     fn end_waits(&self, payload: &str) {
         let Some((queue, id)) = payload.split_once('\t') else { return };
         let Ok(queue) = queue.parse::<QueueName>() else { return };
-        let mut waiters = lock(&self.shared.waiters);
+        let mut waiters = self.shared.waiters.lock();
         if id == EVERY_MESSAGE {
             for (_, ended) in waiters.extract_if(|(of, _), _| *of == queue) {
                 ended.finished.notify_waiters();
@@ -341,8 +337,8 @@ impl Subscriber {
     }
 
     fn wake_everybody(&self) {
-        lock(&self.shared.bells).values().for_each(|bell| bell.ring());
-        lock(&self.shared.waiters).values().for_each(|waiters| waiters.finished.notify_waiters());
+        self.shared.bells.lock().values().for_each(|bell| bell.ring());
+        self.shared.waiters.lock().values().for_each(|waiters| waiters.finished.notify_waiters());
     }
 }
 
@@ -369,7 +365,7 @@ pub(crate) struct Finishing {
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        let mut waiters = lock(&self.subscriber.shared.waiters);
+        let mut waiters = self.subscriber.shared.waiters.lock();
         if let Some(entry) = waiters.get_mut(&self.key)
             && Arc::ptr_eq(&entry.finished, &self.finished)
         {

@@ -64,7 +64,7 @@ impl Tailer {
         tokio::select! {
             () = self.follow() => {}
             // Those who listen learn it when the last end of the channel goes.
-            () = shared.shutdown.cancelled() => drop(shared.lock().remove(self.queue.name())),
+            () = shared.shutdown.cancelled() => drop(shared.tails.lock().remove(self.queue.name())),
         }
     }
 
@@ -105,7 +105,7 @@ impl Tailer {
 
     /// Whether anybody listens; if not, this tailer is no longer the queue's.
     fn has_listeners(&self) -> bool {
-        let mut tails = self.shared.lock();
+        let mut tails = self.shared.tails.lock();
         let has_listeners = self.tail.receiver_count() > 0;
         if !has_listeners {
             tails.remove(self.queue.name());

@@ -106,7 +106,7 @@ impl Collector for Figures {
             self.queues.iter().try_for_each(|status| write(status, &mut family))
         };
         family("drover_queue_messages", "Messages by state.", MetricType::Gauge, &mut |status, family| {
-            State::ALL.into_iter().try_for_each(|state| {
+            State::ALL.iter().copied().try_for_each(|state| {
                 let labels = [("queue", status.queue.as_str()), ("state", state.as_str())];
                 family.encode_family(&labels)?.encode_gauge(&status.counts.of(state))
             })

@@ -89,7 +89,7 @@ struct PurgedState;
 
 impl PartialSchema for PurgedState {
     fn schema() -> RefOr<Schema> {
-        let states = State::ALL.into_iter().filter(|state| *state != State::Active);
+        let states = State::ALL.iter().copied().filter(|state| *state != State::Active);
         ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states.map(State::as_str))).into()
     }
 }

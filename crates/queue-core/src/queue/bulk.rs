@@ -1,6 +1,6 @@
 use deadpool_redis::redis::{self, Value};
 
-use super::{Call, Queue, lock};
+use super::{Call, Queue};
 use crate::{
     Result, State,
     connection::CallError,
@@ -71,7 +71,7 @@ impl Queue {
         if let Some(epoch) = &epoch {
             // If it is gone by now, somebody else has deleted it, which comes to the same.
             self.call(&DELETE, Call::new(&DELETE, &self.keys).arg(epoch)).await?;
-            lock(&self.epoch).take_if(|known| known == epoch);
+            self.epoch.lock().take_if(|known| known == epoch);
         }
         self.forget_name().await?;
         Ok(epoch.is_some())

@@ -10,13 +10,10 @@
 //! its messages, once: nothing is sent again, for it may be stored. A call that panics fails its messages, and the next call
 //! is made all the same.
 
-use std::{
-    collections::VecDeque,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
@@ -26,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use super::{
     Queue,
     enqueue::{Answer, Enqueued, Packed, WhenFull},
-    lock,
 };
 use crate::{Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, NewMessage, Result, TooMuch};
 
@@ -133,7 +129,7 @@ impl Queue {
         let room = self.intake.admit(&packed)?;
         let (answer, answered) = oneshot::channel();
         let post = Post { message: packed, poster: Poster { answer, _room: room } };
-        if lock(&self.posted).take_in(post) {
+        if self.posted.lock().take_in(post) {
             self.intake.calls.spawn(Arc::clone(self).store_posted());
         }
         let answer = timeout(self.redis.time_limit(), answered).await;
@@ -156,7 +152,7 @@ where
     S: Future<Output = Result<Vec<Answer>>>,
 {
     loop {
-        let next = lock(posted).next_call();
+        let next = posted.lock().next_call();
         let Some((messages, posters)) = next else { return };
         // This task counts as one of the queue's calls until it has said that it ends: a panic must not end it before.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
@@ -190,11 +186,11 @@ mod tests {
             let (answer, answered) = oneshot::channel();
             let room = intake.admit(&packed).unwrap();
             let post = Post { message: packed, poster: Poster { answer, _room: room } };
-            if lock(&posted).take_in(post) {
+            if posted.lock().take_in(post) {
                 let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
                 let send = move |messages: Vec<Packed>| {
                     assert!(!is_bad, "a fault in the code");
-                    lock(&stored).push(messages.len());
+                    stored.lock().push(messages.len());
                     let answer = |_| Answer {
                         created_at: Timestamp::from_millis(1),
                         max_attempts: "3".parse().unwrap(),
@@ -212,8 +208,8 @@ mod tests {
                 assert!(matches!(answer, Err(Error::Unexpected(_))), "its call panicked");
             }
             assert!(post(false).await.is_ok());
-            assert_eq!(lock(&stored).iter().sum::<usize>(), round);
-            assert_eq!(lock(&posted).calls, 0, "no call is under way");
+            assert_eq!(stored.lock().iter().sum::<usize>(), round);
+            assert_eq!(posted.lock().calls, 0, "no call is under way");
         }
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use deadpool_redis::redis::{self, Value};
 use serde_json::Value as Json;
 
-use super::{Call, IfAbsent, Queue, lock, status::PAUSED};
+use super::{Call, IfAbsent, Queue, status::PAUSED};
 use crate::{Error, InvalidSetting, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
 
 /// How often a change is tried anew when others change the same settings meanwhile.
@@ -30,7 +30,7 @@ impl Queue {
                 Err(invalid) => return Ok(Err(invalid)),
             };
             // What this process declares belongs to the settings that are answered, so it is declared before it is read.
-            let is_declared = known.get(EPOCH).is_some_and(|epoch| lock(&self.epoch).as_ref() == Some(epoch));
+            let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
                 self.declare_or(if_absent).await?;
                 continue;

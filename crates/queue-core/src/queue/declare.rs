@@ -3,7 +3,7 @@
 use deadpool_redis::redis::Value;
 use tracing::debug;
 
-use super::{Call, Queue, lock};
+use super::{Call, Queue};
 use crate::{Error, Result, index, reply, scripts::DECLARE};
 
 /// The outcome of a call where there is no queue.
@@ -40,7 +40,7 @@ impl Queue {
             call.push(value);
         }
         let Value::Array(answer) = self.call(&DECLARE, call).await? else {
-            *lock(&self.epoch) = None;
+            *self.epoch.lock() = None;
             return Err(Error::NoSuchQueue);
         };
         let mut answer = answer.into_iter();
@@ -51,7 +51,7 @@ impl Queue {
             // A deletion may have taken the name out meanwhile.
             index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
         }
-        *lock(&self.epoch) = Some(epoch.clone());
+        *self.epoch.lock() = Some(epoch.clone());
         Ok(epoch)
     }
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::Value;
 use tracing::warn;
 
-use super::{Action, Call, IfAbsent, Queue, Settlement, lock, random, read::decode_json};
+use super::{Action, Call, IfAbsent, Queue, Settlement, random, read::decode_json};
 use crate::{
     ConsumerId, Error, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId,
     MessageRef, Millis, Result, Timestamp,
@@ -243,7 +243,7 @@ impl Queue {
                 let given_back = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
                 warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
             }
-            lock(&self.lost).retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
+            self.lost.lock().retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
         }
         Ok(())
     }
@@ -251,11 +251,11 @@ impl Queue {
 
 impl Queue {
     fn next_look_for_lost(&self) -> Option<Duration> {
-        lock(&self.lost).iter().map(Lost::pause).min()
+        self.lost.lock().iter().map(Lost::pause).min()
     }
 
     fn lost_lease_call(&self) -> Option<Secret> {
-        lock(&self.lost).iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
+        self.lost.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }
 }
 
@@ -319,7 +319,7 @@ impl<'q> LostUnlessAnswered<'q> {
 
 impl Drop for LostUnlessAnswered<'_> {
     fn drop(&mut self) {
-        let mut lost = lock(&self.queue.lost);
+        let mut lost = self.queue.lost.lock();
         if !self.answered && lost.len() < MAX_LOST {
             lost.push(Lost { secret: self.secret.clone(), look_at: None });
         }

@@ -19,11 +19,12 @@ mod status;
 mod tend;
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
+use parking_lot::Mutex;
 
 use crate::{
     Error, QueueName, Redis, Result, SettingsPatch,
@@ -37,16 +38,15 @@ use declare::IfAbsent;
 
 pub(crate) use coalesce::Intake;
 
-pub use audit::{Audit, Finding};
 pub use change::Changed;
 pub use enqueue::{Enqueued, Idempotency};
 pub use extend::Extended;
 pub use lease::{Access, Delivery, LeaseRequest, Leased, Stay};
-pub use list::{Cursor, Page};
+pub use list::Cursor;
 pub use progress::Reported;
 pub use settle::{Action, Settled, Settlement};
-pub use signal::{Signal, StickyTime};
-pub use status::{Counts, QueueStatus, Totals};
+pub use signal::Signal;
+pub use status::{QueueStatus, Totals};
 
 /// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
 const TIMES_DECLARED_ANEW: usize = 30;
@@ -66,11 +66,6 @@ pub struct Queue {
     intake: Arc<Intake>,
     /// What was posted and waits for the next call.
     posted: Mutex<coalesce::Posted>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks can panic half-way.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
@@ -107,7 +102,7 @@ impl Queue {
         script: &'static Script,
         build: impl Fn(&str) -> Call,
     ) -> Result<Value> {
-        let known = lock(&self.epoch).clone();
+        let known = self.epoch.lock().clone();
         // Rare, so it takes no room in the future of each call.
         let mut epoch = match known {
             Some(epoch) => epoch,

@@ -23,7 +23,7 @@ pub struct Signal {
 }
 
 /// For how long a signal sticks.
-pub type StickyTime = Span<1, { Millis::from_days(30).get() }>;
+type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 
 impl Queue {
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.

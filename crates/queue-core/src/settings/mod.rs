@@ -23,10 +23,11 @@ pub use backoff::Backoff;
 pub use declared::DeclaredSettings;
 use exclusive::Exclusive;
 pub use patch::{Fault, InvalidSetting, SettingsPatch};
-pub use range::{Count, Span};
+use range::Count;
+pub use range::Span;
 pub use rate_limit::RateLimit;
 use retention::Retention;
-pub use schema::ShownSettings;
+pub(crate) use schema::ShownSettings;
 
 /// How a queue treats its messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -71,7 +72,7 @@ pub struct Settings {
 /// How long a lease may last.
 pub type LeaseTime = Span<100, { Millis::from_hours(24).get() }>;
 /// How long a run may take.
-pub type RunTime = Span<1, { Millis::from_days(7).get() }>;
+pub(crate) type RunTime = Span<1, { Millis::from_days(7).get() }>;
 type IdempotencyWindow = Span<1_000, { Millis::from_days(30).get() }>;
 type IdWindow = Span<0, { Millis::from_days(30).get() }>;
 

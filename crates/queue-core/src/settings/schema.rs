@@ -12,7 +12,7 @@ use utoipa::{
 use super::{Settings, SettingsPatch};
 
 /// The schema of settings as they are answered: all of them, durations in milliseconds.
-pub struct ShownSettings;
+pub(crate) struct ShownSettings;
 
 impl PartialSchema for ShownSettings {
     fn schema() -> RefOr<Schema> {

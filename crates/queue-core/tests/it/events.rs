@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use queue_core::{
-    Action, Ended, EventId, EventKind, Heard, Listener, Listeners, Millis, NewMessage, Queues, Signal, Subscriber,
-};
+use queue_core::{Action, Ended, EventId, Heard, Listener, Listeners, Millis, NewMessage, Queues, Signal, Subscriber};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +31,13 @@ async fn next(listener: &mut Listener) -> Heard {
 }
 
 /// What is heard next, with what is said of it: so many events.
-async fn hear(listener: &mut Listener, count: usize) -> Vec<(EventKind, Value, EventId)> {
+async fn hear(listener: &mut Listener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut heard = Vec::new();
     while heard.len() < count {
         let Heard::Events(events) = next(listener).await else { panic!("a reset after {heard:?}") };
-        heard.extend(events.iter().map(|event| (event.kind, serde_json::from_str(event.json()).unwrap(), event.id)));
+        heard.extend(
+            events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)),
+        );
     }
     assert_eq!(heard.len(), count, "{heard:?}");
     heard
@@ -46,7 +46,7 @@ async fn hear(listener: &mut Listener, count: usize) -> Vec<(EventKind, Value, E
 /// The words of what is heard next, each with the id that it is about.
 async fn words(listener: &mut Listener, count: usize) -> Vec<String> {
     let heard = hear(listener, count).await;
-    heard.iter().map(|(kind, json, _)| format!("{} {}", kind.as_str(), json["id"].as_str().unwrap())).collect()
+    heard.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
 async fn reset(listener: &mut Listener) -> Option<EventId> {
@@ -69,7 +69,7 @@ async fn every_change_of_state_is_an_event_that_says_what_it_was() {
         for ((word, said), (kind, mut json, _)) in expected.into_iter().zip(heard) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
-            assert_eq!((kind.as_str(), &Value::Object(json.clone())), (word, &said));
+            assert_eq!((kind, &Value::Object(json.clone())), (word, &said));
         }
     };
     let me = world.consumer.as_str();

@@ -46,12 +46,14 @@ impl World {
         let ended = async {
             if self.queue.status().await?.is_some() {
                 self.queue.resume().await?;
+                let plain = json!({"rate_limit": null, "exclusive": null});
+                self.queue.configure(&plain).await?.expect("settings may be brought back");
             }
             for _ in 0..4 {
                 // Everything that has an end of its own is over by then.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
                 self.set_clock();
-                for state in State::ALL {
+                for state in State::ALL.iter().copied() {
                     self.queue.purge(state).await?;
                 }
                 let stay = Stay::default();
@@ -98,7 +100,7 @@ impl World {
         let status = self.queue.status().await.map_err(|error| error.to_string())?;
         let real = status.map(|status| {
             let counts: BTreeMap<_, _> =
-                State::ALL.into_iter().map(|state| (state.as_str(), status.counts.of(state))).collect();
+                State::ALL.iter().copied().map(|state| (state.as_str(), status.counts.of(state))).collect();
             json!({
                 "paused": status.paused,
                 "counts": counts,
