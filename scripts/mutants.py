@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Changes the Lua scripts in one place each, and tells which changes the model's test does not notice.
+
+The scripts stand in the test's binary as they are in their files, so a change of the same length needs no build: it is made in a
+copy of the binary. A mutant that survives shows either a gap of the model or a change that no reader can see.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import random
+import re
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LUA = ROOT / "crates/queue-core/src/lua"
+WRITES = "DEL|HDEL|HINCRBY|HSET|LPOP|LSET|LTRIM|RPOP|RPUSH|SADD|SREM|XADD|ZADD|ZREM|ZREMRANGEBYRANK"
+# The first one leaves a write out: `type` does nothing with what it is given.
+CHANGES = [
+    (rf"(?<![\w.])redis\.call\((?='(?:{WRITES})')", "type      ("),
+    (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),
+    (r" and ", " or  "), (r"'RPUSH'", "'LPUSH'"), (r"math\.min", "math.max"), (r"math\.max", "math.min"), (r"\bnot ", "    "),
+]
+# Of no queue, or of the audit, which the model takes for granted.
+LEFT_OUT = {"quota.lua", "audit.lua"}
+
+
+def mutants():
+    for file in sorted(LUA.rglob("*.lua")):
+        if file.name in LEFT_OUT:
+            continue
+        text = file.read_text()
+        comments = [range(*found.span()) for found in re.finditer(r"--[^\n]*", text)]
+        for old, new in CHANGES:
+            for found in re.finditer(old, text):
+                if not any(found.start() in comment for comment in comments):
+                    yield file, found.start(), found.group(), new
+
+
+def survives(binary, mutant, steps, limit):
+    file, position, old, new = mutant
+    text = file.read_text()
+    content = bytearray(binary.read_bytes())
+    start = content.index(text.encode()) + len(text[:position].encode())
+    content[start:start + len(new)] = new.encode()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder, "model")
+        copy.write_bytes(content)
+        copy.chmod(0o755)
+        environment = os.environ | {"DROVER_MODEL_STEPS": str(steps)}
+        # One that fails is shrunk for a while: then it is caught as well.
+        test = ["timeout", str(limit), copy, "-q"]
+        done = subprocess.run(test, cwd=ROOT / "crates/queue-core", env=environment, capture_output=True)
+    line = text[:position].count("\n") + 1
+    print("survived" if done.returncode == 0 else "caught", f"{file.relative_to(LUA)}:{line}", f"{old!r} -> {new!r}", flush=True)
+    return done.returncode == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("binary", type=pathlib.Path, help="the test `model`, as cargo test --test model --no-run names it")
+    parser.add_argument("--mutants", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1_200)
+    parser.add_argument("--limit", type=int, default=60, help="seconds for each")
+    options = parser.parse_args()
+    chosen = list(mutants())
+    random.Random(options.seed).shuffle(chosen)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        one = lambda mutant: survives(options.binary, mutant, options.steps, options.limit)
+        survivors = sum(pool.map(one, chosen[:options.mutants]))
+    print(f"{survivors} of {options.mutants} survived")
+
+
+if __name__ == "__main__":
+    main()
