@@ -1,3 +1,5 @@
+//! Instants at which things are to be looked at, in order, with the number of them bounded.
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},

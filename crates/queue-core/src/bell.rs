@@ -1,3 +1,5 @@
+//! The bell of one queue: it rings when a consumer of this process should look, because of a notification or of an instant.
+
 use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
 
 use parking_lot::Mutex;

@@ -1,3 +1,5 @@
+//! The errors of operations on queues, and how errors of Redis become these.
+
 use std::fmt;
 
 /// Why an operation on a queue was not done.

@@ -1,3 +1,5 @@
+//! The ids of events: places in the log of a queue.
+
 use std::{fmt, str::FromStr};
 
 use crate::{InvalidName, Timestamp};

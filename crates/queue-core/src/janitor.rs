@@ -1,3 +1,5 @@
+//! Maintenance of queues that no consumer tends, and repair of the index of their names.
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{

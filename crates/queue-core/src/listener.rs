@@ -1,3 +1,5 @@
+//! One listener to the events of a queue: it hears what is told, and reads by itself what it missed.
+
 use std::{
     ops::Range,
     sync::{Arc, Weak},

@@ -1,3 +1,5 @@
+//! All listeners of this process; those of one queue share a tailer.
+
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;

@@ -1,3 +1,5 @@
+//! All queues of one Redis: their handles, their declared settings, their names.
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,

@@ -1,3 +1,5 @@
+//! Quotas of uses over all processes. The API limits its keys by them.
+
 use std::sync::LazyLock;
 
 use deadpool_redis::redis::{self, Value};

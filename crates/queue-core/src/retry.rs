@@ -1,3 +1,5 @@
+//! The pauses of a loop that meets errors.
+
 use std::time::Duration;
 
 /// The pauses of a loop that meets errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. Short

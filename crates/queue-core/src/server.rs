@@ -1,3 +1,5 @@
+//! Checks of the Redis server: its version, and how it is run, as far as messages are in danger.
+
 use std::{collections::HashMap, fmt};
 
 use deadpool_redis::redis::{self, AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};

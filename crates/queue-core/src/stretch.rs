@@ -1,3 +1,5 @@
+//! A part of the log of events, decoded.
+
 use std::ops::Range;
 
 use deadpool_redis::redis::Value;

@@ -1,3 +1,5 @@
+//! The subscription to notifications: one connection for all that a process waits for.
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,

@@ -1,3 +1,5 @@
+//! Reads the log of one queue for all who listen to it in this process.
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{

@@ -1,3 +1,5 @@
+//! The audit: checks that each message stands in exactly one state, while the queue is in use.
+
 use std::{collections::HashMap, fmt};
 
 use deadpool_redis::redis::{self, Value};

@@ -1,3 +1,5 @@
+//! Operations on all messages of a state, in steps that let others in between; deletion of a queue.
+
 use deadpool_redis::redis::{self, Value};
 
 use super::{Call, Queue};

@@ -1,3 +1,5 @@
+//! Changes of one message by hand: cancel, erase, promote, retry.
+
 use deadpool_redis::redis::Value;
 
 use super::{Call, Queue};

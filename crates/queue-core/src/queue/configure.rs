@@ -1,3 +1,5 @@
+//! Changes of the settings at run time, pause and resume.
+
 use std::collections::HashMap;
 
 use deadpool_redis::redis::{self, Value};

@@ -1,3 +1,5 @@
+//! The log of events of a queue: it is written while somebody listens, and read in stretches.
+
 use deadpool_redis::redis;
 
 use super::{Call, Queue};

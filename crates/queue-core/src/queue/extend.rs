@@ -1,3 +1,5 @@
+//! Extends leases.
+
 use super::{Call, Queue};
 use crate::{LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Result, Timestamp, reply, scripts::EXTEND};
 

@@ -1,3 +1,5 @@
+//! Leases messages. A call whose answer is lost is found again by its token, and its leases are released.
+
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::Value;

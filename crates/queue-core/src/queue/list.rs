@@ -1,3 +1,5 @@
+//! Lists of the messages in one state, page by page.
+
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

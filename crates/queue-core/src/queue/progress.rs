@@ -1,3 +1,5 @@
+//! Stores the progress that a consumer reports of an active message.
+
 use serde_json::value::RawValue;
 
 use super::{Call, Queue};

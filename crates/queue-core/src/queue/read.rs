@@ -1,3 +1,5 @@
+//! Reads messages by their ids, and waits for one to finish.
+
 use std::{pin::pin, time::Duration};
 
 use deadpool_redis::redis::Value;

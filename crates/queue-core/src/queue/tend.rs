@@ -1,3 +1,5 @@
+//! Maintenance of one queue: what happens by itself as time passes.
+
 use std::time::Duration;
 
 use super::{Call, Queue, random};

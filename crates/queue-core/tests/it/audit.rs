@@ -1,3 +1,5 @@
+//! The audit finds what is wrong, and nothing else.
+
 use crate::{World, delayed, number};
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! Purges and retries of many messages.
+
 use drover_tests::eventually;
 use queue_core::{Action, Cursor, NewMessage, State};
 

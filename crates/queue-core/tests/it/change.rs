@@ -1,3 +1,5 @@
+//! Cancel, erase, promote and retry.
+
 use queue_core::{Action, Changed, MessageRef, Millis, Settled, State};
 
 use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};

@@ -1,3 +1,5 @@
+//! Pause, settings, and maintenance by the janitor.
+
 use std::{sync::Arc, time::Duration};
 
 use queue_core::{Janitor, Millis, State, Subscriber};

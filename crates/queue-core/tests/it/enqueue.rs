@@ -1,3 +1,5 @@
+//! Storing messages.
+
 use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, MessageRef, NewMessage, State, Timestamp};
 use serde_json::value::RawValue;
 

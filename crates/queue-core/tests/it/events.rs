@@ -1,3 +1,5 @@
+//! The events of a queue and those who listen to them.
+
 use std::time::Duration;
 
 use queue_core::{Action, Ended, EventId, Heard, Listener, Listeners, Millis, NewMessage, Queues, Signal, Subscriber};

@@ -1,3 +1,5 @@
+//! Exclusive queues.
+
 use std::sync::Arc;
 
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis, Stay};

@@ -1,3 +1,5 @@
+//! Messages with a time to live.
+
 use queue_core::{Action, Changed, Millis, NewMessage, State};
 
 use crate::{World, failure, number, numbers, pass, prioritized};

@@ -1,3 +1,5 @@
+//! Tokens of leases: a stale one changes nothing.
+
 use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settled, Settlement, State};
 
 use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};

@@ -1,3 +1,5 @@
+//! Held messages and signals.
+
 use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};
 

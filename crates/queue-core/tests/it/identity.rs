@@ -1,3 +1,5 @@
+//! Idempotency keys and own ids.
+
 use std::sync::Arc;
 
 use queue_core::{Action, Changed, Enqueued, Error, Idempotency, NewMessage};

@@ -1,3 +1,5 @@
+//! Leases: their order, their deadlines, their loss.
+
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, RUN_TIMEOUT_GRACE, State};
 use serde_json::value::RawValue;
 

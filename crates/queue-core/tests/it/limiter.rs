@@ -1,3 +1,5 @@
+//! The rate limit of a queue.
+
 use std::time::{Duration, Instant};
 
 use queue_core::{ConsumerId, LeaseRequest, Timestamp};

@@ -1,3 +1,5 @@
+//! Redis goes away, forgets scripts, or comes back empty.
+
 use std::time::{Duration, Instant};
 
 use drover_tests::RedisServer;

@@ -1,3 +1,5 @@
+//! Posts that share calls.
+
 use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::future::join_all;

@@ -1,3 +1,5 @@
+//! Quotas.
+
 use std::time::{Duration, Instant};
 
 use drover_tests::RedisServer;

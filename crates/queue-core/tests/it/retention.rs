@@ -1,3 +1,5 @@
+//! How long finished messages are kept.
+
 use queue_core::{Action, MessageRef, NewMessage};
 
 use crate::{World, failure, number, pass};

@@ -1,3 +1,5 @@
+//! Attempts that fail, and the pauses between them.
+
 use queue_core::{Action, Millis, NewMessage, Settled, State};
 
 use crate::{World, failure, number, numbers, pass};

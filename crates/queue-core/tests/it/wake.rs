@@ -1,3 +1,5 @@
+//! Notifications: idle consumers look when there is something.
+
 use std::time::{Duration, Instant};
 
 use queue_core::{Action, LeaseRequest, Millis, Subscriber};
