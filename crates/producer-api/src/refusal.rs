@@ -1,14 +1,10 @@
 //! What is said when something can't be done. Each refusal stands once.
 
-use std::{
-    fmt::Display,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, time::Duration};
 
 use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
 use service::{
-    Code, FieldError, Problem, unknown,
+    Code, FieldError, Problem, Trouble, unknown,
     wording::{self, cut},
 };
 use tracing::{error, warn};
@@ -21,24 +17,7 @@ const RETRY_AFTER_SECS: u32 = 1;
 const LISTENERS_RETRY_AFTER_SECS: u32 = 10;
 
 /// An outage refuses every request; it is told once in ten seconds, not once a request.
-static NOT_TOLD_LATELY: NowAndThen = NowAndThen { last: Mutex::new(None) };
-
-struct NowAndThen {
-    last: Mutex<Option<Instant>>,
-}
-
-impl NowAndThen {
-    const EVERY: Duration = Duration::from_secs(10);
-
-    fn may_tell(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = last.is_none_or(|last| last.elapsed() >= Self::EVERY);
-        if may {
-            *last = Some(Instant::now());
-        }
-        may
-    }
-}
+static OUTAGE: Trouble = Trouble::told_every(Duration::from_secs(10));
 
 /// For what stores messages.
 pub(crate) fn from_enqueue(error: Error) -> Problem {
@@ -63,7 +42,7 @@ pub(crate) fn of_queue(error: Error, name: &QueueName) -> Problem {
 pub(crate) fn from_queue(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
-            if NOT_TOLD_LATELY.may_tell() {
+            if OUTAGE.goes_on() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
             let detail = "Redis is not available now; try again. What was asked for may have been done, in part or not \
@@ -71,7 +50,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             Problem::new(Code::Unavailable, detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::OutOfMemory => {
-            if NOT_TOLD_LATELY.may_tell() {
+            if OUTAGE.goes_on() {
                 warn!("Redis is out of memory: messages are refused");
             }
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
@@ -85,7 +64,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             Problem::new(Code::QueueFull, detail).with_retry_after(RETRY_AFTER_SECS)
         }
         Error::Overloaded => {
-            if NOT_TOLD_LATELY.may_tell() {
+            if OUTAGE.goes_on() {
                 warn!("more is posted than Redis takes: messages are refused");
             }
             let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
@@ -179,7 +158,7 @@ pub(crate) fn too_much_memory(full: &Full) -> Problem {
              api.max_body_memory)"
         ),
     };
-    if NOT_TOLD_LATELY.may_tell() {
+    if OUTAGE.goes_on() {
         warn!("bodies are refused: {what}");
     }
     let detail =

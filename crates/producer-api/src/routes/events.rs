@@ -1,15 +1,17 @@
 //! Events of a queue, as a stream of server-sent events.
 
-use std::{convert::Infallible, fmt::Write, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
     extract::{FromRequestParts, State},
-    http::{HeaderName, HeaderValue, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{HeaderName, HeaderValue, request::Parts},
+    response::{
+        IntoResponse, Response,
+        sse::{self, Sse},
+    },
 };
-use futures_util::stream;
-use queue_core::{EventId, Heard, Listener, MessageRef};
+use futures_util::{StreamExt, stream};
+use queue_core::{Event, EventId, Heard, Listener, MessageRef};
 use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use tokio::time::{Instant, timeout_at};
@@ -48,10 +50,8 @@ pub(super) fn register(routes: Routes) -> Routes {
 
 /// A stream that is silent for so long says that it is still there, so that nothing on the way closes it.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
-/// The most that an event has beside its JSON, in bytes: its id, its word, and the names of the fields.
-const BESIDE_JSON: usize = 64;
 /// How soon a client comes back after its stream has ended.
-const COME_BACK_AFTER_MS: u32 = 1_000;
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx, and those that do as it does, to hand on what comes at once.
@@ -133,16 +133,15 @@ pub(crate) async fn listen(
     let queue = app.shared.queues.queue(&queue);
     let listener = app.shared.listeners.listen(&queue, last).await.map_err(refusal::from_queue)?;
     let listener = listener.ok_or_else(|| refusal::queue_not_found(queue.name()))?;
-    let mut beginning = format!("retry: {COME_BACK_AFTER_MS}\n");
-    write_id(&mut beginning, listener.last());
     let told = listener.last();
-    let stream = Stream { listener, message, told, beginning: Some(beginning + "\n"), _place: place };
-    let body = Body::from_stream(stream::unfold(stream, |mut stream| async {
-        let text = stream.next().await?;
-        Some((Ok::<_, Infallible>(text), stream))
-    }));
-    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")), UNBUFFERED];
-    Ok((headers, body).into_response())
+    let beginning = with_id(sse::Event::default().retry(COME_BACK_AFTER), told);
+    let hearing = Hearing { listener, message, told, _place: place };
+    let heard = stream::unfold(hearing, |mut hearing| async {
+        let events = hearing.next().await?;
+        Some((stream::iter(events), hearing))
+    });
+    let events = stream::iter([beginning]).chain(heard.flatten()).map(Ok::<_, Infallible>);
+    Ok(([UNBUFFERED], Sse::new(events)).into_response())
 }
 
 /// One event of the stream, by its fields.
@@ -161,84 +160,71 @@ struct StreamedEvent<'a> {
     data: &'a str,
 }
 
-impl StreamedEvent<'_> {
-    fn write(&self, text: &mut String) {
-        write_id(text, self.id);
-        let Self { event, data, .. } = self;
-        write!(text, "event: {event}\ndata: {data}\n\n").expect("writing to a string does not fail");
+impl From<StreamedEvent<'_>> for sse::Event {
+    fn from(StreamedEvent { id, event, data }: StreamedEvent<'_>) -> Self {
+        with_id(Self::default(), id).event(event).data(data)
     }
 }
 
-/// What one client hears, as server-sent events. Nothing is made before the one before it was taken.
-struct Stream {
+/// With an empty id the client forgets what it knew.
+fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
+    event.id(id.map(|id| id.to_string()).unwrap_or_default())
+}
+
+/// A client that listens. It is asked for more when all before that was taken.
+struct Hearing {
     listener: Listener,
     message: Option<MessageRef>,
     /// The id that the client knows: with it, it misses nothing when it comes back.
     told: Option<EventId>,
-    beginning: Option<String>,
     _place: Share,
 }
 
-impl Stream {
-    async fn next(&mut self) -> Option<Bytes> {
-        if let Some(beginning) = self.beginning.take() {
-            return Some(beginning.into());
-        }
+impl Hearing {
+    /// What is sent next: a portion of events, or a sign of life; `None` at the end.
+    async fn next(&mut self) -> Option<Vec<sse::Event>> {
         let silent_until = Instant::now() + SIGN_OF_LIFE_EVERY;
         loop {
             match timeout_at(silent_until, self.listener.hear()).await {
                 Ok(Ok(heard)) => {
-                    let text = self.write(&heard);
-                    if !text.is_empty() {
-                        return Some(text.into());
+                    let events = self.events(&heard);
+                    if !events.is_empty() {
+                        return Some(events);
                     }
                 }
                 Ok(Err(ended)) => {
                     debug!(reason = %ended, "a stream of events ends");
                     return None;
                 }
-                Err(_) => return Some(self.sign_of_life().into()),
+                Err(_) => return Some(vec![self.sign_of_life()]),
             }
         }
     }
 
-    fn write(&mut self, heard: &Heard) -> String {
-        let mut text = String::new();
+    fn events(&mut self, heard: &Heard) -> Vec<sse::Event> {
         match heard {
             Heard::Events(events) => {
-                let is_meant =
-                    |event: &&queue_core::Event| self.message.as_ref().is_none_or(|message| event.is_about(message));
-                // Not larger than what is in it: it may wait for a slow client.
-                text.reserve_exact(events.iter().filter(is_meant).map(|event| event.json().len() + BESIDE_JSON).sum());
-                for event in events.iter().filter(is_meant) {
-                    self.told = Some(event.id);
-                    let (kind, data) = (event.kind.as_str(), event.json());
-                    StreamedEvent { id: Some(event.id), event: kind, data }.write(&mut text);
-                }
+                let is_meant = |event: &&Event| self.message.as_ref().is_none_or(|message| event.is_about(message));
+                let meant: Vec<&Event> = events.iter().filter(is_meant).collect();
+                self.told = meant.last().map(|event| event.id).or(self.told);
+                let streamed = meant.into_iter().map(|event| {
+                    StreamedEvent { id: Some(event.id), event: event.kind.as_str(), data: event.json() }.into()
+                });
+                streamed.collect()
             }
             Heard::Reset(last) => {
                 self.told = *last;
-                StreamedEvent { id: *last, event: "reset", data: "{}" }.write(&mut text);
+                vec![StreamedEvent { id: *last, event: "reset", data: "{}" }.into()]
             }
         }
-        text
     }
 
-    /// A comment; with it, as far as a client is that hears of one message only.
-    fn sign_of_life(&mut self) -> String {
-        let mut text = String::from(":\n");
-        if self.told != self.listener.last() {
-            self.told = self.listener.last();
-            write_id(&mut text, self.told);
+    /// How far a client is that hears of one message only, or a comment if it knows that.
+    fn sign_of_life(&mut self) -> sse::Event {
+        if self.told == self.listener.last() {
+            return sse::Event::DEFAULT_KEEP_ALIVE;
         }
-        text + "\n"
-    }
-}
-
-/// Without one the client forgets what it knew.
-fn write_id(text: &mut String, id: Option<EventId>) {
-    match id {
-        Some(id) => writeln!(text, "id: {id}").expect("writing to a string does not fail"),
-        None => text.push_str("id\n"),
+        self.told = self.listener.last();
+        with_id(sse::Event::default(), self.told)
     }
 }
