@@ -59,3 +59,140 @@ async fn a_signal_that_can_not_be_is_refused() {
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["held"], 1, "nothing was released");
 }
+
+/// A signal that sticks, with this data.
+async fn stick(system: &System, key: &str, data: Value) {
+    let signal = json!({"data": data, "sticky_for": "1h"});
+    let (status, answer) = system.ask(Method::POST, &format!("/v1/queues/q/signals/{key}"), Some(signal)).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Page by page, the keys as they are listed.
+async fn listed(system: &System, limit: usize) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut path = format!("/v1/queues/q/signals?limit={limit}");
+    loop {
+        let page = system.get(&path).await;
+        let signals = page["signals"].as_array().unwrap();
+        assert!(signals.len() <= limit && !signals.is_empty(), "{page}");
+        keys.extend(signals.iter().map(|signal| signal["key"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/queues/q/signals?limit={limit}&cursor={cursor}"),
+            None => return keys,
+        }
+    }
+}
+
+#[tokio::test]
+async fn signal_that_sticks_is_read_until_it_is_forgotten_or_over() {
+    let system = System::start("").await;
+    let path = "/v1/queues/q/signals/paid:42";
+    let not_found = async |method: Method| {
+        let (status, problem) = system.ask(method, path, None).await;
+        assert_eq!((status, &problem["code"]), (404, &json!("signal_not_found")), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("GET /v1/queues/q/signals lists"), "{problem}");
+    };
+    not_found(Method::GET).await;
+    not_found(Method::DELETE).await;
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither begins a queue");
+    system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
+    system.act(path).await;
+    not_found(Method::GET).await;
+
+    stick(&system, "paid:42", json!({"amount": [1, 2]})).await;
+    let signal = system.get(path).await;
+    assert_eq!((&signal["key"], &signal["held"]), (&json!("paid:42"), &json!(0)));
+    assert_eq!(signal["data"], json!({"amount": [1, 2]}));
+    let message = system.get(&system.post("q", json!({"data": 2, "hold": "paid:42"})).await).await;
+    assert_eq!(message["state"], "waiting");
+    let ends_in = crate::millis(&signal["sticky_until"]) - crate::millis(&message["created_at"]);
+    assert!((3_500_000..=3_600_000).contains(&ends_in), "{signal}");
+
+    assert_eq!(system.ask(Method::DELETE, path, None).await, (204, Value::Null));
+    not_found(Method::DELETE).await;
+    let message = system.get(&system.post("q", json!({"data": 3, "hold": "paid:42"})).await).await;
+    assert_eq!((&message["state"], &message["hold"]), (&json!("held"), &json!("paid:42")), "it is held again");
+    for key in ["sticky", "sticky_until"] {
+        assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of it");
+    }
+
+    // One without data, then as if its time were over and nothing had swept it away yet.
+    system.ask(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
+    assert_eq!(system.get("/v1/queues/q/signals").await["signals"][0]["data"], Value::Null);
+    system.redis.command("ZADD drover:{q}:sticky_until 1 short");
+    assert_eq!(system.ask(Method::GET, "/v1/queues/q/signals/short", None).await.0, 404);
+    assert_eq!(system.get("/v1/queues/q/signals").await, json!({"signals": []}));
+    assert_eq!(system.ask(Method::DELETE, "/v1/queues/q/signals/short", None).await.0, 404);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn signals_that_stick_are_listed_by_pages_that_are_bounded() {
+    let system = System::start("").await;
+    let queue = system.queues().queue(&"q".parse().unwrap());
+    assert_eq!(system.ask(Method::GET, "/v1/queues/q/signals", None).await.1["code"], "queue_not_found");
+    // As many at one instant as there can be, some at others, and none of them twice.
+    let signal: queue_core::Signal =
+        serde_json::from_value(json!({"data": "x".repeat(4_094), "sticky_for": "1h"})).unwrap();
+    for some in (0..1_100).collect::<Vec<_>>().chunks(100) {
+        let keys = some.iter().map(|n| format!("{n}:{}", "ä".repeat(200)).parse().unwrap()).collect::<Vec<_>>();
+        futures_util::future::join_all(keys.iter().map(|key| queue.signal(key, &signal))).await;
+    }
+    let first = system.get("/v1/queues/q/signals?limit=1000").await;
+    let count = first["signals"].as_array().unwrap().len();
+    assert!((900..950).contains(&count) && first["next_cursor"].is_string(), "{count} in 4 MiB");
+    for limit in [7, 1_000] {
+        let mut keys = listed(&system, limit).await;
+        assert_eq!(keys.len(), 1_100);
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 1_100, "none is listed twice");
+    }
+    assert_eq!(system.get("/v1/queues/q/signals").await["signals"].as_array().unwrap().len(), 50);
+
+    for (query, status, code, told) in [
+        ("limit=0", 400, "invalid_query", "from 1 to 1000"),
+        ("limt=1", 400, "invalid_query", "did you mean \"limit\"?"),
+        ("cursor=AAAA", 404, "cursor_not_found", "next_cursor"),
+    ] {
+        let (found, problem) = system.ask(Method::GET, &format!("/v1/queues/q/signals?{query}"), None).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{query}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+    }
+    for (method, path) in [(Method::GET, "a%2Fb"), (Method::DELETE, "%ff")] {
+        let (status, problem) = system.ask(method, &format!("/v1/queues/q/signals/{path}"), None).await;
+        assert_eq!((status, &problem["code"]), (422, &json!("invalid_signal_key")), "{path}");
+    }
+    let (status, _) = system.ask(Method::DELETE, "/v1/queues/q/signals/k?x=1", None).await;
+    assert_eq!(status, 400, "no query is taken");
+}
+
+#[tokio::test]
+async fn message_that_is_posted_while_a_signal_is_forgotten_is_held_or_passes() {
+    let system = System::start("").await;
+    let queue = system.queues().queue(&"q".parse().unwrap());
+    let (mut held, mut passed) = (0, 0);
+    for round in 0..50 {
+        let key = format!("k{round}");
+        stick(&system, &key, json!(1)).await;
+        let message = json!({"data": 1, "hold": key});
+        let key = key.parse().unwrap();
+        let (posted, again, forgotten, twice) = tokio::join!(
+            system.post("q", message.clone()),
+            system.post("q", message),
+            queue.forget_signal(&key),
+            queue.forget_signal(&key)
+        );
+        assert!(forgotten.unwrap() ^ twice.unwrap(), "one of them has forgotten it");
+        for location in [posted, again] {
+            match system.get(&location).await["state"].as_str() {
+                Some("held") => held += 1,
+                Some("waiting") => passed += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let counts = &system.get("/v1/queues/q").await["counts"];
+    assert_eq!((&counts["held"], &counts["waiting"]), (&json!(held), &json!(passed)));
+    system.assert_clean().await;
+}

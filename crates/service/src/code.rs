@@ -56,6 +56,7 @@ codes! {
     NotFound(NOT_FOUND, "not_found", "there is no such path: see docs/API.md for those that there are"),
     QueueNotFound(NOT_FOUND, "queue_not_found", "the queue has had neither a message nor settings yet: post one of these first"),
     MessageNotFound(NOT_FOUND, "message_not_found", "the message is unknown, or no longer kept"),
+    SignalNotFound(NOT_FOUND, "signal_not_found", "no signal of this key sticks: send one with `sticky_for`, or list those that do"),
     CursorNotFound(NOT_FOUND, "cursor_not_found", "`cursor` is not the `next_cursor` of such a list: leave it away to begin anew"),
     MethodNotAllowed(METHOD_NOT_ALLOWED, "method_not_allowed", "use a method that the `Allow` header lists"),
     RequestTimeout(REQUEST_TIMEOUT, "request_timeout", "the body, or a line of it, was not complete within `api.request_timeout`: send it again, faster"),

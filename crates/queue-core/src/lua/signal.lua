@@ -1,11 +1,58 @@
 #!lua flags=allow-oom
--- signal: releases the messages that are held for a key; a bounded number a call.
+-- signal: releases the messages that are held for a key; a bounded number a call. Shows and forgets signals that stick.
 -- KEYS      seq held signals sticky sticky_until
--- USES      clock settings watch signal
--- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), for how long (ms) the signal sticks ('' not at all)
+-- USES      clock settings places watch signal
+-- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), for how long (ms) the signal sticks ('' not at all);
+--           or '', key, 'show' or 'forget'; or '', '', 'list', at most so many, where to go on (until when, a colon, key; '' at first)
 -- Returns   to 'begin': how many were held, or -1: an earlier signal of that key was still under way and has been
---           moved on, begin again; and 1 if this one is over. To 'go on': 0, and 1 if it is over. Or the error EPOCH
--- Complexity O(messages · log N)
+--           moved on, begin again; and 1 if this one is over. To 'go on': 0, and 1 if it is over. Or the error EPOCH.
+--           To 'forget': 1 if it stuck, else 0. To 'show' and 'list': 1 if there are more; then for each signal that sticks, the first to
+--           end first: key, until when (ms), data, how many messages are held for the key; up to 4 MiB
+-- Complexity O(messages · log N); show and list O(signals · log N)
+local function held_for(key, up_to)
+  return redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. up_to .. '\255')
+end
+
+local function sticks(key)
+  return (tonumber(redis.call('ZSCORE', STICKY_UNTIL, key)) or 0) > now
+end
+
+local function forget_sticky(key)
+  local stuck = sticks(key)
+  redis.call('ZREM', STICKY_UNTIL, key)
+  redis.call('HDEL', STICKY, key)
+  return stuck and 1 or 0
+end
+
+local function show_signals(keys, are_more)
+  local reply, bytes = { are_more }, 0
+  for i, key in ipairs(keys) do
+    local data = redis.call('HGET', STICKY, key) or ''
+    bytes = bytes + #key + #data
+    if bytes > MAX_BYTES and i > 1 then
+      reply[1] = 1
+      break
+    end
+    for _, shown in ipairs({ key, redis.call('ZSCORE', STICKY_UNTIL, key), data, held_for(key, '') }) do
+      reply[#reply + 1] = shown
+    end
+  end
+  return reply
+end
+
+-- One whose time is over may stand there until it is swept.
+local function list_signals(limit, place)
+  local from = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
+  local ends, key = string.match(place, '^(%d+):(.*)$')
+  if ends then from = math.max(from, places.standing_before(STICKY_UNTIL, ends, key, true)) end
+  local keys = redis.call('ZRANGE', STICKY_UNTIL, from, from + limit - 1)
+  return show_signals(keys, from + #keys < redis.call('ZCARD', STICKY_UNTIL) and 1 or 0)
+end
+
+if ARGV[3] == 'show' then return show_signals(sticks(ARGV[2]) and { ARGV[2] } or {}, 0) end
+if ARGV[3] == 'list' then return list_signals(tonumber(ARGV[4]), ARGV[5]) end
+if ARGV[3] == 'forget' then return forget_sticky(ARGV[2]) end
+
 read_settings('epoch')
 if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local key, step, data, sticky_for = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -21,7 +68,7 @@ if sticky_for then
   look_at(now + sticky_for)
 end
 local cut = redis.call('GET', SEQ) or '0'
-local held = redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. cut .. '\255')
+local held = held_for(key, cut)
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_some(key, LIMIT)

@@ -1,11 +1,12 @@
-//! Signals, which release held messages.
+//! Signals, which release held messages, and those of them that stick.
 
+use deadpool_redis::redis::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Call, IfAbsent, Queue};
-use crate::{Error, Millis, Result, SignalKey, Span, json, reply, scripts::SIGNAL};
+use super::{Call, IfAbsent, Queue, read::decode_json};
+use crate::{Error, MAX_MESSAGES_PER_CALL, Millis, Result, SignalKey, Span, Timestamp, json, reply, scripts::SIGNAL};
 
 /// What releases held messages.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -25,7 +26,60 @@ pub struct Signal {
 /// For how long a signal sticks.
 type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 
+/// A signal that sticks.
+#[derive(Debug, Clone)]
+pub struct StickySignal {
+    /// Its key.
+    pub key: SignalKey,
+    /// What messages that pass show as their signal.
+    pub data: Option<Box<RawValue>>,
+    /// Until when messages that are posted pass.
+    pub until: Timestamp,
+    /// How many messages are held for the key: those that an earlier call of the signal still releases.
+    pub held: u64,
+}
+
 impl Queue {
+    /// The signal of a key, if it sticks now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn sticky_signal(&self, key: &SignalKey) -> Result<Option<StickySignal>> {
+        let call = Call::new(&SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
+        let (mut signals, _) = decode(self.call(&SIGNAL, call).await?)?;
+        Ok(signals.pop())
+    }
+
+    /// The signals that stick, the first to end first, behind one that ends then and has that key; and whether there are more. At most
+    /// `limit` of them, up to [`MAX_MESSAGES_PER_CALL`]; fewer where they are large.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn sticky_signals(
+        &self,
+        behind: Option<(Timestamp, &SignalKey)>,
+        limit: usize,
+    ) -> Result<(Vec<StickySignal>, bool)> {
+        let place = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
+        let limit = limit.clamp(1, MAX_MESSAGES_PER_CALL);
+        decode(
+            self.call(&SIGNAL, Call::new(&SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place))
+                .await?,
+        )
+    }
+
+    /// Forgets the signal of a key that sticks: messages that are posted later are held again. Answers whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn forget_signal(&self, key: &SignalKey) -> Result<bool> {
+        let call = Call::new(&SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("forget");
+        Ok(reply::integer(Some(self.call(&SIGNAL, call).await?))? == 1)
+    }
+
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
     /// Answers how many. A signal that sticks begins the queue if there is none. Only the first step is made at once; if this process dies, the next one goes on.
     ///
@@ -61,4 +115,19 @@ impl Queue {
             }
         }
     }
+}
+
+fn decode(answer: Value) -> Result<(Vec<StickySignal>, bool)> {
+    let mut answer = reply::array(Some(answer))?.into_iter();
+    let are_more = reply::integer(answer.next())? == 1;
+    let mut signals = Vec::with_capacity(answer.len() / 4);
+    while let Some(key) = answer.next() {
+        signals.push(StickySignal {
+            key: reply::text(Some(key))?.parse().map_err(Error::unexpected)?,
+            until: Timestamp::from_millis(reply::unsigned(answer.next())?),
+            data: decode_json(answer.next())?,
+            held: reply::unsigned(answer.next())?,
+        });
+    }
+    Ok((signals, are_more))
 }

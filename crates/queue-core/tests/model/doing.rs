@@ -100,12 +100,19 @@ impl World {
             }
             Operation::Signal(key, has_data, sticky_for) => {
                 let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
+                // A plain one comes when none sticks: so those that do are forgotten now and then.
+                let is_plain = !has_data && sticky_for.is_none();
+                let forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
                 let signal = Signal {
                     data: data.as_deref().map(raw),
                     sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
                 };
                 let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
-                (json!(released), json!(self.model.signal(*key, data.as_ref(), *sticky_for)))
+                let now = self.model.now();
+                let stuck = if is_plain { self.model.sticky.remove(key) } else { None };
+                let stuck = stuck.is_some_and(|signal| signal.until > now);
+                let model = self.model.signal(*key, data.as_ref(), *sticky_for);
+                (json!([forgotten, released]), json!([stuck, model]))
             }
             Operation::Tend if !self.model.exists => {
                 (json!(unless_absent(queue.tend().await.map(drop))?), json!(false))
