@@ -5,7 +5,6 @@ mod attend;
 mod auth;
 mod body;
 mod budget;
-mod conflict;
 mod cors;
 mod cursor;
 mod idempotency;

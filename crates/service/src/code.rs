@@ -70,7 +70,7 @@ codes! {
     NotConfirmed(CONFLICT, "not_confirmed", "confirm with the queue's own name: `?confirm=`"),
     LeaseGone(GONE, "lease_gone", "the lease is over, and nothing was changed: lease anew"),
     BodyTooLarge(PAYLOAD_TOO_LARGE, "body_too_large", "the body, or a line of it, is larger than `api.body_limit`: send less at once, or NDJSON"),
-    UnsupportedMediaType(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send `content-type: application/json` (a batch also as `application/x-ndjson`, settings also as `application/merge-patch+json`), and no `content-encoding`"),
+    UnsupportedMediaType(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send `content-type: application/json` (a batch also as `application/x-ndjson`, a patch also as `application/merge-patch+json`), and no `content-encoding`"),
     ForeignHost(MISDIRECTED_REQUEST, "foreign_host", "a server without keys that listens only to its own machine answers to `localhost` and addresses: let a proxy say so in `host`, or configure keys"),
     InvalidMessage(UNPROCESSABLE_ENTITY, "invalid_message", "see `errors`"),
     InvalidSettings(UNPROCESSABLE_ENTITY, "invalid_settings", "see `errors`"),

@@ -1,4 +1,4 @@
-//! What is done with one message by hand.
+//! What is done with one message by hand, and what is said when its state forbids it.
 
 use axum::{
     Json,
@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use queue_core::{Changed, Message, MessageRef, Millis, Queue, QueueName};
+use queue_core::{Changed, Message, MessageRef, Millis, Queue, QueueName, State as MessageState};
 use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
@@ -18,11 +18,10 @@ use super::{
 use crate::{
     App,
     api::{
-        message::{ChangedMessage, GoneMessage},
+        message::{ChangedMessage, GoneMessage, location},
         query::NoQuery,
     },
     body::NoBody,
-    conflict::{self, Operation},
     refusal,
 };
 
@@ -101,7 +100,7 @@ pub(crate) async fn cancel(
     let changed = queue.cancel(&id).await.map_err(refusal::from_queue)?;
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
     let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
-    if matches!(changed, Changed::Refused(queue_core::State::Failed)) && message.as_ref().is_some_and(was_cancelled) {
+    if matches!(changed, Changed::Refused(MessageState::Failed)) && message.as_ref().is_some_and(was_cancelled) {
         return Ok(answer(StatusCode::OK, message, &queue, &id));
     }
     refuse_unless_changed(changed, Operation::Cancel, queue.name(), &id)?;
@@ -165,7 +164,7 @@ fn refuse_unless_changed(
 ) -> Result<(), Problem> {
     match changed {
         Changed::Done | Changed::Requested => Ok(()),
-        Changed::Refused(found) => Err(conflict::refuse(operation, found, queue, id)),
+        Changed::Refused(found) => Err(refuse(operation, found, queue, id)),
         Changed::Unknown => Err(refusal::message_not_found(queue, id)),
     }
 }
@@ -177,4 +176,57 @@ fn answer(status: StatusCode, message: Option<Message>, queue: &Queue, id: &Mess
         None => ChangedMessage::Gone(GoneMessage::new(queue.name(), id)),
     };
     (status, Json(message)).into_response()
+}
+
+/// What may be done with one message.
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Erase,
+    Cancel,
+    Retry,
+    Promote,
+}
+
+/// Names the state that was found, in the code too, and the way out.
+fn refuse(operation: Operation, found: MessageState, queue: &QueueName, id: &MessageRef) -> Problem {
+    let rule = match operation {
+        Operation::Erase => "an active message can't be erased",
+        Operation::Cancel => "only what has not finished can be cancelled",
+        Operation::Retry => "only a failed message can be retried",
+        Operation::Promote => "only a delayed message can be promoted",
+    };
+    let path = location(queue, id);
+    let way_out = match (operation, found) {
+        (Operation::Erase, _) => format!("cancel it, POST {path}/cancel, or let it finish, then erase it"),
+        (Operation::Cancel, MessageState::Failed) => format!("erase it if nobody needs it: DELETE {path}"),
+        (Operation::Cancel, _) => "its result stays; post another message to undo what it did".into(),
+        (Operation::Promote, MessageState::Failed) => format!("retry it: POST {path}/retry"),
+        (_, MessageState::Held) => {
+            format!("send the signal that it is held for: POST /v1/queues/{queue}/signals/{{its \"hold\"}}")
+        }
+        (_, MessageState::Delayed) => format!("promote it: POST {path}/promote"),
+        (_, MessageState::Waiting) => "it is handed out without that, as soon as a consumer is free".into(),
+        (_, MessageState::Active) => format!("wait for what comes of it: GET {path}?wait=20s"),
+        (_, MessageState::Completed | MessageState::Failed) => match id {
+            MessageRef::Id(_) => "to do the work once more, post its data as a new message".into(),
+            // The id is taken for as long as the message stands: posted again with it, the message would be a duplicate.
+            MessageRef::Own(_) => format!(
+                "to do the work once more, post it as a new message with another id, or erase this one, DELETE {path}, and post \
+                 it again"
+            ),
+        },
+    };
+    let detail = format!("message {id} is {}, and {rule}; {way_out}", found.as_str());
+    Problem::new(code(found), detail)
+}
+
+fn code(found: MessageState) -> Code {
+    match found {
+        MessageState::Held => Code::MessageHeld,
+        MessageState::Delayed => Code::MessageDelayed,
+        MessageState::Waiting => Code::MessageWaiting,
+        MessageState::Active => Code::MessageActive,
+        MessageState::Completed => Code::MessageCompleted,
+        MessageState::Failed => Code::MessageFailed,
+    }
 }

@@ -33,28 +33,29 @@ local function found_in_line()
   local from = tonumber(cursor) or 0
   local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
   local plain = redis.call('LLEN', WAITING)
-  local ids, ends = {}, {}
-  local function add(found)
+  local ids, ends, ranked = {}, {}, {}
+  local function add(found, are_ranked)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
       ends[#ids] = string.format('%d', from + #ids)
+      ranked[#ids] = are_ranked
     end
   end
   local function next_place() return from + #ids end
   local function room() return limit - #ids end
   if next_place() < before then
-    add(redis.call('ZRANGE', PRIORITIZED, next_place(), math.min(before, next_place() + room()) - 1))
+    add(redis.call('ZRANGE', PRIORITIZED, next_place(), math.min(before, next_place() + room()) - 1), true)
   end
   if room() > 0 and next_place() >= before and next_place() < before + plain then
     local at = next_place() - before
-    add(redis.call('LRANGE', WAITING, at, at + room() - 1))
+    add(redis.call('LRANGE', WAITING, at, at + room() - 1), false)
   end
   if room() > 0 and next_place() >= before + plain then
     local at = next_place() - plain
-    add(redis.call('ZRANGE', PRIORITIZED, at, at + room() - 1))
+    add(redis.call('ZRANGE', PRIORITIZED, at, at + room() - 1), true)
   end
   if #ids < limit then ends[#ids] = '' end
-  return ids, ends
+  return ids, ends, ranked
 end
 
 -- Places are counted since the queue exists, so that a trim moves nothing.
@@ -74,13 +75,13 @@ local function found_completed()
 end
 
 local gone_from = { waiting = REMOVED, completed = ERASED }
-local ids, ends
+local ids, ends, ranked
 if state == 'held' then
   ids, ends = found_held()
 elseif state == 'delayed' then
   ids, ends = found_in_set(places.members_from(DELAYED, cursor, limit))
 elseif state == 'waiting' then
-  ids, ends = found_in_line()
+  ids, ends, ranked = found_in_line()
 elseif state == 'active' then
   ids, ends = found_in_set(places.members_from(LEASED, cursor, limit))
 elseif state == 'completed' then
@@ -93,7 +94,8 @@ local gone = #ids > 0 and gone_from[state] and redis.call('SMISMEMBER', gone_fro
 local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   local shown, more = false, 0
-  if gone[i] ~= 1 then shown, more = show(id) end
+  -- What is marked as gone from the list may be ready at a priority.
+  if gone[i] ~= 1 or (ranked and ranked[i]) then shown, more = show(id) end
   if #reply > 2 and bytes + more > max_bytes then break end
   bytes = bytes + more
   reply[1] = ends[i]

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
--- KEYS      meta options runs failed outcomes removed
+-- KEYS      meta options runs failed outcomes
 -- USES      clock instants fields run events extra line wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, up to which instant of failing
 --           (ms; '' at first: those that have failed by now)
@@ -10,7 +10,7 @@
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
-  local runs, tail, standing = {}, {}, {}
+  local runs = {}
   for i, id in ipairs(ids) do
     local letter, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
     local run = parse_run(text)
@@ -24,14 +24,12 @@ local function retry(ids)
     if field(options[i], 'e') then
       redis.call('HSET', OPTIONS, id, (string.gsub(options[i], '\te[^\t]*', '')))
     end
-    -- One that was cancelled or expired while it waited still stands in the line, and takes that place again.
-    if redis.call('SREM', REMOVED, id) == 1 then standing[#standing + 1] = id else tail[#tail + 1] = id end
   end
   tell(ids, function() return 'retried' end)
   redis.call('ZREM', FAILED, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
-  if #tail > 0 and join_tail(tail) or #standing > 0 then look_now() end
+  if join_tail(ids) then look_now() end
 end
 
 if ARGV[1] == 'one' then

@@ -1,12 +1,41 @@
-//! What people change by hand.
+//! What people change by hand: how it is drawn, done to the real queue, and done to the model.
 
+use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use crate::{
+    answers::show_changed,
+    doing::unexpected,
     message::{End, Lease, Number, State},
     model::{CANCELLED, Model},
+    operation::MessageChoice,
     settings::{Change, Settings},
+    showing::STATES,
+    world::World,
 };
+
+/// What is done to one message.
+#[derive(Debug, Clone)]
+pub(crate) enum ByHand {
+    Cancel,
+    Erase,
+    Promote,
+    Retry,
+}
+
+/// What is done by hand, and mostly of which state the message is.
+pub(crate) fn by_hand() -> impl Strategy<Value = (ByHand, Option<&'static str>)> {
+    let any_state = || select(STATES.to_vec());
+    let choice = prop_oneof![
+        3 => any_state().prop_map(|state| (ByHand::Cancel, state)),
+        2 => Just((ByHand::Cancel, "active")),
+        2 => any_state().prop_map(|state| (ByHand::Erase, state)),
+        2 => Just((ByHand::Erase, "completed")),
+        2 => Just((ByHand::Promote, "delayed")),
+        3 => Just((ByHand::Retry, "failed")),
+    ];
+    (choice, prop::bool::weighted(0.8)).prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
+}
 
 /// The word for a state.
 pub(crate) fn word(state: State) -> &'static str {
@@ -22,6 +51,25 @@ pub(crate) fn word(state: State) -> &'static str {
 
 fn refused(state: State) -> Value {
     json!({"refused": word(state)})
+}
+
+impl World {
+    pub(crate) async fn change_by_hand(
+        &mut self,
+        what: &ByHand,
+        choice: MessageChoice,
+        done: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let (id, number) = self.choose_message(choice);
+        *done = format!("{what:?}({number:?})");
+        let (changed, model) = match what {
+            ByHand::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
+            ByHand::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
+            ByHand::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
+            ByHand::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
+        };
+        Ok((show_changed(changed.map_err(unexpected)?), model))
+    }
 }
 
 impl Model {
@@ -118,11 +166,7 @@ impl Model {
         run.comes_back_at(Some(now));
         message.run = Some(run);
         message.draft.ttl = None;
-        message.state = State::Waiting;
-        // One that left the line from its middle still has its place there.
-        if !self.line.contains(&number) {
-            self.join_tail(&[number]);
-        }
+        self.join_tail(&[number]);
     }
 
     pub(crate) fn configure(&mut self, change: &Change) -> Value {

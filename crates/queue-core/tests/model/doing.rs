@@ -5,10 +5,10 @@ use queue_core::{Error, Idempotency, Millis, NewMessage, Signal, State, Subscrib
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    answers::{show_changed, show_enqueued},
+    answers::show_enqueued,
     message::{Draft, Due as When},
     model::Model,
-    operation::{ByHand, MessageChoice, Operation, Pass},
+    operation::{MessageChoice, Operation, Pass},
     showing::{NAME, consumer, hold_key, own_id},
     world::World,
 };
@@ -50,7 +50,7 @@ impl World {
             Operation::Settle(settlements) => self.settle(settlements, &mut done).await?,
             Operation::Extend(choices, time) => self.extend(choices, *time, &mut done).await?,
             Operation::Report(choice) => self.report(*choice, &mut done).await?,
-            Operation::ByHand(what, choice) => self.change_by_hand(*what, *choice, &mut done).await?,
+            Operation::ByHand(what, choice) => self.change_by_hand(what, *choice, &mut done).await?,
             Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut done)).await?,
             Operation::Crash(who) => {
                 self.tokens.retain(|held| held.consumer != *who);
@@ -160,23 +160,6 @@ impl World {
             other => unreachable!("{other:?} is done elsewhere"),
         };
         Ok(answers)
-    }
-
-    async fn change_by_hand(
-        &mut self,
-        what: ByHand,
-        choice: MessageChoice,
-        done: &mut String,
-    ) -> Result<(Value, Value), String> {
-        let (id, number) = self.choose_message(choice);
-        *done = format!("{what:?}({number:?})");
-        let (changed, model) = match what {
-            ByHand::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
-            ByHand::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
-            ByHand::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
-            ByHand::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
-        };
-        Ok((show_changed(changed.map_err(unexpected)?), model))
     }
 
     async fn wait_for(

@@ -105,9 +105,10 @@ impl Model {
         let enqueued = numbers.map(|number| {
             let message = &self.messages[&number];
             let hold = message.draft.hold.filter(|_| message.state == State::Held);
+            let is_ready = message.state == State::Waiting;
             Happened::new(number, "enqueued")
                 .with("name", message.draft.named.then_some(NAME))
-                .due(Some(message.first_due).filter(|due| *due > message.created))
+                .due(Some(message.first_due).filter(|due| *due > message.created && !is_ready))
                 .with("hold", hold.map(hold_key))
         });
         let enqueued = enqueued.collect();

@@ -36,8 +36,8 @@ pub(crate) struct Model {
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
-    /// Ready at priority 0, in order. What leaves from its middle still stands here until it comes up, and is no longer
-    /// waiting: a dead letter that is retried takes its place again.
+    /// Ready at priority 0, in order. What leaves from its middle still stands here until it comes up, and no longer waits at
+    /// priority 0: when it does again it takes its place again.
     pub(crate) line: Vec<Number>,
     /// In the order of finishing. What was erased still stands here until it comes up.
     pub(crate) completed: Vec<Number>,
@@ -173,8 +173,10 @@ impl Model {
         expiring
     }
 
+    /// Whether it waits at priority 0: then its place in the line counts.
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
-        self.messages.get(&number).is_some_and(|message| message.state == State::Waiting)
+        let waits = |message: &Message| message.state == State::Waiting && message.draft.priority == 0;
+        self.messages.get(&number).is_some_and(waits)
     }
 
     pub(crate) fn is_unfinished(&self, number: Number) -> bool {
@@ -197,13 +199,14 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// To the end of the line, unless another priority gives it its place.
+    /// To the end of the line, unless another priority gives it its place; or it left the line from its middle, and still
+    /// has its place there.
     pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
             message.state = State::Waiting;
-            if message.draft.priority == 0 {
+            if message.draft.priority == 0 && !self.line.contains(number) {
                 self.line.push(*number);
             }
         }

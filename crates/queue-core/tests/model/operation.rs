@@ -4,6 +4,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
+    changing::{ByHand, by_hand},
     leasing::Request,
     message::{Draft, Due},
     settings::{Backoff, Change, Keep, RateLimit},
@@ -72,14 +73,6 @@ pub(crate) struct MessageChoice {
     pub(crate) by_own_id: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ByHand {
-    Cancel,
-    Erase,
-    Promote,
-    Retry,
-}
-
 /// How time passes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pass {
@@ -109,12 +102,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         12 => vec((lease_choice(), deed()), 1..4).prop_map(Operation::Settle),
         3 => (vec(lease_choice(), 1..4), option::of(millis())).prop_map(|(leases, time)| Operation::Extend(leases, time)),
         2 => lease_choice().prop_map(Operation::Report),
-        3 => by_hand(ByHand::Cancel, any_state()),
-        2 => by_hand(ByHand::Cancel, Just("active").boxed()),
-        2 => by_hand(ByHand::Erase, any_state()),
-        2 => by_hand(ByHand::Erase, Just("completed").boxed()),
-        2 => by_hand(ByHand::Promote, Just("delayed").boxed()),
-        3 => by_hand(ByHand::Retry, Just("failed").boxed()),
+        14 => change_by_hand(),
         1 => Just(Operation::RetryFailed),
         2 => select(STATES.to_vec()).prop_map(Operation::Purge),
         2 => Just(Operation::PurgeInVain),
@@ -212,13 +200,18 @@ fn any_state() -> BoxedStrategy<&'static str> {
     select(STATES.to_vec()).boxed()
 }
 
-fn by_hand(what: ByHand, states: BoxedStrategy<&'static str>) -> impl Strategy<Value = Operation> {
-    message_choice(states).prop_map(move |choice| Operation::ByHand(what, choice))
+fn change_by_hand() -> impl Strategy<Value = Operation> {
+    by_hand().prop_flat_map(|(what, state)| {
+        message_choice_in(state).prop_map(move |choice| Operation::ByHand(what.clone(), choice))
+    })
 }
 
 fn message_choice(states: BoxedStrategy<&'static str>) -> impl Strategy<Value = MessageChoice> {
-    let state = option::weighted(0.8, states);
-    (state, 0..8_usize, any::<bool>()).prop_map(|(state, nth, by_own_id)| MessageChoice { state, nth, by_own_id })
+    option::weighted(0.8, states).prop_flat_map(message_choice_in)
+}
+
+fn message_choice_in(state: Option<&'static str>) -> impl Strategy<Value = MessageChoice> {
+    (0..8_usize, any::<bool>()).prop_map(move |(nth, by_own_id)| MessageChoice { state, nth, by_own_id })
 }
 
 fn deed() -> impl Strategy<Value = Deed> {

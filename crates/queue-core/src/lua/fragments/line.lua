@@ -1,7 +1,22 @@
--- line: messages become ready, at the head or at the tail of the line, each at its priority.
+-- line: messages become ready, at the head or at the tail of the line, each at its priority. What left the line from its middle
+-- and still stands in the list takes that place again, so that no id ever stands there twice.
 -- Answers whether nothing was ready before.
 -- KEYS options waiting prioritized removed returned
 -- USES layout fields
+
+-- `ids` were just put into the list at priority 0, where some stood already, marked as removed.
+local function take_places_again(ids, push)
+  local standing, others = {}, {}
+  for i, stands in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    local those = stands == 1 and standing or others
+    those[#those + 1] = ids[i]
+  end
+  if #standing == 0 then return end
+  redis.call(push == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
+  redis.call('SREM', REMOVED, unpack(standing))
+  if #others > 0 then redis.call(push, WAITING, unpack(others)) end
+end
+
 local function join_line(ids, push)
   if purged_to then
     for _, id in ipairs(ids) do
@@ -24,8 +39,13 @@ local function join_line(ids, push)
   local was_empty = false
   if #plain > 0 then
     local length = redis.call(push, WAITING, unpack(plain))
-    -- What has left the line but still stands in the list is not ready.
-    was_empty = length == #plain or length - redis.call('SCARD', REMOVED) == #plain
+    was_empty = length == #plain
+    if not was_empty then
+      -- What has left the line but still stands in the list is not ready.
+      local gone = redis.call('SCARD', REMOVED)
+      was_empty = length - gone == #plain
+      if gone > 0 then take_places_again(plain, push) end
+    end
   end
   if #ranked > 0 then
     redis.call('ZADD', PRIORITIZED, unpack(ranked))
