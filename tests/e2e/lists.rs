@@ -27,13 +27,14 @@ fn data(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
 }
 
-/// Numbers from 0, ten in each state, in the order of the states.
+/// Numbers from 0, ten in each state, in the order of the states. The odd ones have a name.
 async fn ten_of_each() -> System {
     let system = System::start("").await;
     let ten = async |from: u64, options: Value| {
         for n in from..from + 10 {
             let mut message = options.clone();
             message["data"] = json!(n);
+            message["name"] = if n % 2 == 1 { json!("odd & named") } else { json!("odd") };
             system.post("q", message).await;
         }
     };
@@ -89,6 +90,66 @@ async fn without_a_state_all_are_listed_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn list_of_a_name_has_all_of_that_name_and_no_others() {
+    const NAME: &str = "name=odd%20%26+named";
+    let system = ten_of_each().await;
+    let mut every = Vec::new();
+    for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
+        let mut expected: Vec<u64> = (0..5).map(|n| at as u64 * 10 + 2 * n + 1).collect();
+        if at >= 4 {
+            expected.reverse();
+        }
+        for limit in [1, 3, 1_000] {
+            let (messages, _) = all(&system, &format!("state={state}&{NAME}&limit={limit}")).await;
+            assert_eq!(data(&messages), expected, "{state} by {limit}");
+            assert!(messages.iter().all(|message| message["name"] == "odd & named"));
+        }
+        every.extend(expected);
+    }
+    for limit in [4, 1_000] {
+        assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), every, "by {limit}");
+    }
+    assert_eq!(page(&system, "name=none").await, (vec![], None), "few messages are looked at in one page");
+    let (status, _) = system.ask(reqwest::Method::GET, "/v1/queues/other/messages?name=odd", None).await;
+    assert_eq!(status, 404, "there is no such queue");
+}
+
+#[tokio::test]
+async fn page_of_a_rare_name_is_empty_and_goes_on() {
+    let system = System::start("").await;
+    let batch = |hold: Option<&str>, n: usize| json!({"messages": vec![json!({"data": 0, "hold": hold}); n]});
+    for batch in [batch(Some("k"), 600), batch(None, 1_000)] {
+        let (status, _) = system.ask(reqwest::Method::POST, "/v1/queues/q/messages/batch", Some(batch)).await;
+        assert_eq!(status, 201);
+    }
+    system.post("q", json!({"data": 7, "name": "rare"})).await;
+    let (first, next) = page(&system, "name=rare").await;
+    assert!(first.is_empty() && next.is_some(), "1,000 of both states were looked at: {first:?}");
+    let (messages, pages) = all(&system, "name=rare").await;
+    assert_eq!((data(&messages), pages), (vec![7], 2));
+    assert_eq!(page(&system, "name=rare&hold=k").await, (vec![], None));
+}
+
+#[tokio::test]
+async fn list_of_a_hold_key_has_the_messages_that_wait_for_it() {
+    let system = ten_of_each().await;
+    for (n, options) in
+        [json!({"hold": "k2"}), json!({"hold": "k", "delay": "1h"}), json!({"hold": "k 2"})].into_iter().enumerate()
+    {
+        let mut message = options;
+        message["data"] = json!(100 + n);
+        system.post("q", message).await;
+    }
+    let expected: Vec<u64> = (0..10).chain([101]).collect();
+    for query in ["hold=k", "hold=k&state=held", "state=held&hold=k&limit=1", "hold=k&limit=3", "hold=k&limit=11"] {
+        assert_eq!(data(&all(&system, query).await.0), expected, "{query}");
+    }
+    assert_eq!(data(&all(&system, "hold=k+2").await.0), [102]);
+    assert_eq!(data(&all(&system, "hold=k&name=odd&limit=2").await.0), [0, 2, 4, 6, 8]);
+    assert_eq!(page(&system, "hold=none").await, (vec![], None));
+}
+
+#[tokio::test]
 async fn a_page_of_large_messages_ends_early() {
     let system = System::start("").await;
     for n in 0..80 {
@@ -116,6 +177,10 @@ async fn what_is_wrong_with_a_list_is_told() {
         (format!("{LIST}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
         (format!("{LIST}?stat=held"), "did you mean \"state\"?"),
         (format!("{LIST}?state=held&state=failed"), "state stands twice"),
+        (format!("{LIST}?name="), "name a message's name is 1 to 128 characters"),
+        (format!("{LIST}?name=a%0Ab"), "without control characters"),
+        (format!("{LIST}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
+        (format!("{LIST}?hold=k&state=waiting"), "leave state away, or ask for state=held"),
     ] {
         let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
         assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");
@@ -128,6 +193,8 @@ async fn what_is_wrong_with_a_list_is_told() {
         (format!("{LIST}?cursor={held}"), "with state=held"),
         (format!("{LIST}?state=failed&cursor={held}"), "with state=held"),
         (format!("{LIST}?state=held&cursor={every}"), "without a state"),
+        (format!("{LIST}?hold=other&cursor={held}"), "next_cursor of the page before"),
+        (format!("{LIST}?hold=k&cursor={every}"), "without a state"),
         (format!("/v1/queues/other/messages?state=held&cursor={held}"), "next_cursor of the page before"),
     ] {
         let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;

@@ -44,6 +44,10 @@ def before_call(ctx, case, kwargs):
             # escaped (%25): it would be another id.
             if isinstance(message, dict) and isinstance(message.get("id"), str):
                 message["id"] = message["id"].replace("%", "_")
-    if case.operation.definition.raw.get("operationId") == "delete_queue":
+    operation = case.operation.definition.raw.get("operationId")
+    if operation == "list_messages" and "hold" in (case.query or {}):
+        # Only held messages wait for a key; the description says so in words.
+        case.query["state"] = "held"
+    if operation == "delete_queue":
         # Random names never confirm a deletion, and then nothing would be deleted.
         case.query["confirm"] = case.path_parameters["queue"]

@@ -1,7 +1,7 @@
 //! Lists of messages, page by page.
 
 use axum::{Json, extract::State};
-use queue_core::{MAX_BYTES_PER_CALL, Message, MostMessages, Queue, State as MessageState};
+use queue_core::{MAX_BYTES_PER_CALL, Message, MessageName, MostMessages, Queue, SignalKey, State as MessageState};
 use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use utoipa::IntoParams;
@@ -29,6 +29,7 @@ pub(super) fn register(routes: Routes) -> Routes {
 const DEFAULT_LIMIT: usize = 50;
 /// How many calls a page is made of at most.
 const MOST_CALLS: usize = 20;
+const HOLD_OF_ANOTHER_STATE: &str = "only held messages wait for a hold key: leave state away, or ask for state=held";
 
 /// Which messages to list.
 #[derive(Deserialize, IntoParams)]
@@ -38,6 +39,15 @@ pub(crate) struct Listing {
     /// List the messages of this state only.
     #[serde(default, deserialize_with = "query::text")]
     state: Option<MessageState>,
+    /// List only messages of this name. A page looks at no more than 1,000 messages for that: it may have fewer than asked
+    /// for, or none, and a `next_cursor`.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    name: Option<MessageName>,
+    /// List only held messages that wait for this key; without `state`, held ones are meant.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    hold: Option<SignalKey>,
     /// How many at most; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
@@ -50,7 +60,7 @@ pub(crate) struct Listing {
 
 /// List messages
 ///
-/// Of one state, or of all; page by page. A page of large messages ends early, at about 4 MiB.
+/// Of one state, or of all; of one name, or of one hold key; page by page. A page of large messages ends early, at about 4 MiB.
 #[utoipa::path(
     get,
     path = "/v1/queues/{queue}/messages",
@@ -62,14 +72,20 @@ pub(crate) struct Listing {
 pub(crate) async fn list(
     State(app): State<App>,
     QueuePath(name): QueuePath,
-    Query(Listing { state, limit, cursor }): Query<Listing>,
+    Query(Listing { state, name: named, hold, limit, cursor }): Query<Listing>,
 ) -> Result<Json<MessagePage>, Problem> {
+    let state = match (&hold, state) {
+        (Some(_), None | Some(MessageState::Held)) => Some(MessageState::Held),
+        (Some(_), Some(_)) => return Err(refusal::invalid_query(HOLD_OF_ANOTHER_STATE)),
+        (None, state) => state,
+    };
     let place = match &cursor {
         Some(text) => Place::decode(text, &name, state)?,
         None => Place::first(state),
     };
     let queue = app.shared.queues.queue(&name);
-    let (messages, next) = fill(&queue, place, limit.map_or(DEFAULT_LIMIT, MostMessages::get)).await?;
+    let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let (messages, next) = fill(&queue, place, named.as_ref(), hold.as_ref(), limit).await?;
     if messages.is_empty() && cursor.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
         return Err(refusal::queue_not_found(&name));
     }
@@ -77,15 +93,21 @@ pub(crate) async fn list(
 }
 
 /// Lists in as many calls as a page needs: where much is gone that still stands in a list, and from state to state.
-async fn fill(queue: &Queue, mut place: Place, limit: usize) -> Result<(Vec<Message>, Option<Place>), Problem> {
+async fn fill(
+    queue: &Queue,
+    mut place: Place,
+    name: Option<&MessageName>,
+    hold: Option<&SignalKey>,
+    limit: usize,
+) -> Result<(Vec<Message>, Option<Place>), Problem> {
     let mut messages: Vec<Message> = Vec::new();
     let mut room = MAX_BYTES_PER_CALL;
     for _ in 0..MOST_CALLS {
         let wanted = limit - messages.len();
-        let page = queue.list_up_to(room, place.state, wanted, place.cursor.as_ref()).await;
+        let page = queue.list_some(place.state, name, hold, wanted, room, place.cursor.as_ref()).await;
         let page = page.map_err(refusal::from_queue)?;
         if page.bytes > room && !messages.is_empty() {
-            // The one message that every call answers is too large for the rest of this page: the next page begins with it.
+            // The one message that every call looks at is too large for the rest of this page: the next page begins with it.
             break;
         }
         messages.extend(page.messages);

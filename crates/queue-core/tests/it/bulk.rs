@@ -1,7 +1,8 @@
 //! Purges and retries of many messages.
 
 use drover_tests::eventually;
-use queue_core::{Action, Cursor, NewMessage, State};
+use queue_core::{Action, Cursor, MAX_BYTES_PER_CALL, Message, NewMessage, State};
+use serde_json::value::to_raw_value;
 
 use crate::{World, delayed, done, failure, number, numbers, prioritized, script_calls};
 
@@ -169,4 +170,86 @@ async fn a_list_goes_on_although_what_it_stopped_at_has_gone() {
     let second = world.queue.list(State::Delayed, 100, first.next.as_ref()).await.unwrap();
     let data: Vec<u64> = second.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     assert_eq!(data, (100..200).collect::<Vec<_>>());
+}
+
+fn named(data: u64, name: &str) -> NewMessage {
+    NewMessage { name: Some(name.parse().unwrap()), ..number(data) }
+}
+
+/// The numbers of each page of the messages of a name.
+async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>> {
+    let (name, mut cursor, mut pages) = (name.parse().unwrap(), None, Vec::new());
+    loop {
+        let page = world.queue.list_some(state, Some(&name), None, 10, MAX_BYTES_PER_CALL, cursor.as_ref()).await;
+        let page = page.unwrap();
+        assert!(page.bytes <= MAX_BYTES_PER_CALL);
+        let number = |message: &Message| message.data.get().trim_matches('"').trim().parse().unwrap();
+        pages.push(page.messages.iter().map(number).collect());
+        cursor = page.next;
+        if cursor.is_none() {
+            return pages;
+        }
+    }
+}
+
+#[tokio::test]
+async fn list_of_a_name_looks_at_a_thousand_messages_a_call_and_passes_over_none() {
+    let world = World::new();
+    let message = |n: u64| match n {
+        0 | 2_200 => named(n, "rare"),
+        _ if n.is_multiple_of(2) => named(n, "rare too"),
+        _ => number(n),
+    };
+    let all: Vec<u64> = (0..2_300).collect();
+    for some in all.chunks(1_000) {
+        world.queue.enqueue(some.iter().map(|n| message(*n)).collect()).await.unwrap();
+    }
+    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
+    assert_eq!(pages_of_name(&world, State::Delayed, "rare").await, [[0_u64; 0]]);
+    // What left the line, and still stands there, is looked at too.
+    let page = world.queue.list(State::Waiting, 1_000, None).await.unwrap();
+    for message in &page.messages[..900] {
+        world.queue.cancel(&message.id).await.unwrap();
+    }
+    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![], vec![], vec![2_200]]);
+    assert_eq!(pages_of_name(&world, State::Failed, "rare").await, [[0]]);
+}
+
+#[tokio::test]
+async fn list_of_a_name_looks_at_four_mebibytes_a_call() {
+    let world = World::new();
+    let large = |n: u64, name: &str| NewMessage {
+        data: to_raw_value(&format!("{n}{}", " ".repeat(1_000_000))).unwrap(),
+        ..named(n, name)
+    };
+    for n in 0..9 {
+        world.post(large(n, if n == 8 { "rare" } else { "other" })).await;
+    }
+    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![], vec![], vec![8]]);
+}
+
+#[tokio::test]
+async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
+    let world = World::new();
+    for n in 0..30 {
+        let key = ["a", "a2", "a b"][usize::try_from(n % 3).unwrap()];
+        let delay = (n % 2 == 0).then(|| queue_core::Millis::from_secs(60).try_into().unwrap());
+        world.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
+    }
+    let page_of = async |state, key: &str, cursor: Option<&Cursor>| {
+        world.queue.list_some(state, None, Some(&key.parse().unwrap()), 4, MAX_BYTES_PER_CALL, cursor).await
+    };
+    let numbers = |messages: &[queue_core::Message]| -> Vec<u64> {
+        messages.iter().map(|message| message.data.get().parse().unwrap()).collect()
+    };
+    let first = page_of(State::Held, "a", None).await.unwrap();
+    let second = page_of(State::Held, "a", first.next.as_ref()).await.unwrap();
+    let last = page_of(State::Held, "a", second.next.as_ref()).await.unwrap();
+    assert_eq!(
+        [&first, &second, &last].map(|page| numbers(&page.messages)),
+        [vec![0, 3, 6, 9], vec![12, 15, 18, 21], vec![24, 27]]
+    );
+    assert!(last.next.is_none());
+    assert!(matches!(page_of(State::Held, "a2", first.next.as_ref()).await, Err(queue_core::Error::InvalidCursor)));
+    assert!(page_of(State::Waiting, "a", None).await.unwrap().messages.is_empty());
 }
