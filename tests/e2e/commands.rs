@@ -208,9 +208,11 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let ready = format!("http://{}/readyz", worker.address());
     let http = http_client();
     let start = std::time::Instant::now();
-    while http.get(&ready).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
-        assert!(start.elapsed() < drover_tests::PATIENCE, "the worker does not come up");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    for service in [&ready, &format!("http://{}/readyz", api.address())] {
+        while http.get(service).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
+            assert!(start.elapsed() < drover_tests::PATIENCE, "{service} is not ready");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
     let command = post.replace("localhost:8080", &api.address().to_string());
     let output = tokio::task::block_in_place(|| Command::new("bash").args(["-c", &command]).output().unwrap());
