@@ -1,7 +1,11 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{System, completed, failed, number};
+use crate::{
+    System,
+    auth::{self, issue},
+    completed, failed, number,
+};
 
 async fn refused(system: &System, settings: Value) -> (u16, Value) {
     let (status, problem) = system.ask(Method::PATCH, "/v1/queues/q", Some(settings)).await;
@@ -171,4 +175,120 @@ async fn what_there_is_no_queue_for_does_not_begin_one() {
         assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "{path}");
     }
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
+}
+
+/// The names of the queues on each page of a list, and the cursors between them.
+async fn pages(system: &System, query: &str, key: &str) -> (Vec<Vec<String>>, Vec<String>) {
+    let (mut pages, mut cursors) = (Vec::new(), Vec::<String>::new());
+    loop {
+        let cursor = cursors.last().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let request = system.http.get(system.url(&format!("/v1/queues?{query}{cursor}"))).bearer_auth(key);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        let queues = answer["queues"].as_array().unwrap_or_else(|| panic!("{query}{cursor}: {answer}"));
+        pages.push(queues.iter().map(|queue| queue["queue"].as_str().unwrap().to_owned()).collect());
+        match answer.get("next_cursor") {
+            Some(cursor) => cursors.push(cursor.as_str().unwrap().to_owned()),
+            None => return (pages, cursors),
+        }
+    }
+}
+
+#[tokio::test]
+async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
+    let system = System::start("").await;
+    let names = ["B", "a", "a-1", "a.1", "a1", "a:1", "aa", "b"];
+    for name in names.iter().rev() {
+        system.post(name, number(1)).await;
+    }
+    for limit in [1, 3, 8, 1_000] {
+        let (listed, _) = pages(&system, &format!("limit={limit}"), "").await;
+        assert_eq!(listed.concat(), names, "by {limit}");
+        assert_eq!(listed.len(), names.len().div_ceil(limit), "by {limit}: only the last page has no cursor");
+    }
+    assert_eq!(pages(&system, "", "").await.0, [names.to_vec()]);
+    assert_eq!(pages(&system, "prefix=a&limit=3", "").await.0, [vec!["a", "a-1", "a.1"], vec!["a1", "a:1", "aa"]]);
+    assert_eq!(pages(&system, "prefix=a:", "").await.0, [["a:1"]]);
+    assert_eq!(pages(&system, "prefix=c", "").await.0, [[""; 0]]);
+    // A queue that was deleted since is no reason to begin anew.
+    let first = system.get("/v1/queues?limit=2").await;
+    assert_eq!(first["next_cursor"], "a");
+    system.ask(Method::DELETE, "/v1/queues/a?confirm=a", None).await;
+    assert_eq!(system.get("/v1/queues?limit=1&cursor=a").await["queues"][0]["queue"], "a-1");
+}
+
+#[tokio::test]
+async fn list_of_queues_has_a_hundred_by_default_and_the_rest_on_further_pages() {
+    let system = System::start("").await;
+    let queues = system.queues();
+    for n in 0..205 {
+        queues
+            .queue(&format!("q{n:03}").parse().unwrap())
+            .configure(&json!({"max_attempts": 5}))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let (listed, cursors) = pages(&system, "", "").await;
+    assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 5]);
+    assert_eq!((listed.concat().len(), cursors), (205, vec!["q099".to_owned(), "q199".to_owned()]));
+}
+
+#[tokio::test]
+async fn list_of_queues_leaves_out_names_without_a_queue_and_goes_on() {
+    let system = System::start("").await;
+    for name in ["a", "m", "z"] {
+        system.post(name, number(1)).await;
+    }
+    let gone: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
+    system.redis.command(&format!("ZADD drover:queues {}", gone[..3].join(" ")));
+    let (listed, _) = pages(&system, "limit=2", "").await;
+    assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few are no reason for a shorter page");
+    system.redis.command(&format!("ZADD drover:queues {}", gone.join(" ")));
+    let (listed, cursors) = pages(&system, "limit=2", "").await;
+    assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page looks at no more than 1,000 names");
+    assert_eq!(cursors, ["gone0998"]);
+}
+
+#[tokio::test]
+async fn list_of_queues_tells_a_key_nothing_of_queues_that_it_may_not_read() {
+    let keys = [
+        issue("--id ops --scopes enqueue,read"),
+        issue("--id some --scopes read --queues user-*,user-1*,mails,none,v"),
+    ];
+    let system = System::start(&auth::config(&keys.each_ref())).await;
+    for queue in ["a", "mail", "mails", "mails-2", "user", "user-1", "user-10", "user-2", "user.1", "v", "v1", "w"] {
+        let request = system.http.post(system.url(&format!("/v1/queues/{queue}/messages"))).bearer_auth(&keys[0].key);
+        assert_eq!(request.json(&number(1)).send().await.unwrap().status(), 201);
+    }
+    let readable = ["mails", "user-1", "user-10", "user-2", "v"];
+    for limit in [1, 2, 5, 1_000] {
+        let (listed, cursors) = pages(&system, &format!("limit={limit}"), &keys[1].key).await;
+        assert_eq!(listed.concat(), readable, "by {limit}");
+        let may_be_known = |name: &String| name == "none" || readable.contains(&name.as_str());
+        assert!(cursors.iter().all(may_be_known), "{cursors:?}");
+    }
+    for (prefix, expected) in
+        [("user", &readable[1..4]), ("user-1", &readable[1..3]), ("m", &readable[..1]), ("w", &readable[..0])]
+    {
+        let (listed, _) = pages(&system, &format!("prefix={prefix}"), &keys[1].key).await;
+        assert_eq!(listed, [expected.to_vec()], "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn bad_parameter_of_a_list_of_queues_is_refused_by_its_name() {
+    let system = System::start("").await;
+    for (query, status, code, told) in [
+        ("limit=0", 400, "invalid_query", "limit must be a whole number from 1 to 1000"),
+        ("limit=1001", 400, "invalid_query", "from 1 to 1000"),
+        ("prefix=", 400, "invalid_query", "prefix a queue's name is 1 to 128 characters"),
+        ("prefix=-a", 400, "invalid_query", "starts with a letter or digit"),
+        ("prefx=a", 400, "invalid_query", "did you mean \"prefix\"?"),
+        ("cursor=", 404, "cursor_not_found", "next_cursor of the page before"),
+        ("cursor=a%20b", 404, "cursor_not_found", "next_cursor of the page before"),
+    ] {
+        let (found, problem) = system.ask(Method::GET, &format!("/v1/queues?{query}"), None).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{query}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{query}: {problem}");
+    }
 }

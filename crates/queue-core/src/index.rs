@@ -41,23 +41,31 @@ pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
     call(redis, &remove).await.map(drop)
 }
 
-/// All names that begin so, in order.
-pub(crate) async fn names_from(redis: &Redis, start: &str) -> Result<Vec<QueueName>> {
+/// The names that begin so, in order, from behind `after`: at most `most`. Fewer are all that there are.
+pub(crate) async fn names(
+    redis: &Redis,
+    start: &str,
+    after: Option<&QueueName>,
+    most: usize,
+) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
+    let after = after.filter(|after| after.as_str() >= start);
     // No byte of a name is larger than this.
     let end = format!("({start}\u{ff}");
-    loop {
-        let from = names.last().map_or_else(|| format!("[{start}"), |last| format!("({last}"));
+    while names.len() < most {
+        let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
+        let count = PAGE.min(most - names.len());
         let mut range = redis::cmd("ZRANGE");
-        range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(PAGE);
+        range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
         let page = reply::array(Some(call(redis, &range).await?))?;
-        let is_last = page.len() < PAGE;
+        let is_last = page.len() < count;
         let before = names.len();
         names.extend(page.into_iter().filter_map(|name| reply::text(Some(name)).ok()?.parse::<QueueName>().ok()));
         if is_last || names.len() == before {
-            return Ok(names);
+            break;
         }
     }
+    Ok(names)
 }
 
 async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {

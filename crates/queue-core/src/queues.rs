@@ -1,4 +1,4 @@
-//! All queues of one Redis: their handles, their declared settings, their names.
+//! All queues of one Redis: their handles, their declared settings, their names, and how they stand, page by page.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,10 +6,11 @@ use std::{
 };
 
 use deadpool_redis::redis;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::{
-    DeclaredSettings, Error, Queue, QueueName, Redis, Result, SettingsPatch, index,
+    DeclaredSettings, Error, Queue, QueueName, QueuePattern, QueueStatus, Redis, Result, SettingsPatch, index,
     keys::{self, Keys},
     queue::Intake,
     reply,
@@ -18,6 +19,11 @@ use crate::{
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
 /// forget them all and begin anew when strangers have named so many queues.
 const MAX_HANDLES: usize = 10_000;
+
+/// At most so many names a page of queues looks at.
+const MOST_NAMES: usize = 1_000;
+/// Of so many queues Redis is asked at once how they stand.
+const READ_AT_ONCE: usize = 32;
 
 /// All queues of one Redis.
 #[derive(Clone)]
@@ -119,7 +125,75 @@ impl Queues {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn names_from(&self, start: &str) -> Result<Vec<QueueName>> {
-        index::names_from(&self.shared.redis, start).await
+        index::names(&self.shared.redis, start, None, usize::MAX).await
+    }
+
+    /// How queues stand, in the order of their names: at most `limit` (from 1 to 1,000) of those that fit a pattern, whose
+    /// names begin with `prefix` and come behind `after`. With them comes the name behind which the list goes on; `None` at the
+    /// end.
+    ///
+    /// A page looks at 1,000 names at most, and a name may stand in the index whose queue is gone: it may have fewer queues
+    /// than asked for, or none, and go on. Names that fit no pattern are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn list(
+        &self,
+        patterns: &[QueuePattern],
+        prefix: &str,
+        after: Option<&QueueName>,
+        limit: usize,
+    ) -> Result<(Vec<QueueStatus>, Option<QueueName>)> {
+        let ranges = NameRange::of(patterns, prefix);
+        let limit = limit.clamp(1, MOST_NAMES);
+        let (mut found, mut looked_at, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
+        loop {
+            // One more tells whether the list goes on.
+            let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
+            let mut goes_on = names.len() > wanted;
+            names.truncate(wanted);
+            looked_at += names.len();
+            after = names.last().cloned();
+            let queues: Vec<Arc<Queue>> = names.iter().map(|name| self.queue(name)).collect();
+            let reading = stream::iter(queues).map(|queue| async move { queue.status().await }).buffered(READ_AT_ONCE);
+            found.extend(reading.try_collect::<Vec<_>>().await?.into_iter().flatten());
+            if found.len() > limit {
+                found.truncate(limit);
+                (after, goes_on) = (found.last().map(|status: &QueueStatus| status.queue.clone()), true);
+            }
+            if !goes_on {
+                return Ok((found, None));
+            }
+            if found.len() == limit || looked_at == MOST_NAMES {
+                return Ok((found, after));
+            }
+            // Where few queues are left, many names are passed over in few steps.
+            wanted = READ_AT_ONCE.max(limit - found.len()).min(MOST_NAMES - looked_at);
+        }
+    }
+
+    /// The names in these ranges, in order, from behind `after`: at most `most`. Fewer are all that there are.
+    async fn names_in(
+        &self,
+        ranges: &[NameRange<'_>],
+        after: Option<&QueueName>,
+        most: usize,
+    ) -> Result<Vec<QueueName>> {
+        let mut names = Vec::new();
+        for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
+            match range.extent {
+                Extent::AllThatBeginSo => {
+                    names.extend(index::names(&self.shared.redis, range.start, after, most - names.len()).await?);
+                }
+                // Whether there is such a queue is known when it is read.
+                Extent::One => names.extend(range.start.parse::<QueueName>()),
+            }
+            if names.len() == most {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// Sees to it that each queue that this process has used since it last did is found by its name: adds those that are
@@ -155,6 +229,73 @@ impl Queues {
             if cursor == "0" {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Names that stand together in the index.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct NameRange<'a> {
+    start: &'a str,
+    extent: Extent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    AllThatBeginSo,
+    One,
+}
+
+impl<'a> NameRange<'a> {
+    /// The names that fit a pattern and begin with `prefix`: ranges in order, of which none lies in another.
+    fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
+        let ranges = patterns.iter().filter_map(|pattern| {
+            let (start, extent) = match pattern.start() {
+                Some(start) if prefix.starts_with(start) => (prefix, Extent::AllThatBeginSo),
+                Some(start) => (start, Extent::AllThatBeginSo),
+                None => (pattern.as_str(), Extent::One),
+            };
+            start.starts_with(prefix).then_some(Self { start, extent })
+        });
+        let mut ranges: Vec<Self> = ranges.collect();
+        ranges.sort();
+        ranges.dedup_by(|later, earlier| match earlier.extent {
+            Extent::AllThatBeginSo => later.start.starts_with(earlier.start),
+            Extent::One => later == earlier,
+        });
+        ranges
+    }
+
+    /// Whether it has names behind this one.
+    fn goes_beyond(&self, name: &QueueName) -> bool {
+        let name = name.as_str();
+        self.start > name || self.extent == Extent::AllThatBeginSo && name.starts_with(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_patterns_stand_in_order_and_no_name_lies_in_two() {
+        for (patterns, prefix, expected) in [
+            (&["*"][..], "", &["*"][..]),
+            (&["*", "a", "b*"], "", &["*"]),
+            (&["*"], "a", &["a*"]),
+            (&["b", "ab*", "a", "abc", "abd*", "ab", "ab*"], "", &["a", "ab*", "b"]),
+            (&["a-*", "a", "a:*"], "", &["a", "a-*", "a:*"]),
+            (&["a*", "b*", "ab", "abc", "abcd*", "c"], "abc", &["abc*"]),
+            (&["b", "ab", "abcd*", "abc"], "abc", &["abc", "abcd*"]),
+            (&["b*"], "a", &[]),
+        ] {
+            let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            let told = |range: &NameRange<'_>| match range.extent {
+                Extent::AllThatBeginSo => format!("{}*", range.start),
+                Extent::One => range.start.to_owned(),
+            };
+            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(told).collect();
+            assert_eq!(ranges, expected, "{patterns:?} {prefix}");
         }
     }
 }

@@ -6,10 +6,9 @@ use axum::{
     extract::FromRequestParts,
     http::{Extensions, request::Parts},
 };
-use queue_core::QueueName;
 use service::{
     Peer,
-    config::{ApiKey, Scope},
+    config::{ApiKey, QueuePattern, Scope},
 };
 
 use crate::budget::Client;
@@ -22,11 +21,12 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whether it may read this queue.
-    pub(crate) fn may_read(&self, queue: &QueueName) -> bool {
+    /// Patterns of the queues that it may read.
+    pub(crate) fn readable(&self) -> Vec<QueuePattern> {
         match self {
-            Self::Anybody => true,
-            Self::Key(key) => key.allows(Scope::Read, queue.as_str()),
+            Self::Anybody => vec![QueuePattern::all()],
+            Self::Key(key) if key.scopes.has(Scope::Read) => key.queues.clone(),
+            Self::Key(_) => Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Queues: how they stand, their settings, and what is done to all of a queue.
 
 use axum::{Json, extract::State as AppState, http::StatusCode};
-use queue_core::{Queue, QueueName, QueueStatus, SettingsPatch, State};
+use queue_core::{MostMessages, Queue, QueueName, QueueStatus, SettingsPatch, State};
 use serde::{Deserialize, Serialize};
 use service::{Code, Problem, config::Scope};
 use utoipa::{
@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn register(routes: Routes) -> Routes {
     const MANAGE: Needs = Needs::OnQueue(Scope::Manage);
     routes
-        .add(Needs::OnSome(Scope::Read), Limit::OfRequest, &[], routes!(list))
+        .add(Needs::OnSome(Scope::Read), Limit::OfRequest, &[Code::CursorNotFound], routes!(list))
         .add(Needs::OnQueue(Scope::Read), Limit::OfRequest, &[Code::QueueNotFound], routes!(show))
         .add(
             MANAGE,
@@ -43,10 +43,36 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(MANAGE, Limit::OfSteps, &[Code::QueueNotFound], routes!(retry_failed))
 }
 
-/// The queues that there are, and that the key may read.
+/// How many queues a page has at most, if the request does not say.
+const DEFAULT_LIMIT: usize = 100;
+
+/// Which queues to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listing {
+    /// List only queues whose names begin so.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    prefix: Option<QueueName>,
+    /// How many at most; 100 if absent.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    limit: Option<MostMessages>,
+    /// The `next_cursor` of the page before.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline, value_type = Option<QueueName>)]
+    cursor: Option<String>,
+}
+
+/// A page of the queues that there are, and that the key may read.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Queues {
     queues: Vec<QueueStatus>,
+    /// Where the list goes on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, inline)]
+    next_cursor: Option<QueueName>,
 }
 
 /// What a purge did.
@@ -107,22 +133,29 @@ pub(crate) struct Confirmation {
     confirm: Option<String>,
 }
 
-/// Read all queues
+/// Read queues
+///
+/// All that the key may read, or those whose names begin with a prefix; in the order of their names, page by page.
 #[utoipa::path(
     get,
     path = "/v1/queues",
     operation_id = "list_queues",
     tag = "queues",
-    responses((status = 200, description = "All that the key may read", body = Queues)),
+    responses((status = 200, description = "A page", body = Queues)),
+    params(Listing),
 )]
-pub(crate) async fn list(AppState(app): AppState<App>, caller: Caller, _: NoQuery) -> Result<Json<Queues>, Problem> {
-    let mut queues = Vec::new();
-    let names = app.shared.queues.names().await.map_err(refusal::from_queue)?;
-    for name in names.iter().filter(|name| caller.may_read(name)) {
-        // A name may stand in the index before its queue does.
-        queues.extend(app.shared.queues.queue(name).status().await.map_err(refusal::from_queue)?);
-    }
-    Ok(Json(Queues { queues }))
+pub(crate) async fn list(
+    AppState(app): AppState<App>,
+    caller: Caller,
+    Query(Listing { prefix, limit, cursor }): Query<Listing>,
+) -> Result<Json<Queues>, Problem> {
+    // A cursor is the last name that the page before looked at, which is one that the key may read.
+    let after = cursor.map(QueueName::try_from).transpose().map_err(|_| refusal::invalid_cursor())?;
+    let prefix = prefix.as_ref().map_or("", QueueName::as_str);
+    let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let page = app.shared.queues.list(&caller.readable(), prefix, after.as_ref(), limit).await;
+    let (queues, next_cursor) = page.map_err(refusal::from_queue)?;
+    Ok(Json(Queues { queues, next_cursor }))
 }
 
 /// Read a queue

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use drover_tests::{Proxy, RedisServer};
 use queue_core::{
-    ConsumerId, Error, Janitor, LeaseRequest, Millis, Pace, Queue, QueueName, Queues, Receivers, Redis, Signal, Stay,
-    Subscriber,
+    ConsumerId, Error, Janitor, LeaseRequest, Millis, Pace, Queue, QueueName, QueuePattern, Queues, Receivers, Redis,
+    Signal, Stay, Subscriber,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -227,6 +227,28 @@ async fn names_are_read_by_their_start_and_in_pages() {
     assert_eq!(found("c").await, ["c"]);
     assert_eq!(found("d").await, <[String; 0]>::default());
     assert_eq!(found("").await.len(), 2_305);
+}
+
+#[tokio::test]
+async fn queues_of_a_page_are_read_at_the_same_time() {
+    let world = World::new();
+    for n in 0..200 {
+        let queue = world.queues.queue(&format!("b{n:03}").parse().unwrap());
+        queue.configure(&json!({"max_attempts": 5})).await.unwrap().unwrap();
+    }
+    // One after the other they would take 20 s.
+    let slow = slow_process(&world.redis, Duration::from_millis(50));
+    let all = [QueuePattern::all()];
+    let ninth = "b009".parse().unwrap();
+    let listing = slow.queues.list(&all, "b", Some(&ninth), 150);
+    let (listed, next) = timeout(Duration::from_secs(10), listing).await.unwrap().unwrap();
+    let names: Vec<String> = listed.iter().map(|status| status.queue.to_string()).collect();
+    assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
+    assert_eq!(next.unwrap().as_str(), "b159");
+    let (rest, next) = world.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
+    assert_eq!((rest.len(), next), (40, None), "nothing comes behind the last one");
+    let before = world.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
+    assert_eq!(before.0[0].queue.as_str(), "b000");
 }
 
 #[tokio::test]
