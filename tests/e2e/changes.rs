@@ -1,8 +1,8 @@
-use queue_core::{Action, Extended, Failure, Settlement};
+use queue_core::{Action, Extended, Failure, Settlement, State};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{System, completed, failed};
+use crate::{System, completed, failed, millis};
 
 /// A message in each state, by the word for it; the active one is leased.
 async fn one_of_each() -> System {
@@ -21,6 +21,17 @@ async fn one_of_each() -> System {
 
 fn path(id: &str) -> String {
     format!("/v1/queues/q/messages/{id}")
+}
+
+async fn patch(system: &System, id: &str, patch: Value) -> (u16, Value) {
+    system.ask(Method::PATCH, &path(id), Some(patch)).await
+}
+
+async fn patched(system: &System, id: &str, changes: Value) -> Value {
+    let (status, message) = patch(system, id, changes).await;
+    assert_eq!(status, 200, "{message}");
+    assert_eq!(message, system.get(&path(id)).await, "the answer is the message");
+    message
 }
 
 fn told(problem: &Value) -> &str {
@@ -43,8 +54,14 @@ async fn what_a_state_forbids_is_refused_with_the_state_and_the_way_out() {
         ("active", "promote", "GET /v1/queues/q/messages/active?wait=20s"),
         ("completed", "promote", "post it as a new message with another id"),
         ("failed", "promote", "POST /v1/queues/q/messages/failed/retry"),
+        ("active", "patch", "POST /v1/queues/q/messages/active/cancel, and post another one"),
+        ("completed", "patch", "post it as a new message with another id"),
+        ("failed", "patch", "post it as a new message with another id"),
     ] {
-        let (status, problem) = system.act(&format!("{}/{operation}", path(id))).await;
+        let (status, problem) = match operation {
+            "patch" => patch(&system, id, json!({"data": 2})).await,
+            _ => system.act(&format!("{}/{operation}", path(id))).await,
+        };
         assert_eq!((status, &problem["code"]), (409, &json!(format!("message_{id}"))), "{operation}: {problem}");
         assert!(told(&problem).contains(&format!("message {id} is {id}, and only")), "{problem}");
         assert!(told(&problem).contains(way_out), "{problem}");
@@ -148,4 +165,198 @@ async fn a_failed_message_is_retried_and_a_delayed_one_promoted() {
     assert_eq!(system.settle_all("q", completed()).await, 3);
     assert_eq!(system.get(&path("failed")).await["state"], "completed");
     system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn message_that_has_not_started_takes_a_merge_patch() {
+    let system = System::start("").await;
+    let headers = json!({"a": "1", "b": "2"});
+    for (id, more) in [("held", json!({"hold": "k"})), ("delayed", json!({"delay": "1h"})), ("waiting", json!({}))] {
+        let mut message = json!({"data": {"x": 1, "y": 2}, "id": id, "name": "n", "priority": 3, "headers": headers});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        system.post("q", message).await;
+        let before = system.get(&path(id)).await;
+        assert_eq!(patched(&system, id, json!({})).await, before, "what is not named stays");
+        let odd = r#"{ "big": 12345678901234567890, "a": [] }"#;
+        let request = system.http.patch(system.url(&path(id))).header("content-type", "application/merge-patch+json");
+        let answer = request.body(format!(r#"{{"data":{odd},"name":"other"}}"#)).send().await.unwrap();
+        assert!(answer.text().await.unwrap().contains(odd), "byte for byte, and not merged");
+        let message = patched(&system, id, json!({"headers": {"b": null, "c": "3"}, "priority": -2})).await;
+        assert_eq!((&message["name"], &message["priority"]), (&json!("other"), &json!(-2)));
+        assert_eq!((&message["headers"], &message["state"]), (&json!({"a": "1", "c": "3"}), &json!(id)));
+        let message =
+            patched(&system, id, json!({"headers": null, "name": null, "priority": null, "data": false})).await;
+        assert_eq!((&message["headers"], &message["name"]), (&json!({}), &Value::Null));
+        assert_eq!((&message["priority"], &message["data"]), (&json!(0), &json!(false)));
+        assert_eq!(message["due_at"], before["due_at"]);
+        for (delay, least, most) in [(json!("2h"), 7_200_000, 7_260_000), (Value::Null, 0, 60_000)] {
+            let message = patched(&system, id, json!({ "delay": delay })).await;
+            let expected = match (id, delay.is_null()) {
+                ("held", _) => "held",
+                (_, false) => "delayed",
+                (_, true) => "waiting",
+            };
+            assert_eq!(message["state"], expected, "{id}");
+            let after = millis(&message["due_at"]) - millis(&message["created_at"]);
+            assert!((least..=most).contains(&after) && message["delay"] == after, "{message}");
+        }
+        system.assert_clean().await;
+    }
+    assert_eq!(system.act("/v1/queues/q/signals/k").await.1, json!({"released": 1}));
+    let counts = system.get("/v1/queues/q").await["counts"].clone();
+    assert_eq!((&counts["waiting"], &counts["held"], &counts["delayed"]), (&json!(3), &json!(0), &json!(0)));
+    assert_eq!(system.settle_all("q", completed()).await, 3);
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn patch_that_can_not_be_is_refused_and_changes_nothing() {
+    let system = System::start("").await;
+    system.post("q", json!({"data": 1, "id": "a", "headers": {"h": "x".repeat(3_000)}})).await;
+    let before = system.get(&path("a")).await;
+    for (body, pointer, told) in [
+        (json!({"data": null}), "/data", "a message keeps its data"),
+        (json!({"name": ""}), "/name", "1 to 128 characters"),
+        (json!({"name": "b", "delay": -1}), "/delay", "must not be negative"),
+        (json!({"delay": "3651d"}), "/delay", "0s to 3650d"),
+        (json!({"priority": 1.5}), "/priority", "a whole number"),
+        (json!({"headers": {"a": 1}}), "/headers/a", "must be a text"),
+        (json!({"headers": {"a": "x".repeat(1_100)}}), "/headers", "together at most 4096 bytes"),
+        (json!({"hold": "k"}), "/hold", "unknown"),
+        (json!({"prioriti": 1}), "/prioriti", "did you mean \"priority\"?"),
+    ] {
+        let (status, problem) = patch(&system, "a", body).await;
+        assert_eq!((status, &problem["code"]), (422, &json!("invalid_message")), "{problem}");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(told), "{problem}");
+    }
+    for (body, kind, status, code) in [
+        ("[]", "application/json", 400, "invalid_json"),
+        (r#"{"data":1,"data":2}"#, "application/json", 400, "invalid_json"),
+        ("{}", "text/plain", 415, "unsupported_media_type"),
+    ] {
+        let request = system.http.patch(system.url(&path("a"))).header("content-type", kind).body(body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{body}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], code);
+    }
+    assert_eq!(patch(&system, "unknown", json!({})).await.1["code"], "message_not_found");
+    assert_eq!(patch(&system, "42", json!({})).await.1["code"], "invalid_id");
+    assert_eq!(patch(&system, "a?x=1", json!({})).await.1["code"], "invalid_query");
+
+    // Redis is full: a change is refused as a post is, and what is there is handed out.
+    system.redis.command("CONFIG SET maxmemory 1");
+    let (status, problem) = patch(&system, "a", json!({"data": "larger"})).await;
+    assert_eq!((status, &problem["code"]), (507, &json!("out_of_memory")));
+    assert_eq!(system.get(&path("a")).await, before);
+    system.settle_all("q", Action::Release(None)).await;
+    system.redis.command("CONFIG SET maxmemory 0");
+    let (status, problem) = patch(&system, "a", json!({"data": 2})).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("message_waiting")), "it came back, and has started");
+    assert!(told(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
+    let later = Action::Release(Some(queue_core::Millis::from_hours(1)));
+    system.settle_all("q", later).await;
+    assert_eq!(patch(&system, "a", json!({"delay": null})).await.1["code"], "message_delayed");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn patched_message_stands_where_it_belongs() {
+    let system = System::start("").await;
+    let queue = system.queues().queue(&"q".parse().unwrap());
+    for id in ["a", "b", "c", "d", "e"] {
+        system.post("q", json!({"data": 1, "id": id})).await;
+    }
+    let listed = async |expected: &[&str]| {
+        let found = queue.list(State::Waiting, 10, None).await.unwrap().messages;
+        assert_eq!(found.iter().map(|message| message.id.as_str()).collect::<Vec<_>>(), expected);
+        let counts = &system.get("/v1/queues/q").await["counts"];
+        assert_eq!(counts["waiting"], expected.len());
+        system.assert_clean().await;
+    };
+    patched(&system, "d", json!({"priority": -1})).await;
+    patched(&system, "b", json!({"priority": 1})).await;
+    listed(&["d", "a", "c", "e", "b"]).await;
+    patched(&system, "c", json!({"delay": "1h"})).await;
+    listed(&["d", "a", "e", "b"]).await;
+    patched(&system, "c", json!({"delay": null})).await;
+    patched(&system, "b", json!({"priority": null})).await;
+    // Both stood in the list, and stand there again, once.
+    listed(&["d", "a", "b", "c", "e"]).await;
+    patched(&system, "a", json!({"delay": "1h", "priority": 5})).await;
+    patched(&system, "a", json!({"delay": null})).await;
+    listed(&["d", "b", "c", "e", "a"]).await;
+    // What was cancelled at another priority is not where it stood before.
+    for id in ["a", "c"] {
+        system.act(&format!("{}/cancel", path(id))).await;
+        system.act(&format!("{}/retry", path(id))).await;
+    }
+    listed(&["d", "b", "c", "e", "a"]).await;
+    assert_eq!(patched(&system, "a", json!({"data": 2})).await["deliveries"], 0, "it never started");
+    let leased = system.lease("q", 10).await;
+    assert_eq!(leased.iter().map(|one| one.message.id.as_str()).collect::<Vec<_>>(), ["d", "b", "c", "e", "a"]);
+    assert!(system.lease("q", 10).await.is_empty(), "each is handed out once");
+    system.assert_clean().await;
+}
+
+/// How often the API has looked for messages to hand out.
+async fn lease_calls(system: &System) -> Option<String> {
+    let figures = system.http.get(system.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let series = "drover_redis_call_duration_seconds_count{script=\"lease\"}";
+    figures.lines().find_map(|line| line.strip_prefix(series)).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn idle_consumer_is_told_when_a_patch_makes_a_message_ready() {
+    let system = System::start("").await;
+    for (id, delay) in [("a", Value::Null), ("b", json!("300ms"))] {
+        system.post("q", json!({"data": 1, "id": id, "delay": "1h"})).await;
+        let waiting = system.ask(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
+        let calls_before = lease_calls(&system).await;
+        let start = std::time::Instant::now();
+        let patching = async {
+            // It has looked, and waits.
+            while lease_calls(&system).await == calls_before {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            patch(&system, id, json!({"delay": delay, "name": "now"})).await
+        };
+        let ((status, answer), (patched, _)) = tokio::join!(waiting, patching);
+        assert_eq!((status, patched, &answer["messages"][0]["name"]), (200, 200, &json!("now")), "{answer}");
+        assert!(start.elapsed().as_secs() < 5, "nothing was waited out");
+    }
+    system.post("q", json!({"data": 1, "id": "c"})).await;
+    system.queues().queue(&"q".parse().unwrap()).listen().await.unwrap();
+    patched(&system, "c", json!({"delay": "2h"})).await;
+    let log = system.redis.command("XRANGE drover:{q}:events - +");
+    assert!(log.contains("enqueued") && log.contains("	ic	d"), "its state and when it is due are told: {log}");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_all_count_or_are_refused() {
+    let system = System::start("").await;
+    for round in 0..30 {
+        let id = format!("m{round}");
+        system.post("q", json!({"data": 0, "id": id})).await;
+        let header = |n: usize| patch(&system, &id, json!({"headers": {format!("h{n}"): "x"}}));
+        let all = futures_util::future::join_all((0..4).map(header)).await;
+        assert!(all.iter().all(|(status, _)| *status == 200), "{all:?}");
+        let message = system.get(&path(&id)).await;
+        assert_eq!(message["headers"].as_object().unwrap().len(), 4, "none is lost");
+        // Beside a lease and a cancel: it is changed before them, or not at all.
+        let cancel = format!("{}/cancel", path(&id));
+        let (leased, (status, problem), _) = tokio::join!(
+            system.lease("q", 10),
+            patch(&system, &id, json!({"data": 1, "delay": null, "priority": round % 3})),
+            async { if round % 2 == 0 { system.act(&cancel).await } else { (0, Value::Null) } }
+        );
+        assert!([200, 409].contains(&status), "{problem}");
+        let message = system.get(&path(&id)).await;
+        assert_eq!(message["data"], i32::from(status == 200), "{message}");
+        if let Some(delivery) = leased.iter().find(|delivery| delivery.message.id.as_str() == id) {
+            assert_eq!(delivery.message.data.get(), message["data"].to_string(), "what is handed out stays");
+        }
+        system.assert_clean().await;
+    }
 }

@@ -141,8 +141,8 @@ macro_rules! scripts {
 scripts! {
     DECLARE = "declare", CONFIGURE = "configure", ENQUEUE = "enqueue", LEASE = "lease", SETTLE = "settle",
     EXTEND = "extend", PROGRESS = "progress", FIND_LEASES = "find_leases", GIVE_BACK = "give_back", GIVE_UP = "give_up",
-    CANCEL = "cancel", ERASE = "erase", PROMOTE = "promote", RETRY = "retry", PURGE = "purge", DELETE = "delete",
-    SIGNAL = "signal", TEND = "tend", READ = "read", LIST = "list", AWAIT = "await", STATUS = "status", AUDIT = "audit",
+    CANCEL = "cancel", ERASE = "erase", PROMOTE = "promote", RETRY = "retry", PATCH = "patch", PURGE = "purge",
+    DELETE = "delete", SIGNAL = "signal", TEND = "tend", READ = "read", LIST = "list", AWAIT = "await", STATUS = "status", AUDIT = "audit",
     LISTEN = "listen",
 }
 
@@ -322,7 +322,7 @@ mod tests {
         for script in all() {
             let shebang = script.source.lines().next().unwrap_or("");
             let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");
-            let stores_anew = ["enqueue", "progress"].contains(&script.name);
+            let stores_anew = ["enqueue", "patch", "progress"].contains(&script.name);
             assert_eq!(may_write_anyway, !stores_anew, "{}", script.name);
         }
     }

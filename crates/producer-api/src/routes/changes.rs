@@ -1,13 +1,24 @@
 //! What is done with one message by hand, and what is said when its state forbids it.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use queue_core::{Changed, Message, MessageRef, Millis, Queue, QueueName, State as MessageState};
-use service::{Code, Problem, config::Scope};
+use queue_core::{
+    Changed, Delay, Headers, Message, MessageName, MessageRef, Millis, NewMessage, Priority, Queue, QueueName,
+    State as MessageState, Timestamp,
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json, value::RawValue};
+use service::{Code, FieldError, Problem, config::Scope};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type, schema::SchemaType},
+};
 use utoipa_axum::routes;
 
 use super::{
@@ -20,8 +31,9 @@ use crate::{
     api::{
         message::{ChangedMessage, GoneMessage, location},
         query::NoQuery,
+        reading::{self, Body},
     },
-    body::NoBody,
+    body::{JsonBody, NoBody},
     refusal,
 };
 
@@ -44,7 +56,18 @@ pub(super) fn register(routes: Routes) -> Routes {
         Code::MessageCompleted,
         Code::MessageFailed,
     ];
+    let patching = &[
+        Code::InvalidMessage,
+        Code::MessageNotFound,
+        Code::MessageDelayed,
+        Code::MessageWaiting,
+        Code::MessageActive,
+        Code::MessageCompleted,
+        Code::MessageFailed,
+        Code::OutOfMemory,
+    ];
     routes
+        .add(MANAGE, Limit::OfRequest, patching, routes!(patch))
         .add(MANAGE, Limit::OfRequest, &[Code::MessageNotFound, Code::MessageActive], routes!(erase))
         .add(MANAGE, Limit::OfRequest, cancelling, routes!(cancel))
         .add(MANAGE, Limit::OfRequest, retrying, routes!(retry))
@@ -53,6 +76,124 @@ pub(super) fn register(routes: Routes) -> Routes {
 
 /// The error's code of a message that was cancelled.
 const CANCELLED: &str = "cancelled";
+
+/// What to change of a message: what is not named stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "what is not named is not the same as what is null")]
+#[schema(examples(json!({"priority": -1, "delay": null, "headers": {"tried": "twice", "old": null}})))]
+pub(crate) struct MessagePatch {
+    /// The payload, as a whole: any JSON but null.
+    #[serde(default, deserialize_with = "named")]
+    #[schema(schema_with = anything_but_null)]
+    data: Option<Box<RawValue>>,
+    /// The kind of message; null: none.
+    #[serde(default, deserialize_with = "named")]
+    #[schema(inline, value_type = Option<MessageName>)]
+    name: Option<Option<MessageName>>,
+    /// How long from now until it may be handed out; null: no time.
+    #[serde(default, deserialize_with = "named")]
+    #[schema(inline, value_type = Option<Delay>)]
+    delay: Option<Option<Delay>>,
+    /// The lower goes first; null: 0.
+    #[serde(default, deserialize_with = "named")]
+    #[schema(inline, value_type = Option<Priority>)]
+    priority: Option<Option<Priority>>,
+    /// Headers to change; null takes away one, or all of them.
+    #[serde(default, deserialize_with = "named")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    headers: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+/// Reads a field for which a null is not the same as none.
+fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn anything_but_null() -> Object {
+    let types = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
+}
+
+impl Body for MessagePatch {
+    const INVALID: Code = Code::InvalidMessage;
+
+    fn check(&self) -> Result<(), FieldError> {
+        if self.data.as_ref().is_some_and(|data| data.get() == "null") {
+            let detail = "null would take the data away, and a message keeps its data; give other JSON";
+            return Err(FieldError { pointer: "/data".into(), detail: detail.into() });
+        }
+        Ok(())
+    }
+}
+
+impl MessagePatch {
+    fn apply(&self, message: &mut NewMessage) -> Result<(), FieldError> {
+        if let Some(data) = &self.data {
+            message.data.clone_from(data);
+        }
+        if let Some(name) = &self.name {
+            message.name.clone_from(name);
+        }
+        if let Some(priority) = self.priority {
+            message.priority = priority.unwrap_or_default();
+        }
+        match self.delay {
+            Some(Some(delay)) => message.delay = Some(delay),
+            // An instant that is past: at once.
+            Some(None) => message.deliver_at = Some(Timestamp::from_millis(0)),
+            None => {}
+        }
+        match &self.headers {
+            Some(Some(changes)) => {
+                let patched = merged(&message.headers, changes);
+                message.headers = patched.map_err(|detail| FieldError { pointer: "/headers".into(), detail })?;
+            }
+            Some(None) => message.headers = Headers::default(),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// A text adds or replaces a header, a null takes it away.
+fn merged(headers: &Headers, changes: &BTreeMap<String, Option<String>>) -> Result<Headers, String> {
+    let mut merged: BTreeMap<String, Value> = changes.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+    if let Value::Object(headers) = json!(headers) {
+        for (name, text) in headers {
+            merged.entry(name).or_insert(text);
+        }
+    }
+    merged.retain(|_, text| !text.is_null());
+    serde_json::from_value(json!(merged)).map_err(|error| error.to_string())
+}
+
+/// Patch a message
+///
+/// A merge patch (RFC 7396) of a message that was never handed out. Its `data` is replaced as a whole.
+#[utoipa::path(
+    patch,
+    path = "/v1/queues/{queue}/messages/{id}",
+    operation_id = "patch_message",
+    tag = "messages",
+    request_body(content((MessagePatch = "application/merge-patch+json"), (MessagePatch = "application/json")), description = "What to change"),
+    responses((status = 200, description = "The message as it is now", body = ChangedMessage)),
+)]
+pub(crate) async fn patch(
+    State(app): State<App>,
+    QueuePath(queue): QueuePath,
+    IdPath(id): IdPath,
+    _: NoQuery,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let patch: MessagePatch = reading::body(&body)?;
+    let queue = app.shared.queues.queue(&queue);
+    let patched = queue.patch(&id, |message| patch.apply(message)).await.map_err(refusal::from_queue)?;
+    let changed = patched.map_err(|error| refusal::invalid_field(Code::InvalidMessage, error))?;
+    refuse_unless_changed(changed, Operation::Patch, queue.name(), &id)?;
+    let message = find(&app, &queue, &id, Millis::ZERO).await?;
+    Ok(answer(StatusCode::OK, message, &queue, &id))
+}
 
 /// Erase a message
 ///
@@ -185,6 +326,7 @@ enum Operation {
     Cancel,
     Retry,
     Promote,
+    Patch,
 }
 
 /// Names the state that was found, in the code too, and the way out.
@@ -194,12 +336,16 @@ fn refuse(operation: Operation, found: MessageState, queue: &QueueName, id: &Mes
         Operation::Cancel => "only what has not finished can be cancelled",
         Operation::Retry => "only a failed message can be retried",
         Operation::Promote => "only a delayed message can be promoted",
+        Operation::Patch => "only a message that was never handed out can be changed",
     };
     let path = location(queue, id);
     let way_out = match (operation, found) {
         (Operation::Erase, _) => format!("cancel it, POST {path}/cancel, or let it finish, then erase it"),
         (Operation::Cancel, MessageState::Failed) => format!("erase it if nobody needs it: DELETE {path}"),
         (Operation::Cancel, _) => "its result stays; post another message to undo what it did".into(),
+        (Operation::Patch, MessageState::Delayed | MessageState::Waiting | MessageState::Active) => {
+            format!("cancel it, POST {path}/cancel, and post another one")
+        }
         (Operation::Promote, MessageState::Failed) => format!("retry it: POST {path}/retry"),
         (_, MessageState::Held) => {
             format!("send the signal that it is held for: POST /v1/queues/{queue}/signals/{{its \"hold\"}}")

@@ -4,9 +4,16 @@ use deadpool_redis::redis::Value;
 
 use super::{Call, Queue};
 use crate::{
-    Error, MessageRef, Result, State, reply,
-    scripts::{CANCEL, ERASE, PROMOTE, RETRY, Script},
+    Error, MAX_BYTES_PER_CALL, MessageRef, NewMessage, Result, State, TooMuch,
+    message::Stored,
+    new_message::Due,
+    record::Record,
+    reply,
+    scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
 };
+
+/// How often a message is read anew that others change at the same time.
+const TIMES_READ_ANEW: usize = 30;
 
 /// What came of changing one message by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +76,83 @@ impl Queue {
         Ok(only_from(State::Failed, found_in(self.call(&RETRY, call).await?)?))
     }
 
+    /// Changes a message that was never handed out. `edit` is given it as it would be posted now, and changes its data, name,
+    /// headers or priority; with a delay or an instant that it sets the message is due then, by Redis's clock. It is called again
+    /// where somebody else changes the message at the same time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooMuch`]. Within, the error of `edit`: nothing was changed.
+    pub async fn patch<E>(
+        &self,
+        id: &MessageRef,
+        edit: impl Fn(&mut NewMessage) -> Result<(), E>,
+    ) -> Result<Result<Changed, E>> {
+        for _ in 0..TIMES_READ_ANEW {
+            let read = self.call(&READ, Call::new(&READ, &self.keys).arg(id.as_str())).await?;
+            let value = reply::array(Some(read))?.pop().unwrap_or(Value::Nil);
+            let header = header_of(&value).to_owned();
+            let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
+            let Stored { record: Record { name, headers, data, .. }, options, .. } = stored;
+            let before = NewMessage { name, headers, priority: options.priority, ..NewMessage::new(data) };
+            let mut after = before.clone();
+            if let Err(refused) = edit(&mut after) {
+                return Ok(Err(refused));
+            }
+            if let Some(changed) = self.write_patch(id, &header, &before, &after).await? {
+                return Ok(Ok(changed));
+            }
+        }
+        Err(Error::Unavailable("the message was changed again and again at the same time".into()))
+    }
+
+    /// `None` where the message has another header by now.
+    async fn write_patch(
+        &self,
+        id: &MessageRef,
+        header: &str,
+        before: &NewMessage,
+        after: &NewMessage,
+    ) -> Result<Option<Changed>> {
+        let mut record = Record::encode(after);
+        if record.len() > MAX_BYTES_PER_CALL {
+            return Err(Error::TooMuch(TooMuch::Bytes(record.len())));
+        }
+        if after.data.get() == before.data.get() {
+            record.truncate(record.find('\n').unwrap_or(record.len()));
+        }
+        let priority = if after.priority == before.priority { String::new() } else { after.priority.to_string() };
+        let due = match after.due() {
+            Due::Now if after.delay.is_none() => String::new(),
+            Due::Now => "+0".into(),
+            due => due.encode(),
+        };
+        let call = Call::new(&PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
+        let answer = self.redis.call_script_confirmed(&PATCH, &call.command).await;
+        let mut answer = reply::optional_array(Some(answer.map_err(|error| self.explain(error))?))?;
+        let Some(state) = reply::optional_text(answer.next())? else { return Ok(Some(Changed::Unknown)) };
+        match reply::text(answer.next())?.as_str() {
+            "patched" => Ok(Some(Changed::Done)),
+            "started" => Ok(Some(Changed::Refused(state.parse().map_err(Error::unexpected)?))),
+            _ => Ok(None),
+        }
+    }
+
     /// The state in which the script found the message.
     async fn change(&self, script: &'static Script, id: &MessageRef) -> Result<Option<State>> {
         found_in(self.call(script, Call::new(script, &self.keys).arg(id.as_str())).await?)
     }
+}
+
+/// The header of the record in a message that `read` answered.
+fn header_of(value: &Value) -> &str {
+    let record = match value {
+        Value::Array(parts) => parts.get(1),
+        _ => None,
+    };
+    let Some(Value::BulkString(record)) = record else { return "" };
+    let header = record.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    std::str::from_utf8(header).unwrap_or_default()
 }
 
 fn only_from(right: State, found: Option<State>) -> Changed {

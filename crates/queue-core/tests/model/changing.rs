@@ -1,6 +1,9 @@
 //! What people change by hand: how it is drawn, done to the real queue, and done to the model.
 
-use proptest::{prelude::*, sample::select};
+use std::{convert::Infallible, iter::once};
+
+use proptest::{option, prelude::*, sample::select};
+use queue_core::{Changed, MessageRef, Millis, NewMessage};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     model::{CANCELLED, Model},
     operation::MessageChoice,
     settings::{Change, Settings},
-    showing::STATES,
+    showing::{NAME, STATES},
     world::World,
 };
 
@@ -21,6 +24,21 @@ pub(crate) enum ByHand {
     Erase,
     Promote,
     Retry,
+    Patch(Patch),
+}
+
+/// What is changed of a message that was never handed out.
+#[derive(Debug, Clone)]
+pub(crate) struct Patch {
+    named: Option<bool>,
+    priority: Option<i64>,
+    delay: Option<u64>,
+}
+
+fn patch() -> impl Strategy<Value = Patch> {
+    let (named, priority) = (option::weighted(0.3, any::<bool>()), option::weighted(0.5, -1..2_i64));
+    let delay = option::weighted(0.5, select(vec![0, 0, 100, 500, 2_000]));
+    (named, priority, delay).prop_map(|(named, priority, delay)| Patch { named, priority, delay })
 }
 
 /// What is done by hand, and mostly of which state the message is.
@@ -33,6 +51,7 @@ pub(crate) fn by_hand() -> impl Strategy<Value = (ByHand, Option<&'static str>)>
         2 => Just((ByHand::Erase, "completed")),
         2 => Just((ByHand::Promote, "delayed")),
         3 => Just((ByHand::Retry, "failed")),
+        5 => (patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (ByHand::Patch(patch), state)),
     ];
     (choice, prop::bool::weighted(0.8)).prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
 }
@@ -67,8 +86,23 @@ impl World {
             ByHand::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
             ByHand::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
             ByHand::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
+            ByHand::Patch(patch) => (self.patch(&id, patch).await, self.model.patch(number, patch)),
         };
         Ok((show_changed(changed.map_err(unexpected)?), model))
+    }
+
+    async fn patch(&self, id: &MessageRef, patch: &Patch) -> queue_core::Result<Changed> {
+        let edit = |message: &mut NewMessage| {
+            if let Some(named) = patch.named {
+                message.name = named.then(|| NAME.parse().unwrap());
+            }
+            if let Some(priority) = patch.priority {
+                message.priority = priority.try_into().unwrap();
+            }
+            message.delay = patch.delay.map(|delay| Millis::new(delay).try_into().unwrap());
+            Ok::<(), Infallible>(())
+        };
+        self.queue.patch(id, edit).await.map(|Ok(changed)| changed)
     }
 }
 
@@ -141,6 +175,39 @@ impl Model {
             }
             Some((_, state)) => refused(state),
         }
+    }
+
+    /// Only what was never handed out.
+    fn patch(&mut self, number: Option<Number>, patch: &Patch) -> Value {
+        let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
+        let now = self.now();
+        let message = self.message(number);
+        let was_handed_out = message.run.as_ref().is_some_and(|run| run.deliveries > 0);
+        if was_handed_out || !matches!(state, State::Held | State::DelayedUntil(_) | State::Waiting) {
+            return refused(state);
+        }
+        message.draft.named = patch.named.unwrap_or(message.draft.named);
+        let priority = patch.priority.unwrap_or(message.draft.priority);
+        let mut joins = state == State::Waiting && priority != message.draft.priority;
+        message.draft.priority = priority;
+        let later = patch.delay.filter(|delay| *delay > 0).map(|delay| (now + delay).max(message.created + 1));
+        // What waits is due.
+        if later.is_some() || (patch.delay.is_some() && state != State::Waiting) {
+            message.first_due = later.unwrap_or(now.max(message.created));
+            message.ready = None;
+            if let Some(run) = &mut message.run {
+                run.ready = None;
+            }
+            if state != State::Held {
+                joins = later.is_none();
+                message.state = later.map_or(State::Waiting, State::DelayedUntil);
+            }
+        }
+        self.tell_enqueued(once(number));
+        if joins {
+            self.join_tail(&[number]);
+        }
+        json!("done")
     }
 
     pub(crate) fn retry_failed(&mut self) -> usize {

@@ -1,0 +1,81 @@
+#!lua
+-- patch: changes a message that was never handed out: what its record says, its priority, when it is due.
+-- KEYS      meta messages options delayed runs held
+-- USES      clock instants settings fields run events line wake watch state held
+-- ARGV      id (Drover's or the producer's own); the header of its record as the caller read it; the new record without the
+--           instants, and without the payload if that stays; its priority ('' as it is); when it is due ('' as it is, '+1500' ms
+--           from now, or an instant in ms)
+-- Returns   false: unknown; or the state in which it was found, and what came of it: 'patched'; 'started': it was handed out or
+--           has finished; 'other': its header is another one by now. Unless it was patched it is as it was
+-- Complexity O(log N)
+read_settings('largest')
+local id = drovers_id(ARGV[1])
+local known, new, priority, due = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local options = redis.call('HGET', OPTIONS, id) or ''
+local state = state_of(id, options)
+if not state then return false end
+local run = redis.call('HGET', RUNS, id)
+run = run and parse_run(run)
+local may_start = state == 'held' or state == 'delayed' or state == 'waiting'
+if not may_start or (run and run.deliveries > 0) then return { state, 'started' } end
+local record = redis.call('HGET', MESSAGES, id)
+if string.sub(record, 1, #known + 1) ~= known .. '\n' then return { state, 'other' } end
+
+local created_text, fields_before = string.match(known, '^(%d+)(.*)$')
+local created, first_due = tonumber(created_text), tonumber(string.match(known, '\td(%d+)'))
+local becomes, moves = state, false
+if due ~= '' then
+  local instant = tonumber(due)
+  if string.byte(due) == 43 then instant = now + instant end
+  if instant > now then
+    -- Later than it was created, which lies ahead of now when Redis's clock has stepped back since.
+    moves, first_due = true, math.max(instant, created + 1)
+    if state == 'waiting' then becomes = 'delayed' end
+  elseif state ~= 'waiting' then
+    moves, first_due = true, math.max(now, created)
+    if state == 'delayed' then becomes = 'waiting' end
+  end
+end
+local due_field = first_due and first_due > created and '\td' .. instant_text(first_due) or ''
+
+if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
+-- A field that is not known stays.
+local others = string.gsub(fields_before, '\t[dnh][^\t]*', '')
+record = created_text .. due_field .. others .. new
+
+local is_ranked_anew = priority and priority ~= (tonumber(field(options, 'p')) or 0)
+if is_ranked_anew then
+  options = (priority ~= 0 and '\tp' .. ARGV[4] or '') .. string.gsub(options, '\tp[^\t]*', '')
+end
+-- It is ready when it is due, whenever it was before.
+if moves then options = (string.gsub(options, '\tr[^\t]*', '')) end
+local hold = state == 'held' and field(options, 'k')
+local member = hold and held_member(id, options)
+
+-- Nothing was written until here, and nothing is refused from here.
+redis.call('HSET', MESSAGES, id, record)
+if options == '' then redis.call('HDEL', OPTIONS, id) else redis.call('HSET', OPTIONS, id, options) end
+if #record + #options > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', #record + #options) end
+if moves and run then
+  run.ready = nil
+  redis.call('HSET', RUNS, id, format_run(run))
+end
+tell({ id }, function()
+  local shown_due = becomes ~= 'waiting' and due_field or ''
+  return 'enqueued', field_in(record, 'n') .. shown_due .. (hold and '\tk' .. hold or '')
+end)
+if hold and moves then
+  redis.call('ZREM', HELD, member)
+  redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
+elseif state == 'waiting' and (moves or is_ranked_anew) then
+  leave_line({ id })
+elseif state == 'delayed' and becomes == 'waiting' then
+  redis.call('ZREM', DELAYED, id)
+end
+if becomes == 'delayed' and moves then
+  redis.call('ZADD', DELAYED, instant_text(first_due), id)
+  look_at(first_due)
+elseif becomes == 'waiting' and (moves or is_ranked_anew) then
+  if join_tail({ id }) then look_now() end
+end
+return { state, 'patched' }
