@@ -40,7 +40,7 @@ async fn priority_is_kept_through_a_delay() {
 #[tokio::test]
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let world = World::new();
-    let due = world.post(delayed(0, 80)).await.due_at;
+    let due = world.post(delayed(0, 2_000)).await.due_at;
     let at_due = |data| NewMessage { deliver_at: Some(due), ..number(data) };
     world.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
     assert_eq!(world.read(&world.post(at_due(200)).await.id).await.state, State::Delayed);
