@@ -49,7 +49,8 @@ impl World {
                 let plain = json!({"rate_limit": null, "exclusive": null});
                 self.queue.configure(&plain).await?.expect("settings may be brought back");
             }
-            for _ in 0..4 {
+            // A lease that is given back, then as many that lapse as there may be, then a dead letter that is purged.
+            for _ in 0..6 {
                 // Everything that has an end of its own is over by then.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
                 self.set_clock();
