@@ -67,6 +67,8 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
         hook(&format!("url = \"http://h\", secret = \"{SECRET}\"")),
         hook(&format!("url = \"http://h\", secret = [\"{WEBHOOK_SECRET}x\"]")),
         hook(&format!("url = \"http://h\", secret = {{ a = \"{WEBHOOK_SECRET}\" }}")),
+        hook(&format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"")),
+        hook(&format!("url = \"https://h\", ca_file = \"-----BEGIN {SECRET}\"")),
         hook(&format!("url_header = \"to\", allowed_hosts = [\"https://me:{SECRET}@h\"]")),
     ];
     for file in &files {
@@ -99,6 +101,42 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
         let (started, said) = said("consumer-worker", &["--print-config"], &[(variable, &value)], "");
         assert!(!started && !said.is_empty(), "{variable}");
         assert_no_secret("an error of the environment", &said);
+    }
+}
+
+/// Each where the path of a file belongs.
+#[test]
+fn a_secret_in_place_of_a_path_is_not_told() {
+    let key = format!("drv_ops_{SECRET}");
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
+    let hook = format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"");
+    let hook = format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {hook} }}\n");
+    let command = format!(
+        "[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"exec\", command = [\"env\", \"TOKEN={SECRET}\"] }}"
+    );
+    let there = tempfile::NamedTempFile::new().unwrap();
+    let certificate = ("DROVER__API__TLS__CERTIFICATE", there.path().to_str().unwrap());
+    for (env, config, told) in [
+        (vec![("DROVER__AUTH__KEYS_FILE", &*key)], "", Some(("producer-api", "auth.keys_file: can't read ***"))),
+        (
+            vec![certificate, ("DROVER__API__TLS__KEY", &*pem)],
+            "",
+            Some(("producer-api", "api.tls.key: can't read ***")),
+        ),
+        (vec![], &*hook, Some(("consumer-worker", "secret_file: ***"))),
+        (vec![], &*command, None),
+    ] {
+        let env = [env, vec![("DROVER__WORKER__BIND", "127.0.0.1:0"), ("DROVER__API__BIND", "127.0.0.1:0")]].concat();
+        if let Some((name, told)) = told {
+            let (started, said) = said(name, &[], &env, config);
+            assert!(!started && said.contains(told), "{said}");
+            assert_no_secret("an error", &said);
+        }
+        for name in ["producer-api", "consumer-worker"] {
+            let (printed, said) = said(name, &["--print-config"], &env, config);
+            assert!(printed, "{said}");
+            assert_no_secret("the printed configuration", &said);
+        }
     }
 }
 

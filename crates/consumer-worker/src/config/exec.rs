@@ -1,5 +1,7 @@
 //! The keys of the handler `exec`.
 
+use std::fmt;
+
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -30,14 +32,21 @@ impl ExecHandler {
     pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
 }
 
-/// A program and its arguments, as they are; no shell reads them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A program and its arguments, as they are; no shell reads them. Shown without the values of words that set a variable, such as
+/// `TOKEN=…` behind the program `env`: they may be secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct CommandLine {
     /// The program: a path, or a name that is looked for in `PATH`.
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(Vec::from(self.clone())).finish()
+    }
 }
 
 /// As a list, and whoever writes one text is told how.
@@ -66,8 +75,35 @@ impl TryFrom<Vec<String>> for CommandLine {
     }
 }
 
+/// As it is shown.
 impl From<CommandLine> for Vec<String> {
     fn from(command: CommandLine) -> Self {
-        [vec![command.program], command.arguments].concat()
+        std::iter::once(command.program).chain(command.arguments).map(shown).collect()
+    }
+}
+
+fn shown(word: String) -> String {
+    let is_variable = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match word.split_once('=') {
+        Some((name, value)) if is_variable(name) && !value.is_empty() => format!("{name}=***"),
+        _ => word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_variable_is_not_shown() {
+        let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
+        let command = CommandLine::try_from(words.to_vec()).unwrap();
+        assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");
+        let shown = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
+        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(shown));
+        assert_eq!(format!("{command:?}"), format!("{shown:?}"));
     }
 }

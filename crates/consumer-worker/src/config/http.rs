@@ -1,11 +1,9 @@
 //! The keys of the handler `http`.
 
-use std::path::PathBuf;
-
 use ipnet::IpNet;
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use service::config::{HttpUrl, must_be_within};
+use service::config::{FilePath, HttpUrl, must_be_within};
 
 use super::{AllowedHost, Output, WebhookSecret, handler::HandlerTimeout, webhook_secret};
 
@@ -30,7 +28,7 @@ pub struct HttpHandler {
     pub secret: Vec<WebhookSecret>,
     /// More secrets stand in this file, one a line. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_file: Option<PathBuf>,
+    pub secret_file: Option<FilePath>,
     /// When the answer must be complete. Defaults to 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HandlerTimeout>,
@@ -42,7 +40,7 @@ pub struct HttpHandler {
     pub concurrency: Option<usize>,
     /// Certificates of authorities, as PEM, that are trusted beside the system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<FilePath>,
     /// What becomes of the answer to a message that was taken. Defaults to the result.
     #[serde(default)]
     pub response: Output,

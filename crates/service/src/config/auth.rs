@@ -1,13 +1,10 @@
 //! The section `auth`: the keys of the API, and where more of them stand.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKey, InvalidConfig, source::Toml, tree::Tree};
+use super::{ApiKey, FilePath, InvalidConfig, source::Toml, tree::Tree};
 
 /// Who may do what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +14,7 @@ pub struct Auth {
     pub mode: AuthMode,
     /// More keys stand in this file. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys_file: Option<PathBuf>,
+    pub keys_file: Option<FilePath>,
     /// The keys. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ApiKey>,
@@ -75,11 +72,11 @@ impl Auth {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<ApiKey>, String> {
-    let sources = config::Config::builder().add_source(Toml::of_file(path)?);
+fn read(path: &FilePath) -> Result<Vec<ApiKey>, String> {
+    let sources = config::Config::builder().add_source(Toml::of_file(path.as_ref(), &path.to_string())?);
     let tree = Tree::of(sources).map_err(|error| error.to_string())?;
     let KeysFile { keys } = tree.read().map_err(|found| found.to_string())?;
-    if keys.is_empty() { Err(format!("{}: has no keys", path.display())) } else { Ok(keys) }
+    if keys.is_empty() { Err(format!("{path}: has no keys")) } else { Ok(keys) }
 }
 
 fn check(keys: &[ApiKey]) -> Result<(), String> {
@@ -169,7 +166,7 @@ mod tests {
     fn the_file_is_named_in_the_environment_too_and_read_only_by_who_needs_it() {
         let environment = [("DROVER__AUTH__KEYS_FILE".into(), "/nowhere/keys".into())];
         let config = Config::load_with(None, environment).unwrap();
-        assert_eq!(config.auth.keys_file.as_deref(), Some("/nowhere/keys".as_ref()));
+        assert_eq!(config.auth.keys_file.as_ref().unwrap().to_string(), "/nowhere/keys");
         assert!(config.auth.load_keys().is_err());
     }
 

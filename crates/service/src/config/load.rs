@@ -57,7 +57,8 @@ impl<W: Section> Config<W> {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, InvalidConfig> {
-        let file = file.map(Toml::of_file).transpose().map_err(InvalidConfig)?;
+        let file =
+            file.map(|path| Toml::of_file(path, &path.display().to_string())).transpose().map_err(InvalidConfig)?;
         let environment = environment::settings::<W>(environment).map_err(InvalidConfig)?;
         let sources = defaults().add_source(Vec::from_iter(file)).add_source(environment);
         let tree = Tree::of(sources).map_err(|error| InvalidConfig(error.to_string()))?;

@@ -6,6 +6,7 @@ mod bind_address;
 mod environment;
 #[cfg(test)]
 mod every_key;
+mod file_path;
 mod key_hash;
 mod key_id;
 mod load;
@@ -22,6 +23,7 @@ mod urls;
 pub use api_key::ApiKey;
 pub use auth::{Auth, AuthMode};
 pub use bind_address::BindAddress;
+pub use file_path::FilePath;
 pub use key_hash::KeyHash;
 pub use key_id::KeyId;
 pub use load::{InvalidConfig, Section, must_be_within};

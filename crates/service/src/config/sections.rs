@@ -1,11 +1,9 @@
 //! The sections of the configuration that both services read.
 
-use std::path::PathBuf;
-
 use queue_core::Span;
 use serde::{Deserialize, Serialize};
 
-use super::{BindAddress, InvalidConfig, Origin, RedisUrl};
+use super::{BindAddress, FilePath, InvalidConfig, Origin, RedisUrl};
 
 /// In milliseconds, as are the other bounds of spans.
 const MINUTE: u64 = 60_000;
@@ -91,9 +89,9 @@ impl Api {
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The certificate with its chain, as PEM.
-    pub certificate: PathBuf,
+    pub certificate: FilePath,
     /// Its private key, as PEM.
-    pub key: PathBuf,
+    pub key: FilePath,
 }
 
 /// What is logged, and how.

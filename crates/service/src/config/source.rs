@@ -31,18 +31,17 @@ pub(super) struct Toml {
 }
 
 impl Toml {
-    /// Reads a file.
+    /// Reads a file, which is told as `file`.
     ///
     /// # Errors
     ///
     /// Why it can't be read.
-    pub(super) fn of_file(path: &Path) -> Result<Self, String> {
-        let file = path.display().to_string();
+    pub(super) fn of_file(path: &Path, file: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{file}: the file is not UTF-8: write it in UTF-8"),
             _ => format!("can't read {file}: {error}"),
         })?;
-        Ok(Self { text, file: Some(file) })
+        Ok(Self { text, file: Some(file.to_owned()) })
     }
 
     /// The mistake in the text, without the text itself: a secret may stand there.

@@ -1,6 +1,6 @@
 //! The certificate of a service, which is read again when its files change.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{task::spawn_blocking, time::sleep};
@@ -15,7 +15,7 @@ use tokio_rustls::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::TlsFiles;
+use crate::config::{FilePath, TlsFiles};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub struct Tls {
 
 /// The certificate can't be used; says why.
 #[derive(Debug, thiserror::Error)]
-#[error("api.tls: {0}")]
+#[error("api.tls{0}")]
 pub struct InvalidTls(String);
 
 impl Tls {
@@ -94,23 +94,24 @@ struct Pem {
 
 impl Pem {
     fn read(files: &TlsFiles) -> Result<Self, InvalidTls> {
-        let read =
-            |path: &Path| fs::read(path).map_err(|error| InvalidTls(format!("can't read {}: {error}", path.display())));
-        Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
+        let read = |key, path: &FilePath| {
+            fs::read(path).map_err(|error| InvalidTls(format!(".{key}: can't read {path}: {error}")))
+        };
+        Ok(Self { certificate: read("certificate", &files.certificate)?, key: read("key", &files.key)? })
     }
 
     fn acceptor(&self, files: &TlsFiles) -> Result<TlsAcceptor, InvalidTls> {
-        let missing = |path: &Path, what| InvalidTls(format!("{} holds no {what} as PEM", path.display()));
+        let missing = |key, path: &FilePath, what| InvalidTls(format!(".{key}: {path} holds no {what} as PEM"));
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
-        let chain = chain.ok_or_else(|| missing(&files.certificate, "certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing(&files.key, "private key"))?;
+        let chain = chain.ok_or_else(|| missing("certificate", &files.certificate, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing("key", &files.key, "private key"))?;
         // rustls' own choice of versions (1.2 and 1.3) and ciphers.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));
         let mut config =
-            config.map_err(|error| InvalidTls(format!("the certificate and the key can't be used: {error}")))?;
+            config.map_err(|error| InvalidTls(format!(": the certificate and the key can't be used: {error}")))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }

@@ -10,10 +10,11 @@ mod signature;
 mod target;
 mod tls;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use bytes::Bytes;
 use queue_core::Failure;
+use service::config::FilePath;
 use tokio::time::timeout;
 use url::Url;
 
@@ -40,12 +41,12 @@ impl Http {
         let target = Target::new(config);
         let mut secrets = config.secret.clone();
         if let Some(path) = &config.secret_file {
-            secrets.extend(read_secrets(path).map_err(|error| format!("secret_file: {}: {error}", path.display()))?);
+            secrets.extend(read_secrets(path).map_err(|error| format!("secret_file: {path}: {error}"))?);
         }
         let timeout = config.timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_TIMEOUT).to_std();
         let connect_timeout =
             config.connect_timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
-        let tls = tls::client_config(config.ca_file.as_deref(), target.may_be_https())?;
+        let tls = tls::client_config(config.ca_file.as_ref(), target.may_be_https())?;
         let client = Client::new(target.networks().clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
@@ -75,7 +76,7 @@ impl Handler for Http {
     }
 }
 
-fn read_secrets(path: &Path) -> Result<Vec<WebhookSecret>, String> {
+fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("can't be read: {error}"))?;
     WebhookSecret::parse_lines(&text)
 }

@@ -1,7 +1,8 @@
 //! Trust in receivers: the authorities of the system, and those of a file.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
+use service::config::FilePath;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -13,14 +14,14 @@ use tokio_rustls::rustls::{
 /// # Errors
 ///
 /// When the file can't be read or holds no certificate, or when there is no authority at all but one is needed.
-pub(super) fn client_config(ca_file: Option<&Path>, is_needed: bool) -> Result<ClientConfig, String> {
+pub(super) fn client_config(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {
         // Those that can't be read are of no use to anybody; whether any are left is what counts.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {
-        let at = |what: String| format!("ca_file: {}: {what}", path.display());
+        let at = |what: String| format!("ca_file: {path}: {what}");
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| at(format!("can't be read: {error}")))?;
