@@ -242,17 +242,39 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_i
 
 #[tokio::test]
 async fn nothing_and_garbage_are_failed_attempts() {
-    assert_eq!(retried(Hook::start(|_| false).post().await).code, "no_answer");
-    assert_eq!(retried(Hook::answering("\0\x01garbage\r\n\r\n").post().await).code, "no_answer");
+    let told = |failure: Failure| (failure.code, failure.message);
+    let closed = "the connection was closed before the answer was whole";
+    assert_eq!(told(retried(Hook::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
+    for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
+        let failure = retried(Hook::answering(garbage).post().await);
+        assert_eq!(told(failure), ("no_answer".into(), "what was answered is not HTTP".into()));
+    }
+    let odd = retried(Hook::answering(answer("999 Odd", "", "")).post().await);
+    assert_eq!(told(odd), ("http_999".into(), "the answer was 999".into()));
     let broken_off = Hook::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
         false
     });
-    assert_eq!(retried(broken_off.post().await).code, "no_answer");
+    let failure = told(retried(broken_off.post().await));
+    assert_eq!(failure, ("no_answer".into(), format!("the answer 200 OK broke off: {closed}")));
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let routes = routes(&json!({"type": "http", "url": format!("http://{nobody}/")}));
     let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
-    assert_eq!((failure.code.as_str(), failure.message.contains("refused")), ("not_connected", true), "{failure:?}");
+    let refused = "the connection was refused: nothing listens there";
+    assert_eq!(told(failure), ("not_connected".into(), refused.into()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let not_tls = crate::routes(&json!({"type": "http", "url": url}));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            // Until it hangs up: what it sent and nobody read would reset the connection.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let failure = told(retried(not_tls.handle(TestJob::new("q", &1).job()).await));
+    assert_eq!(failure.0, "not_connected");
+    assert!(failure.1.contains("is not TLS"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -406,10 +428,14 @@ async fn over_tls_http_2_is_spoken_and_only_with_whom_is_trusted() {
     assert_eq!(connections.load(Ordering::SeqCst), 1, "all share a connection");
     let failure = retried(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(
-        (failure.code.as_str(), failure.message.contains("certificate")),
+        (failure.code.as_str(), failure.message.contains("certificate is not trusted")),
         ("not_connected", true),
         "{failure:?}"
     );
+    // It is for the name, not for the address.
+    let by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
+    let failure = retried(routes(&by_address).handle(TestJob::new("q", &1).job()).await);
+    assert!(failure.message.contains("for another name"), "{failure:?}");
 }
 
 #[tokio::test]

@@ -285,17 +285,13 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
     let path = invalid.setting.trim_matches('.');
     let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
     let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
-    // The words in back-ticks: first the unknown one, then those that there are.
-    let mut words = invalid.problem.split('`').skip(1).step_by(2);
-    let detail = match words.next() {
-        Some(word) if invalid.problem.starts_with("missing field") => {
+    let problem = &invalid.problem;
+    let detail = match (wording::unknown_field(problem), problem.split('`').nth(1)) {
+        (Some((word, known)), _) => cut(&unknown(&cut(word), known.iter().copied())),
+        (None, Some(word)) if problem.starts_with("missing field") => {
             format!("{word} is required here: nothing stands that it could be taken from")
         }
-        Some(word) if invalid.problem.starts_with("unknown field") => {
-            let known: Vec<&str> = words.collect();
-            cut(&unknown(&cut(word), known.iter().copied()))
-        }
-        _ => wording::of_data(&invalid.problem),
+        _ => wording::of_data(problem),
     };
     let code = match invalid.fault {
         Fault::Invalid => Code::InvalidSettings,
@@ -324,4 +320,24 @@ pub(crate) fn lease_gone() -> Problem {
 pub(crate) fn too_many_messages(count: usize) -> Problem {
     let detail = format!("a batch has 1 to {MAX_MESSAGES_PER_CALL} messages, this one has {count}; split it");
     Problem::new(Code::TooManyMessages, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::Settings;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_word_is_told_whole_whatever_stands_in_it() {
+        for (patch, told) in [
+            (json!({"a`b": 1}), "/a`b: unknown; there are visibility_timeout, "),
+            (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
+            (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
+        ] {
+            let problem = invalid_settings(&Settings::default().patched(&patch).unwrap_err());
+            assert!(problem.detail.starts_with(told), "{}", problem.detail);
+        }
+    }
 }

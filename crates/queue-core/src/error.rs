@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use deadpool_redis::redis::{ErrorKind, RedisError};
+
 /// Why an operation on a queue was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -95,8 +97,8 @@ impl Error {
     }
 }
 
-impl From<deadpool_redis::redis::RedisError> for Error {
-    fn from(error: deadpool_redis::redis::RedisError) -> Self {
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
         // What a healthy primary would not say passes by itself, or is for the operator to mend; either way the
         // caller's request was in order. Without a code nothing was said at all.
         const NOT_NOW: [&str; 12] = [
@@ -118,10 +120,29 @@ impl From<deadpool_redis::redis::RedisError> for Error {
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
             Some("DENIED") => Self::Unavailable(crate::protected_mode::EXPLANATION.into()),
-            Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
+            Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(reason(&error)),
+            _ => Self::Unavailable(reason(&error)),
         }
     }
+}
+
+/// Why Redis did not do as it was told, in words that are no library's, and what may be done.
+fn reason(error: &RedisError) -> String {
+    let words = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
+            "it refused the user or the password: correct them in redis.url"
+        }
+        (_, Some("NOAUTH")) => "it wants a password: write it into redis.url",
+        // In the words of Redis, which name what is not allowed.
+        (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
+        (ErrorKind::Parse, _) => {
+            "what listens there does not speak as Redis does: correct the host and the port in redis.url"
+        }
+        // In the words of the operating system.
+        (ErrorKind::Io, _) => return error.to_string(),
+        (kind, _) => return error.to_string().replace(&format!(" - {kind:?}"), ""),
+    };
+    words.to_owned()
 }
 
 impl From<deadpool_redis::PoolError> for Error {
@@ -130,5 +151,35 @@ impl From<deadpool_redis::PoolError> for Error {
             deadpool_redis::PoolError::Backend(error) => error.into(),
             other => Self::Unavailable(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deadpool_redis::redis::parse_redis_value;
+
+    use super::*;
+
+    #[test]
+    fn why_redis_is_not_available_is_told_in_words_that_are_no_librarys() {
+        let password = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
+        let parse = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
+        let said = |line: &[u8]| match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error) {
+            Err(error) => error,
+            Ok(value) => panic!("{value:?} is no error"),
+        };
+        let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        for (error, told) in [
+            (password, "it refused the user or the password: correct them in redis.url"),
+            (said(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
+            (parse, "what listens there does not speak as Redis does: correct the host and the port in redis.url"),
+            (said(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
+            (refused, "connection refused"),
+            (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
+        ] {
+            assert_eq!(Error::from(error).to_string(), format!("Redis is not available: {told}"));
+        }
+        let unexpected = Error::from(said(b"-ERR DB index is out of range\r\n"));
+        assert_eq!(unexpected.to_string(), "unexpected answer from Redis: ERR DB index is out of range");
     }
 }

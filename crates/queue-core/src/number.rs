@@ -41,7 +41,12 @@ impl<'de> Deserialize<'de> for Whole {
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
-                whole(number).map(Whole).ok_or_else(|| E::invalid_type(de::Unexpected::Float(number), &self))
+                match whole(number) {
+                    Some(number) => Ok(Whole(number)),
+                    // What does not fit is out of every range.
+                    None if number.fract() == 0.0 => Ok(Whole(if number > 0.0 { i64::MAX } else { i64::MIN })),
+                    None => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
+                }
             }
         }
         deserializer.deserialize_any(Number)
@@ -147,6 +152,10 @@ mod tests {
         assert!(error.contains("must be a whole number from 1 to 1000"), "{error}");
         assert_eq!(serde_json::from_str::<Priority>("7.0").unwrap().get(), 7);
         assert!(serde_json::from_str::<Priority>("1.5").is_err());
+        for large in ["99999999999999999999999999", "-99999999999999999999999999"] {
+            let error = serde_json::from_str::<MaxAttempts>(large).unwrap_err().to_string();
+            assert!(error.contains("must be a whole number from 1 to 1000"), "{error}");
+        }
         assert!(serde_json::from_str::<Priority>("2097153").is_err());
         for bad in ["", "x", "+5", "0", "1001"] {
             assert!(bad.parse::<MaxAttempts>().is_err(), "{bad}");

@@ -73,9 +73,13 @@ pub fn of_member(error: &serde_json::Error) -> (Option<String>, String) {
 
 /// The unknown field that the text of a parser's error is about, if it is about one, and those that there are.
 pub fn unknown_field(text: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = text.strip_prefix("unknown field `")?;
-    // The name may have anything in it, those that there are have no back-tick.
-    let end = ["`, expected ", "`, there are no fields"].iter().find_map(|end| rest.rfind(end))?;
+    unknown_word(text.strip_prefix("unknown field `")?)
+}
+
+/// The word that an error is about, of which this is the rest from there on, and those that there are.
+fn unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
+    // The word may have anything in it, those that there are have no back-tick.
+    let end = ["`, expected ", "`, there are no "].iter().find_map(|end| rest.rfind(end))?;
     let (word, known) = rest.split_at(end);
     Some((word, known.split('`').skip(2).step_by(2).collect()))
 }
@@ -95,16 +99,15 @@ pub fn of_data(what: &str) -> String {
     if what.starts_with("data did not match any variant") || what.starts_with("no variant of enum") {
         return "it has none of the forms that it may have".to_owned();
     }
-    let quoted: Vec<&str> = what.split('`').skip(1).step_by(2).collect();
-    match quoted.split_first() {
-        Some((word, known)) if what.starts_with("unknown variant") => {
-            format!("\"{}\" is {}", cut(word), unknown(word, known.iter().copied()))
-        }
-        Some((word, known)) if what.starts_with("unknown field") => {
-            format!("the field \"{}\" is {}", cut(word), unknown(word, known.iter().copied()))
-        }
-        Some((word, _)) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
-        Some((word, _)) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
+    if let Some((word, known)) = unknown_field(what) {
+        return format!("the field \"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
+    }
+    if let Some((word, known)) = what.strip_prefix("unknown variant `").and_then(unknown_word) {
+        return format!("\"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
+    }
+    match what.split('`').nth(1) {
+        Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
+        Some(word) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
         // Said by a type itself: one of Drover's, or one of a handler's.
         _ => cut(what),
     }
@@ -200,6 +203,9 @@ mod tests {
             (r#"{"inner":5}"#, "it is 5, and must be an object"),
             (r#"{"word":"fixd"}"#, "\"fixd\" is unknown: did you mean \"fixed\"?"),
             (r#"{"word":"none"}"#, "\"none\" is unknown; there are fixed, exponential"),
+            (r#"{"word":"a`b"}"#, "\"a`b\" is unknown; there are fixed, exponential"),
+            (r#"{"word":"a`, expected `b"}"#, "\"a`, expected `b\" is unknown; there are fixed, exponential"),
+            (r#"{"t`xt":1}"#, "the field \"t`xt\" is unknown: did you mean \"text\"?"),
             (r#"{"word":{"fixed":1}}"#, "it is 1, and must be a text"),
             (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
             (r#"{"text":"a","text":"b"}"#, "the field \"text\" stands twice"),

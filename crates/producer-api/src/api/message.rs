@@ -176,6 +176,7 @@ mod tests {
             ("delay", "\"3651d\"", "must be 0s to 3650d"),
             ("delay", "true", "a duration"),
             ("priority", "1.5", "a whole number"),
+            ("priority", "99999999999999999999999999", "must be a whole number from -2097152"),
             ("max_attempts", "0", "must be a whole number from 1 to 1000"),
             ("name", "\"\"", "1 to 128 characters"),
             ("name", "\"\\ud83d\"", "half of a character"),
@@ -192,6 +193,7 @@ mod tests {
             let (pointer, detail) = mistake(&format!(r#"{{"data":1,"{field}":{value}}}"#));
             assert!(pointer.starts_with(&format!("/{field}")) && detail.contains(told), "{pointer}: {detail}");
         }
+        assert_eq!(mistake(r#"{"data":1,"headers":{"a":5}}"#).0, "/headers/a");
         let both = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
         assert_eq!(both, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
     }

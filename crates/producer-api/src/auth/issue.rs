@@ -3,7 +3,10 @@ use std::error::Error;
 use queue_core::{RateLimit, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
-use service::config::{ApiKey, KeyId, QueuePattern, Scope};
+use service::{
+    config::{ApiKey, KeyId, QueuePattern, Scope},
+    wording,
+};
 
 use super::secret::Secret;
 
@@ -56,7 +59,7 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
-    serde_json::from_value(Value::String(text.into())).map_err(|error| error.to_string())
+    serde_json::from_value(Value::String(text.into())).map_err(|error| wording::of_value(&error))
 }
 
 #[cfg(test)]
@@ -109,7 +112,7 @@ mod tests {
             ("--id ops --scopes read --queues a*b", "neither the name of a queue"),
             ("--id ops --scopes read --rate-limit 100", "such as 100/1m"),
             ("--id ops --scopes read --rate-limit 100/100ms", "whole seconds"),
-            ("--id ops --scopes read --expires-at soon", "RFC 3339"),
+            ("--id ops --scopes read --expires-at soon", "it is \"soon\", and must be "),
         ] {
             let error = run(arguments).unwrap_err();
             assert!(error.contains(told), "{told:?} is not in {error}");

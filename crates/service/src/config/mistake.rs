@@ -119,6 +119,8 @@ fn kind(found: &Unexpected<'_>) -> &'static str {
         Unexpected::Bool(true) => "true",
         Unexpected::Bool(false) => "false",
         Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
+        // From there on no whole number is one of 64 bits, and is read as this.
+        Unexpected::Float(number) if number.abs() >= 1e18 => "a number that is too large",
         Unexpected::Float(_) => "a number with a fraction",
         Unexpected::Seq => "a list",
         Unexpected::Map => "a table",
@@ -199,6 +201,11 @@ mod tests {
             ("DROVER__REDIS", "{ timeout = \"soon\" }", "redis.timeout: expected a duration"),
             ("DROVER__API__TLS", "{ key = \"a\" }", "api.tls: the key certificate is missing"),
             ("DROVER__LOG", "{ \"formatt\": 5 }", "log.formatt: \"formatt\" is unknown"),
+            (
+                "DROVER__API",
+                "{\"body_limit\": 99999999999999999999999999}",
+                "api.body_limit: is a number that is too large, expected a whole number",
+            ),
             ("DROVER__AUTH__KEYS", "[{ id = 5 }]", "auth.keys[0].id: is a whole number"),
         ] {
             let error = load("[redis]\nurl = \"redis://a\"\n[log]\nfilter = \"warn\"", &[(name, text)]).unwrap_err();

@@ -31,7 +31,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
             Ok(()) => output::into_result(&bytes),
             Err(Unread::TooMuch) => output::too_large("the answer", "response = \"ignore\""),
             Err(Unread::Broken(why)) => {
-                Outcome::Retry(Failure::new("no_answer", format!("the answer {status} broke off: {why}")))
+                Outcome::Retry(Failure::new("no_answer", format!("the answer {} broke off: {why}", words(status))))
             }
         };
     }
@@ -41,7 +41,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
         [] => String::new(),
         text => format!(": {}", String::from_utf8_lossy(text)),
     };
-    let failure = Failure::new(format!("http_{}", status.as_u16()), format!("the answer was {status}{said}"));
+    let failure = Failure::new(format!("http_{}", status.as_u16()), format!("the answer was {}{said}", words(status)));
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => match retry_after::pause(answer.headers()) {
             Some(pause) => Outcome::RetryAfter(failure, pause),
@@ -51,5 +51,13 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Outcome::Retry(failure),
         status if status.is_client_error() => Outcome::FailForGood(failure),
         _ => Outcome::Retry(failure),
+    }
+}
+
+/// A status with its name, if it has one.
+fn words(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(name) => format!("{} {name}", status.as_u16()),
+        None => status.as_u16().to_string(),
     }
 }

@@ -1,18 +1,14 @@
 //! Sends requests over connections that are kept: HTTP/2 where TLS agrees on it, else HTTP/1.1. The client follows no redirect and
 //! asks no proxy, because a message may be posted to no other host than the configuration allows.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use queue_core::Failure;
 use reqwest::{Response, header::HeaderMap, redirect};
 use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
-use super::{
-    networks::Networks,
-    resolver::{PrivateAddress, Resolver},
-};
+use super::{networks::Networks, no_answer, resolver::Resolver};
 use crate::Outcome;
 
 /// A connection that has stood idle for so long is closed: most servers do so a little later.
@@ -37,35 +33,14 @@ impl Client {
             .http2_keep_alive_timeout(KEEP_ALIVE)
             .redirect(redirect::Policy::none())
             .no_proxy();
-        client.build().map(Self).map_err(|error| chain(&error))
+        client.build().map(Self).map_err(|_| "no client for HTTP can be made".into())
     }
 
     /// POSTs a body, and answers as soon as the headers of the answer are there. A user and a password in the URL are sent as a header.
     pub(super) async fn post(&self, url: Url, headers: HeaderMap, body: Bytes) -> Result<Response, Outcome> {
         let answer = self.0.post(url).headers(headers).body(body).send().await;
-        // The URL may hold a secret.
-        answer.map_err(|error| no_answer(&error.without_url()))
+        answer.map_err(|error| no_answer::outcome(&error))
     }
-}
-
-fn no_answer(error: &reqwest::Error) -> Outcome {
-    if error.is_builder() {
-        return Outcome::FailForGood(Failure::new("url_refused", chain(error)));
-    }
-    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<PrivateAddress>()) {
-        return Outcome::FailForGood(Failure::new("address_refused", refused.to_string()));
-    }
-    let code = if error.is_connect() { "not_connected" } else { "no_answer" };
-    Outcome::Retry(Failure::new(code, chain(error)))
-}
-
-fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
-}
-
-/// An error with what caused it, as far as it tells.
-fn chain(error: &reqwest::Error) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why a body was not read to its end.
@@ -73,12 +48,12 @@ pub(super) enum Unread {
     /// It has more bytes than were asked for.
     TooMuch,
     /// It broke off.
-    Broken(String),
+    Broken(&'static str),
 }
 
 /// Reads a body up to so many bytes; of a longer one no more than shows that it is. What was read is kept whatever comes.
 pub(super) async fn read(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), Unread> {
-    while let Some(data) = answer.chunk().await.map_err(|error| Unread::Broken(chain(&error.without_url())))? {
+    while let Some(data) = answer.chunk().await.map_err(|error| Unread::Broken(no_answer::reason(&error)))? {
         let kept = data.len().min(max - bytes.len());
         bytes.extend_from_slice(&data[..kept]);
         if kept < data.len() {

@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod headers;
 mod networks;
+mod no_answer;
 mod resolver;
 mod retry_after;
 mod signature;
