@@ -23,10 +23,6 @@ cd "$(dirname "$0")/.."
 data=$(realpath -m "${DATA:-data}")
 binaries=${BINARIES:-${CARGO_TARGET_DIR:-target}/release}
 
-if [ -z "${BINARIES:-}" ]; then
-    "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
-fi
-
 redis_port=${REDIS_PORT:-7379}
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
 if [ -n "${API_PORT:-}" ]; then
@@ -34,6 +30,37 @@ if [ -n "${API_PORT:-}" ]; then
 fi
 if [ -n "${WORKER_PORT:-}" ]; then
     export DROVER__WORKER__BIND=127.0.0.1:$WORKER_PORT
+fi
+
+is_open() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+must_be_free() { # must_be_free VARIABLE PORT
+    if [ "$2" != 0 ] && is_open "$2"; then
+        echo "Port $2 is taken. Stop what listens there, or choose another: $1=$(($2 + 1000)) make run" >&2
+        exit 1
+    fi
+}
+
+# The port of a section; 0 where the configuration may name one, which only the binaries read.
+known_port() { # known_port SECTION DEFAULT
+    local bind=DROVER__$1__BIND
+    if [ -n "${!bind:-}" ]; then
+        echo "${!bind##*:}"
+    elif [ -z "${CONFIG:-}" ] && ! compgen -e "DROVER__$1" >/dev/null; then
+        echo "$2"
+    else
+        echo 0
+    fi
+}
+
+if [ -z "${BINARIES:-}" ]; then
+    # Before the build, which takes minutes.
+    must_be_free REDIS_PORT "$redis_port"
+    must_be_free API_PORT "$(known_port API 8080)"
+    must_be_free WORKER_PORT "$(known_port WORKER 8081)"
+    "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
 fi
 
 # The configuration in effect; a mistake in it ends this script here, with what is to be done.
@@ -50,17 +77,9 @@ if grep -q '^\[api\.tls\]' <<<"$effective"; then
     api_url=https://127.0.0.1:$api_port
 fi
 
-is_open() {
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
-}
-
-for setting in "REDIS_PORT $redis_port" "API_PORT $api_port" "WORKER_PORT $worker_port"; do
-    read -r name port <<<"$setting"
-    if [ "$port" != 0 ] && is_open "$port"; then
-        echo "Port $port is taken. Stop what listens there, or choose another: $name=$((port + 1000)) make run" >&2
-        exit 1
-    fi
-done
+must_be_free REDIS_PORT "$redis_port"
+must_be_free API_PORT "$api_port"
+must_be_free WORKER_PORT "$worker_port"
 
 redis= api= worker=
 

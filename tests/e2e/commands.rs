@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -231,10 +232,37 @@ fn make_run_without_the_file_that_it_is_given_says_so() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
+/// A newcomer waits minutes for the build.
+#[test]
+fn make_run_says_that_a_port_is_taken_before_it_builds() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let free = HeldPort::take().number().to_string();
+    let programs = Programs::new().with_recorded("cargo");
+    let output = Command::new(root().join("scripts/run.sh"))
+        .env("CARGO", programs.0.path().join("cargo"))
+        .envs([("REDIS_PORT", free.as_str()), ("API_PORT", &port.to_string())])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.contains(&format!("Port {port} is taken")), "{told}");
+    assert_eq!(programs.calls(), "", "nothing was built");
+}
+
+/// `cargo run` of one package would build its dependencies anew, with other features than `make run`.
+#[test]
+fn pages_run_the_binaries_that_make_run_has_built() {
+    for name in ["README.md", "docs/API.md", "docs/WORKERS.md", "docs/OBSERVABILITY.md"] {
+        for package in ["producer-api -- ", "consumer-worker -- "] {
+            assert!(!page(name).contains(&format!("--package {package}")), "{name}");
+        }
+    }
+}
+
 #[test]
 fn command_of_the_page_makes_a_key() {
     let page = page("docs/API.md");
-    let run = "cargo run --release --package producer-api -- ";
+    let run = "target/release/producer-api ";
     let compose = "docker compose run --rm --no-deps api producer-api ";
     for start in [run, compose] {
         let arguments = page.lines().find_map(|line| line.strip_prefix(start)).unwrap();

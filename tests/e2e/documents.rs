@@ -20,6 +20,44 @@ fn sources(folder: &Path, all: &mut String) {
     }
 }
 
+/// The fields that are durations.
+const DURATIONS: [&str; 11] = [
+    "delay",
+    "timeout",
+    "ttl",
+    "visibility_timeout",
+    "retry_after",
+    "idempotency_window",
+    "id_window",
+    "rate_limit",
+    "retention",
+    "backoff",
+    "sticky_for",
+];
+
+#[test]
+fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
+    let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let lines: Vec<&str> = page.lines().collect();
+    let mut stated = 0;
+    for at in (1..lines.len()).filter(|at| lines[*at].starts_with("|---")) {
+        let header: Vec<&str> = lines[at - 1].split('|').collect();
+        let rows = lines[at + 1..].iter().take_while(|line| line.starts_with('|'));
+        // Fields stand in the first column, or in one of those that may be left away.
+        let fields = rows.flat_map(|row| {
+            let cells = row.split('|').zip(&header).enumerate();
+            cells.filter(|(n, (_, title))| *n == 1 || title.contains("optional")).map(|(_, (cell, _))| cell)
+        });
+        let is_duration = |cell: &str| DURATIONS.iter().any(|name| cell.contains(&format!("`{name}`")));
+        if fields.filter(|cell| is_duration(cell)).count() > 0 {
+            let header = lines[at - 1];
+            assert!(header.contains("a duration without a unit is milliseconds"), "no unit is stated: {header}");
+            stated += 1;
+        }
+    }
+    assert_eq!(stated, 3, "the fields of a message, the settings of a queue, the ends of a lease");
+}
+
 #[test]
 fn every_promise_names_tests_that_exist() {
     let mut all = String::new();

@@ -287,8 +287,6 @@ fn settings() -> Vec<Case> {
         "[]",
         "5",
         "{\"max_atempts\":1}",
-        "{\"a`b\":1}",
-        "{\"backoff\":{\"type\":\"a`b\"}}",
         "{\"max_attempts\":99999999999999999999999999}",
         "{\"max_attempts\":\"x\"}",
         "{\"max_attempts\":0}",

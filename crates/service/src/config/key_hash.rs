@@ -31,8 +31,8 @@ impl FromStr for KeyHash {
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
         // What is no hash may be the key itself, so it is not repeated.
-        const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as `producer-api key` \
-                                prints it beside the key";
+        const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
+                                `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
         let digits = text.strip_prefix(ALGORITHM).ok_or(EXPECTED)?.as_bytes();
         let mut digest = [0; 32];
         let (pairs, rest) = digits.as_chunks::<2>();

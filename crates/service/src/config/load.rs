@@ -101,8 +101,8 @@ impl<W: Section> Config<W> {
         let bind = &api.bind;
         if self.auth.is_open() && !bind.is_loopback() {
             return Err(format!(
-                "api.bind = \"{bind}\" would open the queue to the network without keys; make one with `producer-api key` \
-                 and write its line into auth.keys, bind to 127.0.0.1, or write auth.mode = \"none\" if whoever reaches \
+                "api.bind = \"{bind}\" would open the queue to the network without keys; make one with the \
+                 command `producer-api key` (in a clone: target/release/producer-api key) and write its line into auth.keys, bind to 127.0.0.1, or write auth.mode = \"none\" if whoever reaches \
                  that address may do everything"
             ));
         }
@@ -189,6 +189,7 @@ pub(super) mod tests {
             ("[queues.q]\nmax_attempts = 0", "1 to 1000"),
             ("[queues.\"a b\"]\nmax_attempts = 1", "a queue's name"),
             ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
+            ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
             ("[api]\nbind = \"here\"", "api.bind"),
             ("not toml", "TOML"),
         ] {
