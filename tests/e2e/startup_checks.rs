@@ -4,11 +4,11 @@ use std::{
     thread,
 };
 
-use drover_tests::{Process, RedisServer, free_port};
+use drover_tests::{Process, RedisServer, eventually, free_port};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::System;
+use crate::{System, http_client};
 
 const NOT_PERSISTENT: &str = "Redis keeps nothing on disk";
 const EVICTS: &str = "maxmemory-policy is allkeys-lru";
@@ -199,5 +199,27 @@ fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std:
             answer[start + FIELD.len()] = b'6';
         }
         client.write_all(answer)?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_the_password_is_told_in_plain_words() {
+    let redis = RedisServer::start();
+    redis.command("CONFIG SET requirepass right");
+    let wrong = redis.url().replace("redis://", "redis://:wrong@");
+    for (url, told) in [(redis.url(), "it wants a password"), (wrong, "it refused the user or the password")] {
+        let bind = format!("127.0.0.1:{}", free_port());
+        let api = Process::start(
+            "producer-api",
+            &[],
+            &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
+        );
+        // Which of the two lines comes first is open.
+        let logged = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
+        logged("listening");
+        let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();
+        let line = logged("the subscription to Redis broke");
+        assert!(line.contains(told) && line.contains("redis.url"), "{line}");
+        assert!(answer.contains(told) && !answer.contains("NOAUTH"), "{answer}");
     }
 }

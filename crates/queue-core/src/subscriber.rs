@@ -353,7 +353,7 @@ async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) 
 
 async fn within<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
     match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer.map_err(|error| crate::Error::from(error).to_string()),
         Err(_) => Err("no answer in time".into()),
     }
 }
