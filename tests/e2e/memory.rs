@@ -1,5 +1,5 @@
-//! Memory that clients can make the API hold: bodies that are sent slowly, lines that never end, and streams of events that
-//! nobody reads. It stays within the bounds that docs/API.md names, and clients that behave do not notice.
+//! Memory that clients can make the API hold: bodies that are sent slowly, lines that never end, and answers and streams of
+//! events that nobody reads. It stays within the bounds that docs/API.md names, and clients that behave do not notice.
 
 use std::{
     fs,
@@ -213,6 +213,76 @@ async fn twelve_hundred_listeners_that_do_not_read_take_a_bounded_amount_and_hur
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < u64::from(LISTENERS) * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
     assert!(system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")), "none is cut yet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_clients_that_do_not_read_their_pages_take_a_bounded_amount_and_hurt_nobody_who_posts() {
+    const PAGE: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    const MESSAGES: usize = 60;
+    let system = System::start("[api]\nwrite_timeout = \"10m\"\n").await;
+    for n in 0..MESSAGES {
+        system.post("large", json!({"data": {"n": n, "rest": "x".repeat(150_000)}})).await;
+    }
+    post_beside(&system).await;
+    let mut reader = system.connect_from(9).await;
+    let whole_page = reader.ask(PAGE).await;
+    assert!(whole_page.body.len() > 3_900_000, "{} bytes", whole_page.body.len());
+    let before = system.api_memory();
+    let mut deaf = Vec::new();
+    let mut refused = 0;
+    for _ in 0..30 {
+        // Some at once, and from one address, which has a part of the memory.
+        let some = join_all((0..10).map(async |_| {
+            let mut client = system.connect_from(2).await;
+            client.send(PAGE).await;
+            timeout(PATIENCE, client.stream.readable()).await.unwrap().unwrap();
+            let mut status = [0; 12];
+            assert_eq!(timeout(PATIENCE, client.stream.peek(&mut status)).await.unwrap().unwrap(), 12);
+            (client, String::from_utf8(status.to_vec()).unwrap())
+        }))
+        .await;
+        for (mut client, status) in some {
+            if status == "HTTP/1.1 503" {
+                assert_overloaded(&client.answer().await);
+                refused += 1;
+            } else {
+                assert_eq!(status, "HTTP/1.1 200");
+            }
+            deaf.push(client);
+        }
+    }
+    assert!((100..300).contains(&refused), "{refused} were refused");
+    let slowest = post_beside(&system).await;
+    assert!(slowest < HELD_UP, "{slowest:?}");
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < 32 * 1_024 + 300 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
+    // Their address has room for bodies and small answers, and others have room for pages; nothing is leased for nobody.
+    let mut neighbour = system.connect_from(2).await;
+    assert_eq!(post(&mut neighbour, 100_000, "").await.status, 201);
+    assert_eq!(neighbour.ask("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
+    let lease = "POST /v1/queues/large/leases HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    assert_overloaded(&neighbour.ask(lease).await);
+    assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
+    assert_eq!(reader.ask(PAGE).await.status, 200);
+    drop(deaf);
+    // The memory is free as soon as the API knows that its clients have gone.
+    let start = Instant::now();
+    let mut path = String::from("/v1/queues/large/messages?limit=1000");
+    let mut found = 0;
+    while start.elapsed() < PATIENCE && !path.is_empty() {
+        let answer = neighbour.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        if answer.status == 200 {
+            let page: Value = serde_json::from_str(&answer.body).unwrap();
+            found += page["messages"].as_array().unwrap().len();
+            let next =
+                page["next_cursor"].as_str().map(|next| format!("/v1/queues/large/messages?limit=1000&cursor={next}"));
+            path = next.unwrap_or_default();
+        }
+    }
+    assert_eq!(found, MESSAGES);
+    let leased: Value = serde_json::from_str(&neighbour.ask(lease).await.body).unwrap();
+    assert_eq!(leased["messages"][0]["data"]["n"], 0, "the first in line was leased for nobody before");
+    assert_eq!(leased["messages"][0]["deliveries"], 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Amounts that all requests share, and of which one client may have only so much: places to wait or to listen, and memory for
-//! bodies.
+//! bodies and answers.
 
 use std::{
     collections::HashMap,
@@ -9,6 +9,9 @@ use std::{
 };
 
 use service::config::KeyId;
+
+/// A share whose size is not fixed is at most one of so many parts of what is free, so that many fit beside each other.
+const PARTS: usize = 8;
 
 /// Whose share it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,6 +49,15 @@ struct Taken {
     by_client: HashMap<Client, usize>,
 }
 
+impl Taken {
+    fn add(&mut self, client: Option<&Client>, amount: usize) {
+        self.all += amount;
+        if let Some(client) = client {
+            *self.by_client.entry(client.clone()).or_default() += amount;
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Taken> {
         // Nothing that is done under this lock can panic half-way.
@@ -55,18 +67,36 @@ impl Shared {
     /// Adds to what a client has. A client that is not counted by itself has no bound but that of all.
     fn add(&self, client: Option<&Client>, amount: usize) -> Result<(), Full> {
         let mut taken = self.lock();
-        if amount > self.most - taken.all {
-            return Err(Full::All);
-        }
-        if let Some(client) = client {
-            let of_client = taken.by_client.get(client).copied().unwrap_or(0);
-            if amount > self.most_per_client - of_client {
-                return Err(Full::OfClient(client.clone(), self.most_per_client));
-            }
-            taken.by_client.insert(client.clone(), of_client + amount);
-        }
-        taken.all += amount;
+        self.is_free(&taken, client, amount)?;
+        taken.add(client, amount);
         Ok(())
+    }
+
+    /// Adds a part of what is free to what a client has: at least and at most so much. Answers how much.
+    fn add_some(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, Full> {
+        let mut taken = self.lock();
+        let (free, free_for_client) = self.free(&taken, client);
+        let amount = (free.min(free_for_client) / PARTS).clamp(least, most);
+        self.is_free(&taken, client, amount)?;
+        taken.add(client, amount);
+        Ok(amount)
+    }
+
+    /// How much is free for all, and for this client.
+    fn free(&self, taken: &Taken, client: Option<&Client>) -> (usize, usize) {
+        let free = self.most.saturating_sub(taken.all);
+        let of_client = client.and_then(|client| taken.by_client.get(client));
+        let free_for_client = of_client.map(|of_client| self.most_per_client.saturating_sub(*of_client));
+        (free, free_for_client.unwrap_or(if client.is_some() { self.most_per_client } else { free }))
+    }
+
+    fn is_free(&self, taken: &Taken, client: Option<&Client>, amount: usize) -> Result<(), Full> {
+        let (free, free_for_client) = self.free(taken, client);
+        match client {
+            _ if amount > free => Err(Full::All),
+            Some(client) if amount > free_for_client => Err(Full::OfClient(client.clone(), self.most_per_client)),
+            _ => Ok(()),
+        }
     }
 
     fn subtract(&self, client: Option<&Client>, amount: usize) {
@@ -109,6 +139,18 @@ impl Budget {
         share.resize(amount)?;
         Ok(share)
     }
+
+    /// The most that one client may have.
+    pub(crate) fn most_per_client(&self) -> usize {
+        self.shared.most_per_client
+    }
+
+    /// Takes a part of what is free: at most so much, and at least so much or all that one client may have.
+    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, Full> {
+        let least = least.min(self.shared.most_per_client);
+        let amount = self.shared.add_some(client.as_ref(), least, most.max(least))?;
+        Ok(Share { shared: Arc::clone(&self.shared), client, amount })
+    }
 }
 
 /// The share of one request.
@@ -134,6 +176,17 @@ impl Share {
         }
         self.amount = amount;
         Ok(())
+    }
+
+    /// Takes so much even where there is not so much: for what exists already. Nobody gets more until there is room again.
+    pub(crate) fn count(&mut self, amount: usize) {
+        if amount > self.amount {
+            self.shared.lock().add(self.client.as_ref(), amount - self.amount);
+            self.amount = amount;
+        } else {
+            // To give some back never fails.
+            let _ = self.resize(amount);
+        }
     }
 
     /// Another share of the same client, which is nothing yet.
@@ -182,5 +235,23 @@ mod tests {
         assert_eq!(memory.taken(), 3);
         drop(sibling);
         assert!(memory.shared.lock().by_client.is_empty());
+    }
+
+    #[test]
+    fn share_of_no_fixed_size_shrinks_as_room_does_and_what_exists_is_counted_without_room() {
+        let memory = Budget::new(2_000, 800);
+        let client = || Some(Client::Address([192, 0, 2, 1].into()));
+        let large = memory.take_some(client(), 10, 80).ok().unwrap();
+        let mut next = memory.take_some(client(), 10, 800).ok().unwrap();
+        assert_eq!((large.amount(), next.amount()), (80, 90), "an eighth of what is free");
+        next.count(5_000);
+        assert_eq!(memory.taken(), 5_080);
+        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(Full::All));
+        assert_eq!(memory.take(None, 1).err(), Some(Full::All));
+        next.count(790);
+        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(Full::OfClient(client().unwrap(), 800)));
+        drop((large, next));
+        let all = memory.take_some(client(), 1_000, 1_000).ok().unwrap();
+        assert_eq!(all.amount(), 800, "all that one client may have");
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod api;
 mod attend;
 mod auth;
@@ -59,8 +60,10 @@ struct Shared {
     keyring: Arc<Keyring>,
     /// Of those that wait for something.
     waiting: Budget,
-    /// For bodies of requests that are received or held, in bytes.
+    /// For bodies of requests that are received or held, and for answers, in bytes.
     body_memory: Budget,
+    /// The part of it that answers may take.
+    answer_memory: Budget,
     cors_origins: Vec<Origin>,
     body_limit: usize,
     request_timeout: Millis,
@@ -129,6 +132,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             receivers: receivers.clone(),
             waiting: Budget::new(usize::MAX, config.api.max_waits_per_key),
             body_memory: Budget::new(config.api.max_body_memory, config.api.max_body_memory_per_client()),
+            answer_memory: Budget::new(config.api.max_answer_memory(), config.api.max_answer_memory_per_client()),
             listeners: listeners.clone(),
             listening: listening_places,
             keyring,

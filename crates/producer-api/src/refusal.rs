@@ -152,9 +152,9 @@ pub(crate) fn too_many_waits(full: &Full) -> Problem {
 
 pub(crate) fn too_much_memory(full: &Full) -> Problem {
     let what = match full {
-        Full::All => "the server holds as many bytes of request bodies as it may (api.max_body_memory)".into(),
+        Full::All => "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into(),
         Full::OfClient(client, most) => format!(
-            "the server holds nearly {most} bytes of request bodies from {client}, and more than that it may not (a quarter of \
+            "the server holds nearly {most} bytes of bodies from {client} and of answers to it, and more than that it may not (a quarter of \
              api.max_body_memory)"
         ),
     };
@@ -163,6 +163,23 @@ pub(crate) fn too_much_memory(full: &Full) -> Problem {
     }
     let detail =
         format!("{what}, so this body was not taken; send it again later, or send fewer and smaller bodies at a time");
+    Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
+}
+
+pub(crate) fn no_memory_for_answer(full: &Full) -> Problem {
+    let what = match full {
+        Full::All => "the server holds as many bytes of answers as it may".into(),
+        Full::OfClient(client, most) => {
+            format!("the server holds nearly {most} bytes for {client}, which is the most for one client")
+        }
+    };
+    if OUTAGE.goes_on() {
+        warn!("answers are refused (api.max_body_memory): {what}");
+    }
+    let detail = format!(
+        "{what} (a part of api.max_body_memory), and nothing was done; read the answers that are on their way, and ask again \
+         later, for less at a time"
+    );
     Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 

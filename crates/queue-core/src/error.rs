@@ -18,8 +18,9 @@ pub enum Error {
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// More is posted than Redis takes, and as much as may wait for it does: nothing was stored. Try again later.
-    #[error("as much as may wait to be stored does: nothing was stored")]
+    /// More is posted than Redis takes, and as much as may wait for it does, or there is no [`Room`](crate::Room) for an answer:
+    /// nothing was done. Try again later.
+    #[error("as much as may wait to be stored does, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
     /// One call can't carry so much. Nothing was done; send less at once.

@@ -62,7 +62,7 @@ pub use queue::{
 pub use queue_pattern::QueuePattern;
 pub use queues::Queues;
 pub use quota::{Quota, Use};
-pub use receivers::Receivers;
+pub use receivers::{NoRoom, Receivers, Room};
 pub use retry::Retry;
 #[doc(hidden)]
 pub use scripts::inject_clock;

@@ -18,14 +18,42 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    Access, Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, Millis, Queue, QueueName, Result, Retry,
-    Settlement, Subscriber,
+    Access, Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_BYTES_PER_CALL, Millis, Queue,
+    QueueName, Result, Retry, Settlement, Subscriber,
 };
 
 /// How long a driver that finds nothing sleeps at most: a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
 /// How long the first look may take, however short the wait.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// The memory for what a consumer is answered. It is taken when messages are about to be leased, and not while the consumer waits.
+pub trait Room: Send + Sync {
+    /// Takes memory for the answer of one call, and tells for how many bytes of messages it is.
+    ///
+    /// # Errors
+    ///
+    /// When there is none: then nothing is leased, and the consumer is answered [`Error::Overloaded`].
+    fn take(&self) -> Result<usize, NoRoom>;
+
+    /// Gives back what was taken: nothing was leased.
+    fn give_back(&self);
+}
+
+/// There is no memory for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// As much memory as a call needs.
+struct Unbounded;
+
+impl Room for Unbounded {
+    fn take(&self) -> Result<usize, NoRoom> {
+        Ok(MAX_BYTES_PER_CALL)
+    }
+
+    fn give_back(&self) {}
+}
 
 /// Leases messages for consumers that wait for them: any number of them, with one driver a queue while somebody waits.
 ///
@@ -62,6 +90,7 @@ struct Waiter {
     request: LeaseRequest,
     answer: oneshot::Sender<Result<Offer>>,
     until: Instant,
+    room: Arc<dyn Room>,
 }
 
 /// Deliveries on their way to the consumer that they were leased for. It may go away before it takes them: then they are
@@ -111,9 +140,24 @@ impl Receivers {
     ///
     /// As [`Queue::lease`].
     pub async fn receive(&self, queue: &Arc<Queue>, request: LeaseRequest, wait: Millis) -> Result<Vec<Delivery>> {
+        self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
+    }
+
+    /// As [`receive`](Self::receive), with memory for the answer that is taken from `room` before anything is leased.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::lease`], and [`Error::Overloaded`] when there is no memory.
+    pub async fn receive_within(
+        &self,
+        queue: &Arc<Queue>,
+        request: LeaseRequest,
+        wait: Millis,
+        room: Arc<dyn Room>,
+    ) -> Result<Vec<Delivery>> {
         let until = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
-        self.stand_in_line(queue, Waiter { request, answer, until });
+        self.stand_in_line(queue, Waiter { request, answer, until, room });
         match timeout_at(until + FIRST_LOOK, answered).await {
             Ok(Ok(offer)) => offer.map(Offer::take),
             // The driver does not come round, or this process stops.
@@ -191,7 +235,14 @@ impl Driver {
         let mut newest = 0;
         while let Some(asking) = turn.take().and_then(|turn| self.next(turn)) {
             newest = asking.newest;
-            match self.queue.lease(&asking.request).await {
+            let leased = match asking.room.take() {
+                Ok(max_bytes) => self.queue.lease_within(&asking.request, max_bytes).await,
+                Err(NoRoom) => Err(Error::Overloaded),
+            };
+            if leased.as_ref().map_or(true, |leased| leased.deliveries.is_empty()) {
+                asking.room.give_back();
+            }
+            match leased {
                 Ok(leased) => {
                     if let Some(pause) = leased.next_look {
                         self.bell.ring_in(pause);
@@ -225,7 +276,13 @@ impl Driver {
             !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
         let (number, waiter) = line.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
-        Some(Asking { number: *number, request: waiter.request.clone(), newest: line.newest, turn })
+        Some(Asking {
+            number: *number,
+            request: waiter.request.clone(),
+            room: Arc::clone(&waiter.room),
+            newest: line.newest,
+            turn,
+        })
     }
 
     fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
@@ -275,6 +332,7 @@ impl Turn {
 struct Asking {
     number: u64,
     request: LeaseRequest,
+    room: Arc<dyn Room>,
     /// The newest in line when the look began.
     newest: u64,
     turn: Turn,

@@ -89,7 +89,7 @@ codes! {
     TooManyWaits(TOO_MANY_REQUESTS, "too_many_waits", "the key has `api.max_waits_per_key` requests that wait: try again when one of them is over, or without `wait`"),
     Internal(INTERNAL_SERVER_ERROR, "internal", "this is a fault of the server: its log has the request's id"),
     Unavailable(SERVICE_UNAVAILABLE, "unavailable", "Redis is away: try again after `Retry-After` seconds; a message that was posted may have been stored or not, anything else is safe to repeat"),
-    Overloaded(SERVICE_UNAVAILABLE, "overloaded", "the server has no memory for another body, or more is posted than Redis takes; nothing was stored: try again after `Retry-After` seconds"),
+    Overloaded(SERVICE_UNAVAILABLE, "overloaded", "the server has no memory for another body or answer, or more is posted than Redis takes; nothing was done: try again after `Retry-After` seconds"),
     Stopping(SERVICE_UNAVAILABLE, "stopping", "the server stops while NDJSON comes in: send the rest again"),
     TooManyListeners(SERVICE_UNAVAILABLE, "too_many_listeners", "the server has `api.max_listeners` streams of events: try again after `Retry-After` seconds, another server may have room"),
     NotReady(SERVICE_UNAVAILABLE, "not_ready", "`/readyz` only: wait until the process is ready, see `detail`"),

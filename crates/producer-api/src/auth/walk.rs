@@ -65,6 +65,7 @@ fn app(keyring: Keyring) -> App {
             listening: Budget::new(10, 10),
             waiting: Budget::new(10, 10),
             body_memory: Budget::new(4_096, 4_096),
+            answer_memory: Budget::new(4_096, 4_096),
             subscriber,
             keyring: Arc::new(keyring),
             cors_origins: Vec::new(),

@@ -13,7 +13,7 @@ use crate::routes::{Endpoint, Needs};
 /// The refusals of every request.
 const OF_ALL: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
 /// The refusals of requests under `/v1`.
-const OF_V1: [Code; 3] = [Code::InvalidQuery, Code::RequestTimeout, Code::Unavailable];
+const OF_V1: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
 /// The refusals by the parameters of a path. An empty one, or one with a slash, makes another path.
 const OF_PARAMETERS: [(&str, [Code; 2]); 3] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
@@ -21,8 +21,7 @@ const OF_PARAMETERS: [(&str, [Code; 2]); 3] = [
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
 ];
 /// The refusals of a body that is read.
-const OF_BODIES: [Code; 5] =
-    [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::Overloaded];
+const OF_BODIES: [Code; 4] = [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
 /// The refusals of a body where none is read.
 const OF_NO_BODY: [Code; 4] = [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
 /// The refusals of keys.

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use queue_core::{
     Changed, Delay, Headers, Message, MessageName, MessageRef, Millis, NewMessage, Priority, Queue, QueueName,
     State as MessageState, Timestamp,
@@ -28,6 +23,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::{AnswerMemory, Reserved},
     api::{
         message::{ChangedMessage, GoneMessage, location},
         query::NoQuery,
@@ -184,15 +180,17 @@ pub(crate) async fn patch(
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
     _: NoQuery,
+    memory: AnswerMemory,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let patch: MessagePatch = reading::body(&body)?;
+    let reserved = memory.reserve(1)?;
     let queue = app.shared.queues.queue(&queue);
     let patched = queue.patch(&id, |message| patch.apply(message)).await.map_err(refusal::from_queue)?;
     let changed = patched.map_err(|error| refusal::invalid_field(Code::InvalidMessage, error))?;
     refuse_unless_changed(changed, Operation::Patch, queue.name(), &id)?;
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
-    Ok(answer(StatusCode::OK, message, &queue, &id))
+    answer(reserved, StatusCode::OK, message, &queue, &id)
 }
 
 /// Erase a message
@@ -235,18 +233,21 @@ pub(crate) async fn cancel(
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
     _: NoQuery,
+    memory: AnswerMemory,
     _: NoBody,
 ) -> Result<Response, Problem> {
+    // Before anything is changed.
+    let reserved = memory.reserve(1)?;
     let queue = app.shared.queues.queue(&queue);
     let changed = queue.cancel(&id).await.map_err(refusal::from_queue)?;
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
     let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
     if matches!(changed, Changed::Refused(MessageState::Failed)) && message.as_ref().is_some_and(was_cancelled) {
-        return Ok(answer(StatusCode::OK, message, &queue, &id));
+        return answer(reserved, StatusCode::OK, message, &queue, &id);
     }
     refuse_unless_changed(changed, Operation::Cancel, queue.name(), &id)?;
     let status = if changed == Changed::Requested { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok(answer(status, message, &queue, &id))
+    answer(reserved, status, message, &queue, &id)
 }
 
 /// Retry a failed message
@@ -264,13 +265,16 @@ pub(crate) async fn retry(
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
     _: NoQuery,
+    memory: AnswerMemory,
     _: NoBody,
 ) -> Result<Response, Problem> {
+    // Before anything is changed.
+    let reserved = memory.reserve(1)?;
     let queue = app.shared.queues.queue(&queue);
     let changed = queue.retry(&id).await.map_err(refusal::from_queue)?;
     refuse_unless_changed(changed, Operation::Retry, queue.name(), &id)?;
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
-    Ok(answer(StatusCode::OK, message, &queue, &id))
+    answer(reserved, StatusCode::OK, message, &queue, &id)
 }
 
 /// Promote a delayed message
@@ -288,13 +292,16 @@ pub(crate) async fn promote(
     QueuePath(queue): QueuePath,
     IdPath(id): IdPath,
     _: NoQuery,
+    memory: AnswerMemory,
     _: NoBody,
 ) -> Result<Response, Problem> {
+    // Before anything is changed.
+    let reserved = memory.reserve(1)?;
     let queue = app.shared.queues.queue(&queue);
     let changed = queue.promote(&id).await.map_err(refusal::from_queue)?;
     refuse_unless_changed(changed, Operation::Promote, queue.name(), &id)?;
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
-    Ok(answer(StatusCode::OK, message, &queue, &id))
+    answer(reserved, StatusCode::OK, message, &queue, &id)
 }
 
 fn refuse_unless_changed(
@@ -311,12 +318,20 @@ fn refuse_unless_changed(
 }
 
 /// The message as it is now. It may have gone since: a queue can keep none that has finished.
-fn answer(status: StatusCode, message: Option<Message>, queue: &Queue, id: &MessageRef) -> Response {
+fn answer(
+    reserved: Reserved,
+    status: StatusCode,
+    message: Option<Message>,
+    queue: &Queue,
+    id: &MessageRef,
+) -> Result<Response, Problem> {
     let message = match message {
         Some(message) => ChangedMessage::Kept(Box::new(message)),
         None => ChangedMessage::Gone(GoneMessage::new(queue.name(), id)),
     };
-    (status, Json(message)).into_response()
+    let mut answer = reserved.json(&message)?;
+    *answer.status_mut() = status;
+    Ok(answer)
 }
 
 /// What may be done with one message.

@@ -1,10 +1,11 @@
 //! Leases: receiving messages, and ending or extending the leases.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
 use queue_core::{
-    ConsumerId, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Queue, Reported, Settled, Stay,
+    ConsumerId, Error, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Queue, Reported, Settled,
+    Stay,
 };
 use serde_json::value::RawValue;
 use service::{Code, FieldError, Problem, config::Scope};
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::{AnswerMemory, LeaseRoom},
     api::{
         True,
         lease::{Ended, EndedAll, LeasedMessage, Outcome, Receive, Received},
@@ -59,8 +61,9 @@ pub(crate) async fn receive(
     QueuePath(queue): QueuePath,
     _: NoQuery,
     caller: Caller,
+    memory: AnswerMemory,
     OptionalJsonBody(body): OptionalJsonBody,
-) -> Result<Json<Received>, Problem> {
+) -> Result<Response, Problem> {
     let Receive { max, wait, visibility_timeout, consumer } =
         body.as_deref().map_or_else(|| Ok(Receive::default()), reading::body)?;
     let wait = wait.within(&app).map_err(|detail| {
@@ -75,9 +78,17 @@ pub(crate) async fn receive(
     let visibility_timeout = visibility_timeout.map(|time| *time);
     let request = LeaseRequest { consumer: consumer.clone(), max: max.get(), visibility_timeout, stay };
     let queue = app.shared.queues.queue(&queue);
-    let deliveries = app.shared.receivers.receive(&queue, request, wait).await.map_err(refusal::from_queue)?;
-    let messages = deliveries.into_iter().map(LeasedMessage::from).collect();
-    Ok(Json(Received { consumer, messages }))
+    let room = Arc::new(LeaseRoom::new(memory.clone(), request.max));
+    let received = app.shared.receivers.receive_within(&queue, request, wait, Arc::<LeaseRoom>::clone(&room)).await;
+    let (deliveries, reserved) = match (received, room.outcome()) {
+        (Err(Error::Overloaded), Some(Err(problem))) => return Err(problem),
+        (received, outcome) => (received.map_err(refusal::from_queue)?, outcome.and_then(Result::ok)),
+    };
+    let received = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
+    match reserved {
+        Some(reserved) => reserved.json(&received),
+        None => memory.done(&received, 0),
+    }
 }
 
 /// Complete a message
@@ -173,14 +184,15 @@ pub(crate) async fn settle(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     _: NoQuery,
+    memory: AnswerMemory,
     JsonBody(body): JsonBody,
-) -> Result<Json<EndedAll>, Problem> {
+) -> Result<Response, Problem> {
     let Settle { settlements } = reading::body(&body)?;
     if settlements.is_empty() || settlements.len() > MAX_MESSAGES_PER_CALL {
         return Err(refusal::too_many_settlements(settlements.len()));
     }
     let queue = app.shared.queues.queue(&queue);
-    end_all(&queue, settlements).await.map(|settlements| Json(EndedAll { settlements }))
+    memory.done(&EndedAll { settlements: end_all(&queue, settlements).await? }, 0)
 }
 
 async fn end_one<T: Body>(

@@ -1,7 +1,7 @@
 //! Lists of messages, page by page.
 
-use axum::{Json, extract::State};
-use queue_core::{MAX_BYTES_PER_CALL, Message, MessageName, MostMessages, Queue, SignalKey, State as MessageState};
+use axum::{extract::State, response::Response};
+use queue_core::{Message, MessageName, MostMessages, Queue, SignalKey, State as MessageState};
 use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use utoipa::IntoParams;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::AnswerMemory,
     api::{
         message::MessagePage,
         query::{self, Query},
@@ -73,7 +74,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     QueuePath(name): QueuePath,
     Query(Listing { state, name: named, hold, limit, cursor }): Query<Listing>,
-) -> Result<Json<MessagePage>, Problem> {
+    memory: AnswerMemory,
+) -> Result<Response, Problem> {
     let state = match (&hold, state) {
         (Some(_), None | Some(MessageState::Held)) => Some(MessageState::Held),
         (Some(_), Some(_)) => return Err(refusal::invalid_query(HOLD_OF_ANOTHER_STATE)),
@@ -85,23 +87,32 @@ pub(crate) async fn list(
     };
     let queue = app.shared.queues.queue(&name);
     let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
-    let (messages, next) = fill(&queue, place, named.as_ref(), hold.as_ref(), limit).await?;
+    let reserved = memory.reserve(limit)?;
+    let sought = Sought { name: named.as_ref(), hold: hold.as_ref(), limit, bytes: reserved.bytes() };
+    let (messages, next) = fill(&queue, place, sought).await?;
     if messages.is_empty() && cursor.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
         return Err(refusal::queue_not_found(&name));
     }
-    Ok(Json(MessagePage { messages, next_cursor: next.map(|place| place.encode(&name)) }))
+    reserved.json(&MessagePage { messages, next_cursor: next.map(|place| place.encode(&name)) })
+}
+
+/// The messages that a page is filled with, at most so many of them and so many bytes.
+#[derive(Clone, Copy)]
+struct Sought<'a> {
+    name: Option<&'a MessageName>,
+    hold: Option<&'a SignalKey>,
+    limit: usize,
+    bytes: usize,
 }
 
 /// Lists in as many calls as a page needs: where much is gone that still stands in a list, and from state to state.
 async fn fill(
     queue: &Queue,
     mut place: Place,
-    name: Option<&MessageName>,
-    hold: Option<&SignalKey>,
-    limit: usize,
+    Sought { name, hold, limit, bytes }: Sought<'_>,
 ) -> Result<(Vec<Message>, Option<Place>), Problem> {
     let mut messages: Vec<Message> = Vec::new();
-    let mut room = MAX_BYTES_PER_CALL;
+    let mut room = bytes;
     for _ in 0..MOST_CALLS {
         let wanted = limit - messages.len();
         let page = queue.list_some(place.state, name, hold, wanted, room, place.cursor.as_ref()).await;

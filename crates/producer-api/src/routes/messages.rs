@@ -2,13 +2,12 @@
 
 use axum::{
     Json,
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use queue_core::{Enqueued, MAX_MESSAGES_PER_CALL, Message, MessageRef, Millis, NewMessage, Queue};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use utoipa::IntoParams;
 use utoipa_axum::routes;
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::AnswerMemory,
     api::{
         True, Wait,
         batch::{BatchEntry, BatchOrLines, NewBatch, PostedBatch},
@@ -98,7 +98,7 @@ pub(crate) async fn create(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     Query(query): Query<WaitQuery>,
-    caller: Caller,
+    memory: AnswerMemory,
     key: Key,
     trace: Trace,
     JsonBody(body): JsonBody,
@@ -106,7 +106,7 @@ pub(crate) async fn create(
     let wait = query.wait(&app)?;
     let mut message: NewMessage = reading::body(&body)?;
     trace.mark(&mut message);
-    let _waits = app.wait(&caller, wait.unwrap_or(Millis::ZERO))?;
+    let _waits = app.wait(memory.caller(), wait.unwrap_or(Millis::ZERO))?;
     let queue = app.shared.queues.queue(&queue);
     let enqueued = match key {
         // With others that come at the same time. A key is about one request, whose call is its own. That, and waiting,
@@ -140,10 +140,10 @@ pub(crate) async fn create(
     };
     let about = message.data.get().len() + BESIDE_THE_DATA;
     let mut answer = if duplicate {
-        json_answer(&DuplicateMessage::Kept(Box::new(KeptDuplicate { message, duplicate: True })), about)?
+        memory.read(&DuplicateMessage::Kept(Box::new(KeptDuplicate { message, duplicate: True })), about)?
     } else {
         // A `PostedMessage`, without the detour by which one object is put into another.
-        json_answer(&message, about)?
+        memory.done(&message, about)?
     };
     *answer.status_mut() = status;
     let location = location(queue.name(), &id).try_into().map_err(|_| refusal::internal())?;
@@ -171,6 +171,7 @@ pub(crate) async fn create_batch(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     _: NoQuery,
+    memory: AnswerMemory,
     key: Key,
     trace: Trace,
     body: BatchBody,
@@ -179,7 +180,7 @@ pub(crate) async fn create_batch(
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
         (BatchBody::Lines(..), Key(Some(_))) => return Err(refusal::no_key_for_lines()),
-        (BatchBody::Lines(body, memory), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, memory).await,
+        (BatchBody::Lines(body, share), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, share).await,
     };
     let NewBatch { mut messages } = reading::body(&body)?;
     if messages.is_empty() || messages.len() > MAX_MESSAGES_PER_CALL {
@@ -192,7 +193,9 @@ pub(crate) async fn create_batch(
     let messages: Vec<BatchEntry> = enqueued.iter().map(BatchEntry::from).collect();
     let nothing_new = messages.iter().all(|entry| entry.duplicate);
     let status = if nothing_new { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Json(BatchOrLines::Batch(PostedBatch { messages }))).into_response())
+    let mut answer = memory.done(&BatchOrLines::Batch(PostedBatch { messages }), 0)?;
+    *answer.status_mut() = status;
+    Ok(answer)
 }
 
 /// Read a message
@@ -212,12 +215,14 @@ pub(crate) async fn show(
     IdPath(id): IdPath,
     Query(query): Query<WaitQuery>,
     caller: Caller,
-) -> Result<Json<Message>, Problem> {
+    memory: AnswerMemory,
+) -> Result<Response, Problem> {
     let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
     let _waits = app.wait(&caller, wait)?;
     let queue = app.shared.queues.queue(&queue);
     let message = find(&app, &queue, &id, wait).await?;
-    message.map(Json).ok_or_else(|| refusal::message_not_found(queue.name(), &id))
+    let message = message.ok_or_else(|| refusal::message_not_found(queue.name(), &id))?;
+    memory.read(&message, message.data.get().len() + BESIDE_THE_DATA)
 }
 
 /// The message, at once or when it has finished or the wait is over; `None` if it is not, or no longer, kept.
@@ -228,18 +233,4 @@ pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis
         queue.read_when_finished(id, wait, &app.shared.subscriber).await
     };
     message.map_err(refusal::from_queue)
-}
-
-/// An answer of JSON that is about so many bytes long.
-fn json_answer(value: &impl Serialize, about: usize) -> Result<Response, Problem> {
-    /// The headers that an answer usually has in the end.
-    const HEADERS: usize = 10;
-    let mut text = Vec::with_capacity(about);
-    serde_json::to_writer(&mut text, value).map_err(|_| refusal::internal())?;
-    let mut answer = Response::new(Body::from(text));
-    // For all that will be there, so that they are not put in anew half-way.
-    let mut headers = HeaderMap::with_capacity(HEADERS);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    *answer.headers_mut() = headers;
-    Ok(answer)
 }

@@ -1,6 +1,6 @@
 //! Queues: how they stand, their settings, and what is done to all of a queue.
 
-use axum::{Json, extract::State as AppState, http::StatusCode};
+use axum::{Json, extract::State as AppState, http::StatusCode, response::Response};
 use queue_core::{MostMessages, Queue, QueueName, QueueStatus, SettingsPatch, State};
 use serde::{Deserialize, Serialize};
 use service::{Code, Problem, config::Scope};
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::AnswerMemory,
     api::{
         query::{self, NoQuery, Query},
         reading,
@@ -148,14 +149,15 @@ pub(crate) async fn list(
     AppState(app): AppState<App>,
     caller: Caller,
     Query(Listing { prefix, limit, cursor }): Query<Listing>,
-) -> Result<Json<Queues>, Problem> {
+    memory: AnswerMemory,
+) -> Result<Response, Problem> {
     // A cursor is the last name that the page before looked at, which is one that the key may read.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| refusal::invalid_cursor())?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
     let page = app.shared.queues.list(&caller.readable(), prefix, after.as_ref(), limit).await;
     let (queues, next_cursor) = page.map_err(refusal::from_queue)?;
-    Ok(Json(Queues { queues, next_cursor }))
+    memory.read(&Queues { queues, next_cursor }, 0)
 }
 
 /// Read a queue

@@ -1,6 +1,6 @@
 //! Signals: what releases held messages. They are sent; those that stick are read, listed and forgotten.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use queue_core::{MostMessages, QueueName, Signal, SignalKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     App,
+    answer::AnswerMemory,
     api::{
         query::{self, NoQuery, Query},
         reading::{self, Body},
@@ -125,10 +126,11 @@ pub(crate) async fn show(
     QueuePath(name): QueuePath,
     KeyPath(key): KeyPath,
     _: NoQuery,
-) -> Result<Json<StickySignal>, Problem> {
+    memory: AnswerMemory,
+) -> Result<Response, Problem> {
     let signal = app.shared.queues.queue(&name).sticky_signal(&key).await.map_err(refusal::from_queue)?;
     let Some(signal) = signal else { return Err(not_found(&name, &key)) };
-    Ok(Json(StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }))
+    memory.read(&StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }, 0)
 }
 
 /// Forget a signal that sticks
@@ -166,10 +168,12 @@ pub(crate) async fn list(
     State(app): State<App>,
     QueuePath(name): QueuePath,
     Query(Listing { limit, cursor }): Query<Listing>,
-) -> Result<Json<SignalPage>, Problem> {
+    memory: AnswerMemory,
+) -> Result<Response, Problem> {
     let behind = cursor.map(|cursor| decode(&cursor).ok_or_else(refusal::invalid_cursor)).transpose()?;
     let queue = app.shared.queues.queue(&name);
     let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let reserved = memory.reserve(limit)?;
     let page = queue.sticky_signals(behind.as_ref().map(|(until, key)| (*until, key)), limit).await;
     let (signals, are_more) = page.map_err(refusal::from_queue)?;
     if signals.is_empty() && behind.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
@@ -182,7 +186,7 @@ pub(crate) async fn list(
         sticky_until: signal.until,
         held: signal.held,
     });
-    Ok(Json(SignalPage { signals: signals.collect(), next_cursor }))
+    reserved.json(&SignalPage { signals: signals.collect(), next_cursor })
 }
 
 fn not_found(queue: &QueueName, key: &SignalKey) -> Problem {

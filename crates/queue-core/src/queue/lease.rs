@@ -90,6 +90,11 @@ impl Queue {
     /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
     /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
+        self.lease_within(request, MAX_BYTES_PER_CALL).await
+    }
+
+    /// As [`lease`](Self::lease), at most so many bytes of messages, but one message at least.
+    pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.give_back_lost_leases().await?;
         let max = request.max.clamp(1, MAX_MESSAGES_PER_CALL);
         let answer_is_lost = LostUnlessAnswered::new(self);
@@ -104,7 +109,7 @@ impl Queue {
                 Call::new(&LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
-                    .arg(MAX_BYTES_PER_CALL)
+                    .arg(max_bytes.min(MAX_BYTES_PER_CALL))
                     .arg(secret.as_str())
                     .arg(request.consumer.as_str())
                     .arg(stay)

@@ -12,7 +12,9 @@ use std::{
 
 use drover_tests::eventually;
 use futures_util::FutureExt;
-use queue_core::{ConsumerId, Delivery, LeaseRequest, MessageRef, Millis, Receivers, State, Stay, Subscriber};
+use queue_core::{
+    ConsumerId, Delivery, Error, LeaseRequest, MessageRef, Millis, NoRoom, Receivers, Room, State, Stay, Subscriber,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -117,6 +119,31 @@ async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
     pass(50).await;
     drop(wait);
     is_waiting_again(&world, &posted.id).await;
+    let next = receivers.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    assert_eq!(next[0].message.id, posted.id);
+    world.assert_clean().await;
+}
+
+/// Memory for answers that is all taken.
+struct Full;
+
+impl Room for Full {
+    fn take(&self) -> Result<usize, NoRoom> {
+        Err(NoRoom)
+    }
+
+    fn give_back(&self) {}
+}
+
+#[tokio::test]
+async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_leased() {
+    let world = World::with_settings("{}");
+    let receivers = receivers(&world);
+    let refused = receivers.receive_within(&world.queue, world.request(5), LONG, Arc::new(Full));
+    let posted = world.post(number(1)).await;
+    assert!(matches!(refused.await, Err(Error::Overloaded)));
+    let message = world.read(&posted.id).await;
+    assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
     let next = receivers.receive(&world.queue, world.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;

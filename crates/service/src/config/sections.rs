@@ -48,7 +48,7 @@ pub struct Api {
     pub bind: BindAddress,
     /// The largest body in bytes. Defaults to 1 MiB.
     pub body_limit: usize,
-    /// Bytes of all bodies that are received or held at a time. Defaults to 256 MiB.
+    /// Bytes of all bodies and large answers that are received or held at a time. Defaults to 256 MiB.
     pub max_body_memory: usize,
     /// When a request must be complete. Defaults to 10 s.
     pub request_timeout: Span<1_000, HOUR>,
@@ -78,9 +78,19 @@ pub struct Api {
 }
 
 impl Api {
-    /// Bytes of the bodies of one key, or one address, that are received or held at a time.
+    /// Bytes of the bodies and answers of one key, or one address, that are received or held at a time.
     pub fn max_body_memory_per_client(&self) -> usize {
         self.max_body_memory / 4
+    }
+
+    /// The part of these bytes that answers may take: bodies find room beside them.
+    pub fn max_answer_memory(&self) -> usize {
+        self.max_body_memory / 2
+    }
+
+    /// The part of these bytes of one key, or one address, that answers may take.
+    pub fn max_answer_memory_per_client(&self) -> usize {
+        self.max_body_memory_per_client() / 2
     }
 }
 
