@@ -10,7 +10,7 @@ use crate::{ConsumerId, EventId, MessageId, MessageName, MessageRef, OwnId, Stat
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum EventKind {
-    /// It was posted: it is waiting, delayed or held.
+    /// It was posted, or posted anew by a change: it is waiting, delayed or held.
     Enqueued,
     /// The signal came that it was held for: it is waiting, or delayed.
     Signalled,

@@ -48,7 +48,7 @@ pub(crate) mod suffix {
     META = "meta";
     /// String: the last id.
     SEQ = "seq";
-    /// Hash id → record: the immutable part of each message, written once.
+    /// Hash id → record: what each message carries, and when it was created and is due first.
     MESSAGES = "messages";
     /// Hash id → fields: what differs from the queue's settings.
     OPTIONS = "options";

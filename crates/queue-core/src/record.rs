@@ -46,7 +46,7 @@ fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
     })
 }
 
-/// The immutable part of a message.
+/// What a message carries, and when it was created and is due first.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Changes of one message by hand: cancel, erase, promote, retry.
+//! Changes of one message by hand: cancel, erase, promote, retry, patch.
 
 use deadpool_redis::redis::Value;
 
