@@ -18,13 +18,17 @@ mod signal;
 mod status;
 mod tend;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use crate::{
     Error, QueueName, Redis, Result, SettingsPatch,
@@ -49,7 +53,7 @@ pub use signal::Signal;
 pub use status::{QueueStatus, Totals};
 
 /// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
-const TIMES_DECLARED_ANEW: usize = 30;
+const TIMES_DECLARED_ANEW: u64 = 30;
 
 /// One queue: every operation on it, each a call of one script on a batch.
 pub struct Queue {
@@ -108,14 +112,22 @@ impl Queue {
             Some(epoch) => epoch,
             None => Box::pin(self.declare_or(if_absent)).await?,
         };
-        for _ in 0..TIMES_DECLARED_ANEW {
+        for tried in 0..TIMES_DECLARED_ANEW {
             let call = build(&epoch);
             let answer = match durability {
                 Durability::Primary => self.redis.call_script(script, &call.command).await,
                 Durability::Replicas => self.redis.call_script_confirmed(script, &call.command).await,
             };
             match answer {
-                Err(CallError::StaleEpoch) => epoch = Box::pin(self.declare_or(if_absent)).await?,
+                Err(CallError::StaleEpoch) => {
+                    // The first time at once. A process that deletes the queue again and again may do so in step with this one.
+                    let most = Duration::from_millis(tried);
+                    epoch = Box::pin(async {
+                        sleep(most.mul_f64(rand::random())).await;
+                        self.declare_or(if_absent).await
+                    })
+                    .await?;
+                }
                 answer => {
                     self.was_used.store(true, Ordering::Relaxed);
                     return answer.map_err(|error| self.explain(error));
