@@ -1,10 +1,7 @@
 //! Answers of JSON. Large ones take memory until their client has read them, so that clients that do not read cost a bounded
 //! amount; where an answer may be large, the memory is taken before Redis is asked for it.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -12,6 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header, request::Parts},
     response::Response,
 };
+use parking_lot::Mutex;
 use queue_core::{MAX_BYTES_PER_CALL, NoRoom, Room};
 use serde::Serialize;
 use service::{Peer, Problem};
@@ -149,12 +147,7 @@ impl LeaseRoom {
 
     /// What was taken, or why nothing was; `None` if nothing was leased.
     pub(crate) fn outcome(&self) -> Option<Result<Reserved, Problem>> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Reserved, Problem>>> {
-        // Nothing that is done under this lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().take()
     }
 }
 
@@ -162,12 +155,12 @@ impl Room for LeaseRoom {
     fn take(&self) -> Result<usize, NoRoom> {
         let reserved = self.memory.reserve(self.messages);
         let bytes = reserved.as_ref().map(Reserved::bytes).map_err(|_| NoRoom);
-        *self.lock() = Some(reserved);
+        *self.state.lock() = Some(reserved);
         bytes
     }
 
     fn give_back(&self) {
-        self.lock().take_if(|reserved| reserved.is_ok());
+        self.state.lock().take_if(|reserved| reserved.is_ok());
     }
 }
 

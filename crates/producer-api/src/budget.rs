@@ -1,13 +1,9 @@
 //! Amounts that all requests share, and of which one client may have only so much: places to wait or to listen, and memory for
 //! bodies and answers.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use service::config::KeyId;
 
 /// A share whose size is not fixed is at most one of so many parts of what is free, so that many fit beside each other.
@@ -59,14 +55,9 @@ impl Taken {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        // Nothing that is done under this lock can panic half-way.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds to what a client has. A client that is not counted by itself has no bound but that of all.
     fn add(&self, client: Option<&Client>, amount: usize) -> Result<(), Full> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         self.is_free(&taken, client, amount)?;
         taken.add(client, amount);
         Ok(())
@@ -74,7 +65,7 @@ impl Shared {
 
     /// Adds a part of what is free to what a client has: at least and at most so much. Answers how much.
     fn add_some(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, Full> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let (free, free_for_client) = self.free(&taken, client);
         let amount = (free.min(free_for_client) / PARTS).clamp(least, most);
         self.is_free(&taken, client, amount)?;
@@ -100,7 +91,7 @@ impl Shared {
     }
 
     fn subtract(&self, client: Option<&Client>, amount: usize) {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         taken.all -= amount;
         if let Some(client) = client
             && let Some(of_client) = taken.by_client.get_mut(client)
@@ -130,7 +121,7 @@ impl Budget {
 
     /// How much is taken.
     pub(crate) fn taken(&self) -> usize {
-        self.shared.lock().all
+        self.shared.taken.lock().all
     }
 
     /// Takes so much, until the share is dropped.
@@ -181,7 +172,7 @@ impl Share {
     /// Takes so much even where there is not so much: for what exists already. Nobody gets more until there is room again.
     pub(crate) fn count(&mut self, amount: usize) {
         if amount > self.amount {
-            self.shared.lock().add(self.client.as_ref(), amount - self.amount);
+            self.shared.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
             // To give some back never fails.
@@ -234,7 +225,7 @@ mod tests {
         assert!(sibling.resize(3).is_ok());
         assert_eq!(memory.taken(), 3);
         drop(sibling);
-        assert!(memory.shared.lock().by_client.is_empty());
+        assert!(memory.shared.taken.lock().by_client.is_empty());
     }
 
     #[test]

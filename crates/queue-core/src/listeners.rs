@@ -76,5 +76,3 @@ impl Listeners {
         news
     }
 }
-
-impl Shared {}

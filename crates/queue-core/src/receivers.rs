@@ -185,8 +185,6 @@ impl Receivers {
     }
 }
 
-impl Shared {}
-
 /// Serves those who wait at one queue, until nobody does.
 struct Driver {
     shared: Arc<Shared>,
