@@ -25,7 +25,7 @@ fn a_crowd() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_post() {
-    let mut system = System::start("[api]\nheader_timeout = \"6s\"\n").await;
+    let mut system = System::start("[redis]\ntimeout = \"4s\"\n[api]\nheader_timeout = \"6s\"\n").await;
     // Each post needs a connection of its own.
     system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let address = system.api_port.address();
