@@ -1,4 +1,4 @@
-//! What a worker counts, by the queues and patterns that its routes name: queues that fit a pattern count together, or producers
+//! The metrics of a worker, by the queues and patterns that its routes name: queues that fit a pattern count together, or producers
 //! could begin any number of series. Each line holds the figures of its queue, so that counting looks nothing up.
 
 use std::{collections::BTreeSet, time::Duration};

@@ -1,4 +1,4 @@
-//! What a route may do with its messages.
+//! The handlers that a route may name.
 
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,7 +10,7 @@ use super::{ExecHandler, HttpHandler};
 /// The time limit of a handler: as long as that of a message at most.
 pub type HandlerTimeout = Span<100, 604_800_000>;
 
-/// What is done with a message.
+/// The handler of a route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Handler {
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Handler {
     }
 }
 
-/// What becomes of what a URL answers or a program prints.
+/// How the answer of a URL, or the output of a program, is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {

@@ -23,7 +23,7 @@ pub struct HttpHandler {
     /// Networks that may be reached by the header though they are private. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     pub allowed_networks: Vec<IpNet>,
-    /// What requests are signed with: each has a signature by each. Defaults to none, and no signature.
+    /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "webhook_secret::one_or_several")]
     pub secret: Vec<WebhookSecret>,
     /// More secrets stand in this file, one a line. Defaults to none.
@@ -41,7 +41,7 @@ pub struct HttpHandler {
     /// Certificates of authorities, as PEM, that are trusted beside the system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FilePath>,
-    /// What becomes of the answer to a message that was taken. Defaults to the result.
+    /// How the answer to a message that was taken is used. Defaults to the result.
     #[serde(default)]
     pub response: Output,
 }

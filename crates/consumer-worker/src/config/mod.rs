@@ -42,7 +42,7 @@ pub struct Worker {
     pub poll_interval: Span<100, 86_400_000>,
     /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Span<0, 86_400_000>,
-    /// What is done with which messages. Defaults to the log handler for `my-queue`.
+    /// Which handler gets which messages. Defaults to the log handler for `my-queue`.
     pub routes: Vec<Route>,
 }
 
@@ -61,7 +61,7 @@ pub struct Route {
     /// So many messages for each one of a queue of weight 1, with `order = "weighted"`. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU32>,
-    /// What is done with them.
+    /// The handler of these messages.
     pub handler: Handler,
 }
 
