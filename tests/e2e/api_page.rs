@@ -72,7 +72,7 @@ fn is_at(path: &str, template: &str) -> bool {
 }
 
 /// What a text is, for those that differ from run to run.
-fn kind(text: &str) -> &str {
+pub(super) fn kind(text: &str) -> &str {
     let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_id = |text: &str| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit());
     match text {
@@ -88,7 +88,7 @@ fn kind(text: &str) -> &str {
 /// Members that tell how much there is, which depends on what ran before.
 const FIGURES: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
 
-fn compare(shown: &Value, real: &Value, place: &str) {
+pub(super) fn compare(shown: &Value, real: &Value, place: &str) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
             let is_whole = !shown.contains_key("…");

@@ -1,9 +1,14 @@
-//! What the documents name exists.
+//! What the documents name exists, and the tables of docs/API.md have each endpoint with its error codes.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
+
+use serde_json::Value;
+
+use crate::System;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -55,7 +60,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
             stated += 1;
         }
     }
-    assert_eq!(stated, 3, "the fields of a message, the settings of a queue, the ends of a lease");
+    assert_eq!(stated, 6, "a message, its patch, a signal, the settings of a queue, a receive, the ends of a lease");
 }
 
 #[test]
@@ -80,4 +85,147 @@ fn every_promise_names_tests_that_exist() {
             assert!(exists, "docs/RELIABILITY.md names {name}, which there is not");
         }
     }
+}
+
+/// The codes that any endpoint may answer, for which the page has the table of all errors.
+const ANYWHERE: [&str; 20] = [
+    "malformed_request",
+    "bad_request",
+    "invalid_json",
+    "incomplete_body",
+    "unexpected_body",
+    "invalid_query",
+    "foreign_origin",
+    "not_found",
+    "queue_not_found",
+    "message_not_found",
+    "signal_not_found",
+    "request_timeout",
+    "body_too_large",
+    "unsupported_media_type",
+    "foreign_host",
+    "invalid_queue_name",
+    "invalid_id",
+    "invalid_signal_key",
+    "internal",
+    "unavailable",
+];
+
+/// The words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The sections of a page, each from its heading on.
+fn sections(page: &str) -> Vec<String> {
+    let mut sections = vec![String::new()];
+    for line in page.lines() {
+        if line.starts_with("## ") || line.starts_with("### ") {
+            sections.push(String::new());
+        }
+        let section = sections.last_mut().unwrap();
+        *section += line;
+        section.push('\n');
+    }
+    sections
+}
+
+/// The endpoints that a section describes, in its tables and lists, as the description of the API writes them.
+fn endpoints(section: &str) -> BTreeSet<String> {
+    let rows = section.lines().filter(|line| line.starts_with('|') || line.starts_with("- "));
+    rows.flat_map(quoted)
+        .filter(|text| text.split_once(' ').is_some_and(|(_, path)| path.starts_with(['/', '…'])))
+        .map(|endpoint| endpoint.replace('…', "/v1/queues/{queue}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn page_of_the_api_names_the_error_codes_of_each_endpoint() {
+    let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let (page, table) = page.split_once("| status | code | what to do |").unwrap();
+    let all: BTreeSet<&str> = table.lines().skip(2).filter_map(|row| quoted(row).next()).collect();
+    assert!(ANYWHERE.iter().all(|code| all.contains(code)));
+
+    let system = System::start("").await;
+    let description = system.get("/openapi.json").await;
+    let codes_of = |operation: &Value| -> BTreeSet<String> {
+        let answers = operation["responses"].as_object().unwrap().values();
+        let texts = answers.filter_map(|answer| answer["description"].as_str());
+        texts.flat_map(quoted).filter(|word| all.contains(word)).map(str::to_owned).collect()
+    };
+    let mut described = BTreeSet::new();
+    for section in sections(page) {
+        let endpoints = endpoints(&section);
+        if endpoints.is_empty() {
+            continue;
+        }
+        let mut possible = BTreeSet::new();
+        for endpoint in &endpoints {
+            let (method, path) = endpoint.split_once(' ').unwrap();
+            let operation = &description["paths"][path][method.to_lowercase()];
+            assert!(operation.is_object(), "docs/API.md describes {endpoint}, which there is not");
+            possible.extend(codes_of(operation));
+        }
+        // A code of a state may stand as `message_…`.
+        let is_named = |code: &str| {
+            quoted(&section).any(|word| {
+                word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
+            })
+        };
+        for code in possible.iter().filter(|code| !ANYWHERE.contains(&code.as_str()) && *code != "overloaded") {
+            assert!(is_named(code), "docs/API.md does not name {code} beside {endpoints:?}");
+        }
+        for word in quoted(&section).filter(|word| all.contains(word)) {
+            assert!(possible.contains(word), "docs/API.md names {word} beside {endpoints:?}, which do not answer it");
+        }
+        described.extend(endpoints);
+    }
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let endpoint = format!("{} {path}", method.to_uppercase());
+            assert!(described.contains(&endpoint), "docs/API.md has no table of {endpoint}");
+        }
+    }
+}
+
+/// The lines of a page that are not in a fenced block.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut is_inside = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    })
+}
+
+/// What the headings of a page are linked by.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
+    let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let of_headings =
+        headings.map(|text| text.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"));
+    let named = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    of_headings.chain(named).collect()
+}
+
+#[test]
+fn links_between_documents_lead_to_files_and_headings_that_exist() {
+    let folders = [root(), root().join("docs")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let pages: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect();
+    let mut checked = 0;
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        let links = prose(&text).flat_map(|line| line.split("](").skip(1)).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{} links {link}, which there is not", page.display());
+            let is_there = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+            assert!(is_there, "{} links {link}, where there is no such heading", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked} links were checked");
 }

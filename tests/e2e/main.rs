@@ -41,6 +41,7 @@ mod strangers;
 mod system;
 mod tls;
 mod traces;
+mod tutorial;
 mod unwritable;
 mod user_queues;
 mod wording;
