@@ -1,4 +1,5 @@
-//! What the documents name exists, and the tables of docs/API.md have each endpoint with its error codes.
+//! Checks facts that the documents state against the code: names, the tables of endpoints, the unit of durations, and the
+//! tests of each promise.
 
 use std::{
     collections::BTreeSet,
@@ -12,6 +13,19 @@ use crate::System;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The sources of all tests that are not inside of a crate.
+fn test_sources() -> String {
+    let mut all = String::new();
+    sources(&root().join("tests"), &mut all);
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let tests = entry.unwrap().path().join("tests");
+        if tests.is_dir() {
+            sources(&tests, &mut all);
+        }
+    }
+    all
 }
 
 fn sources(folder: &Path, all: &mut String) {
@@ -63,26 +77,57 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     assert_eq!(stated, 6, "a message, its patch, a signal, the settings of a queue, a receive, the ends of a lease");
 }
 
-#[test]
-fn every_promise_names_tests_that_exist() {
-    let mut all = String::new();
-    for folder in ["crates", "tests"] {
-        sources(&root().join(folder), &mut all);
+/// The name of the function that a line begins.
+fn function(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split_once('(').map(|(name, _)| name)
+}
+
+/// The names of the functions that are tests: an attribute above them says so.
+fn names_of_tests(sources: &str) -> BTreeSet<&str> {
+    let (mut names, mut is_test) = (BTreeSet::new(), false);
+    for line in sources.lines() {
+        if line.trim_start().starts_with("#[") {
+            is_test |= line.contains("test");
+        } else if !line.trim_start().starts_with("//") {
+            names.extend(function(line).filter(|_| is_test));
+            is_test = false;
+        }
     }
+    names
+}
+
+#[test]
+fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     let document = fs::read_to_string(root().join("docs/RELIABILITY.md")).unwrap();
-    let (promises, _) = document.split_once("## What is not promised").unwrap();
-    // The last column of a row names its tests, or the file that is full of them.
-    let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.contains("| tests |"));
-    for row in rows {
-        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty(), "a promise without a test: {row}");
-        for name in names {
-            let exists = match name.strip_suffix(".rs") {
-                Some(module) => all.contains(&format!("mod {module};")),
-                None => all.contains(&format!("fn {name}(")),
-            };
-            assert!(exists, "docs/RELIABILITY.md names {name}, which there is not");
+    let (promises, appendix) = document.split_once("\n## Appendix: tests\n").unwrap();
+    let numbers: Vec<&str> = promises
+        .lines()
+        .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
+        .map(|(number, _)| number)
+        .collect();
+    // A row has the number of a promise, and its tests.
+    let rows: Vec<(&str, Vec<&str>)> = appendix
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .filter(|(number, _)| *number != "promise")
+        .map(|(number, tests)| (number, tests.split('`').skip(1).step_by(2).collect()))
+        .collect();
+    assert!(numbers.len() >= 30, "{numbers:?}");
+    assert_eq!(
+        rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        numbers,
+        "a row for each promise, in their order"
+    );
+    let sources = test_sources();
+    let exist = names_of_tests(&sources);
+    for (number, tests) in rows {
+        assert!(!tests.is_empty(), "promise {number} has no test");
+        for test in tests {
+            assert!(
+                exist.contains(test),
+                "docs/RELIABILITY.md names the test {test} for promise {number}, which does not exist"
+            );
         }
     }
 }
