@@ -13,7 +13,7 @@ run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.
 test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"
 
-# Of the tests, those of one crate at a time: what needs whole services, minutes or other tools is left to `make test`.
+# Tests that need whole services, minutes or other tools run in `make test`.
 check: redis fmt lint ## Run the quick part: format, clippy, unit tests, and those of queue-core on one Redis
 	$(CARGO) test --workspace --locked --lib --bins --test it
 	@echo "make check: everything passed"
@@ -24,23 +24,23 @@ fmt: rust ## Check the format
 lint: rust ## Check with clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# Always the whole workspace, of which a part is run: a part alone would have its dependencies with other features, and
-# build them anew.
+# Each target builds the whole workspace and runs a part of it: a part alone would build its dependencies again, with other
+# features.
 tests: tools ## Run all tests: of the crates, those of queue-core against a real Redis, and end to end with real binaries
 	$(CARGO) test --workspace --locked
 
 e2e: tools ## Run only the end-to-end tests: real binaries, a real Redis each
 	$(CARGO) test --workspace --locked --test e2e
 
-# A part of `tests`, too: cargo runs one file of tests after the other, and those in this one take turns.
-timed: tools ## Run only the tests of the times that are promised, one after the other, with nothing beside them
+# `tests` includes these: cargo runs one file of tests after the other, and the tests of this file take turns.
+timed: tools ## Run only the tests of promised times, one at a time
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
-# Most of the time goes into waiting until each cluster says that it is one, so many tests can wait at once.
+# Most of the time passes until each cluster is ready, so many tests can wait at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
 	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --workspace --locked --test it
 
-schemathesis: redis ## Test the interface against its description; SEED=7 MAX_EXAMPLES=100 ACCESS=open differ from CI
+schemathesis: redis ## Test the API against its description: make schemathesis SEED=7 MAX_EXAMPLES=100 ACCESS=open
 	@CARGO="$(CARGO)" scripts/schemathesis.sh
 
 clients: rust ## Generate types for TypeScript and Python from the description, and compile programs that use them
@@ -52,14 +52,14 @@ doc: rust ## Build the documentation, warnings are errors
 deny: rust ## Check licences, sources and advisories of dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
-audit: rust ## Check that every message of every queue is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
+audit: rust ## Check that every message is in exactly one state: make audit REDIS=redis://127.0.0.1:7379
 	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
 
 bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (most peers need node and npm)
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
-# With drover-bench, so that it is the same build as that of `make bench`.
+# Building drover-bench too makes this the same build as that of `make bench`.
 instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
 	@scripts/install.sh valgrind valgrind vgdb
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
@@ -69,14 +69,14 @@ microbench: redis ## Time the scripts and the hot paths of queue-core: make micr
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
 .PHONY: rust redis tools
-# Before anything is installed: a Rust that is too old would be told only after that, in words about Cargo.toml.
+# This check comes before any installation, so that an old Rust is reported first and in plain words.
 rust:
 	@CARGO="$(CARGO)" scripts/rust.sh
 
 redis: rust
 	@scripts/install.sh redis-server redis-server redis-cli
 
-# What the tests use beside Rust.
+# The tests need these programs beside Rust.
 tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3

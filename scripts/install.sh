@@ -1,7 +1,7 @@
 #!/bin/sh
-# install.sh PACKAGE COMMAND...: installs a package of Debian's where any of its commands is missing, or, without
-# commands, in any case. A service that the package brings along is neither started nor enabled: Drover starts what it
-# needs by itself. A service that was there before is left as it is.
+# install.sh PACKAGE COMMAND...: installs a Debian package if one of its commands is missing, or, without commands, always. It
+# neither starts nor enables a service of the package, because Drover starts its own. It does not touch a service that was
+# there before.
 set -eu
 
 package=$1
@@ -50,7 +50,7 @@ if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     $as_root chmod 755 "$policy"
 fi
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
-# Nor at the next start of the machine. It is the package's service, which was not there before.
+# The service of the package, which was not there before, must not start with the machine either.
 if [ -n "$is_new" ] && command -v systemctl >/dev/null && systemctl cat "$package.service" >/dev/null 2>&1; then
     $as_root systemctl disable --quiet --now "$package.service"
 fi

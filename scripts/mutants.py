@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Changes the Lua scripts in one place each, and tells which changes the model's test does not notice.
+"""Changes one place of a Lua script at a time, and lists the changes that the model's test does not notice.
 
-The scripts stand in the test's binary as they are in their files, so a change of the same length needs no build: it is made in a
-copy of the binary. A mutant that survives shows either a gap of the model or a change that no reader can see.
+The test's binary contains the scripts as text, so this program changes a copy of the binary, by texts of the same length, without a
+build. A mutant that survives shows a gap of the model, or a change without effect.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "crates/queue-core/src/lua"
 WRITES = "DEL|HDEL|HINCRBY|HSET|LPOP|LSET|LTRIM|RPOP|RPUSH|SADD|SREM|XADD|ZADD|ZREM|ZREMRANGEBYRANK"
-# The first one leaves a write out: `type` does nothing with what it is given.
+# The first one leaves out a write: `type` ignores its arguments.
 CHANGES = [
     (rf"(?<![\w.])redis\.call\((?='(?:{WRITES})')", "type      ("),
     (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),
     (r" and ", " or  "), (r"'RPUSH'", "'LPUSH'"), (r"math\.min", "math.max"), (r"math\.max", "math.min"), (r"\bnot ", "    "),
 ]
-# Of no queue, or of the audit, which the model takes for granted.
+# The model does not cover quotas, and relies on the audit.
 LEFT_OUT = {"quota.lua", "audit.lua"}
 
 
@@ -50,7 +50,7 @@ def survives(binary, mutant, steps, limit):
         copy.write_bytes(content)
         copy.chmod(0o755)
         environment = os.environ | {"DROVER_MODEL_STEPS": str(steps)}
-        # One that fails is shrunk for a while: then it is caught as well.
+        # A failing run is shrunk for a while; a timeout then counts as caught as well.
         test = ["timeout", str(limit), copy, "-q"]
         done = subprocess.run(test, cwd=ROOT / "crates/queue-core", env=environment, capture_output=True)
     line = text[:position].count("\n") + 1

@@ -3,12 +3,12 @@
 # Redis last.
 #
 # In the environment may be set:
-#   CONFIG       a configuration file for both services; its redis.url does not count, for Redis is the private one
+#   CONFIG       a configuration file for both services; its redis.url is ignored, because Redis is the private one
 #   REDIS_PORT   7379
 #   API_PORT     instead of that in api.bind, which is 8080 by default
 #   WORKER_PORT  instead of that in worker.bind, which is 8081 by default
 #   DATA         the folder in which Redis keeps the messages: data/
-#   BINARIES     the folder of binaries that are built already
+#   BINARIES     a folder with binaries, instead of building them
 set -euo pipefail
 
 config=()
@@ -56,7 +56,7 @@ known_port() { # known_port SECTION DEFAULT
 }
 
 if [ -z "${BINARIES:-}" ]; then
-    # Before the build, which takes minutes.
+    # The build takes minutes, so taken ports are reported before it.
     must_be_free REDIS_PORT "$redis_port"
     must_be_free API_PORT "$(known_port API 8080)"
     must_be_free WORKER_PORT "$(known_port WORKER 8081)"
@@ -91,7 +91,7 @@ stop() {
     for process in $worker $api; do
         wait "$process" || true
     done
-    # Last, so that the others could record what they had done.
+    # Redis stops last, so that the others can record their work.
     if [ -n "$redis" ]; then
         kill -TERM "$redis" 2>/dev/null || true
         wait "$redis" || true
@@ -123,7 +123,7 @@ is_ready() {
 }
 
 mkdir -p "$data"
-# Sessions of their own: Ctrl-C reaches this script, which stops them in order.
+# Each has its own session: Ctrl-C reaches only this script, which stops them in order.
 setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
     --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction &
 redis=$!
@@ -139,12 +139,12 @@ if [ "${api_url%%:*}" = https ]; then
 else
     until_answers "The API" "$api" is_ready "$api_port"
 fi
-# Port 0 is any, which only its log tells.
+# Port 0 is any free port, which only the worker's log names.
 if [ "$worker_port" != 0 ]; then
     until_answers "The worker" "$worker" is_ready "$worker_port"
 fi
 
-# The queue that is served by default.
+# The default configuration serves this queue.
 queue=my-queue
 if [ -n "${CONFIG:-}" ]; then
     queue='<a queue of your routes>'
@@ -160,7 +160,7 @@ Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages
 
 END
 
-# Whichever ends first, nothing goes on without it.
+# When one of the three ends, the other two stop.
 wait -n "$redis" "$api" "$worker" || true
 echo "One of the three has ended: stopping the others" >&2
 exit 1

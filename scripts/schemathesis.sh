@@ -1,6 +1,6 @@
 #!/bin/bash
-# Tests the interface against its own description with schemathesis, all checks on: a private Redis, the API with a key,
-# and a worker, all on ports of their own.
+# Tests the API against its own description with all checks of schemathesis: a private Redis, the API with a key, and a worker,
+# on free ports.
 #
 # SEED (1) and MAX_EXAMPLES (15, a random number of requests for each operation) may be set in the environment, and
 # ACCESS=open to test an API without keys. Arguments go to schemathesis.
@@ -45,7 +45,7 @@ started+=($!)
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
 
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
-# Requests that wait must not make the run long.
+# Waiting requests must not make the run long.
 export DROVER__API__MAX_WAIT=50ms
 headers=()
 if [ "${ACCESS:-keys}" = keys ]; then

@@ -1,13 +1,14 @@
-//! Checks facts that the documents state against the code: names, the tables of endpoints, the unit of durations, and the
-//! tests of each promise.
+//! Checks facts that the documents state against the code: names, the tables of endpoints, the unit of durations, the tests
+//! of each promise, and the programs of docs/WORKERS.md that no test of a handler runs.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::{Child, Command},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::System;
 
@@ -273,4 +274,43 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
         }
     }
     assert!(checked > 20, "{checked} links were checked");
+}
+
+/// The first code of a language in a text.
+fn code<'a>(text: &'a str, language: &str) -> &'a str {
+    let (_, code) = text.split_once(&format!("```{language}\n")).unwrap();
+    code.split_once("```").unwrap().0
+}
+
+#[tokio::test]
+async fn shortest_worker_of_the_page_completes_messages_with_the_output_of_its_program() {
+    let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
+    let system = System::start(code(&page, "toml")).await;
+    let _worker = system.worker().await;
+    let message = system.finished(&system.post("shout", json!({"data": "hello"})).await).await;
+    assert_eq!(message["result"], "HELLO", "{message}");
+}
+
+/// A program that ends with its test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn consumer_of_the_page_completes_messages_over_http() {
+    let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
+    let (_, section) = page.split_once("\n## Consumers over HTTP\n").unwrap();
+    let system = System::start("").await;
+    let program = code(section, "python").replace("http://127.0.0.1:8080", &system.base);
+    let _consumer = Program(Command::new("python3").args(["-c", &program]).spawn().unwrap());
+    for name in ["ada", "bob"] {
+        let message = system.finished(&system.post("letters", json!({"data": {"to": name}})).await).await;
+        assert_eq!(message["result"], json!({"welcomed": name}), "{message}");
+    }
+    system.assert_clean().await;
 }
