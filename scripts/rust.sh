@@ -28,12 +28,12 @@ for tool in "${CARGO:-cargo}" "${RUSTC:-rustc}"; do
     if ! command -v "$tool" >/dev/null; then
         refuse "there is no $tool here"
     fi
-    if ! told=$("$tool" --version 2>&1); then
-        refuse "$tool does not work: $told"
+    if ! output=$("$tool" --version 2>&1); then
+        refuse "$tool does not work: $output"
     fi
-    version=$(echo "$told" | sed -n 's/^[a-z]* \([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p')
+    version=$(echo "$output" | sed -n 's/^[a-z]* \([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p')
     if [ -z "$version" ]; then
-        refuse "\"$tool --version\" does not tell a version: $told"
+        refuse "\"$tool --version\" does not print a version: $output"
     fi
     if is_older "$version" "$needed"; then
         refuse "$(command -v "$tool") is $version"
