@@ -109,7 +109,7 @@ impl Drop for Terminal {
     }
 }
 
-/// What `probe` finds within the patience of all tests, or nothing.
+/// Asks `probe` for as long as tests are patient, and returns its finding, if any.
 fn eventually_or<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = std::time::Instant::now();
     while start.elapsed() < drover_tests::PATIENCE {
@@ -152,7 +152,7 @@ impl Shell {
         Self { process, input, output: BufReader::new(output) }
     }
 
-    /// What the commands print; the first that fails ends the shell, and the test.
+    /// Returns the output of the commands. The first command that fails ends the shell, and the test.
     fn run(&mut self, commands: &str) -> String {
         writeln!(self.input, "{{ {commands}\n}} </dev/null\nprintf '\\n%s\\n' '{}'", Self::END).unwrap();
         let mut printed = String::new();
