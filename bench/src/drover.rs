@@ -1,14 +1,13 @@
 //! Drover's own figures: the real binaries over their real interfaces, and the library where a figure is about it.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
 use drover_tests::RedisServer;
-use queue_core::{Delay, Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp};
+use queue_core::{DeclaredSettings, Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp};
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -37,11 +36,11 @@ pub(crate) struct Drover {
 
 impl Drover {
     pub(crate) fn on(redis: RedisServer) -> Result<Self> {
-        let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT)?, BTreeMap::new());
+        let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT)?, DeclaredSettings::default());
         let drover = Self { redis, runtime: Runtime::new()?, queues };
         // Or a long bench would see the first messages go by count while it still counts them.
         let kept = json!({"retention": {"completed": {"count": 100_000_000}}});
-        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&kept))??;
+        drover.runtime.block_on(drover.queue(QUEUE)?.configure(&kept))?;
         Ok(drover)
     }
 
@@ -71,7 +70,7 @@ impl Drover {
     }
 
     /// Enqueues with the library, in batches of 1,000 over four tasks. Answers how long it took.
-    pub(crate) fn enqueue(&self, messages: usize, delay: Option<Delay>) -> Result<Duration> {
+    pub(crate) fn enqueue(&self, messages: usize, delay: Option<Millis>) -> Result<Duration> {
         let queue = self.queue(QUEUE)?;
         self.runtime.block_on(async {
             let start = Instant::now();
@@ -280,8 +279,8 @@ fn data(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
 
-pub(crate) fn message(n: usize, delay: Option<Delay>) -> Result<NewMessage> {
-    Ok(NewMessage { delay, ..NewMessage::new(to_raw_value(&data(n))?) })
+pub(crate) fn message(n: usize, delay: Option<Millis>) -> Result<NewMessage> {
+    Ok(NewMessage { delay: delay.map(Millis::try_into).transpose()?, ..NewMessage::new(to_raw_value(&data(n))?) })
 }
 
 /// One message a request, due in 1.5 s.
@@ -292,7 +291,7 @@ pub(crate) fn single(path: &str) -> Vec<u8> {
 impl Drover {
     /// Puts so many far-delayed and so many completed messages there.
     pub(crate) fn pile_up(&self, messages: usize, concurrency: usize) -> Result<()> {
-        self.enqueue(messages, Some(AN_HOUR.try_into()?))?;
+        self.enqueue(messages, Some(AN_HOUR))?;
         self.drain(messages, 1, concurrency).map(drop)
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Unlike times they hardly depend on what else the machine does, so that CI can tell a regression from noise.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use drover_tests::RedisServer;
-use queue_core::{Action, ConsumerId, LeaseRequest, Queue, Queues, Redis, Settled, Settlement, State, Stay};
+use queue_core::{Action, ConsumerId, DeclaredSettings, LeaseRequest, Queue, Queues, Redis, Settlement, State};
 use serde_json::value::to_raw_value;
 use tokio::runtime::Runtime;
 
@@ -90,7 +90,8 @@ fn of_redis(batches: usize) -> Result<[f64; 3]> {
     let mut redis = Service::counted_redis(&callgrind)?;
     redis.ignore_log();
     let runtime = Runtime::new()?;
-    let queues = Queues::new(Redis::new(&format!("redis://{}", redis.address()), PATIENCE)?, BTreeMap::new());
+    let queues =
+        Queues::new(Redis::new(&format!("redis://{}", redis.address()), PATIENCE)?, DeclaredSettings::default());
     let queue = queues.queue(&QUEUE.parse()?);
     let consumer = ConsumerId::issue();
     let mut count_batch = || -> Result<[u64; 3]> {
@@ -119,8 +120,7 @@ async fn enqueue(queue: &Queue) -> Result<()> {
 
 /// Leases a batch. Answers how it is to be settled.
 async fn lease(queue: &Queue, consumer: &ConsumerId) -> Result<Vec<Settlement>> {
-    let (consumer, stay) = (consumer.clone(), Stay::AsLongAsItAsks);
-    let leased = queue.lease(&LeaseRequest { consumer, max: BATCH, visibility_timeout: None, stay }).await?;
+    let leased = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH)).await?;
     if leased.deliveries.len() != BATCH {
         return Err(format!("{} were leased of {BATCH}", leased.deliveries.len()).into());
     }
@@ -134,7 +134,7 @@ async fn lease(queue: &Queue, consumer: &ConsumerId) -> Result<Vec<Settlement>> 
 
 async fn settle(queue: &Queue, settlements: Vec<Settlement>) -> Result<()> {
     let settled = queue.settle(&settlements).await?;
-    let completed = settled.iter().all(|settled| *settled == Settled::Now(State::Completed));
+    let completed = settled.iter().all(|settled| *settled == Some(State::Completed));
     if completed { Ok(()) } else { Err("not everything that was leased is completed".into()) }
 }
 

@@ -23,7 +23,7 @@ async fn completed(system: &System, queue: &str) -> Vec<Message> {
     let mut all = Vec::new();
     let mut cursor = None;
     loop {
-        let page = queue.list(State::Completed, 1_000, cursor.as_ref()).await.unwrap();
+        let page = queue.list(State::Completed, 1_000, cursor.as_deref()).await.unwrap();
         all.extend(page.messages);
         cursor = page.next;
         if cursor.is_none() {

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt::Write, time::Duration};
 
 use futures_util::future::join_all;
-use queue_core::{Action, ConsumerId, LeaseRequest, Settled, Settlement};
+use queue_core::{Action, ConsumerId, LeaseRequest, Settlement};
 use serde_json::{json, value::to_raw_value};
 
 use crate::{System, millis, number};
@@ -167,12 +167,7 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     // A consumer that holds leases and is killed: it never says a word again. Enqueue and lease are sent together, so
     // it is faster than the idle worker, which is told of the message all the same and looks in vain.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
-    let request = LeaseRequest {
-        consumer: ConsumerId::issue(),
-        max: 100,
-        visibility_timeout: None,
-        stay: queue_core::Stay::default(),
-    };
+    let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut lost = Vec::new();
     for n in 0..50 {
         let message = queue_core::NewMessage::new(to_raw_value(&n).unwrap());
@@ -188,7 +183,7 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
         assert!(late.expect("not before the deadline") <= 2_500, "{late:?} ms after the deadline");
         let settlement =
             Settlement { lease: delivery.lease.clone(), action: Action::Complete(to_raw_value("late").unwrap()) };
-        assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Settled::Gone], "a late settle is refused");
+        assert_eq!(queue.settle(&[settlement]).await.unwrap(), [None], "a late settle is refused");
     }
     let status = system.get("/v1/queues/my-queue").await;
     assert_eq!(status["totals"]["completed"], 50);

@@ -221,12 +221,7 @@ async fn list_of_queues_has_a_hundred_by_default_and_the_rest_on_further_pages()
     let system = System::start("").await;
     let queues = system.queues();
     for n in 0..205 {
-        queues
-            .queue(&format!("q{n:03}").parse().unwrap())
-            .configure(&json!({"max_attempts": 5}))
-            .await
-            .unwrap()
-            .unwrap();
+        queues.queue(&format!("q{n:03}").parse().unwrap()).configure(&json!({"max_attempts": 5})).await.unwrap();
     }
     let (listed, cursors) = pages(&system, "", "").await;
     assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 5]);

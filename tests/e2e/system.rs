@@ -1,9 +1,9 @@
 //! A whole Drover for one test: a Redis of its own, an API, and as many workers as the test wants, with what tests ask of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use drover_tests::{HeldPort, Process, RedisServer, free_port};
-use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Settled, Settlement, Stay};
+use queue_core::{Action, ConsumerId, DeclaredSettings, Delivery, LeaseRequest, Queues, Redis, Settlement};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ impl System {
     /// Leases as a consumer does.
     pub(crate) async fn lease(&self, queue: &str, max: usize) -> Vec<Delivery> {
         let consumer = ConsumerId::issue();
-        let request = LeaseRequest { consumer, max, visibility_timeout: None, stay: Stay::default() };
+        let request = LeaseRequest::new(consumer, max);
         self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
     }
 
@@ -137,7 +137,7 @@ impl System {
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
         let settlements: Vec<Settlement> = deliveries.iter().map(settle).collect();
         let settled = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
-        assert!(settled.iter().all(|settled| matches!(settled, Settled::Now(_))));
+        assert!(settled.iter().all(Option::is_some));
         settled.len()
     }
 
@@ -148,7 +148,7 @@ impl System {
     }
 
     pub(crate) fn queues(&self) -> Queues {
-        Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new())
+        Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default())
     }
 
     pub(crate) async fn assert_clean(&self) {

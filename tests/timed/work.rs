@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drover_tests::Process;
-use queue_core::{ConsumerId, LeaseRequest, Millis, State, Stay};
+use queue_core::{ConsumerId, LeaseRequest, Millis, State};
 use reqwest::Method;
 use serde_json::json;
 
@@ -47,7 +47,7 @@ async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines()
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();
         let visibility_timeout = Some(Millis::new(1_500));
-        let request = LeaseRequest { consumer, max: 1, visibility_timeout, stay: Stay::default() };
+        let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(consumer, 1) };
         let queue = system.queues().queue(&"other".parse().unwrap());
         let deadline = queue.lease(&request).await.unwrap().deliveries[0].lease_expires_at.as_millis();
         if waits {

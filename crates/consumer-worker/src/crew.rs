@@ -82,7 +82,7 @@ impl Crew {
             sleep(SEE_TO_NAMES_EVERY).await;
             for queues in [queues, &self.queues_of_handlers] {
                 // A name that fails is seen to the next time; the lines tell of an outage.
-                let _ = queues.see_to_names().await;
+                let _ = queues.restore_used_names().await;
             }
         }
     }
@@ -104,7 +104,7 @@ impl Crew {
             match names_from(queues, starts).await {
                 Ok(names) => {
                     pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
-                    self.subscriber.introduce(names);
+                    self.subscriber.announce(names);
                     trouble.is_over();
                 }
                 Err(error) => {
@@ -119,7 +119,7 @@ impl Crew {
 }
 
 /// The names of the queues that fit the patterns.
-async fn names_from(queues: &Queues, starts: &[String]) -> queue_core::Result<Vec<QueueName>> {
+async fn names_from(queues: &Queues, starts: &[String]) -> Result<Vec<QueueName>, queue_core::Error> {
     let mut names = Vec::new();
     for start in starts {
         names.extend(queues.names_from(start).await?);

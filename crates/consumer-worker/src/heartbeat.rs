@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use queue_core::{Agenda, Extended, MessageId, Millis, Queue, QueueName};
+use queue_core::{Extended, LeaseToken, Millis, Queue, QueueName, WakeTimers};
 use tracing::warn;
 
 use crate::held::Held;
@@ -26,7 +26,7 @@ const AT_A_TIME: usize = 16;
 /// beat does.
 #[derive(Default)]
 pub(crate) struct Heartbeat {
-    agenda: Agenda,
+    timers: WakeTimers,
     charges: Mutex<HashMap<QueueName, Arc<Charge>>>,
 }
 
@@ -56,13 +56,13 @@ impl Heartbeat {
         let is_new = self.charges.lock().insert(charge.queue.name().clone(), Arc::clone(charge)).is_none();
         // If they are shorter than those before, the next beat is due earlier; never later, for those before last as they did.
         if is_new || visibility_timeout.get() < before {
-            self.agenda.note(charge.queue.name().clone(), visibility_timeout.to_std() / 3);
+            self.timers.set(charge.queue.name().clone(), visibility_timeout.to_std() / 3);
         }
     }
 
     /// Extends the leases of a queue soon: one that is to be cancelled was leased but not held yet, perhaps.
     pub(crate) fn look_soon(&self, queue: &QueueName) {
-        self.agenda.note(queue.clone(), SOON);
+        self.timers.set(queue.clone(), SOON);
     }
 
     /// Beats until it is dropped.
@@ -70,7 +70,7 @@ impl Heartbeat {
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                name = self.agenda.next(), if under_way.len() < AT_A_TIME => {
+                name = self.timers.next(), if under_way.len() < AT_A_TIME => {
                     if let Some(charge) = self.charge(&name) {
                         under_way.push(async move {
                             beat(&charge).await;
@@ -81,7 +81,7 @@ impl Heartbeat {
                 Some(charge) = under_way.next(), if !under_way.is_empty() => {
                     // Spread a little, so that the beats of many queues that began together do not stay together.
                     let pause = charge.pause().mul_f64(rand::random_range(0.8..=1.0));
-                    self.agenda.note(charge.queue.name().clone(), pause);
+                    self.timers.set(charge.queue.name().clone(), pause);
                 }
             }
         }
@@ -110,20 +110,20 @@ async fn beat(charge: &Charge) {
     }
     // An error is the driver's to tell: it meets the same one. The next beat tries again.
     let Ok(extended) = queue.extend(&leases, None).await else { return };
-    let mut cancelled: HashSet<&MessageId> = HashSet::new();
+    let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
     for (lease, extended) in leases.iter().zip(extended) {
         match extended {
             Extended::ToBeCancelled(_) => {
-                cancelled.insert(lease.id());
+                cancelled.insert(lease);
             }
             // One that was settled in the meantime is no longer held and nothing is lost.
-            Extended::Gone if held.lose(lease) => {
+            Extended::LeaseOver if held.lose(lease) => {
                 warn!(queue = %queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
             }
-            Extended::Until(_) | Extended::Gone => {}
+            Extended::Until(_) | Extended::LeaseOver => {}
         }
     }
     if !cancelled.is_empty() {
-        held.cancel(|id| cancelled.contains(id));
+        held.cancel(|lease| cancelled.contains(lease));
     }
 }

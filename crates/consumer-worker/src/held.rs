@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use queue_core::{Delivery, LeaseToken, MessageId};
+use queue_core::{Delivery, LeaseToken};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -162,8 +162,8 @@ impl Held {
     }
 
     /// Tells the handlers of messages to stop that were cancelled.
-    pub(crate) fn cancel(&self, is_cancelled: impl Fn(&MessageId) -> bool) {
-        for (lease, held) in self.leases.lock().iter().filter(|(lease, _)| is_cancelled(lease.id())) {
+    pub(crate) fn cancel(&self, is_cancelled: impl Fn(&LeaseToken) -> bool) {
+        for (lease, held) in self.leases.lock().iter().filter(|(lease, _)| is_cancelled(lease)) {
             tracing::debug!(id = %lease.id(), "cancelled");
             held.stopper.stop(Stop::Cancelled);
         }

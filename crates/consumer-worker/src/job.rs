@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use queue_core::{
     Delivery, Error, Extended, Headers, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName,
-    Reported, Timestamp,
+    Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -128,18 +128,19 @@ impl Job {
         &self.inner.stopper.token
     }
 
-    /// Tells readers of the message how far it is: any JSON up to 64 KiB.
+    /// Tells readers of the message how far it is: any JSON up to 64 KiB. Answers whether it was kept: it is not when the lease
+    /// is over.
     ///
     /// # Errors
     ///
-    /// [`Error::TooMuch`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
-    pub async fn report_progress(&self, progress: &impl Serialize) -> Result<Reported, Error> {
+    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
+    pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::of_value(&error)))?;
         match &self.inner.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
             Lease::Pretended(reports) => {
                 reports.lock().push(json);
-                Ok(Reported::Kept)
+                Ok(true)
             }
         }
     }
@@ -155,8 +156,8 @@ impl Job {
         match &self.inner.lease {
             Lease::Real(queue, lease) => {
                 let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
-                let extended = extended.first().copied().unwrap_or(Extended::Gone);
-                if extended != Extended::Gone {
+                let extended = extended.first().copied().unwrap_or(Extended::LeaseOver);
+                if extended != Extended::LeaseOver {
                     self.inner.stopper.lasts_until(Instant::now().checked_add(duration));
                 }
                 Ok(extended)

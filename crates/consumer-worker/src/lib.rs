@@ -44,7 +44,7 @@ pub use handler_error::HandlerError;
 pub use job::Job;
 pub use metrics::WorkerMetrics;
 pub use outcome::{IntoOutcome, Outcome};
-pub use queue_core::{Extended, Failure, Message, Millis, Reported, Timestamp};
+pub use queue_core::{Extended, Failure, Message, Millis, Timestamp};
 pub use route::{ByName, IntoRoute, Route, Whole, any, on};
 pub use routes::Routes;
 pub use testing::{TestJob, reported};
@@ -67,7 +67,7 @@ where
     let routes = routes.without_state();
     let redis = config.redis.connect()?;
     let subscriber = routes.subscriber(redis.clone());
-    let queues = Queues::with_declared(redis.clone(), config.queues);
+    let queues = Queues::new(redis.clone(), config.queues);
     let examiner = Examiner::new(redis.clone(), subscriber.clone());
     let listener = service::bind(&config.worker.bind).await?;
     let metrics = WorkerMetrics::of(&routes);

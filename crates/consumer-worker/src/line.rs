@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use queue_core::{Bell, Delivery, Error, LeaseRequest, Leased, MAX_MESSAGES_PER_CALL, Queue, Stay};
+use queue_core::{Delivery, Error, LeaseRequest, Queue, WakeNotifier};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -36,7 +36,7 @@ const A_FEW: usize = 25;
 /// An idle one is this task and its bell. What it needs to work it has only from the first lease until it finds nothing.
 pub(crate) struct Line {
     crew: Arc<Crew>,
-    bell: Arc<Bell>,
+    bell: Arc<WakeNotifier>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
     concurrency: usize,
@@ -78,8 +78,8 @@ impl Line {
         metrics: Arc<QueueMetrics>,
         life: Life,
     ) -> Self {
-        let bell = crew.subscriber.bell(queue.name());
-        bell.serve(&crew.consumer);
+        let bell = crew.subscriber.notifier(queue.name());
+        bell.wake_only(&crew.consumer);
         let held = Held::new(Arc::clone(&crew.places), Arc::clone(&metrics));
         let concurrency = routes.concurrency.unwrap_or(crew.config.concurrency);
         Self { crew, bell, routes: Arc::new(routes), metrics, concurrency, charge: Charge::new(queue, held), life }
@@ -88,7 +88,7 @@ impl Line {
     /// How many messages one call leases at most: a third of what may be held, so that Redis hands one third out and takes
     /// another back while the handlers work on the last. Fewer than a few are not worth a call of their own.
     fn at_once(&self) -> usize {
-        (self.concurrency / 3).clamp(A_FEW, MAX_MESSAGES_PER_CALL)
+        (self.concurrency / 3).clamp(A_FEW, Queue::MAX_MESSAGES)
     }
 
     fn queue(&self) -> &Arc<Queue> {
@@ -115,8 +115,8 @@ impl Line {
 
     async fn pass_on_cancels(&self) {
         loop {
-            let ids = self.bell.told_to_cancel().await;
-            self.held().cancel(|id| ids.contains(id));
+            let ids = self.bell.cancelled().await;
+            self.held().cancel(|lease| ids.contains(lease.id()));
             // One that is leased but not held yet is told by the next beat.
             self.crew.heartbeat.look_soon(self.queue().name());
         }
@@ -126,13 +126,13 @@ impl Line {
         let mut desk = None;
         let result = self.fetch(&mut desk).await;
         // Of a lease call whose answer was lost. If Redis is away they lapse.
-        let _ = self.queue().give_back_lost_leases().await;
+        let _ = self.queue().return_lost_leases().await;
         if let Some(desk) = desk {
             self.close(desk).await;
         }
         // So that another consumer need not wait for the end of this one's time. If Redis is away, it waits.
         if result.as_ref().is_ok_and(|end| *end == LineEnd::Stopped) {
-            let _ = self.queue().give_up(&self.crew.consumer).await;
+            let _ = self.queue().give_up_ownership(&self.crew.consumer).await;
         }
         result
     }
@@ -147,21 +147,22 @@ impl Line {
                 biased;
                 () = stop.cancelled() => return Ok(LineEnd::Stopped),
                 grant = async {
-                    self.bell.time_to_look(self.crew.poll_interval()).await;
+                    self.bell.woken(self.crew.poll_interval()).await;
                     let room = self.held().room(self.concurrency).await;
                     self.crew.places.take(&mut account, room.min(self.at_once())).await
                 } => grant,
             };
-            let request = LeaseRequest {
-                consumer: self.crew.consumer.clone(),
-                max: grant.leases,
-                visibility_timeout: None,
-                stay: Stay::default(),
-            };
+            let request = LeaseRequest::new(self.crew.consumer.clone(), grant.leases);
             match self.queue().lease(&request).await {
                 Ok(leased) => {
                     trouble.is_over(&self.crew, self.queue());
-                    self.look_again(&leased, grant.leases);
+                    // When a permit is free if there may be more, else when something is known to come.
+                    if leased.more_is_ready || leased.deliveries.len() >= grant.leases {
+                        self.bell.wake();
+                    }
+                    if let Some(pause) = leased.next_look {
+                        self.bell.wake_in(pause);
+                    }
                     if leased.deliveries.is_empty() {
                         drop(grant);
                         if self.held().count() == 0
@@ -189,23 +190,13 @@ impl Line {
                 Err(error) => {
                     drop(grant);
                     trouble.goes_on(&self.crew, self.queue(), &error);
-                    self.bell.ring();
+                    self.bell.wake();
                     tokio::select! {
                         () = sleep(trouble.retry.pause()) => {}
                         () = stop.cancelled() => return Ok(LineEnd::Stopped),
                     }
                 }
             }
-        }
-    }
-
-    /// Notes when to look next: when a place is free if there may be more, else when something is known to come.
-    fn look_again(&self, leased: &Leased, asked_for: usize) {
-        if leased.more_is_ready || leased.deliveries.len() >= asked_for {
-            self.bell.ring();
-        }
-        if let Some(pause) = leased.next_look {
-            self.bell.ring_in(pause);
         }
     }
 

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use queue_core::{Action, Delivery, Settled, State};
+use queue_core::{Action, Delivery, State};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::Routes;
@@ -74,13 +74,13 @@ pub(crate) enum Ended {
 
 impl Ended {
     /// How a lease ended that was settled so, and Redis answered that.
-    pub(crate) fn of(action: &Action, settled: Settled) -> Self {
+    pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
-            (Settled::Gone, _) => Self::Lost,
-            (Settled::Now(State::Completed), _) => Self::Completed,
-            (Settled::Now(State::Failed), _) => Self::Failed,
-            (Settled::Now(_), Action::Release(_)) => Self::Released,
-            (Settled::Now(_), _) => Self::Retried,
+            (None, _) => Self::Lost,
+            (Some(State::Completed), _) => Self::Completed,
+            (Some(State::Failed), _) => Self::Failed,
+            (Some(_), Action::Release(_)) => Self::Released,
+            (Some(_), _) => Self::Retried,
         }
     }
 }

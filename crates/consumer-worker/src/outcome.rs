@@ -12,7 +12,7 @@ use crate::HandlerError;
 /// What came of the work on a message, as its handler says.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The work is done. The result is any JSON up to [`MAX_RESULT_BYTES`](queue_core::MAX_RESULT_BYTES); a longer one
+    /// The work is done. The result is any JSON up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES); a longer one
     /// makes it a failure for good, `result_too_large`.
     Complete(Box<RawValue>),
     /// The attempt failed; another follows after the back-off while there are attempts left.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use crate::config::Order;
 use parking_lot::Mutex;
-use queue_core::MAX_BYTES_PER_CALL;
+use queue_core::Queue;
 use tokio::sync::oneshot;
 
 /// What all queues of a worker share: how many leases it may hold, and how many bytes of data.
@@ -86,8 +86,8 @@ impl Places {
     fn grant(self: &Arc<Self>, shared: &mut Shared, wanted: usize) -> Grant {
         let leases = wanted.min(shared.free).max(1);
         shared.free -= leases;
-        shared.bytes_free -= MAX_BYTES_PER_CALL;
-        Grant { places: Arc::clone(self), leases, bytes: MAX_BYTES_PER_CALL }
+        shared.bytes_free -= Queue::MAX_BYTES;
+        Grant { places: Arc::clone(self), leases, bytes: Queue::MAX_BYTES }
     }
 
     /// Gives back places and bytes, and lets those in who wait for them.
@@ -115,7 +115,7 @@ impl Places {
 
 impl Shared {
     fn has_some(&self) -> bool {
-        self.free > 0 && self.bytes_free >= MAX_BYTES_PER_CALL
+        self.free > 0 && self.bytes_free >= Queue::MAX_BYTES
     }
 }
 
@@ -146,7 +146,7 @@ impl Drop for Grant {
 mod tests {
     use super::*;
 
-    const ROOM: usize = MAX_BYTES_PER_CALL;
+    const ROOM: usize = Queue::MAX_BYTES;
 
     fn account(rank: usize, weight: u32) -> Account {
         Account::new(rank, NonZeroU32::new(weight).unwrap())

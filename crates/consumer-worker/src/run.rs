@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use queue_core::{Failure, MessageName, RUN_TIMEOUT_GRACE};
+use queue_core::{Failure, MessageName, Queue};
 use tokio::time::{sleep, timeout_at};
 use tracing::{Instrument, warn};
 
@@ -20,7 +20,7 @@ const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 
 /// How long what belongs to a run may go on when the time-out of the run is over: a program that is being ended, a handler
 /// that was told to stop. The lease lasts until its outcome is told; then another attempt may begin.
-pub(crate) const AFTER_THE_RUNS_TIME: Duration = RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
+pub(crate) const AFTER_THE_RUNS_TIME: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
 const _: () = assert!(!AFTER_THE_RUNS_TIME.is_zero(), "the lease ends before the outcome of a run is told");
 
 /// How a run went.
@@ -138,7 +138,7 @@ mod tests {
         let a_timer = Duration::from_millis(5);
         let (soon, late) = (Duration::from_millis(100), Duration::from_millis(990));
         let ran = runs_for(Some(Millis::from_secs(1)), late).await;
-        let lease_ends = Duration::from_secs(1) + RUN_TIMEOUT_GRACE.to_std();
+        let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
         assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + a_timer, "{ran:?}");
         // After the other one: a job reads the real clock, which has stood still since then.
         for timeout in [None, Some(Millis::from_secs(10))] {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use queue_core::{Action, Error, LeaseToken, MAX_MESSAGES_PER_CALL, Queue, Retry, Settlement};
+use queue_core::{Action, Error, LeaseToken, Queue, Retry, Settlement};
 use service::Stop;
 use tokio::{
     sync::mpsc,
@@ -57,7 +57,7 @@ impl Settler {
         loop {
             let count = tokio::select! {
                 biased;
-                count = endings.recv_many(&mut batch, MAX_MESSAGES_PER_CALL) => count,
+                count = endings.recv_many(&mut batch, Queue::MAX_MESSAGES) => count,
                 () = self.no_more.cancelled(), if !endings.is_closed() => {
                     endings.close();
                     continue;
@@ -130,7 +130,7 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
     let begun = Instant::now();
     let mut retry = Retry::new();
-    for some in settlements.rchunks(MAX_MESSAGES_PER_CALL) {
+    for some in settlements.rchunks(Queue::MAX_MESSAGES) {
         let settled = loop {
             match queue.settle(some).await {
                 Err(Error::Unavailable(_)) if begun.elapsed() < last_tries(stop) => sleep(retry.pause()).await,

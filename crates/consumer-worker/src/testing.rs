@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use queue_core::{ConsumerId, Message, MessageRef, Millis, QueueName, State, Timestamp};
+use queue_core::{Message, Millis, Timestamp};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
@@ -39,32 +39,12 @@ impl TestJob {
     ///
     /// When this is no name of a queue, or the data has no JSON form.
     pub fn new(queue: &str, data: &impl Serialize) -> Self {
-        let now = Timestamp::from_millis(1_600_000_000_000);
-        let message = Message {
-            id: MessageRef::Id("00000000000001".parse().expect("14 digits are an id")),
-            queue: queue.parse::<QueueName>().expect("the name of a queue"),
-            name: None,
-            state: State::Active,
-            data: to_raw_value(data).expect("data with a JSON form"),
-            priority: queue_core::Priority::default(),
-            delay: Millis::ZERO,
-            max_attempts: queue_core::MaxAttempts::default(),
-            attempts_made: 0,
-            deliveries: 1,
-            lapses: 0,
-            headers: queue_core::Headers::default(),
-            created_at: now,
-            due_at: now,
-            started_at: Some(now),
-            finished_at: None,
-            expires_at: None,
-            hold: None,
-            signal: None,
-            consumer: Some(ConsumerId::issue()),
-            progress: None,
-            result: None,
-            error: None,
-        };
+        let message = Message::started(
+            "00000000000001".parse().expect("14 digits are an id"),
+            queue.parse().expect("the name of a queue"),
+            to_raw_value(data).expect("data with a JSON form"),
+            Timestamp::from_millis(1_600_000_000_000),
+        );
         Self { message, headers: BTreeMap::new(), timeout: None }
     }
 

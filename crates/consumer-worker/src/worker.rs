@@ -160,7 +160,7 @@ impl Lines {
                     crew.stop.gracefully.cancel();
                     break;
                 },
-                name = crew.subscriber.newcomer() => self.start(name, Life::WhileItExists),
+                name = crew.subscriber.new_queue() => self.start(name, Life::WhileItExists),
             }
         }
         while let Some(ended) = self.running.join_next().await {
@@ -204,7 +204,7 @@ impl Lines {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The subscription that a worker with these routes needs.
     pub fn subscriber(&self, redis: Redis) -> Subscriber {
-        Subscriber::of_starts(redis, self.table().starts())
+        Subscriber::of_prefixes(redis, self.table().starts())
     }
 }
 

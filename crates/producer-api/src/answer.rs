@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use parking_lot::Mutex;
-use queue_core::{MAX_BYTES_PER_CALL, NoRoom, Room};
+use queue_core::{Queue, ResponseMemory};
 use serde::Serialize;
 use service::{Peer, Problem};
 
@@ -50,7 +50,7 @@ impl AnswerMemory {
     /// Takes memory for a number of messages, before Redis is asked for them.
     pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved, Problem> {
         // One message comes whole, however large it is.
-        let most = if messages == 1 { UNCOUNTED_BYTES } else { MAX_BYTES_PER_CALL };
+        let most = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
         let as_answer = self.answers().take_some(self.client(), UNCOUNTED_BYTES, most).map_err(|full| refuse(&full))?;
         let in_all = self.bodies().take(self.client(), as_answer.amount()).map_err(|full| refuse(&full))?;
         Ok(Reserved { as_answer, in_all })
@@ -151,15 +151,15 @@ impl LeaseRoom {
     }
 }
 
-impl Room for LeaseRoom {
-    fn take(&self) -> Result<usize, NoRoom> {
+impl ResponseMemory for LeaseRoom {
+    fn take(&self) -> Option<usize> {
         let reserved = self.memory.reserve(self.messages);
-        let bytes = reserved.as_ref().map(Reserved::bytes).map_err(|_| NoRoom);
+        let bytes = reserved.as_ref().map(Reserved::bytes).ok();
         *self.state.lock() = Some(reserved);
         bytes
     }
 
-    fn give_back(&self) {
+    fn release(&self) {
         self.state.lock().take_if(|reserved| reserved.is_ok());
     }
 }

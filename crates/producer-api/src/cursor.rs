@@ -1,7 +1,7 @@
 //! Where a list of messages goes on.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use queue_core::{Cursor, QueueName, State};
+use queue_core::{QueueName, State};
 use service::Problem;
 use sha2::{Digest, Sha256};
 
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     /// The state that is listed now.
     pub(crate) state: State,
     /// The place within it; none at its beginning.
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Place {
     }
 
     /// Where the list goes on after a page of it; `None` at the end.
-    pub(crate) fn after(&self, next: Option<Cursor>) -> Option<Self> {
+    pub(crate) fn after(&self, next: Option<String>) -> Option<Self> {
         let state = match (&next, self.scope) {
             (Some(_), _) => self.state,
             (None, Scope::One) => return None,
@@ -48,7 +48,7 @@ impl Place {
             Scope::One => "one",
             Scope::All => "all",
         };
-        let place = self.cursor.as_ref().map(Cursor::to_string).unwrap_or_default();
+        let place = self.cursor.as_deref().unwrap_or_default();
         let text = format!("{scope} {} {place}", self.state.as_str());
         let mut bytes = checksum(queue, &text).to_vec();
         bytes.extend_from_slice(text.as_bytes());
@@ -81,7 +81,7 @@ impl Place {
         let state = words.next()?.parse().ok()?;
         let cursor = match words.next()? {
             "" => None,
-            place => Some(place.parse().ok()?),
+            place => Some(place.to_owned()),
         };
         Some(Self { scope, state, cursor })
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_and_nothing_else_is_taken() {
-        let cursor = Some(URL_SAFE_NO_PAD.encode("12:34").parse().unwrap());
+        let cursor = Some(URL_SAFE_NO_PAD.encode("12:34"));
         let place = Place { scope: Scope::One, state: State::Failed, cursor };
         let text = place.encode(&queue("q"));
         assert_eq!(Place::decode(&text, &queue("q"), Some(State::Failed)).unwrap(), place);

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderName, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use queue_core::{Enqueued, Idempotency, IdempotencyKey, NewMessage, Queue};
+use queue_core::{Enqueued, IdempotencyKey, NewMessage, Queue};
 use service::Problem;
 use sha2::{Digest, Sha256};
 use utoipa::{
@@ -76,7 +76,7 @@ impl Key {
             None => queue.enqueue(messages).await,
             Some(key) => {
                 let fingerprint = fingerprint(kind, body);
-                queue.enqueue_once(messages, &Idempotency { key, fingerprint }).await
+                queue.enqueue_once(messages, &key, &fingerprint).await
             }
         };
         enqueued.map_err(refusal::from_enqueue)

@@ -27,7 +27,7 @@ use std::{
 
 use axum::body::Bytes;
 use prometheus_client::registry::Registry;
-use queue_core::{Janitor, Listeners, Millis, Queues, Receivers, Retry, Subscriber};
+use queue_core::{EventFeed, LongPoll, Maintenance, Millis, Queues, Retry, Subscriber};
 use service::{
     Config, Examiner, Hosts, Limits, Problem, Tls,
     config::{BindAddress, Origin},
@@ -53,8 +53,8 @@ pub struct App {
 struct Shared {
     queues: Queues,
     subscriber: Subscriber,
-    receivers: Receivers,
-    listeners: Listeners,
+    receivers: LongPoll,
+    listeners: EventFeed,
     /// Of those that listen to events.
     listening: Budget,
     keyring: Arc<Keyring>,
@@ -101,7 +101,7 @@ impl App {
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = config.redis.connect()?.confirmed_by(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
-    let queues = Queues::with_declared(redis.clone(), config.queues);
+    let queues = Queues::new(redis.clone(), config.queues);
     let posted = queues.clone();
     let keyring = Arc::new(Keyring::new(config.auth.load_keys()?));
     let hosts = if keyring.is_empty() && config.api.bind.is_loopback() { Hosts::OfThisMachine } else { Hosts::Any };
@@ -117,14 +117,14 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let examining = tokio::spawn(examiner.clone().run(shutdown.clone()));
     let declaring = tokio::spawn(declare(queues.clone(), shutdown.clone()));
     let tending =
-        Janitor::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
+        Maintenance::new(queues.clone(), subscriber.clone()).map(|janitor| tokio::spawn(janitor.run(shutdown.clone())));
     let listening_places = Budget::new(config.api.max_listeners, config.api.max_listeners_per_key);
     let mut registry = Registry::default();
     register_basics(&mut registry, "producer-api", &redis, &subscriber);
     let metrics = Metrics::new(registry, queues.clone(), listening_places.clone());
     let tasks = TaskTracker::new();
-    let receivers = Receivers::new(subscriber.clone(), shutdown.clone());
-    let listeners = Listeners::new(subscriber.clone(), shutdown.clone());
+    let receivers = LongPoll::new(subscriber.clone(), shutdown.clone());
+    let listeners = EventFeed::new(subscriber.clone(), shutdown.clone());
     let app = App {
         shared: Arc::new(Shared {
             queues,
@@ -152,7 +152,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     let grace = limits.grace;
     let serving = service::serve(listener, router, limits, tls, shutdown.clone());
     tokio::try_join!(serving, finish_tasks(tasks, shutdown, grace))?;
-    posted.settled_posts().await;
+    posted.posts_done().await;
     receivers.stopped().await;
     listeners.stopped().await;
     listening.await?;

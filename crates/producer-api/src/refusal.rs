@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, time::Duration};
 
-use queue_core::{Error, Fault, InvalidSetting, MAX_MESSAGES_PER_CALL, MessageRef, Millis, QueueName};
+use queue_core::{Error, MessageRef, Millis, Queue, QueueName};
 use service::{
     Code, FieldError, Problem, Trouble, unknown,
     wording::{self, cut},
@@ -77,7 +77,10 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             Problem::new(Code::IdempotencyKeyReused, detail)
         }
         Error::InvalidCursor => invalid_cursor(),
-        Error::TooMuch(what) => Problem::new(Code::BodyTooLarge, what.to_string()),
+        Error::TooManyMessages(_) | Error::TooManyBytes(_) | Error::ProgressTooLarge(_) => {
+            Problem::new(Code::BodyTooLarge, error.to_string())
+        }
+        Error::InvalidSetting(invalid) => invalid_settings(&invalid.setting, &invalid.problem, invalid.is_conflict),
         other => {
             error!(error = %other, "a request could not be served");
             internal()
@@ -298,11 +301,10 @@ pub(crate) fn line_not_json(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
-    let path = invalid.setting.trim_matches('.');
+fn invalid_settings(setting: &str, problem: &str, is_conflict: bool) -> Problem {
+    let path = setting.trim_matches('.');
     let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
     let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
-    let problem = &invalid.problem;
     let detail = match (wording::unknown_field(problem), problem.split('`').nth(1)) {
         (Some((word, known)), _) => cut(&unknown(&cut(word), known.iter().copied())),
         (None, Some(word)) if problem.starts_with("missing field") => {
@@ -310,10 +312,7 @@ pub(crate) fn invalid_settings(invalid: &InvalidSetting) -> Problem {
         }
         _ => wording::of_data(problem),
     };
-    let code = match invalid.fault {
-        Fault::Invalid => Code::InvalidSettings,
-        Fault::Conflicts => Code::SettingsConflict,
-    };
+    let code = if is_conflict { Code::SettingsConflict } else { Code::InvalidSettings };
     invalid_field(code, FieldError { pointer, detail })
 }
 
@@ -324,7 +323,7 @@ pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
 }
 
 pub(crate) fn too_many_settlements(count: usize) -> Problem {
-    let detail = format!("1 to {MAX_MESSAGES_PER_CALL} leases are settled at once, these are {count}; split them");
+    let detail = format!("1 to {} leases are settled at once, these are {count}; split them", Queue::MAX_MESSAGES);
     Problem::new(Code::TooManySettlements, detail)
 }
 
@@ -335,7 +334,7 @@ pub(crate) fn lease_gone() -> Problem {
 }
 
 pub(crate) fn too_many_messages(count: usize) -> Problem {
-    let detail = format!("a batch has 1 to {MAX_MESSAGES_PER_CALL} messages, this one has {count}; split it");
+    let detail = format!("a batch has 1 to {} messages, this one has {count}; split it", Queue::MAX_MESSAGES);
     Problem::new(Code::TooManyMessages, detail)
 }
 
@@ -353,7 +352,7 @@ mod tests {
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
             (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
         ] {
-            let problem = invalid_settings(&Settings::default().patched(&patch).unwrap_err());
+            let problem = from_queue(Settings::default().patched(&patch).unwrap_err().into());
             assert!(problem.detail.starts_with(told), "{}", problem.detail);
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Router, http::StatusCode};
-use queue_core::Quota;
 use tower::{ServiceBuilder, util::MapFutureLayer};
 use tower_http::timeout::TimeoutLayer;
 
@@ -29,8 +28,8 @@ pub(crate) fn router(app: App) -> Router {
     let routes = routes
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
-    let quota = Quota::new(shared.queues.redis().clone());
-    auth::protect(routes, &shared.keyring, Arc::clone(&endpoints), quota)
+    let redis = shared.queues.redis().clone();
+    auth::protect(routes, &shared.keyring, Arc::clone(&endpoints), redis)
         .layer(
             ServiceBuilder::new()
                 .layer(Attend { measure: shared.metrics.measure(), access, endpoints })

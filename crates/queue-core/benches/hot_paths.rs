@@ -5,11 +5,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
 
-use std::{collections::BTreeMap, hint::black_box, time::Duration};
+use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use drover_tests::RedisServer;
-use queue_core::{Enqueued, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
+use queue_core::{DeclaredSettings, Enqueued, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
 use serde_json::{json, value::to_raw_value};
 use tokio::runtime::Runtime;
 
@@ -32,7 +32,8 @@ fn for_each_message(criterion: &mut Criterion) {
 
 fn for_each_request(criterion: &mut Criterion) {
     // Nothing is asked of it, so it need not be there.
-    let queues = Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+    let queues =
+        Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
     criterion.bench_function("a queue by its name", |bencher| {
         bencher.iter(|| queues.queue(&black_box("my-queue").parse::<QueueName>().unwrap()));
     });
@@ -41,7 +42,7 @@ fn for_each_request(criterion: &mut Criterion) {
 /// A message as the API answers it, from a real Redis.
 fn stored() -> Message {
     let redis = RedisServer::start();
-    let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+    let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
     let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
     let message = NewMessage::new(to_raw_value(&data).unwrap());
     let queue = queues.queue(&"my-queue".parse().unwrap());

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use drover_tests::RedisServer;
 use queue_core::{
-    Action, ConsumerId, LeaseRequest, NewMessage, Queue, Queues, Redis, Settled, Settlement, State, Stay,
+    Action, ConsumerId, DeclaredSettings, LeaseRequest, NewMessage, Queue, Queues, Redis, Settlement, State,
 };
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -74,7 +73,8 @@ struct Line {
 impl Line {
     fn new() -> Self {
         let redis = RedisServer::start();
-        let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), BTreeMap::new());
+        let queues =
+            Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
         let queue = queues.queue(&"my-queue".parse().unwrap());
         Self { runtime: Runtime::new().unwrap(), queue, consumer: ConsumerId::issue(), _redis: redis }
     }
@@ -98,12 +98,7 @@ impl Line {
     }
 
     fn lease(&self, size: usize) -> Vec<Settlement> {
-        let request = LeaseRequest {
-            consumer: self.consumer.clone(),
-            max: size,
-            visibility_timeout: None,
-            stay: Stay::AsLongAsItAsks,
-        };
+        let request = LeaseRequest::new(self.consumer.clone(), size);
         let leased = self.runtime.block_on(self.queue.lease(&request)).unwrap();
         assert_eq!(leased.deliveries.len(), size);
         let done = Action::Complete(to_raw_value("processed").unwrap());
@@ -116,7 +111,7 @@ impl Line {
 
     fn settle(&self, leases: &[Settlement]) {
         let settled = self.runtime.block_on(self.queue.settle(leases)).unwrap();
-        assert!(settled.iter().all(|settled| *settled == Settled::Now(State::Completed)));
+        assert!(settled.iter().all(|settled| *settled == Some(State::Completed)));
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! `cargo run --example audit -- redis://127.0.0.1:7379 [queue …]`; exits with 1 if anything is found.
 
-use std::{collections::BTreeMap, error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
-use queue_core::{QueueName, Queues, Redis};
+use queue_core::{DeclaredSettings, QueueName, Queues, Redis};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("the URL of a Redis is missing, e.g. redis://127.0.0.1:7379")?;
-    let queues = Queues::new(Redis::new(&url, Redis::DEFAULT_TIME_LIMIT)?, BTreeMap::new());
+    let queues = Queues::new(Redis::new(&url, Redis::DEFAULT_TIME_LIMIT)?, DeclaredSettings::default());
     let mut names = arguments.map(|name| name.parse()).collect::<Result<Vec<QueueName>, _>>()?;
     if names.is_empty() {
         names = queues.names().await?;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     Calls, Error, Result, calls,
     lane::{Connection, Connector, Lane, Pool, Unanswered},
-    scripts::Script,
+    scripts::{self, Script},
 };
 
 /// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
@@ -91,6 +91,13 @@ impl Redis {
     #[must_use]
     pub fn confirmed_by(self, replicas: u32) -> Self {
         Self { replicas, ..self }
+    }
+
+    /// Lets the scripts of this process take the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; to be
+    /// called before anything else is.
+    #[doc(hidden)]
+    pub fn inject_clock() {
+        scripts::inject_clock();
     }
 
     /// The time limit of a call.

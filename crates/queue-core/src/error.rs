@@ -1,8 +1,10 @@
 //! The errors of operations on queues, and how errors of Redis become these.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
+
+use crate::{Queue, settings::InvalidSetting};
 
 /// Why an operation on a queue was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,14 +20,26 @@ pub enum Error {
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// More is posted than Redis takes, and as much as may wait for it does, or there is no [`Room`](crate::Room) for an answer:
+    /// More is posted than Redis takes, and as much as may wait for it does, or there is no [`ResponseMemory`](crate::ResponseMemory) for an answer:
     /// nothing was done. Try again later.
     #[error("as much as may wait to be stored does, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
-    /// One call can't carry so much. Nothing was done; send less at once.
-    #[error("{0}")]
-    TooMuch(TooMuch),
+    /// More messages than one call carries ([`Queue::MAX_MESSAGES`]). Nothing was done; send fewer at once.
+    #[error("{0} messages at once, at most {most} are allowed", most = Queue::MAX_MESSAGES)]
+    TooManyMessages(usize),
+
+    /// More bytes than one call carries ([`Queue::MAX_BYTES`]). Nothing was done; send less at once.
+    #[error("{0} bytes at once, at most {most} are allowed", most = Queue::MAX_BYTES)]
+    TooManyBytes(usize),
+
+    /// A progress of more bytes than are kept ([`Queue::MAX_RESULT_BYTES`]). Nothing was done.
+    #[error("a progress of {0} bytes, at most {most} are kept", most = Queue::MAX_RESULT_BYTES)]
+    ProgressTooLarge(usize),
+
+    /// A patch has a setting that can't be taken. Nothing was changed.
+    #[error(transparent)]
+    InvalidSetting(#[from] InvalidSetting),
 
     /// The queue has as many messages as it takes ([`Settings::max_length`](crate::Settings::max_length)): nothing was
     /// stored. Drain it, or raise the limit.
@@ -62,35 +76,19 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// What one call can't carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TooMuch {
-    /// More than [`MAX_MESSAGES_PER_CALL`](crate::MAX_MESSAGES_PER_CALL).
-    Messages(usize),
-    /// More than [`MAX_BYTES_PER_CALL`](crate::MAX_BYTES_PER_CALL).
-    Bytes(usize),
-    /// A progress of more than [`MAX_RESULT_BYTES`](crate::MAX_RESULT_BYTES).
-    Progress(usize),
-}
+/// A text or a number is not what its type takes. The text says what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(pub(crate) Cow<'static, str>);
 
-impl fmt::Display for TooMuch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Messages(count) => {
-                write!(f, "{count} messages at once, at most {} are allowed", crate::MAX_MESSAGES_PER_CALL)
-            }
-            Self::Bytes(bytes) => {
-                write!(f, "{bytes} bytes at once, at most {} are allowed", crate::MAX_BYTES_PER_CALL)
-            }
-            Self::Progress(bytes) => {
-                write!(f, "a progress of {bytes} bytes, at most {} are kept", crate::MAX_RESULT_BYTES)
-            }
-        }
+impl From<&'static str> for ParseError {
+    fn from(expected: &'static str) -> Self {
+        Self(expected.into())
     }
 }
 
-/// What operations answer.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// The answer of an operation.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn unexpected(what: impl fmt::Debug) -> Self {

@@ -30,8 +30,11 @@ pub enum EventKind {
     Released,
     /// Its lease lapsed: it is waiting.
     Lapsed,
-    /// Somebody erased it, or purged its queue. What goes by its age alone says nothing.
+    /// Somebody erased it, or purged its queue. A message that goes by its age alone has no event.
     Erased,
+    /// This happened to the feed and not to a message: the events before it are no longer known in full. It was too long ago, or
+    /// the queue was deleted, or Redis has lost its memory.
+    Reset,
 }
 
 impl EventKind {
@@ -51,19 +54,21 @@ impl EventKind {
             Self::Started | Self::Progress => Some(State::Active),
             Self::Completed => Some(State::Completed),
             Self::Failed => Some(State::Failed),
-            Self::Erased => None,
+            Self::Erased | Self::Reset => None,
         }
     }
 }
 
-/// Something that happened to a message.
+/// Something that happened to a message, or a reset of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Where it stands in the log.
-    pub id: EventId,
+    /// Where it stands in the log. A reset has the id of the newest event, and everything that happens after that follows; with
+    /// `None` there is no such queue now.
+    pub id: Option<EventId>,
     /// What happened.
     pub kind: EventKind,
-    message: MessageId,
+    /// `None` for a reset.
+    message: Option<MessageId>,
     own_id: Option<OwnId>,
     json: Box<str>,
 }
@@ -102,11 +107,17 @@ fn on_one_line(json: &str) -> Option<Box<RawValue>> {
 }
 
 impl Event {
-    /// Whether it happened to this message, by Drover's id or the producer's own.
+    /// The reset of a feed, after which everything is read that happens after `newest`.
+    pub(crate) fn reset(newest: Option<EventId>) -> Self {
+        Self { id: newest, kind: EventKind::Reset, message: None, own_id: None, json: "{}".into() }
+    }
+
+    /// Whether it concerns this message, by Drover's id or the producer's own. A reset concerns every message.
     pub fn is_about(&self, message: &MessageRef) -> bool {
-        match message {
-            MessageRef::Id(id) => *id == self.message,
-            MessageRef::Own(id) => self.own_id.as_ref() == Some(id),
+        match (&self.message, message) {
+            (None, _) => true,
+            (Some(about), MessageRef::Id(id)) => id == about,
+            (Some(_), MessageRef::Own(id)) => self.own_id.as_ref() == Some(id),
         }
     }
 
@@ -117,7 +128,7 @@ impl Event {
 
     /// `None` for what a newer version may have written, or is not Drover's.
     pub(crate) fn decode(id: EventId, word: &str, text: &str) -> Option<Self> {
-        let kind: EventKind = word.parse().ok()?;
+        let kind = word.parse().ok().filter(|kind| *kind != EventKind::Reset)?;
         let (text, json) = text.split_once('\n').map_or((text, None), |(text, json)| (text, Some(json)));
         let mut fields = text.split('\t');
         let message: MessageId = fields.next()?.parse().ok()?;
@@ -143,7 +154,7 @@ impl Event {
         let state = kind.state(details.hold.is_some(), details.due_at.is_some());
         let shown_id = own_id.as_ref().map_or(message.as_str(), OwnId::as_str);
         let json = serde_json::to_string(&Shown { id: shown_id, at: id.place.at, state, details }).ok()?;
-        Some(Self { id, kind, message, own_id, json: json.into() })
+        Some(Self { id: Some(id), kind, message: Some(message), own_id, json: json.into() })
     }
 }
 
@@ -166,7 +177,9 @@ mod tests {
         assert!(reported.json().ends_with(r#""attempt":1,"consumer":"c-1","progress":{"done":  4}}"#), "{reported:?}");
         let gone = event("erased", "21718923400017\tznew");
         assert!(gone.json().ends_with(r#""state":null}"#), "{gone:?}");
-        assert_eq!(Event::decode(id, "paused", "21718923400017"), None);
+        for unknown in ["paused", "reset"] {
+            assert_eq!(Event::decode(id, unknown, "21718923400017"), None);
+        }
         assert_eq!(Event::decode(id, "erased", "x"), None);
     }
 }

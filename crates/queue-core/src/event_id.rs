@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{InvalidName, Timestamp};
+use crate::{Timestamp, error::ParseError};
 
 /// Where an event stands in the log of its queue; the later event has the larger one. No place is used twice, not even by
 /// a Redis that came back older or empty, so a place that is found is the one that was meant.
@@ -27,9 +27,9 @@ impl fmt::Display for Place {
 }
 
 impl FromStr for Place {
-    type Err = InvalidName;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let (bytes, at) = text.split_once('-').ok_or(NOT_AN_EVENT)?;
         Ok(Self { bytes: number(bytes)?, at: Timestamp::from_millis(number(at)?) })
     }
@@ -42,22 +42,22 @@ impl fmt::Display for EventId {
 }
 
 impl FromStr for EventId {
-    type Err = InvalidName;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let (place, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT)?;
         Ok(Self { place: place.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT)? })
     }
 }
 
-const NOT_AN_EVENT: InvalidName = InvalidName("an event's id is three numbers with hyphens between them");
+const NOT_AN_EVENT: &str = "an event's id is three numbers with hyphens between them";
 
 /// Digits alone, and few enough to be of a double, as Redis's scripts count.
-fn number(digits: &str) -> Result<u64, InvalidName> {
+fn number(digits: &str) -> Result<u64, ParseError> {
     if digits.is_empty() || digits.len() > 15 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(NOT_AN_EVENT);
+        return Err(NOT_AN_EVENT.into());
     }
-    digits.parse().map_err(|_| NOT_AN_EVENT)
+    digits.parse().map_err(|_| NOT_AN_EVENT.into())
 }
 
 #[cfg(test)]

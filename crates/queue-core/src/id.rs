@@ -8,7 +8,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::{InvalidName, OwnId, Timestamp, name::validated_text};
+use crate::{OwnId, Timestamp, error::ParseError, name::validated_text};
 
 validated_text! {
     /// Drover's own id of a message: 14 decimal digits, whose order is the order of posting.
@@ -64,9 +64,9 @@ impl PartialSchema for MessageRef {
 impl ToSchema for MessageRef {}
 
 impl FromStr for MessageRef {
-    type Err = InvalidName;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         text.parse().map(Self::Id).or_else(|_| text.parse().map(Self::Own))
     }
 }

@@ -4,9 +4,9 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema,
     openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
@@ -14,9 +14,9 @@ use utoipa::{
 
 /// A structure that is read from an object, and not from a list of its members, which derived code takes too.
 #[derive(Debug)]
-pub struct Object<T>(pub T);
+pub struct JsonObject<T>(pub T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
@@ -34,47 +34,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The members of any object. One that stands twice is a mistake.
-#[derive(Debug)]
-pub struct Members(pub Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Once;
-        impl<'de> Visitor<'de> for Once {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if members.contains_key(&name) {
-                        return Err(A::Error::custom(format_args!("the field {name:?} stands twice")));
-                    }
-                    members.insert(name, value);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Once)
-    }
-}
-
-/// Reads an optional object of which each member is optional too: one that is null counts as absent.
-pub(crate) fn given<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let Some(Members(mut members)) = Option::deserialize(deserializer)? else { return Ok(None) };
-    members.retain(|_, value| !value.is_null());
-    T::deserialize(Value::Object(members)).map(Some).map_err(D::Error::custom)
-}
-
-/// The schema of what [`given`] reads.
-pub(crate) fn given_schema<T: PartialSchema>() -> Schema {
+/// The schema of an optional object of which each member is optional too, and counts as absent where it is null.
+pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
     let null = || ObjectBuilder::new().schema_type(Type::Null);
     let mut schema = T::schema();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.clear();
         for member in object.properties.values_mut() {
             *member = OneOfBuilder::new().item(null()).item(member.clone()).into();
         }
@@ -82,21 +47,14 @@ pub(crate) fn given_schema<T: PartialSchema>() -> Schema {
     OneOfBuilder::new().item(null()).item(schema).into()
 }
 
-/// Reads a list of [`Object`]s.
-///
-/// # Errors
-///
-/// What is wrong with one of them.
-pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|Object(value)| value).collect())
-}
-
 /// Reads a field for which a null counts as absent.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -105,7 +63,7 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(dese
 /// # Errors
 ///
 /// It is longer.
-pub fn at_most<'de, const BYTES: usize, D: Deserializer<'de>>(
+pub(crate) fn at_most<'de, const BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     let value: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
@@ -122,7 +80,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Sample {
-        inner: Option<Box<Object<Sample>>>,
+        inner: Option<Box<JsonObject<Sample>>>,
         #[serde(default, deserialize_with = "at_most::<4, _>")]
         data: Option<Box<RawValue>>,
         #[serde(default, deserialize_with = "or_default")]
@@ -131,7 +89,7 @@ mod tests {
 
     #[test]
     fn list_is_no_object_at_any_depth() {
-        let read = |json: &str| serde_json::from_str::<Object<Sample>>(json).map(|Object(sample)| sample);
+        let read = |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
         let sample = read(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();
         assert_eq!((sample.inner.unwrap().0.data.unwrap().get(), sample.number), ("\"ab\"", 0));
         assert!(sample.data.is_none());

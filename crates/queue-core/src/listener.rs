@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    slice,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Event, EventId, Queue, Result, stretch::Stretch, tailer::News};
+use crate::{Event, EventId, Queue, Result, event_batch::EventBatch, event_reader::FeedUpdate};
 
 /// How long a listener that can't read what it missed waits before it tries again.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
@@ -28,13 +29,13 @@ const STEP_BYTES: u64 = 4 * 1_024;
 /// One who listens to what happens in a queue.
 ///
 /// Between two calls of [`hear`](Self::hear) it holds nothing of what it will hear: thousands may be slow at the same time.
-pub struct Listener {
+pub struct EventListener {
     queue: Arc<Queue>,
-    news: broadcast::Receiver<News>,
+    updates: broadcast::Receiver<FeedUpdate>,
     /// What was heard last; `None` while there is no queue.
     last: Option<EventId>,
     /// Where the next portion is, as long as it is at hand; none when everything of it was heard.
-    rest: Option<Weak<Stretch>>,
+    rest: Option<Weak<EventBatch>>,
     phase: Phase,
     reading: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -44,31 +45,31 @@ pub struct Listener {
 enum Phase {
     /// It reads by itself what it has missed.
     CatchingUp,
-    /// It hears what the tailer reads.
+    /// It hears what the reader reads.
     Live,
-}
-
-/// What a listener hears.
-#[derive(Debug, Clone)]
-pub enum Heard {
-    /// This happened.
-    Events(Events),
-    /// What happened before is no longer known in full: it was too long ago, or the queue was deleted, or Redis has lost its
-    /// memory. Everything that happens after this event is heard; with none, there is no such queue now.
-    Reset(Option<EventId>),
 }
 
 /// Some events, in the order in which they happened.
 #[derive(Debug, Clone)]
-pub struct Events {
-    stretch: Arc<Stretch>,
-    portion: Range<usize>,
+pub struct Events(Part);
+
+#[derive(Debug, Clone)]
+enum Part {
+    Of(Arc<EventBatch>, Range<usize>),
+    Reset(Event),
 }
 
 impl Events {
+    fn reset(newest: Option<EventId>) -> Self {
+        Self(Part::Reset(Event::reset(newest)))
+    }
+
     /// One by one.
-    pub fn iter(&self) -> impl Iterator<Item = &Event> {
-        self.stretch.events[self.portion.clone()].iter()
+    pub fn iter(&self) -> slice::Iter<'_, Event> {
+        match &self.0 {
+            Part::Of(batch, portion) => batch.events[portion.clone()].iter(),
+            Part::Reset(event) => slice::from_ref(event).iter(),
+        }
     }
 }
 
@@ -83,18 +84,18 @@ pub enum Ended {
     Stopping,
 }
 
-impl Listener {
-    /// It hears `news`, which go on from `newest`; but first what came after `last`, if there is one.
+impl EventListener {
+    /// It hears `updates`, which go on from `newest`; but first what came after `last`, if there is one.
     pub(crate) fn new(
         queue: Arc<Queue>,
-        news: broadcast::Receiver<News>,
+        updates: broadcast::Receiver<FeedUpdate>,
         newest: EventId,
         last: Option<EventId>,
         reading: Arc<Semaphore>,
         shutdown: CancellationToken,
     ) -> Self {
         let phase = if last.is_some() { Phase::CatchingUp } else { Phase::Live };
-        Self { queue, news, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
+        Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
     }
 
     /// The event after which everything is heard; `None` while there is no queue.
@@ -107,7 +108,7 @@ impl Listener {
     /// # Errors
     ///
     /// [`Ended`], when there will be nothing more.
-    pub async fn hear(&mut self) -> Result<Heard, Ended> {
+    pub async fn hear(&mut self) -> Result<Events, Ended> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
             heard = self.hear_next() => heard,
@@ -115,11 +116,11 @@ impl Listener {
         }
     }
 
-    async fn hear_next(&mut self) -> Result<Heard, Ended> {
+    async fn hear_next(&mut self) -> Result<Events, Ended> {
         loop {
             if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
                 match rest.upgrade() {
-                    Some(stretch) => return Ok(self.hand_out(stretch, last)),
+                    Some(batch) => return Ok(self.hand_out(batch, last)),
                     None => self.phase = Phase::CatchingUp,
                 }
             }
@@ -131,9 +132,9 @@ impl Listener {
                 }
                 continue;
             }
-            match self.news.recv().await {
-                Ok(news) => {
-                    if let Some(heard) = self.take(news) {
+            match self.updates.recv().await {
+                Ok(updates) => {
+                    if let Some(heard) = self.take(updates) {
                         return Ok(heard);
                     }
                 }
@@ -144,53 +145,53 @@ impl Listener {
     }
 
     /// Reads what was missed, a bounded part.
-    async fn catch_up(&mut self, last: EventId) -> Result<Option<Heard>> {
+    async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // It is never closed.
         let _permit = Arc::clone(&self.reading).acquire_owned().await;
-        // What the tailer tells from here on is heard, so that nothing lies between what is read and that.
-        let news = self.news.resubscribe();
-        if let Some(stretch) = self.queue.events_after(last, STEP_BYTES).await? {
-            self.news = news;
-            if stretch.end == last {
+        // What the reader tells from here on is heard, so that nothing lies between what is read and that.
+        let updates = self.updates.resubscribe();
+        if let Some(batch) = self.queue.events_after(last, STEP_BYTES).await? {
+            self.updates = updates;
+            if batch.end == last {
                 self.phase = Phase::Live;
                 return Ok(None);
             }
-            return Ok(Some(self.hand_out(Arc::new(stretch), last)));
+            return Ok(Some(self.hand_out(Arc::new(batch), last)));
         }
         let newest = self.queue.listen().await?;
-        (self.news, self.phase, self.last) = (news, Phase::Live, newest);
-        Ok(Some(Heard::Reset(newest)))
+        (self.updates, self.phase, self.last) = (updates, Phase::Live, newest);
+        Ok(Some(Events::reset(newest)))
     }
 
-    /// The next portion of a stretch.
-    fn hand_out(&mut self, stretch: Arc<Stretch>, after: EventId) -> Heard {
-        let portion = stretch.portion(after, PORTION_BYTES);
-        let (last, rest) = match stretch.events.get(portion.end) {
-            None => (stretch.end, None),
-            Some(_) => (stretch.events[portion.end - 1].id, Some(Arc::downgrade(&stretch))),
+    /// The next portion of a batch.
+    fn hand_out(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
+        let portion = batch.portion(after, PORTION_BYTES);
+        let (last, rest) = match batch.events.get(portion.end) {
+            None => (Some(batch.end), None),
+            Some(_) => (batch.events[portion.end - 1].id, Some(Arc::downgrade(&batch))),
         };
-        (self.last, self.rest) = (Some(last), rest);
-        Heard::Events(Events { stretch, portion })
+        (self.last, self.rest) = (last, rest);
+        Events(Part::Of(batch, portion))
     }
 
-    fn take(&mut self, news: News) -> Option<Heard> {
-        match (news, self.last) {
-            (News::Reset(newest), _) => {
+    fn take(&mut self, updates: FeedUpdate) -> Option<Events> {
+        match (updates, self.last) {
+            (FeedUpdate::Reset(newest), _) => {
                 self.last = Some(newest);
-                Some(Heard::Reset(self.last))
+                Some(Events::reset(self.last))
             }
-            (News::Lost, Some(_)) => {
+            (FeedUpdate::Lost, Some(_)) => {
                 self.last = None;
-                Some(Heard::Reset(None))
+                Some(Events::reset(None))
             }
-            (News::Happened { after, stretch }, Some(last)) if stretch.end > last => {
+            (FeedUpdate::Happened { after, batch }, Some(last)) if batch.end > last => {
                 if after > last {
                     self.phase = Phase::CatchingUp;
                     return None;
                 }
-                Some(self.hand_out(stretch, last))
+                Some(self.hand_out(batch, last))
             }
-            (News::Lost | News::Happened { .. }, _) => None,
+            (FeedUpdate::Lost | FeedUpdate::Happened { .. }, _) => None,
         }
     }
 }

@@ -6,8 +6,9 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use crate::{
-    ConsumerId, Headers, InvalidName, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName,
-    SignalKey, Timestamp,
+    ConsumerId, Headers, MaxAttempts, MessageName, MessageRef, Millis, NewMessage, Priority, QueueName, SignalKey,
+    Timestamp,
+    error::ParseError,
     record::{self, End, Malformed, Options, Outcome, Record, Run},
 };
 
@@ -29,7 +30,7 @@ use crate::{
     VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case", parse_err_ty = InvalidName, parse_err_fn = Self::no_such)]
+#[strum(serialize_all = "snake_case", parse_err_ty = ParseError, parse_err_fn = Self::no_such)]
 pub enum State {
     /// Waiting for a signal.
     Held,
@@ -59,8 +60,8 @@ impl State {
         matches!(self, Self::Completed | Self::Failed)
     }
 
-    fn no_such(_: &str) -> InvalidName {
-        InvalidName("a state is held, delayed, waiting, active, completed or failed")
+    fn no_such(_: &str) -> ParseError {
+        "a state is held, delayed, waiting, active, completed or failed".into()
     }
 }
 
@@ -235,6 +236,17 @@ impl Message {
         let run = Run::default();
         let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal };
         Self::from_stored(queue, stored)
+    }
+
+    /// A message as it is while its first attempt runs, with all else by default. For tests of handlers.
+    pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
+        let record =
+            Record { created_at: started_at, due_at: started_at, name: None, headers: Headers::default(), data };
+        let run =
+            Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
+        let (options, max_attempts) = (Options::default(), MaxAttempts::default());
+        let (standing, progress, signal) = (Standing::Active, None, None);
+        Self::from_stored(queue, Stored { id, record, options, run, standing, max_attempts, progress, signal })
     }
 
     pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {

@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// Why a text is not a name of the kind asked for; says what would be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidName(pub(crate) &'static str);
+use crate::error::ParseError;
 
 /// A newtype over a validated text, with the conversions that such a type needs.
 macro_rules! validated_text {
@@ -23,19 +20,19 @@ macro_rules! validated_text {
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidName;
+            type Error = ParseError;
 
-            fn try_from(text: String) -> Result<Self, InvalidName> {
+            fn try_from(text: String) -> Result<Self, ParseError> {
                 let validate: fn(&str) -> Result<(), &'static str> = $validate;
-                validate(&text).map_err(InvalidName)?;
+                validate(&text)?;
                 Ok(Self(text))
             }
         }
 
         impl FromStr for $name {
-            type Err = InvalidName;
+            type Err = ParseError;
 
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
+            fn from_str(text: &str) -> Result<Self, ParseError> {
                 text.to_owned().try_into()
             }
         }

@@ -44,8 +44,7 @@ pub struct NewMessage {
     #[schema(inline)]
     pub max_attempts: Option<MaxAttempts>,
     /// The pause before another attempt. Defaults to the queue's setting.
-    #[serde(default, deserialize_with = "json::given")]
-    #[schema(schema_with = json::given_schema::<Backoff>)]
+    #[schema(schema_with = json::nullable_members::<Backoff>)]
     pub backoff: Option<Backoff>,
     /// How long one run may take: up to 7 days. Defaults to the queue's setting.
     #[schema(inline)]
@@ -78,11 +77,9 @@ impl PartialSchema for GivenInstant {
 impl ToSchema for GivenInstant {}
 
 /// How long a message may be delayed.
-pub type Delay = Span<0, { LONGEST_DELAY.get() }>;
+pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// For how long after it was posted a message may be started.
-type TimeToLive = Span<1, { LONGEST_DELAY.get() }>;
-
-const LONGEST_DELAY: Millis = Millis::from_days(3_650);
+type TimeToLive = Span<1, { NewMessage::LONGEST_DELAY.get() }>;
 
 /// When a message may be handed out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,6 +171,9 @@ impl PartialSchema for Headers {
 impl ToSchema for Headers {}
 
 impl NewMessage {
+    /// The longest that a message may be delayed.
+    pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
+
     /// A message with this payload and everything else by default.
     pub fn new(data: Box<RawValue>) -> Self {
         Self {

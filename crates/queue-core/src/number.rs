@@ -8,6 +8,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
+use crate::error::ParseError;
+
 /// A whole number of JSON, where 5.0 is the same number as 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whole(pub i64);
@@ -74,26 +76,26 @@ macro_rules! ranged_number {
         }
 
         impl TryFrom<Whole> for $name {
-            type Error = OutOfRange;
+            type Error = ParseError;
 
-            fn try_from(Whole(number): Whole) -> Result<Self, OutOfRange> {
+            fn try_from(Whole(number): Whole) -> Result<Self, ParseError> {
                 number.try_into()
             }
         }
 
         impl TryFrom<i64> for $name {
-            type Error = OutOfRange;
+            type Error = ParseError;
 
-            fn try_from(number: i64) -> Result<Self, OutOfRange> {
+            fn try_from(number: i64) -> Result<Self, ParseError> {
                 let number = <$inner>::try_from(number).ok().filter(|number| ($min..=$max).contains(number));
-                number.map(Self).ok_or(OutOfRange(concat!("must be a whole number from ", $min, " to ", $max)))
+                number.map(Self).ok_or(concat!("must be a whole number from ", $min, " to ", $max).into())
             }
         }
 
         impl FromStr for $name {
-            type Err = OutOfRange;
+            type Err = ParseError;
 
-            fn from_str(text: &str) -> Result<Self, OutOfRange> {
+            fn from_str(text: &str) -> Result<Self, ParseError> {
                 whole_text(text).try_into()
             }
         }
@@ -119,11 +121,6 @@ macro_rules! ranged_number {
         impl ToSchema for $name {}
     };
 }
-
-/// A number is out of its range; says what the range is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct OutOfRange(&'static str);
 
 ranged_number! {
     /// Which of the ready messages goes first: the lower number. Negative ones go before all that have none, positive

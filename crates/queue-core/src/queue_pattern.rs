@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::QueueName;
+use crate::{QueueName, error::ParseError};
 
 /// Which queues a key, a route or declared settings are for: the one of that name, those that begin so (`user-*`), or
 /// all (`*`).
@@ -40,15 +40,18 @@ impl QueuePattern {
 }
 
 impl TryFrom<String> for QueuePattern {
-    type Error = String;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ParseError> {
         let start = text.strip_suffix('*').unwrap_or(&text);
         match start.parse::<QueueName>() {
             _ if text == "*" => Ok(Self(text)),
             Ok(_) => Ok(Self(text)),
-            Err(name) => Err(format!(
-                "neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all: {name}"
+            Err(name) => Err(ParseError(
+                format!(
+                    "neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all: {name}"
+                )
+                .into(),
             )),
         }
     }
@@ -61,9 +64,9 @@ impl From<QueueName> for QueuePattern {
 }
 
 impl FromStr for QueuePattern {
-    type Err = String;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         text.to_owned().try_into()
     }
 }

@@ -1,16 +1,13 @@
 //! All queues of one Redis: their handles, their declared settings, their names, and how they stand, page by page.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use deadpool_redis::redis;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::{
-    DeclaredSettings, Error, Queue, QueueName, QueuePattern, QueueStatus, Redis, Result, SettingsPatch, index,
+    DeclaredSettings, Error, Queue, QueueName, QueuePattern, QueueStatus, Redis, Result, index,
     keys::{self, Keys},
     queue::Intake,
     reply,
@@ -39,14 +36,9 @@ struct Shared {
 }
 
 impl Queues {
-    /// The queues in `redis`. Settings `declared` for a queue win over those set at run time, key by key, whenever the
+    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
-    pub fn new(redis: Redis, declared: BTreeMap<QueueName, SettingsPatch>) -> Self {
-        Self::with_declared(redis, declared.into())
-    }
-
-    /// As [`new`](Self::new), with settings that are declared by pattern too.
-    pub fn with_declared(redis: Redis, declared: DeclaredSettings) -> Self {
+    pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, intake) = (Mutex::default(), Arc::default());
         Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
     }
@@ -54,7 +46,7 @@ impl Queues {
     /// The same, over other connections.
     #[must_use]
     pub fn over(&self, redis: Redis) -> Self {
-        Self::with_declared(redis, self.shared.declared.clone())
+        Self::new(redis, self.shared.declared.clone())
     }
 
     /// The connections.
@@ -94,11 +86,11 @@ impl Queues {
 
     /// Waits until everything that was [posted](Queue::post) is stored or refused. To be awaited when nothing more is
     /// posted, at the end of the process.
-    pub async fn settled_posts(&self) {
+    pub async fn posts_done(&self) {
         self.shared.intake.drained().await;
     }
 
-    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_starts).
+    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_prefixes).
     ///
     /// # Errors
     ///
@@ -202,10 +194,10 @@ impl Queues {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is seen to when its queue is used again.
-    pub async fn see_to_names(&self) -> Result<()> {
+    pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {
-            queue.see_to_name().await?;
+            queue.restore_name().await?;
         }
         Ok(())
     }
@@ -215,7 +207,7 @@ impl Queues {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`]: a part was done; repeat it.
-    pub async fn find_unlisted(&self) -> Result<()> {
+    pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
         let mut cursor = String::from("0");
         loop {

@@ -14,10 +14,7 @@ use std::{
 
 use deadpool_redis::redis::{self, Arg, Cmd};
 
-use crate::{
-    MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES, RUN_TIMEOUT_GRACE, Settings,
-    keys::suffix,
-};
+use crate::{Queue, Settings, keys::suffix};
 
 /// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
@@ -31,10 +28,8 @@ local now = math.floor(now_us / 1000)
 /// Stands for the fragment `layout` in scripts that only read: what is left of it.
 const PURGED_TO: &str = "local purged_to = redis.call('HGET', META, 'purged_to')\n";
 
-/// Lets the scripts of this process take the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; to be
-/// called before anything else is.
-#[doc(hidden)]
-pub fn inject_clock() {
+/// The effect of [`Redis::inject_clock`](crate::Redis::inject_clock).
+pub(crate) fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
 }
 
@@ -43,21 +38,21 @@ pub(crate) const LAYOUT: u32 = 3;
 
 /// Runs, each perhaps with an error, that one call reads or writes at most, so that they are no more bytes than it may carry.
 const MOST_RUNS: usize = 400;
-const _: () = assert!(MOST_RUNS * (MAX_ERROR_BYTES + 1_024) <= MAX_BYTES_PER_CALL);
+const _: () = assert!(MOST_RUNS * (Queue::MAX_ERROR_BYTES + 1_024) <= Queue::MAX_BYTES);
 
 /// The same for outcomes, each perhaps with a result.
-const MOST_RESULTS: usize = MAX_BYTES_PER_CALL / (MAX_RESULT_BYTES + MAX_ERROR_BYTES + 1_024);
+const MOST_RESULTS: usize = Queue::MAX_BYTES / (Queue::MAX_RESULT_BYTES + Queue::MAX_ERROR_BYTES + 1_024);
 
 /// The constants that the scripts and the library share. A script has those as locals that it names.
 fn constants() -> [(&'static str, u64); 6] {
     let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     [
         ("DEFAULT_VISIBILITY", Settings::default().visibility_timeout.get()),
-        ("MAX_MESSAGES", number(MAX_MESSAGES_PER_CALL)),
-        ("MAX_BYTES", number(MAX_BYTES_PER_CALL)),
+        ("MAX_MESSAGES", number(Queue::MAX_MESSAGES)),
+        ("MAX_BYTES", number(Queue::MAX_BYTES)),
         ("MOST_RUNS", number(MOST_RUNS)),
         ("MOST_RESULTS", number(MOST_RESULTS)),
-        ("RUN_TIMEOUT_GRACE", RUN_TIMEOUT_GRACE.get()),
+        ("RUN_TIMEOUT_GRACE", Queue::RUN_TIMEOUT_GRACE.get()),
     ]
 }
 

@@ -20,18 +20,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Bell, MessageId, QueueName, Redis, Retry,
-    agenda::Agenda,
-    bell::Ring,
-    janitor::LEEWAY,
+    MessageId, QueueName, Redis, Retry, WakeNotifier,
     keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
+    maintenance::LEEWAY,
+    notifier::Wake,
     protected_mode,
+    wake_timers::WakeTimers,
 };
 
 /// How often the subscribed connection is asked whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// How many bells are kept that nobody listens to.
-const MAX_BELLS: usize = 10_000;
+/// How many notifiers are kept before those that nobody uses are forgotten.
+const MAX_NOTIFIERS: usize = 10_000;
 /// Stands for all messages of a queue on the channel of those that have finished: the queue was deleted.
 const EVERY_MESSAGE: &str = "*";
 /// How many channels one SUBSCRIBE names.
@@ -39,8 +39,8 @@ const CHANNELS_AT_ONCE: usize = 500;
 
 /// The one subscribed connection of a process, whatever the number of queues and of clients that wait.
 ///
-/// A notification only says *look*. After each new subscription everybody looks once, so what was said in between is
-/// not missed; a slow poll covers the rest.
+/// A notification only says *look*. After each new subscription every notifier wakes once, so a notification that was lost in
+/// between costs nothing; a slow poll covers the rest.
 #[derive(Clone)]
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -48,19 +48,19 @@ pub struct Subscriber {
 
 struct Shared {
     redis: Redis,
-    bells: Mutex<HashMap<String, Arc<Bell>>>,
-    not_yet_subscribed: Mutex<Vec<String>>,
+    notifiers: Mutex<HashMap<String, Arc<WakeNotifier>>>,
+    to_subscribe: Mutex<Vec<String>>,
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
     connected: watch::Sender<bool>,
-    /// The starts of names: queues whose names begin so are heard of, whether anybody asks for their bells or not.
-    starts: Vec<String>,
-    /// What it listens to beside the queues.
+    /// Queues whose names begin with one of these are listened to, also before anybody asks for their notifiers.
+    prefixes: Vec<String>,
+    /// The channels that belong to no queue.
     channels: Vec<&'static str>,
-    newcomers: Mutex<HashSet<QueueName>>,
-    newcomer: Notify,
-    /// What of all queues is to be looked at when; for the one that has a janitor.
-    agenda: Option<Arc<Agenda>>,
+    new_queues: Mutex<HashSet<QueueName>>,
+    new_queue: Notify,
+    /// When each of all queues is to be looked at; for a process with maintenance.
+    timers: Option<Arc<WakeTimers>>,
 }
 
 struct Waiters {
@@ -69,129 +69,135 @@ struct Waiters {
 }
 
 impl Shared {
-    /// Whether a queue is heard of by the start of its name.
-    fn is_heard_of(&self, queue: &QueueName) -> bool {
-        self.starts.iter().any(|start| queue.as_str().starts_with(start))
+    /// Whether a queue is listened to because of the start of its name.
+    fn matches_prefix(&self, queue: &QueueName) -> bool {
+        self.prefixes.iter().any(|prefix| queue.as_str().starts_with(prefix))
     }
 
-    /// Whether what is said on a channel comes without subscribing to it. Events do only where all queues are heard of.
+    /// Whether the notifications of a channel arrive without a subscription of its own. Those of events do only where all queues
+    /// are listened to.
     fn hears(&self, channel: &str) -> bool {
-        let by_its_start = || Keys::queue_of(channel).is_some_and(|queue| self.is_heard_of(&queue));
-        self.agenda.is_some() || channel.ends_with(suffix::WAKE) && by_its_start()
+        let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
+        self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
     }
 
-    fn note_newcomer(&self, queue: QueueName) {
-        self.newcomers.lock().insert(queue);
-        self.newcomer.notify_one();
+    fn add_new_queue(&self, queue: QueueName) {
+        self.new_queues.lock().insert(queue);
+        self.new_queue.notify_one();
     }
 }
 
 impl Subscriber {
-    /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose bells are asked for.
+    /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose notifiers are asked for.
     pub fn new(redis: Redis) -> Self {
         Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
-    /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their bells or not: for a process
-    /// with a [`Janitor`](crate::Janitor).
+    /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their notifiers or not: for a process
+    /// with [`Maintenance`](crate::Maintenance).
     pub fn of_all_queues(redis: Redis) -> Self {
         Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and hears also of
-    /// every queue whose name begins with one of `starts`, by one
-    /// subscription for each start: [`newcomer`](Self::newcomer) names those that nobody has asked for.
-    pub fn of_starts(redis: Redis, starts: impl IntoIterator<Item = String>) -> Self {
-        let mut starts: Vec<String> = starts.into_iter().collect();
-        // Sorted, a start comes before all that begin with it, and these say nothing more.
-        starts.sort_unstable();
-        starts.dedup_by(|later, kept| later.starts_with(kept.as_str()));
-        Self::listening(redis, starts, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
+    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and listens
+    /// also to every queue whose name begins with one of `prefixes`, by one subscription for each prefix.
+    /// [`new_queue`](Self::new_queue) names those whose notifiers nobody has asked for.
+    pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
+        let mut prefixes: Vec<String> = prefixes.into_iter().collect();
+        // Sorted, a prefix comes before all that begin with it, and these add nothing.
+        prefixes.sort_unstable();
+        prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
+        Self::listening(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
     }
 
-    pub(crate) fn agenda(&self) -> Option<&Arc<Agenda>> {
-        self.shared.agenda.as_ref()
+    pub(crate) fn timers(&self) -> Option<&Arc<WakeTimers>> {
+        self.shared.timers.as_ref()
     }
 
-    fn listening(redis: Redis, starts: Vec<String>, channels: Vec<&'static str>, agenda: Option<Arc<Agenda>>) -> Self {
+    fn listening(
+        redis: Redis,
+        prefixes: Vec<String>,
+        channels: Vec<&'static str>,
+        timers: Option<Arc<WakeTimers>>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 redis,
-                bells: Mutex::default(),
-                not_yet_subscribed: Mutex::default(),
+                notifiers: Mutex::default(),
+                to_subscribe: Mutex::default(),
                 new_channels: Notify::new(),
                 waiters: Mutex::default(),
                 connected: watch::Sender::new(false),
-                starts,
+                prefixes,
                 channels,
-                newcomers: Mutex::default(),
-                newcomer: Notify::new(),
-                agenda,
+                new_queues: Mutex::default(),
+                new_queue: Notify::new(),
+                timers,
             }),
         }
     }
 
-    /// The bell that rings when a consumer of `queue` should look.
-    pub fn bell(&self, queue: &QueueName) -> Arc<Bell> {
-        self.bell_on(Keys::of(queue).key(suffix::WAKE))
+    /// The notifier that wakes when a consumer of `queue` should look.
+    pub fn notifier(&self, queue: &QueueName) -> Arc<WakeNotifier> {
+        self.notifier_on(Keys::of(queue).key(suffix::WAKE))
     }
 
-    /// The bell that rings when there are more events of `queue`.
-    pub(crate) fn bell_of_events(&self, queue: &QueueName) -> Arc<Bell> {
-        self.bell_on(Keys::of(queue).key(suffix::EVENTS))
+    /// The notifier that wakes when there are more events of `queue`.
+    pub(crate) fn notifier_of_events(&self, queue: &QueueName) -> Arc<WakeNotifier> {
+        self.notifier_on(Keys::of(queue).key(suffix::EVENTS))
     }
 
-    fn bell_on(&self, channel: String) -> Arc<Bell> {
-        let mut bells = self.shared.bells.lock();
-        // Strangers may name any number of queues. Where each is heard of anyway, one that nobody waits at is forgotten.
-        if self.shared.agenda.is_some() && bells.len() >= MAX_BELLS {
-            bells.retain(|_, bell| Arc::strong_count(bell) > 1);
+    fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
+        let mut notifiers = self.shared.notifiers.lock();
+        // Clients may name any number of queues. Where all are listened to anyway, a notifier that nobody uses is forgotten.
+        if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
+            notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }
-        let bell = bells.entry(channel.clone()).or_insert_with(|| {
+        let notifier = notifiers.entry(channel.clone()).or_insert_with(|| {
             if !self.shared.hears(&channel) {
-                self.shared.not_yet_subscribed.lock().push(channel);
+                self.shared.to_subscribe.lock().push(channel);
                 self.shared.new_channels.notify_one();
             }
-            Arc::new(Bell::new())
+            Arc::new(WakeNotifier::new())
         });
-        Arc::clone(bell)
+        Arc::clone(notifier)
     }
 
-    /// Waits until a queue whose name begins as was asked for rings, and nobody has asked for its bell. Safe to give up
-    /// half-way; one waits at a time.
-    pub async fn newcomer(&self) -> QueueName {
+    /// Waits for a wake-up of a queue that is listened to by prefix and whose notifier nobody has asked for. Safe to drop half-way;
+    /// one task waits at a time.
+    pub async fn new_queue(&self) -> QueueName {
         loop {
-            let newcomer = {
-                let mut newcomers = self.shared.newcomers.lock();
-                let next = newcomers.iter().next().cloned();
-                next.and_then(|next| newcomers.take(&next))
+            let next_queue = {
+                let mut new_queues = self.shared.new_queues.lock();
+                let next = new_queues.iter().next().cloned();
+                next.and_then(|next| new_queues.take(&next))
             };
-            if let Some(newcomer) = newcomer {
-                return newcomer;
+            if let Some(queue) = next_queue {
+                return queue;
             }
-            self.shared.newcomer.notified().await;
+            self.shared.new_queue.notified().await;
         }
     }
 
-    /// Says that there are these queues: those that it would hear of and whose bells nobody has asked for are newcomers.
-    pub fn introduce(&self, queues: impl IntoIterator<Item = QueueName>) {
-        let bells = self.shared.bells.lock();
-        let is_new = |queue: &QueueName| !bells.contains_key(&Keys::of(queue).key(suffix::WAKE));
-        let mut newcomers = self.shared.newcomers.lock();
-        newcomers.extend(queues.into_iter().filter(|queue| self.shared.is_heard_of(queue) && is_new(queue)));
-        self.shared.newcomer.notify_one();
+    /// Announces queues that exist: those that are listened to by prefix, and whose notifiers nobody has asked for, are new.
+    pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
+        let notifiers = self.shared.notifiers.lock();
+        let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
+        let mut new_queues = self.shared.new_queues.lock();
+        new_queues.extend(queues.into_iter().filter(|queue| self.shared.matches_prefix(queue) && is_new(queue)));
+        self.shared.new_queue.notify_one();
     }
 
-    /// Forgets the bell of a queue that is heard of by the start of its name. If it has rung since its listener looked
-    /// last, or rings again, the queue is a newcomer.
+    /// Forgets the notifier of a queue that is listened to by prefix. If a wake-up has come since its user looked last, or comes
+    /// again, the queue is new.
     pub fn forget(&self, queue: &QueueName) {
-        if !self.shared.is_heard_of(queue) {
+        if !self.shared.matches_prefix(queue) {
             return;
         }
-        let mut bells = self.shared.bells.lock();
-        let bell = bells.remove(&Keys::of(queue).key(suffix::WAKE));
-        if bell.is_some_and(|bell| bell.has_rung()) {
-            self.shared.note_newcomer(queue.clone());
+        let mut notifiers = self.shared.notifiers.lock();
+        let notifier = notifiers.remove(&Keys::of(queue).key(suffix::WAKE));
+        if notifier.is_some_and(|notifier| notifier.is_set()) {
+            self.shared.add_new_queue(queue.clone());
         }
     }
 
@@ -250,10 +256,10 @@ impl Subscriber {
             Ok(Err(error)) => return protected_mode::explain(error, self.shared.redis.client()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
-        self.shared.not_yet_subscribed.lock().clear();
+        self.shared.to_subscribe.lock().clear();
         let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
-        let mut patterns: Vec<String> = self.shared.starts.iter().map(|start| keys::wake_of(start)).collect();
-        if self.shared.agenda.is_some() {
+        let mut patterns: Vec<String> = self.shared.prefixes.iter().map(|prefix| keys::wake_of(prefix)).collect();
+        if self.shared.timers.is_some() {
             patterns.push(EVENTS_OF_ALL.to_owned());
         }
         for some in patterns.chunks(CHANNELS_AT_ONCE) {
@@ -261,7 +267,7 @@ impl Subscriber {
                 return reason;
             }
         }
-        channels.extend(self.shared.bells.lock().keys().filter(|channel| !self.shared.hears(channel)).cloned());
+        channels.extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.hears(channel)).cloned());
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
@@ -287,12 +293,12 @@ impl Subscriber {
                     return reason;
                 },
                 () = self.shared.new_channels.notified() => {
-                    let channels = std::mem::take(&mut *self.shared.not_yet_subscribed.lock());
+                    let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());
                     if let Err(reason) = subscribe(sink, &channels, limit).await {
                         return reason;
                     }
-                    let bells = self.shared.bells.lock();
-                    channels.iter().filter_map(|channel| bells.get(channel)).for_each(|bell| bell.ring());
+                    let notifiers = self.shared.notifiers.lock();
+                    channels.iter().filter_map(|channel| notifiers.get(channel)).for_each(|notifier| notifier.wake());
                 }
             }
         }
@@ -307,19 +313,19 @@ impl Subscriber {
         if channel == FINISHED_CHANNEL {
             self.end_waits(&payload);
         } else {
-            let ring = Ring::parse(&payload);
-            let bells = self.shared.bells.lock();
-            if let Some(bell) = bells.get(channel) {
-                bell.take(ring);
-            } else if let (None, Some(queue)) = (&self.shared.agenda, Keys::queue_of(channel)) {
-                self.shared.note_newcomer(queue);
+            let wake = Wake::parse(&payload);
+            let notifiers = self.shared.notifiers.lock();
+            if let Some(notifier) = notifiers.get(channel) {
+                notifier.take(wake);
+            } else if let (None, Some(queue)) = (&self.shared.timers, Keys::queue_of(channel)) {
+                self.shared.add_new_queue(queue);
             }
-            drop(bells);
-            if let (Some(agenda), Ring::In(pause)) = (&self.shared.agenda, ring)
+            drop(notifiers);
+            if let (Some(timers), Wake::In(pause)) = (&self.shared.timers, wake)
                 && channel.ends_with(suffix::WAKE)
                 && let Some(queue) = Keys::queue_of(channel)
             {
-                agenda.note(queue, pause.saturating_add(LEEWAY));
+                timers.set(queue, pause.saturating_add(LEEWAY));
             }
         }
     }
@@ -339,7 +345,7 @@ impl Subscriber {
     }
 
     fn wake_everybody(&self) {
-        self.shared.bells.lock().values().for_each(|bell| bell.ring());
+        self.shared.notifiers.lock().values().for_each(|notifier| notifier.wake());
         self.shared.waiters.lock().values().for_each(|waiters| waiters.finished.notify_waiters());
     }
 }

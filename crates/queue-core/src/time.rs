@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
 };
 
-use crate::number;
+use crate::{error::ParseError, number};
 
 /// An instant by Redis's clock, in whole milliseconds. As text RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,12 +174,15 @@ impl fmt::Display for Millis {
     }
 }
 
-impl std::str::FromStr for Millis {
-    type Err = InvalidDuration;
+const MUST_BE: &str = "must be a duration: a whole number of milliseconds, or a text with the units ms, s, m, h, d and w, such as \
+                       \"1500ms\", \"2s\" or \"1h 30m\"";
 
-    fn from_str(text: &str) -> Result<Self, InvalidDuration> {
+impl std::str::FromStr for Millis {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return text.parse().map(Self).map_err(|_| InvalidDuration);
+            return text.parse().map(Self).map_err(|_| MUST_BE.into());
         }
         let mut units = UNITS.iter();
         let mut millis: u64 = 0;
@@ -188,10 +191,10 @@ impl std::str::FromStr for Millis {
         loop {
             let (count, after) = split_while(rest, |char| char.is_ascii_digit());
             let (unit, after) = split_while(after.trim_ascii_start(), |char| char.is_ascii_alphabetic());
-            let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(InvalidDuration)?;
-            let count: u64 = count.parse().map_err(|_| InvalidDuration)?;
-            let part = count.checked_mul(*in_millis).ok_or(InvalidDuration)?;
-            millis = millis.checked_add(part).ok_or(InvalidDuration)?;
+            let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(MUST_BE)?;
+            let count: u64 = count.parse().map_err(|_| MUST_BE)?;
+            let part = count.checked_mul(*in_millis).ok_or(MUST_BE)?;
+            millis = millis.checked_add(part).ok_or(MUST_BE)?;
             rest = after.trim_ascii_start();
             if rest.is_empty() {
                 return Ok(Self(millis));
@@ -205,16 +208,6 @@ fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|char| !belongs(char)).unwrap_or(text.len()))
 }
 
-/// A text is not a duration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be {}", Self::EXPECTED)]
-pub struct InvalidDuration;
-
-impl InvalidDuration {
-    const EXPECTED: &str = "a duration: a whole number of milliseconds, or a text with the units ms, s, m, h, d and w, such \
-                            as \"1500ms\", \"2s\" or \"1h 30m\"";
-}
-
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct IntegerOrText;
@@ -222,7 +215,7 @@ impl<'de> Deserialize<'de> for Millis {
             type Value = Millis;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(InvalidDuration::EXPECTED)
+                f.write_str(MUST_BE.trim_start_matches("must be "))
             }
 
             fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Millis, E> {

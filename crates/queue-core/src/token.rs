@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::{InvalidName, MessageId};
+use crate::{MessageId, error::ParseError};
 
 /// The secret half of a lease's token, drawn anew for each lease call: 128 random bits.
 ///
@@ -86,24 +86,24 @@ impl fmt::Debug for LeaseToken {
 }
 
 impl TryFrom<String> for LeaseToken {
-    type Error = InvalidName;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
+    fn try_from(text: String) -> Result<Self, ParseError> {
         text.parse()
     }
 }
 
 impl FromStr for LeaseToken {
-    type Err = InvalidName;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let not_a_token = InvalidName("a lease token is what a lease was answered with, unchanged");
-        let (id, secret) = text.split_once('-').ok_or_else(|| not_a_token.clone())?;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const NOT_A_TOKEN: &str = "a lease token is what a lease was answered with, unchanged";
+        let (id, secret) = text.split_once('-').ok_or(NOT_A_TOKEN)?;
         let is_secret = secret.len() == 22 && URL_SAFE_NO_PAD.decode(secret).is_ok();
         if !is_secret {
-            return Err(not_a_token);
+            return Err(NOT_A_TOKEN.into());
         }
-        let id = id.parse().map_err(|_| not_a_token)?;
+        let id = id.parse().map_err(|_| NOT_A_TOKEN)?;
         Ok(Self { id, secret: Secret(secret.to_owned()) })
     }
 }

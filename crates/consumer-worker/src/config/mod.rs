@@ -11,7 +11,7 @@ mod webhook_secret;
 
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, MessageName, QueuePattern, Span};
+use queue_core::{DeclaredSettings, MessageName, Queue, QueuePattern, Span};
 use serde::{Deserialize, Serialize};
 use service::config::{BindAddress, Section, must_be_within};
 
@@ -81,8 +81,8 @@ impl Section for Worker {
         let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
         must_be_within("worker.max_leases", max_leases, 1, 100_000)?;
         must(
-            max_bytes >= MAX_BYTES_PER_CALL,
-            format!("worker.max_bytes must be {MAX_BYTES_PER_CALL} (what one call may bring) or more, not {max_bytes}"),
+            max_bytes >= Queue::MAX_BYTES,
+            format!("worker.max_bytes must be {} (what one call may bring) or more, not {max_bytes}", Queue::MAX_BYTES),
         )?;
         let may_run = |key: &str, concurrency: usize| {
             must(

@@ -1,6 +1,6 @@
 //! The handler `log`.
 
-use queue_core::MAX_RESULT_BYTES;
+use queue_core::Queue;
 use serde_json::Value;
 use tracing::info;
 
@@ -16,9 +16,11 @@ impl Log {
     pub(crate) fn new(result: &Value) -> Result<Self, String> {
         let outcome = Outcome::complete(result);
         match &outcome {
-            Outcome::Complete(json) if json.get().len() > MAX_RESULT_BYTES => {
-                Err(format!("result: {} bytes, at most {MAX_RESULT_BYTES} are kept", json.get().len()))
-            }
+            Outcome::Complete(json) if json.get().len() > Queue::MAX_RESULT_BYTES => Err(format!(
+                "result: {} bytes, at most {} are kept",
+                json.get().len(),
+                queue_core::Queue::MAX_RESULT_BYTES
+            )),
             _ => Ok(Self { outcome }),
         }
     }

@@ -1,6 +1,6 @@
 //! The result that an answer or a print is.
 
-use queue_core::{Failure, MAX_RESULT_BYTES};
+use queue_core::{Failure, Queue};
 use serde_json::value::RawValue;
 
 use crate::Outcome;
@@ -23,7 +23,8 @@ pub(super) fn too_large(whose: &str, way_out: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
         format!(
-            "{whose} has more than the {MAX_RESULT_BYTES} bytes that a result may have; {way_out} keeps none of it"
+            "{whose} has more than the {} bytes that a result may have; {way_out} keeps none of it",
+            Queue::MAX_RESULT_BYTES
         ),
     ))
 }

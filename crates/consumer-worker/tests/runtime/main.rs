@@ -7,7 +7,6 @@ mod queues;
 mod stopping;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -92,7 +91,7 @@ impl Setup<'_> {
         let settings = serde_json::from_str(self.settings).unwrap();
         let connections = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
         let heard = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
-        let queues = Queues::new(connections.clone(), BTreeMap::from([(name.clone(), settings)]));
+        let queues = Queues::new(connections.clone(), [(name.clone(), settings)].into_iter().collect());
         let queue = queues.queue(&name);
         let stop = Stop::default();
         let metrics = WorkerMetrics::of(&routes);
@@ -192,7 +191,7 @@ async fn a_handler_that_runs_while_settings_become_shorter_runs_once() {
         let id = world.post(1).await.remove(0);
         until_active(&world, 1).await;
         let shorter = json!({"visibility_timeout": 100, "timeout": 300});
-        world.queue.configure(&shorter).await.unwrap().unwrap();
+        world.queue.configure(&shorter).await.unwrap();
         let message = world.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
         assert_eq!(most.load(Ordering::SeqCst), 1, "no second run beside it");
@@ -243,7 +242,7 @@ async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_on
     });
     let ids = world.post(1).await;
     until_active(&world, 1).await;
-    world.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap().unwrap();
+    world.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap();
     let message = world.finished(&ids[0]).await;
     assert_eq!((message.deliveries, message.lapses), (1, 0));
     world.stop().await;
@@ -330,12 +329,7 @@ async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spen
     assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);
     assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
     // At once, not when their leases would have lapsed; and in their order.
-    let request = queue_core::LeaseRequest {
-        consumer: ConsumerId::issue(),
-        max: 10,
-        visibility_timeout: None,
-        stay: queue_core::Stay::default(),
-    };
+    let request = queue_core::LeaseRequest::new(ConsumerId::issue(), 10);
     let again = queue.lease(&request).await.unwrap().deliveries;
     assert_eq!(again.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);
 }

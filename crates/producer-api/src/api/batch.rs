@@ -1,10 +1,11 @@
 //! Many messages at once, as JSON or as lines, and what came of each.
 
-use queue_core::{Enqueued, MessageRef, NewMessage, State, json};
+use queue_core::{Enqueued, MessageRef, NewMessage, State};
 use serde::{Deserialize, Serialize};
 use service::{Code, FieldError, Problem};
 use utoipa::ToSchema;
 
+use super::members::objects;
 use super::reading::Body;
 
 /// So many refused lines are told one by one.
@@ -15,7 +16,7 @@ const MAX_REFUSED: usize = 100;
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"messages": [{"data": 1}, {"data": 2, "id": "order-43", "delay": "1h"}]})))]
 pub(crate) struct NewBatch {
-    #[serde(deserialize_with = "json::objects")]
+    #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub(crate) messages: Vec<NewMessage>,
 }

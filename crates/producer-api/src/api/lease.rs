@@ -1,13 +1,11 @@
 //! Leases: what consumers ask for, and what they are answered.
 
-use queue_core::{
-    ConsumerId, Delivery, LeaseTime, LeaseToken, Message, Millis, MostMessages, State, Timestamp, json::or_default,
-};
+use queue_core::{ConsumerId, Delivery, LeaseToken, Message, Millis, MostMessages, State, Timestamp};
 use serde::{Deserialize, Serialize};
 use service::Code;
 use utoipa::ToSchema;
 
-use super::{True, Wait, reading::Body};
+use super::{LeaseTime, True, Wait, members::or_default, reading::Body};
 
 /// What to receive.
 #[derive(Default, Deserialize, ToSchema)]

@@ -112,7 +112,7 @@ pub(crate) fn location(queue: &QueueName, id: &MessageRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queue_core::{Backoff, Millis};
+    use queue_core::{Millis, Settings};
     use serde_json::value::RawValue;
     use service::Problem;
 
@@ -159,7 +159,11 @@ mod tests {
         let message = read(nulls).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         let message = read(r#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
-        let expected = Backoff { delay: Millis::new(5).try_into().unwrap(), ..Backoff::default() };
+        let expected = {
+            let mut backoff = Settings::default().backoff;
+            backoff.delay = Millis::new(5).try_into().unwrap();
+            backoff
+        };
         assert_eq!(message.backoff, Some(expected));
         let batch = format!(r#"{{"messages":[{nulls}]}}"#);
         assert_eq!(reading::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);

@@ -2,12 +2,13 @@
 
 pub(crate) mod batch;
 pub(crate) mod lease;
+pub(crate) mod members;
 pub(crate) mod message;
 pub(crate) mod query;
 pub(crate) mod reading;
 pub(crate) mod settlement;
 
-use queue_core::Millis;
+use queue_core::{Millis, NewMessage, Settings, Span};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -15,6 +16,11 @@ use utoipa::{
 };
 
 use crate::App;
+
+/// How long a message may be delayed.
+pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
+/// How long a lease may last.
+pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
 /// How long a request waits, at most as long as the configuration says. The description has the longest wait.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -33,7 +39,7 @@ impl Wait {
 }
 
 impl std::str::FromStr for Wait {
-    type Err = queue_core::InvalidDuration;
+    type Err = <Millis as std::str::FromStr>::Err;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)

@@ -1,6 +1,6 @@
 //! Bodies of JSON as types. A body is read at once; only one that can't be read is read again, to find out where.
 
-use queue_core::json::{Members, Object};
+use queue_core::JsonObject;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Error, Map, Value, value::RawValue};
 use serde_path_to_error::{Path, Segment};
@@ -9,6 +9,7 @@ use service::{
     wording::{self, cut},
 };
 
+use super::members::Members;
 use crate::refusal;
 
 /// The mark that some editors put before UTF-8.
@@ -59,8 +60,8 @@ pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 
 fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T, Problem> {
     let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
-    let read = match serde_json::from_slice::<Object<T>>(json) {
-        Ok(Object(read)) => read.check().map(|()| read),
+    let read = match serde_json::from_slice::<JsonObject<T>>(json) {
+        Ok(JsonObject(read)) => read.check().map(|()| read),
         Err(error) => Err(located::<T>(json).ok_or_else(|| not_json(&error))?),
     };
     read.map_err(|error| refusal::invalid_field(T::INVALID, error))
@@ -71,7 +72,7 @@ fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T,
 fn located<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
     serde_json::from_slice::<&RawValue>(json).ok()?;
     let error =
-        serde_path_to_error::deserialize::<_, Object<T>>(&mut serde_json::Deserializer::from_slice(json)).err()?;
+        serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_slice(json)).err()?;
     let at_root = error.path().iter().next().is_none();
     let text = error.inner().to_string();
     let is_field = ["missing field", "unknown field"].iter().any(|beginning| text.starts_with(beginning));
@@ -84,8 +85,9 @@ fn located<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
 ///
 /// What is wrong with it, as [`field_error`] understands it: with its place within the part.
 pub(crate) fn part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
-    let read = serde_path_to_error::deserialize::<_, Object<T>>(&mut serde_json::Deserializer::from_str(json.get()));
-    read.map(|Object(read)| read).map_err(|error| {
+    let read =
+        serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
+    read.map(|JsonObject(read)| read).map_err(|error| {
         let FieldError { pointer, detail } = field_error(error.path(), error.inner());
         format!("at {pointer}: {detail}")
     })

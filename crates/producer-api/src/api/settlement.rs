@@ -1,12 +1,15 @@
 //! How consumers end or extend leases.
 
-use queue_core::{Action, Delay, Failure, LeaseTime, LeaseToken, MAX_RESULT_BYTES, json::at_most};
+use queue_core::{Action, Failure, LeaseToken, Queue};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use service::{Code, FieldError, wording};
 use utoipa::ToSchema;
 
-use super::reading::{self, Body, Given};
+use super::{
+    Delay, LeaseTime,
+    reading::{self, Body, Given},
+};
 
 /// The work is done.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -59,7 +62,7 @@ pub(crate) struct Extend {
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// How far it is: any JSON up to 65536 bytes.
-    #[serde(default, deserialize_with = "at_most::<MAX_RESULT_BYTES, _>")]
+    #[serde(default, deserialize_with = "Queue::deserialize_progress")]
     #[schema(value_type = Option<Value>)]
     pub(crate) progress: Option<Box<RawValue>>,
 }
@@ -164,12 +167,12 @@ impl Body for Extend {
 }
 
 /// What is to be done about a lease.
-pub(crate) enum Deed {
+pub(crate) enum LeaseAction {
     End(queue_core::Settlement),
     Extend(Extend),
 }
 
-impl From<Settlement> for Deed {
+impl From<Settlement> for LeaseAction {
     fn from(settlement: Settlement) -> Self {
         let (lease, action) = match settlement {
             Settlement::Extend(extend) => return Self::Extend(extend),
@@ -288,8 +291,8 @@ mod tests {
 
     fn action(action: &str, fields: &str) -> Action {
         match read(action, fields).unwrap().into() {
-            Deed::End(end) => end.action,
-            Deed::Extend(extend) => panic!("{extend:?}"),
+            LeaseAction::End(end) => end.action,
+            LeaseAction::Extend(extend) => panic!("{extend:?}"),
         }
     }
 

@@ -12,7 +12,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use queue_core::Quota;
+use queue_core::Redis;
 use service::{Peer, config::ApiKey};
 use tracing::Span;
 
@@ -28,7 +28,7 @@ use crate::routes::{Endpoints, Needs};
 struct Gate {
     keyring: Arc<Keyring>,
     endpoints: Arc<Endpoints>,
-    quota: Quota,
+    redis: Redis,
 }
 
 /// Lets only requests through that have a key, and each only where its key may go. Without keys everything is as it was.
@@ -36,12 +36,12 @@ pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     keyring: &Arc<Keyring>,
     endpoints: Arc<Endpoints>,
-    quota: Quota,
+    redis: Redis,
 ) -> Router<S> {
     if keyring.is_empty() {
         return router;
     }
-    let gate = Gate { keyring: Arc::clone(keyring), endpoints, quota };
+    let gate = Gate { keyring: Arc::clone(keyring), endpoints, redis };
     router.layer(middleware::from_fn_with_state(gate, guard))
 }
 
@@ -66,7 +66,7 @@ async fn guard(
     note_trusted(&request);
     let used = match key.rate_limit {
         None => None,
-        Some(limit) => match gate.quota.take(key.id.as_str(), limit).await {
+        Some(limit) => match gate.redis.use_quota(key.id.as_str(), limit).await {
             Ok(used) => Some((limit, used)),
             Err(error) => return refusal::not_counted(error).into_response(),
         },
@@ -86,7 +86,7 @@ async fn guard(
         next.run(request).await
     };
     if let Some((limit, used)) = used {
-        tell(response.headers_mut(), limit, &used);
+        tell(response.headers_mut(), limit, used.remaining, used.more_after);
     }
     response
 }

@@ -1,5 +1,5 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use queue_core::{Millis, RateLimit, Use};
+use queue_core::{Millis, RateLimit};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -10,9 +10,9 @@ pub(super) fn secs(time: Millis) -> u32 {
 }
 
 /// Tells a key's limit and how much of it is left, as draft-ietf-httpapi-ratelimit-headers (10) has it.
-pub(super) fn tell(headers: &mut HeaderMap, limit: RateLimit, quota: &Use) {
+pub(super) fn tell(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
     let policy = format!("\"key\";q={};w={}", limit.max, secs(*limit.duration));
-    let left = format!("\"key\";r={};t={}", quota.remaining, secs(quota.more_after));
+    let left = format!("\"key\";r={};t={}", remaining, secs(more_after));
     for (name, value) in [(POLICY, policy), (LIMIT, left)] {
         headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
     }
@@ -26,7 +26,7 @@ mod tests {
     fn a_limit_is_told_in_whole_seconds_that_are_never_too_few() {
         let mut headers = HeaderMap::new();
         let limit = serde_json::from_str(r#"{"max":100,"duration":"1m"}"#).unwrap();
-        tell(&mut headers, limit, &Use { is_granted: true, remaining: 99, more_after: Millis::new(2_001) });
+        tell(&mut headers, limit, 99, Millis::new(2_001));
         assert_eq!(headers["ratelimit-policy"], "\"key\";q=100;w=60");
         assert_eq!(headers["ratelimit"], "\"key\";r=99;t=3");
     }

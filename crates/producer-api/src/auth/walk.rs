@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use prometheus_client::registry::Registry;
-use queue_core::{Listeners, Millis, Queues, Quota, Receivers, Redis, Subscriber};
+use queue_core::{DeclaredSettings, EventFeed, LongPoll, Millis, Queues, Redis, Subscriber};
 use service::{
     Examiner,
     config::{ApiKey, KeyId, QueuePattern, Scope},
@@ -53,15 +53,15 @@ fn no_redis() -> Redis {
 fn app(keyring: Keyring) -> App {
     let redis = no_redis();
     let subscriber = Subscriber::of_all_queues(redis.clone());
-    let queues = Queues::new(redis.clone(), [].into());
+    let queues = Queues::new(redis.clone(), DeclaredSettings::default());
     App {
         shared: Arc::new(Shared {
             metrics: Metrics::new(Registry::default(), queues.clone(), Budget::new(10, 10)),
             examiner: Examiner::new(redis, subscriber.clone()),
             description: OnceLock::new(),
             queues,
-            receivers: Receivers::new(subscriber.clone(), CancellationToken::new()),
-            listeners: Listeners::new(subscriber.clone(), CancellationToken::new()),
+            receivers: LongPoll::new(subscriber.clone(), CancellationToken::new()),
+            listeners: EventFeed::new(subscriber.clone(), CancellationToken::new()),
             listening: Budget::new(10, 10),
             waiting: Budget::new(10, 10),
             body_memory: Budget::new(4_096, 4_096),
@@ -137,10 +137,10 @@ async fn route_that_is_not_registered_is_refused_to_every_key() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let path = "/v1/queues/{queue}/secrets";
     let router = || Router::new().route(path, get(|| async { "told" }));
-    let guarded = protect(router(), &Arc::new(keyring), Arc::default(), Quota::new(no_redis()));
+    let guarded = protect(router(), &Arc::new(keyring), Arc::default(), no_redis());
     assert_eq!(ask(&guarded, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(ask(&guarded, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
     // Without keys there is no guard.
-    let open = protect(router(), &Arc::default(), Arc::default(), Quota::new(no_redis()));
+    let open = protect(router(), &Arc::default(), Arc::default(), no_redis());
     assert_eq!(ask(&open, &Method::GET, path, None).await.status(), StatusCode::OK);
 }

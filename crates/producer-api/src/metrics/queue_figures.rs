@@ -8,7 +8,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter},
 };
-use queue_core::{QueueStatus, Queues, State, Totals};
+use queue_core::{QueueStatus, Queues, State};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -77,16 +77,16 @@ impl QueueFigures {
 }
 
 /// The name (to which `_total` is added), the help and the value of a total.
-type Total = (&'static str, &'static str, fn(&Totals) -> u64);
+type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const TOTALS: [Total; 7] = [
-    ("drover_queue_enqueued", "Messages stored.", |totals| totals.enqueued),
-    ("drover_queue_completed", "Messages completed.", |totals| totals.completed),
-    ("drover_queue_failed", "Messages failed for good.", |totals| totals.failed),
-    ("drover_queue_retried", "Failed attempts that were followed by another.", |totals| totals.retried),
-    ("drover_queue_lapsed", "Leases that lapsed.", |totals| totals.lapsed),
-    ("drover_queue_expired", "Messages failed because they were not started in time.", |totals| totals.expired),
-    ("drover_queue_cancelled", "Messages failed because they were cancelled.", |totals| totals.cancelled),
+    ("drover_queue_enqueued", "Messages stored.", |status| status.totals.enqueued),
+    ("drover_queue_completed", "Messages completed.", |status| status.totals.completed),
+    ("drover_queue_failed", "Messages failed for good.", |status| status.totals.failed),
+    ("drover_queue_retried", "Failed attempts that were followed by another.", |status| status.totals.retried),
+    ("drover_queue_lapsed", "Leases that lapsed.", |status| status.totals.lapsed),
+    ("drover_queue_expired", "Messages failed because they were not started in time.", |status| status.totals.expired),
+    ("drover_queue_cancelled", "Messages failed because they were cancelled.", |status| status.totals.cancelled),
 ];
 
 impl Collector for Figures {
@@ -121,7 +121,7 @@ impl Collector for Figures {
         })?;
         for (name, help, total) in TOTALS {
             family(name, help, MetricType::Counter, &mut |status, family| {
-                let total = ConstCounter::new(total(&status.totals));
+                let total = ConstCounter::new(total(status));
                 total.encode(family.encode_family(&of(status))?)
             })?;
         }
@@ -140,14 +140,15 @@ fn of(status: &QueueStatus) -> [(&'static str, &str); 1] {
 #[cfg(test)]
 mod tests {
     use drover_tests::RedisServer;
-    use queue_core::Redis;
+    use queue_core::{DeclaredSettings, Redis};
 
     use super::*;
 
     #[tokio::test]
     async fn they_are_bounded_and_kept_for_a_moment() {
         let server = RedisServer::start();
-        let queues = Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), [].into());
+        let queues =
+            Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
         for n in 0..MAX_QUEUES + 5 {
             server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
@@ -162,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn without_redis_it_is_told_that_there_are_none() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
-        let read = QueueFigures::of(Queues::new(redis, [].into())).read().await;
+        let read = QueueFigures::of(Queues::new(redis, DeclaredSettings::default())).read().await;
         assert_eq!((read.registered, read.left_out, read.queues.len()), (None, 0, 0));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use queue_core::{
-    Changed, Delay, Headers, Message, MessageName, MessageRef, Millis, NewMessage, Priority, Queue, QueueName,
+    Changed, Headers, Message, MessageName, MessageRef, Millis, NewMessage, Priority, Queue, QueueName,
     State as MessageState, Timestamp,
 };
 use serde::{Deserialize, Deserializer};
@@ -25,6 +25,7 @@ use crate::{
     App,
     answer::{AnswerMemory, Reserved},
     api::{
+        Delay,
         message::{ChangedMessage, GoneMessage, location},
         query::NoQuery,
         reading::{self, Body},

@@ -11,7 +11,7 @@ use axum::{
     },
 };
 use futures_util::{StreamExt, stream};
-use queue_core::{Event, EventId, Heard, Listener, MessageRef};
+use queue_core::{EventId, EventListener, MessageRef};
 use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use tokio::time::{Instant, timeout_at};
@@ -173,7 +173,7 @@ fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
 
 /// A client that listens. It is asked for more when all before that was taken.
 struct Hearing {
-    listener: Listener,
+    listener: EventListener,
     message: Option<MessageRef>,
     /// The id that the client knows: with it, it misses nothing when it comes back.
     told: Option<EventId>,
@@ -187,9 +187,16 @@ impl Hearing {
         loop {
             match timeout_at(silent_until, self.listener.hear()).await {
                 Ok(Ok(heard)) => {
-                    let events = self.events(&heard);
-                    if !events.is_empty() {
-                        return Some(events);
+                    let message = self.message.as_ref();
+                    let meant = heard.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
+                    let streamed: Vec<sse::Event> = meant
+                        .map(|event| {
+                            self.told = event.id;
+                            StreamedEvent { id: event.id, event: event.kind.as_str(), data: event.json() }.into()
+                        })
+                        .collect();
+                    if !streamed.is_empty() {
+                        return Some(streamed);
                     }
                 }
                 Ok(Err(ended)) => {
@@ -197,24 +204,6 @@ impl Hearing {
                     return None;
                 }
                 Err(_) => return Some(vec![self.sign_of_life()]),
-            }
-        }
-    }
-
-    fn events(&mut self, heard: &Heard) -> Vec<sse::Event> {
-        match heard {
-            Heard::Events(events) => {
-                let is_meant = |event: &&Event| self.message.as_ref().is_none_or(|message| event.is_about(message));
-                let meant: Vec<&Event> = events.iter().filter(is_meant).collect();
-                self.told = meant.last().map(|event| event.id).or(self.told);
-                let streamed = meant.into_iter().map(|event| {
-                    StreamedEvent { id: Some(event.id), event: event.kind.as_str(), data: event.json() }.into()
-                });
-                streamed.collect()
-            }
-            Heard::Reset(last) => {
-                self.told = *last;
-                vec![StreamedEvent { id: *last, event: "reset", data: "{}" }.into()]
             }
         }
     }

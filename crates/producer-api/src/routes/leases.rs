@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
-use queue_core::{
-    ConsumerId, Error, Extended, LeaseRequest, LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Queue, Reported, Settled,
-    Stay,
-};
+use queue_core::{ConsumerId, Error, Extended, LeaseRequest, LeaseToken, Millis, Queue};
 use serde_json::value::RawValue;
 use service::{Code, FieldError, Problem, config::Scope};
 use utoipa_axum::routes;
@@ -23,7 +20,7 @@ use crate::{
         lease::{Ended, EndedAll, LeasedMessage, Outcome, Receive, Received},
         query::NoQuery,
         reading::{self, Body},
-        settlement::{Complete, Deed, Extend, Fail, Release, Settle, Settlement},
+        settlement::{Complete, Extend, Fail, LeaseAction, Release, Settle, Settlement},
     },
     auth::Caller,
     body::{JsonBody, OptionalJsonBody},
@@ -73,10 +70,13 @@ pub(crate) async fn receive(
     drop(body);
     let _waits = app.wait(&caller, wait)?;
     // One that names itself will be back; one that does not has an id of its own each time.
-    let stay = if consumer.is_some() { Stay::AsLongAsItAsks } else { Stay::WhileItHasLeases };
+    let is_named = consumer.is_some();
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
-    let visibility_timeout = visibility_timeout.map(|time| *time);
-    let request = LeaseRequest { consumer: consumer.clone(), max: max.get(), visibility_timeout, stay };
+    let mut request = LeaseRequest::new(consumer.clone(), max.get());
+    request.visibility_timeout = visibility_timeout.map(|time| *time);
+    if !is_named {
+        request = request.without_owner_timeout();
+    }
     let queue = app.shared.queues.queue(&queue);
     let room = Arc::new(LeaseRoom::new(memory.clone(), request.max));
     let received = app.shared.receivers.receive_within(&queue, request, wait, Arc::<LeaseRoom>::clone(&room)).await;
@@ -188,7 +188,7 @@ pub(crate) async fn settle(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let Settle { settlements } = reading::body(&body)?;
-    if settlements.is_empty() || settlements.len() > MAX_MESSAGES_PER_CALL {
+    if settlements.is_empty() || settlements.len() > Queue::MAX_MESSAGES {
         return Err(refusal::too_many_settlements(settlements.len()));
     }
     let queue = app.shared.queues.queue(&queue);
@@ -214,8 +214,8 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
     for (place, settlement) in settlements.into_iter().enumerate() {
         match settlement.into() {
-            Deed::End(end) => ends.push((place, end)),
-            Deed::Extend(Extend { lease, visibility_timeout, progress, .. }) => {
+            LeaseAction::End(end) => ends.push((place, end)),
+            LeaseAction::Extend(Extend { lease, visibility_timeout, progress, .. }) => {
                 let extension = Extension { place, lease, progress };
                 extensions.entry(visibility_timeout.map(|time| *time)).or_default().push(extension);
             }
@@ -231,8 +231,8 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     let settled = queue.settle(&ends).await.map_err(refusal::from_queue)?;
     for ((place, end), settled) in places.into_iter().zip(ends).zip(settled) {
         let outcome = match settled {
-            Settled::Now(state) => state.into(),
-            Settled::Gone => Outcome::Gone,
+            Some(state) => state.into(),
+            None => Outcome::Gone,
         };
         answers[place] = Some(Ended { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
     }
@@ -258,10 +258,10 @@ async fn extend_some(
         let (mut outcome, lease_expires_at, cancel_requested) = match extended {
             Extended::Until(deadline) => (Outcome::Extended, Some(deadline), None),
             Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), Some(True)),
-            Extended::Gone => (Outcome::Gone, None, None),
+            Extended::LeaseOver => (Outcome::Gone, None, None),
         };
         if let (Outcome::Extended, Some(progress)) = (outcome, progress)
-            && queue.report_progress(&lease, &progress).await.map_err(refusal::from_queue)? == Reported::Gone
+            && !queue.report_progress(&lease, &progress).await.map_err(refusal::from_queue)?
         {
             outcome = Outcome::Gone;
         }

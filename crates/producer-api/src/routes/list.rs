@@ -115,7 +115,7 @@ async fn fill(
     let mut room = bytes;
     for _ in 0..MOST_CALLS {
         let wanted = limit - messages.len();
-        let page = queue.list_some(place.state, name, hold, wanted, room, place.cursor.as_ref()).await;
+        let page = queue.list_some(place.state, name, hold, wanted, room, place.cursor.as_deref()).await;
         let page = page.map_err(refusal::from_queue)?;
         if page.bytes > room && !messages.is_empty() {
             // The one message that every call looks at is too large for the rest of this page: the next page begins with it.

@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use queue_core::{Enqueued, MAX_MESSAGES_PER_CALL, Message, MessageRef, Millis, NewMessage, Queue};
+use queue_core::{Enqueued, Message, MessageRef, Millis, NewMessage, Queue};
 use serde::Deserialize;
 use service::{Code, Problem, config::Scope};
 use utoipa::IntoParams;
@@ -183,7 +183,7 @@ pub(crate) async fn create_batch(
         (BatchBody::Lines(body, share), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, share).await,
     };
     let NewBatch { mut messages } = reading::body(&body)?;
-    if messages.is_empty() || messages.len() > MAX_MESSAGES_PER_CALL {
+    if messages.is_empty() || messages.len() > Queue::MAX_MESSAGES {
         return Err(refusal::too_many_messages(messages.len()));
     }
     for message in &mut messages {

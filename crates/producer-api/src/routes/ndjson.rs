@@ -9,7 +9,7 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use queue_core::{Error, MAX_MESSAGES_PER_CALL, NewMessage, Queue};
+use queue_core::{Error, NewMessage, Queue};
 use service::{InDoubt, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -65,7 +65,7 @@ impl Chunk {
     }
 
     fn has_room_for(&self, bytes: usize) -> bool {
-        self.messages.is_empty() || self.messages.len() < MAX_MESSAGES_PER_CALL && self.bytes + bytes <= MAX_CHUNK_BYTES
+        self.messages.is_empty() || self.messages.len() < Queue::MAX_MESSAGES && self.bytes + bytes <= MAX_CHUNK_BYTES
     }
 }
 
@@ -197,7 +197,7 @@ impl Intake<'_> {
         match enqueued {
             Ok(enqueued) => self.summary.count(&enqueued),
             // As it is kept, the message is larger than its line.
-            Err(error @ Error::TooMuch(_)) if is_one => {
+            Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_one => {
                 self.summary.refuse(self.chunk.last_line, refusal::from_enqueue(error));
             }
             Err(error) => return Err(self.not_stored(error)),

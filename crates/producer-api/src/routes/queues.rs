@@ -196,8 +196,7 @@ pub(crate) async fn configure(
 ) -> Result<Json<QueueStatus>, Problem> {
     let patch = reading::members(&body)?.into();
     let queue = app.shared.queues.queue(&name);
-    let configured = queue.configure(&patch).await.map_err(|error| refusal::of_queue(error, &name))?;
-    configured.map_err(|invalid| refusal::invalid_settings(&invalid))?;
+    queue.configure(&patch).await.map_err(|error| refusal::of_queue(error, &name))?;
     status(&queue).await.map(Json)
 }
 

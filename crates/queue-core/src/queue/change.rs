@@ -4,7 +4,7 @@ use deadpool_redis::redis::Value;
 
 use super::{Call, Queue};
 use crate::{
-    Error, MAX_BYTES_PER_CALL, MessageRef, NewMessage, Result, State, TooMuch,
+    Error, MessageRef, NewMessage, Result, State,
     message::Stored,
     new_message::Due,
     record::Record,
@@ -82,7 +82,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooMuch`]. Within, the error of `edit`: nothing was changed.
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`]. Within, the error of `edit`: nothing was changed.
     pub async fn patch<E>(
         &self,
         id: &MessageRef,
@@ -115,8 +115,8 @@ impl Queue {
         after: &NewMessage,
     ) -> Result<Option<Changed>> {
         let mut record = Record::encode(after);
-        if record.len() > MAX_BYTES_PER_CALL {
-            return Err(Error::TooMuch(TooMuch::Bytes(record.len())));
+        if record.len() > Queue::MAX_BYTES {
+            return Err(Error::TooManyBytes(record.len()));
         }
         if after.data.get() == before.data.get() {
             record.truncate(record.find('\n').unwrap_or(record.len()));

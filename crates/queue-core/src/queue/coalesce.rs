@@ -24,7 +24,7 @@ use super::{
     Queue,
     enqueue::{Answer, Enqueued, Packed, WhenFull},
 };
-use crate::{Error, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, NewMessage, Result, TooMuch};
+use crate::{Error, NewMessage, Result};
 
 /// Calls of one queue under way at once: while Redis works on one, the next is made ready and the last one answered.
 const CALLS: usize = 2;
@@ -92,8 +92,8 @@ impl Posted {
     fn next_call(&mut self) -> Option<(Vec<Packed>, Vec<Poster>)> {
         let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
-            && bytes + next.message.bytes() <= MAX_BYTES_PER_CALL
-            && messages.len() < MAX_MESSAGES_PER_CALL
+            && bytes + next.message.bytes() <= Queue::MAX_BYTES
+            && messages.len() < Queue::MAX_MESSAGES
             && let Some(Post { message, poster }) = self.waiting.pop_front()
         {
             if !poster.answer.is_closed() {
@@ -123,8 +123,8 @@ impl Queue {
     /// Those of `enqueue`, and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
         let packed = Packed::of(&message);
-        if packed.bytes() > MAX_BYTES_PER_CALL {
-            return Err(Error::TooMuch(TooMuch::Bytes(packed.bytes())));
+        if packed.bytes() > Queue::MAX_BYTES {
+            return Err(Error::TooManyBytes(packed.bytes()));
         }
         let room = self.intake.admit(&packed)?;
         let (answer, answered) = oneshot::channel();

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{self, Value};
 use serde_json::Value as Json;
 
 use super::{Call, IfAbsent, Queue, status::PAUSED};
-use crate::{Error, InvalidSetting, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
+use crate::{Error, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
 
 /// How often a change is tried anew when others change the same settings meanwhile.
 const TRIES: usize = 20;
@@ -20,17 +20,14 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`]. The inner error says what of the patch can't be; then nothing was changed.
-    pub async fn configure(&self, patch: &Json) -> Result<Result<Settings, InvalidSetting>> {
+    /// [`Error::InvalidSetting`], [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
         let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Begin };
         for _ in 0..TRIES {
             let known = self.meta().await?;
             let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            let settings = match settings.patched(patch) {
-                Ok(settings) => settings,
-                Err(invalid) => return Ok(Err(invalid)),
-            };
+            let settings = settings.patched(patch)?;
             // What this process declares belongs to the settings that are answered, so it is declared before it is read.
             let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
@@ -45,7 +42,7 @@ impl Queue {
                 }
             }
             if self.change_settings(if_absent, &changes).await? {
-                return Ok(Ok(settings));
+                return Ok(settings);
             }
         }
         Err(Error::Unavailable("others change the settings all the time".into()))

@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 
 use super::{Call, Durability, IfAbsent, Queue};
 use crate::{
-    Error, IdempotencyKey, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef,
-    NewMessage, Result, State, Timestamp, TooMuch, message::Gate, record::Record, reply, scripts::ENQUEUE,
+    Error, IdempotencyKey, MaxAttempts, Message, MessageId, MessageRef, NewMessage, Result, State, Timestamp,
+    message::Gate, record::Record, reply, scripts::ENQUEUE,
 };
 
 /// What came of enqueueing one message.
@@ -40,16 +40,6 @@ impl Enqueued {
     }
 }
 
-/// Makes a request safe to repeat: the same key with the same fingerprint stores nothing more, for as long as the
-/// queue's [`idempotency_window`](crate::Settings::idempotency_window).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Idempotency {
-    /// Drawn by the producer, for each request anew.
-    pub key: IdempotencyKey,
-    /// What tells one request from another: a hash of all that it asks for, without tabs.
-    pub fingerprint: String,
-}
-
 impl Queue {
     /// Stores messages, all or none, in the order given.
     ///
@@ -57,32 +47,43 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooMuch`] for more than one call may carry,
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyMessages`], [`Error::TooManyBytes`],
     /// [`Error::QueueFull`], [`Error::OtherLayout`].
     pub async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>> {
         self.store(messages, None).await
     }
 
-    /// As [`enqueue`](Self::enqueue), but safe to repeat.
+    /// As [`enqueue`](Self::enqueue), but safe to repeat: a call with the same key and the same fingerprint stores nothing more,
+    /// for as long as the queue's [`idempotency_window`](crate::Settings::idempotency_window). The fingerprint tells one request
+    /// from another: a hash of all that it asks for, without tabs.
     ///
     /// # Errors
     ///
     /// Those of `enqueue`, and [`Error::KeyReused`].
-    pub async fn enqueue_once(&self, messages: Vec<NewMessage>, idempotency: &Idempotency) -> Result<Vec<Enqueued>> {
-        self.store(messages, Some(idempotency)).await
+    pub async fn enqueue_once(
+        &self,
+        messages: Vec<NewMessage>,
+        key: &IdempotencyKey,
+        fingerprint: &str,
+    ) -> Result<Vec<Enqueued>> {
+        self.store(messages, Some((key, fingerprint))).await
     }
 
-    async fn store(&self, messages: Vec<NewMessage>, idempotency: Option<&Idempotency>) -> Result<Vec<Enqueued>> {
+    async fn store(
+        &self,
+        messages: Vec<NewMessage>,
+        idempotency: Option<(&IdempotencyKey, &str)>,
+    ) -> Result<Vec<Enqueued>> {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        if messages.len() > MAX_MESSAGES_PER_CALL {
-            return Err(Error::TooMuch(TooMuch::Messages(messages.len())));
+        if messages.len() > Queue::MAX_MESSAGES {
+            return Err(Error::TooManyMessages(messages.len()));
         }
         let packed: Vec<Packed> = messages.iter().map(Packed::of).collect();
         let bytes = packed.iter().map(Packed::bytes).sum();
-        if bytes > MAX_BYTES_PER_CALL {
-            return Err(Error::TooMuch(TooMuch::Bytes(bytes)));
+        if bytes > Queue::MAX_BYTES {
+            return Err(Error::TooManyBytes(bytes));
         }
         let answers = self.send(&packed, WhenFull::RefuseAll, idempotency).await?;
         messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
@@ -93,9 +94,9 @@ impl Queue {
         &self,
         messages: &[Packed],
         when_full: WhenFull,
-        idempotency: Option<&Idempotency>,
+        idempotency: Option<(&IdempotencyKey, &str)>,
     ) -> Result<Vec<Answer>> {
-        let (key, fingerprint) = idempotency.map_or(("", ""), |once| (once.key.as_str(), &once.fingerprint));
+        let (key, fingerprint) = idempotency.map_or(("", ""), |(key, fingerprint)| (key.as_str(), fingerprint));
         let answer = self
             .call_declared_with(Durability::Replicas, IfAbsent::Begin, &ENQUEUE, |epoch| {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);

@@ -1,9 +1,9 @@
-//! The log of events of a queue: it is written while somebody listens, and read in stretches.
+//! The log of events of a queue: it is written while somebody listens, and read in batches.
 
 use deadpool_redis::redis;
 
 use super::{Call, Queue};
-use crate::{Error, Event, EventId, Millis, Result, keys::suffix, reply, scripts::LISTEN, stretch::Stretch};
+use crate::{Error, Event, EventId, Millis, Result, event_batch::EventBatch, keys::suffix, reply, scripts::LISTEN};
 
 /// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
 /// between two such times.
@@ -11,7 +11,7 @@ const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
 
 impl Queue {
     /// Lets events be written down for eleven minutes, and answers the id of the newest; `None` if there is no such queue.
-    /// Who listens for longer repeats it, as [`Listeners`](crate::Listeners) do.
+    /// Who listens for longer repeats it, as [`EventFeed`](crate::EventFeed) do.
     ///
     /// # Errors
     ///
@@ -24,21 +24,21 @@ impl Queue {
 
     /// The next events after one, of so many bytes of the log and an entry more; no events if there are none; `None` if not
     /// everything that came after it is still there.
-    pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<Stretch>> {
+    pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<EventBatch>> {
         let place = id.place;
         let mut range = redis::cmd("XRANGE");
         // With the entry that the event is in: it is there as long as nothing after it is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());
         range.arg(format!("({}-0", place.bytes + bytes));
         let entries = reply::array(Some(self.redis.call(&range).await?))?;
-        if entries.is_empty() { Ok(None) } else { Stretch::decode(id, entries) }
+        if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 
     /// All events after one, as [`listen`](Self::listen) answered it; `None` if not all of them are there. For tests:
-    /// [`Listeners`](crate::Listeners) read in steps.
+    /// [`EventFeed`](crate::EventFeed) read in steps.
     #[doc(hidden)]
     pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
         const ALL: u64 = 1 << 40;
-        Ok(self.events_after(id, ALL).await?.map(|stretch| stretch.events))
+        Ok(self.events_after(id, ALL).await?.map(|batch| batch.events))
     }
 }

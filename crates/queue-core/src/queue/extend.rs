@@ -1,7 +1,7 @@
 //! Extends leases.
 
 use super::{Call, Queue};
-use crate::{LeaseToken, MAX_MESSAGES_PER_CALL, Millis, Result, Timestamp, reply, scripts::EXTEND};
+use crate::{LeaseToken, Millis, Result, Timestamp, reply, scripts::EXTEND};
 
 /// What extending a lease did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Extended {
     Until(Timestamp),
     /// It lasts until then, but the message is to be cancelled: stop working on it, and settle.
     ToBeCancelled(Timestamp),
-    /// It had lapsed or was over: nothing was changed.
-    Gone,
+    /// It has lapsed, or was ended: nothing was changed.
+    LeaseOver,
 }
 
 impl Queue {
@@ -23,7 +23,7 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable): some may have been extended or not.
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(leases.len());
-        for some in leases.chunks(MAX_MESSAGES_PER_CALL) {
+        for some in leases.chunks(Queue::MAX_MESSAGES) {
             let mut call = Call::new(&EXTEND, &self.keys)
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
             for lease in some {
@@ -34,7 +34,7 @@ impl Queue {
                 let deadline = reply::integer(Some(deadline))?;
                 let instant = Timestamp::from_millis(deadline.unsigned_abs());
                 extended.push(match deadline {
-                    0 => Extended::Gone,
+                    0 => Extended::LeaseOver,
                     1.. => Extended::Until(instant),
                     _ => Extended::ToBeCancelled(instant),
                 });

@@ -7,8 +7,7 @@ use tracing::warn;
 
 use super::{Action, Call, IfAbsent, Queue, Settlement, random, read::decode_json};
 use crate::{
-    ConsumerId, Error, LeaseToken, MAX_BYTES_PER_CALL, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId,
-    MessageRef, Millis, Result, Timestamp,
+    ConsumerId, Error, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Timestamp,
     message::{Standing, Stored, malformed_failure},
     record::{Malformed, Options, Record, Run},
     reply,
@@ -24,22 +23,35 @@ const MAX_LOST: usize = 100;
 pub struct LeaseRequest {
     /// Who asks.
     pub consumer: ConsumerId,
-    /// At most so many messages. A call hands out at most [`MAX_MESSAGES_PER_CALL`].
+    /// At most so many messages. A call hands out at most [`Queue::MAX_MESSAGES`].
     pub max: usize,
     /// How long the leases last unless they are extended. Defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
-    /// For how long it keeps its access to an exclusive queue.
-    pub stay: Stay,
+    /// For how long it owns an exclusive queue beyond its leases.
+    pub owner_timeout: OwnerTimeout,
 }
 
-/// For how long a consumer keeps its access to an exclusive queue beyond its leases.
+/// For how long a consumer owns an exclusive queue beyond its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stay {
-    /// For a visibility timeout after each time it asked: it will be back.
+pub enum OwnerTimeout {
+    /// For a visibility timeout after each call: it will call again.
     #[default]
-    AsLongAsItAsks,
-    /// No longer than it has leases.
-    WhileItHasLeases,
+    VisibilityTimeout,
+    /// It owns the queue no longer than it has leases.
+    None,
+}
+
+impl LeaseRequest {
+    /// A request of a consumer for at most so many messages, all else by default.
+    pub fn new(consumer: ConsumerId, max: usize) -> Self {
+        Self { consumer, max, visibility_timeout: None, owner_timeout: OwnerTimeout::default() }
+    }
+
+    /// As this one, of a consumer that owns an exclusive queue no longer than it has leases.
+    #[must_use]
+    pub fn without_owner_timeout(self) -> Self {
+        Self { owner_timeout: OwnerTimeout::None, ..self }
+    }
 }
 
 /// What a consumer got.
@@ -53,13 +65,13 @@ pub struct Leased {
     pub more_is_ready: bool,
     /// How long until there is a known reason to look again: a message is due, or a lease of somebody's lapses.
     pub next_look: Option<Duration>,
-    /// Who else may find something where this consumer found nothing.
-    pub access: Access,
+    /// Which consumers may find something where this one found nothing.
+    pub(crate) access: Access,
 }
 
-/// Who has access to a queue.
+/// The consumers that have access to a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// All consumers.
     All,
     /// The queue is exclusive: this consumer alone, until it gives up or its time is over. `None` while nobody has access,
@@ -90,18 +102,18 @@ impl Queue {
     /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
     /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
-        self.lease_within(request, MAX_BYTES_PER_CALL).await
+        self.lease_within(request, Queue::MAX_BYTES).await
     }
 
     /// As [`lease`](Self::lease), at most so many bytes of messages, but one message at least.
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
-        self.give_back_lost_leases().await?;
-        let max = request.max.clamp(1, MAX_MESSAGES_PER_CALL);
+        self.return_lost_leases().await?;
+        let max = request.max.clamp(1, Queue::MAX_MESSAGES);
         let answer_is_lost = LostUnlessAnswered::new(self);
         let secret = answer_is_lost.secret().clone();
-        let stay = match request.stay {
-            Stay::AsLongAsItAsks => "",
-            Stay::WhileItHasLeases => "0",
+        let owner_timeout = match request.owner_timeout {
+            OwnerTimeout::VisibilityTimeout => "",
+            OwnerTimeout::None => "0",
         };
         let visibility_timeout = request.visibility_timeout.map(|timeout| timeout.get().to_string());
         let answer = self
@@ -109,10 +121,10 @@ impl Queue {
                 Call::new(&LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
-                    .arg(max_bytes.min(MAX_BYTES_PER_CALL))
+                    .arg(max_bytes.min(Queue::MAX_BYTES))
                     .arg(secret.as_str())
                     .arg(request.consumer.as_str())
-                    .arg(stay)
+                    .arg(owner_timeout)
                     .arg(visibility_timeout.as_deref().unwrap_or(""))
                     .arg(random())
             })
@@ -224,7 +236,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`]: the rest is given back with the next call.
-    pub async fn give_back_lost_leases(&self) -> Result<()> {
+    pub async fn return_lost_leases(&self) -> Result<()> {
         while let Some(secret) = self.lost_lease_call() {
             let mut ids = Vec::new();
             let mut cursor = String::from("0");

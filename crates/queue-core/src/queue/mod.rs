@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
-    Error, QueueName, Redis, Result, SettingsPatch,
+    Error, Millis, QueueName, Redis, Result, SettingsPatch,
     connection::CallError,
     index,
     keys::Keys,
@@ -43,14 +43,13 @@ use declare::IfAbsent;
 pub(crate) use coalesce::Intake;
 
 pub use change::Changed;
-pub use enqueue::{Enqueued, Idempotency};
+pub use enqueue::Enqueued;
 pub use extend::Extended;
-pub use lease::{Access, Delivery, LeaseRequest, Leased, Stay};
-pub use list::Cursor;
-pub use progress::Reported;
-pub use settle::{Action, Settled, Settlement};
+pub(crate) use lease::Access;
+pub use lease::{Delivery, LeaseRequest, Leased};
+pub use settle::{Action, Settlement};
 pub use signal::Signal;
-pub use status::{QueueStatus, Totals};
+pub use status::QueueStatus;
 
 /// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
 const TIMES_DECLARED_ANEW: u64 = 30;
@@ -73,6 +72,18 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// The most messages that one call carries either way.
+    pub const MAX_MESSAGES: usize = 1_000;
+    /// The most bytes of payload that one call carries either way: 4 MiB.
+    pub const MAX_BYTES: usize = 4 * 1_024 * 1_024;
+    /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
+    pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
+    /// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
+    pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1_024;
+    /// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to settle
+    /// it; then the attempt has failed, and another one may begin.
+    pub const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);
+
     pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -139,7 +150,7 @@ impl Queue {
 
     /// Adds the name to the index if the queue was used since this was last called, and exists. It stands there already, but
     /// for what was cut off between two steps.
-    pub(crate) async fn see_to_name(&self) -> Result<()> {
+    pub(crate) async fn restore_name(&self) -> Result<()> {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

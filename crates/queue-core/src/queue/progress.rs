@@ -1,32 +1,33 @@
 //! Stores the progress that a consumer reports of an active message.
 
+use serde::Deserializer;
 use serde_json::value::RawValue;
 
 use super::{Call, Queue};
-use crate::{Error, LeaseToken, MAX_RESULT_BYTES, Result, TooMuch, reply, scripts::PROGRESS};
-
-/// What came of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reported {
-    /// Readers see it.
-    Kept,
-    /// The lease is over: nothing was changed.
-    Gone,
-}
+use crate::{Error, LeaseToken, Result, json, reply, scripts::PROGRESS};
 
 impl Queue {
-    /// Keeps what a handler reports of its progress: any JSON up to [`MAX_RESULT_BYTES`].
+    /// Reads an optional progress, for serde's `deserialize_with`: any JSON up to [`Queue::MAX_RESULT_BYTES`].
     ///
     /// # Errors
     ///
-    /// [`Error::TooMuch`], [`Error::Unavailable`], [`Error::OutOfMemory`].
-    pub async fn report_progress(&self, lease: &LeaseToken, progress: &RawValue) -> Result<Reported> {
+    /// It is longer.
+    pub fn deserialize_progress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+        json::at_most::<{ Self::MAX_RESULT_BYTES }, D>(deserializer)
+    }
+
+    /// Keeps what a handler reports of its progress: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Answers whether it was kept: it is
+    /// not when the lease is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`].
+    pub async fn report_progress(&self, lease: &LeaseToken, progress: &RawValue) -> Result<bool> {
         let json = progress.get();
-        if json.len() > MAX_RESULT_BYTES {
-            return Err(Error::TooMuch(TooMuch::Progress(json.len())));
+        if json.len() > Queue::MAX_RESULT_BYTES {
+            return Err(Error::ProgressTooLarge(json.len()));
         }
         let call = Call::new(&PROGRESS, &self.keys).arg(lease.id().as_str()).arg(lease.secret()).arg(json);
-        let kept = reply::integer(Some(self.call(&PROGRESS, call).await?))? == 1;
-        Ok(if kept { Reported::Kept } else { Reported::Gone })
+        Ok(reply::integer(Some(self.call(&PROGRESS, call).await?))? == 1)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Queue};
 use crate::{
-    Error, MAX_MESSAGES_PER_CALL, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Subscriber, Timestamp,
+    Error, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Subscriber, Timestamp,
     message::{Standing, Stored},
     record::{Options, Outcome, Record, Run},
     reply,
@@ -29,7 +29,7 @@ impl Queue {
         while messages.len() < ids.len() {
             let rest = &ids[messages.len()..];
             // One call answers as much as it may carry.
-            let answered = self.read_stored(&rest[..rest.len().min(MAX_MESSAGES_PER_CALL)]).await?;
+            let answered = self.read_stored(&rest[..rest.len().min(Queue::MAX_MESSAGES)]).await?;
             if answered.is_empty() {
                 return Err(Error::unexpected("no answer for the first message"));
             }

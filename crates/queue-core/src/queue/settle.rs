@@ -5,10 +5,7 @@ use std::{borrow::Cow, collections::HashSet};
 use serde_json::value::RawValue;
 
 use super::{Call, Queue, random};
-use crate::{
-    Delay, Error, Failure, LeaseToken, MAX_BYTES_PER_CALL, MAX_ERROR_BYTES, MAX_MESSAGES_PER_CALL, MAX_RESULT_BYTES,
-    Millis, Result, State, reply, scripts::SETTLE,
-};
+use crate::{Error, Failure, LeaseToken, Millis, NewMessage, Result, State, reply, scripts::SETTLE};
 
 /// How a consumer ends one lease.
 #[derive(Debug, Clone)]
@@ -34,22 +31,13 @@ pub enum Action {
     Release(Option<Millis>),
 }
 
-/// What a settlement did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The message is in this state now, or was right after the same settlement was made before.
-    Now(State),
-    /// The lease was over: nothing was changed.
-    Gone,
-}
-
 impl Action {
     /// The letter, the extra and the value as `settle.lua` takes them.
     fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
-            Self::Complete(result) if result.get().len() > MAX_RESULT_BYTES => {
-                let message =
-                    format!("the result has {} bytes, at most {MAX_RESULT_BYTES} are kept", result.get().len());
+            Self::Complete(result) if result.get().len() > Queue::MAX_RESULT_BYTES => {
+                let (bytes, most) = (result.get().len(), Queue::MAX_RESULT_BYTES);
+                let message = format!("the result has {bytes} bytes, at most {most} are kept");
                 ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)).into())
             }
             Self::Complete(result) => ("c", String::new(), result.get().into()),
@@ -65,17 +53,17 @@ impl Action {
 
 /// A pause in ms, at most as long as a delay may be.
 fn bounded(pause: Millis) -> u64 {
-    pause.min(Delay::MOST).get()
+    pause.min(NewMessage::LONGEST_DELAY).get()
 }
 
-/// An error's JSON, at most [`MAX_ERROR_BYTES`]: its code and text are cut where they are too long to be kept.
+/// An error's JSON, at most [`Queue::MAX_ERROR_BYTES`]: its code and text are cut where they are too long to be kept.
 fn encode_failure(failure: &Failure) -> String {
     const CODE_BYTES: usize = 128;
     /// The names of the two members, and what stands around them.
     const AROUND: usize = r#"{"code":"","message":""}"#.len();
     /// Stands at the end of a text that was cut.
     const CUT: &str = "… (cut)";
-    const MESSAGE_BYTES: usize = MAX_ERROR_BYTES - CODE_BYTES - AROUND;
+    const MESSAGE_BYTES: usize = Queue::MAX_ERROR_BYTES - CODE_BYTES - AROUND;
     let code = cut(&failure.code, CODE_BYTES);
     let mut message = cut(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
@@ -99,18 +87,19 @@ fn cut(text: &str, max: usize) -> &str {
 }
 
 impl Queue {
-    /// Ends leases, each on its own, in as many calls as their number and size need. An answer for each, in order.
+    /// Ends leases, each on its own, in as many calls as their number and size need. The answer has the state of each message in
+    /// order, or `None` where the lease was over and nothing was changed.
     ///
     /// The same settlements may be sent again when an answer was lost: they are answered as the first time.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`]: some may have been settled or not.
-    pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+    pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
-            let some = &rest[..rest.len().min(MAX_MESSAGES_PER_CALL)];
+            let some = &rest[..rest.len().min(Queue::MAX_MESSAGES)];
             let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
             let any_again = if ids.len() < some.len() { "1" } else { "" };
             let mut call = Call::new(&SETTLE, &self.keys).arg(random()).arg(any_again);
@@ -119,7 +108,7 @@ impl Queue {
             for Settlement { lease, action } in some {
                 let (letter, extra, value) = action.encode();
                 bytes += value.len();
-                if count > 0 && bytes > MAX_BYTES_PER_CALL {
+                if count > 0 && bytes > Queue::MAX_BYTES {
                     break;
                 }
                 count += 1;
@@ -140,11 +129,11 @@ impl Queue {
             }
             for letter in answers.chars() {
                 settled.push(match letter {
-                    'c' => Settled::Now(State::Completed),
-                    'f' => Settled::Now(State::Failed),
-                    'd' => Settled::Now(State::Delayed),
-                    'w' => Settled::Now(State::Waiting),
-                    'g' => Settled::Gone,
+                    'c' => Some(State::Completed),
+                    'f' => Some(State::Failed),
+                    'd' => Some(State::Delayed),
+                    'w' => Some(State::Waiting),
+                    'g' => None,
                     other => return Err(Error::unexpected(other)),
                 });
             }
@@ -163,7 +152,7 @@ mod tests {
             let failure = Failure::new(character.repeat(300), character.repeat(10_000));
             let json = encode_failure(&failure);
             assert!(
-                json.len() <= MAX_ERROR_BYTES && json.len() > MAX_ERROR_BYTES - 16,
+                json.len() <= Queue::MAX_ERROR_BYTES && json.len() > Queue::MAX_ERROR_BYTES - 16,
                 "{character:?}: {}",
                 json.len()
             );

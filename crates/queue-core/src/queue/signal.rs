@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Call, IfAbsent, Queue, read::decode_json};
-use crate::{Error, MAX_MESSAGES_PER_CALL, Millis, Result, SignalKey, Span, Timestamp, json, reply, scripts::SIGNAL};
+use crate::{Error, Millis, Result, SignalKey, Span, Timestamp, json, reply, scripts::SIGNAL};
 
 /// What releases held messages.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -52,7 +52,7 @@ impl Queue {
     }
 
     /// The signals that stick, the first to end first, behind one that ends then and has that key; and whether there are more. At most
-    /// `limit` of them, up to [`MAX_MESSAGES_PER_CALL`]; fewer where they are large.
+    /// `limit` of them, up to [`Queue::MAX_MESSAGES`]; fewer where they are large.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Queue {
         limit: usize,
     ) -> Result<(Vec<StickySignal>, bool)> {
         let place = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
-        let limit = limit.clamp(1, MAX_MESSAGES_PER_CALL);
+        let limit = limit.clamp(1, Queue::MAX_MESSAGES);
         decode(
             self.call(&SIGNAL, Call::new(&SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place))
                 .await?,

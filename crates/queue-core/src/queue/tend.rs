@@ -21,7 +21,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
-    pub async fn tend(&self) -> Result<Option<Duration>> {
+    pub async fn maintain(&self) -> Result<Option<Duration>> {
         let call = Call::new(&TEND, &self.keys).arg(random());
         let pause = reply::integer(Some(self.call(&TEND, call).await?))?;
         if pause == NO_SUCH_QUEUE {
@@ -35,7 +35,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub async fn give_up(&self, consumer: &ConsumerId) -> Result<()> {
+    pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
         let call = Call::new(&GIVE_UP, &self.keys).arg(consumer.as_str());
         self.call(&GIVE_UP, call).await.map(drop)
     }

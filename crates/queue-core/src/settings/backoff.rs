@@ -1,30 +1,27 @@
 //! The pause between a failed attempt of a message and the next one. The rule itself stands in `lua/fragments/backoff.lua`.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::range::Span;
-use crate::Millis;
+use crate::{Millis, json::JsonObject};
 
 /// The pause between a failed attempt and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, from = "JsonObject<GivenBackoff>")]
 pub struct Backoff {
     /// How the pause grows. Defaults to `exponential`.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     #[schema(inline)]
     pub growth: Growth,
     /// The pause after the first failed attempt, up to 30 days. Defaults to 1 s.
-    #[serde(default = "Backoff::default_delay")]
     #[schema(inline)]
     pub delay: Pause,
     /// The longest pause, up to 30 days; never shorter than `delay`. Defaults to 1 h.
-    #[serde(default = "Backoff::default_max")]
     #[schema(inline)]
     pub max: Pause,
     /// How much of the pause may be taken away at random, so that messages that failed together do not come back
     /// together: 0 (nothing) to 1 (all). Defaults to 0.2.
-    #[serde(default = "Backoff::default_jitter", deserialize_with = "share")]
     #[schema(minimum = 0, maximum = 1)]
     pub jitter: f64,
 }
@@ -42,34 +39,51 @@ pub enum Growth {
     Exponential,
 }
 
-impl Backoff {
-    fn default_delay() -> Pause {
-        const { Pause::of(Millis::from_secs(1)) }
-    }
+/// A back-off as it is read: each member may be absent or null, and then has its default.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenBackoff {
+    #[serde(rename = "type")]
+    growth: Option<Growth>,
+    delay: Option<Pause>,
+    max: Option<Pause>,
+    jitter: Option<Share>,
+}
 
-    fn default_max() -> Pause {
-        const { Pause::of(Millis::from_hours(1)) }
-    }
-
-    fn default_jitter() -> f64 {
-        0.2
+impl From<JsonObject<GivenBackoff>> for Backoff {
+    fn from(JsonObject(given): JsonObject<GivenBackoff>) -> Self {
+        let default = Self::default();
+        Self {
+            growth: given.growth.unwrap_or_default(),
+            delay: given.delay.unwrap_or(default.delay),
+            max: given.max.unwrap_or(default.max),
+            jitter: given.jitter.map_or(default.jitter, |Share(jitter)| jitter),
+        }
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        let (delay, max) = (Self::default_delay(), Self::default_max());
-        Self { growth: Growth::default(), delay, max, jitter: Self::default_jitter() }
+        const DELAY: Pause = Pause::of(Millis::from_secs(1));
+        const MAX: Pause = Pause::of(Millis::from_hours(1));
+        Self { growth: Growth::default(), delay: DELAY, max: MAX, jitter: 0.2 }
     }
 }
 
 /// A number from 0 to 1, in whole thousandths, as the scripts read it.
-fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let share = f64::deserialize(deserializer)?;
-    if !(0.0..=1.0).contains(&share) {
-        return Err(de::Error::custom("must be a number from 0 to 1"));
+#[derive(Deserialize)]
+#[serde(try_from = "f64")]
+struct Share(f64);
+
+impl TryFrom<f64> for Share {
+    type Error = &'static str;
+
+    fn try_from(share: f64) -> Result<Self, &'static str> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err("must be a number from 0 to 1");
+        }
+        Ok(Self((share * 1_000.0).round().abs() / 1_000.0))
     }
-    Ok((share * 1_000.0).round().abs() / 1_000.0)
 }
 
 #[cfg(test)]

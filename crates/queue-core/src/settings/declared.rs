@@ -62,8 +62,8 @@ impl DeclaredSettings {
     }
 }
 
-impl From<BTreeMap<QueueName, SettingsPatch>> for DeclaredSettings {
-    fn from(by_name: BTreeMap<QueueName, SettingsPatch>) -> Self {
+impl FromIterator<(QueueName, SettingsPatch)> for DeclaredSettings {
+    fn from_iter<I: IntoIterator<Item = (QueueName, SettingsPatch)>>(by_name: I) -> Self {
         Self(by_name.into_iter().map(|(name, settings)| (name.into(), settings)).collect())
     }
 }

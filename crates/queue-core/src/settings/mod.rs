@@ -19,10 +19,11 @@ use utoipa::ToSchema;
 
 use crate::Millis;
 
-pub use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 pub use declared::DeclaredSettings;
 use exclusive::Exclusive;
-pub use patch::{Fault, InvalidSetting, SettingsPatch};
+pub(crate) use patch::InvalidSetting;
+pub use patch::SettingsPatch;
 use range::Count;
 pub use range::Span;
 pub use rate_limit::RateLimit;
@@ -70,7 +71,7 @@ pub struct Settings {
 }
 
 /// How long a lease may last.
-pub type LeaseTime = Span<100, { Millis::from_hours(24).get() }>;
+pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 /// How long a run may take.
 pub(crate) type RunTime = Span<1, { Millis::from_days(7).get() }>;
 type IdempotencyWindow = Span<1_000, { Millis::from_days(30).get() }>;
@@ -98,6 +99,11 @@ impl Default for Settings {
 const GROUP: &str = "retention";
 
 impl Settings {
+    /// The shortest that a lease may last.
+    pub const SHORTEST_LEASE: Millis = Millis::new(100);
+    /// The longest that a lease may last.
+    pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
+
     /// The fields of `meta`, and the text that each has: the setting's JSON, as the scripts read it; nothing for one that has its
     /// default.
     pub(crate) fn stored(&self) -> BTreeMap<String, String> {

@@ -14,10 +14,10 @@ impl Settings {
     ///
     /// The setting that is unknown, not of its kind, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
-        let invalid = |setting: String, problem: String, fault| InvalidSetting { setting, problem, fault };
+        let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
         if let Some(setting) = list_in(patch) {
             // What is an object would be taken from a list of its members too.
-            return Err(invalid(setting, "no setting is a list; name its members in an object".into(), Fault::Invalid));
+            return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
         }
         let mut merged = self.as_json();
         merge(&mut merged, patch, Some(&Self::default().as_json()));
@@ -25,11 +25,11 @@ impl Settings {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
             // Only of what has no default: it may be left away where there is one that it changes.
-            let fault = if problem.starts_with("missing field") { Fault::Conflicts } else { Fault::Invalid };
-            invalid(setting, problem, fault)
+            let is_conflict = problem.starts_with("missing field");
+            invalid(setting, problem, is_conflict)
         })?;
         match settings.retention.contradiction() {
-            Some(kind) => Err(invalid(kind.into(), "min_age must not be longer than age".into(), Fault::Conflicts)),
+            Some(kind) => Err(invalid(kind.into(), "min_age must not be longer than age".into(), true)),
             None => Ok(settings),
         }
     }
@@ -127,17 +127,8 @@ pub struct InvalidSetting {
     pub setting: String,
     /// What is wrong with it.
     pub problem: String,
-    /// Whether another state of the settings would help.
-    pub fault: Fault,
-}
-
-/// Why a setting can't be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It can never be taken.
-    Invalid,
-    /// It does not go with the others as they stand.
-    Conflicts,
+    /// Whether it only conflicts with the other settings as they stand; otherwise it can never be taken.
+    pub is_conflict: bool,
 }
 
 #[cfg(test)]

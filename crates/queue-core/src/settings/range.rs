@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{Millis, Whole};
+use crate::{Millis, error::ParseError, number::Whole};
 
 /// A duration of `LEAST` to `MOST` milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,11 +23,6 @@ pub struct Span<const LEAST: u64, const MOST: u64>(Millis);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Count<const LEAST: u64, const MOST: u64>(u64);
-
-/// A number or a duration is out of its range; says what the range is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be {0}")]
-pub struct OutOfRange(String);
 
 impl<const LEAST: u64, const MOST: u64> Span<LEAST, MOST> {
     /// The shortest.
@@ -51,31 +46,36 @@ impl<const LEAST: u64, const MOST: u64> Count<LEAST, MOST> {
 }
 
 impl<const LEAST: u64, const MOST: u64> TryFrom<Millis> for Span<LEAST, MOST> {
-    type Error = OutOfRange;
+    type Error = ParseError;
 
-    fn try_from(duration: Millis) -> Result<Self, OutOfRange> {
+    fn try_from(duration: Millis) -> Result<Self, ParseError> {
         let (least, most) = (Self::LEAST, Self::MOST);
         if (least..=most).contains(&duration) {
             Ok(Self(duration))
         } else {
-            Err(OutOfRange(format!("{least} to {most}")))
+            Err(ParseError(format!("must be {least} to {most}").into()))
         }
     }
 }
 
 impl<const LEAST: u64, const MOST: u64> TryFrom<u64> for Count<LEAST, MOST> {
-    type Error = OutOfRange;
+    type Error = ParseError;
 
-    fn try_from(number: u64) -> Result<Self, OutOfRange> {
-        if (LEAST..=MOST).contains(&number) { Ok(Self(number)) } else { Err(OutOfRange(format!("{LEAST} to {MOST}"))) }
+    fn try_from(number: u64) -> Result<Self, ParseError> {
+        if (LEAST..=MOST).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(ParseError(format!("must be {LEAST} to {MOST}").into()))
+        }
     }
 }
 
 impl<const LEAST: u64, const MOST: u64> FromStr for Count<LEAST, MOST> {
-    type Err = OutOfRange;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, OutOfRange> {
-        let number: u64 = text.parse().map_err(|_| OutOfRange(format!("a whole number, {LEAST} to {MOST}")))?;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let number: u64 =
+            text.parse().map_err(|_| ParseError(format!("must be a whole number, {LEAST} to {MOST}").into()))?;
         number.try_into()
     }
 }

@@ -1,6 +1,6 @@
 //! Everything that a call answers counts towards its 4 MiB.
 
-use queue_core::{Action, Failure, MAX_BYTES_PER_CALL, Message, NewMessage, Signal, State};
+use queue_core::{Action, Failure, Message, NewMessage, Queue, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number, script_calls};
@@ -16,8 +16,8 @@ fn bytes_of(messages: &[Message]) -> usize {
 async fn list_all(world: &World, state: State) -> usize {
     let (mut count, mut cursor) = (0, None);
     loop {
-        let page = world.queue.list(state, 1_000, cursor.as_ref()).await.unwrap();
-        let most = MAX_BYTES_PER_CALL + page.messages.len() * BESIDE;
+        let page = world.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
+        let most = Queue::MAX_BYTES + page.messages.len() * BESIDE;
         assert!(bytes_of(&page.messages) <= most, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
         assert!(!page.messages.is_empty(), "{state:?}: each page has one at least");
         count += page.messages.len();
@@ -91,7 +91,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
         while failed < 1_000 {
             let leased = world.lease(1_000).await;
             let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
-            assert!(bytes_of(&messages) <= MAX_BYTES_PER_CALL + messages.len() * BESIDE, "a lease call's answer");
+            assert!(bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * BESIDE, "a lease call's answer");
             failed += leased.deliveries.len();
             let settlements: Vec<_> = leased
                 .deliveries
@@ -132,9 +132,9 @@ async fn results_are_not_read_where_messages_with_own_ids_are_forgotten() {
             }
         }
         let keep = serde_json::json!({"retention": {"completed": {"count": 0, "min_age": 0}}});
-        world.queue.configure(&keep).await.unwrap().unwrap();
+        world.queue.configure(&keep).await.unwrap();
         world.redis.command("CONFIG RESETSTAT");
-        while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+        while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(world.redis.command("EXISTS drover:{q}:messages"), ":0");
         // The time that Redis itself took for them (µs), whatever else the machine does.
         let stats = world.redis.command("INFO commandstats");

@@ -63,7 +63,7 @@ async fn a_signal_that_stopped_half_way_is_for_those_only_that_were_held_when_it
     world.post(held(MANY)).await;
     // As a process leaves it that dies between two steps.
     world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
-    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!((count(&world, State::Held).await, count(&world, State::Waiting).await), (1, MANY));
     world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
     let released = world.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -118,7 +118,7 @@ async fn what_lapsed_together_is_recovered_by_and_by() {
     world.post_numbers(0..250).await;
     assert_eq!(world.lease(250).await.deliveries.len(), 250);
     pass(110).await;
-    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!(count(&world, State::Waiting).await, 250);
     assert_eq!(world.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
     world.assert_clean().await;
@@ -166,8 +166,8 @@ async fn no_more_than_too_many_are_trimmed_where_some_were_erased() {
     for at in [0, 4] {
         assert_eq!(world.queue.erase(&deliveries[at].message.id).await.unwrap(), Changed::Done);
     }
-    world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap().unwrap();
-    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap();
+    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     let kept = world.queue.list(State::Completed, 10, None).await.unwrap().messages;
     assert_eq!(kept.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
     world.assert_clean().await;
@@ -198,8 +198,8 @@ async fn changes_of_settings_at_the_same_time_lose_nothing_of_each_other() {
         let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
         let count = json!({"retention": {"completed": {"count": count}}});
         let (one, other) = tokio::join!(world.queue.configure(&age), world.queue.configure(&count));
-        one.unwrap().unwrap();
-        other.unwrap().unwrap();
+        one.unwrap();
+        other.unwrap();
         let kept = world.queue.status().await.unwrap().unwrap().settings.retention.completed;
         assert_eq!(json!(kept.age), age["retention"]["completed"]["age"]);
         assert_eq!(json!(kept.count), count["retention"]["completed"]["count"]);

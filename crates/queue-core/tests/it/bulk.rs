@@ -1,7 +1,7 @@
 //! Purges and retries of many messages.
 
 use drover_tests::eventually;
-use queue_core::{Action, Cursor, MAX_BYTES_PER_CALL, Message, NewMessage, State};
+use queue_core::{Action, Message, NewMessage, Queue, State};
 use serde_json::value::to_raw_value;
 
 use crate::{World, delayed, done, failure, number, numbers, prioritized, script_calls};
@@ -95,7 +95,7 @@ async fn a_deleted_queue_is_gone_with_everything_and_begins_anew() {
     });
     assert_eq!(world.redis.command("DBSIZE"), ":0");
     assert!(!world.queue.delete().await.unwrap());
-    assert_eq!(world.complete(&leased.deliveries[0]).await, queue_core::Settled::Gone);
+    assert_eq!(world.complete(&leased.deliveries[0]).await, None);
     assert!(world.queue.status().await.unwrap().is_none());
     let posted = world.post(number(1)).await;
     assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
@@ -105,13 +105,13 @@ async fn a_deleted_queue_is_gone_with_everything_and_begins_anew() {
 
 async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
     let mut all = Vec::new();
-    let mut cursor: Option<Cursor> = None;
+    let mut cursor: Option<String> = None;
     loop {
-        let listed = world.queue.list(state, page, cursor.as_ref()).await.unwrap();
+        let listed = world.queue.list(state, page, cursor.as_deref()).await.unwrap();
         assert!(listed.messages.len() <= page);
         all.extend(listed.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         match listed.next {
-            Some(next) => cursor = Some(next.to_string().parse().unwrap()),
+            Some(next) => cursor = Some(next),
             None => return all,
         }
     }
@@ -167,7 +167,7 @@ async fn a_list_goes_on_although_what_it_stopped_at_has_gone() {
     for message in &first.messages[90..] {
         world.queue.erase(&message.id).await.unwrap();
     }
-    let second = world.queue.list(State::Delayed, 100, first.next.as_ref()).await.unwrap();
+    let second = world.queue.list(State::Delayed, 100, first.next.as_deref()).await.unwrap();
     let data: Vec<u64> = second.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     assert_eq!(data, (100..200).collect::<Vec<_>>());
 }
@@ -180,9 +180,9 @@ fn named(data: u64, name: &str) -> NewMessage {
 async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>> {
     let (name, mut cursor, mut pages) = (name.parse().unwrap(), None, Vec::new());
     loop {
-        let page = world.queue.list_some(state, Some(&name), None, 10, MAX_BYTES_PER_CALL, cursor.as_ref()).await;
+        let page = world.queue.list_some(state, Some(&name), None, 10, Queue::MAX_BYTES, cursor.as_deref()).await;
         let page = page.unwrap();
-        assert!(page.bytes <= MAX_BYTES_PER_CALL);
+        assert!(page.bytes <= Queue::MAX_BYTES);
         let number = |message: &Message| message.data.get().trim_matches('"').trim().parse().unwrap();
         pages.push(page.messages.iter().map(number).collect());
         cursor = page.next;
@@ -236,20 +236,20 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
         let delay = (n % 2 == 0).then(|| queue_core::Millis::from_secs(60).try_into().unwrap());
         world.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
     }
-    let page_of = async |state, key: &str, cursor: Option<&Cursor>| {
-        world.queue.list_some(state, None, Some(&key.parse().unwrap()), 4, MAX_BYTES_PER_CALL, cursor).await
+    let page_of = async |state, key: &str, cursor: Option<&str>| {
+        world.queue.list_some(state, None, Some(&key.parse().unwrap()), 4, Queue::MAX_BYTES, cursor).await
     };
     let numbers = |messages: &[queue_core::Message]| -> Vec<u64> {
         messages.iter().map(|message| message.data.get().parse().unwrap()).collect()
     };
     let first = page_of(State::Held, "a", None).await.unwrap();
-    let second = page_of(State::Held, "a", first.next.as_ref()).await.unwrap();
-    let last = page_of(State::Held, "a", second.next.as_ref()).await.unwrap();
+    let second = page_of(State::Held, "a", first.next.as_deref()).await.unwrap();
+    let last = page_of(State::Held, "a", second.next.as_deref()).await.unwrap();
     assert_eq!(
         [&first, &second, &last].map(|page| numbers(&page.messages)),
         [vec![0, 3, 6, 9], vec![12, 15, 18, 21], vec![24, 27]]
     );
     assert!(last.next.is_none());
-    assert!(matches!(page_of(State::Held, "a2", first.next.as_ref()).await, Err(queue_core::Error::InvalidCursor)));
+    assert!(matches!(page_of(State::Held, "a2", first.next.as_deref()).await, Err(queue_core::Error::InvalidCursor)));
     assert!(page_of(State::Waiting, "a", None).await.unwrap().messages.is_empty());
 }

@@ -1,6 +1,6 @@
 //! Cancel, erase, promote and retry.
 
-use queue_core::{Action, Changed, MessageRef, Millis, Settled, State};
+use queue_core::{Action, Changed, MessageRef, Millis, State};
 
 use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};
 
@@ -63,8 +63,8 @@ async fn whatever_but_a_completion_ends_an_active_message_that_was_cancelled() {
         world.queue.cancel(&posted.id).await.unwrap();
         let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], queue_core::Extended::ToBeCancelled(_)));
-        assert_eq!(world.settle(&delivery, action.clone()).await, Settled::Now(State::Failed));
-        assert_eq!(world.settle(&delivery, action).await, Settled::Now(State::Failed), "answered as the first time");
+        assert_eq!(world.settle(&delivery, action.clone()).await, Some(State::Failed));
+        assert_eq!(world.settle(&delivery, action).await, Some(State::Failed), "answered as the first time");
         assert_eq!(world.read(&posted.id).await.error.unwrap().code, "cancelled");
         world.assert_clean().await;
     }
@@ -74,9 +74,9 @@ async fn whatever_but_a_completion_ends_an_active_message_that_was_cancelled() {
     for id in [&completes, &dies] {
         world.queue.cancel(id).await.unwrap();
     }
-    assert_eq!(world.complete(&leased.deliveries[0]).await, Settled::Now(State::Completed));
+    assert_eq!(world.complete(&leased.deliveries[0]).await, Some(State::Completed));
     pass(1_510).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.read(&dies).await.error.unwrap().code, "cancelled");
     assert_eq!(world.redis.command("EXISTS drover:{q}:cancelling"), ":0");
     world.assert_clean().await;
@@ -129,8 +129,8 @@ async fn a_retried_message_has_its_attempts_anew_and_shows_its_last_error() {
     assert_eq!((message.started_at, message.finished_at), (None, None));
     let error = message.error.unwrap();
     assert_eq!((error.code.as_str(), error.attempt), ("boom", 2));
-    assert_eq!(world.settle(&world.lease_one().await, Action::Fail(failure())).await, Settled::Now(State::Waiting));
-    assert_eq!(world.settle(&world.lease_one().await, done()).await, Settled::Now(State::Completed));
+    assert_eq!(world.settle(&world.lease_one().await, Action::Fail(failure())).await, Some(State::Waiting));
+    assert_eq!(world.settle(&world.lease_one().await, done()).await, Some(State::Completed));
     world.assert_clean().await;
 }
 

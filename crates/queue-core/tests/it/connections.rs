@@ -1,9 +1,9 @@
 //! Connections to Redis that are closed while nothing is under way, and answers that are lost on their way.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use drover_tests::{Proxy, eventually};
-use queue_core::{Enqueued, Error, Queues, Redis, Settled, State};
+use queue_core::{DeclaredSettings, Enqueued, Error, Queues, Redis, State};
 
 use crate::{World, done, name, number, numbers, pass};
 
@@ -37,7 +37,7 @@ async fn no_call_fails(world: &World, close: impl AsyncFn()) {
         }
         close().await;
         for delivery in &leases {
-            assert_eq!(world.settle(delivery, done()).await, Settled::Now(State::Completed));
+            assert_eq!(world.settle(delivery, done()).await, Some(State::Completed));
         }
         close().await;
         for _ in 0..2 {
@@ -105,7 +105,7 @@ async fn a_call_that_was_written_is_not_sent_again_when_its_answer_is_lost() {
     let world = World::new();
     let proxy = Proxy::start(world.redis.port());
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
-    let queue = Queues::new(redis, BTreeMap::new()).queue(&name());
+    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     for round in 0..10 {
         // Both connections are there, and the queue is declared.
         for _ in 0..2 {

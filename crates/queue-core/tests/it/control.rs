@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use queue_core::{Janitor, Millis, State, Subscriber};
+use queue_core::{Maintenance, Millis, State, Subscriber};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ async fn a_paused_queue_hands_out_nothing_while_due_times_go_on() {
     assert!(world.queue.status().await.unwrap().unwrap().paused);
     world.complete(&delivery).await;
     pass(310).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.read(&due.id).await.state, State::Waiting);
     world.queue.resume().await.unwrap();
     assert_eq!(numbers(&world.lease(10).await), [1, 2]);
@@ -38,25 +38,23 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let bell = subscriber.bell(&name());
+    let bell = subscriber.notifier(&name());
     let hour = Duration::from_secs(3_600);
     let mut connected = subscriber.connection();
     connected.wait_for(|connected| *connected).await.unwrap();
     let rings = async |what: &str| {
-        timeout(Duration::from_secs(5), bell.time_to_look(hour))
-            .await
-            .unwrap_or_else(|_| panic!("no ring after {what}"));
+        timeout(Duration::from_secs(5), bell.woken(hour)).await.unwrap_or_else(|_| panic!("no ring after {what}"));
     };
-    let quiet = async || while timeout(Duration::from_millis(150), bell.time_to_look(hour)).await.is_ok() {};
+    let quiet = async || while timeout(Duration::from_millis(150), bell.woken(hour)).await.is_ok() {};
     let posted = world.post(number(1)).await;
     world.queue.pause().await.unwrap();
     quiet().await;
     world.queue.resume().await.unwrap();
     rings("a resume").await;
     quiet().await;
-    world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
     rings("a changed limit").await;
-    world.queue.configure(&json!({"rate_limit": null})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"rate_limit": null})).await.unwrap();
     let delivery = world.lease_one().await;
     world.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
     quiet().await;
@@ -74,7 +72,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     let world = Arc::new(World::new());
     let change = |patch| {
         let world = Arc::clone(&world);
-        tokio::spawn(async move { world.queue.configure(&patch).await.unwrap().unwrap() })
+        tokio::spawn(async move { world.queue.configure(&patch).await.unwrap() })
     };
     let changes: Vec<_> = (0..10)
         .flat_map(|n| {
@@ -90,19 +88,19 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert_eq!(*settings.retention.completed.age, Millis::from_hours(2));
     assert_eq!((*settings.max_attempts, settings.timeout.map(|timeout| timeout.get())), (9, Some(5_000)));
     let back = json!({"retention": null, "max_attempts": null, "timeout": null});
-    let settings = world.queue.configure(&back).await.unwrap().unwrap();
+    let settings = world.queue.configure(&back).await.unwrap();
     assert_eq!(settings, queue_core::Settings::default());
     let meta = world.redis.command("HKEYS drover:{q}:meta");
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not kept: {meta}");
-    let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap().unwrap_err();
-    assert_eq!(refused.setting, "exclusive");
+    let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
+    assert!(matches!(refused, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
     assert_eq!(*world.queue.status().await.unwrap().unwrap().settings.max_attempts, 3, "nothing of it");
 }
 
 /// A janitor at work, as in the API.
 fn janitor(world: &World) {
     let subscriber = Subscriber::of_all_queues(world.queues.redis().clone());
-    let janitor = Janitor::new(world.queues.clone(), subscriber.clone()).unwrap();
+    let janitor = Maintenance::new(world.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
     tokio::spawn(janitor.run(CancellationToken::new()));
 }
@@ -185,7 +183,7 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let bell = subscriber.bell(&name());
+    let bell = subscriber.notifier(&name());
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
     world.post(number(1)).await;
     let delivery = world.lease_one().await;
@@ -193,9 +191,9 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
     world.queue.cancel(&gone.id).await.unwrap();
     world.complete(&delivery).await;
     let hour = Duration::from_secs(3_600);
-    while timeout(Duration::from_millis(150), bell.time_to_look(hour)).await.is_ok() {}
+    while timeout(Duration::from_millis(150), bell.woken(hour)).await.is_ok() {}
     world.post(number(3)).await;
-    timeout(Duration::from_secs(5), bell.time_to_look(hour)).await.expect("the bell rings");
+    timeout(Duration::from_secs(5), bell.woken(hour)).await.expect("the bell rings");
     assert_eq!(numbers(&world.lease(1).await), [3]);
 }
 
@@ -243,7 +241,7 @@ async fn a_patch_of_the_back_off_changes_what_it_names() {
         (json!({"backoff": {"delay": "10m"}}), Millis::from_secs(600), Millis::from_secs(300)),
         (json!({"backoff": {"delay": "2s"}}), Millis::from_secs(2), Millis::from_secs(300)),
     ] {
-        world.queue.configure(&patch).await.unwrap().unwrap();
+        world.queue.configure(&patch).await.unwrap();
         let backoff = world.queue.status().await.unwrap().unwrap().settings.backoff;
         assert_eq!((*backoff.delay, *backoff.max), (delay, max), "{patch}");
     }

@@ -1,6 +1,6 @@
 //! Storing messages.
 
-use queue_core::{Enqueued, Error, MAX_MESSAGES_PER_CALL, MessageRef, NewMessage, State, Timestamp};
+use queue_core::{Enqueued, Error, MessageRef, NewMessage, Queue, State, Timestamp};
 use serde_json::value::RawValue;
 
 use crate::{World, delayed, name, number, numbers};
@@ -90,11 +90,11 @@ async fn an_instant_in_the_past_is_now_and_a_later_one_delays() {
 #[tokio::test]
 async fn what_one_call_can_not_carry_is_refused_whole() {
     let world = World::new();
-    let too_many = (0..=MAX_MESSAGES_PER_CALL as u64).map(number).collect();
-    assert!(matches!(world.queue.enqueue(too_many).await, Err(Error::TooMuch(_))));
+    let too_many = (0..=Queue::MAX_MESSAGES as u64).map(number).collect();
+    assert!(matches!(world.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
     let large = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
     let too_large = vec![NewMessage::new(large.clone()), NewMessage::new(large)];
-    assert!(matches!(world.queue.enqueue(too_large).await, Err(Error::TooMuch(_))));
+    assert!(matches!(world.queue.enqueue(too_large).await, Err(Error::TooManyBytes(_))));
     assert!(world.queue.status().await.unwrap().is_none_or(|status| status.totals.enqueued == 0));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_core::{Action, Ended, EventId, Heard, Listener, Listeners, Millis, NewMessage, Queues, Signal, Subscriber};
+use queue_core::{Action, EventFeed, EventId, EventListener, Millis, NewMessage, Queues, Signal, Subscriber};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,43 +18,42 @@ fn subscribed(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn listeners(world: &World) -> Listeners {
-    Listeners::new(subscribed(&world.queues), CancellationToken::new())
+fn feed(world: &World) -> EventFeed {
+    EventFeed::new(subscribed(&world.queues), CancellationToken::new())
 }
 
 /// A queue that somebody listens to from its beginning on.
-async fn listening(world: &World) -> Listener {
+async fn listening(world: &World) -> EventListener {
     world.queue.declare().await.unwrap();
-    listeners(world).listen(&world.queue, None).await.unwrap().unwrap()
+    feed(world).listen(&world.queue, None).await.unwrap().unwrap()
 }
 
-async fn next(listener: &mut Listener) -> Heard {
-    timeout(SOON, listener.hear()).await.expect("something is heard").unwrap()
+/// The kind, the JSON and the id of each event that is heard next.
+async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
+    let events = timeout(SOON, listener.hear()).await.expect("something is heard").unwrap();
+    events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
 
 /// What is heard next, with what is said of it: so many events.
-async fn hear(listener: &mut Listener, count: usize) -> Vec<(&'static str, Value, EventId)> {
+async fn hear(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut heard = Vec::new();
     while heard.len() < count {
-        let Heard::Events(events) = next(listener).await else { panic!("a reset after {heard:?}") };
-        heard.extend(
-            events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)),
-        );
+        heard.extend(next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))));
     }
     assert_eq!(heard.len(), count, "{heard:?}");
     heard
 }
 
 /// The words of what is heard next, each with the id that it is about.
-async fn words(listener: &mut Listener, count: usize) -> Vec<String> {
+async fn words(listener: &mut EventListener, count: usize) -> Vec<String> {
     let heard = hear(listener, count).await;
     heard.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
-async fn reset(listener: &mut Listener) -> Option<EventId> {
-    match next(listener).await {
-        Heard::Reset(last) => last,
-        Heard::Events(events) => panic!("not a reset: {:?}", events.iter().collect::<Vec<_>>()),
+async fn reset(listener: &mut EventListener) -> Option<EventId> {
+    match &next(listener).await[..] {
+        [("reset", _, newest)] => *newest,
+        events => panic!("not a reset: {events:?}"),
     }
 }
 
@@ -128,10 +127,10 @@ async fn every_change_of_state_is_an_event_that_says_what_it_was() {
         assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
         pass(5).await;
     }
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     world.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..named("c", number(3)) }).await;
     pass(5).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     world.post(named("d", number(4))).await;
     world.queue.cancel(&"d".parse().unwrap()).await.unwrap();
     world.post(named("e", number(5))).await;
@@ -181,8 +180,8 @@ async fn while_nobody_listens_there_is_no_log_and_no_call_more() {
 async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
     let world = World::new();
     world.queue.declare().await.unwrap();
-    let listeners = listeners(&world);
-    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let feed = feed(&world);
+    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     let posting = async {
         for n in 0..300_u64 {
             // Batches too: one may come back to the middle of an entry.
@@ -194,20 +193,15 @@ async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
         let mut heard: Vec<String> = Vec::new();
         let mut last = None;
         while heard.len() < expected.len() {
-            match next(&mut listener).await {
-                Heard::Events(events) => {
-                    // It loses what came last now and then, wherever.
-                    let all: Vec<_> = events.iter().collect();
-                    let kept = 1 + heard.len() % all.len().max(1);
-                    for event in all.iter().take(kept) {
-                        let said: Value = serde_json::from_str(event.json()).unwrap();
-                        heard.push(said["id"].as_str().unwrap().to_owned());
-                        last = Some(event.id);
-                    }
-                }
-                Heard::Reset(_) => panic!("a reset after {heard:?}"),
+            let events = next(&mut listener).await;
+            // It loses the last events now and then, wherever.
+            let kept = 1 + heard.len() % events.len().max(1);
+            for (kind, json, id) in events.into_iter().take(kept) {
+                assert_ne!(kind, "reset", "after {heard:?}");
+                heard.push(json["id"].as_str().unwrap().to_owned());
+                last = id;
             }
-            listener = listeners.listen(&world.queue, last).await.unwrap().unwrap();
+            listener = feed.listen(&world.queue, last).await.unwrap().unwrap();
         }
         heard
     };
@@ -219,7 +213,7 @@ async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
 async fn what_is_gone_from_the_log_is_told_by_a_reset_and_then_it_goes_on() {
     let world = World::new();
     let mut listener = listening(&world).await;
-    let listeners = listeners(&world);
+    let feed = feed(&world);
     for n in 0..300 {
         world.post(number(n)).await;
     }
@@ -227,15 +221,15 @@ async fn what_is_gone_from_the_log_is_told_by_a_reset_and_then_it_goes_on() {
     // As if the log had had as much more as it keeps.
     world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     world.post(number(1)).await;
-    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
-    let mut back = listeners.listen(&world.queue, Some(first)).await.unwrap().unwrap();
+    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut back = feed.listen(&world.queue, Some(first)).await.unwrap().unwrap();
     assert_eq!(reset(&mut back).await, listener.last());
     world.post(named("later", number(1))).await;
     assert_eq!(words(&mut back, 1).await, ["enqueued later"]);
     assert_eq!(words(&mut listener, 1).await, ["enqueued later"]);
     // An id that never was, and one of an event that its entry does not have.
     for never in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
-        let mut back = listeners.listen(&world.queue, Some(never.parse().unwrap())).await.unwrap().unwrap();
+        let mut back = feed.listen(&world.queue, Some(never.parse().unwrap())).await.unwrap().unwrap();
         assert!(reset(&mut back).await.is_some(), "{never}");
     }
     let length = world.redis.command("XLEN drover:{q}:events");
@@ -247,7 +241,7 @@ async fn what_is_gone_from_the_log_is_told_by_a_reset_and_then_it_goes_on() {
 async fn the_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
     let world = World::new();
     let listener = listening(&world).await;
-    let listeners = listeners(&world);
+    let feed = feed(&world);
     world.post(number(1)).await;
     let last = listener.last();
     drop(listener);
@@ -260,7 +254,7 @@ async fn the_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothin
     world.redis.command("HSET drover:{q}:meta listened_until 1");
     world.post(number(3)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
-    let mut back = listeners.listen(&world.queue, last).await.unwrap().unwrap();
+    let mut back = feed.listen(&world.queue, last).await.unwrap().unwrap();
     assert!(reset(&mut back).await.is_some(), "there is a gap, so the log begins anew");
     world.post(named("new", number(4))).await;
     assert_eq!(words(&mut back, 1).await, ["enqueued new"]);
@@ -273,7 +267,7 @@ async fn a_queue_that_is_deleted_and_a_redis_that_is_emptied_are_told_by_resets(
     world.queue.delete().await.unwrap();
     assert_eq!(reset(&mut listener).await, None);
     // It is none that a stranger could begin by listening.
-    assert!(listeners(&world).listen(&world.queue, None).await.unwrap().is_none());
+    assert!(feed(&world).listen(&world.queue, None).await.unwrap().is_none());
     assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     world.post(number(1)).await;
     assert!(reset(&mut listener).await.is_some());
@@ -289,16 +283,16 @@ async fn a_queue_that_is_deleted_and_a_redis_that_is_emptied_are_told_by_resets(
 async fn who_does_not_listen_is_cut_and_the_others_hear_all() {
     let world = World::new();
     world.queue.declare().await.unwrap();
-    let listeners = listeners(&world);
-    let mut slow = listeners.listen(&world.queue, None).await.unwrap().unwrap();
-    let mut other = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let feed = feed(&world);
+    let mut slow = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut other = feed.listen(&world.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
         world.post(named(&format!("m{n}"), number(n))).await;
         assert_eq!(words(&mut other, 1).await, [format!("enqueued m{n}")]);
     }
     let cut = timeout(SOON, slow.hear()).await.unwrap();
-    assert_eq!(cut.err(), Some(Ended::TooSlow));
-    let mut back = listeners.listen(&world.queue, slow.last()).await.unwrap().unwrap();
+    assert_eq!(cut.unwrap_err().to_string(), "it fell too far behind");
+    let mut back = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
     assert_eq!(hear(&mut back, 200).await.len(), 200, "what it missed is in the log");
 }
 
@@ -308,8 +302,8 @@ async fn without_any_notification_events_are_heard_all_the_same() {
     world.queue.declare().await.unwrap();
     // Nobody runs it.
     let deaf = Subscriber::new(world.queues.redis().clone());
-    let listeners = Listeners::new(deaf, CancellationToken::new());
-    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let feed = EventFeed::new(deaf, CancellationToken::new());
+    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
         world.post(named("a", number(1))).await;
         pass(20).await;
@@ -323,7 +317,7 @@ async fn listeners_of_another_process_hear_the_same() {
     let world = World::new();
     let mut here = listening(&world).await;
     let elsewhere = connect(&world.redis, "{}");
-    let mut there = Listeners::new(subscribed(&elsewhere), CancellationToken::new())
+    let mut there = EventFeed::new(subscribed(&elsewhere), CancellationToken::new())
         .listen(&elsewhere.queue(&name()), None)
         .await
         .unwrap()
@@ -343,9 +337,9 @@ async fn a_listener_hears_no_more_when_its_process_stops() {
     world.queue.declare().await.unwrap();
     let stopping = CancellationToken::new();
     let subscriber = subscribed(&world.queues);
-    let listeners = Listeners::new(subscriber, stopping.clone());
-    let mut listener = listeners.listen(&world.queue, None).await.unwrap().unwrap();
+    let feed = EventFeed::new(subscriber, stopping.clone());
+    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     stopping.cancel();
-    assert_eq!(listener.hear().await.err(), Some(Ended::Stopping));
-    timeout(SOON, listeners.stopped()).await.expect("its tailers have ended");
+    assert_eq!(listener.hear().await.unwrap_err().to_string(), "this process stops");
+    timeout(SOON, feed.stopped()).await.expect("its readers have ended");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis, Stay};
+use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis};
 use serde_json::json;
 
 use crate::{World, done, failure, number, numbers, pass};
@@ -38,13 +38,13 @@ async fn another_takes_over_at_once_when_the_owner_gives_up() {
     world.post_numbers(0..5).await;
     let (a, b) = two();
     let first = lease_as(&world, &a, 1).await;
-    world.queue.give_up(&a).await.unwrap();
+    world.queue.give_up_ownership(&a).await.unwrap();
     assert!(lease_as(&world, &b, 1).await.deliveries.is_empty(), "not while a lease of the first lives");
     world.settle(&first.deliveries[0], Action::Release(None)).await;
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [0]);
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     // Giving up what one does not have changes nothing.
-    world.queue.give_up(&a).await.unwrap();
+    world.queue.give_up_ownership(&a).await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
 }
 
@@ -65,7 +65,7 @@ async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
     pass(1_200).await;
     let taken_over = lease_as(&world, &b, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
-    assert_eq!(world.complete(&of_a.deliveries[0]).await, queue_core::Settled::Gone);
+    assert_eq!(world.complete(&of_a.deliveries[0]).await, None);
     world.assert_clean().await;
 }
 
@@ -88,7 +88,7 @@ async fn one_who_passes_by_keeps_nothing_beyond_its_leases() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..3).await;
     for n in 0..3 {
-        let request = LeaseRequest { consumer: ConsumerId::issue(), stay: Stay::WhileItHasLeases, ..world.request(5) };
+        let request = LeaseRequest::new(ConsumerId::issue(), 5).without_owner_timeout();
         let leased = world.queue.lease(&request).await.unwrap();
         assert_eq!(numbers(&leased), [n]);
         assert!(lease_as(&world, &ConsumerId::issue(), 1).await.deliveries.is_empty());
@@ -135,7 +135,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     let first = world.lease_one().await;
     world.settle(&first, Action::Fail(failure())).await;
     // How many run is no reason to let others pass.
-    world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(world.lease(5).await.deliveries.is_empty());
     // What is retried by hand stands behind what comes back by itself.
     world.queue.retry(&dead.message.id).await.unwrap();
@@ -179,13 +179,13 @@ async fn what_becomes_exclusive_while_several_work_waits_for_all_of_them() {
     let (a, b) = two();
     let of_a = lease_as(&world, &a, 1).await;
     let of_b = lease_as(&world, &b, 1).await;
-    world.queue.configure(&json!({"exclusive": true})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"exclusive": true})).await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     world.complete(&of_a.deliveries[0]).await;
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty(), "the other's lease lives");
     world.complete(&of_b.deliveries[0]).await;
     assert_eq!(numbers(&lease_as(&world, &a, 1).await), [2]);
-    world.queue.configure(&json!({"exclusive": null})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"exclusive": null})).await.unwrap();
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
 }
 
@@ -220,7 +220,7 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
             pass(rand::random_range(0..5)).await;
         }
         if rand::random_bool(0.7) {
-            world.queue.give_up(&consumer).await.unwrap();
+            world.queue.give_up_ownership(&consumer).await.unwrap();
         }
     }
     held

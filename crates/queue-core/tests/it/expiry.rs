@@ -75,7 +75,7 @@ async fn a_retry_by_hand_lifts_the_ttl() {
     let posted = world.post(with_ttl(1, 30)).await;
     world.post(number(2)).await;
     pass(40).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.read(&posted.id).await.state, State::Failed);
     assert_eq!(world.queue.retry(&posted.id).await.unwrap(), Changed::Done);
     let message = world.read(&posted.id).await;
@@ -96,11 +96,11 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(2_500))], "not beyond the run's end");
     pass(2_520).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     let message = world.read(&posted.id).await;
     assert_eq!((message.attempts_made, message.lapses), (1, 0));
     assert_eq!(message.error.unwrap().code, "timed_out");
-    assert_eq!(world.complete(&delivery).await, queue_core::Settled::Gone);
+    assert_eq!(world.complete(&delivery).await, None);
     // A message's own wins over the queue's.
     let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
     pass(20).await;

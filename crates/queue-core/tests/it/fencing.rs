@@ -1,6 +1,6 @@
 //! Tokens of leases: a stale one changes nothing.
 
-use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settled, Settlement, State};
+use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settlement, State};
 
 use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};
 
@@ -9,7 +9,7 @@ async fn a_completed_message_keeps_its_result() {
     let world = World::new();
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;
-    assert_eq!(world.complete(&delivery).await, Settled::Now(State::Completed));
+    assert_eq!(world.complete(&delivery).await, Some(State::Completed));
     let message = world.read(&posted.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Completed, 1, 1));
     assert_eq!(message.result.unwrap().get(), "\"done\"");
@@ -27,14 +27,14 @@ async fn a_stale_token_changes_nothing_and_is_told_so() {
     let second = world.lease_one().await;
     assert_ne!(killed.lease, second.lease);
     for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
-        assert_eq!(world.settle(&killed, action).await, Settled::Gone);
+        assert_eq!(world.settle(&killed, action).await, None);
     }
-    assert_eq!(world.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::Gone]);
-    assert_eq!(world.complete(&second).await, Settled::Now(State::Completed));
-    assert_eq!(world.complete(&killed).await, Settled::Gone, "a result is never overwritten");
+    assert_eq!(world.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::LeaseOver]);
+    assert_eq!(world.complete(&second).await, Some(State::Completed));
+    assert_eq!(world.complete(&killed).await, None, "a result is never overwritten");
     let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
     let guessed = Settlement { lease: token, action: done() };
-    assert_eq!(world.queue.settle(&[guessed]).await.unwrap(), [Settled::Gone]);
+    assert_eq!(world.queue.settle(&[guessed]).await.unwrap(), [None]);
     world.assert_clean().await;
 }
 
@@ -53,11 +53,11 @@ async fn the_same_settle_again_is_answered_as_the_first_time() {
         world.post(number(1)).await;
         let delivery = world.lease_one().await;
         for round in 0..3 {
-            assert_eq!(world.settle(&delivery, action.clone()).await, Settled::Now(state), "{action:?}, {round}");
+            assert_eq!(world.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
         // Another end than the first is not what happened.
         let other = if state == State::Completed { Action::Fail(failure()) } else { done() };
-        assert_eq!(world.settle(&delivery, other).await, Settled::Gone, "after {action:?}");
+        assert_eq!(world.settle(&delivery, other).await, None, "after {action:?}");
         for left in world.lease(10).await.deliveries {
             world.complete(&left).await;
         }
@@ -73,10 +73,10 @@ async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
     world.post(number(1)).await;
     let first = world.lease_one().await;
     let release = || Action::Release(None);
-    assert_eq!(world.settle(&first, release()).await, Settled::Now(State::Waiting));
+    assert_eq!(world.settle(&first, release()).await, Some(State::Waiting));
     let second = world.lease_one().await;
-    assert_eq!(world.settle(&first, release()).await, Settled::Now(State::Waiting));
-    assert_eq!(world.complete(&second).await, Settled::Now(State::Completed), "the second lease was not touched");
+    assert_eq!(world.settle(&first, release()).await, Some(State::Waiting));
+    assert_eq!(world.complete(&second).await, Some(State::Completed), "the second lease was not touched");
     world.assert_clean().await;
 }
 
@@ -87,7 +87,7 @@ async fn one_settlement_twice_in_a_batch_counts_once() {
     let delivery = world.lease_one().await;
     let settlement = Settlement { lease: delivery.lease, action: done() };
     let settled = world.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
-    assert_eq!(settled, [Settled::Now(State::Completed); 2]);
+    assert_eq!(settled, [Some(State::Completed); 2]);
     assert_eq!(world.queue.status().await.unwrap().unwrap().totals.completed, 1);
     world.assert_clean().await;
 }
@@ -100,14 +100,14 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     world.post(number(3)).await;
     let late = world.lease(3).await;
     pass(1_550).await;
-    assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::Gone]);
+    assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
     // Found lapsed by somebody who takes one of them; the others stand in the line again.
     world.post(prioritized(0, -1)).await;
     assert_eq!(numbers(&world.lease(1).await), [0]);
-    assert_eq!(world.settle(&late.deliveries[0], Action::Fail(failure())).await, Settled::Gone);
+    assert_eq!(world.settle(&late.deliveries[0], Action::Fail(failure())).await, None);
     for delivery in &late.deliveries {
-        assert_eq!(world.complete(delivery).await, Settled::Now(State::Completed));
-        assert_eq!(world.complete(delivery).await, Settled::Now(State::Completed));
+        assert_eq!(world.complete(delivery).await, Some(State::Completed));
+        assert_eq!(world.complete(delivery).await, Some(State::Completed));
     }
     world.assert_clean().await;
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
@@ -128,7 +128,7 @@ async fn an_extended_lease_does_not_lapse() {
         assert!(matches!(extended[0], Extended::Until(_)));
         assert!(world.lease(1).await.deliveries.is_empty());
     }
-    assert_eq!(world.complete(&delivery).await, Settled::Now(State::Completed));
+    assert_eq!(world.complete(&delivery).await, Some(State::Completed));
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_released_message_may_come_back_later() {
     world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
     let delivery = world.lease_one().await;
     let state = world.settle(&delivery, Action::Release(Some(Millis::new(1_000)))).await;
-    assert_eq!(state, Settled::Now(State::Delayed));
+    assert_eq!(state, Some(State::Delayed));
     assert!(world.lease(1).await.deliveries.is_empty());
     pass(1_010).await;
     assert_eq!(numbers(&world.lease(1).await), [1]);

@@ -77,7 +77,7 @@ async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
     pass(1_510).await;
     assert_eq!(world.post(held(4, "gate")).await.state, State::Held);
     assert_eq!(numbers(&world.lease(10).await), [1, 2]);
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.redis.command("EXISTS drover:{q}:sticky drover:{q}:sticky_until"), ":0", "nothing is left of it");
     world.assert_clean().await;
 }
@@ -146,7 +146,7 @@ async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_thei
     }
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     world.redis.command(&format!("HSET drover:{{q}}:signals j \"{seq}\\t\""));
-    while world.queue.tend().await.unwrap() == Some(std::time::Duration::ZERO) {}
+    while world.queue.maintain().await.unwrap() == Some(std::time::Duration::ZERO) {}
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 2_000);
     assert_eq!(world.redis.command("EXISTS drover:{q}:signals"), ":0");
     world.assert_clean().await;
@@ -157,7 +157,7 @@ async fn a_signal_that_was_not_written_by_drover_stops_nothing() {
     let world = World::new();
     world.post(held(1, "k")).await;
     world.redis.command("HSET drover:{q}:signals k garbage");
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.redis.command("EXISTS drover:{q}:signals"), ":0");
     assert_eq!(signal(&world, "k").await, 1);
 }

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use queue_core::{Action, Changed, Enqueued, Error, Idempotency, NewMessage};
+use queue_core::{Action, Changed, Enqueued, Error, NewMessage};
 
 use crate::{World, failure, number, numbers, pass};
-
-fn once(key: &str, fingerprint: &str) -> Idempotency {
-    Idempotency { key: key.parse().unwrap(), fingerprint: fingerprint.to_owned() }
-}
 
 #[tokio::test]
 async fn the_same_request_again_answers_with_the_same_messages_and_another_is_refused() {
@@ -16,18 +12,18 @@ async fn the_same_request_again_answers_with_the_same_messages_and_another_is_re
     let own = NewMessage { id: Some("own".parse().unwrap()), ..number(1) };
     world.post(own.clone()).await;
     let batch = || vec![number(0), own.clone(), number(2), number(3)];
-    let first = world.queue.enqueue_once(batch(), &once("k", "abc")).await.unwrap();
+    let first = world.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(matches!(
         first[..],
         [Enqueued::Created(_), Enqueued::Duplicate(..), Enqueued::Created(_), Enqueued::Created(_)]
     ));
-    let again = world.queue.enqueue_once(batch(), &once("k", "abc")).await.unwrap();
+    let again = world.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(again.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
     let ids = |all: &[Enqueued]| all.iter().map(Enqueued::id).cloned().collect::<Vec<_>>();
     assert_eq!(ids(&first), ids(&again));
-    let reused = world.queue.enqueue_once(vec![number(9)], &once("k", "abd")).await;
+    let reused = world.queue.enqueue_once(vec![number(9)], &"k".parse().unwrap(), "abd").await;
     assert!(matches!(reused, Err(Error::KeyReused)));
-    world.queue.enqueue_once(vec![number(4)], &once("l", "abc")).await.unwrap();
+    world.queue.enqueue_once(vec![number(4)], &"l".parse().unwrap(), "abc").await.unwrap();
     assert_eq!(numbers(&world.lease(10).await), [1, 0, 2, 3, 4]);
     assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 5);
     world.assert_clean().await;
@@ -36,21 +32,21 @@ async fn the_same_request_again_answers_with_the_same_messages_and_another_is_re
 #[tokio::test]
 async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
     let world = World::with_settings(r#"{"idempotency_window":"1s"}"#);
-    world.queue.enqueue_once(vec![number(0)], &once("k", "a")).await.unwrap();
+    world.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
     pass(1_010).await;
-    let again = world.queue.enqueue_once(vec![number(1)], &once("k", "b")).await.unwrap();
+    let again = world.queue.enqueue_once(vec![number(1)], &"k".parse().unwrap(), "b").await.unwrap();
     assert!(matches!(again[..], [Enqueued::Created(_)]));
     pass(1_010).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.redis.command("EXISTS drover:{q}:dedup drover:{q}:dedup_until"), ":0");
 }
 
 #[tokio::test]
 async fn what_is_no_longer_kept_is_not_stored_again() {
     let world = World::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
-    let first = world.queue.enqueue_once(vec![number(0)], &once("k", "a")).await.unwrap();
+    let first = world.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
     world.complete(&world.lease_one().await).await;
-    let again = world.queue.enqueue_once(vec![number(0)], &once("k", "a")).await.unwrap();
+    let again = world.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(matches!(&again[..], [Enqueued::Forgotten(id)] if id.as_str() == first[0].id().as_str()));
     assert!(world.lease(1).await.deliveries.is_empty());
 }
@@ -62,7 +58,7 @@ async fn many_at_once_with_one_key_or_one_id_store_one_message() {
         let world = Arc::clone(&world);
         tokio::spawn(async move {
             if n % 2 == 0 {
-                world.queue.enqueue_once(vec![number(1)], &once("key", "same")).await.unwrap()
+                world.queue.enqueue_once(vec![number(1)], &"key".parse().unwrap(), "same").await.unwrap()
             } else {
                 let own = NewMessage { id: Some("own".parse().unwrap()), ..number(2) };
                 world.queue.enqueue(vec![own.clone(), own]).await.unwrap()
@@ -98,10 +94,10 @@ async fn a_full_queue_stores_nothing_and_takes_more_when_something_has_finished(
     assert!(matches!(world.queue.enqueue(vec![number(6)]).await, Err(Error::QueueFull(5))));
     let again = world.queue.enqueue(vec![own]).await.unwrap();
     assert!(matches!(again[..], [Enqueued::Duplicate(..)]), "what stands already needs no room");
-    let keyed = world.queue.enqueue_once(vec![number(6)], &once("k", "a")).await;
+    let keyed = world.queue.enqueue_once(vec![number(6)], &"k".parse().unwrap(), "a").await;
     assert!(matches!(keyed, Err(Error::QueueFull(5))));
     world.complete(&delivery).await;
-    let keyed = world.queue.enqueue_once(vec![number(6)], &once("k", "a")).await.unwrap();
+    let keyed = world.queue.enqueue_once(vec![number(6)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(matches!(keyed[..], [Enqueued::Created(_)]), "a refusal is not remembered");
     assert_eq!(world.queue.cancel(keyed[0].id()).await.unwrap(), Changed::Done);
     world.post(number(7)).await;
@@ -133,7 +129,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         world.settle(&deliveries[1], Action::Fail(failure())).await;
         world.complete(&deliveries[2]).await;
         pass(5).await;
-        world.queue.tend().await.unwrap();
+        world.queue.maintain().await.unwrap();
         assert_eq!(world.redis.command("EXISTS drover:{q}:messages drover:{q}:aliases"), ":0", "they are forgotten");
         for id in ["completed", "failed"] {
             assert!(is_taken(&world, id).await, "{id}");
@@ -146,7 +142,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
             assert!(!is_taken(&world, id).await, "{id}: its window is over");
         }
         world.queue.purge(queue_core::State::Waiting).await.unwrap();
-        world.queue.tend().await.unwrap();
+        world.queue.maintain().await.unwrap();
         assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0", "nothing is left");
         world.assert_clean().await;
     }
@@ -206,7 +202,7 @@ async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
     }
     pass(350).await;
     let mut steps = 0;
-    while world.queue.tend().await.unwrap().is_some_and(|pause| pause.is_zero()) {
+    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {
         steps += 1;
         assert!(steps <= 12, "a thousand a step");
     }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use drover_tests::{Proxy, RedisServer};
 use queue_core::{
-    ConsumerId, Error, Janitor, LeaseRequest, Millis, Pace, Queue, QueueName, QueuePattern, Queues, Receivers, Redis,
-    Signal, Stay, Subscriber,
+    ConsumerId, DeclaredSettings, Error, LeaseRequest, LongPoll, Maintenance, Millis, Queue, QueueName, QueuePattern,
+    Queues, Redis, Signal, Subscriber,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ struct Slow {
 fn slow_process(redis: &RedisServer, latency: Duration) -> Slow {
     let proxy = Proxy::start(redis.port());
     proxy.slow(latency);
-    let queues = Queues::new(Redis::new(&proxy.url(), Duration::from_secs(5)).unwrap(), [].into());
+    let queues = Queues::new(Redis::new(&proxy.url(), Duration::from_secs(5)).unwrap(), DeclaredSettings::default());
     Slow { queues, _proxy: proxy }
 }
 
@@ -33,15 +33,16 @@ fn running(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn janitor(queues: &Queues) {
+fn maintain(queues: &Queues) {
     let every = Duration::from_millis(100);
-    let pace = Pace { look_at_all_every: every, name_without_a_queue: every, look_for_unlisted_every: every };
-    let janitor = Janitor::new(queues.clone(), running(queues)).unwrap().at_pace(pace);
-    tokio::spawn(janitor.run(CancellationToken::new()));
+    let mut maintenance = Maintenance::new(queues.clone(), running(queues)).unwrap();
+    (maintenance.look_at_all_every, maintenance.name_without_a_queue) = (every, every);
+    maintenance.look_for_unlisted_every = every;
+    tokio::spawn(maintenance.run(CancellationToken::new()));
 }
 
 fn request() -> LeaseRequest {
-    LeaseRequest { consumer: ConsumerId::issue(), max: 1, visibility_timeout: None, stay: Stay::default() }
+    LeaseRequest::new(ConsumerId::issue(), 1)
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -61,18 +62,18 @@ async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
 #[tokio::test]
 async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
     let world = World::new();
-    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
     let queue = &world.queue;
     let key = "k".parse().unwrap();
     assert!(matches!(queue.lease(&request()).await, Err(Error::NoSuchQueue)));
-    assert!(matches!(queue.tend().await, Err(Error::NoSuchQueue)));
+    assert!(matches!(queue.maintain().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.pause().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.resume().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.configure(&json!({})).await, Err(Error::NoSuchQueue)));
-    assert!(queue.configure(&json!({"max_attempts": 0})).await.unwrap().is_err(), "a patch that can't be");
+    assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "a patch that can't be");
     assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap(), 0);
     assert!(queue.listen().await.unwrap().is_none());
-    assert!(receivers.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
+    assert!(long_poll.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
     assert!(!queue.delete().await.unwrap());
     assert_eq!(world.redis.command("DBSIZE"), ":0");
 
@@ -80,7 +81,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
     assert_eq!(queue.signal(&key, &sticky).await.unwrap(), 0);
     assert!(is_listed(&world.queues, &name()).await);
     assert!(queue.delete().await.unwrap());
-    queue.configure(&json!({"max_attempts": 9})).await.unwrap().unwrap();
+    queue.configure(&json!({"max_attempts": 9})).await.unwrap();
     assert!(is_listed(&world.queues, &name()).await);
     assert!(queue.delete().await.unwrap());
     assert_eq!(world.redis.command("DBSIZE"), ":0");
@@ -89,8 +90,8 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
 #[tokio::test]
 async fn a_long_poll_waits_for_a_queue_to_begin() {
     let world = World::new();
-    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
-    let waiting = receivers.receive(&world.queue, request(), Millis::from_secs(20));
+    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
+    let waiting = long_poll.receive(&world.queue, request(), Millis::from_secs(20));
     let (received, posted) = tokio::join!(waiting, async {
         pass(50).await;
         world.post(number(7)).await
@@ -101,12 +102,12 @@ async fn a_long_poll_waits_for_a_queue_to_begin() {
 #[tokio::test]
 async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
     let world = World::new();
-    let receivers = Receivers::new(running(&world.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
     for n in 0..100 {
         world.post(number(n)).await;
         let polls = (0..3).map(|_| {
-            let (receivers, queue) = (receivers.clone(), Arc::clone(&world.queue));
-            tokio::spawn(async move { receivers.receive(&queue, request(), Millis::new(60)).await })
+            let (long_poll, queue) = (long_poll.clone(), Arc::clone(&world.queue));
+            tokio::spawn(async move { long_poll.receive(&queue, request(), Millis::new(60)).await })
         });
         let polls: Vec<_> = polls.collect();
         pass(n % 7).await;
@@ -192,7 +193,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
     world.post(number(1)).await;
     // As a deletion leaves it that was cut off between its steps.
     world.redis.command("DEL drover:queues");
-    janitor(&world.queues);
+    maintain(&world.queues);
     for queue in [name(), "old".parse().unwrap()] {
         until("the queue is listed again", async || is_listed(&world.queues, &queue).await).await;
     }
@@ -205,7 +206,7 @@ async fn maintenance_takes_out_a_name_without_a_queue() {
     for n in 0..1_200 {
         world.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
     }
-    janitor(&world.queues);
+    maintain(&world.queues);
     until("only the queue is listed", async || world.queues.names().await.unwrap() == [name()]).await;
 }
 
@@ -234,7 +235,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     let world = World::new();
     for n in 0..200 {
         let queue = world.queues.queue(&format!("b{n:03}").parse().unwrap());
-        queue.configure(&json!({"max_attempts": 5})).await.unwrap().unwrap();
+        queue.configure(&json!({"max_attempts": 5})).await.unwrap();
     }
     // One after the other they would take 20 s.
     let slow = slow_process(&world.redis, Duration::from_millis(50));
@@ -270,7 +271,7 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
 #[tokio::test]
 async fn queues_that_were_deleted_leave_nothing_behind() {
     let world = World::new();
-    janitor(&world.queues);
+    maintain(&world.queues);
     let round = async |queue: &Arc<Queue>| {
         queue.enqueue(vec![number(1), number(2)]).await.unwrap();
         let leased = queue.lease(&request()).await.unwrap();

@@ -1,6 +1,6 @@
 //! Leases: their order, their deadlines, their loss.
 
-use queue_core::{Extended, LeaseRequest, Millis, NewMessage, RUN_TIMEOUT_GRACE, State};
+use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
 
 use crate::{World, delayed, number, numbers, pass, prioritized};
@@ -146,7 +146,7 @@ async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_pla
     for _ in 0..3 {
         let leased = world.lease(100).await;
         let bytes: usize = leased.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
-        assert!(bytes <= queue_core::MAX_BYTES_PER_CALL);
+        assert!(bytes <= queue_core::Queue::MAX_BYTES);
         seen.extend(leased.deliveries.into_iter().map(|delivery| delivery.message.id));
     }
     assert_eq!(seen, expected);
@@ -159,7 +159,7 @@ async fn a_lease_ends_when_its_run_must_and_a_grace_later_that_the_consumer_know
     let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..number(2) };
     world.queue.enqueue(vec![number(1), own]).await.unwrap();
     for delivery in world.lease(2).await.deliveries {
-        let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + RUN_TIMEOUT_GRACE;
+        let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, lasts_until);
         let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert_eq!(extended, [Extended::Until(lasts_until)], "not beyond it");

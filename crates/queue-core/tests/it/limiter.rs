@@ -86,7 +86,7 @@ async fn a_burst_is_handed_out_up_to_the_limit_and_the_next_look_is_when_the_win
 async fn a_changed_limit_holds_from_then_on_and_wakes_idle_consumers() {
     let world = World::with_settings("{}");
     world.post_numbers(0..200).await;
-    let change = async |patch| world.queue.configure(&patch).await.unwrap().unwrap();
+    let change = async |patch| world.queue.configure(&patch).await.unwrap();
     change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
     assert_eq!(world.lease(100).await.deliveries.len(), 50);
     // Less: what was leased before counts.

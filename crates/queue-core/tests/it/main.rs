@@ -31,13 +31,13 @@ mod server;
 mod terms;
 mod wake;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use drover_tests::RedisServer;
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use queue_core::{
     Action, ConsumerId, Delivery, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis, NewMessage,
-    Queue, QueueName, Queues, Redis, SettingsPatch, Settled, Settlement, Stay,
+    Queue, QueueName, Queues, Redis, SettingsPatch, Settlement, State,
 };
 use serde_json::value::to_raw_value;
 
@@ -90,15 +90,15 @@ impl World {
     }
 
     fn request(&self, max: usize) -> LeaseRequest {
-        LeaseRequest { consumer: self.consumer.clone(), max, visibility_timeout: None, stay: Stay::default() }
+        LeaseRequest::new(self.consumer.clone(), max)
     }
 
-    async fn settle(&self, delivery: &Delivery, action: Action) -> Settled {
+    async fn settle(&self, delivery: &Delivery, action: Action) -> Option<State> {
         let settlement = Settlement { lease: delivery.lease.clone(), action };
         self.queue.settle(&[settlement]).await.unwrap().remove(0)
     }
 
-    async fn complete(&self, delivery: &Delivery) -> Settled {
+    async fn complete(&self, delivery: &Delivery) -> Option<State> {
         self.settle(delivery, done()).await
     }
 
@@ -116,7 +116,7 @@ fn connect(redis: &RedisServer, settings: &str) -> Queues {
     let settings: SettingsPatch = serde_json::from_str(settings).unwrap();
     settings.settings().unwrap();
     let redis = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
-    Queues::new(redis, BTreeMap::from([(name(), settings)]))
+    Queues::new(redis, [(name(), settings)].into_iter().collect())
 }
 
 fn name() -> QueueName {

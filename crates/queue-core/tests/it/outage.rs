@@ -119,7 +119,7 @@ async fn a_queue_that_was_laid_out_anew_is_not_touched_by_those_who_knew_it_befo
         queue.lease(&world.request(1)).await.err(),
         queue.settle(&[settlement]).await.err(),
         queue.extend(std::slice::from_ref(&delivery.lease), None).await.err(),
-        queue.tend().await.err(),
+        queue.maintain().await.err(),
         queue.cancel(&posted.id).await.err(),
         queue.purge(queue_core::State::Waiting).await.err(),
         queue.retry_failed().await.err(),

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::future::join_all;
-use queue_core::{Enqueued, Error, NewMessage, Result, State};
+use queue_core::{Enqueued, Error, NewMessage, State};
 use serde_json::value::RawValue;
 
 use crate::{TIME_LIMIT, World, number, numbers, script_calls};
 
-async fn post_all(world: &World, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued>> {
+async fn post_all(world: &World, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued, Error>> {
     join_all(messages.into_iter().map(|message| world.queue.post(message))).await
 }
 
@@ -55,7 +55,7 @@ async fn what_is_refused_for_its_own_sake_is_refused_alone() {
     let posted = post_all(&world, messages).await;
     let created = |n: usize| matches!(posted[n], Ok(Enqueued::Created(_)));
     assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
-    assert!(matches!(posted[4], Err(Error::TooMuch(_))));
+    assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
     assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
     // Five of eight are there: of six more, three.
     let posted = post_all(&world, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
@@ -99,7 +99,7 @@ async fn whoever_goes_away_takes_nobodys_message_along() {
     for other in others {
         assert!(matches!(other.await.unwrap(), Ok(Enqueued::Created(_))));
     }
-    world.queues.settled_posts().await;
+    world.queues.posts_done().await;
     let leased = numbers(&world.lease(100).await);
     assert!((4..=50).all(|n| leased.contains(&n)), "{leased:?}");
     world.assert_clean().await;
@@ -127,7 +127,7 @@ async fn a_call_that_fails_fails_each_of_its_posts_once_and_in_time() {
     // All of them after one time limit: the rest would take two if it went by its own call.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
     world.redis.thaw();
-    world.queues.settled_posts().await;
+    world.queues.posts_done().await;
     // Those that were sent may be stored or not, but none was sent twice.
     let posted = post_all(&world, (301..=400).map(number)).await;
     assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
@@ -146,13 +146,13 @@ async fn more_than_may_wait_is_refused_at_once_and_later_there_is_room_again() {
     let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
     assert_eq!((overloaded, unavailable), (7, 63), "of 64 MiB");
     world.redis.thaw();
-    world.queues.settled_posts().await;
+    world.queues.posts_done().await;
     let posted = post_all(&world, (0..60).map(|_| large(1 << 20))).await;
     // Redis may be too slow for so many at once on a busy machine, which is another thing.
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     assert_eq!(overloaded, 0, "there is room");
     assert!(posted.iter().any(Result::is_ok));
-    world.queues.settled_posts().await;
+    world.queues.posts_done().await;
     world.assert_clean().await;
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use drover_tests::Proxy;
-use queue_core::{Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, Settled, State};
+use queue_core::{Action, Changed, DeclaredSettings, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State};
 
 use crate::{TIME_LIMIT, World, connect, delayed, done, failure, name, number, pass, prioritized};
 
@@ -20,7 +20,7 @@ async fn post_many(world: &World, count: u64, message: impl Fn(u64) -> NewMessag
 async fn ids_in(world: &World, state: State) -> BTreeSet<String> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None);
     loop {
-        let page = world.queue.list(state, 1_000, cursor.as_ref()).await.unwrap();
+        let page = world.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
         ids.extend(page.messages.iter().map(|message| message.id.to_string()));
         cursor = page.next;
         if cursor.is_none() {
@@ -74,7 +74,7 @@ async fn a_purge_takes_everything_posted_before_it_and_nothing_posted_after() {
 /// Takes the line aside, and stops before all of it is forgotten.
 async fn begin_a_purge(world: &World) {
     let proxy = Proxy::start(world.redis.port());
-    let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), [].into()).queue(&name());
+    let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
     // Its second step would begin after the answer to the first, a while later.
     proxy.slow(Duration::from_millis(300));
     let purging = queue.purge(State::Waiting);
@@ -98,7 +98,7 @@ async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_a
     let late = world.lease_one().await;
     world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
     pass(5).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     // One that was cancelled, and so still stands in the line.
     let cancelled = world.post(number(1)).await.id;
     assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
@@ -110,7 +110,7 @@ async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_a
     let counts = world.queue.status().await.unwrap().unwrap().counts;
     assert_eq!((counts.waiting, counts.failed), (0, 1));
     assert!(world.lease(10).await.deliveries.is_empty());
-    assert_eq!(world.complete(&late).await, Settled::Gone, "it was purged");
+    assert_eq!(world.complete(&late).await, None, "it was purged");
     for id in [&lapsing, &named] {
         assert!(world.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
         assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Unknown);
@@ -122,7 +122,7 @@ async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_a
     world.assert_clean().await;
 
     while world.redis.command("EXISTS drover:{q}:purged") == ":1" {
-        world.queue.tend().await.unwrap();
+        world.queue.maintain().await.unwrap();
     }
     world.assert_clean().await;
     for key in ["purged_prioritized", "purged_removed", "returned"] {
@@ -165,7 +165,7 @@ async fn a_purge_beside_consumers_loses_nothing_that_is_posted_after_it() {
             idle = if leased.is_empty() { idle + 1 } else { 0 };
             for (n, delivery) in leased.iter().enumerate() {
                 let action = if n % 5 == 4 { Action::Release(None) } else { done() };
-                if world.settle(delivery, action).await == Settled::Now(State::Completed) {
+                if world.settle(delivery, action).await == Some(State::Completed) {
                     completed.insert(delivery.message.id.to_string());
                 }
             }
@@ -205,7 +205,7 @@ async fn a_purge_or_retry_of_a_queue_that_is_deleted_meanwhile_touches_no_other_
             finish_all(&action).await;
             let proxy = Proxy::start(world.redis.port());
             let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
-            let slow = Queues::new(redis, [].into()).queue(&name());
+            let slow = Queues::new(redis, DeclaredSettings::default()).queue(&name());
             slow.status().await.unwrap();
             slow.status().await.unwrap();
             proxy.slow(Duration::from_millis(100));

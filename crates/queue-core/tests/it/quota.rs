@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use drover_tests::RedisServer;
-use queue_core::{Error, Millis, Quota, RateLimit, Redis};
+use queue_core::{Error, Millis, RateLimit, Redis};
 use tokio::time::sleep;
 
-fn quota(redis: &RedisServer) -> Quota {
-    Quota::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap())
+fn connect(redis: &RedisServer) -> Redis {
+    Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
 fn limit(max: u32, secs: u64) -> RateLimit {
@@ -17,18 +17,18 @@ fn limit(max: u32, secs: u64) -> RateLimit {
 #[tokio::test]
 async fn a_quota_is_shared_counted_down_and_refused_when_it_is_used_up() {
     let redis = RedisServer::start();
-    let (one, other) = (quota(&redis), quota(&redis));
+    let (one, other) = (connect(&redis), connect(&redis));
     for left in (0..5).rev() {
-        let quota = if left % 2 == 0 { &one } else { &other };
-        let used = quota.take("ops", limit(5, 60)).await.unwrap();
+        let client = if left % 2 == 0 { &one } else { &other };
+        let used = client.use_quota("ops", limit(5, 60)).await.unwrap();
         assert_eq!((used.is_granted, used.remaining), (true, left));
         assert!(used.more_after > Millis::from_secs(55) && used.more_after <= Millis::from_secs(63), "{used:?}");
     }
     for _ in 0..3 {
-        let refused = one.take("ops", limit(5, 60)).await.unwrap();
+        let refused = one.use_quota("ops", limit(5, 60)).await.unwrap();
         assert_eq!((refused.is_granted, refused.remaining), (false, 0));
     }
-    assert!(one.take("another", limit(5, 60)).await.unwrap().is_granted);
+    assert!(one.use_quota("another", limit(5, 60)).await.unwrap().is_granted);
     let number = |command: &str| redis.command(command).trim_matches([':', '\r', '\n']).parse::<u64>().unwrap();
     assert_eq!(number("DBSIZE"), 2, "a key each");
     let ttl = number("PTTL drover:quota:ops:60000");
@@ -38,12 +38,12 @@ async fn a_quota_is_shared_counted_down_and_refused_when_it_is_used_up() {
 #[tokio::test]
 async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all() {
     let redis = RedisServer::start();
-    let quota = quota(&redis);
+    let client = connect(&redis);
     let mut granted = Vec::new();
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(4_500) {
         let before = Instant::now();
-        let used = quota.take("ops", limit(40, 1)).await.unwrap();
+        let used = client.use_quota("ops", limit(40, 1)).await.unwrap();
         if used.is_granted {
             granted.push((before, Instant::now()));
         } else {
@@ -62,17 +62,17 @@ async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all(
 #[tokio::test]
 async fn a_clock_that_was_moved_back_and_a_value_that_is_none_are_forgotten_in_time() {
     let mut redis = RedisServer::start();
-    let quota = quota(&redis);
+    let client = connect(&redis);
     redis.command("SET drover:quota:ops:1000 99999999999999,4");
-    let used = quota.take("ops", limit(4, 1)).await.unwrap();
+    let used = client.use_quota("ops", limit(4, 1)).await.unwrap();
     assert_eq!((used.is_granted, used.remaining), (false, 0));
     assert!(used.more_after <= Millis::new(1_050), "{used:?}");
     sleep(used.more_after.to_std()).await;
-    assert!(quota.take("ops", limit(4, 1)).await.unwrap().is_granted);
+    assert!(client.use_quota("ops", limit(4, 1)).await.unwrap().is_granted);
     redis.command("SET drover:quota:ops:1000 nonsense");
-    assert!(quota.take("ops", limit(4, 1)).await.unwrap().is_granted);
+    assert!(client.use_quota("ops", limit(4, 1)).await.unwrap().is_granted);
     redis.command("SCRIPT FLUSH");
-    assert!(quota.take("ops", limit(4, 1)).await.unwrap().is_granted);
+    assert!(client.use_quota("ops", limit(4, 1)).await.unwrap().is_granted);
     redis.kill();
-    assert!(matches!(quota.take("ops", limit(4, 1)).await, Err(Error::Unavailable(_))));
+    assert!(matches!(client.use_quota("ops", limit(4, 1)).await, Err(Error::Unavailable(_))));
 }

@@ -45,7 +45,7 @@ async fn a_held_message_is_ready_from_its_signal_on() {
     let posted = world.post(NewMessage { hold: Some("k".parse().unwrap()), ..delayed(2, WHILE) }).await;
     world.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     pass(WHILE).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     let delivery = world.take_ready_since(posted.due_at.as_millis(), "due").await;
     assert_eq!(delivery.ready_at, posted.due_at);
     world.assert_clean().await;
@@ -82,19 +82,19 @@ async fn a_message_that_comes_back_is_ready_from_then_on() {
     world.settle(&delivery, Action::Fail(failure())).await;
     let due = world.read(&posted).await.due_at;
     pass(WHILE).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     let delivery = world.take_ready_since(due.as_millis(), "after its back-off").await;
     assert_eq!(delivery.ready_at, due);
 
     pass(2_000).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     let lapsed = world.take_ready_since(delivery.lease_expires_at.as_millis(), "lapsed").await;
     assert_eq!(lapsed.ready_at, delivery.lease_expires_at);
 
     world.settle(&lapsed, Action::Release(Some(Millis::new(100)))).await;
     let due = world.read(&posted).await.due_at;
     pass(WHILE).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.take_ready_since(due.as_millis(), "released with a pause").await.ready_at, due);
     world.assert_clean().await;
 }
@@ -124,7 +124,7 @@ async fn a_plain_message_is_ready_when_it_is_due_or_posted_and_keeps_no_field_fo
     assert_eq!(world.take_ready_since(posted.created_at.as_millis(), "posted").await.ready_at, posted.created_at);
     let posted = world.post(delayed(1, 50)).await;
     pass(100).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.take_ready_since(posted.due_at.as_millis(), "due").await.ready_at, posted.due_at);
     assert_eq!(world.redis.command("EXISTS drover:{q}:options"), ":0");
 }

@@ -1,4 +1,4 @@
-//! Consumers that wait for messages through [`Receivers`]: what they cost Redis, and what becomes of deliveries that nobody
+//! Consumers that wait for messages through [`LongPoll`]: what they cost Redis, and what becomes of deliveries that nobody
 //! takes.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use drover_tests::eventually;
 use futures_util::FutureExt;
 use queue_core::{
-    ConsumerId, Delivery, Error, LeaseRequest, MessageRef, Millis, NoRoom, Receivers, Room, State, Stay, Subscriber,
+    ConsumerId, Delivery, Error, LeaseRequest, LongPoll, MessageRef, Millis, ResponseMemory, State, Subscriber,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,17 +22,17 @@ use crate::{World, number, pass};
 
 const LONG: Millis = Millis::from_secs(300);
 
-/// Receivers that hear of what is posted, as those of an API do.
-fn receivers(world: &World) -> Receivers {
+/// A long poll that is woken by posts, as that of an API is.
+fn long_poll(world: &World) -> LongPoll {
     let subscriber = Subscriber::new(world.queues.redis().clone());
     let keeping = subscriber.clone();
     tokio::spawn(async move { keeping.keep().await });
-    Receivers::new(subscriber, CancellationToken::new())
+    LongPoll::new(subscriber, CancellationToken::new())
 }
 
 /// A consumer without a name, as an HTTP client that gives none.
-fn passer_by(world: &World) -> LeaseRequest {
-    LeaseRequest { consumer: ConsumerId::issue(), stay: Stay::WhileItHasLeases, ..world.request(1) }
+fn passer_by() -> LeaseRequest {
+    LeaseRequest::new(ConsumerId::issue(), 1).without_owner_timeout()
 }
 
 /// How many scripts Redis has run.
@@ -86,10 +86,10 @@ async fn is_waiting_again(world: &World, id: &MessageRef) {
 async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let posted = world.post(number(1)).await;
-    let receivers = Receivers::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
+    let long_poll = LongPoll::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
     // The call is under way when its client goes, and is answered after that.
     world.redis.freeze();
-    let wait = receivers.receive(&world.queue, world.request(5), Millis::from_secs(20));
+    let wait = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
     world.redis.thaw();
     let mut message = world.read(&posted.id).await;
@@ -102,7 +102,7 @@ async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_on
     }
     assert_eq!((message.state, message.deliveries), (State::Waiting, 1), "it was leased, and released");
     assert_eq!((message.attempts_made, message.lapses), (0, 0));
-    let next = receivers.receive(&world.queue, world.request(5), Millis::from_secs(5)).await.unwrap();
+    let next = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(5)).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;
 }
@@ -110,8 +110,8 @@ async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_on
 #[tokio::test]
 async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let receivers = receivers(&world);
-    let mut wait = Box::pin(receivers.receive(&world.queue, world.request(5), LONG));
+    let long_poll = long_poll(&world);
+    let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
     assert!((&mut wait).now_or_never().is_none(), "it stands in line");
     let posted = world.post(number(1)).await;
     eventually_active(&world, &posted.id).await;
@@ -119,7 +119,7 @@ async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
     pass(50).await;
     drop(wait);
     is_waiting_again(&world, &posted.id).await;
-    let next = receivers.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    let next = long_poll.receive(&world.queue, world.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;
 }
@@ -127,24 +127,24 @@ async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
 /// Memory for answers that is all taken.
 struct Full;
 
-impl Room for Full {
-    fn take(&self) -> Result<usize, NoRoom> {
-        Err(NoRoom)
+impl ResponseMemory for Full {
+    fn take(&self) -> Option<usize> {
+        None
     }
 
-    fn give_back(&self) {}
+    fn release(&self) {}
 }
 
 #[tokio::test]
 async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_leased() {
     let world = World::with_settings("{}");
-    let receivers = receivers(&world);
-    let refused = receivers.receive_within(&world.queue, world.request(5), LONG, Arc::new(Full));
+    let long_poll = long_poll(&world);
+    let refused = long_poll.receive_within(&world.queue, world.request(5), LONG, Arc::new(Full));
     let posted = world.post(number(1)).await;
     assert!(matches!(refused.await, Err(Error::Overloaded)));
     let message = world.read(&posted.id).await;
     assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
-    let next = receivers.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    let next = long_poll.receive(&world.queue, world.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;
 }
@@ -162,9 +162,9 @@ async fn eventually_active(world: &World, id: &MessageRef) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_delivery_stays_leased_when_clients_go_at_random_instants() {
     let world = Arc::new(World::with_settings(r#"{"visibility_timeout":"1h"}"#));
-    let receivers = receivers(&world);
+    let long_poll = long_poll(&world);
     for n in 0..300 {
-        let (of, queue, request) = (receivers.clone(), Arc::clone(&world.queue), world.request(5));
+        let (of, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), world.request(5));
         let client = tokio::spawn(async move { of.receive(&queue, request, LONG).await.unwrap() });
         let posted = world.post(number(n)).await;
         // A timer would be too coarse: the message is leased and handed over within a millisecond.
@@ -225,15 +225,15 @@ async fn a_lease_call_that_is_given_up_at_any_step_leaves_no_lease_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_calls() {
     let world = Arc::new(World::with_settings(r#"{"exclusive":true}"#));
-    let receivers = receivers(&world);
+    let long_poll = long_poll(&world);
     let received = Arc::new(Mutex::new(Vec::new()));
     let (is_held, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..500 {
-        let (receivers, request, world) = (receivers.clone(), passer_by(&world), Arc::clone(&world));
+        let (long_poll, request, world) = (long_poll.clone(), passer_by(), Arc::clone(&world));
         let (received, is_held, overlaps) = (Arc::clone(&received), Arc::clone(&is_held), Arc::clone(&overlaps));
         clients.spawn(async move {
-            let deliveries: Vec<Delivery> = receivers.receive(&world.queue, request, LONG).await.unwrap();
+            let deliveries: Vec<Delivery> = long_poll.receive(&world.queue, request, LONG).await.unwrap();
             assert_eq!(deliveries.len(), 1);
             overlaps.fetch_add(usize::from(is_held.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
             received.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
@@ -269,21 +269,21 @@ async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_
 #[tokio::test]
 async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
     let world = World::with_settings(r#"{"exclusive":{"parallel":2}}"#);
-    let receivers = receivers(&world);
+    let long_poll = long_poll(&world);
     world.queue.declare().await.unwrap();
     let owner = world.request(1);
     assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "it has access now");
     let mut others = JoinSet::new();
     for _ in 0..100 {
         let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(1) };
-        let (receivers, queue) = (receivers.clone(), Arc::clone(&world.queue));
-        others.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+        let (long_poll, queue) = (long_poll.clone(), Arc::clone(&world.queue));
+        others.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     calls_when_quiet(&world).await;
     let mut of_owner = JoinSet::new();
     for _ in 0..3 {
-        let (receivers, queue, request) = (receivers.clone(), Arc::clone(&world.queue), owner.clone());
-        of_owner.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), owner.clone());
+        of_owner.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     let before = calls_when_quiet(&world).await;
     world.post_numbers(0..3).await;
@@ -305,13 +305,13 @@ async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
 #[tokio::test]
 async fn those_who_wait_take_over_when_the_time_of_an_owner_elsewhere_is_over() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
-    let receivers = receivers(&world);
+    let long_poll = long_poll(&world);
     world.queue.declare().await.unwrap();
     assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
     let mut clients = JoinSet::new();
     for _ in 0..50 {
-        let (receivers, queue, request) = (receivers.clone(), Arc::clone(&world.queue), passer_by(&world));
-        clients.spawn(async move { receivers.receive(&queue, request, LONG).await.unwrap() });
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), passer_by());
+        clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     world.post(number(1)).await;
     // Well before the driver would look by itself.

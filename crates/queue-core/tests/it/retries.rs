@@ -1,6 +1,6 @@
 //! Attempts that fail, and the pauses between them.
 
-use queue_core::{Action, Millis, NewMessage, Settled, State};
+use queue_core::{Action, Millis, NewMessage, State};
 
 use crate::{World, failure, number, numbers, pass};
 
@@ -11,7 +11,7 @@ async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
     for attempt in 1..=2 {
         let delivery = world.lease_one().await;
         assert_eq!(delivery.message.attempts_made, attempt - 1);
-        assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+        assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
         let message = world.read(&posted.id).await;
         assert_eq!((message.state, message.attempts_made), (State::Delayed, attempt));
         let error = message.error.unwrap();
@@ -21,7 +21,7 @@ async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
         pass(1_010).await;
     }
     let last = world.lease_one().await;
-    assert_eq!(world.settle(&last, Action::Fail(failure())).await, Settled::Now(State::Failed));
+    assert_eq!(world.settle(&last, Action::Fail(failure())).await, Some(State::Failed));
     let message = world.read(&posted.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Failed, 3, 3));
     assert_eq!(message.error.unwrap().attempt, 3);
@@ -69,7 +69,7 @@ async fn a_messages_own_attempts_and_backoff_win_over_the_queues() {
     world.settle(&delivery, Action::Fail(failure())).await;
     pass(15).await;
     let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Failed));
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Failed));
     assert_eq!(world.read(&posted.id).await.max_attempts.get(), 2);
 }
 
@@ -79,9 +79,9 @@ async fn a_handler_may_say_when_to_come_back_or_that_it_is_no_use() {
     world.post_numbers(0..2).await;
     let leased = world.lease(2).await;
     let soon = Action::FailAndRetryAfter(failure(), Millis::new(30));
-    assert_eq!(world.settle(&leased.deliveries[0], soon).await, Settled::Now(State::Delayed));
+    assert_eq!(world.settle(&leased.deliveries[0], soon).await, Some(State::Delayed));
     let for_good = Action::FailForGood(failure());
-    assert_eq!(world.settle(&leased.deliveries[1], for_good).await, Settled::Now(State::Failed));
+    assert_eq!(world.settle(&leased.deliveries[1], for_good).await, Some(State::Failed));
     pass(40).await;
     assert_eq!(numbers(&world.lease(10).await), [0]);
     assert_eq!(world.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
@@ -93,11 +93,11 @@ async fn odd_backoffs_and_endless_pauses_stop_nothing() {
     let world = World::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
     world.redis.command("HSET drover:{q}:meta backoff garbage");
     pass(15).await;
     let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Settled::Now(State::Delayed));
+    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
     assert_eq!(world.read(&posted.id).await.attempts_made, 2);
     let other = world.post(number(2)).await;
     let delivery = world.lease_one().await;
@@ -111,13 +111,13 @@ async fn a_result_that_is_too_large_fails_and_an_error_that_is_too_long_is_cut()
     let world = World::new();
     world.post_numbers(0..2).await;
     let leased = world.lease(2).await;
-    let large = serde_json::value::to_raw_value(&"x".repeat(queue_core::MAX_RESULT_BYTES)).unwrap();
-    assert_eq!(world.settle(&leased.deliveries[0], Action::Complete(large)).await, Settled::Now(State::Failed));
+    let large = serde_json::value::to_raw_value(&"x".repeat(queue_core::Queue::MAX_RESULT_BYTES)).unwrap();
+    assert_eq!(world.settle(&leased.deliveries[0], Action::Complete(large)).await, Some(State::Failed));
     let message = world.read(&leased.deliveries[0].message.id).await;
     assert_eq!(message.error.unwrap().code, "result_too_large");
     let long = queue_core::Failure::new("long", "\u{0}✅".repeat(100_000));
-    assert_eq!(world.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Settled::Now(State::Failed));
+    assert_eq!(world.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Some(State::Failed));
     let text = world.read(&leased.deliveries[1].message.id).await.error.unwrap().message;
-    assert!(!text.is_empty() && text.len() <= queue_core::MAX_RESULT_BYTES / 8);
+    assert!(!text.is_empty() && text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
     world.assert_clean().await;
 }

@@ -19,10 +19,10 @@ async fn a_shorter_visibility_timeout_is_for_leases_made_after_it() {
         let world = World::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
         world.post_numbers(0..2).await;
         let delivery = world.lease_one().await;
-        world.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap().unwrap();
+        world.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap();
         assert!(extended_by(&world, &delivery, None).await >= 30_000, "as it was handed out");
         pass(1_550).await;
-        world.queue.tend().await.unwrap();
+        world.queue.maintain().await.unwrap();
         assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
         if exclusive == "false" {
             let short = world.lease_one().await;
@@ -50,18 +50,18 @@ async fn a_shorter_timeout_is_for_runs_that_begin_after_it() {
     world.post_numbers(0..2).await;
     let long = world.lease_one().await;
     assert_eq!(long.timeout, Some(Millis::from_secs(60)));
-    world.queue.configure(&json!({"timeout": 1500})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"timeout": 1500})).await.unwrap();
     let short = world.lease_one().await;
     assert_eq!(short.timeout, Some(Millis::new(1_500)));
     assert!(extended_by(&world, &long, None).await >= 30_000);
     assert!(extended_by(&world, &short, None).await < 3_000);
     pass(2_050).await;
-    world.queue.tend().await.unwrap();
+    world.queue.maintain().await.unwrap();
     assert_eq!(world.read(&long.message.id).await.state, State::Active);
     let timed_out = world.read(&short.message.id).await;
     assert_eq!((timed_out.state, timed_out.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
     // Without one now, it keeps the one that it has.
-    world.queue.configure(&json!({"timeout": null})).await.unwrap().unwrap();
+    world.queue.configure(&json!({"timeout": null})).await.unwrap();
     assert!(extended_by(&world, &long, Some(Millis::from_hours(1))).await <= 60_500);
     world.assert_clean().await;
 }

@@ -1,6 +1,6 @@
 //! What the real queue answers, in the words of the model.
 
-use queue_core::{Changed, Enqueued, Extended, Leased, Message, Settled, Timestamp};
+use queue_core::{Changed, Enqueued, Extended, Leased, Message, State, Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
 pub(crate) fn show_message(message: &Message) -> Value {
@@ -61,10 +61,10 @@ pub(crate) fn show_leased(leased: &Leased) -> Value {
     })
 }
 
-pub(crate) fn show_settled(settled: Settled) -> Value {
+pub(crate) fn show_settled(settled: Option<State>) -> Value {
     match settled {
-        Settled::Now(state) => json!(state),
-        Settled::Gone => json!("gone"),
+        Some(state) => json!(state),
+        None => json!("gone"),
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn show_extended(extended: Extended) -> Value {
     match extended {
         Extended::Until(instant) => json!({"until": instant.as_millis(), "cancel": false}),
         Extended::ToBeCancelled(instant) => json!({"until": instant.as_millis(), "cancel": true}),
-        Extended::Gone => json!("gone"),
+        Extended::LeaseOver => json!("gone"),
     }
 }
 

@@ -91,7 +91,7 @@ impl World {
         Ok((show_changed(changed.map_err(unexpected)?), model))
     }
 
-    async fn patch(&self, id: &MessageRef, patch: &Patch) -> queue_core::Result<Changed> {
+    async fn patch(&self, id: &MessageRef, patch: &Patch) -> Result<Changed, queue_core::Error> {
         let edit = |message: &mut NewMessage| {
             if let Some(named) = patch.named {
                 message.name = named.then(|| NAME.parse().unwrap());

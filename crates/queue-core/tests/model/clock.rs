@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use deadpool_redis::redis as raw_redis;
 use drover_tests::RedisServer;
 use queue_core::{
-    Action, ConsumerId, LeaseRequest, Leased, Millis, NewMessage, Queue, Queues, Redis, Settlement, State, Stay,
+    Action, ConsumerId, LeaseRequest, Leased, Millis, NewMessage, Queue, Queues, Redis, Settlement, State,
 };
 use serde_json::value::to_raw_value;
 use tokio::runtime::Runtime;
@@ -26,12 +26,12 @@ struct World {
 
 impl World {
     fn with_settings(json: &str) -> Self {
-        queue_core::inject_clock();
+        queue_core::Redis::inject_clock();
         let server = RedisServer::start();
         let raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
-        let queue =
-            Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into()).queue(&queue_name());
+        let queue = Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into_iter().collect())
+            .queue(&queue_name());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut world = Self { runtime, raw, queue, now: START, server };
         world.pass(0);
@@ -50,12 +50,12 @@ impl World {
     }
 
     fn lease(&self, consumer: &ConsumerId, max: usize) -> Leased {
-        let request = LeaseRequest { consumer: consumer.clone(), max, visibility_timeout: None, stay: Stay::default() };
+        let request = LeaseRequest::new(consumer.clone(), max);
         self.runtime.block_on(self.queue.lease(&request)).unwrap()
     }
 
     fn tend(&self) {
-        while self.runtime.block_on(self.queue.tend()).unwrap().is_some_and(|pause| pause.is_zero()) {}
+        while self.runtime.block_on(self.queue.maintain()).unwrap().is_some_and(|pause| pause.is_zero()) {}
     }
 
     fn finish(&self, leased: Leased, action: &Action) {
@@ -96,7 +96,7 @@ fn leases_of_other_durations_are_recovered_each_within_its_own() {
     let lease = |world: &World, secs| {
         let visibility_timeout = Some(Millis::from_secs(secs));
         let consumer = ConsumerId::issue();
-        let request = LeaseRequest { consumer, max: 1, visibility_timeout, stay: Stay::default() };
+        let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(consumer, 1) };
         world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.remove(0)
     };
     let (long, short, extended) = (lease(&world, 7_200), lease(&world, 1), lease(&world, 1));
@@ -198,7 +198,7 @@ fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
     assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
     world.pass(2 * HOUR);
     let visibility_timeout = Some(Millis::from_secs(1));
-    let request = LeaseRequest { consumer: ConsumerId::issue(), max: 3, visibility_timeout, stay: Stay::default() };
+    let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(ConsumerId::issue(), 3) };
     assert_eq!(world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.len(), 3);
     world.pass(-HOUR);
     for _ in 0..4 {
@@ -230,7 +230,7 @@ fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
     world.post(5);
     assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
     world.pass(-HOUR);
-    world.runtime.block_on(world.queue.tend()).unwrap();
+    world.runtime.block_on(world.queue.maintain()).unwrap();
     world.pass(HOUR + 60_000);
     world.tend();
     assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
@@ -284,8 +284,7 @@ fn retrying_and_purging_dead_letters_ends_and_spares_what_fails_meanwhile() {
         for n in 0..400 {
             let messages = vec![NewMessage::new(to_raw_value(&n).unwrap())];
             world.queue.enqueue(messages).await.unwrap();
-            let request =
-                LeaseRequest { consumer: consumer.clone(), max: 100, visibility_timeout: None, stay: Stay::default() };
+            let request = LeaseRequest::new(consumer.clone(), 100);
             let leased = world.queue.lease(&request).await.unwrap();
             // Time goes on, so nothing fails at the very instant at which the retry began.
             raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock).unwrap();

@@ -1,7 +1,7 @@
 //! One operation, done to the real queue and to the model; both answers in the same words.
 
 use deadpool_redis::redis;
-use queue_core::{Error, Idempotency, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
+use queue_core::{Error, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -71,12 +71,12 @@ impl World {
         Ok(Answers { real: self.translate_json(&real), model, done })
     }
 
-    async fn change_the_queue(&mut self, operation: &Operation) -> queue_core::Result<(Value, Value)> {
+    async fn change_the_queue(&mut self, operation: &Operation) -> Result<(Value, Value), queue_core::Error> {
         let queue = self.queue.clone();
         let answers = match operation {
             Operation::GiveBackLostLeases => {
-                queue.give_back_lost_leases().await?;
-                self.model.give_back_lost_leases();
+                queue.return_lost_leases().await?;
+                self.model.return_lost_leases();
                 NOTHING
             }
             Operation::RetryFailed => (json!(queue.retry_failed().await?), json!(self.model.retry_failed())),
@@ -95,7 +95,7 @@ impl World {
                 (json!(resumed), json!(self.model.exists))
             }
             Operation::Configure(change) => {
-                let settings = queue.configure(&change.as_patch()).await?.unwrap();
+                let settings = queue.configure(&change.as_patch()).await?;
                 (json!(settings), self.model.configure(change))
             }
             Operation::Signal(key, has_data, sticky_for) => {
@@ -115,10 +115,10 @@ impl World {
                 (json!([forgotten, released]), json!([stuck, model]))
             }
             Operation::Tend if !self.model.exists => {
-                (json!(unless_absent(queue.tend().await.map(drop))?), json!(false))
+                (json!(unless_absent(queue.maintain().await.map(drop))?), json!(false))
             }
             Operation::Tend => {
-                let pause = queue.tend().await?;
+                let pause = queue.maintain().await?;
                 let watch = self.watch().filter(|watch| *watch > self.model.now());
                 let next = self.model.tend().into_iter().chain(watch).min();
                 (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
@@ -132,7 +132,7 @@ impl World {
                 (json!(newest.is_some()), json!(begins.is_some()))
             }
             Operation::GiveUp(who) => {
-                queue.give_up(&consumer(*who).parse().unwrap()).await?;
+                queue.give_up_ownership(&consumer(*who).parse().unwrap()).await?;
                 self.model.give_up(*who);
                 NOTHING
             }
@@ -148,12 +148,12 @@ impl World {
                 NOTHING
             }
             Operation::SeeToNames => {
-                self.queues.see_to_names().await?;
+                self.queues.restore_used_names().await?;
                 self.model.see_to_name();
                 NOTHING
             }
             Operation::FindUnlisted => {
-                self.queues.find_unlisted().await?;
+                self.queues.restore_all_names().await?;
                 self.model.is_listed |= self.model.exists;
                 NOTHING
             }
@@ -188,8 +188,7 @@ impl World {
             None => self.queue.enqueue(messages).await,
             Some((key, fingerprint)) => {
                 let key = format!("request-{key}").parse().unwrap();
-                let once = Idempotency { key, fingerprint: format!("fp{fingerprint}") };
-                self.queue.enqueue_once(messages, &once).await
+                self.queue.enqueue_once(messages, &key, &format!("fp{fingerprint}")).await
             }
         };
         let model = self.model.post(drafts, once);
@@ -232,7 +231,7 @@ impl World {
 }
 
 /// Whether it was done, which it is not where there is no queue.
-fn unless_absent(done: queue_core::Result<()>) -> queue_core::Result<bool> {
+fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core::Error> {
     match done {
         Ok(()) => Ok(true),
         Err(Error::NoSuchQueue) => Ok(false),

@@ -1,6 +1,6 @@
 //! Operations on leases, done to the real queue and to the model.
 
-use queue_core::{Action, Error, Failure, LeaseRequest, Millis, Reported, Settlement, Stay};
+use queue_core::{Action, Error, Failure, LeaseRequest, Millis, Settlement};
 use serde_json::{Value, json};
 
 use crate::{
@@ -41,7 +41,7 @@ impl World {
 
     pub(crate) async fn lease_in_vain(&mut self, request: &Request) -> Result<(Value, Value), String> {
         let queue = self.queue.clone();
-        queue.give_back_lost_leases().await.map_err(unexpected)?;
+        queue.return_lost_leases().await.map_err(unexpected)?;
         if !self.model.exists || !self.model.has_declared {
             queue.declare().await.map_err(unexpected)?;
             self.model.declare();
@@ -91,17 +91,14 @@ impl World {
         *done = format!("Report({token:?})");
         let progress = format!("[{}]", token.call);
         let reported = self.queue.report_progress(&lease, &raw(&progress)).await.map_err(unexpected)?;
-        Ok((json!(reported == Reported::Kept), json!(self.model.report(token, &progress))))
+        Ok((json!(reported), json!(self.model.report(token, &progress))))
     }
 }
 
 fn lease_request(request: &Request) -> LeaseRequest {
-    LeaseRequest {
-        consumer: consumer(request.consumer).parse().unwrap(),
-        max: request.max,
-        visibility_timeout: request.visibility_timeout.map(Millis::new),
-        stay: if request.leaves_soon { Stay::WhileItHasLeases } else { Stay::AsLongAsItAsks },
-    }
+    let mut lease = LeaseRequest::new(consumer(request.consumer).parse().unwrap(), request.max);
+    lease.visibility_timeout = request.visibility_timeout.map(Millis::new);
+    if request.leaves_soon { lease.without_owner_timeout() } else { lease }
 }
 
 fn action(deed: Deed, call: usize) -> Action {

@@ -1,6 +1,6 @@
 //! Leasing: who gets what.
 
-use queue_core::RUN_TIMEOUT_GRACE;
+use queue_core::Queue;
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct Leased {
 impl Model {
     /// `None` where there is no queue.
     pub(crate) fn lease(&mut self, request: &Request) -> Option<Leased> {
-        self.give_back_lost_leases();
+        self.return_lost_leases();
         if !self.declare_if_it_exists() {
             return None;
         }
@@ -68,8 +68,10 @@ impl Model {
         for number in &taken {
             let (timeout, ready) = (self.timeout_of(*number), self.ready_since(*number));
             let queue_timeout = self.settings.timeout;
-            let deadline =
-                earlier(now + visibility_timeout, timeout.map(|timeout| now + timeout + RUN_TIMEOUT_GRACE.get()));
+            let deadline = earlier(
+                now + visibility_timeout,
+                timeout.map(|timeout| now + timeout + Queue::RUN_TIMEOUT_GRACE.get()),
+            );
             let message = self.message(*number);
             message.state = State::ActiveUntil(deadline);
             message.expires = None;
@@ -161,7 +163,7 @@ impl Model {
     }
 
     /// Lease calls whose answer was lost: as if they had never been made.
-    pub(crate) fn give_back_lost_leases(&mut self) {
+    pub(crate) fn return_lost_leases(&mut self) {
         for call in std::mem::take(&mut self.lost) {
             self.give_back(call);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis as raw_redis;
 use drover_tests::RedisServer;
-use queue_core::{ConsumerId, LeaseRequest, NewMessage, Queues, Redis, Stay};
+use queue_core::{ConsumerId, LeaseRequest, NewMessage, Queues, Redis};
 use serde_json::value::to_raw_value;
 
 use crate::world::queue_name;
@@ -15,16 +15,15 @@ const DURATION: u64 = 10_000;
 
 #[test]
 fn no_window_sees_more_than_the_limit_and_a_saturated_queue_reaches_it() {
-    queue_core::inject_clock();
+    queue_core::Redis::inject_clock();
     let server = RedisServer::start();
     let mut raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = format!(r#"{{"rate_limit":{{"max":{MAX},"duration":{DURATION}}}}}"#);
-    let declared = [(queue_name(), serde_json::from_str(&settings).unwrap())].into();
+    let declared = [(queue_name(), serde_json::from_str(&settings).unwrap())].into_iter().collect();
     let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
     let queue = Queues::new(redis, declared).queue(&queue_name());
-    let request =
-        LeaseRequest { consumer: ConsumerId::issue(), max: 3, visibility_timeout: None, stay: Stay::default() };
+    let request = LeaseRequest::new(ConsumerId::issue(), 3);
 
     let mut now = 1_795_424_400_000_u64;
     let mut set_clock = |now: u64| {

@@ -44,7 +44,7 @@ const SHRINKING_MS: u32 = 120_000;
 
 #[test]
 fn the_queue_does_what_the_model_says() {
-    queue_core::inject_clock();
+    queue_core::Redis::inject_clock();
     let server = RedisServer::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();

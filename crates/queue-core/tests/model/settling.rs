@@ -1,6 +1,6 @@
 //! Settling, extending, reporting: what the holder of a lease may do.
 
-use queue_core::RUN_TIMEOUT_GRACE;
+use queue_core::Queue;
 use serde_json::{Value, json};
 
 use crate::{
@@ -179,7 +179,7 @@ impl Model {
             let started = run.started.expect("it has started").min(now);
             run.started = Some(started);
             let wanted = now + visibility_timeout.unwrap_or(run.visibility());
-            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
+            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
             message.state = State::ActiveUntil(deadline);
             json!({"until": deadline, "cancel": message.is_to_be_cancelled})
         };

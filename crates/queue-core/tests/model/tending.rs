@@ -1,6 +1,6 @@
 //! What happens by itself as time passes: when something asks.
 
-use queue_core::RUN_TIMEOUT_GRACE;
+use queue_core::Queue;
 
 use crate::{
     events::Happened,
@@ -50,7 +50,7 @@ impl Model {
             let run = message.run.as_mut().expect("what is active has a run");
             let started = run.started.unwrap_or(now).min(now);
             let wanted = now + run.visibility().max(run.extension.unwrap_or(0));
-            let latest = earlier(wanted, timeout.map(|timeout| started + timeout + RUN_TIMEOUT_GRACE.get()));
+            let latest = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
             if deadline > latest || run.started != Some(started) {
                 run.started = Some(started);
                 message.state = State::ActiveUntil(latest.min(deadline));

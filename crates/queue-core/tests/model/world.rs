@@ -9,7 +9,7 @@ use std::{
 };
 
 use deadpool_redis::redis;
-use queue_core::{EventId, LeaseToken, MessageId, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
+use queue_core::{EventId, LeaseToken, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
 use serde_json::Value;
 use tokio::task::yield_now;
 
@@ -34,7 +34,7 @@ pub(crate) struct World {
     /// A connection beside the library's: it moves the clock and looks at the keys.
     pub(crate) raw: redis::Connection,
     /// Drover's ids, by number.
-    pub(crate) ids: Vec<MessageId>,
+    pub(crate) ids: Vec<MessageRef>,
     /// Every lease whose token somebody still has.
     pub(crate) tokens: Vec<Held>,
     /// An answer was lost: the library comes back for a second look by a clock of its own.
@@ -154,7 +154,7 @@ impl World {
         let own = self.model.messages.get(&number).and_then(|message| message.draft.own_id);
         match own.filter(|_| choice.by_own_id) {
             Some(own) => (MessageRef::Own(own_id(own).parse().unwrap()), Some(number)),
-            None => (MessageRef::Id(self.ids[number].clone()), Some(number)),
+            None => (self.ids[number].clone(), Some(number)),
         }
     }
 
@@ -193,5 +193,5 @@ pub(crate) fn queue_name() -> QueueName {
 
 fn new_queues(redis: &Redis) -> Queues {
     let declared: SettingsPatch = serde_json::from_str(DECLARED).unwrap();
-    Queues::new(redis.clone(), [(queue_name(), declared)].into())
+    Queues::new(redis.clone(), [(queue_name(), declared)].into_iter().collect())
 }

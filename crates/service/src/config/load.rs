@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
 
-use queue_core::{DeclaredSettings, MAX_BYTES_PER_CALL, QueuePattern, Settings};
+use queue_core::{DeclaredSettings, Queue, QueuePattern, Settings};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -89,7 +89,7 @@ impl<W: Section> Config<W> {
         must_be_within("api.max_waits_per_key", api.max_waits_per_key, 1, 1_000_000)?;
         must_be_within("api.max_listeners", api.max_listeners, 1, 1_000_000)?;
         must_be_within("api.max_listeners_per_key", api.max_listeners_per_key, 1, 1_000_000)?;
-        must_be_within("api.body_limit", api.body_limit, 1, MAX_BYTES_PER_CALL)?;
+        must_be_within("api.body_limit", api.body_limit, 1, Queue::MAX_BYTES)?;
         must_be_within("traces.sample_ratio", self.traces.sample_ratio, 0.0, 1.0)?;
         let (body_limit, memory) = (api.body_limit, api.max_body_memory);
         if api.max_body_memory_per_client() < body_limit {

@@ -3,7 +3,7 @@
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
 use futures_util::{FutureExt, future::FusedFuture};
-use queue_core::MAX_RESULT_BYTES;
+use queue_core::Queue;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, ChildStdout},
@@ -134,8 +134,8 @@ struct TooMuch;
 async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), TooMuch> {
     let Some(stdout) = stdout else { return Ok(()) };
     // An error is an end like another: the exit status says how it went.
-    let _ = stdout.take(MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
-    if output.len() > MAX_RESULT_BYTES { Err(TooMuch) } else { Ok(()) }
+    let _ = stdout.take(Queue::MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
+    if output.len() > Queue::MAX_RESULT_BYTES { Err(TooMuch) } else { Ok(()) }
 }
 
 /// Gives a program its data. It need not read it.

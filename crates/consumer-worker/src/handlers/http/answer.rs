@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_core::{Failure, MAX_RESULT_BYTES};
+use queue_core::{Failure, Queue};
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
@@ -24,10 +24,10 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
     let mut bytes = Vec::new();
     if status.is_success() {
         if response == Output::Ignore {
-            let _ = timeout(COURTESY, client::read(&mut answer, MAX_RESULT_BYTES, &mut bytes)).await;
+            let _ = timeout(COURTESY, client::read(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes)).await;
             return output::into_result(b"");
         }
-        return match client::read(&mut answer, MAX_RESULT_BYTES, &mut bytes).await {
+        return match client::read(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes).await {
             Ok(()) => output::into_result(&bytes),
             Err(Unread::TooMuch) => output::too_large("the answer", "response = \"ignore\""),
             Err(Unread::Broken(why)) => {

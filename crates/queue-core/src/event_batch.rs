@@ -11,14 +11,14 @@ const MARK: &str = "listening";
 
 /// What a log has after a place.
 #[derive(Debug, Clone)]
-pub(crate) struct Stretch {
+pub(crate) struct EventBatch {
     /// In the order in which it happened.
     pub(crate) events: Vec<Event>,
     /// The place of the last of them, or that of an entry that says nothing.
     pub(crate) end: EventId,
 }
 
-impl Stretch {
+impl EventBatch {
     /// Of a log that nothing is known of but its newest event.
     pub(crate) fn empty(newest: EventId) -> Self {
         Self { events: Vec::new(), end: newest }
@@ -26,7 +26,7 @@ impl Stretch {
 
     /// The events after one, as many of them as are at hand and not larger than so many bytes of JSON, but at least one.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
-        let start = self.events.partition_point(|event| event.id <= after);
+        let start = self.events.partition_point(|event| event.id <= Some(after));
         let mut left = bytes;
         let fitting = self.events[start..].iter().take_while(|event| {
             let is_first = left == bytes;
@@ -39,7 +39,7 @@ impl Stretch {
 
     /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.
     pub(crate) fn decode(after: EventId, entries: Vec<Value>) -> Result<Option<Self>> {
-        let mut stretch = Self::empty(after);
+        let mut batch = Self::empty(after);
         for (nth, entry) in entries.into_iter().enumerate() {
             let mut entry = reply::array(Some(entry))?.into_iter();
             let place: Place = reply::text(entry.next())?.parse().map_err(Error::unexpected)?;
@@ -48,7 +48,7 @@ impl Stretch {
             }
             let mut texts = reply::array(entry.next())?.into_iter();
             let mut id = EventId { place, nth: 0 };
-            stretch.end = id.max(after);
+            batch.end = id.max(after);
             while let Some(word) = texts.next() {
                 let (word, text) = (reply::text(Some(word))?, reply::text(texts.next())?);
                 if word == MARK {
@@ -56,14 +56,14 @@ impl Stretch {
                 }
                 id.nth += 1;
                 if id > after {
-                    stretch.events.extend(Event::decode(id, &word, &text));
-                    stretch.end = id;
+                    batch.events.extend(Event::decode(id, &word, &text));
+                    batch.end = id;
                 }
             }
             if nth == 0 && id < after {
                 return Ok(None);
             }
         }
-        Ok(Some(stretch))
+        Ok(Some(batch))
     }
 }

@@ -8,32 +8,32 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{Bell, EventId, Queue, Result, Retry, listeners::Shared, stretch::Stretch};
+use crate::{EventId, Queue, Result, Retry, WakeNotifier, event_batch::EventBatch, feed::Shared};
 
-/// How long a tailer that hears nothing sleeps at most: a notification may be lost.
+/// How long a reader that hears nothing sleeps at most: a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// How often a tailer whose queue is gone looks for a new one.
+/// How often a reader whose queue is gone looks for a new one.
 const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// Looks that find something are so far apart: what happens meanwhile is read at once.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// At most so many bytes of the log are read at once, and an entry more.
 const STEP_BYTES: u64 = 64 * 1_024;
-/// So many stretches are kept for those who take them portion by portion. A listener that is slower reads them itself.
+/// So many batches are kept for those who take them portion by portion. A listener that is slower reads them itself.
 const AT_HAND: usize = 8;
-/// How often a tailer says that somebody listens; the log is kept for ten minutes more.
+/// How often a reader says that somebody listens; the log is kept for ten minutes more.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Reads the log of one queue for all who listen to it in this process, until nobody does.
-pub(crate) struct Tailer {
+pub(crate) struct EventReader {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    bell: Arc<Bell>,
-    tail: broadcast::Sender<News>,
+    notifier: Arc<WakeNotifier>,
+    tail: broadcast::Sender<FeedUpdate>,
     at: ReadTo,
-    at_hand: VecDeque<Arc<Stretch>>,
+    at_hand: VecDeque<Arc<EventBatch>>,
 }
 
-/// How far a tailer has read.
+/// How far a reader has read.
 #[derive(Debug, Clone, Copy)]
 enum ReadTo {
     /// It has not looked yet.
@@ -53,11 +53,11 @@ enum Found {
     Nothing,
 }
 
-impl Tailer {
+impl EventReader {
     /// It has read nothing yet, and tells by `tail` what it reads.
-    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, tail: broadcast::Sender<News>) -> Self {
-        let bell = shared.subscriber.bell_of_events(queue.name());
-        Self { shared, queue, bell, tail, at: ReadTo::Unknown, at_hand: VecDeque::with_capacity(AT_HAND) }
+    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, tail: broadcast::Sender<FeedUpdate>) -> Self {
+        let notifier = shared.subscriber.notifier_of_events(queue.name());
+        Self { shared, queue, notifier, tail, at: ReadTo::Unknown, at_hand: VecDeque::with_capacity(AT_HAND) }
     }
 
     /// Works until nobody listens, or until the shutdown.
@@ -92,7 +92,7 @@ impl Tailer {
                         Found::Much => {}
                         Found::Something => sleep(BETWEEN_LOOKS).await,
                         // What rang during the look counts.
-                        Found::Nothing => self.bell.time_to_look(self.patience()).await,
+                        Found::Nothing => self.notifier.woken(self.patience()).await,
                     }
                 }
                 Err(error) => {
@@ -105,7 +105,7 @@ impl Tailer {
         }
     }
 
-    /// Whether anybody listens; if not, this tailer is no longer the queue's.
+    /// Whether anybody listens; if not, this reader is no longer the queue's.
     fn has_listeners(&self) -> bool {
         let mut tails = self.shared.tails.lock();
         let has_listeners = self.tail.receiver_count() > 0;
@@ -124,51 +124,51 @@ impl Tailer {
 
     async fn look(&mut self) -> Result<Found> {
         if let ReadTo::After(last) = self.at
-            && let Some(stretch) = self.queue.events_after(last, STEP_BYTES).await?
+            && let Some(batch) = self.queue.events_after(last, STEP_BYTES).await?
         {
-            if stretch.end == last {
+            if batch.end == last {
                 return Ok(Found::Nothing);
             }
-            let is_much = stretch.end.place.bytes >= last.place.bytes + STEP_BYTES / 2;
-            let stretch = Arc::new(stretch);
+            let is_much = batch.end.place.bytes >= last.place.bytes + STEP_BYTES / 2;
+            let batch = Arc::new(batch);
             self.at_hand.truncate(AT_HAND - 1);
-            self.at_hand.push_front(Arc::clone(&stretch));
-            self.tell(News::Happened { after: last, stretch });
+            self.at_hand.push_front(Arc::clone(&batch));
+            self.tell(FeedUpdate::Happened { after: last, batch });
             return Ok(if is_much { Found::Much } else { Found::Something });
         }
-        let news = match (self.at, self.queue.listen().await?) {
+        let update = match (self.at, self.queue.listen().await?) {
             // Whoever has heard less than this reads it.
             (ReadTo::Unknown, Some(newest)) => {
-                News::Happened { after: newest, stretch: Arc::new(Stretch::empty(newest)) }
+                FeedUpdate::Happened { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }
-            (_, Some(newest)) => News::Reset(newest),
+            (_, Some(newest)) => FeedUpdate::Reset(newest),
             (ReadTo::NoQueue, None) => return Ok(Found::Nothing),
-            (_, None) => News::Lost,
+            (_, None) => FeedUpdate::Lost,
         };
-        self.tell(news);
+        self.tell(update);
         Ok(Found::Nothing)
     }
 
-    fn tell(&mut self, news: News) {
-        self.at = match &news {
-            News::Happened { stretch, .. } => ReadTo::After(stretch.end),
-            News::Reset(newest) => ReadTo::After(*newest),
-            News::Lost => ReadTo::NoQueue,
+    fn tell(&mut self, update: FeedUpdate) {
+        self.at = match &update {
+            FeedUpdate::Happened { batch, .. } => ReadTo::After(batch.end),
+            FeedUpdate::Reset(newest) => ReadTo::After(*newest),
+            FeedUpdate::Lost => ReadTo::NoQueue,
         };
         // Whoever listened may have gone.
-        let _ = self.tail.send(news);
+        let _ = self.tail.send(update);
     }
 }
 
-/// What a tailer tells those who listen.
+/// What a reader tells those who listen.
 #[derive(Debug, Clone)]
-pub(crate) enum News {
+pub(crate) enum FeedUpdate {
     /// This, after that event.
     Happened {
         /// The event before it.
         after: EventId,
         /// What happened.
-        stretch: Arc<Stretch>,
+        batch: Arc<EventBatch>,
     },
     /// The log does not go on from where it was: after this event it does.
     Reset(EventId),

@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    Access, Action, Bell, ConsumerId, Delivery, Error, LeaseRequest, Leased, MAX_BYTES_PER_CALL, Millis, Queue,
-    QueueName, Result, Retry, Settlement, Subscriber,
+    Access, Action, ConsumerId, Delivery, Error, LeaseRequest, Leased, Millis, Queue, QueueName, Result, Retry,
+    Settlement, Subscriber, WakeNotifier,
 };
 
 /// How long a driver that finds nothing sleeps at most: a notification may be lost.
@@ -28,31 +28,24 @@ const POLL: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The memory for what a consumer is answered. It is taken when messages are about to be leased, and not while the consumer waits.
-pub trait Room: Send + Sync {
-    /// Takes memory for the answer of one call, and tells for how many bytes of messages it is.
-    ///
-    /// # Errors
-    ///
-    /// When there is none: then nothing is leased, and the consumer is answered [`Error::Overloaded`].
-    fn take(&self) -> Result<usize, NoRoom>;
+pub trait ResponseMemory: Send + Sync {
+    /// Takes memory for the answer of one call, and answers for how many bytes of messages it is. With `None` there is no memory:
+    /// nothing is leased, and the consumer is answered [`Error::Overloaded`].
+    fn take(&self) -> Option<usize>;
 
-    /// Gives back what was taken: nothing was leased.
-    fn give_back(&self);
+    /// Frees what was taken: nothing was leased.
+    fn release(&self);
 }
-
-/// There is no memory for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoRoom;
 
 /// As much memory as a call needs.
 struct Unbounded;
 
-impl Room for Unbounded {
-    fn take(&self) -> Result<usize, NoRoom> {
-        Ok(MAX_BYTES_PER_CALL)
+impl ResponseMemory for Unbounded {
+    fn take(&self) -> Option<usize> {
+        Some(Queue::MAX_BYTES)
     }
 
-    fn give_back(&self) {}
+    fn release(&self) {}
 }
 
 /// Leases messages for consumers that wait for them: any number of them, with one driver a queue while somebody waits.
@@ -60,7 +53,7 @@ impl Room for Unbounded {
 /// A driver leases for its consumers in the order in which they came. What was leased for one that has gone in the
 /// meantime is released at once, with no attempt spent.
 #[derive(Clone)]
-pub struct Receivers {
+pub struct LongPoll {
     shared: Arc<Shared>,
 }
 
@@ -90,7 +83,7 @@ struct Waiter {
     request: LeaseRequest,
     answer: oneshot::Sender<Result<Offer>>,
     until: Instant,
-    room: Arc<dyn Room>,
+    memory: Arc<dyn ResponseMemory>,
 }
 
 /// Deliveries on their way to the consumer that they were leased for. It may go away before it takes them: then they are
@@ -125,7 +118,7 @@ impl Drop for Offer {
     }
 }
 
-impl Receivers {
+impl LongPoll {
     /// Nobody waits yet. `subscriber` wakes the drivers; somebody else runs it. After `shutdown` nobody waits any longer.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
@@ -143,7 +136,7 @@ impl Receivers {
         self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
     }
 
-    /// As [`receive`](Self::receive), with memory for the answer that is taken from `room` before anything is leased.
+    /// As [`receive`](Self::receive), with memory for the answer that is taken from `memory` before anything is leased.
     ///
     /// # Errors
     ///
@@ -153,11 +146,11 @@ impl Receivers {
         queue: &Arc<Queue>,
         request: LeaseRequest,
         wait: Millis,
-        room: Arc<dyn Room>,
+        memory: Arc<dyn ResponseMemory>,
     ) -> Result<Vec<Delivery>> {
         let until = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
-        self.stand_in_line(queue, Waiter { request, answer, until, room });
+        self.stand_in_line(queue, Waiter { request, answer, until, memory });
         match timeout_at(until + FIRST_LOOK, answered).await {
             Ok(Ok(offer)) => offer.map(Offer::take),
             // The driver does not come round, or this process stops.
@@ -171,17 +164,18 @@ impl Receivers {
     }
 
     fn stand_in_line(&self, queue: &Arc<Queue>, waiter: Waiter) {
-        let bell = self.shared.subscriber.bell(queue.name());
+        let notifier = self.shared.subscriber.notifier(queue.name());
         let mut lines = self.shared.lines.lock();
         if let Some(line) = lines.get_mut(queue.name()) {
             line.push(waiter);
         } else {
             lines.entry(queue.name().clone()).or_default().push(waiter);
-            let driver = Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), bell: Arc::clone(&bell) };
+            let driver =
+                Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), notifier: Arc::clone(&notifier) };
             self.shared.tasks.spawn(driver.run());
         }
         // A consumer that is new looks at once, whatever was known before.
-        bell.ring();
+        notifier.wake();
     }
 }
 
@@ -189,7 +183,7 @@ impl Receivers {
 struct Driver {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    bell: Arc<Bell>,
+    notifier: Arc<WakeNotifier>,
 }
 
 impl Driver {
@@ -197,7 +191,7 @@ impl Driver {
         let mut retry = Retry::new();
         while let Some(first_end) = self.next_end() {
             tokio::select! {
-                () = self.bell.time_to_look(POLL.min(first_end.saturating_duration_since(Instant::now()))) => {}
+                () = self.notifier.woken(POLL.min(first_end.saturating_duration_since(Instant::now()))) => {}
                 () = self.shared.shutdown.cancelled() => {
                     // Those who wait learn it when their places go.
                     self.shared.lines.lock().remove(self.queue.name());
@@ -208,7 +202,7 @@ impl Driver {
                 retry.reset();
             } else {
                 sleep(retry.pause()).await;
-                self.bell.ring();
+                self.notifier.wake();
             }
         }
     }
@@ -233,17 +227,17 @@ impl Driver {
         let mut newest = 0;
         while let Some(asking) = turn.take().and_then(|turn| self.next(turn)) {
             newest = asking.newest;
-            let leased = match asking.room.take() {
-                Ok(max_bytes) => self.queue.lease_within(&asking.request, max_bytes).await,
-                Err(NoRoom) => Err(Error::Overloaded),
+            let leased = match asking.memory.take() {
+                Some(max_bytes) => self.queue.lease_within(&asking.request, max_bytes).await,
+                None => Err(Error::Overloaded),
             };
             if leased.as_ref().map_or(true, |leased| leased.deliveries.is_empty()) {
-                asking.room.give_back();
+                asking.memory.release();
             }
             match leased {
                 Ok(leased) => {
                     if let Some(pause) = leased.next_look {
-                        self.bell.ring_in(pause);
+                        self.notifier.wake_in(pause);
                     }
                     turn = asking.turn_after(&leased);
                     if !leased.deliveries.is_empty() {
@@ -277,7 +271,7 @@ impl Driver {
         Some(Asking {
             number: *number,
             request: waiter.request.clone(),
-            room: Arc::clone(&waiter.room),
+            memory: Arc::clone(&waiter.memory),
             newest: line.newest,
             turn,
         })
@@ -330,7 +324,7 @@ impl Turn {
 struct Asking {
     number: u64,
     request: LeaseRequest,
-    room: Arc<dyn Room>,
+    memory: Arc<dyn ResponseMemory>,
     /// The newest in line when the look began.
     newest: u64,
     turn: Turn,

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Error, QueueName, Queues, Subscriber, agenda::Agenda};
+use crate::{Error, QueueName, Queues, Subscriber, wake_timers::WakeTimers};
 
 /// How long after its time a queue is tended: its consumers do it at once, so mostly nothing is left to do.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
@@ -35,50 +35,37 @@ const AT_A_TIME: usize = 8;
 ///
 /// It sleeps until a queue says that there is something to do. Any number of processes may have one: whoever comes
 /// second finds nothing left.
-pub struct Janitor {
+pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
-    agenda: Arc<Agenda>,
+    timers: Arc<WakeTimers>,
     /// Names without a queue, and when that was first seen.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
-    pace: Pace,
-}
-
-/// How often a janitor does what it does in any case.
-#[derive(Debug, Clone, Copy)]
-#[doc(hidden)]
-pub struct Pace {
-    /// How often all queues are looked at.
+    /// How often all queues are looked at. For tests, as the next two, which can't wait for hours.
+    #[doc(hidden)]
     pub look_at_all_every: Duration,
     /// How long a name must stand in the index without a queue.
+    #[doc(hidden)]
     pub name_without_a_queue: Duration,
     /// How often all keys are looked through.
+    #[doc(hidden)]
     pub look_for_unlisted_every: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            look_at_all_every: LOOK_AT_ALL_EVERY,
-            name_without_a_queue: NAME_WITHOUT_A_QUEUE,
-            look_for_unlisted_every: LOOK_FOR_UNLISTED_EVERY,
-        }
-    }
-}
-
-impl Janitor {
+impl Maintenance {
     /// `subscriber` is one [of all queues](Subscriber::of_all_queues); somebody else runs it. `None` for another one: it
     /// would not hear of the queues.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
-        let agenda = Arc::clone(subscriber.agenda()?);
-        Some(Self { queues, subscriber, agenda, without_queue: Arc::default(), pace: Pace::default() })
-    }
-
-    /// With another pace. For tests, which can't wait for hours.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn at_pace(self, pace: Pace) -> Self {
-        Self { pace, ..self }
+        let timers = Arc::clone(subscriber.timers()?);
+        Some(Self {
+            queues,
+            subscriber,
+            timers,
+            without_queue: Arc::default(),
+            look_at_all_every: LOOK_AT_ALL_EVERY,
+            name_without_a_queue: NAME_WITHOUT_A_QUEUE,
+            look_for_unlisted_every: LOOK_FOR_UNLISTED_EVERY,
+        })
     }
 
     /// Works until `shutdown`.
@@ -96,7 +83,7 @@ impl Janitor {
         let mut under_way = JoinSet::new();
         let mut told = false;
         loop {
-            let queue = self.agenda.next().await;
+            let queue = self.timers.next().await;
             while under_way.len() >= AT_A_TIME {
                 // A task that broke tends nothing more; the others go on.
                 if let Some(Ok(result)) = under_way.join_next().await {
@@ -108,10 +95,10 @@ impl Janitor {
                     tell(&mut told, result);
                 }
             }
-            let (queues, agenda) = (self.queues.clone(), Arc::clone(&self.agenda));
-            let (without_queue, patience) = (Arc::clone(&self.without_queue), self.pace.name_without_a_queue);
+            let (queues, timers) = (self.queues.clone(), Arc::clone(&self.timers));
+            let (without_queue, patience) = (Arc::clone(&self.without_queue), self.name_without_a_queue);
             under_way.spawn(async move {
-                let result = match queues.queue(&queue).tend().await {
+                let result = match queues.queue(&queue).maintain().await {
                     Err(Error::NoSuchQueue) => {
                         let first_seen = *without_queue.lock().await.entry(queue.clone()).or_insert_with(Instant::now);
                         if first_seen.elapsed() < patience {
@@ -129,10 +116,10 @@ impl Janitor {
                     }
                 };
                 match result {
-                    Ok(Some(Duration::ZERO)) => agenda.note(queue, Duration::ZERO),
-                    Ok(Some(pause)) => agenda.note(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
+                    Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
+                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
                     Ok(None) => {}
-                    Err(_) => agenda.note(queue, AFTER_AN_ERROR),
+                    Err(_) => timers.set(queue, AFTER_AN_ERROR),
                 }
                 result.map(drop)
             });
@@ -142,7 +129,7 @@ impl Janitor {
     /// After each new subscription, because what was told before went unheard, and now and then.
     async fn look_at_all_now_and_then(&self) {
         let mut connection = self.subscriber.connection();
-        let mut ticks = interval(self.pace.look_at_all_every);
+        let mut ticks = interval(self.look_at_all_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_new = tokio::select! {
@@ -165,29 +152,29 @@ impl Janitor {
             // Spread over the time until the next look; at once when nothing is known.
             let pace = if is_new { Duration::ZERO } else { BETWEEN_LOOKS };
             for (n, name) in (0_u32..).zip(names) {
-                self.agenda.note(name, pace.saturating_mul(n));
+                self.timers.set(name, pace.saturating_mul(n));
             }
         }
     }
 }
 
-impl Janitor {
+impl Maintenance {
     async fn see_to_names_now_and_then(&self) {
         loop {
-            sleep(self.pace.look_at_all_every).await;
+            sleep(self.look_at_all_every).await;
             // A name that fails is seen to the next time; the look at all queues tells of an outage.
-            let _ = self.queues.see_to_names().await;
+            let _ = self.queues.restore_used_names().await;
         }
     }
 
     /// At the start, because something may have been cut off before it, and now and then.
     async fn look_for_unlisted(&self) {
         loop {
-            while self.queues.find_unlisted().await.is_err() {
+            while self.queues.restore_all_names().await.is_err() {
                 sleep(AFTER_AN_ERROR).await;
             }
             // Spread, so that processes that began together do not look together.
-            sleep(self.pace.look_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
+            sleep(self.look_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
         }
     }
 }

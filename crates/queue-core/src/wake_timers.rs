@@ -1,4 +1,5 @@
-//! Instants at which things are to be looked at, in order, with the number of them bounded.
+//! Wake timers: the earliest instant at which each of many queues is to be looked at. Their number is bounded by that of the
+//! queues.
 
 use std::{
     cmp::Reverse,
@@ -14,9 +15,9 @@ use tokio::{
 
 use crate::QueueName;
 
-/// Which queue is to be looked at when: the earliest instant of each.
+/// The earliest instant at which each queue is to be looked at.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub struct WakeTimers {
     entries: Mutex<Entries>,
     earlier: Notify,
 }
@@ -40,9 +41,9 @@ impl Entries {
     }
 }
 
-impl Agenda {
-    /// Look at the queue then, or earlier.
-    pub fn note(&self, queue: QueueName, pause: Duration) {
+impl WakeTimers {
+    /// Wakes for the queue after the pause, or earlier if an earlier instant is set.
+    pub fn set(&self, queue: QueueName, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut entries = self.entries.lock();
         if entries.instants.get(&queue).is_some_and(|known| *known <= instant) {
@@ -54,7 +55,7 @@ impl Agenda {
         self.earlier.notify_one();
     }
 
-    /// Waits until it is time to look at a queue, and takes it from the agenda. Safe to give up half-way; one waits at a time.
+    /// Waits until it is time to look at a queue, and clears its timer. Safe to drop half-way; one task waits at a time.
     pub async fn next(&self) -> QueueName {
         loop {
             let instant = match self.take_due() {
@@ -97,32 +98,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn queues_come_up_at_the_earliest_instant_that_was_noted() {
-        let agenda = Agenda::default();
+        let timers = WakeTimers::default();
         let name = |name: &str| name.parse::<QueueName>().unwrap();
         let start = Instant::now();
         for (queue, secs) in [("b", 5), ("a", 9), ("a", 3), ("a", 7)] {
-            agenda.note(name(queue), Duration::from_secs(secs));
+            timers.set(name(queue), Duration::from_secs(secs));
         }
-        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("a"), 3));
-        agenda.note(name("a"), Duration::from_secs(1));
-        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("a"), 4));
-        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (name("b"), 5));
-        let later = tokio::time::timeout(Duration::from_secs(60), agenda.next());
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("a"), 3));
+        timers.set(name("a"), Duration::from_secs(1));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("a"), 4));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("b"), 5));
+        let later = tokio::time::timeout(Duration::from_secs(60), timers.next());
         assert!(later.await.is_err(), "each instant of a queue but the earliest is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_is_looked_at_again_and_again_leaves_nothing_behind() {
-        let agenda = Agenda::default();
+        let timers = WakeTimers::default();
         let busy: QueueName = "busy".parse().unwrap();
         for _ in 0..10_000 {
-            agenda.note(busy.clone(), Duration::from_secs(86_400));
-            agenda.note(busy.clone(), Duration::ZERO);
-            assert_eq!(agenda.next().await, busy);
+            timers.set(busy.clone(), Duration::from_secs(86_400));
+            timers.set(busy.clone(), Duration::ZERO);
+            assert_eq!(timers.next().await, busy);
         }
-        assert!(agenda.entries.lock().order.len() <= Entries::SLACK + 2);
-        agenda.note(busy.clone(), Duration::from_secs(1));
+        assert!(timers.entries.lock().order.len() <= Entries::SLACK + 2);
+        timers.set(busy.clone(), Duration::from_secs(1));
         let start = Instant::now();
-        assert_eq!((agenda.next().await, start.elapsed().as_secs()), (busy, 1));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (busy, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! All listeners of this process; those of one queue share a tailer.
+//! All listeners of this process; those of one queue share a reader.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,38 +7,38 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EventId, Listener, Queue, QueueName, Result, Subscriber,
-    tailer::{News, Tailer},
+    EventId, EventListener, Queue, QueueName, Result, Subscriber,
+    event_reader::{EventReader, FeedUpdate},
 };
 
-/// A listener that falls so many stretches behind is cut: they are kept until the last one has heard them.
-const KEPT_STRETCHES: usize = 64;
+/// A listener that falls so many batches behind is cut: they are kept until the last one has heard them.
+const KEPT_BATCHES: usize = 64;
 /// So many listeners at a time read for themselves alone. The others wait for them, so that posts need not.
 const READING_AT_ONCE: usize = 4;
 
-/// Those who listen to events of queues: any number of them, with one reader of the log, its tailer, for each queue.
+/// Those who listen to events of queues: any number of them, with one reader of the log, its reader, for each queue.
 #[derive(Clone)]
-pub struct Listeners {
+pub struct EventFeed {
     shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
     pub(crate) subscriber: Subscriber,
-    tailers: TaskTracker,
+    readers: TaskTracker,
     pub(crate) shutdown: CancellationToken,
-    /// One for each queue that has a tailer.
-    pub(crate) tails: Mutex<HashMap<QueueName, broadcast::Sender<News>>>,
+    /// One for each queue that has a reader.
+    pub(crate) tails: Mutex<HashMap<QueueName, broadcast::Sender<FeedUpdate>>>,
     /// For those that read for themselves alone.
     reading: Arc<Semaphore>,
 }
 
-impl Listeners {
-    /// Nobody listens yet. `subscriber` wakes the tailers; somebody else runs it. After `shutdown` nobody listens any longer.
+impl EventFeed {
+    /// Nobody listens yet. `subscriber` wakes the readers; somebody else runs it. After `shutdown` nobody listens any longer.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
-        let tailers = TaskTracker::new();
-        tailers.close();
+        let readers = TaskTracker::new();
+        readers.close();
         let reading = Arc::new(Semaphore::new(READING_AT_ONCE));
-        Self { shared: Arc::new(Shared { subscriber, tailers, shutdown, tails: Mutex::default(), reading }) }
+        Self { shared: Arc::new(Shared { subscriber, readers, shutdown, tails: Mutex::default(), reading }) }
     }
 
     /// Listens to what happens in a queue from now on, or from after the event `last`; `None` if there is no such queue.
@@ -47,8 +47,8 @@ impl Listeners {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-    pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<Listener>> {
-        // Once before the tailer is there, so that strangers start none for what is no queue.
+    pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<EventListener>> {
+        // Once before the reader is there, so that strangers start none for what is no queue.
         if queue.listen().await?.is_none() {
             return Ok(None);
         }
@@ -56,23 +56,23 @@ impl Listeners {
         // Only now, so that nothing comes between.
         let Some(newest) = queue.listen().await? else { return Ok(None) };
         let (reading, shutdown) = (Arc::clone(&self.shared.reading), self.shared.shutdown.child_token());
-        Ok(Some(Listener::new(Arc::clone(queue), news, newest, last, reading, shutdown)))
+        Ok(Some(EventListener::new(Arc::clone(queue), news, newest, last, reading, shutdown)))
     }
 
-    /// Waits until all tailers have ended, which they do soon after the shutdown.
+    /// Waits until all readers have ended, which they do soon after the shutdown.
     pub async fn stopped(&self) {
-        self.shared.tailers.wait().await;
+        self.shared.readers.wait().await;
     }
 
-    fn subscribe(&self, queue: &Arc<Queue>) -> broadcast::Receiver<News> {
+    fn subscribe(&self, queue: &Arc<Queue>) -> broadcast::Receiver<FeedUpdate> {
         let mut tails = self.shared.tails.lock();
         if let Some(tail) = tails.get(queue.name()) {
             return tail.subscribe();
         }
-        let (tail, news) = broadcast::channel(KEPT_STRETCHES);
+        let (tail, news) = broadcast::channel(KEPT_BATCHES);
         tails.insert(queue.name().clone(), tail.clone());
-        let tailer = Tailer::new(Arc::clone(&self.shared), Arc::clone(queue), tail);
-        self.shared.tailers.spawn(tailer.run());
+        let reader = EventReader::new(Arc::clone(&self.shared), Arc::clone(queue), tail);
+        self.shared.readers.spawn(reader.run());
         news
     }
 }
