@@ -1,15 +1,15 @@
-//! Amounts that all requests share, and of which one client may have only so much: places to wait or to listen, and memory for
-//! bodies and answers.
+//! Budgets that all requests share, and of which one client may have only a part: the number of requests that wait and of event
+//! streams, and the memory for bodies and responses.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use service::config::KeyId;
 
-/// A share whose size is not fixed is at most one of so many parts of what is free, so that many fit beside each other.
+/// A share whose size is not fixed is at most this part of the free amount, so that many shares fit beside each other.
 const PARTS: usize = 8;
 
-/// Whose share it is.
+/// The owner of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     /// All requests with keys of this id.
@@ -27,16 +27,12 @@ impl fmt::Display for Client {
     }
 }
 
-/// An amount, and who has how much of it.
+/// An amount that all requests share.
 #[derive(Clone)]
 pub(crate) struct Budget {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     most: usize,
     most_per_client: usize,
-    taken: Mutex<Taken>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
@@ -52,145 +48,121 @@ impl Taken {
             *self.by_client.entry(client.clone()).or_default() += amount;
         }
     }
-}
 
-impl Shared {
-    /// Adds to what a client has. A client that is not counted by itself has no bound but that of all.
-    fn add(&self, client: Option<&Client>, amount: usize) -> Result<(), Full> {
-        let mut taken = self.taken.lock();
-        self.is_free(&taken, client, amount)?;
-        taken.add(client, amount);
-        Ok(())
-    }
-
-    /// Adds a part of what is free to what a client has: at least and at most so much. Answers how much.
-    fn add_some(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, Full> {
-        let mut taken = self.taken.lock();
-        let (free, free_for_client) = self.free(&taken, client);
-        let amount = (free.min(free_for_client) / PARTS).clamp(least, most);
-        self.is_free(&taken, client, amount)?;
-        taken.add(client, amount);
-        Ok(amount)
-    }
-
-    /// How much is free for all, and for this client.
-    fn free(&self, taken: &Taken, client: Option<&Client>) -> (usize, usize) {
-        let free = self.most.saturating_sub(taken.all);
-        let of_client = client.and_then(|client| taken.by_client.get(client));
-        let free_for_client = of_client.map(|of_client| self.most_per_client.saturating_sub(*of_client));
-        (free, free_for_client.unwrap_or(if client.is_some() { self.most_per_client } else { free }))
-    }
-
-    fn is_free(&self, taken: &Taken, client: Option<&Client>, amount: usize) -> Result<(), Full> {
-        let (free, free_for_client) = self.free(taken, client);
-        match client {
-            _ if amount > free => Err(Full::All),
-            Some(client) if amount > free_for_client => Err(Full::OfClient(client.clone(), self.most_per_client)),
-            _ => Ok(()),
-        }
-    }
-
-    fn subtract(&self, client: Option<&Client>, amount: usize) {
-        let mut taken = self.taken.lock();
-        taken.all -= amount;
+    fn subtract(&mut self, client: Option<&Client>, amount: usize) {
+        self.all -= amount;
         if let Some(client) = client
-            && let Some(of_client) = taken.by_client.get_mut(client)
+            && let Some(of_client) = self.by_client.get_mut(client)
         {
             *of_client -= amount;
             if *of_client == 0 {
-                taken.by_client.remove(client);
+                self.by_client.remove(client);
             }
         }
     }
 }
 
-/// Why there is no more.
+/// The reason why a share is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// All of it is taken.
     All,
-    /// This client has nearly, or all of, so much, which is the most for one.
+    /// This client has all, or nearly all, of the amount that one client may have.
     OfClient(Client, usize),
 }
 
 impl Budget {
-    /// So much for all, and so much of it at most for one client.
+    /// A budget of `most` for all clients, and of `most_per_client` for each one.
     pub(crate) fn new(most: usize, most_per_client: usize) -> Self {
-        Self { shared: Arc::new(Shared { most, most_per_client, taken: Mutex::default() }) }
+        Self { most, most_per_client, taken: Arc::default() }
     }
 
-    /// How much is taken.
     pub(crate) fn taken(&self) -> usize {
-        self.shared.taken.lock().all
+        self.taken.lock().all
     }
 
-    /// Takes so much, until the share is dropped.
+    pub(crate) fn most_per_client(&self) -> usize {
+        self.most_per_client
+    }
+
+    /// Takes an amount until the share is dropped.
     pub(crate) fn take(&self, client: Option<Client>, amount: usize) -> Result<Share, Full> {
-        let mut share = Share { shared: Arc::clone(&self.shared), client, amount: 0 };
+        let mut share = Share { budget: self.clone(), client, amount: 0 };
         share.resize(amount)?;
         Ok(share)
     }
 
-    /// The most that one client may have.
-    pub(crate) fn most_per_client(&self) -> usize {
-        self.shared.most_per_client
+    /// Takes a part of the free amount: at most `most`, and at least `least` or all that one client may have.
+    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, Full> {
+        let least = least.min(self.most_per_client);
+        let amount = self.add(client.as_ref(), least, most.max(least))?;
+        Ok(Share { budget: self.clone(), client, amount })
     }
 
-    /// Takes a part of what is free: at most so much, and at least so much or all that one client may have.
-    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, Full> {
-        let least = least.min(self.shared.most_per_client);
-        let amount = self.shared.add_some(client.as_ref(), least, most.max(least))?;
-        Ok(Share { shared: Arc::clone(&self.shared), client, amount })
+    /// Gives a client a part of the free amount, at least `least` and at most `most`, and returns how much. A client that is
+    /// not counted by itself has no bound but that of all.
+    fn add(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, Full> {
+        let mut taken = self.taken.lock();
+        let free = self.most.saturating_sub(taken.all);
+        let of_client = |client| taken.by_client.get(client).copied().unwrap_or(0);
+        let free_for_client = client.map_or(free, |client| self.most_per_client.saturating_sub(of_client(client)));
+        let amount = (free.min(free_for_client) / PARTS).clamp(least, most);
+        match client {
+            _ if amount > free => return Err(Full::All),
+            Some(client) if amount > free_for_client => {
+                return Err(Full::OfClient(client.clone(), self.most_per_client));
+            }
+            _ => taken.add(client, amount),
+        }
+        Ok(amount)
     }
 }
 
-/// The share of one request.
-#[must_use = "it is given back when it is dropped"]
+#[must_use = "its amount is free again when it is dropped"]
 pub(crate) struct Share {
-    shared: Arc<Shared>,
+    budget: Budget,
     client: Option<Client>,
     amount: usize,
 }
 
 impl Share {
-    /// How much it is.
     pub(crate) fn amount(&self) -> usize {
         self.amount
     }
 
-    /// Takes more, or gives some back. When there is not so much, it stays as it was.
+    /// Takes more, or returns some. When the budget has not so much left, the share stays as it was.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Full> {
         if amount > self.amount {
-            self.shared.add(self.client.as_ref(), amount - self.amount)?;
+            let more = amount - self.amount;
+            self.budget.add(self.client.as_ref(), more, more)?;
         } else if amount < self.amount {
-            self.shared.subtract(self.client.as_ref(), self.amount - amount);
+            self.budget.taken.lock().subtract(self.client.as_ref(), self.amount - amount);
         }
         self.amount = amount;
         Ok(())
     }
 
-    /// Takes so much even where there is not so much: for what exists already. Nobody gets more until there is room again.
+    /// Takes an amount even when the budget has not so much left, for memory that is in use already. Others get nothing until
+    /// there is room again.
     pub(crate) fn count(&mut self, amount: usize) {
         if amount > self.amount {
-            self.shared.taken.lock().add(self.client.as_ref(), amount - self.amount);
+            self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
-            // To give some back never fails.
+            // A smaller amount never fails.
             let _ = self.resize(amount);
         }
     }
 
-    /// Another share of the same client, which is nothing yet.
+    /// Another share of the same client, which is empty yet.
     pub(crate) fn sibling(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), client: self.client.clone(), amount: 0 }
+        Self { budget: self.budget.clone(), client: self.client.clone(), amount: 0 }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if self.amount > 0 {
-            self.shared.subtract(self.client.as_ref(), self.amount);
-        }
+        // A smaller amount never fails.
+        let _ = self.resize(0);
     }
 }
 
@@ -199,19 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn share_that_is_dropped_is_there_for_others_again() {
-        let places = Budget::new(2, 1);
-        let (first, second) = (places.take(None, 1).ok(), places.take(None, 1).ok());
+    fn dropped_share_is_free_for_others() {
+        let budget = Budget::new(2, 1);
+        let (first, second) = (budget.take(None, 1).ok(), budget.take(None, 1).ok());
         assert!(first.is_some() && second.is_some());
-        assert_eq!((places.take(None, 1).err(), places.taken()), (Some(Full::All), 2));
+        assert_eq!((budget.take(None, 1).err(), budget.taken()), (Some(Full::All), 2));
         drop(first);
-        assert!(places.take(None, 1).is_ok());
+        assert!(budget.take(None, 1).is_ok());
         drop(second);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(budget.taken(), 0);
     }
 
     #[test]
-    fn one_client_gets_no_more_than_its_part_and_a_refused_share_stays_as_it_was() {
+    fn client_gets_at_most_its_part_and_refused_share_stays_unchanged() {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
@@ -225,11 +197,11 @@ mod tests {
         assert!(sibling.resize(3).is_ok());
         assert_eq!(memory.taken(), 3);
         drop(sibling);
-        assert!(memory.shared.taken.lock().by_client.is_empty());
+        assert!(memory.taken.lock().by_client.is_empty());
     }
 
     #[test]
-    fn share_of_no_fixed_size_shrinks_as_room_does_and_what_exists_is_counted_without_room() {
+    fn share_without_fixed_size_shrinks_with_the_free_amount_and_used_memory_counts_beyond_the_budget() {
         let memory = Budget::new(2_000, 800);
         let client = || Some(Client::Address([192, 0, 2, 1].into()));
         let large = memory.take_some(client(), 10, 80).ok().unwrap();

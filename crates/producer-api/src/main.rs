@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A request takes and gives back dozens of small pieces of memory; the system's allocator spends a fifth of its time on that.
+/// A request allocates and frees dozens of small pieces of memory, on which the system's allocator spends a fifth of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Drover's HTTP API: takes messages, now or later, and tells what came of them
+/// Drover's HTTP API: takes messages, to be handed out now or later, and reports their results
 ///
-/// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
+/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
 /// file, the file over the defaults.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -18,23 +18,23 @@ struct Command {
     #[command(flatten)]
     arguments: service::Arguments,
     #[command(subcommand)]
-    instead: Option<Instead>,
+    subcommand: Option<Subcommands>,
 }
 
-/// What it does instead of serving.
+/// Commands that run instead of the service.
 #[derive(Subcommand)]
-enum Instead {
+enum Subcommands {
     Key(producer_api::Issue),
 }
 
 fn main() -> ExitCode {
-    let Command { arguments, instead } = match service::parse() {
+    let Command { arguments, subcommand } = match service::parse() {
         Ok(command) => command,
         Err(code) => return code,
     };
-    match instead {
+    match subcommand {
         None => service::run("producer-api", &arguments, |config, stop| producer_api::serve(config, stop.gracefully)),
-        Some(Instead::Key(issue)) => print_key(issue),
+        Some(Subcommands::Key(issue)) => print_key(issue),
     }
 }
 

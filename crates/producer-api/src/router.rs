@@ -1,40 +1,65 @@
-//! The whole router: all routes, and what every request goes through before and after them.
+//! The router: all routes, and the layers that every request passes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode};
+use axum::{
+    Router,
+    http::{HeaderName, Method, StatusCode, header},
+};
+use service::{REQUEST_ID, config::Origin};
 use tower::{ServiceBuilder, util::MapFutureLayer};
-use tower_http::timeout::TimeoutLayer;
+use tower_http::{cors::CorsLayer, timeout::TimeoutLayer};
 
 use crate::{
-    App,
-    attend::{Attend, catch_panic},
-    auth, cors,
-    openapi::{self, Access, Instance},
+    app::App,
+    auth::{Access, guard},
+    openapi,
+    request::layer::{RequestLayer, catch_panic},
     routes,
 };
 
-/// All routes, with what every request goes through.
-pub(crate) fn router(app: App) -> Router {
-    let shared = Arc::clone(&app.shared);
-    // What a client may wait for comes on top of what the rest of a request may take.
-    let time_limit = shared.request_timeout.to_std() + shared.max_wait.to_std();
+/// All routes within their layers.
+pub(crate) fn router(app: &App) -> Router {
+    // The longest wait comes on top of the time that the rest of a request may take.
+    let time_limit = app.limits.request_timeout.to_std() + app.limits.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
     let (routes, described, endpoints) = routes::all(time_limit).split();
-    let access = if shared.keyring.is_empty() { Access::Open } else { Access::Keys };
-    let description = openapi::describe(&described, &endpoints, Instance { max_wait: shared.max_wait, access });
-    shared.description.get_or_init(|| description.to_string().into());
+    let access = if app.keyring.is_empty() { Access::Open } else { Access::Keys };
+    let description = openapi::describe(&described, &endpoints, *app.limits.max_wait, access);
+    app.description.get_or_init(|| description.to_string().into());
     let endpoints = Arc::new(endpoints);
     let routes = routes
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
-    let redis = shared.queues.redis().clone();
-    auth::protect(routes, &shared.keyring, Arc::clone(&endpoints), redis)
+    guard::protect(routes, app, Arc::clone(&endpoints))
         .layer(
             ServiceBuilder::new()
-                .layer(Attend { measure: shared.metrics.measure(), access, endpoints })
-                .option_layer(cors::of(&shared.cors_origins))
+                .layer(RequestLayer { measure: app.metrics.requests.clone(), access, endpoints })
+                .option_layer(cors(&app.limits.cors_origins))
                 .layer(MapFutureLayer::new(catch_panic)),
         )
-        .with_state(app)
+        .with_state(app.clone())
+}
+
+/// The time for which a browser keeps the answer to a preflight request.
+const MAX_AGE: Duration = Duration::from_secs(3_600);
+
+/// Lets pages of these origins call the API. Without any, there are no CORS headers, and browsers let no page call it.
+fn cors(origins: &[Origin]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let origins: Vec<_> = origins.iter().map(|origin| origin.as_header().clone()).collect();
+    let allowed = ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
+    let allowed = allowed.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]);
+    let exposed = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+    let exposed = exposed.into_iter().chain([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers(allowed.collect::<Vec<_>>())
+            .expose_headers(exposed.collect::<Vec<_>>())
+            .max_age(MAX_AGE),
+    )
 }

@@ -1,14 +1,13 @@
-//! Many messages at once, as JSON or as lines, and what came of each.
+//! Batches of messages, as JSON or as NDJSON, and their outcome.
 
 use queue_core::{Enqueued, MessageRef, NewMessage, State};
 use serde::{Deserialize, Serialize};
 use service::{Code, FieldError, Problem};
 use utoipa::ToSchema;
 
-use super::members::objects;
-use super::reading::Body;
+use super::json::{self, Body};
 
-/// So many refused lines are told one by one.
+/// The number of refused lines that are reported one by one.
 const MAX_REFUSED: usize = 100;
 
 /// Messages to be posted, all or none.
@@ -16,7 +15,7 @@ const MAX_REFUSED: usize = 100;
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"messages": [{"data": 1}, {"data": 2, "id": "order-43", "delay": "1h"}]})))]
 pub(crate) struct NewBatch {
-    #[serde(deserialize_with = "objects")]
+    #[serde(deserialize_with = "json::objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub(crate) messages: Vec<NewMessage>,
 }
@@ -30,20 +29,20 @@ impl Body for NewBatch {
     }
 }
 
-/// What came of each message, in the order given.
+/// The outcome of each message, in the order given.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PostedBatch {
     pub(crate) messages: Vec<BatchEntry>,
 }
 
-/// What came of one message.
+/// The outcome of one message.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchEntry {
     #[schema(inline)]
     id: MessageRef,
     #[schema(required)]
     state: Option<State>,
-    /// Whether it stood already.
+    /// Whether it existed already.
     pub(crate) duplicate: bool,
 }
 
@@ -54,7 +53,7 @@ impl From<&Enqueued> for BatchEntry {
     }
 }
 
-/// What came of a batch: of each message, or of all lines.
+/// The outcome of a batch: of each message, or of all lines.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum BatchOrLines {
@@ -62,19 +61,19 @@ pub(crate) enum BatchOrLines {
     Lines(LinesSummary),
 }
 
-/// What came of all lines.
+/// The outcome of all lines.
 #[derive(Default, Serialize, ToSchema)]
 pub(crate) struct LinesSummary {
     /// Messages stored.
     enqueued: u64,
-    /// Messages that stood already.
+    /// Messages that existed already.
     duplicates: u64,
     /// The first 100 lines that were refused.
     #[schema(max_items = 100)]
     refused: Vec<RefusedLine>,
-    /// All lines that were refused.
+    /// The number of all lines that were refused.
     refused_count: u64,
-    /// Whether all lines were read. It is false only in a refusal.
+    /// Whether all lines were read; false only in a refusal.
     pub(crate) done: bool,
 }
 
@@ -102,7 +101,7 @@ impl LinesSummary {
         }
     }
 
-    /// Counts what was stored, or stood already.
+    /// Counts messages that were stored, or existed already.
     pub(crate) fn count(&mut self, enqueued: &[Enqueued]) {
         for one in enqueued {
             match one {

@@ -1,29 +1,26 @@
-//! Leases: what consumers ask for, and what they are answered.
+//! Leases as consumers request them, and their outcome.
 
 use queue_core::{ConsumerId, Delivery, LeaseToken, Message, Millis, MostMessages, State, Timestamp};
 use serde::{Deserialize, Serialize};
 use service::Code;
 use utoipa::ToSchema;
 
-use super::{LeaseTime, True, Wait, members::or_default, reading::Body};
+use super::{LeaseTime, True, Wait, json::Body};
 
-/// What to receive.
+/// A request for messages.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"max": 10, "visibility_timeout": "30s"})))]
 pub(crate) struct Receive {
     /// How many messages at most; 1 if absent.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(inline, value_type = Option<MostMessages>)]
-    pub(crate) max: MostMessages,
-    /// How long to wait for the first; not at all if absent.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(value_type = Option<Wait>)]
-    pub(crate) wait: Wait,
-    /// How long the leases last; the queue's if absent.
+    #[schema(inline)]
+    pub(crate) max: Option<MostMessages>,
+    /// How long to wait for the first message; not at all if absent.
+    pub(crate) wait: Option<Wait>,
+    /// How long the leases last; the setting of the queue if absent.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
-    /// The consumer that receives: an id that an earlier answer named. A new one if absent.
+    /// The id of the consumer, from an earlier answer; a new one if absent.
     #[schema(inline)]
     pub(crate) consumer: Option<ConsumerId>,
 }
@@ -32,7 +29,7 @@ impl Body for Receive {
     const INVALID: Code = Code::InvalidReceive;
 }
 
-/// Messages with their leases; none when the wait is over.
+/// Messages with their leases; none if none came within the wait.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Received {
     #[schema(inline)]
@@ -41,7 +38,7 @@ pub(crate) struct Received {
     pub(crate) messages: Vec<LeasedMessage>,
 }
 
-/// A message with the right to work on it.
+/// A message with its lease.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LeasedMessage {
     #[serde(flatten)]
@@ -59,29 +56,29 @@ impl From<Delivery> for LeasedMessage {
     }
 }
 
-/// What became of one lease.
+/// The outcome of one lease.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Ended {
     pub(crate) lease: LeaseToken,
     #[schema(inline)]
     pub(crate) outcome: Outcome,
-    /// Only there when it was extended.
+    /// Only there if the lease was extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) lease_expires_at: Option<Timestamp>,
-    /// Only there when somebody cancelled the message: stop, and settle it.
+    /// Only there if the message was cancelled: stop working on it, and settle it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) cancel_requested: Option<True>,
 }
 
-/// What became of a lease.
+/// The outcome of a lease: a state is that of the message.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// The lease lasts longer.
     Extended,
-    /// The lease was over, and nothing was changed.
+    /// The lease was over; nothing was changed.
     Gone,
     Held,
     Delayed,
@@ -104,7 +101,7 @@ impl From<State> for Outcome {
     }
 }
 
-/// What became of each, in the order given.
+/// The outcome of each lease, in the order given.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EndedAll {
     pub(crate) settlements: Vec<Ended>,

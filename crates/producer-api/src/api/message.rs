@@ -1,4 +1,4 @@
-//! Messages as they are posted and answered.
+//! Messages as producers post them and the API answers them.
 
 use queue_core::{Message, MessageRef, NewMessage, QueueName, State};
 use serde::Serialize;
@@ -8,14 +8,10 @@ use utoipa::{
     openapi::{Object, ObjectBuilder, Type},
 };
 
-use super::{
-    True,
-    reading::{Body, Given},
-};
+use super::{True, json::Body};
 
 impl Body for NewMessage {
     const INVALID: Code = Code::InvalidMessage;
-    const NOT_BOTH: &[(&str, Given)] = &[("delay", Given::Anything), ("deliver_at", Given::Anything)];
 
     fn check(&self) -> Result<(), FieldError> {
         match self.contradiction() {
@@ -25,26 +21,26 @@ impl Body for NewMessage {
     }
 }
 
-/// The message, and whether it stood already.
+/// The message, and whether it existed already.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PostedMessage {
     #[serde(flatten)]
     pub(crate) message: Message,
-    /// Only there, and true, when the message stood already.
+    /// Only there, and true, if the message existed already.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) duplicate: Option<True>,
 }
 
-/// The message that stood already; its id if it is no longer kept.
+/// The message that existed already; its id if it is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum DuplicateMessage {
     Kept(Box<KeptDuplicate>),
-    Gone(GoneDuplicate),
+    Forgotten(ForgottenDuplicate),
 }
 
-/// A message that stood already.
+/// A message that existed already.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KeptDuplicate {
     #[serde(flatten)]
@@ -53,18 +49,20 @@ pub(crate) struct KeptDuplicate {
     pub(crate) duplicate: True,
 }
 
-/// A message that stood already and is no longer kept.
+/// A message that existed already and is no longer kept.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct GoneDuplicate {
+#[schema(as = GoneDuplicate)]
+pub(crate) struct ForgottenDuplicate {
     #[serde(flatten)]
-    pub(crate) message: GoneMessage,
+    pub(crate) message: ForgottenMessage,
     #[schema(inline)]
     pub(crate) duplicate: True,
 }
 
-/// What is left to say of a message that is no longer kept: its state is null.
+/// A message that is no longer kept: its state is null.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct GoneMessage {
+#[schema(as = GoneMessage)]
+pub(crate) struct ForgottenMessage {
     #[schema(inline)]
     id: MessageRef,
     #[schema(inline)]
@@ -77,25 +75,25 @@ fn null() -> Object {
     ObjectBuilder::new().schema_type(Type::Null).build()
 }
 
-impl GoneMessage {
+impl ForgottenMessage {
     pub(crate) fn new(queue: &QueueName, id: &MessageRef) -> Self {
         Self { id: id.clone(), queue: queue.clone(), state: None }
     }
 }
 
-/// The message after that; its id if it is no longer kept by then.
+/// The message after the change; its id if it is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum ChangedMessage {
     Kept(Box<Message>),
-    Gone(GoneMessage),
+    Forgotten(ForgottenMessage),
 }
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MessagePage {
     pub(crate) messages: Vec<Message>,
-    /// Where the list goes on; absent at the end.
+    /// The cursor of the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) next_cursor: Option<String>,
@@ -117,10 +115,10 @@ mod tests {
     use service::Problem;
 
     use super::*;
-    use crate::api::{batch::NewBatch, reading};
+    use crate::api::{batch::NewBatch, json};
 
     fn read(body: &str) -> Result<NewMessage, Problem> {
-        reading::body(body.as_bytes())
+        json::body(body.as_bytes())
     }
 
     fn mistake(body: &str) -> (String, String) {
@@ -159,23 +157,20 @@ mod tests {
         let message = read(nulls).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         let message = read(r#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
-        let expected = {
-            let mut backoff = Settings::default().backoff;
-            backoff.delay = Millis::new(5).try_into().unwrap();
-            backoff
-        };
+        let mut expected = Settings::default().backoff;
+        expected.delay = Millis::new(5).try_into().unwrap();
         assert_eq!(message.backoff, Some(expected));
         let batch = format!(r#"{{"messages":[{nulls}]}}"#);
-        assert_eq!(reading::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
-        // A field that does not exist is told all the same.
+        assert_eq!(json::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
+        // A field that does not exist is refused all the same.
         assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
     }
 
     #[test]
-    fn mistake_is_told_with_its_place() {
+    fn mistake_is_reported_with_its_pointer() {
         assert_eq!(mistake("{}"), ("/data".into(), "required".into()));
         assert_eq!(mistake(r#"{"dta":1}"#), ("/dta".into(), "unknown: did you mean \"data\"?".into()));
-        for (field, value, told) in [
+        for (field, value, expected) in [
             ("delay", "-1", "a duration must not be negative"),
             ("delay", "\"3651d\"", "must be 0s to 3650d"),
             ("delay", "true", "a duration"),
@@ -195,15 +190,26 @@ mod tests {
             ("hold", "\"a/b\"", "without control characters or slashes"),
         ] {
             let (pointer, detail) = mistake(&format!(r#"{{"data":1,"{field}":{value}}}"#));
-            assert!(pointer.starts_with(&format!("/{field}")) && detail.contains(told), "{pointer}: {detail}");
+            assert!(pointer.starts_with(&format!("/{field}")) && detail.contains(expected), "{pointer}: {detail}");
         }
         assert_eq!(mistake(r#"{"data":1,"headers":{"a":5}}"#).0, "/headers/a");
+        for (backoff, pointer) in [
+            (r#"{"jitter":5}"#, "/backoff/jitter"),
+            (r#"{"delya":5}"#, "/backoff/delya"),
+            (r#"{"a: /b":5}"#, "/backoff/a: ~1b"),
+            (r#"{"delay":"soon"}"#, "/backoff/delay"),
+            (r#"{"type":{"fixed":1}}"#, "/backoff/type"),
+            ("[1]", "/backoff"),
+        ] {
+            let (found, detail) = mistake(&format!(r#"{{"data":1,"backoff":{backoff}}}"#));
+            assert!(found == pointer && !detail.contains('`'), "{found}: {detail}");
+        }
         let both = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
         assert_eq!(both, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
     }
 
     #[test]
-    fn mistake_is_told_in_few_words() {
+    fn mistake_in_a_long_text_is_reported_shortly() {
         let long = "x".repeat(100_000);
         let bodies = [
             format!(r#"{{"data":1,"{long}":1}}"#),
@@ -222,15 +228,16 @@ mod tests {
         for body in ["", "{", "[]", "1", "nul", r#"{"data":1}x"#, r#"{"data":1,"data":2}"#, "{\"data\":\"\u{1}\"}"] {
             assert_eq!(read(body).unwrap_err().code(), Code::InvalidJson, "{body}");
         }
-        assert_eq!(reading::body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
-        let problem = reading::line::<NewMessage>(b"{\"data\":1,}").unwrap_err();
+        assert_eq!(json::body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
+        let problem = json::line::<NewMessage>(b"{\"data\":1,}").unwrap_err();
         assert!(problem.detail.contains("at column 11") && !problem.detail.contains("line 1"), "{}", problem.detail);
     }
 
     #[test]
-    fn batch_points_at_the_message() {
+    fn mistake_in_a_batch_points_to_its_message() {
         for (body, pointer) in [
             (r#"{"messages":[{"data":1},{"data":2,"delay":-1},3]}"#, "/messages/1/delay"),
+            (r#"{"messages":[{"data":1},{"data":1,"backoff":{"jitter":5}}]}"#, "/messages/1/backoff/jitter"),
             (r#"{"messages":[{"data":1},3]}"#, "/messages/1"),
             (r#"{"messages":[[1]]}"#, "/messages/0"),
             (r#"{"messages":[{"data":1,"data":1}]}"#, "/messages/0/data"),
@@ -239,13 +246,13 @@ mod tests {
             (r#"{"messages":null}"#, "/messages"),
             (r#"{"messges":[]}"#, "/messges"),
         ] {
-            let problem = reading::body::<NewBatch>(body.as_bytes()).err().unwrap();
+            let problem = json::body::<NewBatch>(body.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{body}: {}", problem.detail);
         }
     }
 
     #[test]
-    fn id_of_the_producers_own_is_escaped_in_the_location() {
+    fn own_id_is_escaped_in_the_location() {
         let location = location(&"q".parse().unwrap(), &"a b?#%ä".parse().unwrap());
         assert_eq!(location, "/v1/queues/q/messages/a%20b%3F%23%25%C3%A4");
     }

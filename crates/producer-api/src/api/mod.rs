@@ -1,12 +1,15 @@
-//! What the API takes and answers: types that derive reading, writing and schema.
+//! The JSON that the API takes and answers: types that derive reading, writing and schema.
 
 pub(crate) mod batch;
+pub(crate) mod cursor;
+pub(crate) mod event;
+pub(crate) mod json;
 pub(crate) mod lease;
-pub(crate) mod members;
 pub(crate) mod message;
-pub(crate) mod query;
-pub(crate) mod reading;
+pub(crate) mod patch;
+pub(crate) mod queue;
 pub(crate) mod settlement;
+pub(crate) mod signal;
 
 use queue_core::{Millis, NewMessage, Settings, Span};
 use serde::{Deserialize, Serialize, Serializer};
@@ -15,22 +18,19 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::App;
-
 /// How long a message may be delayed.
 pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// How long a lease may last.
 pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// How long a request waits, at most as long as the configuration says. The description has the longest wait.
+/// The time that a request waits. The description states the longest wait that the configuration allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);
 
 impl Wait {
-    /// The time, unless it is longer than it may be.
-    pub(crate) fn within(self, app: &App) -> Result<Millis, String> {
-        let longest = app.shared.max_wait;
+    /// The time, unless it is longer than the configuration allows.
+    pub(crate) fn within(self, longest: Millis) -> Result<Millis, String> {
         if self.0 <= longest {
             return Ok(self.0);
         }
@@ -46,7 +46,7 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// A member that is only there when it is true.
+/// The value of a member that is only there when it is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct True;
 

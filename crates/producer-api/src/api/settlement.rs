@@ -1,4 +1,4 @@
-//! How consumers end or extend leases.
+//! Settlements: requests of consumers to end or extend leases.
 
 use queue_core::{Action, Failure, LeaseToken, Queue};
 use serde::{Deserialize, Deserializer, de};
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     Delay, LeaseTime,
-    reading::{self, Body, Given},
+    json::{self, Body},
 };
 
 /// The work is done.
@@ -18,7 +18,7 @@ pub(crate) struct Complete {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<CompleteAction>,
-    /// What came of it: any JSON up to 65536 bytes.
+    /// The result: any JSON up to 65536 bytes.
     #[schema(value_type = Option<Value>)]
     result: Option<Box<RawValue>>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Fail {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<FailAction>,
-    /// Why. A text alone is its message.
+    /// Why the attempt failed. A text alone is the message.
     error: Option<Reason>,
     /// false: no further attempt will help. true if absent.
     retry: Option<bool>,
@@ -39,14 +39,14 @@ pub(crate) struct Fail {
     retry_after: Option<Delay>,
 }
 
-/// No attempt was made: the message goes back to the head of the line.
+/// No attempt was made: the message returns to the head of the waiting list.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ReleaseAction>,
-    /// It comes back then.
+    /// How long until the message may be handed out again; not at all if absent.
     #[schema(inline)]
     delay: Option<Delay>,
 }
@@ -58,16 +58,16 @@ pub(crate) struct Extend {
     pub(crate) lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ExtendAction>,
-    /// For how long from now; the queue's if absent.
+    /// For how long from now; the setting of the queue if absent.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
-    /// How far it is: any JSON up to 65536 bytes.
+    /// The progress of the work: any JSON up to 65536 bytes.
     #[serde(default, deserialize_with = "Queue::deserialize_progress")]
     #[schema(value_type = Option<Value>)]
     pub(crate) progress: Option<Box<RawValue>>,
 }
 
-/// The action of a settlement, by which many settlements are told apart: each has one.
+/// The action of a settlement, which distinguishes the settlements in a list.
 macro_rules! actions {
     ($($name:ident = $variant:ident),*) => {
         $(
@@ -82,7 +82,7 @@ macro_rules! actions {
 
 actions!(CompleteAction = Complete, FailAction = Fail, ReleaseAction = Release, ExtendAction = Extend);
 
-/// Leases to be ended or extended, each on its own.
+/// Leases to end or extend, each on its own.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"settlements": [
@@ -104,7 +104,7 @@ impl Body for Settle {
     }
 }
 
-/// What is done to one lease.
+/// The settlement of one lease.
 #[derive(Debug, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Settlement {
@@ -130,13 +130,12 @@ impl<'de> Deserialize<'de> for Settlement {
             action: Verb,
         }
         let json = <&RawValue>::deserialize(deserializer)?;
-        let settlement = match reading::part::<Tagged>(json) {
-            Err(error) => Err(error),
-            Ok(Tagged { action: Verb::Complete }) => reading::part(json).map(Self::Complete),
-            Ok(Tagged { action: Verb::Fail }) => reading::part(json).map(Self::Fail),
-            Ok(Tagged { action: Verb::Release }) => reading::part(json).map(Self::Release),
-            Ok(Tagged { action: Verb::Extend }) => reading::part(json).map(Self::Extend),
-        };
+        let settlement = json::part(json).and_then(|Tagged { action }| match action {
+            Verb::Complete => json::part(json).map(Self::Complete),
+            Verb::Fail => json::part(json).map(Self::Fail),
+            Verb::Release => json::part(json).map(Self::Release),
+            Verb::Extend => json::part(json).map(Self::Extend),
+        });
         settlement.map_err(de::Error::custom)
     }
 }
@@ -147,7 +146,6 @@ impl Body for Complete {
 
 impl Body for Fail {
     const INVALID: Code = Code::InvalidSettlement;
-    const NOT_BOTH: &[(&str, Given)] = &[("retry", Given::False), ("retry_after", Given::Anything)];
 
     fn check(&self) -> Result<(), FieldError> {
         if self.retry == Some(false) && self.retry_after.is_some() {
@@ -166,7 +164,6 @@ impl Body for Extend {
     const INVALID: Code = Code::InvalidSettlement;
 }
 
-/// What is to be done about a lease.
 pub(crate) enum LeaseAction {
     End(queue_core::Settlement),
     Extend(Extend),
@@ -194,8 +191,7 @@ impl From<Settlement> for LeaseAction {
     }
 }
 
-// An error must not be lost because of how it is told, so halves of characters are replaced, and a part that is not there has
-// a default.
+// An error must not be lost because of its form: halves of characters are replaced, and an absent part has a default.
 /// Why an attempt failed: a text, or its parts.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]
@@ -208,7 +204,7 @@ enum Reason {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Parts {
-    /// A word that a program can match; `failed` if absent. Cut at 128 bytes.
+    /// A word that programs match; `failed` if absent. Cut at 128 bytes.
     #[schema(inline)]
     code: Option<LossyText>,
     /// A sentence for people. Cut at 8 KiB of JSON, and then it ends with … (cut).
@@ -232,7 +228,7 @@ impl<'de> Deserialize<'de> for Reason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Box::<RawValue>::deserialize(deserializer)?;
         if json.get().starts_with('{') {
-            return reading::part(&json).map(Self::Parts).map_err(de::Error::custom);
+            return json::part(&json).map(Self::Parts).map_err(de::Error::custom);
         }
         let text = serde_json::from_str(json.get()).map(Self::Text);
         text.map_err(|error| de::Error::custom(wording::of_value(&error)))
@@ -282,10 +278,10 @@ mod tests {
     fn read(action: &str, fields: &str) -> Result<Settlement, Problem> {
         let body = format!(r#"{{"lease":"{LEASE}"{fields}}}"#).into_bytes();
         match action {
-            "complete" => reading::body(&body).map(Settlement::Complete),
-            "fail" => reading::body(&body).map(Settlement::Fail),
-            "release" => reading::body(&body).map(Settlement::Release),
-            _ => reading::body(&body).map(Settlement::Extend),
+            "complete" => json::body(&body).map(Settlement::Complete),
+            "fail" => json::body(&body).map(Settlement::Fail),
+            "release" => json::body(&body).map(Settlement::Release),
+            _ => json::body(&body).map(Settlement::Extend),
         }
     }
 
@@ -310,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn error_can_be_told_in_every_way_that_has_a_text() {
+    fn error_is_taken_as_text_or_as_parts_with_defaults() {
         let failure = |error: &str| match action("fail", &format!(r#","error":{error}"#)) {
             Action::Fail(Failure { code, message }) => (code, message),
             other => panic!("{other:?}"),
@@ -346,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn mistake_is_told_with_its_place() {
+    fn mistake_is_reported_with_its_pointer() {
         for (action, fields, pointer) in [
             ("complete", r#","error":1"#, "/error"),
             ("complete", r#","action":"fail""#, "/action"),
@@ -361,7 +357,7 @@ mod tests {
             assert_eq!(read(action, fields).unwrap_err().errors()[0].pointer, pointer, "{fields}");
         }
         for body in ["{}", r#"{"lease":"x"}"#, r#"{"lease":null,"result":1}"#] {
-            let problem = reading::body::<Complete>(body.as_bytes()).unwrap_err();
+            let problem = json::body::<Complete>(body.as_bytes()).unwrap_err();
             assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (Code::InvalidSettlement, "/lease"));
         }
         for (fields, pointer) in [
@@ -373,7 +369,7 @@ mod tests {
             (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
         ] {
             let many = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
-            let problem = reading::body::<Settle>(many.as_bytes()).err().unwrap();
+            let problem = json::body::<Settle>(many.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{many}: {}", problem.detail);
         }
     }

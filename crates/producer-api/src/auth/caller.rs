@@ -1,4 +1,4 @@
-//! The client of a request, as handlers see it.
+//! The client of a request: its API key, or, where there are none, its address.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -13,41 +13,35 @@ use service::{
 
 use crate::budget::Client;
 
-/// Who makes a request: a key, or, where there are none, anybody.
 #[derive(Debug, Clone)]
-pub(crate) enum Caller {
-    Anybody,
-    Key(Arc<ApiKey>),
+pub(crate) struct Caller {
+    /// The guard leaves it in the extensions of the request; without API keys there is no guard, and none.
+    key: Option<Arc<ApiKey>>,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Caller {
-    /// Patterns of the queues that it may read.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        Self { key: extensions.get().cloned(), peer: extensions.get().cloned() }
+    }
+
+    /// Patterns of the queues that the client may read.
     pub(crate) fn readable(&self) -> Vec<QueuePattern> {
-        match self {
-            Self::Anybody => vec![QueuePattern::all()],
-            Self::Key(key) if key.scopes.has(Scope::Read) => key.queues.clone(),
-            Self::Key(_) => Vec::new(),
+        match &self.key {
+            None => vec![QueuePattern::all()],
+            Some(key) if key.scopes.has(Scope::Read) => key.queues.clone(),
+            Some(_) => Vec::new(),
         }
     }
 
-    /// Its key, if there are keys.
     pub(crate) fn key(&self) -> Option<Client> {
-        match self {
-            Self::Anybody => None,
-            Self::Key(key) => Some(Client::Key(key.id.clone())),
-        }
+        self.key.as_ref().map(|key| Client::Key(key.id.clone()))
     }
 
-    /// The layer that refuses requests without a key leaves it in the extensions; where it is not, there are no keys.
-    fn of(extensions: &Extensions) -> Self {
-        extensions.get::<Arc<ApiKey>>().map_or(Self::Anybody, |key| Self::Key(Arc::clone(key)))
+    /// Its key, or, where there are no keys, the address that it connects from.
+    pub(crate) fn client(&self) -> Option<Client> {
+        self.key().or_else(|| self.peer.as_ref().map(|peer| Client::Address(peer.network())))
     }
-}
-
-/// The key of a request, or, where there are no keys, the address that it comes from.
-pub(crate) fn client(extensions: &Extensions) -> Option<Client> {
-    let address = || extensions.get::<Arc<Peer>>().map(|peer| Client::Address(peer.network()));
-    Caller::of(extensions).key().or_else(address)
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

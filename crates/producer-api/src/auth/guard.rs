@@ -1,4 +1,5 @@
-//! The guard: it finds the key of each request, counts the request, and lets it go where its key may go.
+//! The guard: it finds the API key of each request, counts the request towards the limit of the key, and refuses requests that
+//! the key does not allow.
 
 use std::sync::Arc;
 
@@ -8,75 +9,73 @@ use axum::{
         MatchedPath, RawPathParams, Request, State,
         rejection::{MatchedPathRejection, RawPathParamsRejection},
     },
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use queue_core::Redis;
-use service::{Peer, config::ApiKey};
+use queue_core::{Error, Millis, RateLimit};
+use service::{
+    Code, Peer, Problem,
+    config::{ApiKey, KeyId, Scope},
+    wording::cut,
+};
 use tracing::Span;
 
-use super::{
-    Keyring,
-    quota_headers::{secs, tell},
-    refusal,
-};
-use crate::routes::{Endpoints, Needs};
+use super::endpoint::{Endpoints, Needs};
+use crate::{app::App, errors};
 
-/// What is asked for each request.
 #[derive(Clone)]
-struct Gate {
-    keyring: Arc<Keyring>,
+struct Guard {
+    app: App,
     endpoints: Arc<Endpoints>,
-    redis: Redis,
 }
 
-/// Lets only requests through that have a key, and each only where its key may go. Without keys everything is as it was.
+/// Lets only requests through that have a key, and only to routes that the key allows. Without keys the router stays as it is.
 pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
-    keyring: &Arc<Keyring>,
+    app: &App,
     endpoints: Arc<Endpoints>,
-    redis: Redis,
 ) -> Router<S> {
-    if keyring.is_empty() {
+    if app.keyring.is_empty() {
         return router;
     }
-    let gate = Gate { keyring: Arc::clone(keyring), endpoints, redis };
-    router.layer(middleware::from_fn_with_state(gate, guard))
+    router.layer(middleware::from_fn_with_state(Guard { app: app.clone(), endpoints }, guard))
 }
 
-/// Finds out whose request it is, counts it, and lets it go where its key may go.
+/// Finds the key of a request, counts the request, and passes it on if the key allows it.
 async fn guard(
-    State(gate): State<Gate>,
+    State(guard): State<Guard>,
     path: Result<MatchedPath, MatchedPathRejection>,
     parameters: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let path = path.ok();
-    if path.as_ref().is_some_and(|path| gate.endpoints.is_open(path.as_str())) {
+    if path.as_ref().is_some_and(|path| guard.endpoints.is_open(path.as_str())) {
         return next.run(request).await;
     }
-    let Some(key) = presented(request.headers()).and_then(|presented| gate.keyring.find(presented)).cloned() else {
-        let mut refused = refusal::unauthorized().into_response();
+    let Some(key) = presented(request.headers()).and_then(|text| guard.app.keyring.find(text)).cloned() else {
+        let mut refused = unauthorized().into_response();
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
         return refused;
     };
     Span::current().record("key", key.id.as_str());
-    note_trusted(&request);
+    if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+        peer.note_trusted();
+    }
     let used = match key.rate_limit {
         None => None,
-        Some(limit) => match gate.redis.use_quota(key.id.as_str(), limit).await {
+        Some(limit) => match guard.app.queues.redis().use_quota(key.id.as_str(), limit).await {
             Ok(used) => Some((limit, used)),
-            Err(error) => return refusal::not_counted(error).into_response(),
+            Err(error) => return not_counted(error).into_response(),
         },
     };
     let refused = match (used, path) {
         (Some((limit, used)), _) if !used.is_granted => {
-            Some(refusal::rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
+            Some(rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
         }
-        (_, Some(path)) => gate.refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
-        // There is nothing at such a path, and it is told so.
+        (_, Some(path)) => guard.refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
+        // The router answers that there is nothing at such a path.
         (_, None) => None,
     };
     let mut response = if let Some(refused) = refused {
@@ -86,29 +85,13 @@ async fn guard(
         next.run(request).await
     };
     if let Some((limit, used)) = used {
-        tell(response.headers_mut(), limit, used.remaining, used.more_after);
+        add_quota(response.headers_mut(), limit, used.remaining, used.more_after);
     }
     response
 }
 
-/// Where there are no keys, nobody can show one: what would need a key proves as much, and that a client only looks after the
-/// server's health proves nothing.
-pub(crate) fn note_proven(request: &Request, endpoints: &Endpoints) {
-    let path = request.extensions().get::<MatchedPath>();
-    if path.is_some_and(|path| !endpoints.is_open(path.as_str())) {
-        note_trusted(request);
-    }
-}
-
-/// The connection of this request is not closed to make room for others.
-fn note_trusted(request: &Request) {
-    if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-        peer.note_trusted();
-    }
-}
-
-impl Gate {
-    /// The refusal of what the key may not do, if it may not.
+impl Guard {
+    /// The refusal of a request that the key does not allow.
     fn refuse(
         &self,
         key: &ApiKey,
@@ -117,25 +100,25 @@ impl Gate {
         parameters: Option<&RawPathParams>,
     ) -> Option<Response> {
         let Some(endpoint) = self.endpoints.find(method, path) else {
-            // The router is not even asked: should it know the method all the same, nobody has said what that needs.
+            // Not even if the router knew the method: nobody has said which scope it needs.
             let allow = [(header::ALLOW, self.endpoints.methods(path))];
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
         };
         let refused = match endpoint.needs {
             Needs::Nothing => None,
             Needs::OnQueue(scope) => {
-                // A name that can't be decoded is no queue's, so only a key for all queues is told what is wrong with it.
+                // A name that can't be decoded is no queue's: only a key for all queues learns what is wrong with it.
                 let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
                 let queue = queue.map_or("", |(_, queue)| queue);
-                (!key.allows(scope, queue)).then(|| refusal::forbidden(&key.id, scope, queue))
+                (!key.allows(scope, queue)).then(|| forbidden(&key.id, scope, Some(queue)))
             }
-            Needs::OnSome(scope) => (!key.scopes.has(scope)).then(|| refusal::forbidden_everywhere(&key.id, scope)),
+            Needs::OnSome(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
         };
         refused.map(IntoResponse::into_response)
     }
 }
 
-/// What stands after `Bearer` in the one header `Authorization`.
+/// The text after `Bearer` in the only header `Authorization`.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -143,12 +126,64 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
+/// The same refusal for no key, an unknown key, a wrong one and an expired one.
+fn unauthorized() -> Problem {
+    let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask whoever runs \
+                  this server for one";
+    Problem::new(Code::Unauthorized, detail)
+}
+
+/// The text reveals nothing about the queue, not even whether it exists.
+fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
+    let of_queue = queue.map(|queue| format!(" for a queue {}", cut(queue))).unwrap_or_default();
+    let detail = format!(
+        "the key {key} does not have the scope {scope}{of_queue}; use one that does, or ask whoever runs this server to add it to \
+         this key"
+    );
+    Problem::new(Code::Forbidden, detail).with_scope(scope.as_str())
+}
+
+fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
+    let detail = format!(
+        "the key {key} may make {} requests in {}, and nothing was done; try again after Retry-After, send more in one \
+         batch, or ask whoever runs this server for a higher rate_limit",
+        limit.max, limit.duration
+    );
+    Problem::new(Code::RateLimited, detail)
+}
+
+/// The request is refused: it needs Redis too, and would only be refused later, after another time limit.
+fn not_counted(error: Error) -> Problem {
+    let is_away = matches!(error, Error::Unavailable(_));
+    let mut problem = errors::from_queue(error);
+    if is_away {
+        problem.detail = "Redis is not available now, and nothing was done; try again".into();
+    }
+    problem
+}
+
+/// Whole seconds, rounded up.
+fn secs(time: Millis) -> u32 {
+    u32::try_from(time.get().div_ceil(1_000)).unwrap_or(u32::MAX)
+}
+
+/// Adds the limit of a key and its remaining quota, as draft-ietf-httpapi-ratelimit-headers (10) defines them.
+fn add_quota(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
+    const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+    const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+    let policy = format!("\"key\";q={};w={}", limit.max, secs(*limit.duration));
+    let left = format!("\"key\";r={remaining};t={}", secs(more_after));
+    for (name, value) in [(POLICY, policy), (LIMIT, left)] {
+        headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_taken_from_one_header_of_its_scheme() {
+    fn key_is_read_from_one_bearer_header_only() {
         let read = |values: &[&'static str]| {
             let values = values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
             presented(&values.collect()).map(str::to_owned)
@@ -158,5 +193,14 @@ mod tests {
         for wrong in [&[][..], &["drv_a_b"], &["Basic drv_a_b"], &["Bearer"], &["Bearer a", "Bearer a"]] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn quota_is_stated_in_whole_seconds_rounded_up() {
+        let mut headers = HeaderMap::new();
+        let limit = serde_json::from_str(r#"{"max":100,"duration":"1m"}"#).unwrap();
+        add_quota(&mut headers, limit, 99, Millis::new(2_001));
+        assert_eq!(headers["ratelimit-policy"], "\"key\";q=100;w=60");
+        assert_eq!(headers["ratelimit"], "\"key\";r=99;t=3");
     }
 }

@@ -1,3 +1,5 @@
+//! The command `producer-api key`, which makes an API key.
+
 use std::error::Error;
 
 use queue_core::{RateLimit, Timestamp};
@@ -8,7 +10,7 @@ use service::{
     wording,
 };
 
-use super::secret::Secret;
+use super::keyring::Secret;
 
 /// Make an API key
 ///
@@ -16,29 +18,29 @@ use super::secret::Secret;
 /// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has the hash only.
 #[derive(Debug, clap::Args)]
 pub struct Issue {
-    /// Whose key it is: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
+    /// The id of its owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
     #[arg(long)]
     id: KeyId,
-    /// What it may do: enqueue, read, consume, manage
+    /// The scopes that it has: enqueue, read, consume, manage
     #[arg(long, value_delimiter = ',', required = true)]
     scopes: Vec<Scope>,
-    /// On which queues, such as mails,user-*
+    /// The queues on which it has them, such as mails,user-*
     #[arg(long, value_delimiter = ',', default_value = "*")]
     queues: Vec<QueuePattern>,
-    /// How many requests it may make in how long, such as 100/1m
+    /// The number of requests that it may make in a time, such as 100/1m
     #[arg(long, value_name = "MAX/DURATION", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
-    /// Until when it is valid, such as 2030-01-31T00:00:00Z
+    /// The end of its validity, such as 2030-01-31T00:00:00Z
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     expires_at: Option<Timestamp>,
 }
 
 impl Issue {
-    /// Draws a key, and answers what is to be printed: the key, and its line for the configuration.
+    /// Draws a key, and returns the text to print: the key, and its line for the configuration.
     ///
     /// # Errors
     ///
-    /// When what is asked for makes no sense, or the operating system has no randomness.
+    /// When the arguments contradict each other, or the operating system has no randomness.
     pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
         let Self { id, scopes, queues, rate_limit, expires_at } = self;
         let secret = Secret::draw(&id)?;
@@ -67,7 +69,7 @@ mod tests {
     use clap::Parser;
     use serde::Deserialize;
 
-    use super::{super::secret, *};
+    use super::{super::keyring, *};
 
     #[derive(Parser)]
     struct Command {
@@ -88,10 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn what_it_prints_is_a_key_and_its_line_for_the_configuration() {
+    fn output_is_a_key_and_its_line_for_the_configuration() {
         let (secret, key) = run("--id ops --scopes enqueue,read").unwrap();
         assert!(secret.starts_with("drv_ops_"));
-        assert_eq!((key.id.as_str(), &key.hash), ("ops", &secret::hash(&secret)));
+        assert_eq!((key.id.as_str(), &key.hash), ("ops", &keyring::hash(&secret)));
         assert!(key.allows(Scope::Read, "any") && !key.allows(Scope::Manage, "any"));
         let (_, key) = run(
             "--id a.b --scopes consume --queues mails,user-* --rate-limit 100/1m --expires-at 2030-01-31T00:00:00Z",
@@ -103,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told() {
-        for (arguments, told) in [
+    fn wrong_argument_is_refused_with_what_it_must_be() {
+        for (arguments, expected) in [
             ("--id ops", "--scopes"),
             ("--scopes read", "--id"),
             ("--id a/b --scopes read", "a key's id is"),
@@ -115,7 +117,7 @@ mod tests {
             ("--id ops --scopes read --expires-at soon", "it is \"soon\", and must be "),
         ] {
             let error = run(arguments).unwrap_err();
-            assert!(error.contains(told), "{told:?} is not in {error}");
+            assert!(error.contains(expected), "{expected:?} is not in {error}");
         }
     }
 }

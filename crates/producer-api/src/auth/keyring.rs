@@ -1,20 +1,23 @@
+//! API keys: the secret text that only the owner of a key has, and the keyring with the hashes of all keys.
+
 use std::{
     collections::HashMap,
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use queue_core::Timestamp;
+use rand::{TryRng, rngs::SysRng};
 use service::config::{ApiKey, KeyHash, KeyId};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-use super::secret;
+/// A hash that no known key has: it is compared where there is no other.
+const NO_HASH: [u8; 32] = [0; 32];
 
-/// What no key hashes to, that anybody has: compared where there is nothing to compare.
-const NOBODY: [u8; 32] = [0; 32];
-
-/// All API keys, by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Keyring {
     by_id: HashMap<KeyId, Vec<Arc<ApiKey>>>,
@@ -33,12 +36,11 @@ impl Keyring {
         self.by_id.is_empty()
     }
 
-    /// How many there are, of how many owners.
+    /// The number of keys, and the number of their ids.
     pub(crate) fn count(&self) -> (usize, usize) {
         (self.by_id.values().map(Vec::len).sum(), self.by_id.len())
     }
 
-    /// Those that are not valid any more.
     pub(crate) fn expired(&self) -> impl Iterator<Item = &ApiKey> {
         let now = now();
         self.by_id.values().flatten().map(Arc::as_ref).filter(move |key| has_expired(key, now))
@@ -46,19 +48,19 @@ impl Keyring {
 
     /// The key that was presented, if it is one and is valid.
     ///
-    /// It takes as long for an id that there is not as for one that there is, and for a hash that is wrong in the first
-    /// bit as for one that is wrong in the last.
+    /// An unknown id takes as long as a known one, and a hash that is wrong in its first bit as long as one that is wrong in
+    /// its last.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
-        let hash = secret::hash(presented);
-        let candidates = secret::id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
+        let presented_hash = hash(presented);
+        let candidates = id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         if candidates.is_empty() {
-            let _ = is_same(&hash, &NOBODY);
-            debug!("a key that is not known was refused");
+            let _ = is_same(&presented_hash, &NO_HASH);
+            debug!("an unknown key was refused");
             return None;
         }
         let mut found = None;
         for key in candidates {
-            if is_same(&hash, key.hash.as_bytes()) {
+            if is_same(&presented_hash, key.hash.as_bytes()) {
                 found = Some(key);
             }
         }
@@ -67,7 +69,7 @@ impl Keyring {
             return None;
         };
         if has_expired(key, now()) {
-            debug!(key = %key.id, "a key that has expired was refused");
+            debug!(key = %key.id, "an expired key was refused");
             return None;
         }
         Some(key)
@@ -87,11 +89,55 @@ fn now() -> Timestamp {
     Timestamp::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
+const PREFIX: &str = "drv_";
+/// 256 bits as base64url.
+const RANDOM_LENGTH: usize = 43;
+
+/// An API key as its owner has it: `drv_<id>_<43 characters of base64url>`, of which the last are 256 random bits.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// Draws one, from the randomness of the operating system.
+    pub(crate) fn draw(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
+        let mut random = [0; 32];
+        SysRng.try_fill_bytes(&mut random)?;
+        Ok(Self(format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random))))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        hash(&self.0)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The hash that is kept of a key. The whole text is hashed, so a key with another id is another key.
+pub(crate) fn hash(key: &str) -> KeyHash {
+    KeyHash::new(Sha256::digest(key).into())
+}
+
+/// The id in a text that may be a key. There need be no key of that id.
+pub(crate) fn id(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(PREFIX)?;
+    // Both the id and the random part may have an underscore.
+    let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_LENGTH + 1)?)?;
+    random.starts_with('_').then_some(id)
+}
+
 #[cfg(test)]
 mod tests {
     use service::config::{QueuePattern, Scope};
 
-    use super::{super::secret::Secret, *};
+    use super::*;
 
     fn key(id: &str, expires_at: Option<u64>) -> (Secret, ApiKey) {
         let id: KeyId = id.parse().unwrap();
@@ -108,30 +154,53 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_itself_and_by_nothing_else() {
+    fn key_is_found_by_its_own_text_only() {
         let (secret, ops) = key("ops", None);
         let (other, mail) = key("mail", None);
-        let (stranger, _) = key("ops", None);
+        let (unknown, _) = key("ops", None);
         let keyring = Keyring::new(vec![ops, mail]);
         assert_eq!(keyring.find(secret.expose()).unwrap().id.as_str(), "ops");
         assert_eq!(keyring.find(other.expose()).unwrap().id.as_str(), "mail");
         let renamed = secret.expose().replace("drv_ops", "drv_mail");
         let cut = &secret.expose()[..secret.expose().len() - 1];
         let longer = format!("{}A", secret.expose());
-        for wrong in [stranger.expose(), &renamed, cut, &longer, "", "drv_ops_", "ops"] {
+        for wrong in [unknown.expose(), &renamed, cut, &longer, "", "drv_ops_", "ops"] {
             assert!(keyring.find(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
-    fn two_keys_of_an_owner_live_at_once_until_one_expires() {
+    fn keys_of_one_id_are_valid_together_until_one_expires() {
         let now = now().as_millis();
         let (old, first) = key("ops", Some(now + 60_000));
         let (new, second) = key("ops", None);
-        let (gone, third) = key("ops", Some(now));
+        let (expired, third) = key("ops", Some(now));
         let keyring = Keyring::new(vec![first, second, third]);
         assert!(keyring.find(old.expose()).is_some() && keyring.find(new.expose()).is_some());
-        assert!(keyring.find(gone.expose()).is_none());
+        assert!(keyring.find(expired.expose()).is_none());
         assert_eq!((keyring.count(), keyring.expired().count()), ((3, 1), 1));
+    }
+
+    #[test]
+    fn key_names_its_id_and_has_256_new_random_bits() {
+        for name in ["ops", "a_b", "x-1.2_"] {
+            let name: KeyId = name.parse().unwrap();
+            let (one, other) = (Secret::draw(&name).unwrap(), Secret::draw(&name).unwrap());
+            assert_eq!(id(one.expose()), Some(name.as_str()));
+            assert_ne!(one.expose(), other.expose());
+            assert_ne!(one.hash(), other.hash());
+            let (_, random) = one.expose().split_at(one.expose().len() - RANDOM_LENGTH);
+            assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), 32);
+            assert_eq!(format!("{one:?}"), "Secret(…)");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_key_has_no_id() {
+        for text in
+            ["", "drv_", "drv_ops", "drv_ops_short", "xyz_ops_", &"é".repeat(30), &format!("drv_{}", "é".repeat(23))]
+        {
+            assert_eq!(id(text), None, "{text}");
+        }
     }
 }

@@ -1,19 +1,15 @@
-//! Who may do what: API keys.
-//!
-//! `keyring.rs` knows the keys, the routes what each needs, and `guard.rs` asks both for each request.
-//! Without keys there is no guard, so it costs nothing.
+//! API keys: which client may do what. The keyring holds the keys, the endpoints say what each route needs, and the guard
+//! compares both for each request. Without keys there is no guard, so it costs nothing.
 
-mod caller;
-mod guard;
-mod issue;
-mod keyring;
-mod quota_headers;
-mod refusal;
-mod secret;
-#[cfg(test)]
-mod walk;
+pub(crate) mod caller;
+pub(crate) mod endpoint;
+pub(crate) mod guard;
+pub(crate) mod issue;
+pub(crate) mod keyring;
 
-pub(crate) use caller::{Caller, client};
-pub(crate) use guard::{note_proven, protect};
-pub use issue::Issue;
-pub(crate) use keyring::Keyring;
+/// The clients that may use this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Open,
+    Keys,
+}

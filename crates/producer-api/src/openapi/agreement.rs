@@ -1,4 +1,4 @@
-//! The description agrees with the routes and the codes.
+//! Tests that the description agrees with the routes and the codes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use service::Code;
 use tower_http::timeout::TimeoutLayer;
 
-use super::{Access, Instance, describe};
-use crate::routes;
+use super::describe;
+use crate::{auth::Access, routes};
 
 fn described(access: Access) -> Value {
     let limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
     let (_, described, endpoints) = routes::all(limit).split();
-    describe(&described, &endpoints, Instance { max_wait: Millis::from_secs(60), access })
+    describe(&described, &endpoints, Millis::from_secs(60), access)
 }
 
 /// All operations with their methods and paths.
@@ -39,16 +39,16 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_code_is_the_answer_of_some_operation() {
+fn every_code_is_in_the_response_of_an_operation() {
     let text = described(Access::Keys)["paths"].to_string();
-    // No operation answers so, for there is none at all at that path, or none of that method.
+    // No operation has this response: there is no operation of that method.
     let codes = Code::ALL.iter().filter(|code| **code != Code::MethodNotAllowed);
     let never: Vec<_> = codes.filter(|code| !text.contains(&format!("problem:{}\"", code.as_str()))).collect();
     assert!(never.is_empty(), "{never:?}");
 }
 
 #[test]
-fn every_reference_is_to_something_and_every_operation_says_what_it_does() {
+fn every_reference_resolves_and_every_operation_has_a_summary() {
     let description = described(Access::Keys);
     let mut found = BTreeSet::new();
     references(&description, &mut found);
@@ -64,7 +64,7 @@ fn every_reference_is_to_something_and_every_operation_says_what_it_does() {
 }
 
 #[test]
-fn keys_are_asked_for_where_there_are_any() {
+fn security_is_described_only_where_there_are_keys() {
     let (open, keys) = (described(Access::Open), described(Access::Keys));
     assert!(open["components"]["securitySchemes"].is_null() && !open["paths"].to_string().contains("unauthorized"));
     for (method, path, operation) in operations(&keys) {

@@ -1,46 +1,34 @@
+//! The links of the description: from a response to the operations that its values are parameters of.
+
 use serde_json::{Value, json};
 
-/// From what was answered to what can be asked with it: operation, status, then operation and its parameters.
-type Link = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+/// Operations on a message that was posted.
+const ON_MESSAGE: [&str; 5] = ["read_message", "erase_message", "cancel_message", "retry_message", "promote_message"];
+/// Operations on a lease that was received.
+const ON_LEASE: [&str; 4] = ["complete_lease", "fail_lease", "release_lease", "extend_lease"];
 
-const LINKS: &[Link] = &[
-    ("post_message", "201", "read_message", OF_MESSAGE),
-    ("post_message", "201", "erase_message", OF_MESSAGE),
-    ("post_message", "201", "cancel_message", OF_MESSAGE),
-    ("post_message", "201", "retry_message", OF_MESSAGE),
-    ("post_message", "201", "promote_message", OF_MESSAGE),
-    ("configure_queue", "200", "read_queue", OF_QUEUE),
-    (
-        "configure_queue",
-        "200",
-        "delete_queue",
-        &[("queue", "$response.body#/queue"), ("confirm", "$response.body#/queue")],
-    ),
-];
-
-const OF_MESSAGE: &[(&str, &str)] = &[("queue", "$response.body#/queue"), ("id", "$response.body#/id")];
-const OF_QUEUE: &[(&str, &str)] = &[("queue", "$response.body#/queue")];
-
-/// Operations that take a lease of those received.
-const SETTLING: [&str; 4] = ["complete_lease", "fail_lease", "release_lease", "extend_lease"];
-
-/// Adds the links to the answers.
+/// Adds the links to the responses.
 pub(super) fn add(paths: &mut Value) {
-    for (from, status, to, parameters) in LINKS {
-        let parameters: Value = parameters.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        link(paths, from, status, to, &json!({"operationId": to, "parameters": parameters}));
+    let queue = "$response.body#/queue";
+    for to in ON_MESSAGE {
+        let parameters = json!({"queue": queue, "id": "$response.body#/id"});
+        link(paths, ("post_message", "201"), to, json!({"parameters": parameters}));
     }
-    for to in SETTLING {
-        let (parameters, body) =
-            (json!({"queue": "$request.path.queue"}), json!({"lease": "$response.body#/messages/0/lease"}));
-        link(paths, "receive", "200", to, &json!({"operationId": to, "parameters": parameters, "requestBody": body}));
+    let parameters = json!({"queue": queue, "confirm": queue});
+    link(paths, ("configure_queue", "200"), "read_queue", json!({"parameters": {"queue": queue}}));
+    link(paths, ("configure_queue", "200"), "delete_queue", json!({"parameters": parameters}));
+    for to in ON_LEASE {
+        let body = json!({"lease": "$response.body#/messages/0/lease"});
+        let lease = json!({"parameters": {"queue": "$request.path.queue"}, "requestBody": body});
+        link(paths, ("receive", "200"), to, lease);
     }
 }
 
-fn link(paths: &mut Value, from: &str, status: &str, name: &str, link: &Value) {
+fn link(paths: &mut Value, (from, status): (&str, &str), to: &str, mut link: Value) {
+    link["operationId"] = to.into();
     let operations = paths.as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
-    let operations = operations.filter_map(Value::as_object_mut).flat_map(|methods| methods.values_mut());
-    for operation in operations.filter(|operation| operation["operationId"] == from) {
-        operation["responses"][status]["links"][name] = link.clone();
+    let mut operations = operations.filter_map(Value::as_object_mut).flat_map(|methods| methods.values_mut());
+    if let Some(operation) = operations.find(|operation| operation["operationId"] == from) {
+        operation["responses"][status]["links"][to] = link;
     }
 }

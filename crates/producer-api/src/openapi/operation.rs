@@ -1,5 +1,5 @@
-//! One operation of the description, completed by what follows from its route: the parameters of its path, the refusals of all
-//! requests of its kind, the scope that a key needs, and the headers of its answers.
+//! One operation of the description, completed by what follows from its registration: the parameters of its path, its refusals, the
+//! scope that a key needs, and the headers of its responses.
 
 use axum::http::Method;
 use queue_core::{MessageRef, QueueName, SignalKey};
@@ -7,27 +7,30 @@ use serde_json::{Map, Value, json};
 use service::Code;
 use utoipa::PartialSchema;
 
-use super::{Access, object};
-use crate::routes::{Endpoint, Needs};
+use super::object;
+use crate::auth::{
+    Access,
+    endpoint::{Endpoint, Needs},
+};
 
 /// The refusals of every request.
 const OF_ALL: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
 /// The refusals of requests under `/v1`.
 const OF_V1: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
-/// The refusals by the parameters of a path. An empty one, or one with a slash, makes another path.
+/// The refusals by the parameters of a path. An empty parameter, or one with a slash, makes another path.
 const OF_PARAMETERS: [(&str, [Code; 2]); 3] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
     ("{id}", [Code::InvalidId, Code::NotFound]),
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
 ];
-/// The refusals of a body that is read.
+/// The refusals of requests with a body.
 const OF_BODIES: [Code; 4] = [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
-/// The refusals of a body where none is read.
+/// The refusals of requests to which a body does not belong.
 const OF_NO_BODY: [Code; 4] = [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
-/// The refusals of keys.
+/// The refusals of requests that need a key.
 const OF_KEYS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
 
-/// One operation, as it stands beside its handler, and as it was registered.
+/// One operation with its registration.
 pub(super) struct Operation<'a> {
     pub(super) path: &'a str,
     pub(super) endpoint: &'a Endpoint,
@@ -35,8 +38,9 @@ pub(super) struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Adds what follows from what it says of itself.
+    /// Adds what follows from the registration.
     pub(super) fn complete(mut self, access: Access) {
+        self.described["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
         self.complete_body();
         let scope = match self.endpoint.needs {
@@ -47,18 +51,18 @@ impl Operation<'_> {
             self.described["security"] = json!([{"key": [scope.as_str()]}]);
         }
         let of_keys = if scope.is_some() { &OF_KEYS[..] } else { &[] };
-        let mut codes: Vec<Code> = [self.endpoint.refusals, of_keys].concat();
+        let mut codes: Vec<Code> = [&self.endpoint.refusals, of_keys].concat();
         codes.extend(self.common());
         self.add_refusals(codes);
         self.add_headers(scope.is_some());
     }
 
-    /// Beside the operations, where they could stand too, Swagger UI leaves them unread now and then.
+    /// Adds the parameters of the path. Swagger UI does not always read parameters beside the operations.
     fn add_path_parameters(&mut self) {
         let of_path = [
-            ("queue", "The queue's name", QueueName::schema(), "orders"),
-            ("id", "The message's id: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
-            ("key", "The key that messages are held for", SignalKey::schema(), "paid:42"),
+            ("queue", "The name of the queue", QueueName::schema(), "orders"),
+            ("id", "The id of the message: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
+            ("key", "The key of the signal, for which messages are held", SignalKey::schema(), "paid:42"),
         ];
         let of_path = of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
         let mut parameters: Vec<Value> = of_path
@@ -75,7 +79,7 @@ impl Operation<'_> {
         }
     }
 
-    /// A body that may be absent is described as one that may be null, which it may not.
+    /// Corrects the derived description of an optional body: the body may be absent, and may not be null.
     fn complete_body(&mut self) {
         let Some(body) = self.described.get_mut("requestBody") else { return };
         let mut is_optional = false;
@@ -135,7 +139,7 @@ impl Operation<'_> {
     }
 }
 
-/// The answer of a status with these codes, each with an example.
+/// The response of a status with these codes, each with an example.
 fn refusal(status: u16, some: &[Code]) -> Value {
     let lines: Vec<String> = some.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
     let examples: Map<String, Value> = some

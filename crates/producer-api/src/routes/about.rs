@@ -1,5 +1,5 @@
-//! What the process says of itself, to which no key is needed: health, metrics, and the description of the interface, as
-//! JSON and as a page.
+//! The endpoints of the process itself, which need no key: health, metrics, and the description of the interface as JSON and as
+//! a page.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use axum::{
     routing::get,
 };
 use service::{
-    Code, Problem,
+    Code,
     health::{self, Alive, Ready},
 };
 use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
-use super::registry::{Limit, Needs, Routes};
-use crate::App;
+use super::registry::Routes;
+use crate::{app::App, auth::endpoint::Needs, errors::Result};
 
-/// The page shows what `/openapi.json` says, by Swagger UI, which the binary carries.
+/// The page shows `/openapi.json` with Swagger UI, which the binary contains.
 const PAGE: &str = include_str!("docs.html");
 
-/// Starts Swagger UI. In a file of its own, because a script within the page would need a hole in the policy.
+/// Starts Swagger UI. It is a file of its own, because the policy forbids scripts within the page.
 const START: &str = include_str!("docs.js");
 
-/// Nothing but what this server serves, and the pictures within the style sheet.
+/// The page loads only files of this server, and the pictures within the style sheet.
 const POLICY: (HeaderName, HeaderValue) = (
     header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
@@ -35,63 +35,64 @@ const POLICY: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// A version of Drover has one of each file.
+/// The files change only with the version of Drover.
 const KEEP_AN_HOUR: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
 
 pub(super) fn register(routes: Routes) -> Routes {
     routes
-        .add(Needs::Nothing, Limit::OfSteps, &[], routes!(live))
-        .add(Needs::Nothing, Limit::OfSteps, &[Code::NotReady], routes!(ready))
-        .add(Needs::Nothing, Limit::OfSteps, &[], routes!(metrics))
-        .add(Needs::Nothing, Limit::OfSteps, &[], routes!(openapi))
-        .add(Needs::Nothing, Limit::OfSteps, &[], routes!(docs))
-        .add_part("/docs/{file}", get(file))
+        .tag("service")
+        .add_unlimited(Needs::Nothing, &[], routes!(live))
+        .add_unlimited(Needs::Nothing, &[Code::NotReady], routes!(ready))
+        .add_unlimited(Needs::Nothing, &[], routes!(metrics))
+        .add_unlimited(Needs::Nothing, &[], routes!(openapi))
+        .add_unlimited(Needs::Nothing, &[], routes!(docs))
+        .add_file("/docs/{file}", get(file))
 }
 
-/// Whether the process serves
+/// Check that the process serves
 ///
-/// It does not depend on Redis: an outage of Redis is no reason to restart.
-#[utoipa::path(get, path = "/livez", operation_id = "live", tag = "service", responses(
-    (status = 200, description = "It serves", body = Alive),
+/// The check does not depend on Redis: an outage of Redis is no reason to restart.
+#[utoipa::path(get, path = "/livez", responses(
+    (status = 200, description = "The process serves", body = Alive),
 ))]
 async fn live() -> Json<Alive> {
     Json(Alive::default())
 }
 
-/// Whether work can be done now
+/// Check that the process is ready for work
 ///
-/// And what endangers messages though it can: `warnings` is there when Redis is run so that messages may be lost.
-#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "service", responses(
-    (status = 200, description = "It is ready", body = Ready),
+/// `warnings` is there when the configuration of Redis may lose messages.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, description = "The process is ready", body = Ready),
 ))]
-async fn ready(State(app): State<App>) -> Result<Json<Ready>, Problem> {
-    health::ready(app.shared.queues.redis(), &app.shared.subscriber, &app.shared.examiner).await.map(Json)
+async fn ready(State(app): State<App>) -> Result<Json<Ready>> {
+    health::ready(app.queues.redis(), &app.subscriber, &app.examiner).await.map(Json)
 }
 
-/// The figures of this process and of the queues, for Prometheus
+/// Read metrics of this process and of the queues, for Prometheus
 ///
-/// With Redis away it answers without the queues. docs/OBSERVABILITY.md has every name.
-#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "service", responses(
-    (status = 200, description = "The figures", body = String, content_type = "text/plain"),
+/// During an outage of Redis the metrics of the queues are left out. docs/OBSERVABILITY.md lists all metrics.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    app.shared.metrics.page().await
+    app.metrics.page().await
 }
 
-/// This description
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "service", responses(
+/// Read this description
+#[utoipa::path(get, path = "/openapi.json", responses(
     (status = 200, description = "OpenAPI 3.1", body = Object),
 ))]
 async fn openapi(State(app): State<App>) -> impl IntoResponse {
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (json, app.shared.description.get().cloned().unwrap_or_default())
+    (json, app.description.get().cloned().unwrap_or_default())
 }
 
-/// This description as a page
+/// Show this description as a page
 ///
-/// It loads nothing from other hosts, and asks this API what it is told to try.
-#[utoipa::path(get, path = "/docs", operation_id = "docs", tag = "service", responses(
+/// The page loads nothing from other hosts; requests that are tried on it go to this API.
+#[utoipa::path(get, path = "/docs", responses(
     (status = 200, description = "The page", body = String, content_type = "text/html"),
 ))]
 async fn docs() -> Response {
@@ -102,7 +103,7 @@ async fn file(Path(name): Path<String>) -> Response {
     if name == "start.js" {
         return answer("text/javascript; charset=utf-8", START);
     }
-    // Its own page asks other hosts for what it shows first.
+    // The page that Swagger UI brings along loads its example from another host.
     let is_part = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
     match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
         Ok(Some(file)) if is_part => {

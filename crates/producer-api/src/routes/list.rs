@@ -1,51 +1,44 @@
 //! Lists of messages, page by page.
 
-use axum::{extract::State, response::Response};
-use queue_core::{Message, MessageName, MostMessages, Queue, SignalKey, State as MessageState};
+use axum::response::Response;
+use queue_core::{Message, MessageName, MostMessages, Queue, SignalKey, State};
 use serde::Deserialize;
-use service::{Code, Problem, config::Scope};
+use service::{Code, config::Scope};
 use utoipa::IntoParams;
 use utoipa_axum::routes;
 
-use super::{
-    QueuePath,
-    registry::{Limit, Needs, Routes},
-};
+use super::registry::Routes;
 use crate::{
-    App,
-    answer::AnswerMemory,
-    api::{
-        message::MessagePage,
-        query::{self, Query},
-    },
-    cursor::Place,
-    refusal,
+    api::{cursor::Position, message::MessagePage},
+    auth::endpoint::Needs,
+    errors::{self, Result},
+    request::{Query, QueuePath, query},
+    response::Responder,
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
     let refusals = &[Code::QueueNotFound, Code::CursorNotFound];
-    routes.add(Needs::OnQueue(Scope::Read), Limit::OfRequest, refusals, routes!(list))
+    routes.tag("messages").add(Needs::OnQueue(Scope::Read), refusals, routes!(list_messages))
 }
 
 const DEFAULT_LIMIT: usize = 50;
-/// How many calls a page is made of at most.
+/// The number of calls to Redis that a page is made of at most.
 const MOST_CALLS: usize = 20;
-const HOLD_OF_ANOTHER_STATE: &str = "only held messages wait for a hold key: leave state away, or ask for state=held";
 
-/// Which messages to list.
+/// The query of a list of messages.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Listing {
+struct MessageQuery {
     /// List the messages of this state only.
     #[serde(default, deserialize_with = "query::text")]
-    state: Option<MessageState>,
-    /// List only messages of this name. A page looks at no more than 1,000 messages for that: it may have fewer than asked
-    /// for, or none, and a `next_cursor`.
+    state: Option<State>,
+    /// List only messages of this name. A page looks at no more than 1,000 messages for that: it may have fewer messages than
+    /// requested, or none, and a `next_cursor`.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     name: Option<MessageName>,
-    /// List only held messages that wait for this key; without `state`, held ones are meant.
+    /// List only held messages that wait for this key; `state` may be absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     hold: Option<SignalKey>,
@@ -61,72 +54,59 @@ pub(crate) struct Listing {
 
 /// List messages
 ///
-/// Of one state, or of all; of one name, or of one hold key; page by page. A page of large messages ends early, at about 4 MiB.
+/// Messages of one state or of all, of one name, or of one hold key, page by page. A page of large messages ends early, at about
+/// 4 MiB.
 #[utoipa::path(
-    get,
-    path = "/v1/queues/{queue}/messages",
-    operation_id = "list_messages",
-    tag = "messages",
-    responses((status = 200, description = "A page", body = MessagePage)),
-    params(Listing),
+    get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page", body = MessagePage)),
+    params(MessageQuery),
 )]
-pub(crate) async fn list(
-    State(app): State<App>,
-    QueuePath(name): QueuePath,
-    Query(Listing { state, name: named, hold, limit, cursor }): Query<Listing>,
-    memory: AnswerMemory,
-) -> Result<Response, Problem> {
-    let state = match (&hold, state) {
-        (Some(_), None | Some(MessageState::Held)) => Some(MessageState::Held),
-        (Some(_), Some(_)) => return Err(refusal::invalid_query(HOLD_OF_ANOTHER_STATE)),
+async fn list_messages(
+    QueuePath { queue, .. }: QueuePath,
+    Query(query): Query<MessageQuery>,
+    responder: Responder,
+) -> Result<Response> {
+    let state = match (&query.hold, query.state) {
+        (Some(_), None | Some(State::Held)) => Some(State::Held),
+        (Some(_), Some(_)) => return Err(errors::HOLD_OF_ANOTHER_STATE.into()),
         (None, state) => state,
     };
-    let place = match &cursor {
-        Some(text) => Place::decode(text, &name, state)?,
-        None => Place::first(state),
+    let position = match &query.cursor {
+        Some(text) => Position::decode(text, queue.name(), state)?,
+        None => Position::first(state),
     };
-    let queue = app.shared.queues.queue(&name);
-    let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
-    let reserved = memory.reserve(limit)?;
-    let sought = Sought { name: named.as_ref(), hold: hold.as_ref(), limit, bytes: reserved.bytes() };
-    let (messages, next) = fill(&queue, place, sought).await?;
-    if messages.is_empty() && cursor.is_none() && queue.status().await.map_err(refusal::from_queue)?.is_none() {
-        return Err(refusal::queue_not_found(&name));
+    let limit = query.limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let reserved = responder.reserve(limit)?;
+    let (messages, next) = fill(&queue, position, &query, limit, reserved.bytes()).await?;
+    if messages.is_empty() && query.cursor.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
+        return Err(errors::queue_not_found(queue.name()));
     }
-    reserved.json(&MessagePage { messages, next_cursor: next.map(|place| place.encode(&name)) })
+    reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
-/// The messages that a page is filled with, at most so many of them and so many bytes.
-#[derive(Clone, Copy)]
-struct Sought<'a> {
-    name: Option<&'a MessageName>,
-    hold: Option<&'a SignalKey>,
-    limit: usize,
-    bytes: usize,
-}
-
-/// Lists in as many calls as a page needs: where much is gone that still stands in a list, and from state to state.
+/// Fills a page of at most this number of messages and bytes with as many calls as it needs: listed messages may be forgotten,
+/// and a list may go on from state to state.
 async fn fill(
     queue: &Queue,
-    mut place: Place,
-    Sought { name, hold, limit, bytes }: Sought<'_>,
-) -> Result<(Vec<Message>, Option<Place>), Problem> {
+    mut position: Position,
+    query: &MessageQuery,
+    limit: usize,
+    mut bytes_left: usize,
+) -> Result<(Vec<Message>, Option<Position>)> {
     let mut messages: Vec<Message> = Vec::new();
-    let mut room = bytes;
     for _ in 0..MOST_CALLS {
-        let wanted = limit - messages.len();
-        let page = queue.list_some(place.state, name, hold, wanted, room, place.cursor.as_deref()).await;
-        let page = page.map_err(refusal::from_queue)?;
-        if page.bytes > room && !messages.is_empty() {
+        let (name, hold, wanted) = (query.name.as_ref(), query.hold.as_ref(), limit - messages.len());
+        let page = queue.list_some(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
+        let page = page.map_err(errors::from_queue)?;
+        if page.bytes > bytes_left && !messages.is_empty() {
             // The one message that every call looks at is too large for the rest of this page: the next page begins with it.
             break;
         }
         messages.extend(page.messages);
-        room = room.saturating_sub(page.bytes);
-        match place.after(page.next) {
-            Some(next) if messages.len() < limit && room > 0 => place = next,
+        bytes_left = bytes_left.saturating_sub(page.bytes);
+        match position.after(page.next) {
+            Some(next) if messages.len() < limit && bytes_left > 0 => position = next,
             next => return Ok((messages, next)),
         }
     }
-    Ok((messages, Some(place)))
+    Ok((messages, Some(position)))
 }

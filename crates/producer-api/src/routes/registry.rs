@@ -1,120 +1,62 @@
-//! The registration of routes. Each route is registered once, together with what a key needs for it and the codes of its own
-//! refusals; the guard and the description read them from here, and nothing else is served.
-
-use std::collections::HashMap;
+//! The registration of routes. Each route is registered once, together with the scope that a key needs for it and the codes of
+//! its own refusals; nothing else is served.
 
 use axum::{Router, http::Method, routing::MethodRouter};
-use service::{Code, config::Scope};
+use service::Code;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::{OpenApi, path::PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use crate::App;
+use crate::{
+    app::App,
+    auth::endpoint::{Endpoint, Endpoints, Needs},
+};
 
-/// What a request to a route needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// No key: it tells nothing of any queue.
-    Nothing,
-    /// This scope on the queue that the path names.
-    OnQueue(Scope),
-    /// This scope on any queue; the answer is about those on which the key has it.
-    OnSome(Scope),
-}
-
-/// For how long a request may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// For as long as any request, and the longest wait.
-    OfRequest,
-    /// For as long as there is to do: each of its steps has a limit of its own.
-    OfSteps,
-}
-
-/// A method of a path.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) method: Method,
-    pub(crate) needs: Needs,
-    /// The codes of its own refusals, beside those of all requests of its kind.
-    pub(crate) refusals: &'static [Code],
-}
-
-/// All endpoints, by path as the router has it.
-#[derive(Debug, Default)]
-pub(crate) struct Endpoints(HashMap<String, Vec<Endpoint>>);
-
-impl Endpoints {
-    /// The endpoint of a request. `GET` stands for `HEAD` too.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.at(path).iter().find(|endpoint| endpoint.method == *method)
-    }
-
-    /// Whether a path needs no key.
-    pub(crate) fn is_open(&self, path: &str) -> bool {
-        self.at(path).first().is_some_and(|endpoint| endpoint.needs == Needs::Nothing)
-    }
-
-    /// The methods that a path knows, as the header `Allow` has them.
-    pub(crate) fn methods(&self, path: &str) -> String {
-        let word = |endpoint: &Endpoint| match endpoint.method.as_str() {
-            "GET" => "GET,HEAD".to_owned(),
-            method => method.to_owned(),
-        };
-        self.at(path).iter().map(word).collect::<Vec<_>>().join(",")
-    }
-
-    fn at(&self, path: &str) -> &[Endpoint] {
-        self.0.get(path).map_or(&[], Vec::as_slice)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
-        self.0.iter().flat_map(|(path, endpoints)| endpoints.iter().map(move |endpoint| (path.as_str(), endpoint)))
-    }
-}
-
-/// Routes with their endpoints.
 pub(crate) struct Routes {
     router: OpenApiRouter<App>,
     endpoints: Endpoints,
     time_limit: TimeoutLayer,
+    tag: &'static str,
 }
 
 impl Routes {
+    /// No routes yet. Requests to most routes may take as long as `time_limit`.
     pub(crate) fn new(time_limit: TimeoutLayer) -> Self {
-        Self { router: OpenApiRouter::default(), endpoints: Endpoints::default(), time_limit }
+        Self { router: OpenApiRouter::default(), endpoints: Endpoints::default(), time_limit, tag: "" }
     }
 
-    /// Adds a described handler with what it needs and its own refusals.
-    pub(crate) fn add(
-        mut self,
-        needs: Needs,
-        limit: Limit,
-        refusals: &'static [Code],
-        (schemas, paths, mut handler): UtoipaMethodRouter<App>,
-    ) -> Self {
-        for (path, item) in &paths.paths {
-            let endpoints = self.endpoints.0.entry(path.clone()).or_default();
-            endpoints.extend(methods(item).map(|method| Endpoint { method, needs, refusals }));
+    /// The group of the routes that are added next.
+    pub(super) fn tag(self, tag: &'static str) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// Adds a described handler with the scope that it needs and its own refusals.
+    pub(super) fn add(self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
+        let (schemas, paths, handler) = route;
+        let handler = handler.route_layer(self.time_limit);
+        self.add_unlimited(needs, refusals, (schemas, paths, handler))
+    }
+
+    /// The same for a request that takes as long as its work needs: each step of it has a time limit of its own.
+    pub(super) fn add_unlimited(mut self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
+        for (path, item) in &route.1.paths {
+            for method in methods(item) {
+                let endpoint = Endpoint { method, tag: self.tag, needs, refusals: refusals.to_vec() };
+                self.endpoints.add(path, endpoint);
+            }
         }
-        if limit == Limit::OfRequest {
-            handler = handler.route_layer(self.time_limit);
-        }
-        self.router = self.router.routes((schemas, paths, handler));
+        self.router = self.router.routes(route);
         self
     }
 
-    /// Adds a part of a page, which is no part of the interface and needs no key.
-    pub(crate) fn add_part(mut self, path: &str, handler: MethodRouter<App>) -> Self {
-        let endpoint = Endpoint { method: Method::GET, needs: Needs::Nothing, refusals: &[] };
-        self.endpoints.0.insert(path.to_owned(), vec![endpoint]);
+    /// Adds a file of a page, which is no part of the described interface and needs no key.
+    pub(super) fn add_file(mut self, path: &str, handler: MethodRouter<App>) -> Self {
+        let endpoint = Endpoint { method: Method::GET, tag: self.tag, needs: Needs::Nothing, refusals: Vec::new() };
+        self.endpoints.add(path, endpoint);
         self.router = self.router.route(path, handler);
         self
     }
 
-    /// The router, what it says of itself, and its endpoints.
     pub(crate) fn split(self) -> (Router<App>, OpenApi, Endpoints) {
         let (router, description) = self.router.split_for_parts();
         (router, description, self.endpoints)

@@ -1,5 +1,5 @@
-//! Measures how long requests take, by route, method and class of status. None of these labels has a value that a client could make
-//! up: routes are templates of the router, and what is no known method is `other`.
+//! Metrics of requests: how long they take, by route, method and class of status. No label has a value that a client could invent: a
+//! route is a template of the router, and an unknown method is `other`.
 
 use std::{
     fmt,
@@ -17,11 +17,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// In seconds.
+/// The bounds of the histogram, in seconds.
 const BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Measures how long requests take.
 #[derive(Clone)]
 pub(crate) struct Measure {
     times: Family<Labels, Histogram, fn() -> Histogram>,
@@ -35,7 +34,7 @@ struct Labels {
     status: &'static str,
 }
 
-/// The template of the router that a path fits, if any. It is kept as the router hands it out, so that no request costs a copy.
+/// The route of a request, if any. It is kept in the form of the router, so that no request costs a copy.
 #[derive(Debug, Clone)]
 struct Route(Option<MatchedPath>);
 
@@ -72,7 +71,6 @@ impl Default for Measure {
 }
 
 impl Measure {
-    /// Puts the times on a metrics page.
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Requests under way, those that wait among them";
         registry.register("drover_http_requests_in_flight", help, self.in_flight.clone());
@@ -80,7 +78,6 @@ impl Measure {
         registry.register("drover_http_request_duration_seconds", help, self.times.clone());
     }
 
-    /// A request has come.
     pub(crate) fn begin(&self, request: &Request) -> UnderWay {
         self.in_flight.inc();
         UnderWay {
@@ -93,7 +90,7 @@ impl Measure {
     }
 }
 
-/// A request under way. It ends when it is dropped: with the answer, or because the client has gone.
+/// A request under way. It ends when it is dropped: with the response, or because the client has disconnected.
 pub(crate) struct UnderWay {
     measure: Measure,
     route: Route,
@@ -103,12 +100,10 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    /// There is an answer.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.status = class_of_status(status);
     }
 
-    /// For how long it has been under way.
     pub(crate) fn took(&self) -> Duration {
         self.start.elapsed()
     }
@@ -122,7 +117,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// Where the client had gone before there was an answer.
+/// The class of status of a request whose client disconnected before the response.
 const NO_ANSWER: &str = "none";
 
 fn class_of_status(status: StatusCode) -> &'static str {
@@ -148,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn method_of_a_clients_own_and_client_that_left_have_words() {
+    fn unknown_method_and_disconnected_client_have_labels() {
         let measure = Measure::default();
         let request = Request::builder().method("MADEUP").body(Body::empty()).unwrap();
         drop(measure.begin(&request));

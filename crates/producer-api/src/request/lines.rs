@@ -1,64 +1,50 @@
-//! A body taken apart line by line, without ever holding more than a line and what has just come.
+//! Bodies split into lines. At most one line and the last frame are held in memory.
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use crate::{
-    body::counted,
-    budget::{Full, Share},
-};
+use super::body::counted;
+use crate::budget::{Full, Share};
 
-/// The lines of a stream of bytes.
 pub(crate) struct Lines<S> {
     stream: S,
-    /// The longest line, in bytes.
     limit: usize,
-    /// What has come and is not taken apart yet.
+    /// The received bytes that are not split yet.
     frame: Bytes,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end was not received yet.
     beginning: Vec<u8>,
-    /// The memory that it takes.
     memory: Share,
-    /// Whether that line is too long, and its beginning thrown away.
+    /// Whether that line is too long, and its beginning was dropped.
     is_too_long: bool,
-    /// How many lines were given.
     count: u64,
 }
 
-/// Why there is no other line.
+/// The reason why no other line can be read.
 #[derive(Debug)]
 pub(crate) enum Cut<E> {
-    /// The stream broke.
     Broken(E),
     /// There is no memory for more of the line.
     NoMemory(Full),
 }
 
-/// A line, by its number from 1.
+/// A line, by its number from 1, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) number: u64,
-    pub(crate) text: Text,
-}
-
-/// What a line holds, without its end.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Text {
-    Whole(Bytes),
-    /// It is longer than the limit, and thrown away.
-    TooLong,
+    /// None if it is longer than the limit, and was dropped.
+    pub(crate) text: Option<Bytes>,
 }
 
 impl<S, E> Lines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    /// Takes memory for a line that comes in pieces from the client of `memory`.
+    /// Splits a stream. A line that comes in pieces takes memory from the budget of `memory`, for its client.
     pub(crate) fn new(stream: S, limit: usize, memory: Share) -> Self {
         Self { stream, limit, frame: Bytes::new(), beginning: Vec::new(), memory, is_too_long: false, count: 0 }
     }
 
-    /// The next line; `None` at the end. A future that is dropped loses nothing.
+    /// The next line; `None` at the end. It is cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, Cut<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
@@ -76,10 +62,10 @@ where
         }
     }
 
-    /// Throws away what has come and what is still to come.
+    /// Drops the received bytes, and reads and drops the rest.
     pub(crate) async fn drain(&mut self) {
         (self.frame, self.beginning) = (Bytes::new(), Vec::new());
-        // To give some back never fails.
+        // A smaller amount never fails.
         let _ = self.memory.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
@@ -106,16 +92,16 @@ where
     fn end_line(&mut self, piece: Bytes) -> Line {
         self.count += 1;
         let text = if self.is_too_long || self.beginning.len() + piece.len() > self.limit {
-            Text::TooLong
+            None
         } else if self.beginning.is_empty() {
-            Text::Whole(piece)
+            Some(piece)
         } else {
             let mut line = std::mem::take(&mut self.beginning);
             line.extend_from_slice(&piece);
-            Text::Whole(line.into())
+            Some(line.into())
         };
         self.beginning = Vec::new();
-        // To give some back never fails.
+        // A smaller amount never fails.
         let _ = self.memory.resize(0);
         self.is_too_long = false;
         Line { number: self.count, text }
@@ -131,43 +117,37 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
-    async fn lines(frames: &[&'static str], limit: usize) -> Vec<Text> {
+    async fn lines(frames: &[&'static str], limit: usize) -> Vec<String> {
         let frames = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame.as_bytes())));
         let memory = Budget::new(1_000, 1_000).take(None, 0).ok().unwrap();
         let mut lines = Lines::new(stream::iter(frames), limit, memory);
         let mut found = Vec::new();
         while let Some(Line { number, text }) = lines.next().await.unwrap() {
-            found.push(text);
+            found.push(text.map_or("too long".into(), |text| String::from_utf8(text.to_vec()).unwrap()));
             assert_eq!(number, found.len() as u64);
         }
         found
     }
 
-    fn whole(text: &'static str) -> Text {
-        Text::Whole(Bytes::from_static(text.as_bytes()))
-    }
-
     #[tokio::test]
-    async fn lines_are_found_however_the_bytes_come() {
-        let expected = [whole("a"), whole(""), whole("bc"), whole("d")];
+    async fn lines_are_split_wherever_frames_end() {
         for frames in [&["a\n\nbc\nd"][..], &["a", "\n", "\nb", "", "c\n", "d"], &["a\n\nbc\nd\n"]] {
-            assert_eq!(lines(frames, 9).await, expected, "{frames:?}");
+            assert_eq!(lines(frames, 9).await, ["a", "", "bc", "d"], "{frames:?}");
         }
-        assert_eq!(lines(&[], 9).await, []);
-        assert_eq!(lines(&["\n"], 9).await, [whole("")]);
+        assert!(lines(&[], 9).await.is_empty());
+        assert_eq!(lines(&["\n"], 9).await, [""]);
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_passed_over_alone() {
-        let expected = [whole("abc"), Text::TooLong, whole("e")];
+    async fn line_that_is_too_long_is_skipped_alone() {
         for frames in [&["abc\nabcd\ne"][..], &["abc\nab", "cd", "\ne"], &["abc\nab", "cde", "fgh\ne\n"]] {
-            assert_eq!(lines(frames, 3).await, expected, "{frames:?}");
+            assert_eq!(lines(frames, 3).await, ["abc", "too long", "e"], "{frames:?}");
         }
-        assert_eq!(lines(&["ab", "cd"], 3).await, [Text::TooLong]);
+        assert_eq!(lines(&["ab", "cd"], 3).await, ["too long"]);
     }
 
     #[tokio::test]
-    async fn line_takes_the_memory_that_it_has_until_its_end() {
+    async fn unfinished_line_takes_memory_until_its_end() {
         let piece = "x".repeat(10_000);
         let frames = [piece.clone(), piece.clone(), format!("{piece}\n"), piece.clone(), piece.clone()];
         let frames = frames.into_iter().map(|frame| Ok::<_, Infallible>(Bytes::from(frame)));

@@ -1,4 +1,4 @@
-//! What is said when something can't be done. Each refusal stands once.
+//! The refusals of the API. Each one is written here once, with its code and a text that says what is wrong and what to do.
 
 use std::{fmt::Display, time::Duration};
 
@@ -11,15 +11,86 @@ use tracing::{error, warn};
 
 use crate::budget::Full;
 
-/// Says when to try again, in seconds, when Redis is away.
-const RETRY_AFTER_SECS: u32 = 1;
-/// The same, when there is no room for another one who listens.
-const LISTENERS_RETRY_AFTER_SECS: u32 = 10;
+pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// An outage refuses every request; it is told once in ten seconds, not once a request.
+/// A refusal whose text is always the same.
+pub(crate) struct Refusal(Code, &'static str);
+
+impl From<Refusal> for Problem {
+    fn from(Refusal(code, detail): Refusal) -> Self {
+        Self::new(code, detail)
+    }
+}
+
+pub(crate) const INTERNAL: Refusal =
+    Refusal(Code::Internal, "this is a fault of the server; its log has the request's id");
+pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
+    Code::InvalidIdempotencyKey,
+    "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message an id of its own, \
+     or send JSON batches",
+);
+pub(crate) const INVALID_LAST_EVENT_ID: Refusal = Refusal(
+    Code::InvalidLastEventId,
+    "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with what happens from \
+     now on",
+);
+pub(crate) const INVALID_CURSOR: Refusal = Refusal(
+    Code::CursorNotFound,
+    "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew",
+);
+pub(crate) const NO_STATE_TO_PURGE: Refusal =
+    Refusal(Code::InvalidQuery, "state is required: held, delayed, waiting, completed or failed");
+pub(crate) const ACTIVE_IS_NOT_PURGED: Refusal = Refusal(
+    Code::InvalidQuery,
+    "active messages are not purged, consumers work on them: cancel them one by one, or purge another state, held, delayed, \
+     waiting, completed or failed",
+);
+pub(crate) const NO_CONFIRMATION: Refusal = Refusal(
+    Code::InvalidQuery,
+    "confirm is required: the queue's name once more, because this deletes everything in the queue",
+);
+pub(crate) const HOLD_OF_ANOTHER_STATE: Refusal =
+    Refusal(Code::InvalidQuery, "only held messages wait for a hold key: leave state away, or ask for state=held");
+pub(crate) const NOT_JSON_CONTENT: Refusal =
+    Refusal(Code::UnsupportedMediaType, "the body must be JSON, sent with the header content-type: application/json");
+pub(crate) const NOT_BATCH_CONTENT: Refusal = Refusal(
+    Code::UnsupportedMediaType,
+    "the body must be JSON, sent with the header content-type: application/json, or a message a line, with content-type: \
+     application/x-ndjson",
+);
+pub(crate) const ENCODED_BODY: Refusal = Refusal(
+    Code::UnsupportedMediaType,
+    "the header content-encoding says that the body is compressed or encoded, which this server does not undo; send uncompressed \
+     JSON, without that header",
+);
+pub(crate) const UNEXPECTED_BODY: Refusal = Refusal(Code::UnexpectedBody, "this endpoint takes no body; send none");
+pub(crate) const FOREIGN_PAGE: Refusal = Refusal(
+    Code::ForeignOrigin,
+    "this was asked for by a page of another origin, and nothing was done; list the origin in api.cors_origins if its pages may \
+     call this server",
+);
+pub(crate) const BODY_NOT_RECEIVED: Refusal =
+    Refusal(Code::IncompleteBody, "the body ended before it was complete; send it again");
+pub(crate) const LEASE_GONE: Refusal = Refusal(
+    Code::LeaseGone,
+    "this lease is over, and nothing was changed: it lapsed, was settled before in another way, or its queue or message is gone; \
+     lease anew, and extend leases before they expire",
+);
+
+/// The header `Retry-After` of most refusals that may not last, in seconds.
+const RETRY_AFTER_SECS: u32 = 1;
+/// The same for a client that wants another event stream.
+const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
+
+/// An outage refuses every request; the log reports it once in ten seconds, not once a request.
 static OUTAGE: Trouble = Trouble::told_every(Duration::from_secs(10));
 
-/// For what stores messages.
+/// A refusal that may not last.
+fn temporary(code: Code, detail: impl Into<String>) -> Problem {
+    Problem::new(code, detail).with_retry_after(RETRY_AFTER_SECS)
+}
+
+/// The refusal of a request that stores messages.
 pub(crate) fn from_enqueue(error: Error) -> Problem {
     let may_be_stored = matches!(error, Error::Unavailable(_));
     let mut problem = from_queue(error);
@@ -31,8 +102,8 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     problem
 }
 
-/// For what begins no queue: it may have gone since it was looked for.
-pub(crate) fn of_queue(error: Error, name: &QueueName) -> Problem {
+/// The refusal of a request that begins no queue, which somebody may have deleted since it was looked for.
+pub(crate) fn from_existing_queue(error: Error, name: &QueueName) -> Problem {
     match error {
         Error::NoSuchQueue => queue_not_found(name),
         error => from_queue(error),
@@ -47,7 +118,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "Redis is not available now; try again. What was asked for may have been done, in part or not \
                           at all: it is safe to repeat";
-            Problem::new(Code::Unavailable, detail).with_retry_after(RETRY_AFTER_SECS)
+            temporary(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
             if OUTAGE.goes_on() {
@@ -61,48 +132,31 @@ pub(crate) fn from_queue(error: Error) -> Problem {
                 "the queue has its max_length of {max_length} messages that have not finished, and nothing was stored; \
                  try again when consumers have caught up, or raise max_length"
             );
-            Problem::new(Code::QueueFull, detail).with_retry_after(RETRY_AFTER_SECS)
+            temporary(Code::QueueFull, detail)
         }
         Error::Overloaded => {
             if OUTAGE.goes_on() {
-                warn!("more is posted than Redis takes: messages are refused");
+                warn!("more messages are posted than Redis takes: messages are refused");
             }
             let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
                           messages in batches";
-            Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
+            temporary(Code::Overloaded, detail)
         }
         Error::KeyReused => {
             let detail = "this Idempotency-Key came with another request before, and nothing was stored; draw a new key \
                           for a new request, and repeat an old one unchanged";
             Problem::new(Code::IdempotencyKeyReused, detail)
         }
-        Error::InvalidCursor => invalid_cursor(),
+        Error::InvalidCursor => INVALID_CURSOR.into(),
         Error::TooManyMessages(_) | Error::TooManyBytes(_) | Error::ProgressTooLarge(_) => {
             Problem::new(Code::BodyTooLarge, error.to_string())
         }
-        Error::InvalidSetting(invalid) => invalid_settings(&invalid.setting, &invalid.problem, invalid.is_conflict),
+        Error::InvalidSetting(invalid) => invalid_setting(&invalid.setting, &invalid.problem, invalid.is_conflict),
         other => {
             error!(error = %other, "a request could not be served");
-            internal()
+            INTERNAL.into()
         }
     }
-}
-
-pub(crate) fn internal() -> Problem {
-    let detail = "this is a fault of the server; its log has the request's id";
-    Problem::new(Code::Internal, detail)
-}
-
-pub(crate) fn invalid_queue_name(detail: impl Display) -> Problem {
-    Problem::new(Code::InvalidQueueName, detail.to_string())
-}
-
-pub(crate) fn invalid_id(detail: impl Display) -> Problem {
-    Problem::new(Code::InvalidId, detail.to_string())
-}
-
-pub(crate) fn invalid_signal_key(detail: impl Display) -> Problem {
-    Problem::new(Code::InvalidSignalKey, detail.to_string())
 }
 
 pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
@@ -112,19 +166,7 @@ pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidIdempotencyKey, detail)
 }
 
-pub(crate) fn no_key_for_lines() -> Problem {
-    let detail = "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message \
-                  an id of its own, or send JSON batches";
-    Problem::new(Code::InvalidIdempotencyKey, detail)
-}
-
-pub(crate) fn invalid_last_event_id() -> Problem {
-    let detail = "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with \
-                  what happens from now on";
-    Problem::new(Code::InvalidLastEventId, detail)
-}
-
-pub(crate) fn too_many_listeners(full: &Full) -> Problem {
+pub(crate) fn too_many_listeners(full: Full) -> Problem {
     let (code, detail) = match full {
         Full::All => (
             Code::TooManyListeners,
@@ -138,10 +180,10 @@ pub(crate) fn too_many_listeners(full: &Full) -> Problem {
             ),
         ),
     };
-    Problem::new(code, detail).with_retry_after(LISTENERS_RETRY_AFTER_SECS)
+    Problem::new(code, detail).with_retry_after(EVENT_STREAM_RETRY_AFTER_SECS)
 }
 
-pub(crate) fn too_many_waits(full: &Full) -> Problem {
+pub(crate) fn too_many_waits(full: Full) -> Problem {
     let with = match full {
         Full::All => String::new(),
         Full::OfClient(key, most) => format!(" with {key}, {most}"),
@@ -150,69 +192,42 @@ pub(crate) fn too_many_waits(full: &Full) -> Problem {
         "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
          is over, or without wait"
     );
-    Problem::new(Code::TooManyWaits, detail).with_retry_after(RETRY_AFTER_SECS)
+    temporary(Code::TooManyWaits, detail)
 }
 
-pub(crate) fn too_much_memory(full: &Full) -> Problem {
-    let what = match full {
+pub(crate) fn no_memory_for_body(full: Full) -> Problem {
+    no_memory(full, "so this body was not taken; send it again later, or send fewer and smaller bodies at a time")
+}
+
+pub(crate) fn no_memory_for_response(full: Full) -> Problem {
+    no_memory(
+        full,
+        "and nothing was done; read the answers that are on their way, and ask again later, for less at a time",
+    )
+}
+
+#[cold]
+fn no_memory(full: Full, advice: &str) -> Problem {
+    let used = match full {
         Full::All => "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into(),
         Full::OfClient(client, most) => format!(
-            "the server holds nearly {most} bytes of bodies from {client} and of answers to it, and more than that it may not (a quarter of \
+            "the server holds nearly {most} bytes of bodies and answers of {client}, the most for one client (a part of \
              api.max_body_memory)"
         ),
     };
     if OUTAGE.goes_on() {
-        warn!("bodies are refused: {what}");
+        warn!("requests are refused: {used}");
     }
-    let detail =
-        format!("{what}, so this body was not taken; send it again later, or send fewer and smaller bodies at a time");
-    Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
-}
-
-pub(crate) fn no_memory_for_answer(full: &Full) -> Problem {
-    let what = match full {
-        Full::All => "the server holds as many bytes of answers as it may".into(),
-        Full::OfClient(client, most) => {
-            format!("the server holds nearly {most} bytes for {client}, which is the most for one client")
-        }
-    };
-    if OUTAGE.goes_on() {
-        warn!("answers are refused (api.max_body_memory): {what}");
-    }
-    let detail = format!(
-        "{what} (a part of api.max_body_memory), and nothing was done; read the answers that are on their way, and ask again \
-         later, for less at a time"
-    );
-    Problem::new(Code::Overloaded, detail).with_retry_after(RETRY_AFTER_SECS)
+    temporary(Code::Overloaded, format!("{used}, {advice}"))
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidQuery, detail.to_string())
 }
 
-pub(crate) fn invalid_cursor() -> Problem {
-    let detail = "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew";
+pub(crate) fn cursor_of_another_list(list: impl Display) -> Problem {
+    let detail = format!("this cursor goes on with a list {list}; ask for that, or leave the cursor away");
     Problem::new(Code::CursorNotFound, detail)
-}
-
-pub(crate) fn cursor_of_another_list(of: impl Display) -> Problem {
-    let detail = format!("this cursor goes on with a list {of}; ask for that, or leave the cursor away");
-    Problem::new(Code::CursorNotFound, detail)
-}
-
-pub(crate) fn purge_of_which_state() -> Problem {
-    invalid_query("state is required: held, delayed, waiting, completed or failed")
-}
-
-pub(crate) fn active_is_not_purged() -> Problem {
-    invalid_query(
-        "active messages are not purged, consumers work on them: cancel them one by one, or purge another state, held, \
-         delayed, waiting, completed or failed",
-    )
-}
-
-pub(crate) fn confirm_is_required() -> Problem {
-    invalid_query("confirm is required: the queue's name once more, because this deletes everything in the queue")
 }
 
 pub(crate) fn not_confirmed(queue: &QueueName) -> Problem {
@@ -229,37 +244,10 @@ pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
 
 pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
     let detail = format!(
-        "there is no queue {queue}; it begins with its first message, POST /v1/queues/{queue}/messages, or \
-                 its first settings, PATCH /v1/queues/{queue}"
+        "there is no queue {queue}; it begins with its first message, POST /v1/queues/{queue}/messages, or its first settings, PATCH \
+         /v1/queues/{queue}"
     );
     Problem::new(Code::QueueNotFound, detail)
-}
-
-pub(crate) fn not_json_content() -> Problem {
-    let detail = "the body must be JSON, sent with the header content-type: application/json";
-    Problem::new(Code::UnsupportedMediaType, detail)
-}
-
-pub(crate) fn not_batch_content() -> Problem {
-    let detail = "the body must be JSON, sent with the header content-type: application/json, or a message a line, with \
-                  content-type: application/x-ndjson";
-    Problem::new(Code::UnsupportedMediaType, detail)
-}
-
-pub(crate) fn encoded_body() -> Problem {
-    let detail = "the header content-encoding says that the body is compressed or encoded, which this server does not undo; send \
-                  uncompressed JSON, without that header";
-    Problem::new(Code::UnsupportedMediaType, detail)
-}
-
-pub(crate) fn unexpected_body() -> Problem {
-    Problem::new(Code::UnexpectedBody, "this endpoint takes no body; send none")
-}
-
-pub(crate) fn foreign_page() -> Problem {
-    let detail = "this was asked for by a page of another origin, and nothing was done; list the origin in api.cors_origins if \
-                  its pages may call this server";
-    Problem::new(Code::ForeignOrigin, detail)
 }
 
 pub(crate) fn line_too_large(limit: usize) -> Problem {
@@ -272,18 +260,13 @@ pub(crate) fn body_too_large(limit: usize) -> Problem {
     Problem::new(Code::BodyTooLarge, detail)
 }
 
-pub(crate) fn body_not_received() -> Problem {
-    Problem::new(Code::IncompleteBody, "the body ended before it was complete; send it again")
-}
-
 pub(crate) fn body_too_slow(limit: Millis) -> Problem {
     let detail = format!("the body was not complete after {limit}; send it again, faster");
     Problem::new(Code::RequestTimeout, detail)
 }
 
 pub(crate) fn stopping() -> Problem {
-    let detail = "this server stops; send the rest again, another one takes it";
-    Problem::new(Code::Stopping, detail).with_retry_after(RETRY_AFTER_SECS)
+    temporary(Code::Stopping, "this server stops; send the rest again, another one takes it")
 }
 
 pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
@@ -292,16 +275,14 @@ pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
 }
 
 pub(crate) fn not_json(detail: impl Display) -> Problem {
-    let detail = format!("the body is not the JSON that is expected: {detail}");
-    Problem::new(Code::InvalidJson, detail)
+    Problem::new(Code::InvalidJson, format!("the body is not the JSON that is expected: {detail}"))
 }
 
 pub(crate) fn line_not_json(detail: impl Display) -> Problem {
-    let detail = format!("the line is not the JSON of a message: {detail}");
-    Problem::new(Code::InvalidJson, detail)
+    Problem::new(Code::InvalidJson, format!("the line is not the JSON of a message: {detail}"))
 }
 
-fn invalid_settings(setting: &str, problem: &str, is_conflict: bool) -> Problem {
+fn invalid_setting(setting: &str, problem: &str, is_conflict: bool) -> Problem {
     let path = setting.trim_matches('.');
     let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
     let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
@@ -316,7 +297,7 @@ fn invalid_settings(setting: &str, problem: &str, is_conflict: bool) -> Problem 
     invalid_field(code, FieldError { pointer, detail })
 }
 
-/// For a field that can't be taken.
+/// The refusal of a body for one of its fields.
 pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
     let detail = format!("{}: {}", error.pointer, error.detail);
     Problem::new(code, detail).with_errors(vec![error])
@@ -325,12 +306,6 @@ pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
 pub(crate) fn too_many_settlements(count: usize) -> Problem {
     let detail = format!("1 to {} leases are settled at once, these are {count}; split them", Queue::MAX_MESSAGES);
     Problem::new(Code::TooManySettlements, detail)
-}
-
-pub(crate) fn lease_gone() -> Problem {
-    let detail = "this lease is over, and nothing was changed: it lapsed, was settled before in another way, or its \
-                  queue or message is gone; lease anew, and extend leases before they expire";
-    Problem::new(Code::LeaseGone, detail)
 }
 
 pub(crate) fn too_many_messages(count: usize) -> Problem {
@@ -346,14 +321,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_word_is_told_whole_whatever_stands_in_it() {
-        for (patch, told) in [
+    fn wrong_word_in_settings_is_repeated_whole_whatever_it_contains() {
+        for (patch, expected) in [
             (json!({"a`b": 1}), "/a`b: unknown; there are visibility_timeout, "),
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
             (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
         ] {
             let problem = from_queue(Settings::default().patched(&patch).unwrap_err().into());
-            assert!(problem.detail.starts_with(told), "{}", problem.detail);
+            assert!(problem.detail.starts_with(expected), "{}", problem.detail);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`: the same request, sent again, stores nothing more.
+//! The header `Idempotency-Key`: a request that is sent again with the same key stores nothing more.
 
 use axum::{
     extract::FromRequestParts,
@@ -10,68 +10,50 @@ use service::Problem;
 use sha2::{Digest, Sha256};
 use utoipa::{
     IntoParams,
-    openapi::{
-        ObjectBuilder, Required, Type,
-        path::{Parameter, ParameterBuilder, ParameterIn},
-    },
+    openapi::path::{Parameter, ParameterIn},
 };
 
-use crate::refusal;
+use super::header;
+use crate::errors::{self, Result};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The key that came with a request, if any.
 pub(crate) struct Key(pub(crate) Option<IdempotencyKey>);
-
-/// What a request asks for; the same body asks for different things on different paths.
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
-    Message,
-    Batch,
-}
 
 impl IntoParams for Key {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let pattern = r#"^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$"#;
         let description = "A key drawn for this request: sent again with it, the same request stores nothing more. 1 to 255 visible \
                            ASCII characters, bare or in quotes; not with NDJSON";
-        vec![
-            ParameterBuilder::new()
-                .name("Idempotency-Key")
-                .parameter_in(ParameterIn::Header)
-                .required(Required::False)
-                .description(Some(description))
-                // Without an example: the page would send it with every request that is tried.
-                .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))))
-                .build(),
-        ]
+        header::optional("Idempotency-Key", description, pattern)
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let key = match (values.next(), values.next()) {
-            (None, _) => return Ok(Self(None)),
-            (Some(value), None) => value.to_str().ok().and_then(bare),
-            (Some(_), Some(_)) => return Err(refusal::invalid_idempotency_key("the header stands twice")),
-        };
-        let key = key.ok_or_else(|| refusal::invalid_idempotency_key("it is not a text in quotes, nor a bare one"))?;
-        key.parse().map(|key| Self(Some(key))).map_err(refusal::invalid_idempotency_key)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        if !parts.headers.contains_key(IDEMPOTENCY_KEY) {
+            return Ok(Self(None));
+        }
+        let value = header::only(&parts.headers, &IDEMPOTENCY_KEY)
+            .ok_or_else(|| errors::invalid_idempotency_key("the header stands twice"))?;
+        let key = value.to_str().ok().and_then(bare);
+        let key = key.ok_or_else(|| errors::invalid_idempotency_key("it is not a text in quotes, nor a bare one"))?;
+        key.parse().map(|key| Self(Some(key))).map_err(errors::invalid_idempotency_key)
     }
 }
 
 impl Key {
-    /// Stores messages; with a key, only if the same request has not stored them before.
+    /// Stores messages; with a key, only if the same request has not stored them before. The same body means different
+    /// requests for a `kind` of `message` and of `batch`.
     pub(crate) async fn enqueue(
         self,
         queue: &Queue,
         messages: Vec<NewMessage>,
-        kind: Kind,
+        kind: &str,
         body: &[u8],
-    ) -> Result<Vec<Enqueued>, Problem> {
+    ) -> Result<Vec<Enqueued>> {
         let enqueued = match self.0 {
             None => queue.enqueue(messages).await,
             Some(key) => {
@@ -79,7 +61,7 @@ impl Key {
                 queue.enqueue_once(messages, &key, &fingerprint).await
             }
         };
-        enqueued.map_err(refusal::from_enqueue)
+        enqueued.map_err(errors::from_enqueue)
     }
 }
 
@@ -101,12 +83,8 @@ fn bare(value: &str) -> Option<String> {
     }
 }
 
-fn fingerprint(kind: Kind, body: &[u8]) -> String {
-    let kind: &[u8] = match kind {
-        Kind::Message => b"message\n",
-        Kind::Batch => b"batch\n",
-    };
-    STANDARD_NO_PAD.encode(Sha256::new().chain_update(kind).chain_update(body).finalize())
+fn fingerprint(kind: &str, body: &[u8]) -> String {
+    STANDARD_NO_PAD.encode(Sha256::new().chain_update(kind).chain_update(b"\n").chain_update(body).finalize())
 }
 
 #[cfg(test)]
@@ -114,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_bare_and_in_quotes() {
+    fn key_is_read_bare_and_in_quotes() {
         for (value, key) in [
             ("abc", Some("abc")),
             (" abc ", Some("abc")),
@@ -130,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_requests_apart() {
-        assert_eq!(fingerprint(Kind::Message, b"{}"), fingerprint(Kind::Message, b"{}"));
-        assert_ne!(fingerprint(Kind::Message, b"{}"), fingerprint(Kind::Batch, b"{}"));
-        assert_ne!(fingerprint(Kind::Message, b"{}"), fingerprint(Kind::Message, b"{} "));
+    fn fingerprints_of_different_requests_differ() {
+        assert_eq!(fingerprint("message", b"{}"), fingerprint("message", b"{}"));
+        assert_ne!(fingerprint("message", b"{}"), fingerprint("batch", b"{}"));
+        assert_ne!(fingerprint("message", b"{}"), fingerprint("message", b"{} "));
     }
 }

@@ -1,4 +1,4 @@
-//! The figures of the queues, which are read from Redis when somebody asks for them.
+//! The metrics of the queues, which are read from Redis when a client requests them.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,50 +14,49 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// At most so many queues have figures, the first by name: always the same, so that no series comes and goes.
+/// The number of queues that have metrics, the first by name: always the same, so that no series comes and goes.
 const MAX_QUEUES: usize = 1_000;
-/// Reading them is over after so long; what was not read by then is left out.
+/// The time for reading all queues; those that were not read by then are left out.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
-/// For so long they are not read again, whoever asks.
+/// A snapshot is served again for this time.
 const FRESH: Duration = Duration::from_secs(1);
-/// So many are read at once.
+/// The number of queues that are read at once.
 const AT_ONCE: usize = 16;
 
-/// How the queues stand, read when somebody asks.
-pub(super) struct QueueFigures {
+pub(super) struct QueueMetrics {
     queues: Queues,
-    /// Held while they are read: whoever asks meanwhile gets the same.
-    latest: Mutex<Option<(Instant, Arc<Figures>)>>,
+    /// Locked during a read: requests that come meanwhile get the same snapshot.
+    latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
-/// How the queues stood.
+/// The status of the queues at an instant.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
-    /// How many the index names; nothing if it could not be read.
+pub(super) struct Snapshot {
+    /// The number of queues in the index; none if the index could not be read.
     registered: Option<usize>,
     left_out: usize,
     queues: Vec<QueueStatus>,
 }
 
-impl QueueFigures {
-    pub(super) fn of(queues: Queues) -> Self {
+impl QueueMetrics {
+    pub(super) fn new(queues: Queues) -> Self {
         Self { queues, latest: Mutex::default() }
     }
 
-    pub(super) async fn read(&self) -> Arc<Figures> {
+    pub(super) async fn read(&self) -> Arc<Snapshot> {
         let mut latest = self.latest.lock().await;
-        if let Some((at, figures)) = &*latest
+        if let Some((at, snapshot)) = &*latest
             && at.elapsed() < FRESH
         {
-            return Arc::clone(figures);
+            return Arc::clone(snapshot);
         }
-        let figures = Arc::new(self.read_now(Instant::now() + TIME_LIMIT).await);
-        *latest = Some((Instant::now(), Arc::clone(&figures)));
-        figures
+        let snapshot = Arc::new(self.read_now(Instant::now() + TIME_LIMIT).await);
+        *latest = Some((Instant::now(), Arc::clone(&snapshot)));
+        snapshot
     }
 
-    async fn read_now(&self, deadline: Instant) -> Figures {
-        let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Figures::default() };
+    async fn read_now(&self, deadline: Instant) -> Snapshot {
+        let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Snapshot::default() };
         let registered = names.len();
         let mut reading = stream::iter(names.into_iter().take(MAX_QUEUES))
             .map(|name| {
@@ -69,14 +68,14 @@ impl QueueFigures {
         while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
             let Ok(status) = status else { continue };
             read += 1;
-            // A name may stand in the index before its queue does.
+            // The index may name a queue that does not exist yet.
             queues.extend(status);
         }
-        Figures { registered: Some(registered), left_out: registered - read, queues }
+        Snapshot { registered: Some(registered), left_out: registered - read, queues }
     }
 }
 
-/// The name (to which `_total` is added), the help and the value of a total.
+/// The name of a total (to which `_total` is added), its help and its value.
 type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const TOTALS: [Total; 7] = [
@@ -89,7 +88,7 @@ const TOTALS: [Total; 7] = [
     ("drover_queue_cancelled", "Messages failed because they were cancelled.", |status| status.totals.cancelled),
 ];
 
-impl Collector for Figures {
+impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut gauge = |name, help, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
@@ -111,7 +110,7 @@ impl Collector for Figures {
                 family.encode_family(&labels)?.encode_gauge(&status.counts.of(state))
             })
         })?;
-        let help = "For how long the message at the head of the line has been due; 0 when none waits.";
+        let help = "For how long the message at the head of the waiting list has been due; 0 when none waits.";
         family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
             let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
             family.encode_family(&of(status))?.encode_gauge(&age)
@@ -129,10 +128,8 @@ impl Collector for Figures {
     }
 }
 
-/// Writes the figures of one queue into a family.
 type Write<'w> = &'w mut dyn FnMut(&QueueStatus, &mut MetricEncoder<'_>) -> fmt::Result;
 
-/// The label that names a queue.
 fn of(status: &QueueStatus) -> [(&'static str, &str); 1] {
     [("queue", status.queue.as_str())]
 }
@@ -145,25 +142,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn they_are_bounded_and_kept_for_a_moment() {
+    async fn number_of_queues_is_bounded_and_snapshot_is_served_again() {
         let server = RedisServer::start();
         let queues =
             Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
         for n in 0..MAX_QUEUES + 5 {
             server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
-        let figures = QueueFigures::of(queues.clone());
-        let read = figures.read_now(Instant::now() + Duration::from_secs(20)).await;
+        let snapshot = QueueMetrics::new(queues.clone());
+        let read = snapshot.read_now(Instant::now() + Duration::from_secs(20)).await;
         assert_eq!((read.registered, read.left_out, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
 
-        let first = figures.read().await;
-        assert!(Arc::ptr_eq(&first, &figures.read().await));
+        let first = snapshot.read().await;
+        assert!(Arc::ptr_eq(&first, &snapshot.read().await));
     }
 
     #[tokio::test]
-    async fn without_redis_it_is_told_that_there_are_none() {
+    async fn snapshot_without_redis_has_no_queues() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
-        let read = QueueFigures::of(Queues::new(redis, DeclaredSettings::default())).read().await;
+        let read = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
         assert_eq!((read.registered, read.left_out, read.queues.len()), (None, 0, 0));
     }
 }

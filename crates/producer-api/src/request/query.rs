@@ -1,4 +1,4 @@
-//! Queries of paths (`?limit=5`) as types, of which each parameter stands at most once.
+//! Query parameters (`?limit=5`) as types. Each parameter may be given once.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
@@ -10,38 +10,37 @@ use serde::{
 };
 use service::{Problem, wording};
 
-use crate::refusal;
+use crate::errors::{self, Result};
 
-/// The parameters of a query. Another one is a mistake.
+/// The query parameters of a request. An unknown one is refused.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         read(parts.uri.query().unwrap_or_default()).map(Self)
     }
 }
 
-/// No query at all: a parameter that nobody reads is a mistake.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
-/// No query at all.
+/// No query parameters: each one is refused.
 pub(crate) type NoQuery = Query<Nothing>;
 
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decoded(name)?, decoded(value)?))
     });
-    let pairs = pairs.collect::<Result<Vec<_>, Problem>>()?;
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
     let deserializer = MapDeserializer::<_, serde::de::value::Error>::new(pairs.into_iter());
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let name = error.path().to_string();
         let text = error.into_inner().to_string();
-        refusal::invalid_query(match wording::unknown_field(&text) {
+        errors::invalid_query(match wording::unknown_field(&text) {
             Some((_, known)) if known.is_empty() => "this endpoint takes no query parameters".into(),
             Some((word, known)) => {
                 format!("the query parameter \"{word}\" is {}", service::unknown(word, known.iter().copied()))
@@ -55,14 +54,12 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     })
 }
 
-/// A name or value of the query, as forms encode them.
-fn decoded(text: &str) -> Result<String, Problem> {
+fn decoded(text: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
-    decoded.map_err(|_| refusal::invalid_query("what is percent-encoded in the query must be UTF-8"))
+    decoded.map_err(|_| errors::invalid_query("what is percent-encoded in the query must be UTF-8"))
 }
 
-/// Reads an optional parameter from its text.
 pub(crate) fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -85,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn parameter_is_read_from_its_text_or_refused_by_its_name() {
+    fn parameter_is_parsed_or_refused_by_its_name() {
         let sample: Sample = read("limit=5&&state=fail%65d").unwrap();
         assert_eq!((sample.limit.map(MostMessages::get), sample.state), (Some(5), Some(State::Failed)));
         assert!(read::<Sample>("").unwrap().limit.is_none());
-        for (query, told) in [
+        for (query, expected) in [
             ("limit=0", "limit must be a whole number from 1 to 1000"),
             ("limit=%2B5", "limit must be a whole number"),
             ("state=dead", "state is"),
@@ -99,7 +96,7 @@ mod tests {
             ("state=%ff", "UTF-8"),
         ] {
             let problem = read::<Sample>(query).unwrap_err();
-            assert!(problem.detail.contains(told), "{query}: {}", problem.detail);
+            assert!(problem.detail.contains(expected), "{query}: {}", problem.detail);
         }
         assert!(read::<Nothing>("x=1").unwrap_err().detail.contains("no query parameters"));
     }

@@ -1,0 +1,108 @@
+//! Cursors: the position at which a list of messages continues.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use queue_core::{QueueName, State};
+use sha2::{Digest, Sha256};
+
+use crate::errors::{self, Result};
+
+/// A position in the list of one state, or in the lists of all states one after the other.
+///
+/// Clients send it as opaque text with a checksum over it and the name of the queue, so that a mistyped cursor is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Whether the lists of all states are listed.
+    all: bool,
+    /// The state that is listed now.
+    pub(crate) state: State,
+    /// The position within the list of that state; none at its beginning.
+    pub(crate) cursor: Option<String>,
+}
+
+impl Position {
+    /// The beginning of the list of one state, or of all states.
+    pub(crate) fn first(requested: Option<State>) -> Self {
+        Self { all: requested.is_none(), state: requested.unwrap_or(State::ALL[0]), cursor: None }
+    }
+
+    /// The position after a page; `None` at the end of the list.
+    pub(crate) fn after(&self, next: Option<String>) -> Option<Self> {
+        let state = match next {
+            Some(_) => self.state,
+            None => *State::ALL.iter().find(|state| self.all && **state > self.state)?,
+        };
+        Some(Self { all: self.all, state, cursor: next })
+    }
+
+    pub(crate) fn encode(&self, queue: &QueueName) -> String {
+        let scope = if self.all { "all" } else { "one" };
+        let position = self.cursor.as_deref().unwrap_or_default();
+        let text = format!("{scope} {} {position}", self.state.as_str());
+        URL_SAFE_NO_PAD.encode([&checksum(queue, &text), text.as_bytes()].concat())
+    }
+
+    /// Reads the text of a client, for a list of the requested state.
+    pub(crate) fn decode(text: &str, queue: &QueueName, requested: Option<State>) -> Result<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let position = bytes.and_then(|bytes| Self::parse(&bytes, queue)).ok_or(errors::INVALID_CURSOR)?;
+        match requested {
+            None if position.all => Ok(position),
+            Some(state) if !position.all && position.state == state => Ok(position),
+            _ if position.all => Err(errors::cursor_of_another_list("without a state")),
+            _ => Err(errors::cursor_of_another_list(format_args!("with state={}", position.state.as_str()))),
+        }
+    }
+
+    fn parse(bytes: &[u8], queue: &QueueName) -> Option<Self> {
+        let (sum, text) = bytes.split_first_chunk()?;
+        let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sum)?;
+        let [scope @ ("one" | "all"), state, position] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let cursor = (!position.is_empty()).then(|| position.to_owned());
+        Some(Self { all: scope == "all", state: state.parse().ok()?, cursor })
+    }
+}
+
+fn checksum(queue: &QueueName, text: &str) -> [u8; 8] {
+    let sum = Sha256::new().chain_update(queue.as_str()).chain_update(b"\t").chain_update(text).finalize();
+    std::array::from_fn(|at| sum[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str) -> QueueName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn cursor_reads_back_and_any_other_text_is_refused() {
+        let cursor = Some(URL_SAFE_NO_PAD.encode("12:34"));
+        let position = Position { all: false, state: State::Failed, cursor };
+        let text = position.encode(&queue("q"));
+        assert_eq!(Position::decode(&text, &queue("q"), Some(State::Failed)).unwrap(), position);
+        assert!(Position::decode(&text, &queue("other"), Some(State::Failed)).is_err());
+        assert!(Position::decode(&text, &queue("q"), Some(State::Held)).is_err());
+        assert!(Position::decode(&text, &queue("q"), None).is_err());
+        for at in 0..text.len() {
+            let mut other = text.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).unwrap();
+            assert!(Position::decode(&other, &queue("q"), Some(State::Failed)).is_err(), "{other}");
+        }
+        assert!(Position::decode("", &queue("q"), None).is_err());
+        assert!(Position::decode("!", &queue("q"), None).is_err());
+    }
+
+    #[test]
+    fn list_of_all_states_goes_through_them_in_order() {
+        let mut position = Position::first(None);
+        let mut states = vec![position.state];
+        while let Some(next) = position.after(None) {
+            states.push(next.state);
+            position = Position::decode(&next.encode(&queue("q")), &queue("q"), None).unwrap();
+        }
+        assert_eq!(states, State::ALL);
+        assert_eq!(Position::first(Some(State::Held)).after(None), None);
+    }
+}

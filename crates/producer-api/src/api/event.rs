@@ -1,0 +1,88 @@
+//! Events as server-sent events, and the requests for them.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderName, request::Parts},
+    response::sse,
+};
+use queue_core::{EventId, MessageRef};
+use serde::Deserialize;
+use service::Problem;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
+
+use crate::{
+    errors::{self, Result},
+    request::{header, query},
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The query of an event stream.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventQuery {
+    /// Only the events of this message; it need not be posted yet.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline, value_type = Option<MessageRef>)]
+    pub(crate) message: Option<String>,
+}
+
+/// The header `Last-Event-ID`: the stream continues after that event.
+pub(crate) struct LastEventId(pub(crate) Option<EventId>);
+
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        // Empty, as an `EventSource` sends it before the first event, or three numbers.
+        let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
+        let description =
+            "The last id that the stream sent: the stream continues after it. An `EventSource` sends it by itself";
+        header::optional("Last-Event-ID", description, pattern)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        if !parts.headers.contains_key(LAST_EVENT_ID) {
+            return Ok(Self(None));
+        }
+        let last = header::only(&parts.headers, &LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+        match last.map(str::trim) {
+            Some("") => Ok(Self(None)),
+            Some(id) => Ok(Self(Some(id.parse().map_err(|_| errors::INVALID_LAST_EVENT_ID)?))),
+            None => Err(errors::INVALID_LAST_EVENT_ID.into()),
+        }
+    }
+}
+
+/// One event of the stream, by its fields.
+#[derive(ToSchema)]
+pub(crate) struct StreamedEvent<'a> {
+    /// The id for the header Last-Event-ID.
+    #[schema(value_type = Option<String>, nullable = false)]
+    pub(crate) id: Option<EventId>,
+    /// The kind of event, or `reset`: events were missed.
+    pub(crate) event: &'a str,
+    /// An object with the `id` of the message, the instant `at`, its `state`, and members of the kind of event.
+    #[schema(
+        content_media_type = "application/json",
+        examples("{\"id\":\"order-42\",\"at\":\"2026-11-23T09:00:00.123Z\",\"state\":\"waiting\"}")
+    )]
+    pub(crate) data: &'a str,
+}
+
+impl From<StreamedEvent<'_>> for sse::Event {
+    fn from(StreamedEvent { id, event, data }: StreamedEvent<'_>) -> Self {
+        with_id(Self::default(), id).event(event).data(data)
+    }
+}
+
+/// The event with its id. With an empty id the client forgets the id that it had.
+pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
+    event.id(id.map(|id| id.to_string()).unwrap_or_default())
+}

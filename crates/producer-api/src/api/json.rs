@@ -1,0 +1,148 @@
+//! JSON bodies as types. A body is parsed once; only one that is refused is parsed again, to find the place of the mistake.
+
+use std::fmt;
+
+use queue_core::JsonObject;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, MapAccess, Visitor},
+};
+use serde_json::{Error, Map, Value, value::RawValue};
+use serde_path_to_error::{Path, Segment};
+use service::{
+    Code, FieldError, Problem,
+    wording::{self, cut},
+};
+
+use crate::errors::{self, Result};
+
+/// The byte order mark that some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A type that a body is read as.
+pub(crate) trait Body: DeserializeOwned {
+    /// The code of the refusal of a body with a wrong field.
+    const INVALID: Code;
+
+    /// Checks that the fields do not contradict each other.
+    fn check(&self) -> Result<(), FieldError> {
+        Ok(())
+    }
+}
+
+pub(crate) fn body<T: Body>(body: &[u8]) -> Result<T> {
+    read(body, |error| errors::not_json(wording::of_document(error)))
+}
+
+/// Reads one line of NDJSON, whose number the refusal states elsewhere.
+pub(crate) fn line<T: Body>(line: &[u8]) -> Result<T> {
+    read(line, |error| {
+        errors::line_not_json(format_args!("{}, at column {}", wording::of_value(error), error.column()))
+    })
+}
+
+/// Reads the members of a body that is any object. A duplicate member is refused.
+pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let Members(members) =
+        serde_json::from_slice(body).map_err(|error| errors::not_json(wording::of_document(&error)))?;
+    Ok(members)
+}
+
+fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T> {
+    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+    let read = match serde_json::from_slice::<JsonObject<T>>(json) {
+        Ok(JsonObject(read)) => read.check().map(|()| read),
+        Err(error) => Err(located::<T>(json).ok_or_else(|| not_json(&error))?),
+    };
+    read.map_err(|error| errors::invalid_field(T::INVALID, error))
+}
+
+/// The mistake in a field of a body that is valid JSON; `None` for any other body.
+#[cold]
+fn located<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
+    serde_json::from_slice::<&RawValue>(json).ok()?;
+    let error =
+        serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_slice(json)).err()?;
+    let at_root = error.path().iter().next().is_none();
+    let text = error.inner().to_string();
+    let is_field = ["missing field", "unknown field"].iter().any(|beginning| text.starts_with(beginning));
+    (!at_root || is_field).then(|| field_error(error.path(), error.inner()))
+}
+
+/// Reads an object that is a part of a body and was kept as it came.
+///
+/// # Errors
+///
+/// The mistake and its place within the part, in the form that [`field_error`] reads.
+pub(crate) fn part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
+    let read =
+        serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
+    read.map(|JsonObject(read)| read).map_err(|error| {
+        let FieldError { pointer, detail } = field_error(error.path(), error.inner());
+        format!("at {pointer}: {detail}")
+    })
+}
+
+fn field_error(path: &Path, error: &Error) -> FieldError {
+    let mut pointer = pointer(path);
+    let (member, detail) = wording::of_member(error);
+    if let Some(member) = member {
+        pointer = format!("{pointer}/{}", segment(&member));
+    }
+    // The mistake is within a part.
+    match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
+        Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
+            FieldError { pointer: pointer + within, detail: detail.to_owned() }
+        }
+        _ => FieldError { pointer, detail },
+    }
+}
+
+fn pointer(path: &Path) -> String {
+    let segments = path.iter().map(|part| match part {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", segment(key)),
+        Segment::Enum { .. } | Segment::Unknown => String::new(),
+    });
+    segments.collect()
+}
+
+/// A name as a segment of a JSON pointer, short enough to be repeated.
+fn segment(name: &str) -> String {
+    cut(name).replace('~', "~0").replace('/', "~1")
+}
+
+/// The members of any object. A duplicate member is refused.
+#[derive(Debug)]
+pub(crate) struct Members(pub(crate) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+        impl<'de> Visitor<'de> for Once {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.contains_key(&name) {
+                        return Err(de::Error::custom(format_args!("the field {name:?} stands twice")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Once)
+    }
+}
+
+/// Reads a list of [`JsonObject`]s.
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<JsonObject<T>>::deserialize(deserializer)?.into_iter().map(|JsonObject(value)| value).collect())
+}

@@ -1,0 +1,105 @@
+//! Patches of messages: JSON merge patches (RFC 7396) of messages that were never handed out.
+
+use std::collections::BTreeMap;
+
+use queue_core::{Headers, MessageName, NewMessage, Priority, Timestamp};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json, value::RawValue};
+use service::{Code, FieldError};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type, schema::SchemaType},
+};
+
+use super::{Delay, json::Body};
+
+/// A change of a message: a member that is absent stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "an absent member is not the same as one that is null")]
+#[schema(examples(json!({"priority": -1, "delay": null, "headers": {"tried": "twice", "old": null}})))]
+pub(crate) struct MessagePatch {
+    /// The payload, as a whole: any JSON but null.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = anything_but_null)]
+    data: Option<Box<RawValue>>,
+    /// The kind of message; null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(inline, value_type = Option<MessageName>)]
+    name: Option<Option<MessageName>>,
+    /// How long from now until it may be handed out; null: no time.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(inline, value_type = Option<Delay>)]
+    delay: Option<Option<Delay>>,
+    /// The lower goes first; null: 0.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(inline, value_type = Option<Priority>)]
+    priority: Option<Option<Priority>>,
+    /// Headers to change; null removes one, or all of them.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    headers: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+/// Reads a field for which null is not the same as absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn anything_but_null() -> Object {
+    let types = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
+}
+
+impl Body for MessagePatch {
+    const INVALID: Code = Code::InvalidMessage;
+
+    fn check(&self) -> Result<(), FieldError> {
+        if self.data.as_ref().is_some_and(|data| data.get() == "null") {
+            let detail = "null would take the data away, and a message keeps its data; give other JSON";
+            return Err(FieldError { pointer: "/data".into(), detail: detail.into() });
+        }
+        Ok(())
+    }
+}
+
+impl MessagePatch {
+    pub(crate) fn apply(&self, message: &mut NewMessage) -> Result<(), FieldError> {
+        if let Some(data) = &self.data {
+            message.data.clone_from(data);
+        }
+        if let Some(name) = &self.name {
+            message.name.clone_from(name);
+        }
+        if let Some(priority) = self.priority {
+            message.priority = priority.unwrap_or_default();
+        }
+        match self.delay {
+            Some(Some(delay)) => message.delay = Some(delay),
+            // A past instant means at once.
+            Some(None) => message.deliver_at = Some(Timestamp::from_millis(0)),
+            None => {}
+        }
+        match &self.headers {
+            Some(Some(changes)) => {
+                let patched = merge(&message.headers, changes);
+                message.headers = patched.map_err(|detail| FieldError { pointer: "/headers".into(), detail })?;
+            }
+            Some(None) => message.headers = Headers::default(),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// The headers with the changes: a text adds or replaces a header, null removes it.
+fn merge(headers: &Headers, changes: &BTreeMap<String, Option<String>>) -> Result<Headers, String> {
+    let mut merged: BTreeMap<String, Value> = changes.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+    if let Value::Object(headers) = json!(headers) {
+        for (name, text) in headers {
+            merged.entry(name).or_insert(text);
+        }
+    }
+    merged.retain(|_, text| !text.is_null());
+    serde_json::from_value(json!(merged)).map_err(|error| error.to_string())
+}

@@ -1,0 +1,113 @@
+//! Signals, which release held messages, and the list of those that are sticky.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use queue_core::{MostMessages, Signal, SignalKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use service::Code;
+use utoipa::{IntoParams, ToSchema};
+
+use super::json::Body;
+use crate::request::query;
+
+impl Body for Signal {
+    const INVALID: Code = Code::InvalidSignal;
+}
+
+/// The effect of a signal.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Released {
+    /// Messages that were held for the key.
+    pub(crate) released: u64,
+}
+
+/// A sticky signal.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StickySignal {
+    /// The key that messages wait for.
+    #[schema(inline)]
+    pub(crate) key: SignalKey,
+    /// The data that released messages show as their signal.
+    #[schema(required, value_type = Value)]
+    pub(crate) data: Option<Box<RawValue>>,
+    /// Until when newly posted messages with the key are not held.
+    pub(crate) sticky_until: Timestamp,
+    /// Messages that are held for the key and will be released.
+    pub(crate) held: u64,
+}
+
+/// A page of sticky signals.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SignalPage {
+    pub(crate) signals: Vec<StickySignal>,
+    /// The cursor of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// The query of a list of signals.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SignalQuery {
+    /// How many at most; 50 if absent.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    pub(crate) limit: Option<MostMessages>,
+    /// The `next_cursor` of the page before.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
+    pub(crate) cursor: Option<String>,
+}
+
+/// The cursor after a page: the end and the key of its last signal, as opaque text.
+pub(crate) fn encode_cursor(until: Timestamp, key: &SignalKey) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{key}", until.as_millis()))
+}
+
+/// Reads a cursor that [`encode_cursor`] wrote.
+pub(crate) fn decode_cursor(cursor: &str) -> Option<(Timestamp, SignalKey)> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (until, key) = text.split_once(':')?;
+    let until = until.parse().ok().map(Timestamp::from_millis).filter(|until| *until < Timestamp::LIMIT)?;
+    Some((until, key.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::json;
+
+    #[test]
+    fn signal_is_read_field_by_field() {
+        let read = |body: &str| json::body::<Signal>(body.as_bytes());
+        let signal = read(r#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
+        assert_eq!(signal.data.unwrap().get(), r#"{"paid": [] }"#);
+        assert_eq!(signal.sticky_for.unwrap().to_string(), "30d");
+        for none in ["{}", r#"{"data":null,"sticky_for":null}"#] {
+            let signal = read(none).unwrap();
+            assert!(signal.data.is_none() && signal.sticky_for.is_none());
+        }
+        let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(4_095));
+        for (body, pointer) in [
+            (long.as_str(), "/data"),
+            (r#"{"sticky_for":0}"#, "/sticky_for"),
+            (r#"{"sticky_for":"31d"}"#, "/sticky_for"),
+            (r#"{"stick_for":1}"#, "/stick_for"),
+        ] {
+            let problem = read(body).unwrap_err();
+            assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (Code::InvalidSignal, pointer));
+        }
+        assert_eq!(read("[]").unwrap_err().code(), Code::InvalidJson);
+    }
+
+    #[test]
+    fn cursor_reads_back_and_any_other_text_is_refused() {
+        let (until, key) = (Timestamp::from_millis(1_795_424_400_000), "a:b ä".parse().unwrap());
+        assert_eq!(decode_cursor(&encode_cursor(until, &key)), Some((until, key)));
+        for other in ["", "!", "AAAA", &URL_SAFE_NO_PAD.encode("5:a/b"), &URL_SAFE_NO_PAD.encode("x:a")] {
+            assert_eq!(decode_cursor(other), None, "{other}");
+        }
+    }
+}

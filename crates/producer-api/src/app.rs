@@ -1,0 +1,99 @@
+//! The state that all requests share: the queues, the keys, the budgets and the metrics of this process.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
+
+use axum::body::Bytes;
+use prometheus_client::registry::Registry;
+use queue_core::{EventFeed, LongPoll, Millis, Queues, Subscriber};
+use service::{Examiner, config::Api, metrics::register_basics};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span};
+
+use crate::{
+    auth::{caller::Caller, keyring::Keyring},
+    budget::{Budget, Share},
+    errors::{self, Result},
+    metrics::Metrics,
+};
+
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) queues: Queues,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) long_poll: LongPoll,
+    pub(crate) event_feed: EventFeed,
+    pub(crate) event_streams: Budget,
+    pub(crate) keyring: Keyring,
+    pub(crate) waits: Budget,
+    /// Memory, in bytes, for bodies of requests that are received or held, and for responses.
+    pub(crate) body_memory: Budget,
+    /// The part of it that responses may take.
+    pub(crate) response_memory: Budget,
+    pub(crate) limits: Api,
+    pub(crate) metrics: Metrics,
+    pub(crate) examiner: Examiner,
+    /// The body of `/openapi.json`, as soon as all routes are registered.
+    pub(crate) description: OnceLock<Bytes>,
+    /// Operations that run to their end even when their client disconnects.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    pub(crate) fn new(
+        queues: Queues,
+        subscriber: Subscriber,
+        keyring: Keyring,
+        limits: Api,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let event_streams = Budget::new(limits.max_listeners, limits.max_listeners_per_key);
+        let mut registry = Registry::default();
+        register_basics(&mut registry, "producer-api", queues.redis(), &subscriber);
+        Self(Arc::new(Shared {
+            metrics: Metrics::new(registry, queues.clone(), event_streams.clone()),
+            examiner: Examiner::new(queues.redis().clone(), subscriber.clone()),
+            long_poll: LongPoll::new(subscriber.clone(), shutdown.clone()),
+            event_feed: EventFeed::new(subscriber.clone(), shutdown.clone()),
+            queues,
+            subscriber,
+            event_streams,
+            keyring,
+            waits: Budget::new(usize::MAX, limits.max_waits_per_key),
+            body_memory: Budget::new(limits.max_body_memory, limits.max_body_memory_per_client()),
+            response_memory: Budget::new(limits.max_answer_memory(), limits.max_answer_memory_per_client()),
+            limits,
+            description: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            shutdown,
+        }))
+    }
+
+    /// Takes the share of a request that waits this long; a request that does not wait needs none.
+    pub(crate) fn take_wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Share>> {
+        let share = (!wait.is_zero()).then(|| self.waits.take(caller.key(), 1)).transpose();
+        share.map_err(errors::too_many_waits)
+    }
+
+    /// Runs a long operation to its end, even when the client disconnects meanwhile.
+    pub(crate) async fn run_to_end<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let task = self.tasks.spawn(operation.instrument(Span::current()));
+        task.await.map_err(|_| errors::INTERNAL.into())
+    }
+}

@@ -1,0 +1,64 @@
+//! The endpoints of the API with the scope that a key needs for each. The guard and the description read them.
+
+use std::collections::HashMap;
+
+use axum::http::Method;
+use service::{Code, config::Scope};
+
+/// The scope that a request to a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// None, and no key: the route reveals nothing about any queue.
+    Nothing,
+    /// This scope on the queue that the path names.
+    OnQueue(Scope),
+    /// This scope on any queue; the response is about those queues on which the key has it.
+    OnSome(Scope),
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) tag: &'static str,
+    pub(crate) needs: Needs,
+    /// The codes of its own refusals, beside those of all requests of its kind.
+    pub(crate) refusals: Vec<Code>,
+}
+
+/// All endpoints, by the path template of the router.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(HashMap<String, Vec<Endpoint>>);
+
+impl Endpoints {
+    /// The endpoint of a request; that of `GET` for `HEAD`.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        self.at(path).iter().find(|endpoint| endpoint.method == *method)
+    }
+
+    pub(crate) fn is_open(&self, path: &str) -> bool {
+        self.at(path).first().is_some_and(|endpoint| endpoint.needs == Needs::Nothing)
+    }
+
+    /// The methods of a path, in the form of the header `Allow`.
+    pub(crate) fn methods(&self, path: &str) -> String {
+        let word = |endpoint: &Endpoint| match endpoint.method.as_str() {
+            "GET" => "GET,HEAD".to_owned(),
+            method => method.to_owned(),
+        };
+        self.at(path).iter().map(word).collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn add(&mut self, path: &str, endpoint: Endpoint) {
+        self.0.entry(path.to_owned()).or_default().push(endpoint);
+    }
+
+    fn at(&self, path: &str) -> &[Endpoint] {
+        self.0.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
+        self.0.iter().flat_map(|(path, endpoints)| endpoints.iter().map(move |endpoint| (path.as_str(), endpoint)))
+    }
+}

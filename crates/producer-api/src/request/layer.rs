@@ -1,0 +1,202 @@
+//! The layer that every request passes: it gives the request an id and a span, measures it, and renders its refusal.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use futures_util::{FutureExt, StreamExt, stream};
+use pin_project_lite::pin_project;
+use service::{
+    Peer, REQUEST_ID, new_request_id, render_problem,
+    telemetry::{self, TraceContext},
+};
+use tower::{Layer, Service};
+use tracing::{Span, debug, error, field, info_span};
+
+use super::header;
+use crate::{
+    auth::{Access, endpoint::Endpoints},
+    metrics::requests::{Measure, UnderWay},
+};
+
+/// The layer of every request.
+///
+/// It is one layer, where the library has a layer for each task: each layer costs every request a copy of all layers within.
+#[derive(Clone)]
+pub(crate) struct RequestLayer {
+    pub(crate) measure: Measure,
+    pub(crate) access: Access,
+    pub(crate) endpoints: Arc<Endpoints>,
+}
+
+impl<S> Layer<S> for RequestLayer {
+    type Service = RequestService<S>;
+
+    fn layer(&self, inner: S) -> RequestService<S> {
+        RequestService { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct RequestService<S> {
+    inner: S,
+    layer: RequestLayer,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for RequestService<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Responding<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let under_way = self.layer.measure.begin(&request);
+        if self.layer.access == Access::Open {
+            self.layer.note_trusted(&request);
+        }
+        let id = own_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
+        let span = span(&request, id.as_ref());
+        Responding { inner: self.inner.call(request), span, id, under_way }
+    }
+}
+
+impl RequestLayer {
+    /// Keeps the connection of a client open when there are too many connections. Where there are no keys, a request for a path
+    /// that would need one proves as much as a key; a request for the server's health proves nothing.
+    fn note_trusted(&self, request: &Request) {
+        let path = request.extensions().get::<MatchedPath>();
+        if path.is_some_and(|path| !self.endpoints.is_open(path.as_str()))
+            && let Some(peer) = request.extensions().get::<Arc<Peer>>()
+        {
+            peer.note_trusted();
+        }
+    }
+}
+
+pin_project! {
+    pub(crate) struct Responding<F> {
+        #[pin]
+        inner: F,
+        span: Span,
+        id: Option<HeaderValue>,
+        under_way: UnderWay,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _in_span = this.span.enter();
+        let mut response = ready!(this.inner.poll(context))?;
+        let status = response.status();
+        this.under_way.answered(status);
+        if telemetry::is_tracing() {
+            this.span.record("http.response.status_code", status.as_u16());
+            if status.is_server_error() {
+                this.span.record("otel.status_code", "ERROR");
+            }
+        }
+        debug!(status = status.as_u16(), duration_ms = this.under_way.took().as_secs_f64() * 1e3, "answered");
+        if let Some(id) = this.id.take() {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let response = render_problem(response);
+        Poll::Ready(Ok(match response.body().size_hint().exact() {
+            Some(_) => response,
+            None => response.map(|body| streaming(body, this.span.clone())),
+        }))
+    }
+}
+
+/// A body that is made while it is sent, within the span of its request.
+fn streaming(body: Body, span: Span) -> Body {
+    let mut frames = body.into_data_stream();
+    Body::from_stream(stream::poll_fn(move |context| span.in_scope(|| frames.poll_next_unpin(context))))
+}
+
+const LONGEST_ID: usize = 128;
+
+/// The id that the client gave its request. It is repeated in the response and in the log, so it must be short and readable.
+fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let is_fit =
+        |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    header::only(headers, &REQUEST_ID).filter(is_fit)
+}
+
+/// The span of a request: a part of the trace that its headers name, if any.
+fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
+    let (method, path) = (request.method(), request.uri().path());
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
+    let parent = TraceContext::of_request(request.headers());
+    let span = if telemetry::is_tracing() {
+        let route = request.extensions().get().map_or("", MatchedPath::as_str);
+        info_span!(
+            "request", otel.kind = "server", otel.name = format!("{method} {route}").trim_end(), http.route = route,
+            http.response.status_code = field::Empty, otel.status_code = field::Empty,
+            %method, path, id, trace = field::Empty, key = field::Empty,
+        )
+    } else {
+        info_span!("request", %method, path, id, trace = field::Empty, key = field::Empty)
+    };
+    if let Some(parent) = parent {
+        span.record("trace", parent.trace_id());
+        parent.continue_in(&span);
+    }
+    span
+}
+
+/// A panic costs the request that met it its response, and nothing more. Bodies stay as they are; the library's layer would
+/// put each one into a box.
+pub(crate) fn catch_panic(
+    responding: impl Future<Output = Result<Response, Infallible>>,
+) -> impl Future<Output = Result<Response, Infallible>> {
+    AssertUnwindSafe(responding).catch_unwind().map(|ended| {
+        ended.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref().copied()).unwrap_or("without a text");
+            error!("a request panicked: {text}");
+            Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_is_answered_as_internal_and_other_responses_stay() {
+        let panicking = async { panic!("{} broke", "it") };
+        assert_eq!(catch_panic(panicking).await.map(|response| response.status().as_u16()), Ok(500));
+        let responding = async { Ok(StatusCode::CREATED.into_response()) };
+        assert_eq!(catch_panic(responding).await.map(|response| response.status().as_u16()), Ok(201));
+    }
+
+    #[test]
+    fn id_of_the_client_is_kept_only_if_it_is_one_readable_text() {
+        let kept = |ids: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for id in ids {
+                headers.append(REQUEST_ID, HeaderValue::from_static(id));
+            }
+            own_id(&headers).is_some()
+        };
+        assert!(kept(&["a-1"]));
+        assert!(!kept(&[]) && !kept(&[""]) && !kept(&["a b"]) && !kept(&["a", "b"]));
+    }
+}

@@ -1,0 +1,121 @@
+//! Test of all registered routes, with every method and every scope: each needs the scope that it was registered with.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+    response::Response,
+    routing::get,
+};
+use queue_core::{DeclaredSettings, Queues, Redis, Subscriber};
+use service::{
+    Config,
+    config::{ApiKey, KeyId, QueuePattern, Scope},
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::{
+    app::App,
+    auth::{
+        endpoint::{Endpoints, Needs},
+        guard::protect,
+        keyring::{Keyring, Secret},
+    },
+    router::router,
+    routes,
+};
+
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// A key for all queues.
+fn key(scopes: Vec<Scope>) -> (String, Keyring) {
+    let id: KeyId = "ops".parse().unwrap();
+    let secret = Secret::draw(&id).unwrap();
+    let scopes = scopes.try_into().unwrap();
+    let (queues, rate_limit, expires_at) = (vec![QueuePattern::all()], None, None);
+    let key = ApiKey { id, hash: secret.hash(), scopes, queues, rate_limit, expires_at };
+    (secret.expose().to_owned(), Keyring::new(vec![key]))
+}
+
+fn app(keyring: Keyring) -> App {
+    // No server listens on this port: a call to Redis is refused at once.
+    let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
+    let subscriber = Subscriber::of_all_queues(redis.clone());
+    let limits = <Config>::load_with(None, []).unwrap().api;
+    App::new(Queues::new(redis, DeclaredSettings::default()), subscriber, keyring, limits, CancellationToken::new())
+}
+
+fn endpoints() -> Endpoints {
+    let limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
+    routes::all(limit).split().2
+}
+
+async fn send(router: &Router, method: &Method, path: &str, key: Option<&str>) -> Response {
+    let path = path.replace(['{', '}'], "");
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(key) = key {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+    }
+    router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_route_is_open_or_needs_a_key() {
+    let (key, keyring) = key(Scope::ALL.to_vec());
+    let endpoints = endpoints();
+    assert!(endpoints.all().count() > 20);
+    // Without keys every route answers.
+    let (open, guarded) = (router(&app(Keyring::default())), router(&app(keyring)));
+    let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
+    for path in paths {
+        for method in METHODS {
+            let endpoint = endpoints.find(&method, path);
+            let answer = send(&open, &method, path, None).await;
+            assert_eq!(answer.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
+            let without = send(&guarded, &method, path, None).await.status();
+            assert_eq!(without == StatusCode::UNAUTHORIZED, !endpoints.is_open(path), "{method} {path}: {without}");
+            let with_key = send(&guarded, &method, path, Some(&key)).await;
+            assert_eq!(with_key.status(), answer.status(), "{method} {path}");
+            let allowed = |answer: &Response| answer.headers().get(header::ALLOW).cloned();
+            assert_eq!(allowed(&with_key), allowed(&answer), "{method} {path}");
+        }
+    }
+    assert_eq!(send(&guarded, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&guarded, &Method::GET, "/v1/nowhere", Some(&key)).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn each_scope_allows_its_own_routes_and_no_others() {
+    let endpoints = endpoints();
+    for scope in Scope::ALL {
+        let (key, keyring) = key(vec![scope]);
+        let router = router(&app(keyring));
+        for (path, endpoint) in endpoints.all() {
+            let is_allowed = match endpoint.needs {
+                Needs::Nothing => true,
+                Needs::OnQueue(needed) | Needs::OnSome(needed) => needed == scope,
+            };
+            assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, Needs::OnQueue(_)), "{path}");
+            let status = send(&router, &endpoint.method, path, Some(&key)).await.status();
+            assert_eq!(status != StatusCode::FORBIDDEN, is_allowed, "{} {path} {scope}", endpoint.method);
+        }
+    }
+}
+
+#[tokio::test]
+async fn unregistered_route_is_refused_for_every_key() {
+    let (key, keyring) = key(Scope::ALL.to_vec());
+    let path = "/v1/queues/{queue}/secrets";
+    let router = || Router::new().route(path, get(|| async { "secret" }));
+    let guarded = protect(router(), &app(keyring), Arc::default());
+    assert_eq!(send(&guarded, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(send(&guarded, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
+    // Without keys there is no guard.
+    let open = protect(router(), &app(Keyring::default()), Arc::default());
+    assert_eq!(send(&open, &Method::GET, path, None).await.status(), StatusCode::OK);
+}
