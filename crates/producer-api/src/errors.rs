@@ -211,12 +211,12 @@ fn no_memory(full: Full, advice: &str) -> Problem {
     let used = match full {
         Full::All => "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into(),
         Full::OfClient(client, most) => format!(
-            "the server holds nearly {most} bytes of bodies and answers of {client}, the most for one client (a part of \
+            "the server holds nearly {most} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
              api.max_body_memory)"
         ),
     };
     if OUTAGE.goes_on() {
-        warn!("requests are refused: {used}");
+        warn!("a request is refused: {used}");
     }
     temporary(Code::Overloaded, format!("{used}, {advice}"))
 }
