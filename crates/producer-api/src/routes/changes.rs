@@ -203,14 +203,8 @@ impl Operation {
     }
 }
 
-/// The code of a refusal for the state of a message.
+/// The code of a refusal for the state of a message: `message_failed` for a failed one.
 fn code(state: State) -> Code {
-    match state {
-        State::Held => Code::MessageHeld,
-        State::Delayed => Code::MessageDelayed,
-        State::Waiting => Code::MessageWaiting,
-        State::Active => Code::MessageActive,
-        State::Completed => Code::MessageCompleted,
-        State::Failed => Code::MessageFailed,
-    }
+    let names_it = |code: &Code| code.as_str().strip_prefix("message_") == Some(state.as_str());
+    Code::ALL.iter().copied().find(names_it).unwrap_or(Code::Internal)
 }
