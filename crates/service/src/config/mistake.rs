@@ -137,7 +137,7 @@ fn words(expected: &dyn Expected) -> String {
         "path string" => "a path, as a text",
         "a boolean" => "true or false",
         "a sequence" => "a list",
-        "a map" => "a table",
+        "a map" | "an object" => "a table",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
