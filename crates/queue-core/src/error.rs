@@ -1,10 +1,10 @@
 //! The errors of operations on queues, and how errors of Redis become these.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
 
-use crate::{Queue, settings::InvalidSetting};
+use crate::{limits, settings::patch::InvalidSetting};
 
 /// Why an operation on a queue was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,15 +26,15 @@ pub enum Error {
     Overloaded,
 
     /// More messages than one call carries ([`Queue::MAX_MESSAGES`]). Nothing was done; send fewer at once.
-    #[error("{0} messages at once, at most {most} are allowed", most = Queue::MAX_MESSAGES)]
+    #[error("{0} messages at once, at most {most} are allowed", most = limits::MAX_MESSAGES)]
     TooManyMessages(usize),
 
     /// More bytes than one call carries ([`Queue::MAX_BYTES`]). Nothing was done; send less at once.
-    #[error("{0} bytes at once, at most {most} are allowed", most = Queue::MAX_BYTES)]
+    #[error("{0} bytes at once, at most {most} are allowed", most = limits::MAX_BYTES)]
     TooManyBytes(usize),
 
     /// A progress of more bytes than are kept ([`Queue::MAX_RESULT_BYTES`]). Nothing was done.
-    #[error("a progress of {0} bytes, at most {most} are kept", most = Queue::MAX_RESULT_BYTES)]
+    #[error("a progress of {0} bytes, at most {most} are kept", most = limits::MAX_RESULT_BYTES)]
     ProgressTooLarge(usize),
 
     /// A patch has a setting that can't be taken. Nothing was changed.
@@ -76,16 +76,9 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// A text or a number is not what its type takes. The text says what it must be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ParseError(pub(crate) Cow<'static, str>);
-
-impl From<&'static str> for ParseError {
-    fn from(expected: &'static str) -> Self {
-        Self(expected.into())
-    }
-}
+/// The reason why a Redis in protected mode refuses a connection, and the way out.
+pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
+     Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
 
 /// The answer of an operation.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -118,7 +111,7 @@ impl From<RedisError> for Error {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
-            Some("DENIED") => Self::Unavailable(crate::protected_mode::EXPLANATION.into()),
+            Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
             Some(code) if !NOT_NOW.contains(&code) => Self::Unexpected(reason(&error)),
             _ => Self::Unavailable(reason(&error)),
         }

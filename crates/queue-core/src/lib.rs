@@ -1,76 +1,50 @@
 #![doc = include_str!("../README.md")]
 
-mod calls;
-mod connection;
 mod error;
-mod event;
-mod event_batch;
-mod event_id;
-mod event_reader;
-mod feed;
-mod id;
-mod index;
+mod events;
 mod json;
-mod keys;
-mod lane;
-mod listener;
-mod long_poll;
+mod limits;
 mod maintenance;
 mod message;
-mod name;
-mod new_message;
-mod notifier;
 mod number;
-mod protected_mode;
+mod parse_error;
 mod queue;
-mod queue_pattern;
-mod queues;
-mod quota;
-mod record;
-mod reply;
-mod retry;
-mod scripts;
-mod server;
+mod redis;
 mod settings;
-mod subscriber;
 mod time;
-mod token;
-mod wake_timers;
-mod wire;
+mod wakeup;
 
-pub use connection::Redis;
 pub use error::Error;
-pub use event_id::EventId;
-pub use feed::EventFeed;
-pub use id::MessageRef;
+pub use events::{feed::EventFeed, id::EventId, listener::EventListener};
 pub use json::JsonObject;
-pub use listener::EventListener;
-pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
-pub use message::{Failure, Message, State};
-pub use name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
-pub use new_message::{Headers, NewMessage};
-pub use notifier::WakeNotifier;
+pub use message::{
+    Message, State,
+    failure::Failure,
+    id::MessageRef,
+    name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey},
+    new::{Headers, NewMessage},
+    token::LeaseToken,
+};
 pub use number::{MostMessages, Priority};
 pub use queue::{
-    Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Settlement, Signal,
+    Queue,
+    change::Changed,
+    enqueue::Enqueued,
+    extend::Extended,
+    lease::{Delivery, LeaseRequest, Leased},
+    pattern::QueuePattern,
+    queues::Queues,
+    settle::{Action, Settlement},
+    signal::Signal,
+    status::QueueStatus,
 };
-pub use queue_pattern::QueuePattern;
-pub use queues::Queues;
-pub use retry::Retry;
-pub use server::Danger;
-pub use settings::{DeclaredSettings, RateLimit, Settings, SettingsPatch, Span};
-pub use subscriber::Subscriber;
+pub use redis::{connection::Redis, retry::Retry, server::Danger};
+pub use settings::{Settings, declared::DeclaredSettings, patch::SettingsPatch, range::Span, rate_limit::RateLimit};
 pub use time::{Millis, Timestamp};
-pub use token::LeaseToken;
-pub use wake_timers::WakeTimers;
-
-// For the other modules; outside nobody needs to name these.
-use calls::Calls;
-use error::Result;
-use event::Event;
-use id::MessageId;
-use name::OwnId;
-use number::MaxAttempts;
-use queue::Access;
-use settings::{Backoff, RunTime, ShownSettings};
+pub use wakeup::{
+    long_poll::{LongPoll, ResponseMemory},
+    notifier::WakeNotifier,
+    subscriber::Subscriber,
+    timers::WakeTimers,
+};

@@ -10,10 +10,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Error, QueueName, Queues, Subscriber, wake_timers::WakeTimers};
+use crate::{
+    error::Error,
+    message::name::QueueName,
+    queue::queues::Queues,
+    wakeup::{
+        subscriber::{LEEWAY, Subscriber},
+        timers::WakeTimers,
+    },
+};
 
-/// How long after its time a queue is tended: its consumers do it at once, so mostly nothing is left to do.
-pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
 /// How often a queue is tended at most, but while work is left.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How soon a queue is tended again that could not be.

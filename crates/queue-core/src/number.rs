@@ -8,7 +8,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::error::ParseError;
+use crate::parse_error::ParseError;
 
 /// A whole number of JSON, where 5.0 is the same number as 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
 };
 
-use crate::{error::ParseError, number};
+use crate::{number, parse_error::ParseError};
 
 /// An instant by Redis's clock, in whole milliseconds. As text RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,8 +4,11 @@ use std::{collections::HashMap, fmt};
 
 use deadpool_redis::redis::{self, Value};
 
-use super::{Call, Queue};
-use crate::{Error, Result, keys::suffix, reply, scripts::AUDIT};
+use crate::{
+    error::{Error, Result},
+    queue::{Call, Queue},
+    redis::{keys::suffix, reply, scripts::AUDIT},
+};
 
 /// How many ids one step looks at.
 const STEP: usize = 500;

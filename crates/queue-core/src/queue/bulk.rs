@@ -2,14 +2,16 @@
 
 use deadpool_redis::redis::{self, Value};
 
-use super::{Call, Queue};
 use crate::{
-    Result, State,
-    connection::CallError,
-    index,
-    keys::suffix,
-    reply,
-    scripts::{DELETE, PURGE, RETRY, Script},
+    error::Result,
+    message::State,
+    queue::{Call, Queue, index},
+    redis::{
+        call_error::CallError,
+        keys::suffix,
+        reply,
+        scripts::{DELETE, PURGE, RETRY, Script},
+    },
 };
 
 /// Large operations, in steps that let others in between.

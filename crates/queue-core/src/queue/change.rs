@@ -2,14 +2,20 @@
 
 use deadpool_redis::redis::Value;
 
-use super::{Call, Queue};
 use crate::{
-    Error, MessageRef, NewMessage, Result, State,
-    message::Stored,
-    new_message::Due,
-    record::Record,
-    reply,
-    scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
+    error::{Error, Result},
+    limits,
+    message::{
+        State, Stored,
+        id::MessageRef,
+        new::{Due, NewMessage},
+        record::Record,
+    },
+    queue::{Call, Queue},
+    redis::{
+        reply,
+        scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
+    },
 };
 
 /// How often a message is read anew that others change at the same time.
@@ -115,7 +121,7 @@ impl Queue {
         after: &NewMessage,
     ) -> Result<Option<Changed>> {
         let mut record = Record::encode(after);
-        if record.len() > Queue::MAX_BYTES {
+        if record.len() > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(record.len()));
         }
         if after.data.get() == before.data.get() {

@@ -20,11 +20,15 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Queue,
-    enqueue::{Answer, Enqueued, Packed, WhenFull},
+use crate::{
+    error::{Error, Result},
+    limits,
+    message::new::NewMessage,
+    queue::{
+        Queue,
+        enqueue::{Answer, Enqueued, Packed, WhenFull},
+    },
 };
-use crate::{Error, NewMessage, Result};
 
 /// Calls of one queue under way at once: while Redis works on one, the next is made ready and the last one answered.
 const CALLS: usize = 2;
@@ -92,8 +96,8 @@ impl Posted {
     fn next_call(&mut self) -> Option<(Vec<Packed>, Vec<Poster>)> {
         let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
-            && bytes + next.message.bytes() <= Queue::MAX_BYTES
-            && messages.len() < Queue::MAX_MESSAGES
+            && bytes + next.message.bytes() <= limits::MAX_BYTES
+            && messages.len() < limits::MAX_MESSAGES
             && let Some(Post { message, poster }) = self.waiting.pop_front()
         {
             if !poster.answer.is_closed() {
@@ -123,7 +127,7 @@ impl Queue {
     /// Those of `enqueue`, and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
         let packed = Packed::of(&message);
-        if packed.bytes() > Queue::MAX_BYTES {
+        if packed.bytes() > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(packed.bytes()));
         }
         let room = self.intake.admit(&packed)?;
@@ -175,7 +179,7 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
-    use crate::Timestamp;
+    use crate::time::Timestamp;
 
     #[tokio::test]
     async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {

@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use deadpool_redis::redis::{self, Value};
 use serde_json::Value as Json;
 
-use super::{Call, IfAbsent, Queue, status::PAUSED};
-use crate::{Error, Result, Settings, keys::suffix, reply, scripts::CONFIGURE};
+use crate::{
+    error::{Error, Result},
+    queue::{Call, Queue, declare::IfAbsent, status::PAUSED},
+    redis::{keys::suffix, reply, scripts::CONFIGURE},
+    settings::Settings,
+};
 
 /// How often a change is tried anew when others change the same settings meanwhile.
 const TRIES: usize = 20;

@@ -3,8 +3,11 @@
 use deadpool_redis::redis::Value;
 use tracing::debug;
 
-use super::{Call, Queue};
-use crate::{Error, Result, index, reply, scripts::DECLARE};
+use crate::{
+    error::{Error, Result},
+    queue::{Call, Queue, index},
+    redis::{reply, scripts::DECLARE},
+};
 
 /// The outcome of a call where there is no queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,20 @@
 
 use serde_json::value::RawValue;
 
-use super::{Call, Durability, IfAbsent, Queue};
 use crate::{
-    Error, IdempotencyKey, MaxAttempts, Message, MessageId, MessageRef, NewMessage, Result, State, Timestamp,
-    message::Gate, record::Record, reply, scripts::ENQUEUE,
+    error::{Error, Result},
+    limits,
+    message::{
+        Gate, Message, State,
+        id::{MessageId, MessageRef},
+        name::IdempotencyKey,
+        new::NewMessage,
+        record::{Options, Record},
+    },
+    number::MaxAttempts,
+    queue::{Call, Durability, Queue, declare::IfAbsent},
+    redis::{reply, scripts::ENQUEUE},
+    time::Timestamp,
 };
 
 /// What came of enqueueing one message.
@@ -77,12 +87,12 @@ impl Queue {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        if messages.len() > Queue::MAX_MESSAGES {
+        if messages.len() > limits::MAX_MESSAGES {
             return Err(Error::TooManyMessages(messages.len()));
         }
         let packed: Vec<Packed> = messages.iter().map(Packed::of).collect();
         let bytes = packed.iter().map(Packed::bytes).sum();
-        if bytes > Queue::MAX_BYTES {
+        if bytes > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(bytes));
         }
         let answers = self.send(&packed, WhenFull::RefuseAll, idempotency).await?;
@@ -157,7 +167,7 @@ pub(super) struct Packed {
 
 impl Packed {
     pub(super) fn of(message: &NewMessage) -> Self {
-        Self { due: message.due().encode(), options: message.options().encode(), record: Record::encode(message) }
+        Self { due: message.due().encode(), options: Options::of(message).encode(), record: Record::encode(message) }
     }
 
     /// As many as count against what one call may carry.

@@ -2,8 +2,13 @@
 
 use deadpool_redis::redis;
 
-use super::{Call, Queue};
-use crate::{Error, Event, EventId, Millis, Result, event_batch::EventBatch, keys::suffix, reply, scripts::LISTEN};
+use crate::{
+    error::{Error, Result},
+    events::{batch::EventBatch, event::Event, id::EventId},
+    queue::{Call, Queue},
+    redis::{keys::suffix, reply, scripts::LISTEN},
+    time::Millis,
+};
 
 /// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
 /// between two such times.

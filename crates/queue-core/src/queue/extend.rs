@@ -1,7 +1,13 @@
 //! Extends leases.
 
-use super::{Call, Queue};
-use crate::{LeaseToken, Millis, Result, Timestamp, reply, scripts::EXTEND};
+use crate::{
+    error::Result,
+    limits,
+    message::token::LeaseToken,
+    queue::{Call, Queue},
+    redis::{reply, scripts::EXTEND},
+    time::{Millis, Timestamp},
+};
 
 /// What extending a lease did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +29,7 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable): some may have been extended or not.
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(leases.len());
-        for some in leases.chunks(Queue::MAX_MESSAGES) {
+        for some in leases.chunks(limits::MAX_MESSAGES) {
             let mut call = Call::new(&EXTEND, &self.keys)
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
             for lease in some {

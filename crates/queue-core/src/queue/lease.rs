@@ -5,14 +5,30 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::Value;
 use tracing::warn;
 
-use super::{Action, Call, IfAbsent, Queue, Settlement, random, read::decode_json};
 use crate::{
-    ConsumerId, Error, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Timestamp,
-    message::{Standing, Stored, malformed_failure},
-    record::{Malformed, Options, Record, Run},
-    reply,
-    scripts::{FIND_LEASES, GIVE_BACK, LEASE},
-    token::Secret,
+    error::{Error, Result},
+    limits,
+    message::{
+        Message, Standing, Stored,
+        failure::Failure,
+        id::{MessageId, MessageRef},
+        name::ConsumerId,
+        record::{Malformed, Options, Record, Run},
+        token::{LeaseToken, Secret},
+    },
+    number::MaxAttempts,
+    queue::{
+        Call, Queue,
+        declare::IfAbsent,
+        random,
+        read::decode_json,
+        settle::{Action, Settlement},
+    },
+    redis::{
+        reply,
+        scripts::{FIND_LEASES, GIVE_BACK, LEASE},
+    },
+    time::{Millis, Timestamp},
 };
 
 /// How many lost lease calls are remembered; beyond that, their leases lapse.
@@ -102,13 +118,13 @@ impl Queue {
     /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
     /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
-        self.lease_within(request, Queue::MAX_BYTES).await
+        self.lease_within(request, limits::MAX_BYTES).await
     }
 
     /// As [`lease`](Self::lease), at most so many bytes of messages, but one message at least.
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
-        let max = request.max.clamp(1, Queue::MAX_MESSAGES);
+        let max = request.max.clamp(1, limits::MAX_MESSAGES);
         let answer_is_lost = LostUnlessAnswered::new(self);
         let secret = answer_is_lost.secret().clone();
         let owner_timeout = match request.owner_timeout {
@@ -121,7 +137,7 @@ impl Queue {
                 Call::new(&LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
-                    .arg(max_bytes.min(Queue::MAX_BYTES))
+                    .arg(max_bytes.min(limits::MAX_BYTES))
                     .arg(secret.as_str())
                     .arg(request.consumer.as_str())
                     .arg(owner_timeout)
@@ -222,7 +238,10 @@ impl Queue {
             .into_iter()
             .map(|(lease, malformed)| {
                 warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read, it fails");
-                Settlement { lease, action: Action::FailForGood(malformed_failure(&malformed)) }
+                Settlement {
+                    lease,
+                    action: Action::FailForGood(Failure::new("malformed_record", malformed.to_string())),
+                }
             })
             .collect();
         if let Err(error) = self.settle(&settlements).await {

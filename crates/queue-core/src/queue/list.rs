@@ -2,8 +2,16 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{Call, Queue};
-use crate::{Error, Message, MessageName, Result, SignalKey, State, reply, scripts::LIST};
+use crate::{
+    error::{Error, Result},
+    limits,
+    message::{
+        Message, State,
+        name::{MessageName, SignalKey},
+    },
+    queue::{Call, Queue},
+    redis::{reply, scripts::LIST},
+};
 
 /// The most bytes that the place of a held message has: its key, two tabs, its id and when it is due.
 const MAX_PLACE_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
@@ -32,7 +40,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::InvalidCursor`].
     pub async fn list(&self, state: State, limit: usize, cursor: Option<&str>) -> Result<Page> {
-        self.list_some(state, None, None, limit, Queue::MAX_BYTES, cursor).await
+        self.list_some(state, None, None, limit, limits::MAX_BYTES, cursor).await
     }
 
     /// As [`list`](Self::list), but a page ends at so many bytes, with one message at least if there is one; and it lists only
@@ -57,7 +65,7 @@ impl Queue {
         if hold.is_some() && state != State::Held {
             return Ok(Page::default());
         }
-        let limit = limit.clamp(1, Queue::MAX_MESSAGES);
+        let limit = limit.clamp(1, limits::MAX_MESSAGES);
         let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
         let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
         let mut answer = reply::array(Some(self.call(&LIST, call).await?))?.into_iter();

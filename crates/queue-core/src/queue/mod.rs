@@ -2,21 +2,24 @@
 
 mod audit;
 mod bulk;
-mod change;
-mod coalesce;
+pub(crate) mod change;
+pub(crate) mod coalesce;
 mod configure;
 mod declare;
-mod enqueue;
+pub(crate) mod enqueue;
 mod events;
-mod extend;
-mod lease;
+pub(crate) mod extend;
+pub(crate) mod index;
+pub(crate) mod lease;
 mod list;
+mod maintain;
+pub(crate) mod pattern;
 mod progress;
+pub(crate) mod queues;
 mod read;
-mod settle;
-mod signal;
-mod status;
-mod tend;
+pub(crate) mod settle;
+pub(crate) mod signal;
+pub(crate) mod status;
 
 use std::{
     sync::{
@@ -31,25 +34,21 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
-    Error, Millis, QueueName, Redis, Result, SettingsPatch,
-    connection::CallError,
-    index,
-    keys::Keys,
-    scripts::{LAYOUT, Script},
+    error::{Error, Result},
+    limits,
+    message::name::QueueName,
+    redis::{
+        call_error::CallError,
+        connection::Redis,
+        keys::Keys,
+        scripts::{LAYOUT, Script},
+    },
+    settings::patch::SettingsPatch,
+    time::Millis,
 };
 
+use coalesce::Intake;
 use declare::IfAbsent;
-
-pub(crate) use coalesce::Intake;
-
-pub use change::Changed;
-pub use enqueue::Enqueued;
-pub use extend::Extended;
-pub(crate) use lease::Access;
-pub use lease::{Delivery, LeaseRequest, Leased};
-pub use settle::{Action, Settlement};
-pub use signal::Signal;
-pub use status::QueueStatus;
 
 /// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
 const TIMES_DECLARED_ANEW: u64 = 30;
@@ -72,17 +71,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The most messages that one call carries either way.
-    pub const MAX_MESSAGES: usize = 1_000;
+    /// The most messages that one call carries either way: 1,000.
+    pub const MAX_MESSAGES: usize = limits::MAX_MESSAGES;
     /// The most bytes of payload that one call carries either way: 4 MiB.
-    pub const MAX_BYTES: usize = 4 * 1_024 * 1_024;
+    pub const MAX_BYTES: usize = limits::MAX_BYTES;
     /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
-    pub const MAX_RESULT_BYTES: usize = 64 * 1_024;
-    /// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
-    pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1_024;
-    /// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to settle
-    /// it; then the attempt has failed, and another one may begin.
-    pub const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);
+    pub const MAX_RESULT_BYTES: usize = limits::MAX_RESULT_BYTES;
+    /// How long a lease lasts beyond the time-out of its run, for the consumer to settle it.
+    pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
     pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);

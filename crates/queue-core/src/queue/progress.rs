@@ -3,8 +3,13 @@
 use serde::Deserializer;
 use serde_json::value::RawValue;
 
-use super::{Call, Queue};
-use crate::{Error, LeaseToken, Result, json, reply, scripts::PROGRESS};
+use crate::{
+    error::{Error, Result},
+    json, limits,
+    message::token::LeaseToken,
+    queue::{Call, Queue},
+    redis::{reply, scripts::PROGRESS},
+};
 
 impl Queue {
     /// Reads an optional progress, for serde's `deserialize_with`: any JSON up to [`Queue::MAX_RESULT_BYTES`].
@@ -13,7 +18,7 @@ impl Queue {
     ///
     /// It is longer.
     pub fn deserialize_progress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
-        json::at_most::<{ Self::MAX_RESULT_BYTES }, D>(deserializer)
+        json::at_most::<{ limits::MAX_RESULT_BYTES }, D>(deserializer)
     }
 
     /// Keeps what a handler reports of its progress: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Answers whether it was kept: it is
@@ -24,7 +29,7 @@ impl Queue {
     /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`].
     pub async fn report_progress(&self, lease: &LeaseToken, progress: &RawValue) -> Result<bool> {
         let json = progress.get();
-        if json.len() > Queue::MAX_RESULT_BYTES {
+        if json.len() > limits::MAX_RESULT_BYTES {
             return Err(Error::ProgressTooLarge(json.len()));
         }
         let call = Call::new(&PROGRESS, &self.keys).arg(lease.id().as_str()).arg(lease.secret()).arg(json);

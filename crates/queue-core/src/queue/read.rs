@@ -6,13 +6,22 @@ use deadpool_redis::redis::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Call, Queue};
 use crate::{
-    Error, MaxAttempts, Message, MessageId, MessageRef, Millis, Result, Subscriber, Timestamp,
-    message::{Standing, Stored},
-    record::{Options, Outcome, Record, Run},
-    reply,
-    scripts::{AWAIT, READ},
+    error::{Error, Result},
+    limits,
+    message::{
+        Message, Standing, Stored,
+        id::{MessageId, MessageRef},
+        record::{Options, Outcome, Record, Run},
+    },
+    number::MaxAttempts,
+    queue::{Call, Queue},
+    redis::{
+        reply,
+        scripts::{AWAIT, READ},
+    },
+    time::{Millis, Timestamp},
+    wakeup::subscriber::Subscriber,
 };
 
 /// A wait asks again so often, so that a lost notification costs time, never the answer.
@@ -29,7 +38,7 @@ impl Queue {
         while messages.len() < ids.len() {
             let rest = &ids[messages.len()..];
             // One call answers as much as it may carry.
-            let answered = self.read_stored(&rest[..rest.len().min(Queue::MAX_MESSAGES)]).await?;
+            let answered = self.read_stored(&rest[..rest.len().min(limits::MAX_MESSAGES)]).await?;
             if answered.is_empty() {
                 return Err(Error::unexpected("no answer for the first message"));
             }

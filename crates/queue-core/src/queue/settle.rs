@@ -4,8 +4,14 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
-use super::{Call, Queue, random};
-use crate::{Error, Failure, LeaseToken, Millis, NewMessage, Result, State, reply, scripts::SETTLE};
+use crate::{
+    error::{Error, Result},
+    limits,
+    message::{State, failure::Failure, new::NewMessage, token::LeaseToken},
+    queue::{Call, Queue, random},
+    redis::{reply, scripts::SETTLE},
+    time::Millis,
+};
 
 /// How a consumer ends one lease.
 #[derive(Debug, Clone)]
@@ -35,8 +41,8 @@ impl Action {
     /// The letter, the extra and the value as `settle.lua` takes them.
     fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
-            Self::Complete(result) if result.get().len() > Queue::MAX_RESULT_BYTES => {
-                let (bytes, most) = (result.get().len(), Queue::MAX_RESULT_BYTES);
+            Self::Complete(result) if result.get().len() > limits::MAX_RESULT_BYTES => {
+                let (bytes, most) = (result.get().len(), limits::MAX_RESULT_BYTES);
                 let message = format!("the result has {bytes} bytes, at most {most} are kept");
                 ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)).into())
             }
@@ -63,7 +69,7 @@ fn encode_failure(failure: &Failure) -> String {
     const AROUND: usize = r#"{"code":"","message":""}"#.len();
     /// Stands at the end of a text that was cut.
     const CUT: &str = "… (cut)";
-    const MESSAGE_BYTES: usize = Queue::MAX_ERROR_BYTES - CODE_BYTES - AROUND;
+    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - AROUND;
     let code = cut(&failure.code, CODE_BYTES);
     let mut message = cut(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
@@ -99,7 +105,7 @@ impl Queue {
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
-            let some = &rest[..rest.len().min(Queue::MAX_MESSAGES)];
+            let some = &rest[..rest.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
             let any_again = if ids.len() < some.len() { "1" } else { "" };
             let mut call = Call::new(&SETTLE, &self.keys).arg(random()).arg(any_again);
@@ -108,7 +114,7 @@ impl Queue {
             for Settlement { lease, action } in some {
                 let (letter, extra, value) = action.encode();
                 bytes += value.len();
-                if count > 0 && bytes > Queue::MAX_BYTES {
+                if count > 0 && bytes > limits::MAX_BYTES {
                     break;
                 }
                 count += 1;
@@ -152,7 +158,7 @@ mod tests {
             let failure = Failure::new(character.repeat(300), character.repeat(10_000));
             let json = encode_failure(&failure);
             assert!(
-                json.len() <= Queue::MAX_ERROR_BYTES && json.len() > Queue::MAX_ERROR_BYTES - 16,
+                json.len() <= limits::MAX_ERROR_BYTES && json.len() > limits::MAX_ERROR_BYTES - 16,
                 "{character:?}: {}",
                 json.len()
             );

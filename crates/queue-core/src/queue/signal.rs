@@ -5,8 +5,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Call, IfAbsent, Queue, read::decode_json};
-use crate::{Error, Millis, Result, SignalKey, Span, Timestamp, json, reply, scripts::SIGNAL};
+use crate::{
+    error::{Error, Result},
+    json, limits,
+    message::name::SignalKey,
+    queue::{Call, Queue, declare::IfAbsent, read::decode_json},
+    redis::{reply, scripts::SIGNAL},
+    settings::range::Span,
+    time::{Millis, Timestamp},
+};
 
 /// What releases held messages.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -63,7 +70,7 @@ impl Queue {
         limit: usize,
     ) -> Result<(Vec<StickySignal>, bool)> {
         let place = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
-        let limit = limit.clamp(1, Queue::MAX_MESSAGES);
+        let limit = limit.clamp(1, limits::MAX_MESSAGES);
         decode(
             self.call(&SIGNAL, Call::new(&SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place))
                 .await?,

@@ -4,8 +4,14 @@ use deadpool_redis::redis::Value;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Call, Queue};
-use crate::{Millis, QueueName, Result, Settings, ShownSettings, State, reply, scripts::STATUS};
+use crate::{
+    error::Result,
+    message::{State, name::QueueName},
+    queue::{Call, Queue},
+    redis::{reply, scripts::STATUS},
+    settings::{Settings, schema::ShownSettings},
+    time::Millis,
+};
 
 /// The field of `meta` that stands there while the queue is paused.
 pub(super) const PAUSED: &str = "paused";

@@ -1,10 +1,9 @@
-//! The pause between a failed attempt of a message and the next one. The rule itself stands in `lua/fragments/backoff.lua`.
+//! The pause between a failed attempt of a message and the next one. The rule itself stands in `lua/lib/backoff.lua`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::range::Span;
-use crate::{Millis, json::JsonObject};
+use crate::{json::JsonObject, settings::range::Span, time::Millis};
 
 /// The pause between a failed attempt and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidSetting, SettingsPatch};
-use crate::{QueueName, QueuePattern};
+use crate::{
+    message::name::QueueName,
+    queue::pattern::QueuePattern,
+    settings::patch::{InvalidSetting, SettingsPatch},
+};
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
 ///

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use utoipa::openapi::schema::{AnyOf, AnyOfBuilder, ObjectBuilder, Schema, Type};
 
-use crate::{Millis, time::UNITS};
+use crate::time::{Millis, UNITS};
 
 impl Millis {
     /// The schema of a duration with a range.

@@ -1,34 +1,28 @@
 //! The settings of a queue. Each stands here once: its name, its type (which has its range and its JSON form) and its default.
 //! Everything else derives from that: merge patches, the fields of `meta`, the defaults that the scripts know, the schemas.
 
-mod backoff;
-mod declared;
+pub(crate) mod backoff;
+pub(crate) mod declared;
 mod duration_pattern;
 mod exclusive;
-mod patch;
-mod range;
-mod rate_limit;
+pub(crate) mod patch;
+pub(crate) mod range;
+pub(crate) mod rate_limit;
 mod retention;
-mod schema;
+pub(crate) mod schema;
 
+use crate::time::Millis;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
-use crate::Millis;
-
-pub(crate) use backoff::Backoff;
-pub use declared::DeclaredSettings;
+use backoff::Backoff;
 use exclusive::Exclusive;
-pub(crate) use patch::InvalidSetting;
-pub use patch::SettingsPatch;
-use range::Count;
-pub use range::Span;
-pub use rate_limit::RateLimit;
+use range::{Count, Span};
+use rate_limit::RateLimit;
 use retention::Retention;
-pub(crate) use schema::ShownSettings;
 
 /// How a queue treats its messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -152,6 +146,7 @@ fn members(json: &str) -> BTreeMap<String, Box<RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::patch::SettingsPatch;
 
     #[test]
     fn declared_settings_read_back_from_their_stored_form_and_others_stay_default() {

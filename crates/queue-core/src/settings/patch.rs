@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::Settings;
+use crate::settings::Settings;
 
 impl Settings {
     /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
@@ -136,7 +136,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Millis;
+    use crate::time::Millis;
 
     #[test]
     fn patch_changes_the_settings_that_it_names_and_a_null_brings_back_the_default() {

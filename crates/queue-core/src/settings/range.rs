@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{Millis, error::ParseError, number::Whole};
+use crate::{number::Whole, parse_error::ParseError, time::Millis};
 
 /// A duration of `LEAST` to `MOST` milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

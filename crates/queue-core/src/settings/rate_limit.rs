@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::range::{Count, Span};
-use crate::Millis;
+use crate::{
+    settings::range::{Count, Span},
+    time::Millis,
+};
 
 /// At most `max` in any window of `duration`, wherever it starts, by Redis's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::range::{Count, Span};
-use crate::Millis;
+use crate::{
+    settings::range::{Count, Span},
+    time::Millis,
+};
 
 /// For how long finished messages are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{Settings, SettingsPatch};
+use crate::settings::{Settings, patch::SettingsPatch};
 
 /// The schema of settings as they are answered: all of them, durations in milliseconds.
 pub(crate) struct ShownSettings;

@@ -1,0 +1,93 @@
+//! A part of the log of events, decoded.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use deadpool_redis::redis::Value;
+
+use crate::{
+    error::{Error, Result},
+    events::{
+        event::Event,
+        id::{EventId, Place},
+    },
+    redis::reply,
+};
+
+/// What stands in the log where it begins; it is no event.
+const MARK: &str = "listening";
+
+/// What a log has after a place.
+#[derive(Debug, Clone)]
+pub(crate) struct EventBatch {
+    /// In the order in which it happened.
+    pub(crate) events: Vec<Event>,
+    /// The place of the last of them, or that of an entry that says nothing.
+    pub(crate) end: EventId,
+}
+
+impl EventBatch {
+    /// Of a log that nothing is known of but its newest event.
+    pub(crate) fn empty(newest: EventId) -> Self {
+        Self { events: Vec::new(), end: newest }
+    }
+
+    /// The events after one, as many of them as are at hand and not larger than so many bytes of JSON, but at least one.
+    pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
+        let start = self.events.partition_point(|event| event.id <= Some(after));
+        let mut left = bytes;
+        let fitting = self.events[start..].iter().take_while(|event| {
+            let is_first = left == bytes;
+            let fits = event.json().len() <= left;
+            left = left.saturating_sub(event.json().len());
+            is_first || fits
+        });
+        start..start + fitting.count()
+    }
+
+    /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.
+    pub(crate) fn decode(after: EventId, entries: Vec<Value>) -> Result<Option<Self>> {
+        let mut batch = Self::empty(after);
+        for (nth, entry) in entries.into_iter().enumerate() {
+            let mut entry = reply::array(Some(entry))?.into_iter();
+            let place: Place = reply::text(entry.next())?.parse().map_err(Error::unexpected)?;
+            if nth == 0 && place != after.place {
+                return Ok(None);
+            }
+            let mut texts = reply::array(entry.next())?.into_iter();
+            let mut id = EventId { place, nth: 0 };
+            batch.end = id.max(after);
+            while let Some(word) = texts.next() {
+                let (word, text) = (reply::text(Some(word))?, reply::text(texts.next())?);
+                if word == MARK {
+                    continue;
+                }
+                id.nth += 1;
+                if id > after {
+                    batch.events.extend(Event::decode(id, &word, &text));
+                    batch.end = id;
+                }
+            }
+            if nth == 0 && id < after {
+                return Ok(None);
+            }
+        }
+        Ok(Some(batch))
+    }
+}
+
+/// What a reader tells those who listen.
+#[derive(Debug, Clone)]
+pub(crate) enum FeedUpdate {
+    /// This, after that event.
+    Happened {
+        /// The event before it.
+        after: EventId,
+        /// What happened.
+        batch: Arc<EventBatch>,
+    },
+    /// The log does not go on from where it was: after this event it does.
+    Reset(EventId),
+    /// There is no such queue any more.
+    Lost,
+}

@@ -1,0 +1,75 @@
+//! All listeners of this process; those of one queue share a reader.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    error::Result,
+    events::{
+        batch::FeedUpdate,
+        id::EventId,
+        listener::EventListener,
+        reader::{EventReader, Shared},
+    },
+    queue::Queue,
+    wakeup::subscriber::Subscriber,
+};
+
+/// A listener that falls so many batches behind is cut: they are kept until the last one has heard them.
+const KEPT_BATCHES: usize = 64;
+/// So many listeners at a time read for themselves alone. The others wait for them, so that posts need not.
+const READING_AT_ONCE: usize = 4;
+
+/// Those who listen to events of queues: any number of them, with one reader of the log, its reader, for each queue.
+#[derive(Clone)]
+pub struct EventFeed {
+    shared: Arc<Shared>,
+}
+
+impl EventFeed {
+    /// Nobody listens yet. `subscriber` wakes the readers; somebody else runs it. After `shutdown` nobody listens any longer.
+    pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
+        let readers = TaskTracker::new();
+        readers.close();
+        let reading = Arc::new(Semaphore::new(READING_AT_ONCE));
+        Self { shared: Arc::new(Shared { subscriber, readers, shutdown, tails: Mutex::default(), reading }) }
+    }
+
+    /// Listens to what happens in a queue from now on, or from after the event `last`; `None` if there is no such queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<EventListener>> {
+        // Once before the reader is there, so that strangers start none for what is no queue.
+        if queue.listen().await?.is_none() {
+            return Ok(None);
+        }
+        let news = self.subscribe(queue);
+        // Only now, so that nothing comes between.
+        let Some(newest) = queue.listen().await? else { return Ok(None) };
+        let (reading, shutdown) = (Arc::clone(&self.shared.reading), self.shared.shutdown.child_token());
+        Ok(Some(EventListener::new(Arc::clone(queue), news, newest, last, reading, shutdown)))
+    }
+
+    /// Waits until all readers have ended, which they do soon after the shutdown.
+    pub async fn stopped(&self) {
+        self.shared.readers.wait().await;
+    }
+
+    fn subscribe(&self, queue: &Arc<Queue>) -> broadcast::Receiver<FeedUpdate> {
+        let mut tails = self.shared.tails.lock();
+        if let Some(tail) = tails.get(queue.name()) {
+            return tail.subscribe();
+        }
+        let (tail, news) = broadcast::channel(KEPT_BATCHES);
+        tails.insert(queue.name().clone(), tail.clone());
+        let reader = EventReader::new(Arc::clone(&self.shared), Arc::clone(queue), tail);
+        self.shared.readers.spawn(reader.run());
+        news
+    }
+}

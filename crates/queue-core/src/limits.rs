@@ -1,0 +1,15 @@
+//! The bounds of one call and of one message, which the library and its scripts share.
+
+use crate::time::Millis;
+
+/// The most messages that one call carries either way.
+pub(crate) const MAX_MESSAGES: usize = 1_000;
+/// The most bytes of payload that one call carries either way: 4 MiB.
+pub(crate) const MAX_BYTES: usize = 4 * 1_024 * 1_024;
+/// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
+pub(crate) const MAX_RESULT_BYTES: usize = 64 * 1_024;
+/// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
+pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1_024;
+/// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to settle it;
+/// then the attempt has failed, and another one may begin.
+pub(crate) const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);

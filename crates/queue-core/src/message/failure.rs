@@ -1,0 +1,42 @@
+//! Errors of attempts: as consumers report them, and as readers see them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::time::Timestamp;
+
+/// The error of the last attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MessageError {
+    /// A word that a program can match.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Which attempt it was, from 1; 0 if there was none.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl MessageError {
+    pub(crate) fn decode(json: &str, attempt: u32, at: Timestamp) -> Option<Self> {
+        let Failure { code, message } = serde_json::from_str(json).ok()?;
+        Some(Self { code, message, attempt, at })
+    }
+}
+
+/// What a consumer says of an attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word that a program can match.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// From a word and a sentence.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}

@@ -1,0 +1,299 @@
+//! A message as its readers see it: its state, its error, and all that is known of it.
+
+pub(crate) mod failure;
+pub(crate) mod id;
+pub(crate) mod name;
+pub(crate) mod new;
+pub(crate) mod record;
+pub(crate) mod token;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use strum::{EnumString, IntoStaticStr, VariantArray};
+use utoipa::ToSchema;
+
+use crate::{
+    message::{
+        failure::MessageError,
+        id::MessageRef,
+        name::{ConsumerId, MessageName, QueueName, SignalKey},
+        new::{Headers, NewMessage},
+        record::{End, Options, Outcome, Record, Run},
+    },
+    number::{MaxAttempts, Priority},
+    parse_error::ParseError,
+    time::{Millis, Timestamp},
+};
+
+/// Where a message stands.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = ParseError, parse_err_fn = Self::no_such)]
+pub enum State {
+    /// Waiting for a signal.
+    Held,
+    /// Not due yet, or backing off after a failed attempt.
+    Delayed,
+    /// Ready to be leased.
+    Waiting,
+    /// Leased.
+    Active,
+    /// Done, with a result.
+    Completed,
+    /// Given up, with an error: a dead letter.
+    Failed,
+}
+
+impl State {
+    /// All, in the order in which a message goes through them.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether nothing more will come of the message by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+
+    fn no_such(_: &str) -> ParseError {
+        "a state is held, delayed, waiting, active, completed or failed".into()
+    }
+}
+
+/// A message as a reader sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(examples(json!(example())))]
+pub struct Message {
+    /// The producer's own id, or Drover's where there is none.
+    #[schema(inline)]
+    pub id: MessageRef,
+    /// The queue that it is in.
+    #[schema(inline)]
+    pub queue: QueueName,
+    /// The kind of message, by which workers route.
+    #[schema(required, inline)]
+    pub name: Option<MessageName>,
+    /// Where it stands.
+    pub state: State,
+    /// The payload, as it came.
+    #[schema(value_type = Value)]
+    pub data: Box<RawValue>,
+    /// The lower goes first.
+    #[schema(inline)]
+    pub priority: Priority,
+    /// From creation until it was due first, in milliseconds.
+    #[schema(value_type = u64)]
+    pub delay: Millis,
+    /// How many attempts it has.
+    #[schema(inline)]
+    pub max_attempts: MaxAttempts,
+    /// How many attempts have ended, by completing or failing.
+    pub attempts_made: u32,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// How many of its leases lapsed.
+    pub lapses: u32,
+    /// What the producer sent beside the data.
+    #[schema(inline)]
+    pub headers: Headers,
+    /// When Redis took it.
+    pub created_at: Timestamp,
+    /// When it may be handed out first; while it backs off, when it comes back.
+    pub due_at: Timestamp,
+    /// When it was handed out last.
+    #[schema(required)]
+    pub started_at: Option<Timestamp>,
+    /// When it was completed or failed for good.
+    #[schema(required)]
+    pub finished_at: Option<Timestamp>,
+    /// When it expires unless it has started.
+    #[schema(required)]
+    pub expires_at: Option<Timestamp>,
+    /// The key of the signal that it waits for.
+    #[schema(required, inline)]
+    pub hold: Option<SignalKey>,
+    /// What the signal carried that released it; only there if it carried anything.
+    #[schema(value_type = Value)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Box<RawValue>>,
+    /// Who has it, or had it last.
+    #[schema(required, inline)]
+    pub consumer: Option<ConsumerId>,
+    /// What its handler reported last.
+    #[schema(required, value_type = Value)]
+    pub progress: Option<Box<RawValue>>,
+    /// What its handler answered.
+    #[schema(required, value_type = Value)]
+    pub result: Option<Box<RawValue>>,
+    /// The error of the last attempt that failed, unless it completed since.
+    #[schema(required)]
+    pub error: Option<MessageError>,
+}
+
+fn example() -> serde_json::Value {
+    serde_json::json!({
+        "id": "21759559372713", "queue": "my-queue", "name": null, "state": "completed", "data": {"hello": 1},
+        "priority": 0, "delay": 1500, "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {},
+        "created_at": "2026-11-23T11:13:13.727Z", "due_at": "2026-11-23T11:13:15.227Z",
+        "started_at": "2026-11-23T11:13:15.228Z", "finished_at": "2026-11-23T11:13:15.229Z", "expires_at": null,
+        "hold": null, "consumer": "c-03e14db4f7f6", "progress": null, "result": "processed ✅", "error": null,
+    })
+}
+
+/// What Redis has of one message.
+pub(crate) struct Stored {
+    pub(crate) id: MessageRef,
+    pub(crate) record: Record,
+    pub(crate) options: Options,
+    pub(crate) run: Run,
+    pub(crate) standing: Standing,
+    pub(crate) max_attempts: MaxAttempts,
+    pub(crate) progress: Option<Box<RawValue>>,
+    pub(crate) signal: Option<Box<RawValue>>,
+}
+
+/// What a message that is to be held met when it was enqueued.
+pub(crate) enum Gate {
+    /// It waits for its signal.
+    Closed,
+    /// A signal that sticks, and what that carried: it did not have to wait.
+    PassedBy(Option<Box<RawValue>>),
+}
+
+/// The state with what goes with it.
+pub(crate) enum Standing {
+    Held,
+    Delayed(Timestamp),
+    Waiting,
+    Active,
+    Finished(Outcome),
+}
+
+impl Message {
+    /// As it is right after it was enqueued.
+    pub(crate) fn enqueued(
+        queue: QueueName,
+        id: MessageRef,
+        message: NewMessage,
+        created_at: Timestamp,
+        max_attempts: MaxAttempts,
+        gate: Gate,
+    ) -> Self {
+        let mut options = Options::of(&message);
+        options.expires_at = options.ttl.map(|ttl| created_at + ttl);
+        let due_at = message.due().instant(created_at);
+        let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
+        let standing = match &options.hold {
+            Some(_) if matches!(gate, Gate::Closed) => Standing::Held,
+            _ if due_at > created_at => Standing::Delayed(due_at),
+            _ => Standing::Waiting,
+        };
+        let signal = match gate {
+            Gate::Closed => None,
+            Gate::PassedBy(signal) => signal,
+        };
+        let run = Run::default();
+        let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal };
+        Self::from_stored(queue, stored)
+    }
+
+    /// A message as it is while its first attempt runs, with all else by default. For tests of handlers.
+    pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
+        let record =
+            Record { created_at: started_at, due_at: started_at, name: None, headers: Headers::default(), data };
+        let run =
+            Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
+        let (options, max_attempts) = (Options::default(), MaxAttempts::default());
+        let (standing, progress, signal) = (Standing::Active, None, None);
+        Self::from_stored(queue, Stored { id, record, options, run, standing, max_attempts, progress, signal })
+    }
+
+    pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
+        let Stored { id, record, options, run, standing, max_attempts, progress, signal } = stored;
+        let delay = record::delay(&record);
+        let mut message = Self {
+            id: options.own_id.map_or(id, MessageRef::Own),
+            queue,
+            name: record.name,
+            state: State::Waiting,
+            data: record.data,
+            priority: options.priority,
+            delay,
+            max_attempts: options.max_attempts.unwrap_or(max_attempts),
+            attempts_made: 0,
+            deliveries: 0,
+            lapses: 0,
+            headers: record.headers,
+            created_at: record.created_at,
+            due_at: record.due_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: options.expires_at,
+            hold: None,
+            signal,
+            consumer: None,
+            progress,
+            result: None,
+            error: None,
+        };
+        match standing {
+            Standing::Held => {
+                message.state = State::Held;
+                message.hold = options.hold;
+            }
+            Standing::Waiting => message.show_run(run),
+            Standing::Delayed(due_at) => {
+                message.state = State::Delayed;
+                message.due_at = due_at;
+                message.show_run(run);
+            }
+            Standing::Active => {
+                message.state = State::Active;
+                message.show_run(run);
+            }
+            Standing::Finished(outcome) => {
+                message.finished_at = Some(outcome.finished_at);
+                message.show_run(outcome.run);
+                match outcome.end {
+                    End::Completed(result) => {
+                        message.state = State::Completed;
+                        message.result = Some(result);
+                        message.error = None;
+                    }
+                    End::Failed(error) => {
+                        message.state = State::Failed;
+                        message.error = Some(error);
+                    }
+                }
+            }
+        }
+        message
+    }
+
+    fn show_run(&mut self, run: Run) {
+        self.attempts_made = run.attempts;
+        self.deliveries = run.deliveries;
+        self.lapses = run.lapses;
+        self.started_at = run.started_at;
+        self.consumer = run.consumer;
+        self.error = run.error;
+    }
+}

@@ -1,0 +1,213 @@
+//! A message as it is posted: the payload, and options of which each has a default.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
+
+use crate::{
+    json,
+    message::name::{MessageName, OwnId, SignalKey},
+    number::{MaxAttempts, Priority},
+    settings::{RunTime, backoff::Backoff, range::Span},
+    time::{Millis, Timestamp},
+};
+
+/// A message to be posted.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(
+    json!({"data": {"hello": 1}, "delay": "1500ms"}),
+    json!({"data": 2, "id": "order-42", "priority": -1})
+))]
+pub struct NewMessage {
+    /// The payload: any JSON, kept byte for byte.
+    #[schema(value_type = Value)]
+    pub data: Box<RawValue>,
+    /// The kind of message, by which workers route. Defaults to none.
+    #[schema(inline)]
+    pub name: Option<MessageName>,
+    /// An id of the producer's own, not all digits: posting it again stores nothing. Defaults to none.
+    #[schema(inline)]
+    pub id: Option<OwnId>,
+    /// How long until it may be handed out; not with `deliver_at`. Defaults to no time.
+    #[schema(inline)]
+    pub delay: Option<Delay>,
+    /// The instant at which it may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
+    #[schema(inline, value_type = Option<GivenInstant>)]
+    pub deliver_at: Option<Timestamp>,
+    /// The lower goes first; negative ones before those without. Defaults to 0.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Priority>)]
+    pub priority: Priority,
+    /// How many attempts it has. Defaults to the queue's setting.
+    #[schema(inline)]
+    pub max_attempts: Option<MaxAttempts>,
+    /// The pause before another attempt. Defaults to the queue's setting.
+    #[schema(schema_with = json::nullable_members::<Backoff>)]
+    pub backoff: Option<Backoff>,
+    /// How long one run may take: up to 7 days. Defaults to the queue's setting.
+    #[schema(inline)]
+    pub timeout: Option<RunTime>,
+    /// For how long after it was posted it may still be started; then it fails as expired: up to 3,650 days. Defaults to
+    /// for ever.
+    #[schema(inline)]
+    pub ttl: Option<TimeToLive>,
+    /// The key of the signal that it waits for. Defaults to none.
+    #[schema(inline)]
+    pub hold: Option<SignalKey>,
+    /// What consumers see beside the data: together at most 4096 bytes. Defaults to none.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Headers>)]
+    pub headers: Headers,
+}
+
+/// An instant as a producer may give it.
+struct GivenInstant;
+
+impl PartialSchema for GivenInstant {
+    fn schema() -> RefOr<Schema> {
+        /// RFC 3339, before the year 2200.
+        const PATTERN: &str = r"^(?:(?:[01][0-9]|2[01])[0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[01][0-9]|2[01])(?:0[48]|[2468][048]|[13579][26])-02-29)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+        text.examples(["2030-01-31T09:30:00Z"]).into()
+    }
+}
+
+impl ToSchema for GivenInstant {}
+
+/// How long a message may be delayed.
+pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
+/// For how long after it was posted a message may be started.
+type TimeToLive = Span<1, { NewMessage::LONGEST_DELAY.get() }>;
+
+/// When a message may be handed out first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Due {
+    /// At once.
+    #[default]
+    Now,
+    /// So long after Redis took it.
+    After(Millis),
+    /// At an instant; at once if that is past.
+    At(Timestamp),
+}
+
+impl Due {
+    /// The instant, for a message that Redis took at `created`.
+    pub(crate) fn instant(self, created: Timestamp) -> Timestamp {
+        match self {
+            Self::Now => created,
+            Self::After(delay) => created + delay,
+            Self::At(instant) => instant.max(created),
+        }
+    }
+
+    /// As `enqueue.lua` reads it.
+    pub(crate) fn encode(self) -> String {
+        match self {
+            Self::Now => String::new(),
+            Self::After(delay) => format!("+{}", delay.get()),
+            Self::At(instant) => instant.as_millis().to_string(),
+        }
+    }
+}
+
+/// A small map of strings that goes with a message: at most 32 entries and 4 KiB.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct Headers(BTreeMap<String, String>);
+
+impl Headers {
+    const MOST: usize = 32;
+    const MOST_BYTES: usize = 4_096;
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds one that is not there yet. Answers whether it is there now: it is not, and nothing is changed, where they would
+    /// be too many or too large.
+    pub fn add(&mut self, name: &str, value: &str) -> bool {
+        let is_new = !self.0.contains_key(name);
+        let fits = self.0.len() < Self::MOST && self.bytes() + name.len() + value.len() <= Self::MOST_BYTES;
+        if is_new && fits {
+            self.0.insert(name.to_owned(), value.to_owned());
+        }
+        is_new && fits
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Headers {
+    type Error = &'static str;
+
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, &'static str> {
+        let headers = Self(map);
+        if headers.0.len() > Self::MOST || headers.bytes() > Self::MOST_BYTES {
+            return Err("headers are at most 32 and together at most 4096 bytes");
+        }
+        Ok(headers)
+    }
+}
+
+impl PartialSchema for Headers {
+    fn schema() -> RefOr<Schema> {
+        let value = ObjectBuilder::new().schema_type(Type::String);
+        let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(value));
+        headers.max_properties(Some(Self::MOST)).into()
+    }
+}
+
+impl ToSchema for Headers {}
+
+impl NewMessage {
+    /// The longest that a message may be delayed.
+    pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
+
+    /// A message with this payload and everything else by default.
+    pub fn new(data: Box<RawValue>) -> Self {
+        Self {
+            data,
+            name: None,
+            id: None,
+            delay: None,
+            deliver_at: None,
+            priority: Priority::default(),
+            max_attempts: None,
+            backoff: None,
+            timeout: None,
+            ttl: None,
+            hold: None,
+            headers: Headers::default(),
+        }
+    }
+
+    /// The field that contradicts another one, and what to do about it.
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let both = self.delay.is_some() && self.deliver_at.is_some();
+        both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
+    }
+
+    /// When it may be handed out first. A delay goes before an instant.
+    pub(crate) fn due(&self) -> Due {
+        match (self.delay, self.deliver_at) {
+            (Some(delay), _) if !delay.is_zero() => Due::After(*delay),
+            (None, Some(instant)) => Due::At(instant),
+            _ => Due::Now,
+        }
+    }
+}

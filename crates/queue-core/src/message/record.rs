@@ -1,0 +1,340 @@
+//! How a message is written down in Redis: the record, the options, the run, the outcome.
+//!
+//! All four are text that a person can read in `redis-cli`. The record is a header and, after a line feed, the payload
+//! as it came. A header and the options are *fields*: each a tab, a letter, the value. `lua/lib/fields.lua` reads
+//! the same.
+
+use std::fmt::Write;
+
+use serde_json::value::RawValue;
+
+use crate::{
+    message::{
+        failure::MessageError,
+        id::MessageId,
+        name::{ConsumerId, MessageName, OwnId, SignalKey},
+        new::{Headers, NewMessage},
+    },
+    number::{MaxAttempts, Priority},
+    settings::backoff::Backoff,
+    time::{Millis, Timestamp},
+};
+
+/// A text in Redis is not what this library writes there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// The letters of fields.
+mod tag {
+    pub(super) const DUE: char = 'd';
+    pub(super) const NAME: char = 'n';
+    pub(super) const HEADERS: char = 'h';
+    pub(super) const PRIORITY: char = 'p';
+    pub(super) const MAX_ATTEMPTS: char = 'a';
+    pub(super) const BACKOFF: char = 'b';
+    pub(super) const OWN_ID: char = 'i';
+    pub(super) const TIMEOUT: char = 't';
+    /// How long it may wait, on its way into Redis; there it becomes an instant.
+    pub(super) const TTL: char = 'l';
+    pub(super) const EXPIRES: char = 'e';
+    pub(super) const HOLD: char = 'k';
+    pub(super) const READY: char = 'r';
+}
+
+fn push(text: &mut String, tag: char, value: impl std::fmt::Display) {
+    write!(text, "\t{tag}{value}").expect("writing to a string does not fail");
+}
+
+fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
+    text.split('\t').filter_map(|field| {
+        let tag = field.chars().next()?;
+        Some((tag, &field[tag.len_utf8()..]))
+    })
+}
+
+/// What a message carries, and when it was created and is due first.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) created_at: Timestamp,
+    pub(crate) due_at: Timestamp,
+    pub(crate) name: Option<MessageName>,
+    pub(crate) headers: Headers,
+    pub(crate) data: Box<RawValue>,
+}
+
+impl Record {
+    /// The record but for the instants, which the script puts before it by its own clock.
+    pub(crate) fn encode(message: &NewMessage) -> String {
+        let data = message.data.get();
+        let mut text = String::with_capacity(data.len() + 1);
+        if let Some(name) = &message.name {
+            push(&mut text, tag::NAME, name);
+        }
+        if !message.headers.is_empty() {
+            let json = serde_json::to_string(&message.headers).expect("a map of strings has a JSON form");
+            push(&mut text, tag::HEADERS, json);
+        }
+        text.push('\n');
+        text.push_str(data);
+        text
+    }
+
+    /// What stands for a record that can't be read.
+    pub(crate) fn unreadable(id: &MessageId) -> Self {
+        let created_at = id.posted_at();
+        Self {
+            created_at,
+            due_at: created_at,
+            name: None,
+            headers: Headers::default(),
+            data: RawValue::NULL.to_owned(),
+        }
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> Result<Self, Malformed> {
+        const MALFORMED: Malformed = Malformed("record");
+        let record = std::str::from_utf8(record).map_err(|_| MALFORMED)?;
+        let (header, data) = record.split_once('\n').ok_or(MALFORMED)?;
+        let (created, rest) = header.split_at(header.find('\t').unwrap_or(header.len()));
+        let created_at = Timestamp::from_millis(created.parse().map_err(|_| MALFORMED)?);
+        let mut record = Self {
+            created_at,
+            due_at: created_at,
+            name: None,
+            headers: Headers::default(),
+            data: RawValue::from_string(data.to_owned()).map_err(|_| MALFORMED)?,
+        };
+        for (tag, value) in fields(rest) {
+            match tag {
+                tag::DUE => record.due_at = Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?),
+                tag::NAME => record.name = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::HEADERS => record.headers = serde_json::from_str(value).map_err(|_| MALFORMED)?,
+                _ => {}
+            }
+        }
+        Ok(record)
+    }
+}
+
+/// What differs from the queue's settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) priority: Priority,
+    pub(crate) max_attempts: Option<MaxAttempts>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) own_id: Option<OwnId>,
+    pub(crate) timeout: Option<Millis>,
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) hold: Option<SignalKey>,
+    /// When it was promoted or signalled, and so became ready.
+    pub(crate) ready_at: Option<Timestamp>,
+}
+
+impl Options {
+    /// Those of a message that is posted.
+    pub(crate) fn of(message: &NewMessage) -> Self {
+        Self {
+            priority: message.priority,
+            max_attempts: message.max_attempts,
+            backoff: message.backoff,
+            own_id: message.id.clone(),
+            timeout: message.timeout.as_deref().copied(),
+            ttl: message.ttl.as_deref().copied(),
+            hold: message.hold.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Empty when nothing differs.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        if self.priority != Priority::default() {
+            push(&mut text, tag::PRIORITY, self.priority);
+        }
+        if let Some(max_attempts) = self.max_attempts {
+            push(&mut text, tag::MAX_ATTEMPTS, max_attempts);
+        }
+        if let Some(backoff) = &self.backoff {
+            push(&mut text, tag::BACKOFF, serde_json::to_string(backoff).expect("a back-off has a JSON form"));
+        }
+        if let Some(own_id) = &self.own_id {
+            push(&mut text, tag::OWN_ID, own_id);
+        }
+        if let Some(timeout) = self.timeout {
+            push(&mut text, tag::TIMEOUT, timeout.get());
+        }
+        if let Some(ttl) = self.ttl {
+            push(&mut text, tag::TTL, ttl.get());
+        }
+        if let Some(hold) = &self.hold {
+            push(&mut text, tag::HOLD, hold);
+        }
+        text
+    }
+
+    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
+        const MALFORMED: Malformed = Malformed("options");
+        let mut options = Self::default();
+        for (tag, value) in fields(text) {
+            match tag {
+                tag::PRIORITY => options.priority = value.parse().map_err(|_| MALFORMED)?,
+                tag::MAX_ATTEMPTS => options.max_attempts = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::BACKOFF => options.backoff = Some(serde_json::from_str(value).map_err(|_| MALFORMED)?),
+                tag::OWN_ID => options.own_id = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::TIMEOUT => options.timeout = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::EXPIRES => {
+                    options.expires_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?));
+                }
+                tag::HOLD => options.hold = Some(value.parse().map_err(|_| MALFORMED)?),
+                tag::READY => options.ready_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?)),
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What is remembered of a message's deliveries; `lua/lib/run.lua` has the format.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) attempts: u32,
+    pub(crate) lapses: u32,
+    pub(crate) deliveries: u32,
+    pub(crate) consumer: Option<ConsumerId>,
+    /// From when on it was ready again, when it came back.
+    pub(crate) ready_at: Option<Timestamp>,
+    pub(crate) error: Option<MessageError>,
+}
+
+impl Run {
+    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
+        const MALFORMED: Malformed = Malformed("run");
+        let mut parts = text.splitn(9, '\t');
+        let mut part = || parts.next().ok_or(MALFORMED);
+        let _token = part()?;
+        let started = part()?;
+        let mut count = || part()?.parse::<u32>().map_err(|_| MALFORMED);
+        let (attempts, lapses, deliveries) = (count()?, count()?, count()?);
+        let consumer = part()?;
+        let _settled = part()?;
+        let terms = part()?;
+        let error = part()?;
+        Ok(Self {
+            started_at: started.parse().ok().map(Timestamp::from_millis),
+            attempts,
+            lapses,
+            deliveries,
+            consumer: consumer.parse().ok(),
+            ready_at: term(terms, 'r').map(Timestamp::from_millis),
+            error: if error.is_empty() { None } else { Some(Self::decode_error(error).ok_or(MALFORMED)?) },
+        })
+    }
+
+    fn decode_error(text: &str) -> Option<MessageError> {
+        let mut parts = text.splitn(3, ' ');
+        let attempt = parts.next()?.parse().ok()?;
+        let at = Timestamp::from_millis(parts.next()?.parse().ok()?);
+        MessageError::decode(parts.next()?, attempt, at)
+    }
+}
+
+/// The number behind a letter in the terms of a run.
+fn term(terms: &str, letter: char) -> Option<u64> {
+    let (_, rest) = terms.split_once(letter)?;
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+}
+
+/// What came of a message; `lua/lib/finish.lua` has the format.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) finished_at: Timestamp,
+    pub(crate) run: Run,
+    pub(crate) end: End,
+}
+
+/// How a message ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    Completed(Box<RawValue>),
+    Failed(MessageError),
+}
+
+impl Outcome {
+    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
+        const MALFORMED: Malformed = Malformed("outcome");
+        let (head, json) = text.split_once('\n').ok_or(MALFORMED)?;
+        let (finished, run) = head.split_once('\t').ok_or(MALFORMED)?;
+        let letter = finished.chars().next().ok_or(MALFORMED)?;
+        let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
+        let mut run = Run::decode(run)?;
+        // The run was kept as it stood when it ended: an attempt that was made counts, a lapse or a cancel does not.
+        if letter != 'l' {
+            run.attempts += 1;
+        }
+        let end = match letter {
+            'c' => End::Completed(RawValue::from_string(json.to_owned()).map_err(|_| MALFORMED)?),
+            'f' | 'l' => End::Failed(MessageError::decode(json, run.attempts, finished_at).ok_or(MALFORMED)?),
+            _ => return Err(MALFORMED),
+        };
+        Ok(Self { finished_at, run, end })
+    }
+}
+
+/// A duration between creation and due time, as a message shows it.
+pub(crate) fn delay(record: &Record) -> Millis {
+    record.due_at.since(record.created_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_record_keeps_the_payload_byte_for_byte() {
+        let odd = "{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }";
+        let mut message = NewMessage::new(raw(odd));
+        message.name = Some("welcome".parse().unwrap());
+        message.headers = serde_json::from_str(r#"{"tab":"a\tb","n":"\n"}"#).unwrap();
+        let text = format!("1795424400000\td1795424401500{}", Record::encode(&message));
+        let record = Record::decode(text.as_bytes()).unwrap();
+        assert_eq!(record.data.get(), odd);
+        assert_eq!(record.name, message.name);
+        assert_eq!(record.headers, message.headers);
+        assert_eq!(delay(&record), Millis::new(1_500));
+    }
+
+    #[test]
+    fn options_read_back_and_are_empty_when_nothing_differs() {
+        assert_eq!(Options::of(&NewMessage::new(raw("1"))).encode(), "");
+        let options = Options {
+            priority: "-5".parse().unwrap(),
+            max_attempts: Some("9".parse().unwrap()),
+            backoff: Some(Backoff::default()),
+            own_id: Some("order 42".parse().unwrap()),
+            timeout: Some(Millis::from_secs(3)),
+            ttl: None,
+            expires_at: None,
+            hold: Some("payment 42".parse().unwrap()),
+            ready_at: None,
+        };
+        assert_eq!(Options::decode(&options.encode()).unwrap(), options);
+    }
+
+    #[test]
+    fn what_is_malformed_is_told_not_guessed() {
+        for bad in ["", "no line feed", "x\n1", "1795424400000\nnot json", "1795424400000\tdx\n1"] {
+            assert!(Record::decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(Record::decode(b"1795424400000\n\"\xff\"").is_err());
+        assert!(Options::decode("\tpx").is_err());
+        assert!(Run::decode("t\t1\t0").is_err());
+        assert!(Outcome::decode("c1\tt\t1\t0\t0\t1\tc\t\t\t\n{").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! The index of queues: a sorted set of their names, by which queues are listed and found by patterns.
+//!
+//! A queue exists when it has an epoch in its `meta`, which lies in another slot than the index, so that no script can change
+//! both. The index may lag behind: a name may stand in it without a queue, and for a while a queue may be missing. The rules
+//! that keep it right: the process that begins a queue adds its name before and after; the one that deletes a queue takes the
+//! name out after, then looks for the queue once more; maintenance repairs what was cut off between such steps.
+
+use deadpool_redis::redis::{self, Value};
+
+use crate::{
+    error::{Error, Result},
+    message::name::QueueName,
+    redis::{call_error::CallError, connection::Redis, keys, reply, scripts::LAYOUT},
+};
+
+/// How many names one call reads.
+const PAGE: usize = 1_000;
+
+/// Adds names; those that stand there stay.
+pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
+    for some in names.chunks(PAGE) {
+        let mut add = redis::cmd("ZADD");
+        add.arg(keys::INDEX);
+        for name in some {
+            add.arg(0).arg(name.as_str());
+        }
+        call(redis, &add).await?;
+    }
+    Ok(())
+}
+
+/// Adds a name that is not there. Asked before it is written, because a Redis that is full refuses to write even what is there.
+pub(crate) async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
+    let mut score = redis::cmd("ZSCORE");
+    score.arg(keys::INDEX).arg(name.as_str());
+    match call(redis, &score).await? {
+        Value::Nil => add(redis, std::slice::from_ref(name)).await,
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
+    let mut remove = redis::cmd("ZREM");
+    remove.arg(keys::INDEX).arg(name.as_str());
+    call(redis, &remove).await.map(drop)
+}
+
+/// The names that begin so, in order, from behind `after`: at most `most`. Fewer are all that there are.
+pub(crate) async fn names(
+    redis: &Redis,
+    start: &str,
+    after: Option<&QueueName>,
+    most: usize,
+) -> Result<Vec<QueueName>> {
+    let mut names: Vec<QueueName> = Vec::new();
+    let after = after.filter(|after| after.as_str() >= start);
+    // No byte of a name is larger than this.
+    let end = format!("({start}\u{ff}");
+    while names.len() < most {
+        let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
+        let count = PAGE.min(most - names.len());
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
+        let page = reply::array(Some(call(redis, &range).await?))?;
+        let is_last = page.len() < count;
+        let before = names.len();
+        names.extend(page.into_iter().filter_map(|name| reply::text(Some(name)).ok()?.parse::<QueueName>().ok()));
+        if is_last || names.len() == before {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {
+    redis.call(command).await.map_err(|error| match error {
+        // Before layout 2 it was a set.
+        CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
+            Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: 1, known: LAYOUT }
+        }
+        other => other.into(),
+    })
+}

@@ -1,0 +1,46 @@
+//! Maintenance of one queue: what happens by itself as time passes.
+
+use std::time::Duration;
+
+use crate::{
+    error::{Error, Result},
+    message::name::ConsumerId,
+    queue::{Call, Queue, random},
+    redis::{
+        reply,
+        scripts::{GIVE_UP, TEND},
+    },
+};
+
+/// As `tend.lua` answers it.
+const NO_SUCH_QUEUE: i64 = -2;
+
+impl Queue {
+    /// Does what must happen by itself as time passes, a bounded part: recovers lapsed leases, fails what has expired,
+    /// promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. Answers how long until there is next something to
+    /// do, nothing if there is nothing.
+    ///
+    /// Consumers do most of it whenever they lease; it is for queues that nobody leases from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    pub async fn maintain(&self) -> Result<Option<Duration>> {
+        let call = Call::new(&TEND, &self.keys).arg(random());
+        let pause = reply::integer(Some(self.call(&TEND, call).await?))?;
+        if pause == NO_SUCH_QUEUE {
+            return Err(Error::NoSuchQueue);
+        }
+        Ok(u64::try_from(pause).ok().map(Duration::from_micros))
+    }
+
+    /// Gives up a consumer's access to an exclusive queue, so that another may take over at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
+        let call = Call::new(&GIVE_UP, &self.keys).arg(consumer.as_str());
+        self.call(&GIVE_UP, call).await.map(drop)
+    }
+}

@@ -1,0 +1,104 @@
+//! Patterns of queues' names: one name, the start of names, or all of them.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{message::name::QueueName, parse_error::ParseError};
+
+/// Which queues a key, a route or declared settings are for: the one of that name, those that begin so (`user-*`), or
+/// all (`*`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct QueuePattern(String);
+
+impl QueuePattern {
+    /// Every queue.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// The queue, where it is one queue's name.
+    pub fn queue(&self) -> Option<QueueName> {
+        self.0.parse().ok()
+    }
+
+    /// What the names begin with, where it is no one queue's name.
+    pub fn start(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it fits. What is not a queue's name at all fits only `*`.
+    pub fn fits(&self, queue: &str) -> bool {
+        self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
+    }
+}
+
+impl TryFrom<String> for QueuePattern {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<Self, ParseError> {
+        let start = text.strip_suffix('*').unwrap_or(&text);
+        match start.parse::<QueueName>() {
+            _ if text == "*" => Ok(Self(text)),
+            Ok(_) => Ok(Self(text)),
+            Err(name) => Err(ParseError(
+                format!(
+                    "neither the name of a queue, nor the start of one and a * at the end, nor \"*\" for all: {name}"
+                )
+                .into(),
+            )),
+        }
+    }
+}
+
+impl From<QueueName> for QueuePattern {
+    fn from(name: QueueName) -> Self {
+        Self(name.to_string())
+    }
+}
+
+impl FromStr for QueuePattern {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        text.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for QueuePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_name_a_start_or_everything() {
+        for (pattern, queue, fits) in [
+            ("*", "user-1", true),
+            ("*", "", true),
+            ("user-*", "user-1", true),
+            ("user-*", "user-", true),
+            ("user-*", "user", false),
+            ("user-*", "an-user-1", false),
+            ("user-*", "USER-1", false),
+            ("user-1", "user-1", true),
+            ("user-1", "user-12", false),
+            ("user-1", "", false),
+        ] {
+            assert_eq!(pattern.parse::<QueuePattern>().unwrap().fits(queue), fits, "{pattern} {queue}");
+        }
+        for pattern in ["", "**", "*-user", "a*b", "user-**", "a b", "-*"] {
+            assert!(pattern.parse::<QueuePattern>().is_err(), "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! All queues of one Redis: their handles, their declared settings, their names, and how they stand, page by page.
+
+use std::{collections::HashMap, sync::Arc};
+
+use deadpool_redis::redis;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+
+use crate::{
+    error::{Error, Result},
+    message::name::QueueName,
+    queue::{Queue, coalesce::Intake, index, pattern::QueuePattern, status::QueueStatus},
+    redis::{
+        connection::Redis,
+        keys::{self, Keys},
+        reply,
+    },
+    settings::declared::DeclaredSettings,
+};
+
+/// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
+/// forget them all and begin anew when strangers have named so many queues.
+const MAX_HANDLES: usize = 10_000;
+
+/// At most so many names a page of queues looks at.
+const MOST_NAMES: usize = 1_000;
+/// Of so many queues Redis is asked at once how they stand.
+const READ_AT_ONCE: usize = 32;
+
+/// All queues of one Redis.
+#[derive(Clone)]
+pub struct Queues {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    redis: Redis,
+    declared: DeclaredSettings,
+    handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
+    intake: Arc<Intake>,
+}
+
+impl Queues {
+    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, key by key, whenever the
+    /// queue is declared.
+    pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
+        let (handles, intake) = (Mutex::default(), Arc::default());
+        Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
+    }
+
+    /// The same, over other connections.
+    #[must_use]
+    pub fn over(&self, redis: Redis) -> Self {
+        Self::new(redis, self.shared.declared.clone())
+    }
+
+    /// The connections.
+    pub fn redis(&self) -> &Redis {
+        &self.shared.redis
+    }
+
+    /// A queue. It need not exist: it does from its first message or its first settings.
+    pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
+        let mut handles = self.shared.handles.lock();
+        if let Some(queue) = handles.get(name) {
+            return Arc::clone(queue);
+        }
+        if handles.len() >= MAX_HANDLES {
+            // Those that somebody uses stay.
+            handles.retain(|_, queue| Arc::strong_count(queue) > 1);
+        }
+        let declared = self.shared.declared.of(name);
+        let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
+        handles.insert(name.clone(), Arc::clone(&queue));
+        queue
+    }
+
+    /// Applies the declared settings to each queue that is named there. A pattern names no queue: its settings are applied
+    /// when a queue that fits is declared.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn declare(&self) -> Result<()> {
+        for name in self.shared.declared.names() {
+            self.queue(&name).declare().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was [posted](Queue::post) is stored or refused. To be awaited when nothing more is
+    /// posted, at the end of the process.
+    pub async fn posts_done(&self) {
+        self.shared.intake.drained().await;
+    }
+
+    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_prefixes).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn workers(&self) -> Result<u32> {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let count = reply::array(Some(self.shared.redis.call(&count).await?))?.into_iter().nth(1);
+        u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
+    }
+
+    /// The names of all queues, in order. A name may stand here for a while whose queue is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn names(&self) -> Result<Vec<QueueName>> {
+        self.names_from("").await
+    }
+
+    /// Of these, the ones that begin so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn names_from(&self, start: &str) -> Result<Vec<QueueName>> {
+        index::names(&self.shared.redis, start, None, usize::MAX).await
+    }
+
+    /// How queues stand, in the order of their names: at most `limit` (from 1 to 1,000) of those that fit a pattern, whose
+    /// names begin with `prefix` and come behind `after`. With them comes the name behind which the list goes on; `None` at the
+    /// end.
+    ///
+    /// A page looks at 1,000 names at most, and a name may stand in the index whose queue is gone: it may have fewer queues
+    /// than asked for, or none, and go on. Names that fit no pattern are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    pub async fn list(
+        &self,
+        patterns: &[QueuePattern],
+        prefix: &str,
+        after: Option<&QueueName>,
+        limit: usize,
+    ) -> Result<(Vec<QueueStatus>, Option<QueueName>)> {
+        let ranges = NameRange::of(patterns, prefix);
+        let limit = limit.clamp(1, MOST_NAMES);
+        let (mut found, mut looked_at, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
+        loop {
+            // One more tells whether the list goes on.
+            let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
+            let mut goes_on = names.len() > wanted;
+            names.truncate(wanted);
+            looked_at += names.len();
+            after = names.last().cloned();
+            let queues: Vec<Arc<Queue>> = names.iter().map(|name| self.queue(name)).collect();
+            let reading = stream::iter(queues).map(|queue| async move { queue.status().await }).buffered(READ_AT_ONCE);
+            found.extend(reading.try_collect::<Vec<_>>().await?.into_iter().flatten());
+            if found.len() > limit {
+                found.truncate(limit);
+                (after, goes_on) = (found.last().map(|status: &QueueStatus| status.queue.clone()), true);
+            }
+            if !goes_on {
+                return Ok((found, None));
+            }
+            if found.len() == limit || looked_at == MOST_NAMES {
+                return Ok((found, after));
+            }
+            // Where few queues are left, many names are passed over in few steps.
+            wanted = READ_AT_ONCE.max(limit - found.len()).min(MOST_NAMES - looked_at);
+        }
+    }
+
+    /// The names in these ranges, in order, from behind `after`: at most `most`. Fewer are all that there are.
+    async fn names_in(
+        &self,
+        ranges: &[NameRange<'_>],
+        after: Option<&QueueName>,
+        most: usize,
+    ) -> Result<Vec<QueueName>> {
+        let mut names = Vec::new();
+        for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
+            match range.extent {
+                Extent::AllThatBeginSo => {
+                    names.extend(index::names(&self.shared.redis, range.start, after, most - names.len()).await?);
+                }
+                // Whether there is such a queue is known when it is read.
+                Extent::One => names.extend(range.start.parse::<QueueName>()),
+            }
+            if names.len() == most {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    /// Sees to it that each queue that this process has used since it last did is found by its name: adds those that are
+    /// missing in the index. To be repeated about once a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is seen to when its queue is used again.
+    pub async fn restore_used_names(&self) -> Result<()> {
+        let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
+        for queue in handles {
+            queue.restore_name().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks through all keys for queues, and adds those to the index that are missing there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]: a part was done; repeat it.
+    pub async fn restore_all_names(&self) -> Result<()> {
+        let redis = &self.shared.redis;
+        let mut cursor = String::from("0");
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
+            let mut answer = reply::array(Some(redis.call(&scan).await?))?.into_iter();
+            cursor = reply::text(answer.next())?;
+            let found = reply::array(answer.next())?.into_iter();
+            let names: Vec<QueueName> = found.filter_map(|key| Keys::queue_of(&reply::text(Some(key)).ok()?)).collect();
+            index::add(redis, &names).await?;
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Names that stand together in the index.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct NameRange<'a> {
+    start: &'a str,
+    extent: Extent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    AllThatBeginSo,
+    One,
+}
+
+impl<'a> NameRange<'a> {
+    /// The names that fit a pattern and begin with `prefix`: ranges in order, of which none lies in another.
+    fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
+        let ranges = patterns.iter().filter_map(|pattern| {
+            let (start, extent) = match pattern.start() {
+                Some(start) if prefix.starts_with(start) => (prefix, Extent::AllThatBeginSo),
+                Some(start) => (start, Extent::AllThatBeginSo),
+                None => (pattern.as_str(), Extent::One),
+            };
+            start.starts_with(prefix).then_some(Self { start, extent })
+        });
+        let mut ranges: Vec<Self> = ranges.collect();
+        ranges.sort();
+        ranges.dedup_by(|later, earlier| match earlier.extent {
+            Extent::AllThatBeginSo => later.start.starts_with(earlier.start),
+            Extent::One => later == earlier,
+        });
+        ranges
+    }
+
+    /// Whether it has names behind this one.
+    fn goes_beyond(&self, name: &QueueName) -> bool {
+        let name = name.as_str();
+        self.start > name || self.extent == Extent::AllThatBeginSo && name.starts_with(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_patterns_stand_in_order_and_no_name_lies_in_two() {
+        for (patterns, prefix, expected) in [
+            (&["*"][..], "", &["*"][..]),
+            (&["*", "a", "b*"], "", &["*"]),
+            (&["*"], "a", &["a*"]),
+            (&["b", "ab*", "a", "abc", "abd*", "ab", "ab*"], "", &["a", "ab*", "b"]),
+            (&["a-*", "a", "a:*"], "", &["a", "a-*", "a:*"]),
+            (&["a*", "b*", "ab", "abc", "abcd*", "c"], "abc", &["abc*"]),
+            (&["b", "ab", "abcd*", "abc"], "abc", &["abc", "abcd*"]),
+            (&["b*"], "a", &[]),
+        ] {
+            let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            let told = |range: &NameRange<'_>| match range.extent {
+                Extent::AllThatBeginSo => format!("{}*", range.start),
+                Extent::One => range.start.to_owned(),
+            };
+            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(told).collect();
+            assert_eq!(ranges, expected, "{patterns:?} {prefix}");
+        }
+    }
+}

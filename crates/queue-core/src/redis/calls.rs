@@ -1,0 +1,127 @@
+//! Counts the calls that one process makes to Redis, by script, and puts the counts on its metrics page.
+
+use std::{sync::OnceLock, time::Duration};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{
+    error::Error,
+    redis::{call_error::CallError, scripts},
+};
+
+/// The name under which what is no script is counted.
+pub(crate) const COMMAND: &str = "command";
+
+/// In seconds.
+const BOUNDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// Names of labels with their values.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The calls that one process made to Redis, by script.
+#[derive(Debug)]
+pub struct Calls {
+    times: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    failures: Family<Labels<2>, Counter>,
+    scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
+}
+
+/// The figures of one script, which begin with its first call.
+#[derive(Debug)]
+struct CallsOfScript {
+    times: Histogram,
+    /// By [`reason`].
+    failures: [Counter; REASONS.len()],
+}
+
+/// Why calls fail: Redis was not there, did not answer in time or could not serve; it had no memory left for what was to be stored;
+/// it said what no version of it should.
+const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
+
+/// The place in [`REASONS`]. That a queue is full, say, is an answer and no failure.
+fn reason(error: &CallError) -> Option<usize> {
+    match error {
+        CallError::Failed(Error::Unavailable(_)) => Some(0),
+        CallError::Failed(Error::OutOfMemory) => Some(1),
+        CallError::Failed(Error::Unexpected(_)) => Some(2),
+        _ => None,
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        let names = scripts::NAMES.iter().copied().chain([scripts::QUOTA, COMMAND]);
+        Self {
+            times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            failures: Family::default(),
+            scripts: names.map(|script| (script, OnceLock::new())).collect(),
+        }
+    }
+}
+
+impl Calls {
+    /// Puts them on a metrics page.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "How long calls to Redis took, by script; a batch is one call";
+        registry.register("drover_redis_call_duration_seconds", help, self.times.clone());
+        registry.register("drover_redis_call_failures", "Calls to Redis that failed", self.failures.clone());
+    }
+
+    pub(crate) fn note(&self, script: &str, took: Duration, error: Option<&CallError>) {
+        if let Some(calls) = self.of(script) {
+            calls.times.observe(took.as_secs_f64());
+        }
+        if let Some(error) = error {
+            self.note_failure(script, error);
+        }
+    }
+
+    pub(crate) fn note_failure(&self, script: &str, error: &CallError) {
+        if let Some(reason) = reason(error)
+            && let Some(calls) = self.of(script)
+        {
+            calls.failures[reason].inc();
+        }
+    }
+
+    /// A few dozen names of a few letters: comparing them costs less than hashing one.
+    fn of(&self, script: &str) -> Option<&CallsOfScript> {
+        let (script, calls) = self.scripts.iter().find(|(known, _)| *known == script)?;
+        Some(calls.get_or_init(|| CallsOfScript {
+            times: self.times.get_or_create_owned(&[("script", script)]),
+            failures:
+                REASONS.map(|reason| self.failures.get_or_create_owned(&[("script", script), ("reason", reason)])),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::prometheus_text;
+
+    use super::*;
+
+    #[test]
+    fn what_is_an_answer_is_no_failure() {
+        let (calls, ms) = (Calls::default(), Duration::from_millis);
+        calls.note("enqueue", ms(1), None);
+        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));
+        calls.note("enqueue", ms(1), Some(&CallError::StaleEpoch));
+        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        calls.register(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 4",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"out_of_memory\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("quota"), "it was never called");
+        assert!(calls.of(scripts::QUOTA).is_some() && calls.of(COMMAND).is_some());
+    }
+}

@@ -1,0 +1,51 @@
+//! Quotas of uses over all processes. The API limits its keys by them.
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis::{self};
+
+use crate::{
+    error::{Error, Result},
+    redis::{
+        connection::Redis,
+        keys, reply,
+        scripts::{self, Script},
+    },
+    settings::rate_limit::RateLimit,
+    time::Millis,
+};
+
+static SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(scripts::QUOTA, Vec::new(), include_str!("../lua/manage/quota.lua").to_owned()));
+
+/// The outcome of one use of a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// Whether it is within the limit. If it is not, it does not count.
+    pub is_granted: bool,
+    /// How many more there may be now.
+    pub remaining: u32,
+    /// How long until there may be more than that.
+    pub more_after: Millis,
+}
+
+impl Redis {
+    /// Uses the quota `name` once, if `limit` permits: no window of its duration, wherever it starts, sees more than its `max`,
+    /// over all processes and by Redis's clock. The duration must be whole seconds. A quota belongs to no queue: the API limits
+    /// the requests of its keys by it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]: it may have been counted or not.
+    pub async fn use_quota(&self, name: &str, limit: RateLimit) -> Result<QuotaUse> {
+        let duration = limit.duration.get();
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(*limit.max).arg(duration);
+        let mut answer = reply::array(Some(self.call_script(&SCRIPT, &call).await?))?.into_iter();
+        Ok(QuotaUse {
+            is_granted: reply::integer(answer.next())? == 1,
+            remaining: u32::try_from(reply::unsigned(answer.next())?).map_err(Error::unexpected)?,
+            more_after: Millis::new(reply::unsigned(answer.next())?),
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! Checks of the Redis server: its version, and how it is run, as far as messages are in danger.
+
+use std::{collections::HashMap, fmt};
+
+use deadpool_redis::redis::{self, AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::time::timeout;
+
+use crate::{
+    error::{Error, Result},
+    redis::connection::Redis,
+};
+
+/// The oldest versions that have all that the scripts use.
+const OLDEST_REDIS: (u32, u32) = (7, 0);
+const OLDEST_VALKEY: (u32, u32) = (7, 2);
+
+/// What endangers the messages in a Redis because of how it is run. Its text says what may happen and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Danger {
+    /// It is older than Redis 7.0 or Valkey 7.2: the scripts do not work.
+    TooOld {
+        /// Its product and version, such as "Redis 6.2.14".
+        found: String,
+    },
+    /// It is a replica: it takes no writes, or loses them when it next follows its primary.
+    Replica,
+    /// When its memory is full it deletes keys instead of refusing new messages.
+    Evicts {
+        /// Its `maxmemory-policy`.
+        policy: String,
+    },
+    /// It keeps neither an append-only file nor snapshots: a restart loses every message.
+    NotPersistent,
+    /// It keeps no append-only file, and does not tell whether it takes snapshots.
+    PersistenceUnknown,
+    /// It does not let this user run INFO, so nothing is known of it.
+    Unexamined,
+}
+
+impl Danger {
+    /// Whether there is no use in sending work to it until that is mended; the others leave it working, unsafely.
+    pub fn prevents_work(&self) -> bool {
+        matches!(self, Self::TooOld { .. } | Self::Replica)
+    }
+}
+
+impl fmt::Display for Danger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooOld { found } => write!(
+                f,
+                "{found} is too old: Drover needs Redis {}.{} or newer, or Valkey {}.{} or newer; upgrade the server",
+                OLDEST_REDIS.0, OLDEST_REDIS.1, OLDEST_VALKEY.0, OLDEST_VALKEY.1
+            ),
+            Self::Replica => f.write_str(
+                "the server is a replica, where no message can be stored for good; point redis.url at the primary, or \
+                 promote this server",
+            ),
+            Self::Evicts { policy } => write!(
+                f,
+                "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set \
+                 maxmemory-policy to noeviction, so that it refuses new ones instead"
+            ),
+            Self::NotPersistent => f.write_str(
+                "Redis keeps nothing on disk (appendonly is no, and there are no save points): when it restarts, every \
+                 message is lost; set appendonly to yes",
+            ),
+            Self::PersistenceUnknown => f.write_str(
+                "appendonly is no, and whether Redis takes snapshots is unknown, for it does not answer CONFIG GET save: \
+                 without snapshots, every message is lost when it restarts; set appendonly to yes, or permit CONFIG GET \
+                 (+config|get)",
+            ),
+            Self::Unexamined => f.write_str(
+                "Redis does not answer INFO: whether its version, eviction and persistence are safe for messages is \
+                 unknown; permit INFO (+info)",
+            ),
+        }
+    }
+}
+
+/// Whether a server takes snapshots by itself.
+#[derive(Clone, Copy)]
+enum Snapshots {
+    Taken,
+    NotTaken,
+    Unknown,
+}
+
+impl Redis {
+    /// Finds what endangers messages in the server that answers now, those that prevent work first.
+    ///
+    /// It comes over a connection of its own: what a server does not permit must not cost the shared ones, and a new
+    /// connection leads to whatever server stands behind the address now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the server does not answer in time.
+    pub async fn examine(&self) -> Result<Vec<Danger>> {
+        timeout(self.time_limit(), self.ask_for_dangers())
+            .await
+            .unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))
+    }
+
+    async fn ask_for_dangers(&self) -> Result<Vec<Danger>> {
+        // The time of the whole is limited.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let mut connection = self.client().get_multiplexed_async_connection_with_config(&config).await?;
+        // All default sections at once, for a server that is too old takes one section's name at most.
+        let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
+            Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
+            answer => answer?,
+        };
+        // Asked only where it matters: each refusal would add to the log of refusals that a Redis with users keeps.
+        let snapshots = match field(&info, "aof_enabled") {
+            Some("0") => snapshots(&mut connection).await?,
+            _ => Snapshots::Unknown,
+        };
+        Ok(dangers(&info, snapshots))
+    }
+}
+
+/// INFO does not tell the save points.
+async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
+    let mut save = redis::cmd("CONFIG");
+    save.arg("GET").arg("save");
+    match save.query_async::<HashMap<String, String>>(connection).await {
+        Err(error) if is_not_permitted(&error) => Ok(Snapshots::Unknown),
+        answer => Ok(match answer?.get("save") {
+            Some(points) if points.is_empty() => Snapshots::NotTaken,
+            Some(_) => Snapshots::Taken,
+            None => Snapshots::Unknown,
+        }),
+    }
+}
+
+/// A managed Redis often answers as if there were no such command; one with users of its own names the missing right.
+fn is_not_permitted(error: &RedisError) -> bool {
+    matches!(error.code(), Some("ERR" | "NOPERM"))
+}
+
+/// What a field of INFO does not tell is no danger: other servers that speak the protocol tell less.
+fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
+    let mut dangers = Vec::new();
+    dangers.extend(too_old(info));
+    if field(info, "role") == Some("slave") {
+        dangers.push(Danger::Replica);
+    }
+    if let Some(policy) = field(info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        dangers.push(Danger::Evicts { policy: policy.into() });
+    }
+    match (field(info, "aof_enabled"), snapshots) {
+        (Some("0"), Snapshots::NotTaken) => dangers.push(Danger::NotPersistent),
+        (Some("0"), Snapshots::Unknown) => dangers.push(Danger::PersistenceUnknown),
+        _ => {}
+    }
+    dangers
+}
+
+fn too_old(info: &str) -> Option<Danger> {
+    // Valkey has both fields: its `redis_version` is that of the Redis which it began as.
+    let (product, version, oldest) = match field(info, "valkey_version") {
+        Some(version) => ("Valkey", version, OLDEST_VALKEY),
+        None => ("Redis", field(info, "redis_version")?, OLDEST_REDIS),
+    };
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
+    ((major, minor) < oldest).then(|| Danger::TooOld { found: format!("{product} {version}") })
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As servers write it: sections with headings, fields that begin alike, CRLF.
+    fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
+        let text = format!(
+            "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\
+             # Memory\nmaxmemory:0\nmaxmemory_human:0B\nmaxmemory_policy:{policy}\n\n\
+             # Persistence\nloading:0\nrdb_last_bgsave_status:ok\nrdb_saves:0\naof_enabled:{aof_enabled}\n\
+             aof_rewrite_in_progress:0\n\n\
+             # Replication\nrole:{role}\nconnected_slaves:0\n"
+        );
+        text.replace('\n', "\r\n")
+    }
+
+    fn found(version: &str) -> Vec<Danger> {
+        dangers(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
+    }
+
+    #[test]
+    fn a_server_that_is_run_well_is_no_danger() {
+        for snapshots in [Snapshots::Taken, Snapshots::NotTaken, Snapshots::Unknown] {
+            assert_eq!(dangers(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
+        }
+        let only_snapshots = info("redis_version:7.0.15", "master", "noeviction", 0);
+        assert_eq!(dangers(&only_snapshots, Snapshots::Taken), []);
+        assert_eq!(dangers("", Snapshots::Unknown), [], "nothing is known, so nothing is said");
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers_and_by_product() {
+        for version in ["redis_version:7.0.0", "redis_version:7.4.1", "redis_version:10.1.0", "redis_version:unstable"]
+        {
+            assert_eq!(found(version), [], "{version}");
+        }
+        let valkey = |version: &str| format!("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:{version}");
+        for version in ["7.2.5", "8.0.1", "9.0.0"] {
+            assert_eq!(found(&valkey(version)), [], "Valkey {version}");
+        }
+        assert_eq!(found(&valkey("7.1.0")), [Danger::TooOld { found: "Valkey 7.1.0".into() }]);
+        for version in ["6.2.14", "5.0.3", "2.8.0"] {
+            let too_old = Danger::TooOld { found: format!("Redis {version}") };
+            assert!(too_old.prevents_work());
+            assert_eq!(found(&format!("redis_version:{version}")), [too_old]);
+        }
+    }
+
+    #[test]
+    fn each_danger_is_found_and_those_that_prevent_work_come_first() {
+        let all = dangers(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
+        let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
+        let evicts = Danger::Evicts { policy: "allkeys-lru".into() };
+        assert_eq!(all, [too_old, Danger::Replica, evicts, Danger::NotPersistent]);
+        assert_eq!(all.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
+    }
+
+    #[test]
+    fn snapshots_that_are_not_told_are_unknown_and_not_missing() {
+        let info = info("redis_version:7.0.15", "master", "noeviction", 0);
+        assert_eq!(dangers(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
+    }
+}

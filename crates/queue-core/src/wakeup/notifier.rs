@@ -1,0 +1,194 @@
+//! The wake notifier of one queue: it wakes the consumer of this process when it should look at the queue, because of a
+//! notification or because an instant has come.
+
+use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::message::{id::MessageId, name::ConsumerId};
+
+/// A wake-up of the idle consumers of a queue, as the notification has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake<'p> {
+    /// All consumers are to look after this pause.
+    In(Duration),
+    /// This consumer alone is to look now: no other one has access.
+    For(&'p str),
+    /// The consumer that works on this message is to cancel it.
+    Cancel(&'p str),
+}
+
+impl<'p> Wake<'p> {
+    /// A payload that can't be read wakes at once.
+    pub(crate) fn parse(payload: &'p str) -> Self {
+        match payload.split_once('\t') {
+            Some(("cancel", id)) => Self::Cancel(id),
+            Some((_, consumer)) => Self::For(consumer),
+            None => Self::In(Duration::from_micros(u64::try_from(payload.parse().unwrap_or(0_i64)).unwrap_or(0))),
+        }
+    }
+}
+
+/// Wakes the consumer of one queue when it should look; remembers the earliest instant at which it should.
+#[derive(Debug)]
+pub struct WakeNotifier {
+    look_at: Mutex<Option<Instant>>,
+    changed: Notify,
+    /// The only consumer that it wakes; if it is not set, it wakes whatever consumer waits.
+    consumer: OnceLock<ConsumerId>,
+    to_cancel: Mutex<HashSet<MessageId>>,
+    cancel_requested: Notify,
+}
+
+impl WakeNotifier {
+    /// How many messages to cancel it remembers at most; the heartbeat of the leases finds the others.
+    const MAX_TO_CANCEL: usize = 10_000;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            look_at: Mutex::new(Some(Instant::now())),
+            changed: Notify::new(),
+            consumer: OnceLock::new(),
+            to_cancel: Mutex::default(),
+            cancel_requested: Notify::new(),
+        }
+    }
+
+    /// Makes it the notifier of this consumer alone: wake-ups for other consumers are passed over.
+    pub fn wake_only(&self, consumer: &ConsumerId) {
+        // The first one stays.
+        let _ = self.consumer.set(consumer.clone());
+    }
+
+    pub(crate) fn take(&self, wake: Wake<'_>) {
+        match wake {
+            Wake::In(pause) => self.wake_in(pause),
+            Wake::For(consumer) if self.consumer.get().is_some_and(|own| own.as_str() != consumer) => {}
+            Wake::For(_) => self.wake(),
+            Wake::Cancel(id) => {
+                let mut to_cancel = self.to_cancel.lock();
+                if let Ok(id) = id.parse()
+                    && to_cancel.len() < Self::MAX_TO_CANCEL
+                {
+                    to_cancel.insert(id);
+                    self.cancel_requested.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Waits until messages are to be cancelled, and answers which. Safe to drop half-way.
+    pub async fn cancelled(&self) -> HashSet<MessageId> {
+        loop {
+            let cancelled = mem::take(&mut *self.to_cancel.lock());
+            if !cancelled.is_empty() {
+                return cancelled;
+            }
+            self.cancel_requested.notified().await;
+        }
+    }
+
+    /// Wakes now.
+    pub fn wake(&self) {
+        self.wake_in(Duration::ZERO);
+    }
+
+    /// Wakes after the pause, or earlier if an earlier instant is known.
+    pub fn wake_in(&self, pause: Duration) {
+        let Some(instant) = Instant::now().checked_add(pause) else { return };
+        let mut look_at = self.look_at.lock();
+        if look_at.is_none_or(|known| instant < known) {
+            *look_at = Some(instant);
+            // A permit is kept for a listener that does not wait yet: nothing is lost between its look and its wait.
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether it is time to look, or will be at an instant that is known.
+    pub(crate) fn is_set(&self) -> bool {
+        self.look_at.lock().is_some()
+    }
+
+    /// Waits until it is time to look, at the latest after `poll`. A wake-up that comes during the look counts for the next wait.
+    /// One task waits at a time.
+    pub async fn woken(&self, poll: Duration) {
+        let latest = Instant::now() + poll;
+        loop {
+            let instant = self.look_at.lock().map_or(latest, |instant| instant.min(latest));
+            // A timer for what is due already would fire with the next whole millisecond.
+            if instant <= Instant::now() {
+                self.look_at.lock().take_if(|due| *due <= Instant::now());
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(instant) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn notifier_wakes_at_the_earliest_instant_that_was_set() {
+        let notifier = WakeNotifier::new();
+        let hour = Duration::from_secs(3_600);
+        notifier.woken(hour).await; // A new notifier wakes at once.
+        let start = Instant::now();
+        notifier.wake_in(Duration::from_secs(9));
+        notifier.wake_in(Duration::from_secs(5));
+        notifier.wake_in(Duration::from_secs(7));
+        notifier.woken(hour).await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+        notifier.woken(Duration::from_secs(60)).await;
+        assert_eq!(start.elapsed().as_secs(), 65, "nothing is set any more: only the poll is left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wake_up_during_the_look_is_not_lost() {
+        let notifier = WakeNotifier::new();
+        notifier.woken(Duration::from_secs(1)).await;
+        notifier.wake();
+        let start = Instant::now();
+        notifier.woken(Duration::from_secs(3_600)).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn due_wake_up_does_not_wait_for_the_next_millisecond() {
+        let notifier = WakeNotifier::new();
+        tokio::time::advance(Duration::from_micros(300)).await;
+        let start = Instant::now();
+        notifier.wake();
+        notifier.woken(Duration::from_secs(3_600)).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn notifier_wakes_its_own_consumer_only() {
+        let notifier = WakeNotifier::new();
+        let (mine, other) = (ConsumerId::issue(), ConsumerId::issue());
+        notifier.wake_only(&mine);
+        let looks = async |payload: &str| {
+            notifier.woken(Duration::ZERO).await;
+            notifier.take(Wake::parse(payload));
+            let start = Instant::now();
+            notifier.woken(Duration::from_secs(60)).await;
+            start.elapsed() < Duration::from_secs(1)
+        };
+        assert!(looks("0").await);
+        assert!(looks("-5").await, "an instant that has passed is now");
+        assert!(looks(&format!("0\t{mine}")).await);
+        assert!(!looks(&format!("0\t{other}")).await);
+        assert!(!looks("60000000").await);
+        assert!(!looks("cancel\t21718923400017").await);
+        assert_eq!(notifier.cancelled().await, HashSet::from(["21718923400017".parse().unwrap()]));
+    }
+}

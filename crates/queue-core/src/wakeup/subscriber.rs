@@ -1,0 +1,393 @@
+//! The subscription to notifications: one connection for all that a process waits for.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use deadpool_redis::redis::{
+    self, Msg,
+    aio::{PubSubSink, PubSubStream},
+};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    message::{id::MessageId, name::QueueName},
+    redis::{
+        connection::Redis,
+        keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
+        protected_mode,
+        retry::Retry,
+    },
+    wakeup::{
+        notifier::{Wake, WakeNotifier},
+        timers::WakeTimers,
+    },
+};
+
+/// How long after its instant a queue is maintained: its consumers do the work at once, so mostly nothing is left to do.
+pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
+/// How often the subscribed connection is asked whether it still lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How many notifiers are kept before those that nobody uses are forgotten.
+const MAX_NOTIFIERS: usize = 10_000;
+/// Stands for all messages of a queue on the channel of those that have finished: the queue was deleted.
+const EVERY_MESSAGE: &str = "*";
+/// How many channels one SUBSCRIBE names.
+const CHANNELS_AT_ONCE: usize = 500;
+
+/// The one subscribed connection of a process, whatever the number of queues and of clients that wait.
+///
+/// A notification only says *look*. After each new subscription every notifier wakes once, so a notification that was lost in
+/// between costs nothing; a slow poll covers the rest.
+#[derive(Clone)]
+pub struct Subscriber {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    redis: Redis,
+    notifiers: Mutex<HashMap<String, Arc<WakeNotifier>>>,
+    to_subscribe: Mutex<Vec<String>>,
+    new_channels: Notify,
+    waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
+    connected: watch::Sender<bool>,
+    /// Queues whose names begin with one of these are listened to, also before anybody asks for their notifiers.
+    prefixes: Vec<String>,
+    /// The channels that belong to no queue.
+    channels: Vec<&'static str>,
+    new_queues: Mutex<HashSet<QueueName>>,
+    new_queue: Notify,
+    /// When each of all queues is to be looked at; for a process with maintenance.
+    timers: Option<Arc<WakeTimers>>,
+}
+
+struct Waiters {
+    count: usize,
+    finished: Arc<Notify>,
+}
+
+impl Shared {
+    /// Whether a queue is listened to because of the start of its name.
+    fn matches_prefix(&self, queue: &QueueName) -> bool {
+        self.prefixes.iter().any(|prefix| queue.as_str().starts_with(prefix))
+    }
+
+    /// Whether the notifications of a channel arrive without a subscription of its own. Those of events do only where all queues
+    /// are listened to.
+    fn hears(&self, channel: &str) -> bool {
+        let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
+        self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
+    }
+
+    fn add_new_queue(&self, queue: QueueName) {
+        self.new_queues.lock().insert(queue);
+        self.new_queue.notify_one();
+    }
+}
+
+impl Subscriber {
+    /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose notifiers are asked for.
+    pub fn new(redis: Redis) -> Self {
+        Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
+    }
+
+    /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their notifiers or not: for a process
+    /// with [`Maintenance`](crate::Maintenance).
+    pub fn of_all_queues(redis: Redis) -> Self {
+        Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
+    }
+
+    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and listens
+    /// also to every queue whose name begins with one of `prefixes`, by one subscription for each prefix.
+    /// [`new_queue`](Self::new_queue) names those whose notifiers nobody has asked for.
+    pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
+        let mut prefixes: Vec<String> = prefixes.into_iter().collect();
+        // Sorted, a prefix comes before all that begin with it, and these add nothing.
+        prefixes.sort_unstable();
+        prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
+        Self::listening(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
+    }
+
+    pub(crate) fn timers(&self) -> Option<&Arc<WakeTimers>> {
+        self.shared.timers.as_ref()
+    }
+
+    fn listening(
+        redis: Redis,
+        prefixes: Vec<String>,
+        channels: Vec<&'static str>,
+        timers: Option<Arc<WakeTimers>>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                redis,
+                notifiers: Mutex::default(),
+                to_subscribe: Mutex::default(),
+                new_channels: Notify::new(),
+                waiters: Mutex::default(),
+                connected: watch::Sender::new(false),
+                prefixes,
+                channels,
+                new_queues: Mutex::default(),
+                new_queue: Notify::new(),
+                timers,
+            }),
+        }
+    }
+
+    /// The notifier that wakes when a consumer of `queue` should look.
+    pub fn notifier(&self, queue: &QueueName) -> Arc<WakeNotifier> {
+        self.notifier_on(Keys::of(queue).key(suffix::WAKE))
+    }
+
+    /// The notifier that wakes when there are more events of `queue`.
+    pub(crate) fn notifier_of_events(&self, queue: &QueueName) -> Arc<WakeNotifier> {
+        self.notifier_on(Keys::of(queue).key(suffix::EVENTS))
+    }
+
+    fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
+        let mut notifiers = self.shared.notifiers.lock();
+        // Clients may name any number of queues. Where all are listened to anyway, a notifier that nobody uses is forgotten.
+        if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
+            notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
+        }
+        let notifier = notifiers.entry(channel.clone()).or_insert_with(|| {
+            if !self.shared.hears(&channel) {
+                self.shared.to_subscribe.lock().push(channel);
+                self.shared.new_channels.notify_one();
+            }
+            Arc::new(WakeNotifier::new())
+        });
+        Arc::clone(notifier)
+    }
+
+    /// Waits for a wake-up of a queue that is listened to by prefix and whose notifier nobody has asked for. Safe to drop half-way;
+    /// one task waits at a time.
+    pub async fn new_queue(&self) -> QueueName {
+        loop {
+            let next_queue = {
+                let mut new_queues = self.shared.new_queues.lock();
+                let next = new_queues.iter().next().cloned();
+                next.and_then(|next| new_queues.take(&next))
+            };
+            if let Some(queue) = next_queue {
+                return queue;
+            }
+            self.shared.new_queue.notified().await;
+        }
+    }
+
+    /// Announces queues that exist: those that are listened to by prefix, and whose notifiers nobody has asked for, are new.
+    pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
+        let notifiers = self.shared.notifiers.lock();
+        let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
+        let mut new_queues = self.shared.new_queues.lock();
+        new_queues.extend(queues.into_iter().filter(|queue| self.shared.matches_prefix(queue) && is_new(queue)));
+        self.shared.new_queue.notify_one();
+    }
+
+    /// Forgets the notifier of a queue that is listened to by prefix. If a wake-up has come since its user looked last, or comes
+    /// again, the queue is new.
+    pub fn forget(&self, queue: &QueueName) {
+        if !self.shared.matches_prefix(queue) {
+            return;
+        }
+        let mut notifiers = self.shared.notifiers.lock();
+        let notifier = notifiers.remove(&Keys::of(queue).key(suffix::WAKE));
+        if notifier.is_some_and(|notifier| notifier.is_set()) {
+            self.shared.add_new_queue(queue.clone());
+        }
+    }
+
+    /// Whether the connection is there now.
+    pub fn is_connected(&self) -> bool {
+        *self.shared.connected.borrow()
+    }
+
+    /// Tells each time that the connection breaks or is there again: then another server may stand behind it.
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.shared.connected.subscribe()
+    }
+
+    /// Registers interest in the end of a message. Register first, then ask Redis, then wait.
+    pub(crate) fn finishing(&self, queue: &QueueName, id: &MessageId) -> Finishing {
+        let key = (queue.clone(), id.clone());
+        let mut waiters = self.shared.waiters.lock();
+        let entry =
+            waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
+        entry.count += 1;
+        Finishing { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
+    }
+
+    /// Keeps the connection, reconnecting whenever it breaks, until this is dropped.
+    pub async fn keep(&self) {
+        self.run(CancellationToken::new()).await;
+    }
+
+    /// Keeps the connection until `shutdown`, reconnecting whenever it breaks.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut retry = Retry::new();
+        let mut told = false;
+        loop {
+            let ended = tokio::select! {
+                ended = self.subscribe_and_listen(&mut retry, &mut told) => ended,
+                () = shutdown.cancelled() => return,
+            };
+            self.shared.connected.send_replace(false);
+            // Once for each outage, not for each try.
+            if !told {
+                warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
+                told = true;
+            }
+            tokio::select! {
+                () = sleep(retry.pause()) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Answers why it ended.
+    async fn subscribe_and_listen(&self, retry: &mut Retry, told: &mut bool) -> String {
+        let limit = self.shared.redis.time_limit();
+        let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
+            Ok(Ok(connection)) => connection.split(),
+            Ok(Err(error)) => return protected_mode::explain(error, self.shared.redis.client()).await.to_string(),
+            Err(_) => return "no connection in time".into(),
+        };
+        self.shared.to_subscribe.lock().clear();
+        let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
+        let mut patterns: Vec<String> = self.shared.prefixes.iter().map(|prefix| keys::wake_of(prefix)).collect();
+        if self.shared.timers.is_some() {
+            patterns.push(EVENTS_OF_ALL.to_owned());
+        }
+        for some in patterns.chunks(CHANNELS_AT_ONCE) {
+            if let Err(reason) = within(limit, sink.psubscribe(some)).await {
+                return reason;
+            }
+        }
+        channels.extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.hears(channel)).cloned());
+        if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
+            return reason;
+        }
+        retry.reset();
+        self.shared.connected.send_replace(true);
+        if std::mem::take(told) {
+            info!("the subscription to Redis is back");
+        }
+        self.wake_everybody();
+        self.listen(&mut sink, &mut messages, limit).await
+    }
+
+    async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, limit: Duration) -> String {
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.deliver(&message),
+                    None => return "the connection was closed".into(),
+                },
+                _ = pings.tick() => if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
+                    return reason;
+                },
+                () = self.shared.new_channels.notified() => {
+                    let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());
+                    if let Err(reason) = subscribe(sink, &channels, limit).await {
+                        return reason;
+                    }
+                    let notifiers = self.shared.notifiers.lock();
+                    channels.iter().filter_map(|channel| notifiers.get(channel)).for_each(|notifier| notifier.wake());
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, message: &Msg) {
+        let channel = message.get_channel_name();
+        let payload = String::from_utf8_lossy(message.get_payload_bytes());
+        if channel == WORKERS_CHANNEL {
+            return;
+        }
+        if channel == FINISHED_CHANNEL {
+            self.end_waits(&payload);
+        } else {
+            let wake = Wake::parse(&payload);
+            let notifiers = self.shared.notifiers.lock();
+            if let Some(notifier) = notifiers.get(channel) {
+                notifier.take(wake);
+            } else if let (None, Some(queue)) = (&self.shared.timers, Keys::queue_of(channel)) {
+                self.shared.add_new_queue(queue);
+            }
+            drop(notifiers);
+            if let (Some(timers), Wake::In(pause)) = (&self.shared.timers, wake)
+                && channel.ends_with(suffix::WAKE)
+                && let Some(queue) = Keys::queue_of(channel)
+            {
+                timers.set(queue, pause.saturating_add(LEEWAY));
+            }
+        }
+    }
+
+    /// For one message of a queue, or for all of a queue that was deleted.
+    fn end_waits(&self, payload: &str) {
+        let Some((queue, id)) = payload.split_once('\t') else { return };
+        let Ok(queue) = queue.parse::<QueueName>() else { return };
+        let mut waiters = self.shared.waiters.lock();
+        if id == EVERY_MESSAGE {
+            for (_, ended) in waiters.extract_if(|(of, _), _| *of == queue) {
+                ended.finished.notify_waiters();
+            }
+        } else if let Some(ended) = id.parse().ok().and_then(|id| waiters.remove(&(queue, id))) {
+            ended.finished.notify_waiters();
+        }
+    }
+
+    fn wake_everybody(&self) {
+        self.shared.notifiers.lock().values().for_each(|notifier| notifier.wake());
+        self.shared.waiters.lock().values().for_each(|waiters| waiters.finished.notify_waiters());
+    }
+}
+
+async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
+    for some in channels.chunks(CHANNELS_AT_ONCE) {
+        within(limit, sink.subscribe(some)).await?;
+    }
+    Ok(())
+}
+
+async fn within<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| crate::Error::from(error).to_string()),
+        Err(_) => Err("no answer in time".into()),
+    }
+}
+
+/// Interest in the end of one message; given up when dropped.
+pub(crate) struct Finishing {
+    pub(crate) finished: Arc<Notify>,
+    key: (QueueName, MessageId),
+    subscriber: Subscriber,
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        let mut waiters = self.subscriber.shared.waiters.lock();
+        if let Some(entry) = waiters.get_mut(&self.key)
+            && Arc::ptr_eq(&entry.finished, &self.finished)
+        {
+            entry.count -= 1;
+            if entry.count == 0 {
+                waiters.remove(&self.key);
+            }
+        }
+    }
+}

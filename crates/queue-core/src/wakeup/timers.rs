@@ -1,0 +1,129 @@
+//! Wake timers: the earliest instant at which each of many queues is to be looked at. Their number is bounded by that of the
+//! queues.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::message::name::QueueName;
+
+/// The earliest instant at which each queue is to be looked at.
+#[derive(Debug, Default)]
+pub struct WakeTimers {
+    entries: Mutex<Entries>,
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    instants: HashMap<QueueName, Instant>,
+    /// May hold older entries of a queue too: only what `instants` has counts.
+    order: BinaryHeap<Reverse<(Instant, QueueName)>>,
+}
+
+impl Entries {
+    /// How many entries that no longer count are kept at least, so that they are not looked for each time.
+    const SLACK: usize = 1_000;
+
+    /// An older entry may lie days ahead, and a busy queue would leave one with each look.
+    fn drop_what_does_not_count(&mut self) {
+        if self.order.len() > 2 * self.instants.len() + Self::SLACK {
+            self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();
+        }
+    }
+}
+
+impl WakeTimers {
+    /// Wakes for the queue after the pause, or earlier if an earlier instant is set.
+    pub fn set(&self, queue: QueueName, pause: Duration) {
+        let Some(instant) = Instant::now().checked_add(pause) else { return };
+        let mut entries = self.entries.lock();
+        if entries.instants.get(&queue).is_some_and(|known| *known <= instant) {
+            return;
+        }
+        entries.instants.insert(queue.clone(), instant);
+        entries.order.push(Reverse((instant, queue)));
+        entries.drop_what_does_not_count();
+        self.earlier.notify_one();
+    }
+
+    /// Waits until it is time to look at a queue, and clears its timer. Safe to drop half-way; one task waits at a time.
+    pub async fn next(&self) -> QueueName {
+        loop {
+            let instant = match self.take_due() {
+                Ok(queue) => return queue,
+                Err(instant) => instant,
+            };
+            let earlier = self.earlier.notified();
+            match instant {
+                Some(instant) => tokio::select! {
+                    () = sleep_until(instant) => {}
+                    () = earlier => {}
+                },
+                None => earlier.await,
+            }
+        }
+    }
+
+    /// A queue whose time has come, or else when the next one's does.
+    fn take_due(&self) -> Result<QueueName, Option<Instant>> {
+        let mut entries = self.entries.lock();
+        while let Some(Reverse((instant, queue))) = entries.order.peek() {
+            if entries.instants.get(queue) != Some(instant) {
+                entries.order.pop();
+                continue;
+            }
+            if *instant > Instant::now() {
+                return Err(Some(*instant));
+            }
+            let Some(Reverse((_, queue))) = entries.order.pop() else { break };
+            entries.instants.remove(&queue);
+            return Ok(queue);
+        }
+        Err(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn queues_come_up_at_the_earliest_instant_that_was_noted() {
+        let timers = WakeTimers::default();
+        let name = |name: &str| name.parse::<QueueName>().unwrap();
+        let start = Instant::now();
+        for (queue, secs) in [("b", 5), ("a", 9), ("a", 3), ("a", 7)] {
+            timers.set(name(queue), Duration::from_secs(secs));
+        }
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("a"), 3));
+        timers.set(name("a"), Duration::from_secs(1));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("a"), 4));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("b"), 5));
+        let later = tokio::time::timeout(Duration::from_secs(60), timers.next());
+        assert!(later.await.is_err(), "each instant of a queue but the earliest is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_is_looked_at_again_and_again_leaves_nothing_behind() {
+        let timers = WakeTimers::default();
+        let busy: QueueName = "busy".parse().unwrap();
+        for _ in 0..10_000 {
+            timers.set(busy.clone(), Duration::from_secs(86_400));
+            timers.set(busy.clone(), Duration::ZERO);
+            assert_eq!(timers.next().await, busy);
+        }
+        assert!(timers.entries.lock().order.len() <= Entries::SLACK + 2);
+        timers.set(busy.clone(), Duration::from_secs(1));
+        let start = Instant::now();
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (busy, 1));
+    }
+}
