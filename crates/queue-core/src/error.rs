@@ -71,7 +71,7 @@ pub enum Error {
         known: u32,
     },
 
-    /// Redis said what no version of it should: a script and this library disagree, or a key was changed by hand.
+    /// An answer of Redis that no version of it should give: a script and this library disagree, or a key was changed by hand.
     #[error("unexpected answer from Redis: {0}")]
     Unexpected(String),
 }
@@ -91,8 +91,8 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        // What a healthy primary would not say passes by itself, or is for the operator to mend; either way the
-        // caller's request was in order. Without a code nothing was said at all.
+        // An error that a healthy primary would not answer passes by itself, or is for the operator to mend; either way the
+        // caller's request was in order. Without a code there was no answer at all.
         const NOT_NOW: [&str; 12] = [
             "NOSCRIPT",
             "LOADING",
@@ -118,7 +118,7 @@ impl From<RedisError> for Error {
     }
 }
 
-/// Why Redis did not do as it was told, in words that are no library's, and what may be done.
+/// Why Redis refused, in words that are no library's, and the way out.
 fn reason(error: &RedisError) -> String {
     let words = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
@@ -156,22 +156,23 @@ mod tests {
     fn why_redis_is_not_available_is_told_in_words_that_are_no_librarys() {
         let password = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         let parse = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        let said = |line: &[u8]| match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error) {
+        let error_of = |line: &[u8]| match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error)
+        {
             Err(error) => error,
             Ok(value) => panic!("{value:?} is no error"),
         };
         let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         for (error, told) in [
             (password, "it refused the user or the password: correct them in redis.url"),
-            (said(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
+            (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
             (parse, "what listens there does not speak as Redis does: correct the host and the port in redis.url"),
-            (said(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
+            (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
             (refused, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {
             assert_eq!(Error::from(error).to_string(), format!("Redis is not available: {told}"));
         }
-        let unexpected = Error::from(said(b"-ERR DB index is out of range\r\n"));
+        let unexpected = Error::from(error_of(b"-ERR DB index is out of range\r\n"));
         assert_eq!(unexpected.to_string(), "unexpected answer from Redis: ERR DB index is out of range");
     }
 }

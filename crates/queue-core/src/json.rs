@@ -51,7 +51,7 @@ pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The problem with it.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

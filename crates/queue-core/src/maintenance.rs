@@ -1,4 +1,4 @@
-//! Maintenance of queues that no consumer tends, and repair of the index of their names.
+//! Maintenance of queues that no consumer leases from, and repair of the index of their names.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// How often a queue is tended at most, but while work is left.
+/// The shortest time between two rounds of a queue, unless work is left.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
-/// How soon a queue is tended again that could not be.
+/// How soon a queue is maintained again after an error.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
-/// All queues are looked at so often, whatever was told: a notification may be lost.
+/// How often all queues are looked at: a notification may be lost.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The looks at all queues are at least so far apart, so that they cost next to nothing whatever their number.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
@@ -32,10 +32,10 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
 /// How often all keys are looked through for queues that the index lacks.
 const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
-/// How many queues are tended at a time.
+/// How many queues are maintained at a time.
 const AT_A_TIME: usize = 8;
 
-/// Tends all queues, so that what must happen by itself happens also where nobody leases: lapsed leases are recovered,
+/// Maintains all queues, so that due work is done also where nobody leases: lapsed leases are recovered,
 /// what expires fails, what is no longer kept goes. Repairs the index of queues: names without a queue go, and queues without a
 /// name are listed again.
 ///
@@ -78,27 +78,27 @@ impl Maintenance {
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.look_at_all_now_and_then() => {}
-            () = self.tend_what_is_due() => {}
+            () = self.look_at_all_repeatedly() => {}
+            () = self.maintain_due() => {}
             () = self.look_for_unlisted() => {}
-            () = self.see_to_names_now_and_then() => {}
+            () = self.restore_names_repeatedly() => {}
         }
     }
 
-    async fn tend_what_is_due(&self) {
+    async fn maintain_due(&self) {
         let mut under_way = JoinSet::new();
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             let queue = self.timers.next().await;
             while under_way.len() >= AT_A_TIME {
-                // A task that broke tends nothing more; the others go on.
+                // A task that panicked does nothing more; the others go on.
                 if let Some(Ok(result)) = under_way.join_next().await {
-                    tell(&mut told, result);
+                    log_outage(&mut is_logged, result);
                 }
             }
             while let Some(done) = under_way.try_join_next() {
                 if let Ok(result) = done {
-                    tell(&mut told, result);
+                    log_outage(&mut is_logged, result);
                 }
             }
             let (queues, timers) = (self.queues.clone(), Arc::clone(&self.timers));
@@ -132,8 +132,8 @@ impl Maintenance {
         }
     }
 
-    /// After each new subscription, because what was told before went unheard, and now and then.
-    async fn look_at_all_now_and_then(&self) {
+    /// After each new subscription, because earlier notifications were missed, and now and then.
+    async fn look_at_all_repeatedly(&self) {
         let mut connection = self.subscriber.connection();
         let mut ticks = interval(self.look_at_all_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,10 +165,10 @@ impl Maintenance {
 }
 
 impl Maintenance {
-    async fn see_to_names_now_and_then(&self) {
+    async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.look_at_all_every).await;
-            // A name that fails is seen to the next time; the look at all queues tells of an outage.
+            // A name that fails is added the next time; the look at all queues logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
@@ -185,16 +185,16 @@ impl Maintenance {
     }
 }
 
-/// Tells of trouble once, not with each queue.
-fn tell(told: &mut bool, result: Result<(), Error>) {
+/// Logs an outage once, not for each queue.
+fn log_outage(is_logged: &mut bool, result: Result<(), Error>) {
     match result {
-        Err(error) if !*told => {
-            warn!(%error, "queues can't be tended, trying on");
-            *told = true;
+        Err(error) if !*is_logged => {
+            warn!(%error, "queues can't be maintained, trying again");
+            *is_logged = true;
         }
-        Ok(()) if *told => {
-            info!("queues are tended again");
-            *told = false;
+        Ok(()) if *is_logged => {
+            info!("queues are maintained again");
+            *is_logged = false;
         }
         _ => {}
     }

@@ -38,14 +38,14 @@ impl<'de> Deserialize<'de> for Whole {
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
-                // What does not fit is out of every range.
+                // A number that does not fit is out of every range.
                 Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
                 match whole(number) {
                     Some(number) => Ok(Whole(number)),
-                    // What does not fit is out of every range.
+                    // A number that does not fit is out of every range.
                     None if number.fract() == 0.0 => Ok(Whole(if number > 0.0 { i64::MAX } else { i64::MIN })),
                     None => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
                 }

@@ -14,10 +14,10 @@ use crate::{
     redis::reply,
 };
 
-/// What stands in the log where it begins; it is no event.
+/// The word of the entry with which a log begins; it is no event.
 const MARK: &str = "listening";
 
-/// What a log has after a place.
+/// The events of a log after a place.
 #[derive(Debug, Clone)]
 pub(crate) struct EventBatch {
     /// In the order in which it happened.
@@ -76,14 +76,14 @@ impl EventBatch {
     }
 }
 
-/// What a reader tells those who listen.
+/// An update that an event reader sends to the listeners.
 #[derive(Debug, Clone)]
 pub(crate) enum FeedUpdate {
     /// This, after that event.
     Happened {
         /// The event before it.
         after: EventId,
-        /// What happened.
+        /// The events.
         batch: Arc<EventBatch>,
     },
     /// The log does not go on from where it was: after this event it does.

@@ -1,4 +1,4 @@
-//! What happened to a message: how the log has it, and how readers see it.
+//! An event of a message: how the log has it, and how readers see it.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What happened to a message.
+/// The kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum EventKind {
@@ -73,7 +73,7 @@ pub struct Event {
     /// Where it stands in the log. A reset has the id of the newest event, and everything that happens after that follows; with
     /// `None` there is no such queue now.
     pub id: Option<EventId>,
-    /// What happened.
+    /// The kind.
     pub kind: EventKind,
     /// `None` for a reset.
     message: Option<MessageId>,
@@ -129,7 +129,7 @@ impl Event {
         }
     }
 
-    /// All that is said of it, as one line of JSON.
+    /// All its details, as one line of JSON.
     pub fn json(&self) -> &str {
         &self.json
     }

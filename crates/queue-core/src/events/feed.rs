@@ -45,7 +45,7 @@ impl EventFeed {
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<EventListener>> {
-        // Once before the reader is there, so that strangers start none for what is no queue.
+        // Once before the reader starts, so that a client starts none for a queue that does not exist.
         if queue.listen().await?.is_none() {
             return Ok(None);
         }

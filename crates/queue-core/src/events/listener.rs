@@ -1,4 +1,4 @@
-//! One listener to the events of a queue: it hears what is told, and reads by itself what it missed.
+//! One listener to the events of a queue: it receives updates of the event reader, and reads by itself what it missed.
 
 use std::{
     ops::Range,
@@ -40,7 +40,7 @@ const STEP_BYTES: u64 = 4 * 1_024;
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
-    /// What was heard last; `None` while there is no queue.
+    /// The event that was heard last; `None` while there is no queue.
     last: Option<EventId>,
     /// Where the next portion is, as long as it is at hand; none when everything of it was heard.
     rest: Option<Weak<EventBatch>>,
@@ -156,7 +156,7 @@ impl EventListener {
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // It is never closed.
         let _permit = Arc::clone(&self.reading).acquire_owned().await;
-        // What the reader tells from here on is heard, so that nothing lies between what is read and that.
+        // Updates of the reader are received from here on, so that no gap lies between them and this read.
         let updates = self.updates.resubscribe();
         if let Some(batch) = self.queue.events_after(last, STEP_BYTES).await? {
             self.updates = updates;

@@ -38,7 +38,7 @@ const AT_HAND: usize = 8;
 /// How often a reader says that somebody listens; the log is kept for ten minutes more.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// What the listeners of a process share.
+/// State that the listeners of a process share.
 pub(crate) struct Shared {
     pub(crate) subscriber: Subscriber,
     pub(super) readers: TaskTracker,
@@ -70,7 +70,7 @@ enum ReadTo {
     NoQueue,
 }
 
-/// What a look found.
+/// The result of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     /// As much as is read at once: there is more.
@@ -98,7 +98,7 @@ impl EventReader {
 
     async fn follow(&mut self) {
         let mut retry = Retry::new();
-        let mut told = false;
+        let mut is_logged = false;
         let mut say_at = Instant::now() + SAY_EVERY;
         while self.has_listeners() {
             let looked = async {
@@ -111,18 +111,18 @@ impl EventReader {
             match looked.await {
                 Ok(found) => {
                     retry.reset();
-                    if std::mem::take(&mut told) {
+                    if std::mem::take(&mut is_logged) {
                         info!(queue = %self.queue.name(), "events can be read again");
                     }
                     match found {
                         Found::Much => {}
                         Found::Something => sleep(BETWEEN_LOOKS).await,
-                        // What rang during the look counts.
+                        // A wake-up during the look counts.
                         Found::Nothing => self.notifier.woken(self.patience()).await,
                     }
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut is_logged, true) {
                         warn!(queue = %self.queue.name(), %error, "events can't be read, trying on");
                     }
                     sleep(retry.pause()).await;
@@ -163,7 +163,7 @@ impl EventReader {
             return Ok(if is_much { Found::Much } else { Found::Something });
         }
         let update = match (self.at, self.queue.listen().await?) {
-            // Whoever has heard less than this reads it.
+            // A listener that has heard less than this reads the rest by itself.
             (ReadTo::Unknown, Some(newest)) => {
                 FeedUpdate::Happened { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }
@@ -181,7 +181,7 @@ impl EventReader {
             FeedUpdate::Reset(newest) => ReadTo::After(*newest),
             FeedUpdate::Lost => ReadTo::NoQueue,
         };
-        // Whoever listened may have gone.
+        // All listeners may have gone.
         let _ = self.tail.send(update);
     }
 }

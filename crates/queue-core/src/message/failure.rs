@@ -25,7 +25,7 @@ impl MessageError {
     }
 }
 
-/// What a consumer says of an attempt that failed.
+/// The error that a consumer reports of an attempt that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// A word that a program can match.

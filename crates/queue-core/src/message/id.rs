@@ -31,7 +31,7 @@ impl MessageId {
     }
 }
 
-/// What a message may be asked for by: Drover's id or the producer's own.
+/// An id by which a message is asked for: Drover's or the producer's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MessageRef {
     /// Drover's id.

@@ -111,7 +111,7 @@ pub struct Message {
     pub deliveries: u32,
     /// How many of its leases lapsed.
     pub lapses: u32,
-    /// What the producer sent beside the data.
+    /// Headers that the producer sent beside the data.
     #[schema(inline)]
     pub headers: Headers,
     /// When Redis took it.
@@ -130,17 +130,17 @@ pub struct Message {
     /// The key of the signal that it waits for.
     #[schema(required, inline)]
     pub hold: Option<SignalKey>,
-    /// What the signal carried that released it; only there if it carried anything.
+    /// The data of the signal that released it; only there if it had any.
     #[schema(value_type = Value)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Box<RawValue>>,
-    /// Who has it, or had it last.
+    /// The consumer that has it, or had it last.
     #[schema(required, inline)]
     pub consumer: Option<ConsumerId>,
-    /// What its handler reported last.
+    /// The progress that its handler reported last.
     #[schema(required, value_type = Value)]
     pub progress: Option<Box<RawValue>>,
-    /// What its handler answered.
+    /// The result of its handler.
     #[schema(required, value_type = Value)]
     pub result: Option<Box<RawValue>>,
     /// The error of the last attempt that failed, unless it completed since.
@@ -158,7 +158,7 @@ fn example() -> serde_json::Value {
     })
 }
 
-/// What Redis has of one message.
+/// One message as Redis has it.
 pub(crate) struct Stored {
     pub(crate) id: MessageRef,
     pub(crate) record: Record,
@@ -170,7 +170,7 @@ pub(crate) struct Stored {
     pub(crate) signal: Option<Box<RawValue>>,
 }
 
-/// What a message that is to be held met when it was enqueued.
+/// The outcome of the hold of a message when it was enqueued.
 pub(crate) enum Gate {
     /// It waits for its signal.
     Closed,

@@ -107,7 +107,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// What a held message waits for: the key of a signal.
+    /// The key of the signal that a held message waits for.
     SignalKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if is_segment(text, 256) { Ok(()) } else {
             Err("a key is 1 to 256 characters without control characters or slashes, and not dots alone")
@@ -116,7 +116,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// What a producer sends with a request so that the same request, sent again, does nothing more.
+    /// A key that a producer sends with a request so that the same request, sent again, does nothing more.
     IdempotencyKey, up to 255 of r"^[!-~]+$", |text| {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else {
             Err("an idempotency key is 1 to 255 visible ASCII characters")
@@ -125,7 +125,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// Who leases messages. Issued, never configured: two processes of one name would cover each other's death.
+    /// The id of a process or client that leases messages. Issued, never configured: two processes of one name would hide each
+    /// other's death.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_token(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")

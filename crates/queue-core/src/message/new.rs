@@ -60,7 +60,7 @@ pub struct NewMessage {
     /// The key of the signal that it waits for. Defaults to none.
     #[schema(inline)]
     pub hold: Option<SignalKey>,
-    /// What consumers see beside the data: together at most 4096 bytes. Defaults to none.
+    /// Headers that consumers see beside the data: together at most 4096 bytes. Defaults to none.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Headers>)]
     pub headers: Headers,

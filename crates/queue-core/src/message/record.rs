@@ -53,7 +53,7 @@ fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
     })
 }
 
-/// What a message carries, and when it was created and is due first.
+/// The payload of a message, and when it was created and is due first.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) created_at: Timestamp,
@@ -80,7 +80,7 @@ impl Record {
         text
     }
 
-    /// What stands for a record that can't be read.
+    /// Stands for a record that can't be read.
     pub(crate) fn unreadable(id: &MessageId) -> Self {
         let created_at = id.posted_at();
         Self {
@@ -117,7 +117,7 @@ impl Record {
     }
 }
 
-/// What differs from the queue's settings.
+/// The options of a message: all that differs from the queue's settings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Options {
     pub(crate) priority: Priority,
@@ -196,7 +196,7 @@ impl Options {
     }
 }
 
-/// What is remembered of a message's deliveries; `lua/lib/run.lua` has the format.
+/// The deliveries of a message, as far as they are remembered; `lua/lib/run.lua` has the format.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Run {
     pub(crate) started_at: Option<Timestamp>,
@@ -247,7 +247,7 @@ fn term(terms: &str, letter: char) -> Option<u64> {
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
-/// What came of a message; `lua/lib/finish.lua` has the format.
+/// The outcome of a message; `lua/lib/finish.lua` has the format.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) finished_at: Timestamp,

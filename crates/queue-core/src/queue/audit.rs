@@ -33,12 +33,12 @@ const STATES: [&str; 9] = [
 const LISTS: [(&str, &str); 3] =
     [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED), (suffix::PURGED, suffix::PURGED_REMOVED)];
 
-/// What an audit found.
+/// The findings of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
     /// How many messages were looked at.
     pub messages: usize,
-    /// What is wrong.
+    /// The messages that do not stand as they should.
     pub findings: Vec<Finding>,
 }
 
@@ -47,7 +47,7 @@ pub struct Audit {
 pub struct Finding {
     /// The message's id.
     pub id: String,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: String,
 }
 
@@ -167,11 +167,11 @@ impl Queue {
     }
 }
 
-/// What is wrong with a message that stands in these places; `None` if nothing is.
+/// The problem with a message that stands in these places; `None` if there is none.
 fn problem(places: &[String]) -> Option<String> {
     let stands = |place: &str| places.iter().any(|there| there == place);
     let mut states: Vec<&str> = places.iter().map(String::as_str).filter(|place| STATES.contains(place)).collect();
-    // What was taken out of a list from its middle still stands there until it comes up.
+    // A message that was taken out of the middle of a list still stands there until it comes up.
     for (list, mark) in LISTS {
         if stands(mark) {
             match states.iter().position(|state| *state == list) {

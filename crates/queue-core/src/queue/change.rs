@@ -21,12 +21,12 @@ use crate::{
 /// How often a message is read anew that others change at the same time.
 const TIMES_READ_ANEW: usize = 30;
 
-/// What came of changing one message by hand.
+/// The outcome of changing one message by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// It was done.
     Done,
-    /// The message is active: its consumer is told to stop, and what comes of it shows when the lease ends.
+    /// The message is active: its consumer is asked to stop, and the end of the lease shows the outcome.
     Requested,
     /// The message is in a state in which it can't be done. Nothing was changed.
     Refused(State),
@@ -35,7 +35,7 @@ pub enum Changed {
 }
 
 impl Queue {
-    /// Cancels a message: one that has not started fails with the code `cancelled`; the consumer of an active one is told
+    /// Cancels a message: one that has not started fails with the code `cancelled`; the consumer of an active one is asked
     /// to stop, and whatever but a completion it settles then ends the message as cancelled.
     ///
     /// # Errors

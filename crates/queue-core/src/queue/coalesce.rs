@@ -5,8 +5,8 @@
 //! wait, further calls start beside the first. The calls run in tasks of their own, which end when nothing waits: a client that goes
 //! away takes nobody's message with it, and a queue at rest costs nothing.
 //!
-//! What is refused for a message's own sake (it is too large, it stands already, it is one more than `max_length`) is
-//! refused alone. What happens to a call (Redis does not answer, has no memory, has a newer layout) happens to each of
+//! A message that is refused for its own sake (it is too large, it stands already, it is one more than `max_length`) is
+//! refused alone. A failure of a call (Redis does not answer, has no memory, has a newer layout) is the answer to each of
 //! its messages, once: nothing is sent again, for it may be stored. A call that panics fails its messages, and the next call
 //! is made all the same.
 
@@ -40,7 +40,7 @@ const MAX_BYTES: usize = 64 * 1_024 * 1_024;
 /// A message counts as no less than this, so that there are at most 16,384 of them.
 const LEAST_BYTES: usize = 4 * 1_024;
 
-/// What the posts of all queues of a process share.
+/// State that the posts of all queues of a process share.
 pub(crate) struct Intake {
     room: Arc<Semaphore>,
     calls: TaskTracker,
@@ -91,7 +91,7 @@ impl Posted {
         starts_call
     }
 
-    /// What the next call carries, in the order posted, without what nobody waits for any more. With `None` the call that
+    /// The posts of the next call, in the order posted, without those that nobody waits for any more. With `None` the call that
     /// would have been is over.
     fn next_call(&mut self) -> Option<(Vec<Packed>, Vec<Poster>)> {
         let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -158,7 +158,7 @@ where
     loop {
         let next = posted.lock().next_call();
         let Some((messages, posters)) = next else { return };
-        // This task counts as one of the queue's calls until it has said that it ends: a panic must not end it before.
+        // This task counts as one of the queue's calls until it has noted that it ends: a panic must not end it before.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
         let answers: Vec<Result<Answer>> = match called {

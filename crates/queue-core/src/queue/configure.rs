@@ -19,8 +19,8 @@ const TRIES: usize = 20;
 const EPOCH: &str = "epoch";
 
 impl Queue {
-    /// Changes settings by a merge patch (RFC 7396); a null brings back the default. What is declared in the configuration
-    /// wins again when the queue is next declared. A patch that names something begins the queue if there is none.
+    /// Changes settings by a merge patch (RFC 7396); a null brings back the default. Settings that are declared in the configuration
+    /// win again when the queue is next declared. A patch that names something begins the queue if there is none.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Queue {
             let known = self.meta().await?;
             let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.patched(patch)?;
-            // What this process declares belongs to the settings that are answered, so it is declared before it is read.
+            // The declared settings belong to those that are answered, so they are declared before they are read.
             let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
                 self.declare_or(if_absent).await?;

@@ -1,4 +1,4 @@
-//! How a queue begins: `declare.lua` alone decides it. What begins no queue says so, and is told that there is none.
+//! How a queue begins: `declare.lua` alone decides it. A call that must begin no queue learns that there is none.
 
 use deadpool_redis::redis::Value;
 use tracing::debug;

@@ -18,7 +18,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What came of enqueueing one message.
+/// The outcome of enqueueing one message.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are created")]
 pub enum Enqueued {
@@ -99,7 +99,7 @@ impl Queue {
         messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
     }
 
-    /// Calls the script for messages that one call can carry, and answers what it said of each.
+    /// Calls the script for messages that one call can carry, and answers the result for each.
     pub(super) async fn send(
         &self,
         messages: &[Packed],
@@ -134,7 +134,7 @@ impl Queue {
         Ok(answers)
     }
 
-    /// What the script's answer says of a message.
+    /// The outcome for a message, from the script's answer.
     pub(super) fn enqueued(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
         let (mark, id) = answer.text.split_at(usize::from(answer.text.starts_with(['=', '*', '!'])));
         if mark == "!" {
@@ -176,14 +176,14 @@ impl Packed {
     }
 }
 
-/// What the script says of one message.
+/// The script's answer for one message.
 pub(super) struct Answer {
     pub(super) created_at: Timestamp,
     pub(super) max_attempts: MaxAttempts,
     pub(super) text: String,
 }
 
-/// What a call stores of more than the queue takes.
+/// The part that a call stores of more messages than the queue takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WhenFull {
     /// Nothing.

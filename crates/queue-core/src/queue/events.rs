@@ -10,13 +10,13 @@ use crate::{
     time::Millis,
 };
 
-/// Beyond the last time that somebody said that he listens, the log is kept for ten minutes, and for the minute that lies
+/// The log is kept for ten minutes after the last call of `listen`, and for the minute that lies
 /// between two such times.
 const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
 
 impl Queue {
     /// Lets events be written down for eleven minutes, and answers the id of the newest; `None` if there is no such queue.
-    /// Who listens for longer repeats it, as [`EventFeed`](crate::EventFeed) do.
+    /// A client that listens for longer repeats it, as [`EventFeed`](crate::EventFeed) does.
     ///
     /// # Errors
     ///

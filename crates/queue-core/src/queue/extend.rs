@@ -9,7 +9,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// What extending a lease did.
+/// The outcome of extending a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
     /// It lasts until then.

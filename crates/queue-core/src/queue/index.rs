@@ -29,7 +29,7 @@ pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
     Ok(())
 }
 
-/// Adds a name that is not there. Asked before it is written, because a Redis that is full refuses to write even what is there.
+/// Adds a name that is not there. It is looked up before it is written, because a Redis that is full refuses to write even what is there.
 pub(crate) async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
     let mut score = redis::cmd("ZSCORE");
     score.arg(keys::INDEX).arg(name.as_str());

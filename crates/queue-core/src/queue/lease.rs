@@ -34,10 +34,10 @@ use crate::{
 /// How many lost lease calls are remembered; beyond that, their leases lapse.
 const MAX_LOST: usize = 100;
 
-/// What a consumer asks for.
+/// A request of a consumer for messages.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest {
-    /// Who asks.
+    /// The consumer.
     pub consumer: ConsumerId,
     /// At most so many messages. A call hands out at most [`Queue::MAX_MESSAGES`].
     pub max: usize,
@@ -70,10 +70,10 @@ impl LeaseRequest {
     }
 }
 
-/// What a consumer got.
+/// The messages that a consumer got, and when to look again.
 #[derive(Debug)]
 pub struct Leased {
-    /// The messages, in the order in which they stood in the line.
+    /// The messages, in the order in which they stood in the waiting list.
     pub deliveries: Vec<Delivery>,
     /// How long the leases last.
     pub visibility_timeout: Millis,
@@ -115,7 +115,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: leases that were made all the same are given back with the next call, with no attempt
+    /// [`Error::Unavailable`]: leases that were made all the same are returned with the next call, with no attempt
     /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
@@ -146,7 +146,7 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // Nothing was leased, so nothing is to be given back.
+            // Nothing was leased, so nothing is to be returned.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
                 answer_is_lost.answered();
                 return Err(error);
@@ -163,7 +163,7 @@ impl Queue {
         Ok(leased)
     }
 
-    /// What was leased, and what of it can't be read.
+    /// The deliveries, and the leases of messages that can't be read.
     fn decode_lease(
         &self,
         answer: Value,
@@ -197,7 +197,7 @@ impl Queue {
             let signal = decode_json(signals.next())?;
             let Ok(id) = id.parse::<MessageId>() else {
                 // Not written by Drover: it lapses until it fails, and stops nobody.
-                warn!(queue = %self.name, id, "an id in the line is none");
+                warn!(queue = %self.name, id, "an id in the waiting list is none");
                 continue;
             };
             let lease = LeaseToken::new(id.clone(), secret.clone());
@@ -229,7 +229,7 @@ impl Queue {
         Ok((Leased { deliveries, visibility_timeout, more_is_ready, next_look, access }, unreadable))
     }
 
-    /// A malformed record never stops the line: it goes to the dead letters with the reason.
+    /// A malformed record never stops the queue: it goes to the dead letters with the reason.
     async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) {
         if unreadable.is_empty() {
             return;
@@ -249,12 +249,12 @@ impl Queue {
         }
     }
 
-    /// Gives back the leases of calls whose answers were lost, a bounded number of live leases at a time. Every lease
+    /// Returns the leases of calls whose answers were lost, a bounded number of live leases at a time. Every lease
     /// call begins with it; a consumer that stops does it once more.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the rest is given back with the next call.
+    /// [`Error::Unavailable`]: the rest is returned with the next call.
     pub async fn return_lost_leases(&self) -> Result<()> {
         while let Some(secret) = self.lost_lease_call() {
             let mut ids = Vec::new();
@@ -278,8 +278,8 @@ impl Queue {
                 for id in &ids {
                     call.push(id.as_str());
                 }
-                let given_back = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
-                warn!(queue = %self.name, given_back, "gave back leases whose answer had been lost");
+                let returned = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
+                warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
             }
             self.lost.lock().retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
         }
@@ -304,7 +304,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// When it is looked for again. What a broken connection still held may reach Redis after the first look.
+    /// How long until the second look: a call that a broken connection still held may reach Redis after the first one.
     const SECOND_LOOK: Duration = Duration::from_secs(5);
 
     fn is_due(&self) -> bool {

@@ -29,11 +29,11 @@ pub struct Page {
 
 impl Queue {
     /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones
-    /// as they stand in the line, finished ones from the newest back. At most `limit` of them, up to
+    /// as they stand in the waiting list, finished ones from the newest back. At most `limit` of them, up to
     /// [`Queue::MAX_MESSAGES`]; a page ends at [`Queue::MAX_BYTES`], counting everything that is known of a message. It may
     /// have fewer, or none, and go on: what is gone still stands in a list for a while.
     ///
-    /// Messages move while they are listed. One that stays in its state is listed once; in the line, where all move with
+    /// Messages move while they are listed. One that stays in its state is listed once; in the waiting list, where all move with
     /// each lease, one may be listed twice or passed over.
     ///
     /// # Errors

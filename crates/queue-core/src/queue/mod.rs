@@ -61,12 +61,12 @@ pub struct Queue {
     declared: SettingsPatch,
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
-    /// Whether it was found to exist since its name was last seen to.
+    /// Whether it was found to exist since its name was last restored.
     was_used: AtomicBool,
-    /// Lease calls whose answer was lost: their leases, if there are any, are to be given back.
+    /// Lease calls whose answer was lost: their leases, if there are any, are to be returned.
     lost: Mutex<Vec<lease::Lost>>,
     intake: Arc<Intake>,
-    /// What was posted and waits for the next call.
+    /// Messages that were posted and wait for the next call.
     posted: Mutex<coalesce::Posted>,
 }
 
@@ -150,14 +150,14 @@ impl Queue {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let seen = match self.stored_epoch().await {
+        let restored = match self.stored_epoch().await {
             Ok(Some(_)) => index::add_if_absent(&self.redis, &self.name).await,
             other => other.map(drop),
         };
-        if seen.is_err() {
+        if restored.is_err() {
             self.was_used.store(true, Ordering::Relaxed);
         }
-        seen
+        restored
     }
 
     fn explain(&self, error: CallError) -> Error {
@@ -170,11 +170,11 @@ impl Queue {
     }
 }
 
-/// Who must have what a call wrote before it counts as done.
+/// The servers that must have the writes of a call before it counts as done.
 #[derive(Debug, Clone, Copy)]
 enum Durability {
     Primary,
-    /// As many replicas as the connections were told ([`Redis::confirmed_by`]).
+    /// As many replicas as are set ([`Redis::confirmed_by`]).
     Replicas,
 }
 

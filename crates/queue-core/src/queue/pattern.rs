@@ -23,7 +23,7 @@ impl QueuePattern {
         self.0.parse().ok()
     }
 
-    /// What the names begin with, where it is no one queue's name.
+    /// The text with which the names begin, where it is no one queue's name.
     pub fn start(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }
@@ -33,7 +33,7 @@ impl QueuePattern {
         &self.0
     }
 
-    /// Whether it fits. What is not a queue's name at all fits only `*`.
+    /// Whether it fits a text. A text that is no queue's name fits only `*`.
     pub fn fits(&self, queue: &str) -> bool {
         self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
     }

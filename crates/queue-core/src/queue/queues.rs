@@ -19,12 +19,12 @@ use crate::{
 };
 
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
-/// forget them all and begin anew when strangers have named so many queues.
+/// forget them all and begin anew when unauthenticated clients have named so many queues.
 const MAX_HANDLES: usize = 10_000;
 
 /// At most so many names a page of queues looks at.
 const MOST_NAMES: usize = 1_000;
-/// Of so many queues Redis is asked at once how they stand.
+/// How many queues are read at a time.
 const READ_AT_ONCE: usize = 32;
 
 /// All queues of one Redis.
@@ -193,12 +193,11 @@ impl Queues {
         Ok(names)
     }
 
-    /// Sees to it that each queue that this process has used since it last did is found by its name: adds those that are
-    /// missing in the index. To be repeated about once a minute.
+    /// Adds the names of queues that this process has used since the last call, where they are missing in the index. To be repeated about once a minute.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is seen to when its queue is used again.
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is added when its queue is used again.
     pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {

@@ -28,7 +28,7 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Queue {
-    /// What is known of messages, in order; `None` for one that is unknown or no longer kept.
+    /// Reads messages, in order; `None` for one that is unknown or no longer kept.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Queue {
         Ok(messages)
     }
 
-    /// What is known of a message once it has finished, or when `wait` is over; by wake-up, without polling.
+    /// Reads a message once it has finished, or when `wait` is over; by wake-up, without polling.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Queue {
             if message.state.is_final() || Instant::now() >= until {
                 return Ok(Some(message));
             }
-            // Registered before Redis is asked, so that nothing comes between the question and the wait.
+            // Registered before the call, so that nothing comes between the call and the wait.
             let finishing = subscriber.finishing(&self.name, &drovers_id);
             let mut finished = pin!(finishing.finished.notified());
             finished.as_mut().enable();
@@ -126,7 +126,7 @@ impl Queue {
             (None, None, None) => Standing::Waiting,
         };
         let stored = Stored {
-            // What can't be read is shown without it: the message is, or will be, a dead letter with the reason.
+            // A part that can't be read is left out: the message is, or will be, a dead letter with the reason.
             record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
             options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),

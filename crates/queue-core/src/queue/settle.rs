@@ -18,11 +18,11 @@ use crate::{
 pub struct Settlement {
     /// The lease.
     pub lease: LeaseToken,
-    /// What came of it.
+    /// The outcome of the work.
     pub action: Action,
 }
 
-/// What came of a lease.
+/// The action that ends a lease.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// The work is done, with this result.
@@ -33,7 +33,7 @@ pub enum Action {
     FailAndRetryAfter(Failure, Millis),
     /// No further attempt will help.
     FailForGood(Failure),
-    /// No attempt was made: the message goes back to the head of the line, or comes back after the pause.
+    /// No attempt was made: the message goes back to the head of the waiting list, or comes back after the pause.
     Release(Option<Millis>),
 }
 

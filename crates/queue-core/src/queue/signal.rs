@@ -15,12 +15,12 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// What releases held messages.
+/// The signal that releases held messages.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"data": {"amount": 12}, "sticky_for": "1h"})))]
 pub struct Signal {
-    /// What the released messages show as their signal: any JSON up to 4096 bytes, for each of them has a copy. Defaults to
+    /// The data that released messages show as their signal: any JSON up to 4096 bytes, for each of them has a copy. Defaults to
     /// nothing.
     #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
     #[schema(value_type = Option<Value>)]
@@ -38,7 +38,7 @@ type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 pub struct StickySignal {
     /// Its key.
     pub key: SignalKey,
-    /// What messages that pass show as their signal.
+    /// The data that messages which pass show as their signal.
     pub data: Option<Box<RawValue>>,
     /// Until when messages that are posted pass.
     pub until: Timestamp,

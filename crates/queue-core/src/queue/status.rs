@@ -28,13 +28,13 @@ pub struct QueueStatus {
     /// How many messages are in each state.
     #[schema(inline)]
     pub counts: Counts,
-    /// For how many milliseconds the message at the head of the line has been due.
+    /// For how many milliseconds the message at the head of the waiting list has been due.
     #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
     /// Its settings.
     #[schema(value_type = ShownSettings)]
     pub settings: Settings,
-    /// What happened since it exists.
+    /// Totals of events since it exists.
     #[schema(inline)]
     pub totals: Totals,
 }
@@ -70,7 +70,7 @@ impl Counts {
     }
 }
 
-/// What happened since the queue exists.
+/// Totals of events since the queue exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Totals {
     /// Messages stored.

@@ -38,7 +38,7 @@ struct CallsOfScript {
 }
 
 /// Why calls fail: Redis was not there, did not answer in time or could not serve; it had no memory left for what was to be stored;
-/// it said what no version of it should.
+/// its answer was one that no version of it should give.
 const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
 
 /// The place in [`REASONS`]. That a queue is full, say, is an answer and no failure.

@@ -18,12 +18,12 @@ use crate::{
         call_error::CallError,
         calls::{self, Calls},
         scripts::{self, Script},
-        shared_connection::{Connection, Connector, Lane, Pool, Unanswered},
+        shared_connection::{Connection, Connector, Pool, SharedConnection, Unanswered},
     },
 };
 
 /// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
-const LANES: usize = 2;
+const SHARED: usize = 2;
 /// Over so many connections, each newer than the one before, a call is sent at most as long as it was not written.
 const CONNECTIONS_PER_CALL: usize = 3;
 
@@ -43,16 +43,16 @@ pub struct Redis {
 struct Shared {
     client: Client,
     pool: Pool,
-    lanes: [Lane; LANES],
-    next_lane: AtomicUsize,
+    connections: [SharedConnection; SHARED],
+    next_connection: AtomicUsize,
     /// For calls that wait for replicas: whatever comes after them over the same connection waits too.
-    confirmed: Lane,
+    confirmed: SharedConnection,
     time_limit: Duration,
     calls: Arc<Calls>,
 }
 
 impl Redis {
-    /// The time limit of a call, when nothing else is said: 1.5 s.
+    /// The time limit of a call, unless another one is given: 1.5 s.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
 
     /// Prepares connections to `url` (`redis://[user:password@]host:port[/db]`, or `unix:` and a path). Nothing is
@@ -67,8 +67,8 @@ impl Redis {
         Self::with(url, time_limit, Arc::default())
     }
 
-    /// As this one, with connections of its own: they belong to the tasks of the runtime that calls first. What it does is
-    /// counted with the rest.
+    /// As this one, with connections of its own: they belong to the tasks of the runtime that calls first. Its
+    /// calls are counted with the rest.
     ///
     /// # Errors
     ///
@@ -84,10 +84,10 @@ impl Redis {
         let info =
             info.into_connection_info().map_err(invalid)?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let pool = Pool::builder(Connector::new(info)).max_size(LANES + 1).build().map_err(|_| InvalidRedisUrl)?;
-        let lanes = std::array::from_fn(|_| Lane::default());
-        let (next_lane, confirmed) = (AtomicUsize::new(0), Lane::default());
-        let shared = Shared { client, pool, lanes, next_lane, confirmed, time_limit, calls };
+        let pool = Pool::builder(Connector::new(info)).max_size(SHARED + 1).build().map_err(|_| InvalidRedisUrl)?;
+        let connections = std::array::from_fn(|_| SharedConnection::default());
+        let (next_connection, confirmed) = (AtomicUsize::new(0), SharedConnection::default());
+        let shared = Shared { client, pool, connections, next_connection, confirmed, time_limit, calls };
         Ok(Self { shared: Arc::new(shared), replicas: 0 })
     }
 
@@ -132,13 +132,16 @@ impl Redis {
 
     /// Sends one command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        self.over(self.next_lane(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
+        self.over(self.next_connection(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
     }
 
     /// Sends the call of a script.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         let sending = Sending { command, script: Some(script), wait: None };
-        self.over(self.next_lane(), sending).await.map(|(answer, _)| answer).map_err(|error| in_script(script, error))
+        self.over(self.next_connection(), sending)
+            .await
+            .map(|(answer, _)| answer)
+            .map_err(|error| in_script(script, error))
     }
 
     /// As [`call_script`](Self::call_script), and waits until as many replicas have what it wrote as were asked for.
@@ -164,22 +167,22 @@ impl Redis {
         Ok(answer)
     }
 
-    fn next_lane(&self) -> &Lane {
-        &self.shared.lanes[self.shared.next_lane.fetch_add(1, Ordering::Relaxed) % LANES]
+    fn next_connection(&self) -> &SharedConnection {
+        &self.shared.connections[self.shared.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED]
     }
 
-    async fn over(&self, lane: &Lane, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
+    async fn over(&self, shared: &SharedConnection, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
         let start = Instant::now();
         let mut generation = None;
         let within_time = timeout(self.shared.time_limit, async {
             let mut connections = 1;
             loop {
-                let (mut connection, of) = lane.connection(&self.shared.pool, &self.shared.client).await?;
+                let (mut connection, of) = shared.connection(&self.shared.pool, &self.shared.client).await?;
                 generation = Some(of);
                 match sending.over(&mut connection).await {
                     // Each comes at once, but its connection was there a moment ago: Redis is up.
                     Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
-                        lane.discard(of);
+                        shared.discard(of);
                         connections += 1;
                     }
                     answer => return answer.map_err(|unanswered| CallError::from(unanswered.into_error())),
@@ -191,7 +194,7 @@ impl Redis {
             Err(CallError::Failed(Error::Unavailable(format!("no answer within {waited:?}"))))
         });
         if let (Err(CallError::Failed(Error::Unavailable(_))), Some(generation)) = (&answer, generation) {
-            lane.discard(generation);
+            shared.discard(generation);
         }
         self.shared.calls.note(sending.name(), start.elapsed(), answer.as_ref().err());
         answer

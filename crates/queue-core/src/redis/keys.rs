@@ -21,13 +21,14 @@ pub(crate) fn wake_of(start: &str) -> String {
 /// Matches the channel of each queue that tells those who listen to its events when to look.
 pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
 
-/// The channel on which the end of messages is told that somebody waits for.
+/// The channel on which the end of a message is published that somebody waits for.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
-/// The channel that each worker subscribes to and on which nothing is said: so many listen, so many workers there are.
+/// The channel that each worker subscribes to and on which nothing is published: the number of its subscribers is that of the
+/// workers.
 pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 
-/// What stands after the hash tag. `lua/*.lua` name their keys by these words.
+/// The part of a key after the hash tag. `lua/**/*.lua` name their keys by these words.
 pub(crate) mod suffix {
     macro_rules! suffixes {
         ($($(#[$doc:meta])* $name:ident = $suffix:literal;)*) => {
@@ -109,7 +110,7 @@ pub(crate) mod suffix {
     PURGED_PRIORITIZED = "purged_prioritized";
     /// Set of ids that stood in `removed` then.
     PURGED_REMOVED = "purged_removed";
-    /// Set of ids that have joined the line since, posted before the purge began.
+    /// Set of ids that have joined the waiting list since, posted before the purge began.
     RETURNED = "returned";
     /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
     /// name tells those who listen that there is more.

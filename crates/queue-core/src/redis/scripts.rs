@@ -1,7 +1,7 @@
 //! The Lua scripts, assembled from their fragments.
 //!
 //! The headers of scripts and fragments are read here, so that they can't drift from the code: `-- KEYS` names the keys that
-//! the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. What those need in turn comes
+//! the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments that those need in turn come
 //! with them.
 
 use std::{
@@ -73,47 +73,12 @@ macro_rules! fragments {
     };
 }
 
-fragments![
-    "attempt",
-    "backoff",
-    "clock",
-    "clock_step",
-    "comeback",
-    "configure",
-    "due",
-    "events",
-    "expire",
-    "extra",
-    "failed",
-    "fields",
-    "finish",
-    "forget_purged",
-    "front",
-    "held",
-    "instants",
-    "layout",
-    "leave",
-    "limiter",
-    "line",
-    "owner",
-    "places",
-    "purged",
-    "ready",
-    "recover",
-    "run",
-    "settings",
-    "shown",
-    "signal",
-    "state",
-    "sweep",
-    "tend",
-    "timeout",
-    "totals",
-    "trim",
-    "waiters",
-    "wake",
-    "watch",
-];
+fragments! {
+    "attempt", "backoff", "clock", "clock_step", "configure", "due", "events", "expire", "extra", "failed", "fields",
+    "finish", "forget_purged", "front", "held", "instants", "layout", "leave", "limiter", "maintain", "owner",
+    "places", "purged", "ready", "recover", "requeue", "run", "settings", "shown", "signal", "state", "sweep",
+    "timeout", "totals", "trim", "waiters", "waiting_list", "wake", "watch",
+}
 
 macro_rules! scripts {
     ($($folder:literal { $($name:ident = $file:literal),* $(,)? })*) => {
@@ -200,7 +165,7 @@ impl Script {
     }
 }
 
-/// What a script needs, and what that needs in turn.
+/// The fragments and keys that a script needs, and those that they need in turn.
 #[derive(Default)]
 struct Needs {
     /// Each once, behind those that it uses.
@@ -251,7 +216,7 @@ mod tests {
 
     const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    /// What the rows of the tables in one section of the protocol page are about: the code in the first column.
+    /// The subjects of the rows of tables in one section of the protocol page: the code in the first column.
     fn documented(section: &str) -> BTreeSet<&'static str> {
         let (_, after) = PROTOCOL.split_once(&format!("\n## {section}\n")).expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);

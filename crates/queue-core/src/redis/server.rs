@@ -14,7 +14,7 @@ use crate::{
 const OLDEST_REDIS: (u32, u32) = (7, 0);
 const OLDEST_VALKEY: (u32, u32) = (7, 2);
 
-/// What endangers the messages in a Redis because of how it is run. Its text says what may happen and what to do.
+/// A danger to the messages in a Redis because of how it is run. Its text says what may happen and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Danger {
@@ -111,7 +111,7 @@ impl Redis {
             Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
             answer => answer?,
         };
-        // Asked only where it matters: each refusal would add to the log of refusals that a Redis with users keeps.
+        // Read only where it matters: each refusal would add to the log of refusals that a Redis with users keeps.
         let snapshots = match field(&info, "aof_enabled") {
             Some("0") => snapshots(&mut connection).await?,
             _ => Snapshots::Unknown,
@@ -139,7 +139,7 @@ fn is_not_permitted(error: &RedisError) -> bool {
     matches!(error.code(), Some("ERR" | "NOPERM"))
 }
 
-/// What a field of INFO does not tell is no danger: other servers that speak the protocol tell less.
+/// A field that is missing in INFO is no danger: other servers that speak the protocol tell less.
 fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old(info));
@@ -199,7 +199,7 @@ mod tests {
         }
         let only_snapshots = info("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers(&only_snapshots, Snapshots::Taken), []);
-        assert_eq!(dangers("", Snapshots::Unknown), [], "nothing is known, so nothing is said");
+        assert_eq!(dangers("", Snapshots::Unknown), [], "nothing is known, so nothing is reported");
     }
 
     #[test]

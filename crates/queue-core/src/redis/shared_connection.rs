@@ -110,7 +110,7 @@ impl Unanswered {
 
 /// One shared connection, replaced when it breaks.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub(crate) struct SharedConnection {
     slot: Mutex<Slot>,
     /// The latest generation whose connection has failed. Beside the lock, so that a call that is out of time need not
     /// wait for another one that connects.
@@ -132,7 +132,7 @@ async fn connect(pool: &Pool, client: &Client) -> Result<Object<Connector>, Call
     }
 }
 
-impl Lane {
+impl SharedConnection {
     pub(crate) async fn connection(&self, pool: &Pool, client: &Client) -> Result<(Connection, u64), CallError> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
@@ -150,7 +150,7 @@ impl Lane {
         Ok((shared, slot.generation))
     }
 
-    /// The next call over this lane brings a new connection.
+    /// The next call over this one brings a new connection.
     pub(crate) fn discard(&self, generation: u64) {
         self.broken.fetch_max(generation, Ordering::Relaxed);
     }

@@ -16,7 +16,7 @@ impl Settings {
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
         if let Some(setting) = list_in(patch) {
-            // What is an object would be taken from a list of its members too.
+            // Derived code would read an object from a list of its members too.
             return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
         }
         let mut merged = self.as_json();
@@ -99,7 +99,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     for (name, value) in members {
         match defaults {
             None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
-            // A word that is no setting stays to be told, whatever its value.
+            // A word that is no setting stays and is refused later, whatever its value.
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
             Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
             None => merge(&mut target[name], value, None),
@@ -125,7 +125,7 @@ fn list_in(patch: &Value) -> Option<String> {
 pub struct InvalidSetting {
     /// The setting; a dot leads into an object.
     pub setting: String,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: String,
     /// Whether it only conflicts with the other settings as they stand; otherwise it can never be taken.
     pub is_conflict: bool,

@@ -91,7 +91,7 @@ fn show(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// Each setting may be null, to come back to its default. The default is told in words: generators of types take a field with
+/// Each setting may be null, to come back to its default. The default is given in words: generators of types take a field with
 /// one for a field that is always there.
 fn take_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
@@ -100,7 +100,7 @@ fn take_null(object: &mut Object, defaults: &Value) {
         describe_itself(property);
         match property {
             RefOr::T(Schema::Object(members)) => take_null(members, default),
-            // May be null as it is. What a patch does not have of it may stand there already.
+            // May be null as it is. Members that a patch lacks may stand in the settings already.
             RefOr::T(Schema::OneOf(optional)) => {
                 for item in &mut optional.items {
                     if let RefOr::T(Schema::Object(members)) = item {

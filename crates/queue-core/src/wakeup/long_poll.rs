@@ -59,8 +59,8 @@ impl ResponseMemory for Unbounded {
 
 /// Leases messages for consumers that wait for them: any number of them, with one driver a queue while somebody waits.
 ///
-/// A driver leases for its consumers in the order in which they came. What was leased for one that has gone in the
-/// meantime is released at once, with no attempt spent.
+/// A driver leases for its consumers in the order in which they came. Messages that were leased for one that has gone in the
+/// meantime are released at once, with no attempt spent.
 #[derive(Clone)]
 pub struct LongPoll {
     shared: Arc<Shared>,
@@ -120,7 +120,7 @@ impl Drop for Offer {
         let queue = Arc::clone(&self.queue);
         let releasing = async move {
             if let Err(error) = queue.settle(&settlements).await {
-                warn!(queue = %queue.name(), %error, "what was leased for a client that has gone will lapse");
+                warn!(queue = %queue.name(), %error, "the leases of a client that has gone will lapse");
             }
         };
         drop(self.tasks.spawn_on(releasing, &self.runtime));
@@ -315,7 +315,7 @@ impl Driver {
     }
 }
 
-/// Whose turn it is to ask.
+/// The waiting client whose turn it is.
 struct Turn {
     /// From this number on.
     from: u64,
@@ -349,7 +349,7 @@ impl Asking {
                 // It may wait here with several requests. When one found nothing, another one does not either.
                 (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
             }
-            // The owner is asked once a look: it can change only when another process asks, and then it is rung for.
+            // The owner is served once a look: it changes only when another process leases, and that wakes this one.
             Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
                 Some(Turn { from: 0, only: Some(owner.clone()) })
             }

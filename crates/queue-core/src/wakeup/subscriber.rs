@@ -35,7 +35,7 @@ use crate::{
 
 /// How long after its instant a queue is maintained: its consumers do the work at once, so mostly nothing is left to do.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
-/// How often the subscribed connection is asked whether it still lives.
+/// How often the subscribed connection is checked by a PING.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How many notifiers are kept before those that nobody uses are forgotten.
 const MAX_NOTIFIERS: usize = 10_000;
@@ -236,17 +236,17 @@ impl Subscriber {
     /// Keeps the connection until `shutdown`, reconnecting whenever it breaks.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut retry = Retry::new();
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             let ended = tokio::select! {
-                ended = self.subscribe_and_listen(&mut retry, &mut told) => ended,
+                ended = self.subscribe_and_listen(&mut retry, &mut is_logged) => ended,
                 () = shutdown.cancelled() => return,
             };
             self.shared.connected.send_replace(false);
             // Once for each outage, not for each try.
-            if !told {
+            if !is_logged {
                 warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
-                told = true;
+                is_logged = true;
             }
             tokio::select! {
                 () = sleep(retry.pause()) => {}
@@ -256,7 +256,7 @@ impl Subscriber {
     }
 
     /// Answers why it ended.
-    async fn subscribe_and_listen(&self, retry: &mut Retry, told: &mut bool) -> String {
+    async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
         let limit = self.shared.redis.time_limit();
         let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
             Ok(Ok(connection)) => connection.split(),
@@ -280,7 +280,7 @@ impl Subscriber {
         }
         retry.reset();
         self.shared.connected.send_replace(true);
-        if std::mem::take(told) {
+        if std::mem::take(is_logged) {
             info!("the subscription to Redis is back");
         }
         self.wake_everybody();

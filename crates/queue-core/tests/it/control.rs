@@ -205,7 +205,7 @@ async fn what_was_cancelled_in_the_line_leaves_nothing_although_nobody_leases() 
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
     world.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
-    until("the line is empty", async || world.redis.command(keys) == ":0").await;
+    until("the waiting list is empty", async || world.redis.command(keys) == ":0").await;
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.failed, 1_000);
 }
 

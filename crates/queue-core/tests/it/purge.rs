@@ -71,7 +71,7 @@ async fn a_purge_takes_everything_posted_before_it_and_nothing_posted_after() {
     }
 }
 
-/// Takes the line aside, and stops before all of it is forgotten.
+/// Takes the waiting list aside, and stops before all of it is forgotten.
 async fn begin_a_purge(world: &World) {
     let proxy = Proxy::start(world.redis.port());
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
@@ -93,13 +93,13 @@ async fn begin_a_purge(world: &World) {
 async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_at_once() {
     let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
-    // One that lapsed and is back in the line; its consumer may still settle it.
+    // One that lapsed and is back in the waiting list; its consumer may still settle it.
     let lapsing = world.post(number(0)).await.id;
     let late = world.lease_one().await;
     world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
     pass(5).await;
     world.queue.maintain().await.unwrap();
-    // One that was cancelled, and so still stands in the line.
+    // One that was cancelled, and so still stands in the waiting list.
     let cancelled = world.post(number(1)).await.id;
     assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
     let named = world.post(own("order", 2)).await.id;

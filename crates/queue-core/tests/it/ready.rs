@@ -1,4 +1,4 @@
-//! From when on a message has been ready: what the age of the line's head and the delay of a start go by.
+//! From when on a message has been ready: what the age of the waiting list's head and the delay of a start go by.
 
 use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 

@@ -141,7 +141,7 @@ impl Model {
         }
     }
 
-    /// What held the line goes to its head.
+    /// What held the waiting list goes to its head.
     pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),

@@ -143,7 +143,7 @@ impl Model {
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         taken.extend(before.into_iter().map(|(_, number)| number).take(most));
-        // What has left the line is passed over, and what stands right behind the last one too.
+        // What has left the waiting list is passed over, and what stands right behind the last one too.
         let has_room = taken.len() < most;
         while has_room && !self.line.is_empty() {
             let is_waiting = self.is_waiting(self.line[0]);

@@ -173,7 +173,7 @@ impl Model {
         expiring
     }
 
-    /// Whether it waits at priority 0: then its place in the line counts.
+    /// Whether it waits at priority 0: then its place in the waiting list counts.
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
         let waits = |message: &Message| message.state == State::Waiting && message.draft.priority == 0;
         self.messages.get(&number).is_some_and(waits)
@@ -199,7 +199,7 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// To the end of the line, unless another priority gives it its place; or it left the line from its middle, and still
+    /// To the end of the waiting list, unless another priority gives it its place; or it left the waiting list from its middle, and still
     /// has its place there.
     pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
@@ -212,7 +212,7 @@ impl Model {
         }
     }
 
-    /// To the front of the line, the first of them first.
+    /// To the front of the waiting list, the first of them first.
     pub(crate) fn join_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {

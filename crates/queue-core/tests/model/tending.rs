@@ -12,7 +12,7 @@ use crate::{
 
 const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl"}"#;
 
-/// Messages that join the line at the end of a step.
+/// Messages that join the waiting list at the end of a step.
 #[derive(Default)]
 pub(crate) struct Comebacks {
     head: Vec<Number>,
@@ -71,7 +71,7 @@ impl Model {
         self.sticky.retain(|_, signal| signal.until > now);
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
-        // What has left the line is dropped when it comes to its head.
+        // What has left the waiting list is dropped when it comes to its head.
         let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
         self.line.drain(..standing);
         self.forget_purged();
@@ -185,7 +185,7 @@ impl Model {
         self.join_tail(&comebacks.tail);
     }
 
-    /// In an exclusive queue also in the order posted with those that came back before; what has left the line is dropped
+    /// In an exclusive queue also in the order posted with those that came back before; what has left the waiting list is dropped
     /// there.
     pub(crate) fn join_front(&mut self, mut numbers: Vec<Number>) {
         if numbers.is_empty() {
@@ -216,7 +216,7 @@ impl Model {
         }
     }
 
-    /// What held the line goes to its head, as posted; the rest to the tail, by due time.
+    /// What held the waiting list goes to its head, as posted; the rest to the tail, by due time.
     fn promote_what_is_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);

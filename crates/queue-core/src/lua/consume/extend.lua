@@ -45,6 +45,6 @@ if #moved > 0 then
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
   note_clock()
   -- Shortened: somebody must look earlier.
-  if earliest < math.huge then look_at(earliest) end
+  if earliest < math.huge then wake_at(earliest) end
 end
 return reply

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
--- the line, in their order, as if never delivered.
+-- the waiting list, in their order, as if never delivered.
 -- KEYS      options leased runs cancelling
--- USES      settings run totals wake finish comeback owner
+-- USES      settings run totals wake finish requeue owner
 -- ARGV      token of the call, then ids
 -- Returns   how many were given back: those whose lease still is of that call
 -- Complexity O(ids · log N)
@@ -17,24 +17,24 @@ for i = 2, #ARGV do
   if run.token == token then
     run.settled = 'bw' .. run.token
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
-    comes_back_at(run, run.ready)
+    becomes_ready_at(run, run.ready)
     mine[#mine + 1] = id
     if cancelling[i - 1] == 1 then
       count('cancelled')
       finish(id, 'l', format_run(run), CANCELLED)
     else
       may_expire_again(id, options[i - 1], run)
-      come_back(id, format_run(run), 0, 'head')
+      requeue(id, format_run(run), 0, 'head')
     end
   end
 end
 if #mine > 0 then
   redis.call('ZREM', LEASED, unpack(mine))
   redis.call('SREM', CANCELLING, unpack(mine))
-  local was_empty = write_comebacks()
+  local was_empty = write_requeued()
   write_finished()
   write_totals()
-  if was_empty then look_now() end
-  if set.exclusive then call_next() end
+  if was_empty then wake_now() end
+  if set.exclusive then wake_owner() end
 end
 return #mine

@@ -7,5 +7,5 @@
 -- Complexity O(1)
 if redis.call('HGET', META, 'owner') ~= ARGV[1] then return 0 end
 redis.call('HDEL', META, 'owner', 'owner_until')
-look_now()
+wake_now()
 return 1

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- lease: hands out messages: tends the queue, then takes from the front of the line what the limit, the owner and a
+-- lease: hands out messages: tends the queue, then takes from the front of the waiting list what the limit, the owner and a
 -- pause leave.
 -- KEYS      messages options waiting prioritized leased runs removed expiring signalled
--- USES      clock instants settings fields run totals events line watch trim finish timeout comeback expire clock_step tend limiter owner
+-- USES      clock instants settings fields run totals events waiting_list watch trim finish timeout requeue expire clock_step maintain limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
 --           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
@@ -18,10 +18,10 @@ if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not th
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
 
-tend(tonumber(ARGV[8]))
-write_comebacks()
+maintain(tonumber(ARGV[8]))
+write_requeued()
 
--- What is ready may still not be handed out: then no more than the instant at which that changes is known.
+-- Ready messages may still not be handed out: then no more than the instant at which that changes is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end
@@ -31,7 +31,7 @@ if set.paused then at_most(0) end
 if set.exclusive then at_most(turn_of(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
 if set.rate_limit and max > 0 then at_most(permitted(set.rate_limit)) end
 
--- What most queues have nothing of is asked for in one call.
+-- One call asks for all that most queues lack.
 local anything_rare = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
 local taken = {}
@@ -181,8 +181,8 @@ if #taken > 0 then
     redis.call('HDEL', RUNS, long)
     redis.call('ZREM', LEASED, long)
   end
-  tell(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
-  look_at(earliest)
+  record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
+  wake_at(earliest)
   note_clock()
   if set.rate_limit then note_leases(set.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end
@@ -190,7 +190,7 @@ if #taken > 0 then
 end
 
 -- A consumer that will not look again at once must know when to: there is next something to tend, the window opens, the
--- owner's time is over. What nobody waits for may wait a second.
+-- owner's time is over. Clean-up may wait a second.
 if not more then
   local instant = math.min(next_instant(), opens_at)
   if clean_at then instant = math.min(instant, math.max(clean_at, now + 1000)) end

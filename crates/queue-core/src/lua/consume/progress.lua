@@ -10,5 +10,5 @@ local run = redis.call('HGET', RUNS, id)
 local deadline = tonumber(redis.call('ZSCORE', LEASED, id) or 0)
 if not run or string.sub(run, 1, #token + 1) ~= token .. '\t' or deadline <= now then return 0 end
 redis.call('HSET', PROGRESS, id, json)
-tell({ id }, function() return 'progress', attempt_of(parse_run(run), 1), json end)
+record_events({ id }, function() return 'progress', attempt_of(parse_run(run), 1), json end)
 return 1

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- settle: ends leases, each on its own: complete, fail, or release.
 -- KEYS      options delayed leased runs outcomes cancelling
--- USES      clock settings run totals purged line wake watch trim finish comeback attempt recover owner
+-- USES      clock settings run totals purged waiting_list wake watch trim finish requeue attempt recover owner
 -- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements: '' and what
 --           they have in common: the token, the action, and its extra; then for each of them: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
 --           number in [0, 1) for the back-off, or '+' and the pause in ms); x fails for good (value: the error's
---           JSON); r releases without an attempt spent (extra: the pause in ms, or '' for the head of the line)
+--           JSON); r releases without an attempt spent (extra: the pause in ms, or '' for the head of the waiting list)
 -- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g, gone: the lease is over and nothing was
 --           changed
 -- Complexity O(settlements · log N)
@@ -14,7 +14,7 @@ read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.c
 
 -- First of all, so that what has lapsed is answered as such, whoever found it.
 recover(MOST_RUNS, tonumber(ARGV[1]))
-write_comebacks()
+write_requeued()
 write_finished()
 
 local last = #ARGV
@@ -34,7 +34,7 @@ local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS,
 local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
--- What is named again has the place of where it was named first, so that what came of it there is known.
+-- A message that is named again has the place where it was named first, so that its outcome there is known.
 local places, first_place, outcomes, is_back = nil, {}, {}, {}
 if ARGV[2] ~= '' then
   places = {}
@@ -71,9 +71,9 @@ local function release(id, text, own_options, pause)
   local run = parse_run(text)
   run.settled = 'r' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
-  comes_back_at(run, now + pause)
+  becomes_ready_at(run, now + pause)
   may_expire_again(id, own_options, run)
-  return come_back(id, format_run(run), pause, 'head')
+  return requeue(id, format_run(run), pause, 'head')
 end
 
 -- Of a lease that is not over; anything but a plain completion.
@@ -107,7 +107,7 @@ while at <= last do
     at = at + 2
     local place = places and places[i] or i
     local run = runs[place]
-    local finished_before, back_before = finished.n, places and #comebacks.runs
+    local finished_before, back_before = finished.n, places and #requeued.runs
     if run and token ~= '' and find(run, start, 1, true) == 1 then
       over = over + 1
       no_longer_leased[over] = id
@@ -127,21 +127,21 @@ while at <= last do
     end
     if places and finished.n > finished_before then
       runs[place], outcomes[place] = false, finished.outcomes[2 * finished.n]
-    elseif places and #comebacks.runs > back_before then
-      runs[place], is_back[place] = comebacks.runs[#comebacks.runs], true
+    elseif places and #requeued.runs > back_before then
+      runs[place], is_back[place] = requeued.runs[#requeued.runs], true
     end
   end
 end
 
-leave_line(leaving)
+leave_waiting(leaving)
 if over > 0 then
   redis.call('ZREM', LEASED, unpack(no_longer_leased))
   if any_cancelling then redis.call('SREM', CANCELLING, unpack(no_longer_leased)) end
 end
-local was_empty = write_comebacks()
+local was_empty = write_requeued()
 write_finished()
-if was_empty then look_now() end
-if set.exclusive and over > 0 then call_next() end
+if was_empty then wake_now() end
+if set.exclusive and over > 0 then wake_owner() end
 local completed, failed = totals.completed or 0, totals.failed or 0
 write_totals()
 if completed + failed > 0 then
@@ -149,6 +149,6 @@ if completed + failed > 0 then
   if failed > 0 then trim_failed(failed) end
   -- When nothing finishes any more, somebody must still look at what is kept.
   local instant = next_trim()
-  if instant < math.huge then look_at(math.max(instant, now + 100)) end
+  if instant < math.huge then wake_at(math.max(instant, now + 100)) end
 end
 return table.concat(answers)

@@ -1,13 +1,13 @@
 #!lua flags=no-writes
 -- list: the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by
--- key, waiting ones as they stand in the line, finished ones from the newest back.
+-- key, waiting ones as they stand in the waiting list, finished ones from the newest back.
 -- KEYS      messages waiting prioritized delayed leased completed failed removed held erased
 -- USES      settings fields places shown
 -- ARGV      state, at most so many messages, at most so many bytes (but one message at least), where to go on ('' at first),
 --           the name that they have and the key that held ones wait for ('': any)
 -- Returns   where to go on ('' at the end); how many of the bytes are used; then the messages as `read` answers them. Fewer than
 --           asked for, or none, is not yet the end
--- Complexity O(log² N + messages), with a name O(1,000); waiting O(place in the line)
+-- Complexity O(log² N + messages), with a name O(1,000); waiting O(place in the waiting list)
 read_settings('max_attempts', 'trimmed')
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold = ARGV[4], ARGV[5], ARGV[6]
@@ -113,7 +113,7 @@ local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
   local shown, more = false, 0
-  -- What is marked as gone from the list may be ready at a priority.
+  -- A message that is marked as removed from the list may be ready at a priority.
   if gone[i] ~= 1 or (ranked and ranked[i]) then shown, more = show_named(id) end
   more = math.max(more, least_bytes)
   if bytes > 0 and bytes + more > max_bytes then break end

@@ -1,6 +1,6 @@
 -- attempt: an attempt failed. The message comes back after its back-off while it has attempts left, else it fails for
 -- good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
--- USES clock settings fields run totals extra finish backoff comeback
+-- USES clock settings fields run totals extra finish backoff requeue
 local function fail_attempt(id, text, options, extra, json)
   local run = parse_run(text)
   local max_attempts = tonumber(field(options, 'a') or set.max_attempts)
@@ -19,7 +19,7 @@ local function fail_attempt(id, text, options, extra, json)
   end
   run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
-  comes_back_at(run, now + pause)
+  becomes_ready_at(run, now + pause)
   note_extra(#run.error)
-  return come_back(id, format_run(run), pause, 'tail')
+  return requeue(id, format_run(run), pause, 'tail')
 end

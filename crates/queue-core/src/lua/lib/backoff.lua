@@ -4,7 +4,7 @@
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(
     spec, '^{"type":"(%a+)","delay":(%d+),"max":(%d+),"jitter":([%d.]+)}$')
-  if not kind then return 1000 end -- Not written by Drover: no reason to stop the line.
+  if not kind then return 1000 end -- Not written by Drover: no reason to stop the queue.
   local pause = tonumber(delay)
   if kind == 'exponential' then
     pause = pause * 2 ^ (attempts_made - 1)

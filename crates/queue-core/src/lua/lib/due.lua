@@ -1,7 +1,7 @@
--- due: delayed messages whose time has come join the tail of the line, by due time, then as posted; those that backed
+-- due: delayed messages whose time has come join the tail of the waiting list, by due time, then as posted; those that backed
 -- off in an exclusive queue join its head, for they held it. Answers whether nothing was ready before.
 -- KEYS delayed blocking
--- USES instants events line front
+-- USES instants events waiting_list front
 local function describe_promoted()
   return 'promoted'
 end
@@ -10,7 +10,7 @@ local function promote(limit)
   local due = redis.call('ZRANGE', DELAYED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
   if #due == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
-  tell(due, describe_promoted)
+  record_events(due, describe_promoted)
   if redis.call('EXISTS', BLOCKING) == 0 then
     return join_tail(due)
   end

@@ -25,7 +25,7 @@ local function write_entry(bytes, ...)
 end
 
 -- One event for each message, before it is forgotten; `describe` answers its word, its fields and its JSON.
-local function tell(ids, describe)
+local function record_events(ids, describe)
   if not is_listened or #ids == 0 then return end
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
   local events, bytes = {}, 0

@@ -54,7 +54,7 @@ local function write_finished()
   local completed, outcomes = sort_finished(keeps_completed, keeps_failed)
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
-  tell(finished.ids, describe_end)
+  record_events(finished.ids, describe_end)
   -- One call asks for both, because most queues have neither.
   local anything_rare = redis.call('EXISTS', ALIASES, AWAITED) > 0
   if anything_rare and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
@@ -70,6 +70,6 @@ local function write_finished()
     end
     redis.call('ZADD', FAILED, unpack(places))
   end
-  if anything_rare then tell_waiters(finished.ids) end
+  if anything_rare then notify_waiters(finished.ids) end
   finished = nothing_finished()
 end

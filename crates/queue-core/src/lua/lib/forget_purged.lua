@@ -1,10 +1,10 @@
--- forget_purged: a step of forgetting what a purge took out of the line.
+-- forget_purged: a step of forgetting what a purge took out of the waiting list.
 -- KEYS meta runs expiring purged purged_prioritized purged_removed returned
 -- USES layout events waiters trim
 local function forget_messages(ids)
   redis.call('ZREM', EXPIRING, unpack(ids))
-  tell(ids, function() return 'erased' end)
-  tell_waiters(ids)
+  record_events(ids, function() return 'erased' end)
+  notify_waiters(ids)
   redis.call('HDEL', RUNS, unpack(ids))
   forget(ids, 'free')
 end
@@ -15,7 +15,7 @@ local function forget_purged()
     redis.call('ZREM', PURGED_PRIORITIZED, unpack(ids))
   else
     local found = redis.call('LPOP', PURGED, MAX_MESSAGES) or {}
-    -- A message that had left the line before only stood there.
+    -- A message that had left the waiting list before only stood there.
     local is_gone = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
     local gone = {}
     for i, id in ipairs(found) do

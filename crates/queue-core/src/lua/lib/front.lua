@@ -1,8 +1,8 @@
--- front: messages that were handed out before come back to the head of the line. In an exclusive queue they stand there
+-- front: messages that were handed out before come back to the head of the waiting list. In an exclusive queue they stand there
 -- in the order posted, however many came back at different times: no more than run in parallel.
 -- KEYS waiting runs removed
--- USES settings run line
-local function came_back(text)
+-- USES settings run waiting_list
+local function was_delivered(text)
   if not text then return false end
   local run = parse_run(text)
   return run.settled ~= '' or string.byte(run.token) == 33
@@ -11,12 +11,12 @@ end
 local function join_front(ids)
   local before = 0
   if set.exclusive then
-    -- What has left the line is dropped now that it has come to its head.
+    -- A removed message is dropped now that it has come to the head.
     local first = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(set.exclusive, '%d+')) or 1) + 99)
     local runs = #first > 0 and redis.call('HMGET', RUNS, unpack(first)) or {}
     local gone = #first > 0 and redis.call('SMISMEMBER', REMOVED, unpack(first)) or {}
     local dropped = {}
-    while before < #first and (gone[before + 1] == 1 or came_back(runs[before + 1])) do
+    while before < #first and (gone[before + 1] == 1 or was_delivered(runs[before + 1])) do
       before = before + 1
       local line = gone[before] == 1 and dropped or ids
       line[#line + 1] = first[before]

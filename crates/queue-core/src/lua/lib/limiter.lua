@@ -10,7 +10,7 @@ end
 
 local function parse_limit(text)
   local max, duration = string.match(text, '^{"max":(%d+),"duration":(%d+)}$')
-  -- What was not written by Drover limits nothing.
+  -- A limit that Drover did not write limits nothing.
   return tonumber(max) or math.huge, tonumber(duration) or 0
 end
 

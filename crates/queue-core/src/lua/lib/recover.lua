@@ -1,8 +1,8 @@
 -- recover: leases that are over. A run that took as long as it may is a failed attempt; a message that was to be
--- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the line, or
+-- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the waiting list, or
 -- fails for good when it lapsed too often.
 -- KEYS options leased runs cancelling
--- USES instants settings run totals finish timeout comeback attempt
+-- USES instants settings run totals finish timeout requeue attempt
 local function recover(limit, random)
   local over = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #over == 0 then return end
@@ -34,8 +34,8 @@ local function recover(limit, random)
           '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
       else
         run.token = '!' .. run.token
-        comes_back_at(run, deadline)
-        come_back(id, format_run(run), 0, 'head')
+        becomes_ready_at(run, deadline)
+        requeue(id, format_run(run), 0, 'head')
       end
     end
   end

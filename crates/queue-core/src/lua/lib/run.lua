@@ -1,6 +1,6 @@
 -- run: what is remembered of a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
--- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the line;
+-- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the waiting list;
 -- empty between leases. `settled` is the last settle that did not finish the message: its letter (b: given
 -- back), the state that it led to, and its token.
 -- `terms` has a letter and a number (ms) for each that is needed. Of the lease, as it was handed out, whatever the settings
@@ -40,7 +40,7 @@ local function format_run(run)
 end
 
 -- The lease is over and the message comes back, ready at that instant (ms).
-local function comes_back_at(run, ready)
+local function becomes_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end
 

@@ -2,7 +2,7 @@
 -- held when it came: those with ids up to the last one then, its `cut`. While it is under way, `signals` has "cut" and,
 -- after a tab, the data for the handlers; whoever finds it may go on.
 -- KEYS options delayed held signals signalled
--- USES clock events extra line wake watch ready
+-- USES clock events extra waiting_list wake watch ready
 local function release_some(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
@@ -31,14 +31,14 @@ local function release_some(key, limit)
       signalled[#signalled + 1] = id
       signalled[#signalled + 1] = data
     end
-    tell(ids, function(_, i) return 'signalled', dues[i] end)
+    record_events(ids, function(_, i) return 'signalled', dues[i] end)
     if data ~= '' then
       redis.call('HSET', SIGNALLED, unpack(signalled))
       note_extra(#data)
     end
     if #delayed > 0 then
       redis.call('ZADD', DELAYED, unpack(delayed))
-      look_at(earliest)
+      wake_at(earliest)
     end
     if #ready > 0 then
       local options = redis.call('HMGET', OPTIONS, unpack(ready))
@@ -47,7 +47,7 @@ local function release_some(key, limit)
         changed[2 * i - 1], changed[2 * i] = id, ready_now(options[i])
       end
       redis.call('HSET', OPTIONS, unpack(changed))
-      if join_tail(ready) then look_now() end
+      if join_tail(ready) then wake_now() end
     end
   end
   local is_over = #members < limit

@@ -1,6 +1,6 @@
 -- waiters: those who wait for messages to finish are told that they have, or that they are gone.
 -- KEYS meta awaited
-local function tell_waiters(ids)
+local function notify_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end
   local until_when = redis.call('ZMSCORE', AWAITED, unpack(ids))
   for i, id in ipairs(ids) do

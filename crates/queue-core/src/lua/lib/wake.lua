@@ -1,5 +1,5 @@
 -- wake: tells idle consumers to look now. A notification says no more than "look".
 -- KEYS wake
-local function look_now()
+local function wake_now()
   redis.call('PUBLISH', WAKE, '0')
 end

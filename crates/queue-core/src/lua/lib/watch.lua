@@ -4,7 +4,7 @@
 -- it needs a notification, because all look then and learn what comes next.
 -- KEYS meta wake
 -- USES layout clock instants
-local function look_at(instant)
+local function wake_at(instant)
   if watch > now and watch <= instant then return end
   watch = instant
   redis.call('HSET', META, 'watch', instant_text(instant))

@@ -21,6 +21,6 @@ elseif state == 'held' or state == 'delayed' or state == 'waiting' then
   write_finished()
   write_totals()
   local failed = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
-  if failed[2] then look_at(math.max(now + 100, next_trim())) end
+  if failed[2] then wake_at(math.max(now + 100, next_trim())) end
 end
 return state

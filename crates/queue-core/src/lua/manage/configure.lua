@@ -14,5 +14,5 @@ for i = 2, #ARGV, 3 do
   fields[#fields + 1] = ARGV[i]
   fields[#fields + 1] = ARGV[i + 2]
 end
-if configure(fields) then look_now() end
+if configure(fields) then wake_now() end
 return 1

@@ -10,9 +10,9 @@ local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)
 if state and state ~= 'active' then
   leave(id, state, options)
-  tell({ id }, function() return 'erased' end)
+  record_events({ id }, function() return 'erased' end)
   redis.call('HDEL', RUNS, id)
-  tell_waiters({ id })
+  notify_waiters({ id })
   forget({ id }, 'free')
 end
 -- An own id whose message is no longer kept is free from now on.

@@ -1,7 +1,7 @@
 #!lua
 -- patch: changes a message that was never handed out: what its record says, its priority, when it is due.
 -- KEYS      meta messages options delayed runs held
--- USES      clock instants settings fields run events line wake watch state held
+-- USES      clock instants settings fields run events waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the header of its record as the caller read it; the new record without the
 --           instants, and without the payload if that stays; its priority ('' as it is); when it is due ('' as it is, '+1500' ms
 --           from now, or an instant in ms)
@@ -60,7 +60,7 @@ if moves and run then
   run.ready = nil
   redis.call('HSET', RUNS, id, format_run(run))
 end
-tell({ id }, function()
+record_events({ id }, function()
   local shown_due = becomes ~= 'waiting' and due_field or ''
   return 'enqueued', field_in(record, 'n') .. shown_due .. (hold and '\tk' .. hold or '')
 end)
@@ -68,14 +68,14 @@ if hold and moves then
   redis.call('ZREM', HELD, member)
   redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
 elseif state == 'waiting' and (moves or is_ranked_anew) then
-  leave_line({ id })
+  leave_waiting({ id })
 elseif state == 'delayed' and becomes == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
 if becomes == 'delayed' and moves then
   redis.call('ZADD', DELAYED, instant_text(first_due), id)
-  look_at(first_due)
+  wake_at(first_due)
 elseif becomes == 'waiting' and (moves or is_ranked_anew) then
-  if join_tail({ id }) then look_now() end
+  if join_tail({ id }) then wake_now() end
 end
 return { state, 'patched' }

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: a delayed message becomes ready at once.
 -- KEYS      options delayed runs blocking
--- USES      clock settings run events line wake ready state front
+-- USES      clock settings run events waiting_list wake ready state front
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
 -- Complexity O(log N)
@@ -19,11 +19,11 @@ if state == 'delayed' then
   else
     redis.call('HSET', OPTIONS, id, ready_now(options))
   end
-  tell({ id }, function() return 'promoted' end)
-  -- What backed off in an exclusive queue held the line, so it goes to its head.
+  record_events({ id }, function() return 'promoted' end)
+  -- A message that backed off in an exclusive queue held the queue, so it goes to the head of the waiting list.
   local blocked = redis.call('SREM', BLOCKING, id) == 1
   local was_empty
   if blocked then was_empty = join_front({ id }) else was_empty = join_tail({ id }) end
-  if was_empty or blocked then look_now() end
+  if was_empty or blocked then wake_now() end
 end
 return state

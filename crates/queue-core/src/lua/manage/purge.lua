@@ -31,7 +31,7 @@ local function purge_delayed()
   for i = 1, #found, 2 do
     if is_meant(found[i]) then ids[#ids + 1] = found[i] end
   end
-  if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then look_now() end
+  if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then wake_now() end
   forget_of(DELAYED, ids)
   return #found == 2 * MAX_MESSAGES and places.of(found[#found - 1], found[#found]) or ''
 end
@@ -81,7 +81,7 @@ local function purge_completed()
   return k == MAX_MESSAGES and 'more' or ''
 end
 
--- All of the line is taken aside at once, so that nothing that joins it later is meant. The cut-off is the last id then.
+-- All of the waiting list is taken aside at once, so that nothing that joins it later is meant. The cut-off is the last id then.
 local function purge_waiting()
   if cut == '' then
     if purged_to then
@@ -98,7 +98,7 @@ local function purge_waiting()
       if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
     end
     -- If this process goes on no more, another one does.
-    look_at(now + 1000)
+    wake_at(now + 1000)
   end
   -- Others may have gone on with it, and begun another one.
   if purged_to == cut then forget_purged() end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Counts one use against a limit, if it is within it: no window of the duration, wherever it starts, sees more than `max`.
 --
--- The duration is cut into 20 slices. What is counted are the uses in the slice of now and in the 20 before it, which lie
+-- The duration is cut into 20 slices. The uses in the slice of now and in the 20 before it are counted, which lie
 -- at least over one duration; so a quota that is used up evenly yields 20/21 of `max`, 95 %.
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
 -- KEYS      meta options runs failed outcomes
--- USES      clock instants fields run events extra line wake state failed
+-- USES      clock instants fields run events extra waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, up to which instant of failing
 --           (ms; '' at first: those that have failed by now)
 -- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many, the
@@ -17,7 +17,7 @@ local function retry(ids)
     -- The last error is still shown.
     if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
-    comes_back_at(run, now)
+    becomes_ready_at(run, now)
     note_extra(#run.error)
     runs[#runs + 1] = id
     runs[#runs + 1] = format_run(run)
@@ -25,11 +25,11 @@ local function retry(ids)
       redis.call('HSET', OPTIONS, id, (string.gsub(options[i], '\te[^\t]*', '')))
     end
   end
-  tell(ids, function() return 'retried' end)
+  record_events(ids, function() return 'retried' end)
   redis.call('ZREM', FAILED, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
-  if join_tail(ids) then look_now() end
+  if join_tail(ids) then wake_now() end
 end
 
 if ARGV[1] == 'one' then

@@ -14,5 +14,5 @@ if begins then
   if epoch == '' then return false end
   redis.call('HSET', META, 'epoch', epoch, 'layout', KNOWN_LAYOUT)
 end
-if configure({ unpack(ARGV, 2) }) and not begins then look_now() end
+if configure({ unpack(ARGV, 2) }) and not begins then wake_now() end
 return { epoch, begins and 1 or 0 }

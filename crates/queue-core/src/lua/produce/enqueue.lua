@@ -2,7 +2,7 @@
 -- enqueue: stores messages in the order given, all or none; or, of messages that have nothing to do with each other,
 -- those for which there is room.
 -- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until
--- USES      clock instants settings fields events extra line wake watch state
+-- USES      clock instants settings fields events extra waiting_list wake watch state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
 --           takes ('all' or the 'rest'); then for each message its record without the instant of creation; before it, if it
 --           is not due now or has options, three: '', when it is due ('' now, '+1500' ms from now, or an instant in ms),
@@ -98,10 +98,10 @@ local function stand(id, due, options)
   return '*' .. id .. '\t' .. data, state
 end
 
-local function tell_enqueued()
+local function record_enqueued()
   local ids = {}
   for i = 1, stored do ids[i] = records[2 * i - 1] end
-  tell(ids, function(id, i)
+  record_events(ids, function(id, i)
     local record, hold = records[2 * i], hold_of[id]
     return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
   end)
@@ -193,7 +193,7 @@ if key ~= '' then
   local until_when = now + set.idempotency_window
   redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
   redis.call('ZADD', DEDUP_UNTIL, until_when, key)
-  look_at(until_when)
+  wake_at(until_when)
 end
 if stored == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014d', next_id - 1))
@@ -206,15 +206,15 @@ if #signalled > 0 then
 end
 if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', stored)
-if is_listened then tell_enqueued() end
+if is_listened then record_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
 if #expiring > 0 then
   redis.call('ZADD', EXPIRING, unpack(expiring))
-  look_at(earliest_expiry)
+  wake_at(earliest_expiry)
 end
 if #delayed > 0 then
   redis.call('ZADD', DELAYED, unpack(delayed))
-  look_at(earliest)
+  wake_at(earliest)
 end
-if #ready > 0 and join_tail(ready) then look_now() end
+if #ready > 0 and join_tail(ready) then wake_now() end
 return reply

@@ -65,7 +65,7 @@ if step ~= 'begin' then return { 0, 1 } end
 if sticky_for then
   redis.call('ZADD', STICKY_UNTIL, now + sticky_for, key)
   redis.call('HSET', STICKY, key, data)
-  look_at(now + sticky_for)
+  wake_at(now + sticky_for)
 end
 local cut = redis.call('GET', SEQ) or '0'
 local held = held_for(key, cut)
@@ -73,5 +73,5 @@ if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_some(key, LIMIT)
 -- If this caller goes on no more, somebody will.
-if not is_over then look_at(now + 1000) end
+if not is_over then wake_at(now + 1000) end
 return { held, is_over and 1 or 0 }

@@ -1,15 +1,15 @@
--- tend: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
+-- maintain: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
 -- nothing was ready before.
 -- KEYS waiting delayed leased removed expiring signals
 -- USES layout clock trim recover expire due clock_step signal sweep forget_purged
-local function tend(random)
+local function maintain(random)
   mend_after_a_step_back()
   recover(100, random)
   expire(100)
   return promote(1000)
 end
 
--- What has left the line from its middle is dropped when it comes to its head, also where nobody leases.
+-- A message that was removed from the middle of the waiting list is dropped when it comes to the head, also where nobody leases.
 local function drop_removed(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)
@@ -24,7 +24,7 @@ local function drop_removed(limit)
   redis.call('SREM', REMOVED, unpack(ids, 1, n))
 end
 
--- What nobody waits for: done when nothing is handed out. Answers when there is more of it (ms).
+-- Cleans up: done when nothing is handed out, for nobody waits for it. Answers when there is more of it to do (ms).
 local function clean()
   local more_go = trim_completed(1000)
   trim_failed(1000)

@@ -1,5 +1,5 @@
--- line: messages become ready, at the head or at the tail of the line, each at its priority. What left the line from its middle
--- and still stands in the list takes that place again, so that no id ever stands there twice.
+-- waiting_list: messages become ready, at the head or at the tail of the waiting list, each at its priority. A message that was
+-- removed from the middle and still stands in the list takes that place again, so that no id ever stands there twice.
 -- Answers whether nothing was ready before.
 -- KEYS options waiting prioritized removed returned
 -- USES layout fields
@@ -17,7 +17,7 @@ local function take_places_again(ids, push)
   if #others > 0 then redis.call(push, WAITING, unpack(others)) end
 end
 
-local function join_line(ids, push)
+local function join_waiting(ids, push)
   if purged_to then
     for _, id in ipairs(ids) do
       if id <= purged_to then redis.call('SADD', RETURNED, id) end
@@ -41,7 +41,7 @@ local function join_line(ids, push)
     local length = redis.call(push, WAITING, unpack(plain))
     was_empty = length == #plain
     if not was_empty then
-      -- What has left the line but still stands in the list is not ready.
+      -- A message that was removed but still stands in the list is not ready.
       local gone = redis.call('SCARD', REMOVED)
       was_empty = length - gone == #plain
       if gone > 0 then take_places_again(plain, push) end
@@ -55,20 +55,20 @@ local function join_line(ids, push)
 end
 
 local function join_tail(ids)
-  return join_line(ids, 'RPUSH')
+  return join_waiting(ids, 'RPUSH')
 end
 
--- The first of `ids` will be the first of the line.
+-- The first of `ids` will be the first of the waiting list.
 local function join_head(ids)
   local reversed = {}
   for i = #ids, 1, -1 do
     reversed[#reversed + 1] = ids[i]
   end
-  return join_line(reversed, 'LPUSH')
+  return join_waiting(reversed, 'LPUSH')
 end
 
--- Takes messages out of the line, wherever they stand there. In the list they stay until they come up, and are skipped.
-local function leave_line(ids)
+-- Takes messages out of the waiting list, wherever they stand there. In the list they stay until they come up, and are skipped.
+local function leave_waiting(ids)
   for _, id in ipairs(ids) do
     if redis.call('ZREM', PRIORITIZED, id) == 0 then
       redis.call('SADD', REMOVED, id)

@@ -1,0 +1,60 @@
+-- requeue: messages whose lease is over but which have not finished. Gathered with `requeue`, written by
+-- `write_requeued`, which answers whether nothing was ready before.
+-- KEYS delayed runs expiring blocking
+-- USES clock settings fields run events waiting_list watch front
+local function nothing_requeued()
+  return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
+end
+local requeued = nothing_requeued()
+
+-- After a pause (ms), or at once at the 'head' or 'tail' of the waiting list. Answers the state.
+local function requeue(id, run, pause, place)
+  requeued.ids[#requeued.ids + 1] = id
+  requeued.dues[#requeued.ids] = pause > 0 and '\td' .. now + pause or ''
+  requeued.runs[#requeued.runs + 1] = id
+  requeued.runs[#requeued.runs + 1] = run
+  if pause > 0 then
+    requeued.delayed[#requeued.delayed + 1] = now + pause
+    requeued.delayed[#requeued.delayed + 1] = id
+    requeued.earliest = math.min(requeued.earliest, now + pause)
+    if set.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
+    return 'delayed'
+  end
+  -- In an exclusive queue the order is kept, so nothing overtakes what comes back.
+  local line = set.exclusive and requeued.head or requeued[place]
+  line[#line + 1] = id
+  return 'waiting'
+end
+
+-- A message that was handed out but not worked on may expire again.
+local function may_expire_again(id, options, run)
+  local instant = tonumber(field(options, 'e'))
+  if instant and run.attempts == 0 and run.lapses == 0 then
+    redis.call('ZADD', EXPIRING, instant, id)
+    wake_at(math.max(instant, now))
+  end
+end
+
+-- How it came back stands in its run.
+local function describe_requeued(_, i)
+  local run = parse_run(requeued.runs[2 * i])
+  local how = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
+  if how ~= 'retried' then return how, attempt_of(run, 1) .. requeued.dues[i] end
+  return how, attempt_of(run, 0) .. requeued.dues[i], string.match(run.error, '^%d+ %d+ (.*)$')
+end
+
+local function write_requeued()
+  if #requeued.runs == 0 then return false end
+  redis.call('HSET', RUNS, unpack(requeued.runs))
+  record_events(requeued.ids, describe_requeued)
+  local was_empty = false
+  if #requeued.head > 0 then was_empty = join_front(requeued.head) end
+  if #requeued.tail > 0 then was_empty = join_tail(requeued.tail) or was_empty end
+  if #requeued.delayed > 0 then
+    redis.call('ZADD', DELAYED, unpack(requeued.delayed))
+    wake_at(requeued.earliest)
+  end
+  if #requeued.blocking > 0 then redis.call('SADD', BLOCKING, unpack(requeued.blocking)) end
+  requeued = nothing_requeued()
+  return was_empty
+end
