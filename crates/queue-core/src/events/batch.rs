@@ -3,15 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use deadpool_redis::redis::Value;
-
 use crate::{
     error::{Error, Result},
     events::{
         event::Event,
         id::{EventId, Place},
     },
-    redis::reply,
 };
 
 /// The word of the entry with which a log begins; it is no event.
@@ -25,6 +22,9 @@ pub(crate) struct EventBatch {
     /// The place of the last of them, or that of an entry that says nothing.
     pub(crate) end: EventId,
 }
+
+/// An entry of the log: its place, and the word and the text of each event.
+pub(crate) type LogEntry = (String, Vec<(String, String)>);
 
 impl EventBatch {
     /// Of a log that nothing is known of but its newest event.
@@ -46,22 +46,16 @@ impl EventBatch {
     }
 
     /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.
-    pub(crate) fn decode(after: EventId, entries: Vec<Value>) -> Result<Option<Self>> {
+    pub(crate) fn decode(after: EventId, entries: Vec<LogEntry>) -> Result<Option<Self>> {
         let mut batch = Self::empty(after);
-        for (nth, entry) in entries.into_iter().enumerate() {
-            let mut entry = reply::array(Some(entry))?.into_iter();
-            let place: Place = reply::text(entry.next())?.parse().map_err(Error::unexpected)?;
+        for (nth, (place, events)) in entries.into_iter().enumerate() {
+            let place: Place = place.parse().map_err(Error::unexpected)?;
             if nth == 0 && place != after.place {
                 return Ok(None);
             }
-            let mut texts = reply::array(entry.next())?.into_iter();
             let mut id = EventId { place, nth: 0 };
             batch.end = id.max(after);
-            while let Some(word) = texts.next() {
-                let (word, text) = (reply::text(Some(word))?, reply::text(texts.next())?);
-                if word == MARK {
-                    continue;
-                }
+            for (word, text) in events.into_iter().filter(|(word, _)| word != MARK) {
                 id.nth += 1;
                 if id > after {
                     batch.events.extend(Event::decode(id, &word, &text));

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, fmt};
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     queue::{Call, Queue},
     redis::{keys::suffix, reply, scripts::AUDIT},
 };
@@ -123,10 +123,8 @@ impl Queue {
         for id in ids {
             call.push(id.as_str());
         }
-        reply::array(Some(self.call(&AUDIT, call).await?))?
-            .into_iter()
-            .map(|places| Ok(reply::text(Some(places))?.split_whitespace().map(str::to_owned).collect()))
-            .collect()
+        let places: Vec<String> = self.call(&AUDIT, call).await?;
+        Ok(places.iter().map(|places| places.split_whitespace().map(str::to_owned).collect()).collect())
     }
 
     async fn whole_list(&self, suffix: &str) -> Result<Vec<String>> {
@@ -134,12 +132,10 @@ impl Queue {
         loop {
             let mut range = redis::cmd("LRANGE");
             range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + STEP - 1);
-            let page = reply::array(Some(self.redis.call(&range).await?))?;
-            let whole = page.len() == STEP;
-            for id in page {
-                ids.push(reply::text(Some(id))?);
-            }
-            if !whole {
+            let page: Vec<String> = reply::read(self.redis.call(&range).await?)?;
+            let is_last = page.len() < STEP;
+            ids.extend(page);
+            if is_last {
                 return Ok(ids);
             }
         }
@@ -152,14 +148,9 @@ impl Queue {
         loop {
             let mut scan = redis::cmd(command);
             scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(STEP);
-            let Value::Array(parts) = self.redis.call(&scan).await? else {
-                return Err(Error::unexpected(command));
-            };
-            let mut parts = parts.into_iter();
-            cursor = reply::text(parts.next())?;
-            for id in reply::array(parts.next())?.into_iter().step_by(width) {
-                ids.push(reply::text(Some(id))?);
-            }
+            let (next, page): (String, Vec<String>) = reply::read(self.redis.call(&scan).await?)?;
+            ids.extend(page.into_iter().step_by(width));
+            cursor = next;
             if cursor == "0" {
                 return Ok(ids);
             }

@@ -1,6 +1,6 @@
 //! Operations on all messages of a state, in steps that let others in between; deletion of a queue.
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis::{self, FromRedisValue, Value};
 
 use crate::{
     error::Result,
@@ -30,11 +30,10 @@ impl Queue {
         let (mut purged, mut cut, mut place) = (0, String::new(), String::new());
         loop {
             let call = Call::new(&PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&place);
-            let Some(answer) = self.call_unless_deleted(&PURGE, call).await? else { return Ok(purged) };
-            let mut answer = reply::array(Some(answer))?.into_iter();
-            purged += reply::unsigned(answer.next())?;
-            cut = reply::text(answer.next())?;
-            place = reply::text(answer.next())?;
+            let step: Option<(u64, String, String)> = self.call_unless_deleted(&PURGE, call).await?;
+            let Some((count, next_cut, next_place)) = step else { return Ok(purged) };
+            purged += count;
+            (cut, place) = (next_cut, next_place);
             if place.is_empty() {
                 return Ok(purged);
             }
@@ -52,11 +51,11 @@ impl Queue {
         let mut up_to = String::new();
         loop {
             let call = Call::new(&RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
-            let Some(answer) = self.call_unless_deleted(&RETRY, call).await? else { return Ok(retried) };
-            let mut answer = reply::array(Some(answer))?.into_iter();
-            retried += reply::unsigned(answer.next())?;
-            up_to = reply::unsigned(answer.next())?.to_string();
-            if reply::integer(answer.next())? == 0 {
+            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&RETRY, call).await?;
+            let Some((count, instant, are_more)) = step else { return Ok(retried) };
+            retried += count;
+            up_to = instant;
+            if !are_more {
                 return Ok(retried);
             }
         }
@@ -74,7 +73,7 @@ impl Queue {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {
             // If it is gone by now, somebody else has deleted it, which comes to the same.
-            self.call(&DELETE, Call::new(&DELETE, &self.keys).arg(epoch)).await?;
+            self.call::<Value>(&DELETE, Call::new(&DELETE, &self.keys).arg(epoch)).await?;
             self.epoch.lock().take_if(|known| known == epoch);
         }
         self.forget_name().await?;
@@ -82,10 +81,10 @@ impl Queue {
     }
 
     /// Calls a script for the queue of an epoch; `None` if that was deleted meanwhile.
-    async fn call_unless_deleted(&self, script: &'static Script, call: Call) -> Result<Option<Value>> {
+    async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
         match self.redis.call_script(script, &call.command).await {
             Err(CallError::StaleEpoch) => Ok(None),
-            answer => answer.map(Some).map_err(|error| self.explain(error)),
+            answer => reply::read(answer.map_err(|error| self.explain(error))?).map(Some),
         }
     }
 
@@ -102,6 +101,6 @@ impl Queue {
     pub(super) async fn stored_epoch(&self) -> Result<Option<String>> {
         let mut read = redis::cmd("HGET");
         read.arg(self.keys.key(suffix::META)).arg("epoch");
-        reply::optional_text(Some(self.redis.call(&read).await?))
+        reply::read(self.redis.call(&read).await?)
     }
 }

@@ -12,10 +12,7 @@ use crate::{
         record::Record,
     },
     queue::{Call, Queue},
-    redis::{
-        reply,
-        scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
-    },
+    redis::scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
 };
 
 /// How often a message is read anew that others change at the same time.
@@ -95,8 +92,8 @@ impl Queue {
         edit: impl Fn(&mut NewMessage) -> Result<(), E>,
     ) -> Result<Result<Changed, E>> {
         for _ in 0..TIMES_READ_ANEW {
-            let read = self.call(&READ, Call::new(&READ, &self.keys).arg(id.as_str())).await?;
-            let value = reply::array(Some(read))?.pop().unwrap_or(Value::Nil);
+            let read: Vec<Value> = self.call(&READ, Call::new(&READ, &self.keys).arg(id.as_str())).await?;
+            let value = read.into_iter().next().unwrap_or(Value::Nil);
             let header = header_of(&value).to_owned();
             let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
             let Stored { record: Record { name, headers, data, .. }, options, .. } = stored;
@@ -134,10 +131,9 @@ impl Queue {
             due => due.encode(),
         };
         let call = Call::new(&PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
-        let answer = self.redis.call_script_confirmed(&PATCH, &call.command).await;
-        let mut answer = reply::optional_array(Some(answer.map_err(|error| self.explain(error))?))?;
-        let Some(state) = reply::optional_text(answer.next())? else { return Ok(Some(Changed::Unknown)) };
-        match reply::text(answer.next())?.as_str() {
+        let answer: Option<(String, String)> = self.call(&PATCH, call).await?;
+        let Some((state, outcome)) = answer else { return Ok(Some(Changed::Unknown)) };
+        match outcome.as_str() {
             "patched" => Ok(Some(Changed::Done)),
             "started" => Ok(Some(Changed::Refused(state.parse().map_err(Error::unexpected)?))),
             _ => Ok(None),
@@ -169,6 +165,6 @@ fn only_from(right: State, found: Option<State>) -> Changed {
     }
 }
 
-fn found_in(answer: Value) -> Result<Option<State>> {
-    reply::optional_text(Some(answer))?.map(|state| state.parse().map_err(Error::unexpected)).transpose()
+fn found_in(state: Option<String>) -> Result<Option<State>> {
+    state.map(|state| state.parse().map_err(Error::unexpected)).transpose()
 }

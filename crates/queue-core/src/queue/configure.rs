@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis;
 use serde_json::Value as Json;
 
 use crate::{
@@ -79,29 +79,21 @@ impl Queue {
 
     /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
     async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
-        let answer = self
-            .call_declared(if_absent, &CONFIGURE, |epoch| {
-                let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
-                for (name, before, value) in changes {
-                    call.push(name);
-                    call.push(before);
-                    call.push(value);
-                }
-                call
-            })
-            .await?;
-        Ok(reply::integer(Some(answer))? == 1)
+        self.call_declared(if_absent, &CONFIGURE, |epoch| {
+            let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
+            for (name, before, value) in changes {
+                call.push(name);
+                call.push(before);
+                call.push(value);
+            }
+            call
+        })
+        .await
     }
 
     async fn meta(&self) -> Result<HashMap<String, String>> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys.key(suffix::META));
-        let answer: Value = self.redis.call(&read).await?;
-        let mut fields = reply::array(Some(answer))?.into_iter();
-        let mut meta = HashMap::new();
-        while let Some(name) = fields.next() {
-            meta.insert(reply::text(Some(name))?, reply::text(fields.next())?);
-        }
-        Ok(meta)
+        reply::read(self.redis.call(&read).await?)
     }
 }

@@ -1,12 +1,11 @@
 //! How a queue begins: `declare.lua` alone decides it. A call that must begin no queue learns that there is none.
 
-use deadpool_redis::redis::Value;
 use tracing::debug;
 
 use crate::{
     error::{Error, Result},
     queue::{Call, Queue, index},
-    redis::{reply, scripts::DECLARE},
+    redis::scripts::DECLARE,
 };
 
 /// The outcome of a call where there is no queue.
@@ -42,13 +41,11 @@ impl Queue {
             call.push(setting);
             call.push(value);
         }
-        let Value::Array(answer) = self.call(&DECLARE, call).await? else {
+        let answer: Option<(String, bool)> = self.call(&DECLARE, call).await?;
+        let Some((epoch, has_begun)) = answer else {
             *self.epoch.lock() = None;
             return Err(Error::NoSuchQueue);
         };
-        let mut answer = answer.into_iter();
-        let epoch = reply::text(answer.next())?;
-        let has_begun = reply::integer(answer.next())? == 1;
         debug!(queue = %self.name, epoch, has_begun, "declared");
         if has_begun {
             // A deletion may have taken the name out meanwhile.

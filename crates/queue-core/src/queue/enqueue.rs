@@ -13,8 +13,8 @@ use crate::{
         record::{Options, Record},
     },
     number::MaxAttempts,
-    queue::{Call, Durability, Queue, declare::IfAbsent},
-    redis::{reply, scripts::ENQUEUE},
+    queue::{Call, Queue, declare::IfAbsent},
+    redis::scripts::ENQUEUE,
     time::Timestamp,
 };
 
@@ -107,8 +107,8 @@ impl Queue {
         idempotency: Option<(&IdempotencyKey, &str)>,
     ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |(key, fingerprint)| (key.as_str(), fingerprint));
-        let answer = self
-            .call_declared_with(Durability::Replicas, IfAbsent::Begin, &ENQUEUE, |epoch| {
+        let mut answer: Vec<String> = self
+            .call_declared(IfAbsent::Begin, &ENQUEUE, |epoch| {
                 let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
                 for Packed { due, options, record } in messages {
@@ -122,12 +122,11 @@ impl Queue {
                 call
             })
             .await?;
-        let mut answer = reply::array(Some(answer))?.into_iter();
-        let created_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
-        let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
-        let answers: Vec<Answer> = answer
-            .map(|text| Ok(Answer { created_at, max_attempts, text: reply::text(Some(text))? }))
-            .collect::<Result<_>>()?;
+        let texts = answer.split_off(answer.len().min(2));
+        let [created_at, max_attempts] = &answer[..] else { return Err(Error::unexpected(answer)) };
+        let created_at = Timestamp::from_millis(created_at.parse().map_err(Error::unexpected)?);
+        let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
+        let answers: Vec<Answer> = texts.into_iter().map(|text| Answer { created_at, max_attempts, text }).collect();
         if answers.len() != messages.len() {
             return Err(Error::unexpected(format_args!("{} answers to {} messages", answers.len(), messages.len())));
         }

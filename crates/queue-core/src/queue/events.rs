@@ -4,7 +4,11 @@ use deadpool_redis::redis;
 
 use crate::{
     error::{Error, Result},
-    events::{batch::EventBatch, event::Event, id::EventId},
+    events::{
+        batch::{EventBatch, LogEntry},
+        event::Event,
+        id::EventId,
+    },
     queue::{Call, Queue},
     redis::{keys::suffix, reply, scripts::LISTEN},
     time::Millis,
@@ -23,7 +27,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn listen(&self) -> Result<Option<EventId>> {
         let call = Call::new(&LISTEN, &self.keys).arg(KEPT_FOR.get());
-        let newest = reply::optional_text(Some(self.call(&LISTEN, call).await?))?;
+        let newest: Option<String> = self.call(&LISTEN, call).await?;
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
@@ -35,7 +39,7 @@ impl Queue {
         // With the entry that the event is in: it is there as long as nothing after it is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());
         range.arg(format!("({}-0", place.bytes + bytes));
-        let entries = reply::array(Some(self.redis.call(&range).await?))?;
+        let entries: Vec<LogEntry> = reply::read(self.redis.call(&range).await?)?;
         if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 

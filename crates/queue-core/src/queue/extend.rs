@@ -5,7 +5,7 @@ use crate::{
     limits,
     message::token::LeaseToken,
     queue::{Call, Queue},
-    redis::{reply, scripts::EXTEND},
+    redis::scripts::EXTEND,
     time::{Millis, Timestamp},
 };
 
@@ -36,8 +36,7 @@ impl Queue {
                 call.push(lease.id().as_str());
                 call.push(lease.secret());
             }
-            for deadline in reply::array(Some(self.call(&EXTEND, call).await?))? {
-                let deadline = reply::integer(Some(deadline))?;
+            for deadline in self.call::<Vec<i64>>(&EXTEND, call).await? {
                 let instant = Timestamp::from_millis(deadline.unsigned_abs());
                 extended.push(match deadline {
                     0 => Extended::LeaseOver,

@@ -61,10 +61,10 @@ pub(crate) async fn names(
         let count = PAGE.min(most - names.len());
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-        let page = reply::array(Some(call(redis, &range).await?))?;
+        let page: Vec<Vec<u8>> = reply::read(call(redis, &range).await?)?;
         let is_last = page.len() < count;
         let before = names.len();
-        names.extend(page.into_iter().filter_map(|name| reply::text(Some(name)).ok()?.parse::<QueueName>().ok()));
+        names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));
         if is_last || names.len() == before {
             break;
         }

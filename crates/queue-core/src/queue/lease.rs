@@ -21,7 +21,7 @@ use crate::{
         Call, Queue,
         declare::IfAbsent,
         random,
-        read::decode_json,
+        read::json,
         settle::{Action, Settlement},
     },
     redis::{
@@ -132,7 +132,7 @@ impl Queue {
             OwnerTimeout::None => "0",
         };
         let visibility_timeout = request.visibility_timeout.map(|timeout| timeout.get().to_string());
-        let answer = self
+        let answer: Result<Vec<Value>> = self
             .call_declared(IfAbsent::Refuse, &LEASE, |epoch| {
                 Call::new(&LEASE, &self.keys)
                     .arg(epoch)
@@ -166,44 +166,42 @@ impl Queue {
     /// The deliveries, and the leases of messages that can't be read.
     fn decode_lease(
         &self,
-        answer: Value,
+        mut answer: Vec<Value>,
         request: &LeaseRequest,
         secret: &Secret,
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
-        let mut answer = reply::array(Some(answer))?.into_iter();
-        let started_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
-        let lease_expires_at = Timestamp::from_millis(reply::unsigned(answer.next())?);
-        let visibility_timeout = Millis::new(reply::unsigned(answer.next())?);
-        let next_look = u64::try_from(reply::integer(answer.next())?).ok().map(Duration::from_micros);
-        let more_is_ready = reply::integer(answer.next())? == 1;
-        let max_attempts = reply::text(answer.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
-        let queue_timeout = reply::optional_text(answer.next())?.and_then(|millis| millis.parse().ok());
-        let mut own_deadlines = reply::optional_array(answer.next())?;
-        let mut signals = reply::optional_array(answer.next())?;
-        let owner = reply::optional_text(answer.next())?;
-        let access = owner.map_or(Access::All, |owner| Access::OneConsumer(owner.parse().ok()));
-        let mut options_of_each = reply::optional_array(answer.next())?;
-        let mut runs = reply::optional_array(answer.next())?;
+        let messages: Vec<(String, Vec<u8>)> = reply::read(Value::Array(answer.split_off(answer.len().min(12))))?;
+        let mut texts = answer.split_off(answer.len().min(7));
+        let (now, deadline, visibility_timeout, next_look, more_is_ready, max_attempts, queue_timeout): Terms =
+            reply::read(Value::Array(answer))?;
+        let each = texts.split_off(texts.len().min(3));
+        let (own_deadlines, signals, owner): (Option<Vec<u64>>, Option<Vec<Option<String>>>, Option<String>) =
+            reply::read(Value::Array(texts))?;
+        let (options, runs): (OfEach, OfEach) = reply::read(Value::Array(each))?;
 
-        let mut deliveries = Vec::with_capacity(answer.len() / 2);
+        let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
+        let visibility_timeout = Millis::new(visibility_timeout);
+        let next_look = u64::try_from(next_look).ok().map(Duration::from_micros);
+        let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
+        let queue_timeout = queue_timeout.and_then(|millis| millis.parse().ok());
+        let access = owner.map_or(Access::All, |owner| Access::OneConsumer(owner.parse().ok()));
+        let mut own_deadlines = own_deadlines.into_iter().flatten();
+        let mut signals = signals.into_iter().flatten();
+        let (mut options, mut runs) = (options.into_iter().flatten(), runs.into_iter().flatten());
+
+        let mut deliveries = Vec::with_capacity(messages.len());
         let mut unreadable = Vec::new();
-        while let Some(id) = answer.next() {
-            let id = reply::text(Some(id))?;
-            let (record, options, run) = (answer.next(), options_of_each.next(), runs.next());
-            let lease_expires_at = match own_deadlines.next() {
-                Some(deadline) => Timestamp::from_millis(reply::unsigned(Some(deadline))?),
-                None => lease_expires_at,
-            };
-            let signal = decode_json(signals.next())?;
+        for (id, record) in messages {
+            let (options, run) = (options.next().flatten(), runs.next().flatten());
+            let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
+            let signal = signals.next().flatten().and_then(json);
             let Ok(id) = id.parse::<MessageId>() else {
                 // Not written by Drover: it lapses until it fails, and stops nobody.
                 warn!(queue = %self.name, id, "an id in the waiting list is none");
                 continue;
             };
             let lease = LeaseToken::new(id.clone(), secret.clone());
-            let stored =
-                decode_delivery(&reply::bytes(record)?, reply::optional_bytes(options)?, reply::optional_bytes(run)?);
-            match stored {
+            match decode_delivery(&record, options, run) {
                 Ok((record, options, mut run)) => {
                     let timeout = options.timeout.or(queue_timeout);
                     let ready_at = run.ready_at.or(options.ready_at).unwrap_or(record.due_at);
@@ -261,11 +259,9 @@ impl Queue {
             let mut cursor = String::from("0");
             loop {
                 let call = Call::new(&FIND_LEASES, &self.keys).arg(secret.as_str()).arg(cursor);
-                let mut answer = reply::array(Some(self.call(&FIND_LEASES, call).await?))?.into_iter();
-                cursor = reply::text(answer.next())?;
-                for id in answer {
-                    ids.push(reply::text(Some(id))?);
-                }
+                let mut answer: Vec<String> = self.call(&FIND_LEASES, call).await?;
+                ids.extend(answer.split_off(answer.len().min(1)));
+                cursor = answer.pop().unwrap_or_default();
                 if cursor == "0" {
                     break;
                 }
@@ -278,7 +274,7 @@ impl Queue {
                 for id in &ids {
                     call.push(id.as_str());
                 }
-                let returned = reply::integer(Some(self.call(&GIVE_BACK, call).await?))?;
+                let returned: u64 = self.call(&GIVE_BACK, call).await?;
                 warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
             }
             self.lost.lock().retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
@@ -296,6 +292,12 @@ impl Queue {
         self.lost.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }
 }
+
+/// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to look again, whether
+/// more is ready, `max_attempts` and the time-out of the queue.
+type Terms = (u64, u64, u64, i64, bool, String, Option<String>);
+/// A text for each message, where any of them has one.
+type OfEach = Option<Vec<Option<Vec<u8>>>>;
 
 /// A lease call whose answer was lost.
 pub(super) struct Lost {

@@ -1,6 +1,7 @@
 //! Lists of messages, page by page: of one state, all or those of a name or a hold key.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use deadpool_redis::redis::Value;
 
 use crate::{
     error::{Error, Result},
@@ -68,11 +69,11 @@ impl Queue {
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
         let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
         let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
-        let mut answer = reply::array(Some(self.call(&LIST, call).await?))?.into_iter();
-        let place = reply::text(answer.next())?;
-        let bytes = usize::try_from(reply::unsigned(answer.next())?).map_err(Error::unexpected)?;
-        let mut messages = Vec::with_capacity(answer.len());
-        for value in answer {
+        let mut answer: Vec<Value> = self.call(&LIST, call).await?;
+        let found = answer.split_off(answer.len().min(2));
+        let (place, bytes): (String, usize) = reply::read(Value::Array(answer))?;
+        let mut messages = Vec::with_capacity(found.len());
+        for value in found {
             let stored = self.decode_stored(value)?.map(|(_, stored)| stored);
             messages.extend(stored.map(|stored| Message::from_stored(self.name.clone(), stored)));
         }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use deadpool_redis::redis::Value;
+
 use crate::{
     error::{Error, Result},
     message::name::ConsumerId,
     queue::{Call, Queue, random},
-    redis::{
-        reply,
-        scripts::{GIVE_UP, TEND},
-    },
+    redis::scripts::{GIVE_UP, TEND},
 };
 
 /// As `tend.lua` answers it.
@@ -27,7 +26,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn maintain(&self) -> Result<Option<Duration>> {
         let call = Call::new(&TEND, &self.keys).arg(random());
-        let pause = reply::integer(Some(self.call(&TEND, call).await?))?;
+        let pause: i64 = self.call(&TEND, call).await?;
         if pause == NO_SUCH_QUEUE {
             return Err(Error::NoSuchQueue);
         }
@@ -41,6 +40,6 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
         let call = Call::new(&GIVE_UP, &self.keys).arg(consumer.as_str());
-        self.call(&GIVE_UP, call).await.map(drop)
+        self.call::<Value>(&GIVE_UP, call).await.map(drop)
     }
 }

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{self, Cmd, ToRedisArgs, Value};
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, ToRedisArgs};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -41,6 +41,7 @@ use crate::{
         call_error::CallError,
         connection::Redis,
         keys::Keys,
+        reply,
         scripts::{LAYOUT, Script},
     },
     settings::patch::SettingsPatch,
@@ -91,28 +92,19 @@ impl Queue {
         &self.name
     }
 
-    async fn call(&self, script: &'static Script, call: Call) -> Result<Value> {
-        self.redis.call_script(script, &call.command).await.map_err(|error| self.explain(error))
+    async fn call<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<T> {
+        let answer = self.redis.call_script(script, &call.command).await;
+        reply::read(answer.map_err(|error| self.explain(error))?)
     }
 
     /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
     /// Redis has come back as another. `build` makes the call for an epoch.
-    async fn call_declared(
+    async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,
         script: &'static Script,
         build: impl Fn(&str) -> Call,
-    ) -> Result<Value> {
-        self.call_declared_with(Durability::Primary, if_absent, script, build).await
-    }
-
-    async fn call_declared_with(
-        &self,
-        durability: Durability,
-        if_absent: IfAbsent,
-        script: &'static Script,
-        build: impl Fn(&str) -> Call,
-    ) -> Result<Value> {
+    ) -> Result<T> {
         let known = self.epoch.lock().clone();
         // Rare, so it takes no room in the future of each call.
         let mut epoch = match known {
@@ -120,12 +112,7 @@ impl Queue {
             None => Box::pin(self.declare_or(if_absent)).await?,
         };
         for tried in 0..TIMES_DECLARED_ANEW {
-            let call = build(&epoch);
-            let answer = match durability {
-                Durability::Primary => self.redis.call_script(script, &call.command).await,
-                Durability::Replicas => self.redis.call_script_confirmed(script, &call.command).await,
-            };
-            match answer {
+            match self.redis.call_script(script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
                     // The first time at once. A process that deletes the queue again and again may do so in step with this one.
                     let most = Duration::from_millis(tried);
@@ -137,7 +124,7 @@ impl Queue {
                 }
                 answer => {
                     self.was_used.store(true, Ordering::Relaxed);
-                    return answer.map_err(|error| self.explain(error));
+                    return reply::read(answer.map_err(|error| self.explain(error))?);
                 }
             }
         }
@@ -168,14 +155,6 @@ impl Queue {
             other => other.into(),
         }
     }
-}
-
-/// The servers that must have the writes of a call before it counts as done.
-#[derive(Debug, Clone, Copy)]
-enum Durability {
-    Primary,
-    /// As many replicas as are set ([`Redis::confirmed_by`]).
-    Replicas,
 }
 
 /// A random number in [0, 1), as the scripts read it.

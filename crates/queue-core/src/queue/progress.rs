@@ -8,7 +8,7 @@ use crate::{
     json, limits,
     message::token::LeaseToken,
     queue::{Call, Queue},
-    redis::{reply, scripts::PROGRESS},
+    redis::scripts::PROGRESS,
 };
 
 impl Queue {
@@ -33,6 +33,6 @@ impl Queue {
             return Err(Error::ProgressTooLarge(json.len()));
         }
         let call = Call::new(&PROGRESS, &self.keys).arg(lease.id().as_str()).arg(lease.secret()).arg(json);
-        Ok(reply::integer(Some(self.call(&PROGRESS, call).await?))? == 1)
+        self.call(&PROGRESS, call).await
     }
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     message::name::QueueName,
     queue::{Queue, coalesce::Intake, index, pattern::QueuePattern, status::QueueStatus},
     redis::{
@@ -103,8 +103,8 @@ impl Queues {
     pub async fn workers(&self) -> Result<u32> {
         let mut count = redis::cmd("PUBSUB");
         count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
-        let count = reply::array(Some(self.shared.redis.call(&count).await?))?.into_iter().nth(1);
-        u32::try_from(reply::integer(count)?).map_err(Error::unexpected)
+        let (_, workers): (String, u32) = reply::read(self.shared.redis.call(&count).await?)?;
+        Ok(workers)
     }
 
     /// The names of all queues, in order. A name may stand here for a while whose queue is gone.
@@ -217,10 +217,10 @@ impl Queues {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
-            let mut answer = reply::array(Some(redis.call(&scan).await?))?.into_iter();
-            cursor = reply::text(answer.next())?;
-            let found = reply::array(answer.next())?.into_iter();
-            let names: Vec<QueueName> = found.filter_map(|key| Keys::queue_of(&reply::text(Some(key)).ok()?)).collect();
+            let (next, found): (String, Vec<Vec<u8>>) = reply::read(redis.call(&scan).await?)?;
+            let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
+            let names: Vec<QueueName> = names.collect();
+            cursor = next;
             index::add(redis, &names).await?;
             if cursor == "0" {
                 return Ok(());

@@ -84,7 +84,7 @@ impl Queue {
 
     async fn is_awaited(&self, id: &MessageId, wait: Millis) -> Result<bool> {
         let call = Call::new(&AWAIT, &self.keys).arg(id.as_str()).arg(wait.get());
-        Ok(reply::integer(Some(self.call(&AWAIT, call).await?))? == 1)
+        self.call(&AWAIT, call).await
     }
 
     async fn read_stored(&self, ids: &[MessageRef]) -> Result<Vec<Value>> {
@@ -95,23 +95,19 @@ impl Queue {
         for id in ids {
             call.push(id.as_str());
         }
-        reply::array(Some(self.call(&READ, call).await?))
+        self.call(&READ, call).await
     }
 
     pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
-        let Value::Array(parts) = value else { return Ok(None) };
-        let mut parts = parts.into_iter();
-        let id: MessageId = reply::text(parts.next())?.parse().map_err(Error::unexpected)?;
-        let record = reply::bytes(parts.next())?;
-        let options = reply::optional_text(parts.next())?;
-        let run = reply::optional_text(parts.next())?;
-        let outcome = reply::optional_text(parts.next())?;
-        let due = reply::optional_text(parts.next())?;
-        let deadline = reply::optional_text(parts.next())?;
-        let is_held = !matches!(parts.next(), None | Some(Value::Nil));
-        let progress = decode_json(parts.next())?;
-        let signal = decode_json(parts.next())?;
-        let max_attempts = reply::text(parts.next())?.parse::<MaxAttempts>().map_err(Error::unexpected)?;
+        type Text = Option<String>;
+        type Stands = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
+        let Value::Array(mut parts) = value else { return Ok(None) };
+        let stands = parts.split_off(parts.len().min(3));
+        let (id, record, options): (String, Vec<u8>, Text) = reply::read(Value::Array(parts))?;
+        let (run, outcome, due, deadline, held, progress, signal, max_attempts): Stands =
+            reply::read(Value::Array(stands))?;
+        let id: MessageId = id.parse().map_err(Error::unexpected)?;
+        let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
         let standing = match (outcome, deadline, due) {
             (Some(outcome), ..) => {
                 let outcome = Outcome::decode(&outcome)
@@ -122,7 +118,7 @@ impl Queue {
             (None, None, Some(due)) => {
                 Standing::Delayed(Timestamp::from_millis(due.parse().map_err(Error::unexpected)?))
             }
-            (None, None, None) if is_held => Standing::Held,
+            (None, None, None) if held.is_some() => Standing::Held,
             (None, None, None) => Standing::Waiting,
         };
         let stored = Stored {
@@ -132,15 +128,15 @@ impl Queue {
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             standing,
             max_attempts,
-            progress,
-            signal,
+            progress: progress.and_then(json),
+            signal: signal.and_then(json),
             id: MessageRef::Id(id.clone()),
         };
         Ok(Some((id, stored)))
     }
 }
 
-/// JSON that may be absent; what is not JSON is shown as if it were.
-pub(super) fn decode_json(value: Option<Value>) -> Result<Option<Box<RawValue>>> {
-    Ok(reply::optional_text(value)?.and_then(|json| RawValue::from_string(json).ok()))
+/// The JSON of a text; `None` for a text that is not JSON.
+pub(super) fn json(text: String) -> Option<Box<RawValue>> {
+    RawValue::from_string(text).ok()
 }

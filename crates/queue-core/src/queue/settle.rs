@@ -9,7 +9,7 @@ use crate::{
     limits,
     message::{State, failure::Failure, new::NewMessage, token::LeaseToken},
     queue::{Call, Queue, random},
-    redis::{reply, scripts::SETTLE},
+    redis::scripts::SETTLE,
     time::Millis,
 };
 
@@ -129,7 +129,7 @@ impl Queue {
                 call.push(&*value);
             }
             rest = &rest[count..];
-            let answers = reply::text(Some(self.call(&SETTLE, call).await?))?;
+            let answers: String = self.call(&SETTLE, call).await?;
             if answers.len() != count {
                 return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
             }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     json, limits,
     message::name::SignalKey,
-    queue::{Call, Queue, declare::IfAbsent, read::decode_json},
+    queue::{Call, Queue, declare::IfAbsent, read::json},
     redis::{reply, scripts::SIGNAL},
     settings::range::Span,
     time::{Millis, Timestamp},
@@ -84,7 +84,7 @@ impl Queue {
     /// [`Error::Unavailable`].
     pub async fn forget_signal(&self, key: &SignalKey) -> Result<bool> {
         let call = Call::new(&SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("forget");
-        Ok(reply::integer(Some(self.call(&SIGNAL, call).await?))? == 1)
+        self.call(&SIGNAL, call).await
     }
 
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
@@ -106,13 +106,10 @@ impl Queue {
                     Call::new(&SIGNAL, &self.keys).arg(epoch).arg(key.as_str()).arg(step).arg(data).arg(&sticky_for)
                 })
                 .await;
-            let answer = match answer {
+            let (held, is_over): (i64, bool) = match answer {
                 Err(Error::NoSuchQueue) => return Ok(released),
                 answer => answer?,
             };
-            let mut answer = reply::array(Some(answer))?.into_iter();
-            let held = reply::integer(answer.next())?;
-            let is_over = reply::integer(answer.next())? == 1;
             if step == "begin" && held >= 0 {
                 released = u64::try_from(held).map_err(Error::unexpected)?;
                 step = "go on";
@@ -124,17 +121,13 @@ impl Queue {
     }
 }
 
-fn decode(answer: Value) -> Result<(Vec<StickySignal>, bool)> {
-    let mut answer = reply::array(Some(answer))?.into_iter();
-    let are_more = reply::integer(answer.next())? == 1;
-    let mut signals = Vec::with_capacity(answer.len() / 4);
-    while let Some(key) = answer.next() {
-        signals.push(StickySignal {
-            key: reply::text(Some(key))?.parse().map_err(Error::unexpected)?,
-            until: Timestamp::from_millis(reply::unsigned(answer.next())?),
-            data: decode_json(answer.next())?,
-            held: reply::unsigned(answer.next())?,
-        });
-    }
-    Ok((signals, are_more))
+fn decode(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
+    let signals = Value::Array(answer.split_off(answer.len().min(1)));
+    let (are_more,) = reply::read(Value::Array(answer))?;
+    let signals: Vec<(String, u64, String, u64)> = reply::read(signals)?;
+    let signals = signals.into_iter().map(|(key, until, data, held)| {
+        let (key, until) = (key.parse().map_err(Error::unexpected)?, Timestamp::from_millis(until));
+        Ok(StickySignal { key, data: json(data), until, held })
+    });
+    Ok((signals.collect::<Result<_>>()?, are_more))
 }

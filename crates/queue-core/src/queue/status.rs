@@ -1,6 +1,5 @@
 //! How a queue stands: its counts, settings and totals.
 
-use deadpool_redis::redis::Value;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -8,7 +7,7 @@ use crate::{
     error::Result,
     message::{State, name::QueueName},
     queue::{Call, Queue},
-    redis::{reply, scripts::STATUS},
+    redis::scripts::STATUS,
     settings::{Settings, schema::ShownSettings},
     time::Millis,
 };
@@ -96,24 +95,15 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn status(&self) -> Result<Option<QueueStatus>> {
-        let Value::Array(parts) = self.call(&STATUS, Call::new(&STATUS, &self.keys)).await? else { return Ok(None) };
-        let mut parts = parts.into_iter();
-        let mut count = || reply::unsigned(parts.next());
-        let counts = Counts {
-            held: count()?,
-            delayed: count()?,
-            waiting: count()?,
-            active: count()?,
-            completed: count()?,
-            failed: count()?,
-        };
-        let oldest_waiting_age = u64::try_from(reply::integer(parts.next())?).ok().map(Millis::new);
+        type Status = (u64, u64, u64, u64, u64, u64, i64, Vec<(String, String)>);
+        let status: Option<Status> = self.call(&STATUS, Call::new(&STATUS, &self.keys)).await?;
+        let Some((held, delayed, waiting, active, completed, failed, age, meta)) = status else { return Ok(None) };
+        let counts = Counts { held, delayed, waiting, active, completed, failed };
+        let oldest_waiting_age = u64::try_from(age).ok().map(Millis::new);
         let mut settings = Vec::new();
         let mut paused = false;
         let mut totals = Totals::default();
-        let mut meta = reply::array(parts.next())?.into_iter();
-        while let Some(name) = meta.next() {
-            let (name, value) = (reply::text(Some(name))?, reply::text(meta.next())?);
+        for (name, value) in meta {
             match name.strip_prefix("total:") {
                 Some(total) => totals.set(total, value.parse().unwrap_or(0)),
                 None if name == PAUSED => paused = true,

@@ -135,29 +135,21 @@ impl Redis {
         self.over(self.next_connection(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
     }
 
-    /// Sends the call of a script.
-    pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        let sending = Sending { command, script: Some(script), wait: None };
-        self.over(self.next_connection(), sending)
-            .await
-            .map(|(answer, _)| answer)
-            .map_err(|error| in_script(script, error))
-    }
-
-    /// As [`call_script`](Self::call_script), and waits until as many replicas have what it wrote as were asked for.
+    /// Sends the call of a script. One that stores messages waits until as many replicas have them as are set.
     ///
-    /// Errs as not available when they don't have it in time, or when the connection is lost before they have confirmed it;
-    /// the primary has it then, and they may get it later.
-    pub(crate) async fn call_script_confirmed(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        if self.replicas == 0 {
-            return self.call_script(script, command).await;
+    /// It errs as not available when they don't have them in time, or when the connection is lost before they have confirmed it;
+    /// the primary has them then, and the replicas may get them later.
+    pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
+        let in_script = |error| in_script(script, error);
+        if self.replicas == 0 || !script.stores_messages() {
+            let sending = Sending { command, script: Some(script), wait: None };
+            return self.over(self.next_connection(), sending).await.map(|(answer, _)| answer).map_err(in_script);
         }
         let mut wait = redis::cmd("WAIT");
         // Half of the time, so that there is an answer before the call is out of it.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
         let sending = Sending { command, script: Some(script), wait: Some(&wait) };
-        let called = self.over(&self.shared.confirmed, sending).await;
-        let (answer, confirmed_by) = called.map_err(|error| in_script(script, error))?;
+        let (answer, confirmed_by) = self.over(&self.shared.confirmed, sending).await.map_err(in_script)?;
         if confirmed_by < self.replicas {
             let text = format!("{confirmed_by} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use deadpool_redis::redis::{self};
+use deadpool_redis::redis;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     redis::{
         connection::Redis,
         keys, reply,
@@ -41,11 +41,7 @@ impl Redis {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");
         call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(*limit.max).arg(duration);
-        let mut answer = reply::array(Some(self.call_script(&SCRIPT, &call).await?))?.into_iter();
-        Ok(QuotaUse {
-            is_granted: reply::integer(answer.next())? == 1,
-            remaining: u32::try_from(reply::unsigned(answer.next())?).map_err(Error::unexpected)?,
-            more_after: Millis::new(reply::unsigned(answer.next())?),
-        })
+        let (granted, remaining, more_after): (u32, u32, u64) = reply::read(self.call_script(&SCRIPT, &call).await?)?;
+        Ok(QuotaUse { is_granted: granted == 1, remaining, more_after: Millis::new(more_after) })
     }
 }

@@ -152,6 +152,11 @@ impl Script {
         Self::new(name, keys, source)
     }
 
+    /// Whether replicas are to confirm what it writes.
+    pub(crate) fn stores_messages(&self) -> bool {
+        ["enqueue", "patch"].contains(&self.name)
+    }
+
     /// A call of this script by its SHA, as a call that brings the script along; Redis keeps it.
     pub(crate) fn whole(&self, by_sha: &Cmd) -> Cmd {
         let mut whole = redis::cmd("EVAL");

@@ -11,12 +11,13 @@ pub(crate) mod rate_limit;
 mod retention;
 pub(crate) mod schema;
 
-use crate::time::Millis;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
+
+use crate::time::Millis;
 
 use backoff::Backoff;
 use exclusive::Exclusive;
