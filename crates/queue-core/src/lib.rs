@@ -15,36 +15,18 @@ mod time;
 mod wakeup;
 
 pub use error::Error;
-pub use events::{feed::EventFeed, id::EventId, listener::EventListener};
+pub use events::{EventFeed, EventId, EventListener};
 pub use json::JsonObject;
 pub use maintenance::Maintenance;
 pub use message::{
-    Message, State,
-    failure::Failure,
-    id::MessageRef,
-    name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey},
-    new::{Headers, NewMessage},
-    token::LeaseToken,
+    ConsumerId, Failure, Headers, IdempotencyKey, LeaseToken, Message, MessageName, MessageRef, NewMessage, QueueName,
+    SignalKey, State,
 };
 pub use number::{MostMessages, Priority};
 pub use queue::{
-    Queue,
-    change::Changed,
-    enqueue::Enqueued,
-    extend::Extended,
-    lease::{Delivery, LeaseRequest, Leased},
-    pattern::QueuePattern,
-    queues::Queues,
-    settle::{Action, Settlement},
-    signal::Signal,
-    status::QueueStatus,
+    Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,
 };
-pub use redis::{connection::Redis, retry::Retry, server::Danger};
-pub use settings::{Settings, declared::DeclaredSettings, patch::SettingsPatch, range::Span, rate_limit::RateLimit};
+pub use redis::{Danger, Redis, Retry};
+pub use settings::{DeclaredSettings, QueuePattern, RateLimit, Settings, SettingsPatch, Span};
 pub use time::{Millis, Timestamp};
-pub use wakeup::{
-    long_poll::{LongPoll, ResponseMemory},
-    notifier::WakeNotifier,
-    subscriber::Subscriber,
-    timers::WakeTimers,
-};
+pub use wakeup::{LongPoll, ResponseMemory, Subscriber, WakeNotifier, WakeTimers};

@@ -12,12 +12,9 @@ use tracing::{info, warn};
 
 use crate::{
     error::Error,
-    message::name::QueueName,
-    queue::queues::Queues,
-    wakeup::{
-        subscriber::{LEEWAY, Subscriber},
-        timers::WakeTimers,
-    },
+    message::QueueName,
+    queue::Queues,
+    wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
 
 /// The shortest time between two rounds of a queue, unless work is left.

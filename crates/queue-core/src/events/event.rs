@@ -6,11 +6,7 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::{
     events::id::EventId,
-    message::{
-        State,
-        id::{MessageId, MessageRef},
-        name::{ConsumerId, MessageName, OwnId},
-    },
+    message::{ConsumerId, MessageId, MessageName, MessageRef, OwnId, State},
     time::Timestamp,
 };
 

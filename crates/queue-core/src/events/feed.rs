@@ -15,7 +15,7 @@ use crate::{
         reader::{EventReader, Shared},
     },
     queue::Queue,
-    wakeup::subscriber::Subscriber,
+    wakeup::Subscriber,
 };
 
 /// A listener that falls so many batches behind is cut: they are kept until the last one has heard them.

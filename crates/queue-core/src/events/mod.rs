@@ -1,8 +1,14 @@
 //! Events of queues: what they say, the log that has them, and the feed by which clients follow it.
 
-pub(crate) mod batch;
-pub(crate) mod event;
-pub(crate) mod feed;
-pub(crate) mod id;
-pub(crate) mod listener;
+mod batch;
+mod event;
+mod feed;
+mod id;
+mod listener;
 mod reader;
+
+pub(crate) use batch::{EventBatch, LogEntry};
+pub(crate) use event::Event;
+pub use feed::EventFeed;
+pub use id::EventId;
+pub use listener::EventListener;

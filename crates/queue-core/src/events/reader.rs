@@ -19,10 +19,10 @@ use crate::{
         batch::{EventBatch, FeedUpdate},
         id::EventId,
     },
-    message::name::QueueName,
+    message::QueueName,
     queue::Queue,
-    redis::retry::Retry,
-    wakeup::{notifier::WakeNotifier, subscriber::Subscriber},
+    redis::Retry,
+    wakeup::{Subscriber, WakeNotifier},
 };
 
 /// How long a reader that hears nothing sleeps at most: a notification may be lost.

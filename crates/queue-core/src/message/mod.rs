@@ -1,25 +1,27 @@
 //! A message as its readers see it: its state, its error, and all that is known of it.
 
-pub(crate) mod failure;
+mod failure;
 pub(crate) mod id;
 pub(crate) mod name;
 pub(crate) mod new;
 pub(crate) mod record;
 pub(crate) mod token;
 
+pub use failure::Failure;
+use failure::MessageError;
+pub(crate) use id::MessageId;
+pub use id::MessageRef;
+pub(crate) use name::OwnId;
+pub use name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
+pub use new::{Headers, NewMessage};
+use record::{End, Options, Outcome, Record, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strum::{EnumString, IntoStaticStr, VariantArray};
+pub use token::LeaseToken;
 use utoipa::ToSchema;
 
 use crate::{
-    message::{
-        failure::MessageError,
-        id::MessageRef,
-        name::{ConsumerId, MessageName, QueueName, SignalKey},
-        new::{Headers, NewMessage},
-        record::{End, Options, Outcome, Record, Run},
-    },
     number::{MaxAttempts, Priority},
     parse_error::ParseError,
     time::{Millis, Timestamp},

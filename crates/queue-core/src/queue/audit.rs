@@ -7,7 +7,7 @@ use deadpool_redis::redis;
 use crate::{
     error::Result,
     queue::{Call, Queue},
-    redis::{keys::suffix, reply, scripts::AUDIT},
+    redis::{reply, scripts, suffix},
 };
 
 /// How many ids one step looks at.
@@ -119,11 +119,11 @@ impl Queue {
     }
 
     async fn places(&self, how: &str, ids: &[String]) -> Result<Vec<Vec<String>>> {
-        let mut call = Call::new(&AUDIT, &self.keys).arg(how);
+        let mut call = Call::new(&scripts::AUDIT, &self.keys).arg(how);
         for id in ids {
             call.push(id.as_str());
         }
-        let places: Vec<String> = self.call(&AUDIT, call).await?;
+        let places: Vec<String> = self.call(&scripts::AUDIT, call).await?;
         Ok(places.iter().map(|places| places.split_whitespace().map(str::to_owned).collect()).collect())
     }
 

@@ -7,10 +7,9 @@ use crate::{
     message::State,
     queue::{Call, Queue, index},
     redis::{
-        call_error::CallError,
-        keys::suffix,
-        reply,
-        scripts::{DELETE, PURGE, RETRY, Script},
+        CallError, reply,
+        scripts::{self, Script},
+        suffix,
     },
 };
 
@@ -29,8 +28,8 @@ impl Queue {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let (mut purged, mut cut, mut place) = (0, String::new(), String::new());
         loop {
-            let call = Call::new(&PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&place);
-            let step: Option<(u64, String, String)> = self.call_unless_deleted(&PURGE, call).await?;
+            let call = Call::new(&scripts::PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&place);
+            let step: Option<(u64, String, String)> = self.call_unless_deleted(&scripts::PURGE, call).await?;
             let Some((count, next_cut, next_place)) = step else { return Ok(purged) };
             purged += count;
             (cut, place) = (next_cut, next_place);
@@ -50,8 +49,8 @@ impl Queue {
         let mut retried = 0;
         let mut up_to = String::new();
         loop {
-            let call = Call::new(&RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
-            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&RETRY, call).await?;
+            let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
+            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
             let Some((count, instant, are_more)) = step else { return Ok(retried) };
             retried += count;
             up_to = instant;
@@ -73,7 +72,7 @@ impl Queue {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {
             // If it is gone by now, somebody else has deleted it, which comes to the same.
-            self.call::<Value>(&DELETE, Call::new(&DELETE, &self.keys).arg(epoch)).await?;
+            self.call::<Value>(&scripts::DELETE, Call::new(&scripts::DELETE, &self.keys).arg(epoch)).await?;
             self.epoch.lock().take_if(|known| known == epoch);
         }
         self.forget_name().await?;

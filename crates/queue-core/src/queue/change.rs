@@ -5,14 +5,9 @@ use deadpool_redis::redis::Value;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{
-        State, Stored,
-        id::MessageRef,
-        new::{Due, NewMessage},
-        record::Record,
-    },
+    message::{MessageRef, NewMessage, State, Stored, new::Due, record::Record},
     queue::{Call, Queue},
-    redis::scripts::{CANCEL, ERASE, PATCH, PROMOTE, READ, RETRY, Script},
+    redis::scripts::{self, Script},
 };
 
 /// How often a message is read anew that others change at the same time.
@@ -39,7 +34,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn cancel(&self, id: &MessageRef) -> Result<Changed> {
-        Ok(match self.change(&CANCEL, id).await? {
+        Ok(match self.change(&scripts::CANCEL, id).await? {
             Some(State::Active) => Changed::Requested,
             Some(state @ (State::Completed | State::Failed)) => Changed::Refused(state),
             Some(_) => Changed::Done,
@@ -53,7 +48,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn erase(&self, id: &MessageRef) -> Result<Changed> {
-        Ok(match self.change(&ERASE, id).await? {
+        Ok(match self.change(&scripts::ERASE, id).await? {
             Some(State::Active) => Changed::Refused(State::Active),
             Some(_) => Changed::Done,
             None => Changed::Unknown,
@@ -66,7 +61,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn promote(&self, id: &MessageRef) -> Result<Changed> {
-        Ok(only_from(State::Delayed, self.change(&PROMOTE, id).await?))
+        Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }
 
     /// Makes a failed message ready at once, with its attempts anew and without a ttl.
@@ -75,8 +70,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
-        let call = Call::new(&RETRY, &self.keys).arg("one").arg(id.as_str());
-        Ok(only_from(State::Failed, found_in(self.call(&RETRY, call).await?)?))
+        let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
+        Ok(only_from(State::Failed, found_in(self.call(&scripts::RETRY, call).await?)?))
     }
 
     /// Changes a message that was never handed out. `edit` is given it as it would be posted now, and changes its data, name,
@@ -92,7 +87,8 @@ impl Queue {
         edit: impl Fn(&mut NewMessage) -> Result<(), E>,
     ) -> Result<Result<Changed, E>> {
         for _ in 0..TIMES_READ_ANEW {
-            let read: Vec<Value> = self.call(&READ, Call::new(&READ, &self.keys).arg(id.as_str())).await?;
+            let read: Vec<Value> =
+                self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
             let value = read.into_iter().next().unwrap_or(Value::Nil);
             let header = header_of(&value).to_owned();
             let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
@@ -130,8 +126,9 @@ impl Queue {
             Due::Now => "+0".into(),
             due => due.encode(),
         };
-        let call = Call::new(&PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
-        let answer: Option<(String, String)> = self.call(&PATCH, call).await?;
+        let call =
+            Call::new(&scripts::PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
+        let answer: Option<(String, String)> = self.call(&scripts::PATCH, call).await?;
         let Some((state, outcome)) = answer else { return Ok(Some(Changed::Unknown)) };
         match outcome.as_str() {
             "patched" => Ok(Some(Changed::Done)),

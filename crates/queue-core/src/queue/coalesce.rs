@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     error::{Error, Result},
     limits,
-    message::new::NewMessage,
+    message::NewMessage,
     queue::{
         Queue,
         enqueue::{Answer, Enqueued, Packed, WhenFull},

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::{
     error::{Error, Result},
     queue::{Call, Queue, declare::IfAbsent, status::PAUSED},
-    redis::{keys::suffix, reply, scripts::CONFIGURE},
+    redis::{reply, scripts, suffix},
     settings::Settings,
 };
 
@@ -79,8 +79,8 @@ impl Queue {
 
     /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
     async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
-        self.call_declared(if_absent, &CONFIGURE, |epoch| {
-            let mut call = Call::new(&CONFIGURE, &self.keys).arg(epoch);
+        self.call_declared(if_absent, &scripts::CONFIGURE, |epoch| {
+            let mut call = Call::new(&scripts::CONFIGURE, &self.keys).arg(epoch);
             for (name, before, value) in changes {
                 call.push(name);
                 call.push(before);

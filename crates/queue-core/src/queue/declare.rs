@@ -5,7 +5,7 @@ use tracing::debug;
 use crate::{
     error::{Error, Result},
     queue::{Call, Queue, index},
-    redis::scripts::DECLARE,
+    redis::scripts,
 };
 
 /// The outcome of a call where there is no queue.
@@ -36,12 +36,12 @@ impl Queue {
             }
             IfAbsent::Refuse => String::new(),
         };
-        let mut call = Call::new(&DECLARE, &self.keys).arg(new_epoch);
+        let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
         for (setting, value) in self.declared.stored() {
             call.push(setting);
             call.push(value);
         }
-        let answer: Option<(String, bool)> = self.call(&DECLARE, call).await?;
+        let answer: Option<(String, bool)> = self.call(&scripts::DECLARE, call).await?;
         let Some((epoch, has_begun)) = answer else {
             *self.epoch.lock() = None;
             return Err(Error::NoSuchQueue);

@@ -6,15 +6,12 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Gate, Message, State,
-        id::{MessageId, MessageRef},
-        name::IdempotencyKey,
-        new::NewMessage,
+        Gate, IdempotencyKey, Message, MessageId, MessageRef, NewMessage, State,
         record::{Options, Record},
     },
     number::MaxAttempts,
     queue::{Call, Queue, declare::IfAbsent},
-    redis::scripts::ENQUEUE,
+    redis::scripts,
     time::Timestamp,
 };
 
@@ -108,8 +105,8 @@ impl Queue {
     ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |(key, fingerprint)| (key.as_str(), fingerprint));
         let mut answer: Vec<String> = self
-            .call_declared(IfAbsent::Begin, &ENQUEUE, |epoch| {
-                let mut call = Call::new(&ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
+            .call_declared(IfAbsent::Begin, &scripts::ENQUEUE, |epoch| {
+                let mut call = Call::new(&scripts::ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
                 for Packed { due, options, record } in messages {
                     if !(due.is_empty() && options.is_empty()) {

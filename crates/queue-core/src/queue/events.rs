@@ -4,13 +4,9 @@ use deadpool_redis::redis;
 
 use crate::{
     error::{Error, Result},
-    events::{
-        batch::{EventBatch, LogEntry},
-        event::Event,
-        id::EventId,
-    },
+    events::{Event, EventBatch, EventId, LogEntry},
     queue::{Call, Queue},
-    redis::{keys::suffix, reply, scripts::LISTEN},
+    redis::{reply, scripts, suffix},
     time::Millis,
 };
 
@@ -26,8 +22,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn listen(&self) -> Result<Option<EventId>> {
-        let call = Call::new(&LISTEN, &self.keys).arg(KEPT_FOR.get());
-        let newest: Option<String> = self.call(&LISTEN, call).await?;
+        let call = Call::new(&scripts::LISTEN, &self.keys).arg(KEPT_FOR.get());
+        let newest: Option<String> = self.call(&scripts::LISTEN, call).await?;
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 

@@ -3,9 +3,9 @@
 use crate::{
     error::Result,
     limits,
-    message::token::LeaseToken,
+    message::LeaseToken,
     queue::{Call, Queue},
-    redis::scripts::EXTEND,
+    redis::scripts,
     time::{Millis, Timestamp},
 };
 
@@ -30,13 +30,13 @@ impl Queue {
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(leases.len());
         for some in leases.chunks(limits::MAX_MESSAGES) {
-            let mut call = Call::new(&EXTEND, &self.keys)
+            let mut call = Call::new(&scripts::EXTEND, &self.keys)
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
             for lease in some {
                 call.push(lease.id().as_str());
                 call.push(lease.secret());
             }
-            for deadline in self.call::<Vec<i64>>(&EXTEND, call).await? {
+            for deadline in self.call::<Vec<i64>>(&scripts::EXTEND, call).await? {
                 let instant = Timestamp::from_millis(deadline.unsigned_abs());
                 extended.push(match deadline {
                     0 => Extended::LeaseOver,

@@ -9,8 +9,8 @@ use deadpool_redis::redis::{self, Value};
 
 use crate::{
     error::{Error, Result},
-    message::name::QueueName,
-    redis::{call_error::CallError, connection::Redis, keys, reply, scripts::LAYOUT},
+    message::QueueName,
+    redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
 };
 
 /// How many names one call reads.

@@ -9,25 +9,19 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Message, Standing, Stored,
-        failure::Failure,
-        id::{MessageId, MessageRef},
-        name::ConsumerId,
+        ConsumerId, Failure, LeaseToken, Message, MessageId, MessageRef, Standing, Stored,
         record::{Malformed, Options, Record, Run},
-        token::{LeaseToken, Secret},
+        token::Secret,
     },
     number::MaxAttempts,
     queue::{
         Call, Queue,
         declare::IfAbsent,
         random,
-        read::json,
+        read::parse_json,
         settle::{Action, Settlement},
     },
-    redis::{
-        reply,
-        scripts::{FIND_LEASES, GIVE_BACK, LEASE},
-    },
+    redis::{reply, scripts},
     time::{Millis, Timestamp},
 };
 
@@ -133,8 +127,8 @@ impl Queue {
         };
         let visibility_timeout = request.visibility_timeout.map(|timeout| timeout.get().to_string());
         let answer: Result<Vec<Value>> = self
-            .call_declared(IfAbsent::Refuse, &LEASE, |epoch| {
-                Call::new(&LEASE, &self.keys)
+            .call_declared(IfAbsent::Refuse, &scripts::LEASE, |epoch| {
+                Call::new(&scripts::LEASE, &self.keys)
                     .arg(epoch)
                     .arg(max)
                     .arg(max_bytes.min(limits::MAX_BYTES))
@@ -175,9 +169,9 @@ impl Queue {
         let (now, deadline, visibility_timeout, next_look, more_is_ready, max_attempts, queue_timeout): Terms =
             reply::read(Value::Array(answer))?;
         let each = texts.split_off(texts.len().min(3));
-        let (own_deadlines, signals, owner): (Option<Vec<u64>>, Option<Vec<Option<String>>>, Option<String>) =
+        let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
             reply::read(Value::Array(texts))?;
-        let (options, runs): (OfEach, OfEach) = reply::read(Value::Array(each))?;
+        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::read(Value::Array(each))?;
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
         let visibility_timeout = Millis::new(visibility_timeout);
@@ -194,7 +188,7 @@ impl Queue {
         for (id, record) in messages {
             let (options, run) = (options.next().flatten(), runs.next().flatten());
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
-            let signal = signals.next().flatten().and_then(json);
+            let signal = signals.next().flatten().and_then(parse_json);
             let Ok(id) = id.parse::<MessageId>() else {
                 // Not written by Drover: it lapses until it fails, and stops nobody.
                 warn!(queue = %self.name, id, "an id in the waiting list is none");
@@ -258,8 +252,8 @@ impl Queue {
             let mut ids = Vec::new();
             let mut cursor = String::from("0");
             loop {
-                let call = Call::new(&FIND_LEASES, &self.keys).arg(secret.as_str()).arg(cursor);
-                let mut answer: Vec<String> = self.call(&FIND_LEASES, call).await?;
+                let call = Call::new(&scripts::FIND_LEASES, &self.keys).arg(secret.as_str()).arg(cursor);
+                let mut answer: Vec<String> = self.call(&scripts::FIND_LEASES, call).await?;
                 ids.extend(answer.split_off(answer.len().min(1)));
                 cursor = answer.pop().unwrap_or_default();
                 if cursor == "0" {
@@ -270,11 +264,11 @@ impl Queue {
             ids.sort_unstable();
             ids.dedup();
             if !ids.is_empty() {
-                let mut call = Call::new(&GIVE_BACK, &self.keys).arg(secret.as_str());
+                let mut call = Call::new(&scripts::GIVE_BACK, &self.keys).arg(secret.as_str());
                 for id in &ids {
                     call.push(id.as_str());
                 }
-                let returned: u64 = self.call(&GIVE_BACK, call).await?;
+                let returned: u64 = self.call(&scripts::GIVE_BACK, call).await?;
                 warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
             }
             self.lost.lock().retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
@@ -296,8 +290,8 @@ impl Queue {
 /// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to look again, whether
 /// more is ready, `max_attempts` and the time-out of the queue.
 type Terms = (u64, u64, u64, i64, bool, String, Option<String>);
-/// A text for each message, where any of them has one.
-type OfEach = Option<Vec<Option<Vec<u8>>>>;
+/// A value for each message, where any of them needs one.
+type ForEach<T> = Option<Vec<T>>;
 
 /// A lease call whose answer was lost.
 pub(super) struct Lost {

@@ -6,12 +6,9 @@ use deadpool_redis::redis::Value;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{
-        Message, State,
-        name::{MessageName, SignalKey},
-    },
+    message::{Message, MessageName, SignalKey, State},
     queue::{Call, Queue},
-    redis::{reply, scripts::LIST},
+    redis::{reply, scripts},
 };
 
 /// The most bytes that the place of a held message has: its key, two tabs, its id and when it is due.
@@ -67,9 +64,9 @@ impl Queue {
             return Ok(Page::default());
         }
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
-        let call = Call::new(&LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
+        let call = Call::new(&scripts::LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
         let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
-        let mut answer: Vec<Value> = self.call(&LIST, call).await?;
+        let mut answer: Vec<Value> = self.call(&scripts::LIST, call).await?;
         let found = answer.split_off(answer.len().min(2));
         let (place, bytes): (String, usize) = reply::read(Value::Array(answer))?;
         let mut messages = Vec::with_capacity(found.len());

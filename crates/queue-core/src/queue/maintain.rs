@@ -6,9 +6,9 @@ use deadpool_redis::redis::Value;
 
 use crate::{
     error::{Error, Result},
-    message::name::ConsumerId,
+    message::ConsumerId,
     queue::{Call, Queue, random},
-    redis::scripts::{GIVE_UP, TEND},
+    redis::scripts,
 };
 
 /// As `tend.lua` answers it.
@@ -25,8 +25,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn maintain(&self) -> Result<Option<Duration>> {
-        let call = Call::new(&TEND, &self.keys).arg(random());
-        let pause: i64 = self.call(&TEND, call).await?;
+        let call = Call::new(&scripts::TEND, &self.keys).arg(random());
+        let pause: i64 = self.call(&scripts::TEND, call).await?;
         if pause == NO_SUCH_QUEUE {
             return Err(Error::NoSuchQueue);
         }
@@ -39,7 +39,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
-        let call = Call::new(&GIVE_UP, &self.keys).arg(consumer.as_str());
-        self.call::<Value>(&GIVE_UP, call).await.map(drop)
+        let call = Call::new(&scripts::GIVE_UP, &self.keys).arg(consumer.as_str());
+        self.call::<Value>(&scripts::GIVE_UP, call).await.map(drop)
     }
 }

@@ -2,24 +2,23 @@
 
 mod audit;
 mod bulk;
-pub(crate) mod change;
-pub(crate) mod coalesce;
+mod change;
+mod coalesce;
 mod configure;
 mod declare;
-pub(crate) mod enqueue;
+mod enqueue;
 mod events;
-pub(crate) mod extend;
+mod extend;
 pub(crate) mod index;
-pub(crate) mod lease;
+mod lease;
 mod list;
 mod maintain;
-pub(crate) mod pattern;
 mod progress;
-pub(crate) mod queues;
+mod queues;
 mod read;
-pub(crate) mod settle;
-pub(crate) mod signal;
-pub(crate) mod status;
+mod settle;
+mod signal;
+mod status;
 
 use std::{
     sync::{
@@ -29,19 +28,25 @@ use std::{
     time::Duration,
 };
 
+pub use change::Changed;
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, ToRedisArgs};
+pub use enqueue::Enqueued;
+pub use extend::Extended;
+pub(crate) use lease::Access;
+pub use lease::{Delivery, LeaseRequest, Leased};
 use parking_lot::Mutex;
+pub use queues::Queues;
+pub use settle::{Action, Settlement};
+pub use signal::Signal;
+pub use status::QueueStatus;
 use tokio::time::sleep;
 
 use crate::{
     error::{Error, Result},
     limits,
-    message::name::QueueName,
+    message::QueueName,
     redis::{
-        call_error::CallError,
-        connection::Redis,
-        keys::Keys,
-        reply,
+        CallError, Keys, Redis, reply,
         scripts::{LAYOUT, Script},
     },
     settings::patch::SettingsPatch,

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Result},
     json, limits,
-    message::token::LeaseToken,
+    message::LeaseToken,
     queue::{Call, Queue},
-    redis::scripts::PROGRESS,
+    redis::scripts,
 };
 
 impl Queue {
@@ -32,7 +32,7 @@ impl Queue {
         if json.len() > limits::MAX_RESULT_BYTES {
             return Err(Error::ProgressTooLarge(json.len()));
         }
-        let call = Call::new(&PROGRESS, &self.keys).arg(lease.id().as_str()).arg(lease.secret()).arg(json);
-        self.call(&PROGRESS, call).await
+        let call = Call::new(&scripts::PROGRESS, &self.keys).arg(lease.id().as_str()).arg(lease.secret()).arg(json);
+        self.call(&scripts::PROGRESS, call).await
     }
 }

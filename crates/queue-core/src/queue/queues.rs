@@ -8,14 +8,10 @@ use parking_lot::Mutex;
 
 use crate::{
     error::Result,
-    message::name::QueueName,
-    queue::{Queue, coalesce::Intake, index, pattern::QueuePattern, status::QueueStatus},
-    redis::{
-        connection::Redis,
-        keys::{self, Keys},
-        reply,
-    },
-    settings::declared::DeclaredSettings,
+    message::QueueName,
+    queue::{Queue, QueueStatus, coalesce::Intake, index},
+    redis::{Keys, Redis, keys, reply},
+    settings::{DeclaredSettings, QueuePattern},
 };
 
 /// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can

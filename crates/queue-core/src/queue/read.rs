@@ -10,18 +10,14 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Message, Standing, Stored,
-        id::{MessageId, MessageRef},
+        Message, MessageId, MessageRef, Standing, Stored,
         record::{Options, Outcome, Record, Run},
     },
     number::MaxAttempts,
     queue::{Call, Queue},
-    redis::{
-        reply,
-        scripts::{AWAIT, READ},
-    },
+    redis::{reply, scripts},
     time::{Millis, Timestamp},
-    wakeup::subscriber::Subscriber,
+    wakeup::Subscriber,
 };
 
 /// A wait asks again so often, so that a lost notification costs time, never the answer.
@@ -83,19 +79,19 @@ impl Queue {
     }
 
     async fn is_awaited(&self, id: &MessageId, wait: Millis) -> Result<bool> {
-        let call = Call::new(&AWAIT, &self.keys).arg(id.as_str()).arg(wait.get());
-        self.call(&AWAIT, call).await
+        let call = Call::new(&scripts::AWAIT, &self.keys).arg(id.as_str()).arg(wait.get());
+        self.call(&scripts::AWAIT, call).await
     }
 
     async fn read_stored(&self, ids: &[MessageRef]) -> Result<Vec<Value>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = Call::new(&READ, &self.keys);
+        let mut call = Call::new(&scripts::READ, &self.keys);
         for id in ids {
             call.push(id.as_str());
         }
-        self.call(&READ, call).await
+        self.call(&scripts::READ, call).await
     }
 
     pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
@@ -128,8 +124,8 @@ impl Queue {
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             standing,
             max_attempts,
-            progress: progress.and_then(json),
-            signal: signal.and_then(json),
+            progress: progress.and_then(parse_json),
+            signal: signal.and_then(parse_json),
             id: MessageRef::Id(id.clone()),
         };
         Ok(Some((id, stored)))
@@ -137,6 +133,6 @@ impl Queue {
 }
 
 /// The JSON of a text; `None` for a text that is not JSON.
-pub(super) fn json(text: String) -> Option<Box<RawValue>> {
+pub(super) fn parse_json(text: String) -> Option<Box<RawValue>> {
     RawValue::from_string(text).ok()
 }

@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{State, failure::Failure, new::NewMessage, token::LeaseToken},
+    message::{Failure, LeaseToken, NewMessage, State},
     queue::{Call, Queue, random},
-    redis::scripts::SETTLE,
+    redis::scripts,
     time::Millis,
 };
 
@@ -108,7 +108,7 @@ impl Queue {
             let some = &rest[..rest.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
             let any_again = if ids.len() < some.len() { "1" } else { "" };
-            let mut call = Call::new(&SETTLE, &self.keys).arg(random()).arg(any_again);
+            let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random()).arg(any_again);
             let (mut count, mut bytes) = (0, 0);
             let mut in_common = None;
             for Settlement { lease, action } in some {
@@ -129,7 +129,7 @@ impl Queue {
                 call.push(&*value);
             }
             rest = &rest[count..];
-            let answers: String = self.call(&SETTLE, call).await?;
+            let answers: String = self.call(&scripts::SETTLE, call).await?;
             if answers.len() != count {
                 return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
             }

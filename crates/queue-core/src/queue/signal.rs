@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 use crate::{
     error::{Error, Result},
     json, limits,
-    message::name::SignalKey,
-    queue::{Call, Queue, declare::IfAbsent, read::json},
-    redis::{reply, scripts::SIGNAL},
+    message::SignalKey,
+    queue::{Call, Queue, declare::IfAbsent, read::parse_json},
+    redis::{reply, scripts},
     settings::range::Span,
     time::{Millis, Timestamp},
 };
@@ -53,8 +53,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn sticky_signal(&self, key: &SignalKey) -> Result<Option<StickySignal>> {
-        let call = Call::new(&SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
-        let (mut signals, _) = decode(self.call(&SIGNAL, call).await?)?;
+        let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
+        let (mut signals, _) = decode(self.call(&scripts::SIGNAL, call).await?)?;
         Ok(signals.pop())
     }
 
@@ -72,8 +72,11 @@ impl Queue {
         let place = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
         decode(
-            self.call(&SIGNAL, Call::new(&SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place))
-                .await?,
+            self.call(
+                &scripts::SIGNAL,
+                Call::new(&scripts::SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place),
+            )
+            .await?,
         )
     }
 
@@ -83,8 +86,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`].
     pub async fn forget_signal(&self, key: &SignalKey) -> Result<bool> {
-        let call = Call::new(&SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("forget");
-        self.call(&SIGNAL, call).await
+        let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("forget");
+        self.call(&scripts::SIGNAL, call).await
     }
 
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
@@ -102,8 +105,13 @@ impl Queue {
         let mut released = 0;
         loop {
             let answer = self
-                .call_declared(if_absent, &SIGNAL, |epoch| {
-                    Call::new(&SIGNAL, &self.keys).arg(epoch).arg(key.as_str()).arg(step).arg(data).arg(&sticky_for)
+                .call_declared(if_absent, &scripts::SIGNAL, |epoch| {
+                    Call::new(&scripts::SIGNAL, &self.keys)
+                        .arg(epoch)
+                        .arg(key.as_str())
+                        .arg(step)
+                        .arg(data)
+                        .arg(&sticky_for)
                 })
                 .await;
             let (held, is_over): (i64, bool) = match answer {
@@ -127,7 +135,7 @@ fn decode(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
     let signals: Vec<(String, u64, String, u64)> = reply::read(signals)?;
     let signals = signals.into_iter().map(|(key, until, data, held)| {
         let (key, until) = (key.parse().map_err(Error::unexpected)?, Timestamp::from_millis(until));
-        Ok(StickySignal { key, data: json(data), until, held })
+        Ok(StickySignal { key, data: parse_json(data), until, held })
     });
     Ok((signals.collect::<Result<_>>()?, are_more))
 }

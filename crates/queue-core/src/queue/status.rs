@@ -5,9 +5,9 @@ use utoipa::ToSchema;
 
 use crate::{
     error::Result,
-    message::{State, name::QueueName},
+    message::{QueueName, State},
     queue::{Call, Queue},
-    redis::scripts::STATUS,
+    redis::scripts,
     settings::{Settings, schema::ShownSettings},
     time::Millis,
 };
@@ -96,7 +96,7 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn status(&self) -> Result<Option<QueueStatus>> {
         type Status = (u64, u64, u64, u64, u64, u64, i64, Vec<(String, String)>);
-        let status: Option<Status> = self.call(&STATUS, Call::new(&STATUS, &self.keys)).await?;
+        let status: Option<Status> = self.call(&scripts::STATUS, Call::new(&scripts::STATUS, &self.keys)).await?;
         let Some((held, delayed, waiting, active, completed, failed, age, meta)) = status else { return Ok(None) };
         let counts = Counts { held, delayed, waiting, active, completed, failed };
         let oldest_waiting_age = u64::try_from(age).ok().map(Millis::new);

@@ -1,6 +1,6 @@
 //! The keys in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
 
-use crate::message::name::QueueName;
+use crate::message::QueueName;
 
 /// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has a slot of its own: an index, which
 /// may lag behind the queues.

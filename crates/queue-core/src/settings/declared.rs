@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     message::name::QueueName,
-    queue::pattern::QueuePattern,
     settings::patch::{InvalidSetting, SettingsPatch},
+    settings::pattern::QueuePattern,
 };
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).

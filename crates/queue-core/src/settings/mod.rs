@@ -6,6 +6,7 @@ pub(crate) mod declared;
 mod duration_pattern;
 mod exclusive;
 pub(crate) mod patch;
+mod pattern;
 pub(crate) mod range;
 pub(crate) mod rate_limit;
 mod retention;
@@ -13,6 +14,11 @@ pub(crate) mod schema;
 
 use std::collections::BTreeMap;
 
+pub use declared::DeclaredSettings;
+pub use patch::SettingsPatch;
+pub use pattern::QueuePattern;
+pub use range::Span;
+pub use rate_limit::RateLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
@@ -21,8 +27,7 @@ use crate::time::Millis;
 
 use backoff::Backoff;
 use exclusive::Exclusive;
-use range::{Count, Span};
-use rate_limit::RateLimit;
+use range::Count;
 use retention::Retention;
 
 /// How a queue treats its messages.

@@ -20,13 +20,9 @@ use tracing::warn;
 use crate::{
     error::{Error, Result},
     limits,
-    message::name::{ConsumerId, QueueName},
-    queue::{
-        Queue,
-        lease::{Access, Delivery, LeaseRequest, Leased},
-        settle::{Action, Settlement},
-    },
-    redis::retry::Retry,
+    message::{ConsumerId, QueueName},
+    queue::{Access, Action, Delivery, LeaseRequest, Leased, Queue, Settlement},
+    redis::Retry,
     time::Millis,
     wakeup::{notifier::WakeNotifier, subscriber::Subscriber},
 };

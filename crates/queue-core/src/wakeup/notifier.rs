@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::message::{id::MessageId, name::ConsumerId};
+use crate::message::{ConsumerId, MessageId};
 
 /// A wake-up of the idle consumers of a queue, as the notification has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,12 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    message::{id::MessageId, name::QueueName},
+    message::{MessageId, QueueName},
     redis::{
-        connection::Redis,
-        keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, Keys, WORKERS_CHANNEL, suffix},
-        protected_mode,
-        retry::Retry,
+        Keys, Redis, Retry,
+        keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, WORKERS_CHANNEL},
+        protected_mode, suffix,
     },
     wakeup::{
         notifier::{Wake, WakeNotifier},

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::message::name::QueueName;
+use crate::message::QueueName;
 
 /// The earliest instant at which each queue is to be looked at.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{message::name::QueueName, parse_error::ParseError};
+use crate::{message::QueueName, parse_error::ParseError};
 
 /// Which queues a key, a route or declared settings are for: the one of that name, those that begin so (`user-*`), or
 /// all (`*`).
