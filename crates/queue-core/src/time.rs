@@ -264,34 +264,9 @@ mod tests {
         for bad in ["-1", "1.5", "null", "true", "1e400", "99999999999999999999"] {
             assert!(millis(bad).is_err(), "{bad}");
         }
-        for bad in [
-            "",
-            " ",
-            "soon",
-            "s",
-            "-1s",
-            "+5",
-            "+5s",
-            "1.5s",
-            "1M",
-            "1y",
-            "5 parsecs",
-            "1us",
-            "1ns",
-            "1min",
-            "2 hours",
-            "1H",
-            "1h 30",
-            "30 1h",
-            "1s 1s",
-            "1m 1h",
-            "1h, 30m",
-            "1 000",
-            "99999999999999999999",
-            "30500568905w",
-            "1\u{a0}s",
-            "١s",
-        ] {
+        let bad = "| |soon|s|-1s|+5|+5s|1.5s|1M|1y|5 parsecs|1us|1ns|1min|2 hours|1H|1h 30|30 1h|1s 1s|1m 1h|1h, 30m|1 000|\
+                   99999999999999999999|30500568905w|1\u{a0}s|١s";
+        for bad in bad.split('|') {
             let error = millis(&serde_json::to_string(bad).unwrap()).unwrap_err().to_string();
             assert!(error.contains("units ms, s, m, h, d and w"), "{bad}: {error}");
         }

@@ -1,6 +1,6 @@
 //! Checks of the Redis server: its version, and how it is run, as far as messages are in danger.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use deadpool_redis::redis::{self, AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::timeout;
@@ -15,26 +15,50 @@ const OLDEST_REDIS: (u32, u32) = (7, 0);
 const OLDEST_VALKEY: (u32, u32) = (7, 2);
 
 /// A danger to the messages in a Redis because of how it is run. Its text says what may happen and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Danger {
     /// It is older than Redis 7.0 or Valkey 7.2: the scripts do not work.
+    #[error(
+        "{found} is too old: Drover needs Redis {}.{} or newer, or Valkey {}.{} or newer; upgrade the server",
+        OLDEST_REDIS.0, OLDEST_REDIS.1, OLDEST_VALKEY.0, OLDEST_VALKEY.1
+    )]
     TooOld {
         /// Its product and version, such as "Redis 6.2.14".
         found: String,
     },
     /// It is a replica: it takes no writes, or loses them when it next follows its primary.
+    #[error(
+        "the server is a replica, where no message can be stored for good; point redis.url at the primary, or promote this \
+         server"
+    )]
     Replica,
     /// When its memory is full it deletes keys instead of refusing new messages.
+    #[error(
+        "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set maxmemory-policy \
+         to noeviction, so that it refuses new ones instead"
+    )]
     Evicts {
         /// Its `maxmemory-policy`.
         policy: String,
     },
     /// It keeps neither an append-only file nor snapshots: a restart loses every message.
+    #[error(
+        "Redis keeps nothing on disk (appendonly is no, and there are no save points): when it restarts, every message is \
+         lost; set appendonly to yes"
+    )]
     NotPersistent,
     /// It keeps no append-only file, and does not tell whether it takes snapshots.
+    #[error(
+        "appendonly is no, and whether Redis takes snapshots is unknown, for it does not answer CONFIG GET save: without \
+         snapshots, every message is lost when it restarts; set appendonly to yes, or permit CONFIG GET (+config|get)"
+    )]
     PersistenceUnknown,
     /// It does not let this user run INFO, so nothing is known of it.
+    #[error(
+        "Redis does not answer INFO: whether its version, eviction and persistence are safe for messages is unknown; permit \
+         INFO (+info)"
+    )]
     Unexamined,
 }
 
@@ -42,40 +66,6 @@ impl Danger {
     /// Whether there is no use in sending work to it until that is mended; the others leave it working, unsafely.
     pub fn prevents_work(&self) -> bool {
         matches!(self, Self::TooOld { .. } | Self::Replica)
-    }
-}
-
-impl fmt::Display for Danger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooOld { found } => write!(
-                f,
-                "{found} is too old: Drover needs Redis {}.{} or newer, or Valkey {}.{} or newer; upgrade the server",
-                OLDEST_REDIS.0, OLDEST_REDIS.1, OLDEST_VALKEY.0, OLDEST_VALKEY.1
-            ),
-            Self::Replica => f.write_str(
-                "the server is a replica, where no message can be stored for good; point redis.url at the primary, or \
-                 promote this server",
-            ),
-            Self::Evicts { policy } => write!(
-                f,
-                "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set \
-                 maxmemory-policy to noeviction, so that it refuses new ones instead"
-            ),
-            Self::NotPersistent => f.write_str(
-                "Redis keeps nothing on disk (appendonly is no, and there are no save points): when it restarts, every \
-                 message is lost; set appendonly to yes",
-            ),
-            Self::PersistenceUnknown => f.write_str(
-                "appendonly is no, and whether Redis takes snapshots is unknown, for it does not answer CONFIG GET save: \
-                 without snapshots, every message is lost when it restarts; set appendonly to yes, or permit CONFIG GET \
-                 (+config|get)",
-            ),
-            Self::Unexamined => f.write_str(
-                "Redis does not answer INFO: whether its version, eviction and persistence are safe for messages is \
-                 unknown; permit INFO (+info)",
-            ),
-        }
     }
 }
 

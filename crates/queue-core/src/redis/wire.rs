@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     pin::Pin,
     sync::{
         Arc,
@@ -22,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
 };
+use tokio_util::either::Either;
 
 /// The traffic of a socket so far, for those who send calls over it.
 #[derive(Debug, Default)]
@@ -47,19 +48,7 @@ impl Traffic {
     }
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
+type Socket = Either<TcpStream, UnixStream>;
 
 /// A socket that tells its [`Traffic`].
 pub(crate) struct Wire {
@@ -73,8 +62,8 @@ impl Wire {
     /// Connects to the server of a URL.
     pub(crate) async fn connect(info: &ConnectionInfo) -> RedisResult<Self> {
         let socket = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Socket::Tcp(connect_tcp(host, *port).await?),
-            ConnectionAddr::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            ConnectionAddr::Tcp(host, port) => Either::Left(connect_tcp(host, *port).await?),
+            ConnectionAddr::Unix(path) => Either::Right(UnixStream::connect(path).await?),
             _ => return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no such connections are known"))),
         };
         Ok(Self { socket, traffic: Arc::default(), is_quiet: true })
@@ -87,7 +76,11 @@ impl Wire {
     /// Asks the kernel whether the peer has closed the socket. The runtime learns it a moment later, and a call that is
     /// written in that moment is lost.
     fn peer_has_closed(&self) -> bool {
-        match recv(&self.socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        let socket = match &self.socket {
+            Either::Left(stream) => stream.as_fd(),
+            Either::Right(stream) => stream.as_fd(),
+        };
+        match recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Ok((_, read)) => read == 0,
             Err(Errno::AGAIN | Errno::INTR) => false,
             Err(_) => true,
@@ -117,10 +110,7 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = ready!(match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        });
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer));
         self.read_ended(read.is_ok() && buffer.filled().len() > before);
         Poll::Ready(read)
     }
@@ -132,10 +122,7 @@ impl AsyncWrite for Wire {
             self.traffic.close();
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis")));
         }
-        let written = ready!(match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        });
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
         match &written {
             Ok(count) => {
                 self.is_quiet = false;
@@ -147,16 +134,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
