@@ -1,4 +1,4 @@
-//! What the processor does for each message or request beside the calls to Redis: `make microbench`.
+//! Processor time for each message or request beside the calls to Redis: `make microbench`.
 //!
 //! Only what can be called from outside; what stands inside a call (packing its arguments, reading its answer) is part of
 //! what `scripts` measures.

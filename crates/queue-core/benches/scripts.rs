@@ -1,4 +1,4 @@
-//! What a call takes from the library through Redis and back, by the number of its messages: `make microbench`.
+//! Time of a call from the library through Redis and back, by the number of its messages: `make microbench`.
 //!
 //! All on one machine, so absolute figures are that machine's; what is worth reading is the difference between two runs.
 

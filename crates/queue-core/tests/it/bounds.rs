@@ -1,4 +1,4 @@
-//! What one call leaves to the next, because a script works a bounded part: the whole is done all the same.
+//! Bounds of one call: a script does a part and leaves the rest to the next call, until all is done.
 
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
@@ -138,7 +138,7 @@ async fn nothing_is_handed_out_after_its_end_however_much_ends_at_once() {
 }
 
 #[tokio::test]
-async fn what_left_the_line_keeps_nobody_from_the_rest() {
+async fn removed_messages_do_not_keep_consumers_from_the_rest() {
     let world = World::new();
     world.post_numbers(0..101).await;
     for message in world.queue.list(State::Waiting, 100, None).await.unwrap().messages {

@@ -206,7 +206,7 @@ async fn list_of_a_name_looks_at_a_thousand_messages_a_call_and_passes_over_none
     }
     assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
     assert_eq!(pages_of_name(&world, State::Delayed, "rare").await, [[0_u64; 0]]);
-    // What left the waiting list, and still stands there, is looked at too.
+    // Messages that were removed, and still stand in the list, are looked at too.
     let page = world.queue.list(State::Waiting, 1_000, None).await.unwrap();
     for message in &page.messages[..900] {
         world.queue.cancel(&message.id).await.unwrap();

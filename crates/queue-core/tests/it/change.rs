@@ -135,7 +135,7 @@ async fn a_retried_message_has_its_attempts_anew_and_shows_its_last_error() {
 }
 
 #[tokio::test]
-async fn what_was_cancelled_in_the_line_takes_its_place_again_when_it_is_retried() {
+async fn message_cancelled_while_waiting_takes_its_place_again_when_it_is_retried() {
     let world = World::new();
     let second = {
         world.post_numbers(0..1).await;

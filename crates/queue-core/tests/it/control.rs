@@ -1,4 +1,4 @@
-//! Pause, settings, and maintenance by the janitor.
+//! Pause, settings, and maintenance.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,14 +38,14 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let bell = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&name());
     let hour = Duration::from_secs(3_600);
     let mut connected = subscriber.connection();
     connected.wait_for(|connected| *connected).await.unwrap();
     let rings = async |what: &str| {
-        timeout(Duration::from_secs(5), bell.woken(hour)).await.unwrap_or_else(|_| panic!("no ring after {what}"));
+        timeout(Duration::from_secs(5), notifier.woken(hour)).await.unwrap_or_else(|_| panic!("no ring after {what}"));
     };
-    let quiet = async || while timeout(Duration::from_millis(150), bell.woken(hour)).await.is_ok() {};
+    let quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
     let posted = world.post(number(1)).await;
     world.queue.pause().await.unwrap();
     quiet().await;
@@ -97,12 +97,12 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert_eq!(*world.queue.status().await.unwrap().unwrap().settings.max_attempts, 3, "nothing of it");
 }
 
-/// A janitor at work, as in the API.
-fn janitor(world: &World) {
+/// Maintenance at work, as in the API.
+fn maintain(world: &World) {
     let subscriber = Subscriber::of_all_queues(world.queues.redis().clone());
-    let janitor = Maintenance::new(world.queues.clone(), subscriber.clone()).unwrap();
+    let maintenance = Maintenance::new(world.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
-    tokio::spawn(janitor.run(CancellationToken::new()));
+    tokio::spawn(maintenance.run(CancellationToken::new()));
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -116,11 +116,11 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn the_janitor_does_on_time_what_no_consumer_does() {
+async fn maintenance_does_due_work_on_time_without_consumers() {
     let settings = r#"{"visibility_timeout":300,"max_attempts":1,
                        "retention":{"completed":{"count":5,"min_age":500,"age":1500},"failed":{"age":1500,"min_age":0}}}"#;
     let world = World::with_settings(settings);
-    janitor(&world);
+    maintain(&world);
     world.post_numbers(0..20).await;
     for delivery in world.lease(20).await.deliveries {
         world.complete(&delivery).await;
@@ -153,9 +153,9 @@ async fn the_janitor_does_on_time_what_no_consumer_does() {
 }
 
 #[tokio::test]
-async fn the_janitor_looks_at_the_instant_for_which_everybody_has_a_timer() {
+async fn maintenance_looks_at_the_instant_for_which_all_consumers_have_a_timer() {
     let world = World::new();
-    janitor(&world);
+    maintain(&world);
     let lease_for = async |millis| {
         let visibility_timeout = Some(Millis::new(millis));
         let request = queue_core::LeaseRequest { visibility_timeout, ..world.request(1) };
@@ -183,7 +183,7 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let bell = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&name());
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
     world.post(number(1)).await;
     let delivery = world.lease_one().await;
@@ -191,16 +191,16 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
     world.queue.cancel(&gone.id).await.unwrap();
     world.complete(&delivery).await;
     let hour = Duration::from_secs(3_600);
-    while timeout(Duration::from_millis(150), bell.woken(hour)).await.is_ok() {}
+    while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {}
     world.post(number(3)).await;
-    timeout(Duration::from_secs(5), bell.woken(hour)).await.expect("the bell rings");
+    timeout(Duration::from_secs(5), notifier.woken(hour)).await.expect("the notifier wakes");
     assert_eq!(numbers(&world.lease(1).await), [3]);
 }
 
 #[tokio::test]
-async fn what_was_cancelled_in_the_line_leaves_nothing_although_nobody_leases() {
+async fn message_cancelled_while_waiting_leaves_nothing_though_nobody_leases() {
     let world = World::new();
-    janitor(&world);
+    maintain(&world);
     let ttl = Some(Millis::new(100).try_into().unwrap());
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
     world.queue.enqueue(batch).await.unwrap();
@@ -210,10 +210,10 @@ async fn what_was_cancelled_in_the_line_leaves_nothing_although_nobody_leases() 
 }
 
 #[tokio::test]
-async fn the_janitor_sleeps_while_there_is_nothing_to_do() {
+async fn maintenance_sleeps_while_nothing_is_due() {
     let world = World::new();
     world.post_numbers(0..10).await;
-    janitor(&world);
+    maintain(&world);
     let calls = || -> u32 {
         let stats = world.redis.command("INFO commandstats");
         let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");

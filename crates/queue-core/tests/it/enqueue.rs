@@ -117,7 +117,7 @@ async fn when_memory_is_full_nothing_is_stored_and_draining_goes_on() {
 }
 
 #[tokio::test]
-async fn counts_totals_and_the_age_of_the_oldest_are_told() {
+async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     assert!(world.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
     assert!(world.queues.names().await.unwrap().is_empty());

@@ -34,7 +34,7 @@ async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<
     events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
 
-/// What is heard next, with what is said of it: so many events.
+/// The next events with their details: so many of them.
 async fn hear(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut heard = Vec::new();
     while heard.len() < count {
@@ -210,7 +210,7 @@ async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_is_gone_from_the_log_is_told_by_a_reset_and_then_it_goes_on() {
+async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on() {
     let world = World::new();
     let mut listener = listening(&world).await;
     let feed = feed(&world);
@@ -261,7 +261,7 @@ async fn the_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothin
 }
 
 #[tokio::test]
-async fn a_queue_that_is_deleted_and_a_redis_that_is_emptied_are_told_by_resets() {
+async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     let world = World::new();
     let mut listener = listening(&world).await;
     world.queue.delete().await.unwrap();

@@ -97,7 +97,7 @@ async fn one_who_passes_by_keeps_nothing_beyond_its_leases() {
 }
 
 #[tokio::test]
-async fn a_message_that_backs_off_holds_the_line_and_keeps_its_place() {
+async fn message_that_backs_off_holds_an_exclusive_queue_and_keeps_its_place() {
     let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     world.post_numbers(0..3).await;
     let first = world.lease_one().await;
@@ -115,7 +115,7 @@ async fn a_message_that_backs_off_holds_the_line_and_keeps_its_place() {
     let again = world.lease_one().await;
     world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
     assert!(world.lease(1).await.deliveries.is_empty());
-    // Whoever can't wait promotes or cancels it.
+    // A user that can't wait promotes or cancels it.
     world.queue.promote(&first.message.id).await.unwrap();
     let again = world.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
@@ -137,7 +137,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     // How many run is no reason to let others pass.
     world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(world.lease(5).await.deliveries.is_empty());
-    // What is retried by hand stands behind what comes back by itself.
+    // A message that is retried by hand stands behind those whose back-off ends.
     world.queue.retry(&dead.message.id).await.unwrap();
     world.queue.promote(&first.message.id).await.unwrap();
     let two = world.lease(5).await;

@@ -19,7 +19,7 @@ async fn a_completed_message_keeps_its_result() {
 }
 
 #[tokio::test]
-async fn a_stale_token_changes_nothing_and_is_told_so() {
+async fn stale_token_changes_nothing_and_is_refused() {
     let world = World::with_settings(r#"{"visibility_timeout":100}"#);
     world.post(number(1)).await;
     let killed = world.lease_one().await;

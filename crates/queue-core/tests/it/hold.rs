@@ -140,7 +140,7 @@ async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_thei
     assert_eq!(data.iter().filter(|data| *data == "1").count(), 3_000);
     assert_eq!(data.last().unwrap(), "\"second\"");
 
-    // The janitor goes on too.
+    // Maintenance goes on too.
     for _ in 0..2 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "j")).collect()).await.unwrap();
     }

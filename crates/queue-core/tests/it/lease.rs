@@ -84,7 +84,7 @@ async fn the_visibility_timeout_is_the_queues_or_that_of_the_lease() {
 }
 
 #[tokio::test]
-async fn a_lapsed_lease_goes_to_the_head_of_the_line_and_counts() {
+async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
     let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
     world.post_numbers(0..4).await;
     assert_eq!(numbers(&world.lease(2).await), [0, 1]);

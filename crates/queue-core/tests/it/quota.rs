@@ -47,7 +47,7 @@ async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all(
         if used.is_granted {
             granted.push((before, Instant::now()));
         } else {
-            // What it says is when it is worth while to come again.
+            // `more_after` says when another try may succeed.
             sleep(used.more_after.to_std()).await;
         }
     }

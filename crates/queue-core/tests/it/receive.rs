@@ -56,7 +56,7 @@ async fn calls_when_quiet(world: &World) -> usize {
     }
 }
 
-/// Leases what is ready as soon as there is something. What others have leased meanwhile is released soon, or never.
+/// Leases ready messages as soon as there are any. Messages that others have leased meanwhile are released soon, or never.
 async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {

@@ -1,4 +1,4 @@
-//! What Drover makes of the server that it meets: dangers that are told, and servers that refuse everybody.
+//! Checks of the server: dangers that are reported, and servers that refuse every connection.
 
 use std::{io::Write, net::TcpListener, thread, time::Duration};
 
@@ -72,7 +72,7 @@ fn protected(after: Duration) -> String {
 }
 
 #[tokio::test]
-async fn a_redis_in_protected_mode_is_told_with_what_to_do() {
+async fn redis_in_protected_mode_is_reported_with_the_way_out() {
     // Whether the reset or the reason comes first differs from time to time; on a busy machine the reason takes its time.
     for (times, after) in [(20, Duration::ZERO), (3, Duration::from_millis(300))] {
         let redis = Redis::new(&protected(after), TIME_LIMIT).unwrap();

@@ -22,10 +22,10 @@ fn subscribed(world: &World) -> Subscriber {
 
 /// Waits as an idle consumer does, whose poll is an hour, until it finds something; answers how often it looked.
 async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Delivery, u32) {
-    let bell = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&name());
     let mut looks = 0;
     loop {
-        timeout(Duration::from_secs(10), bell.woken(HOUR)).await.expect("the bell rings");
+        timeout(Duration::from_secs(10), notifier.woken(HOUR)).await.expect("the notifier wakes");
         looks += 1;
         let mut leased = match world.queue.lease(&world.request(1)).await {
             Err(queue_core::Error::NoSuchQueue) => continue,
@@ -35,7 +35,7 @@ async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Del
             return (delivery, looks);
         }
         if let Some(pause) = leased.next_look {
-            bell.wake_in(pause);
+            notifier.wake_in(pause);
         }
     }
 }
@@ -77,15 +77,15 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
 async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_time() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let subscriber = subscribed(&world);
-    let bell = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&name());
     idle(&world).await;
-    bell.woken(HOUR).await;
+    notifier.woken(HOUR).await;
     world.post(number(1)).await;
-    bell.woken(Duration::from_secs(5)).await; // It is told of the message, but somebody else is faster.
+    notifier.woken(Duration::from_secs(5)).await; // It is told of the message, but somebody else is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..world.request(1) };
     let taken = world.queue.lease(&short).await.unwrap().deliveries.remove(0);
     // It has not looked since, so only the lease can have told it when to look.
-    timeout(Duration::from_secs(5), bell.woken(HOUR)).await.expect("the bell rings");
+    timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     let recovered = world.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);
     let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
@@ -93,7 +93,7 @@ async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_tim
 
     // A deadline that is moved forward is told as well.
     world.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
-    timeout(Duration::from_secs(5), bell.woken(HOUR)).await.expect("the bell rings");
+    timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     assert_eq!(world.lease_one().await.message.lapses, 2);
 }
 
@@ -124,7 +124,7 @@ async fn a_reader_waits_for_the_result_without_polling() {
 }
 
 #[tokio::test]
-async fn many_readers_of_one_message_are_all_told() {
+async fn all_readers_of_one_message_are_woken() {
     let world = World::new();
     let subscriber = subscribed(&world);
     let posted = world.post(number(1)).await;

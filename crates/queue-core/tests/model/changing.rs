@@ -1,4 +1,4 @@
-//! What people change by hand: how it is drawn, done to the real queue, and done to the model.
+//! Changes by hand: how they are drawn, done to the real queue, and done to the model.
 
 use std::{convert::Infallible, iter::once};
 
@@ -17,7 +17,7 @@ use crate::{
     world::World,
 };
 
-/// What is done to one message.
+/// A change of one message.
 #[derive(Debug, Clone)]
 pub(crate) enum ByHand {
     Cancel,
@@ -27,7 +27,7 @@ pub(crate) enum ByHand {
     Patch(Patch),
 }
 
-/// What is changed of a message that was never handed out.
+/// A patch of a message that was never handed out.
 #[derive(Debug, Clone)]
 pub(crate) struct Patch {
     named: Option<bool>,
@@ -41,7 +41,7 @@ fn patch() -> impl Strategy<Value = Patch> {
     (named, priority, delay).prop_map(|(named, priority, delay)| Patch { named, priority, delay })
 }
 
-/// What is done by hand, and mostly of which state the message is.
+/// A change by hand, and the state in which the message mostly is.
 pub(crate) fn by_hand() -> impl Strategy<Value = (ByHand, Option<&'static str>)> {
     let any_state = || select(STATES.to_vec());
     let choice = prop_oneof![
@@ -141,7 +141,7 @@ impl Model {
         }
     }
 
-    /// What held the waiting list goes to its head.
+    /// A message that held the queue goes to the head of the waiting list.
     pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
@@ -191,7 +191,7 @@ impl Model {
         let mut joins = state == State::Waiting && priority != message.draft.priority;
         message.draft.priority = priority;
         let later = patch.delay.filter(|delay| *delay > 0).map(|delay| (now + delay).max(message.created + 1));
-        // What waits is due.
+        // A waiting message is due.
         if later.is_some() || (patch.delay.is_some() && state != State::Waiting) {
             message.first_due = later.unwrap_or(now.max(message.created));
             message.ready = None;

@@ -54,7 +54,7 @@ impl World {
         self.runtime.block_on(self.queue.lease(&request)).unwrap()
     }
 
-    fn tend(&self) {
+    fn maintain(&self) {
         while self.runtime.block_on(self.queue.maintain()).unwrap().is_some_and(|pause| pause.is_zero()) {}
     }
 
@@ -83,7 +83,7 @@ fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
         world.pass(before);
         assert_eq!(world.lease(&ConsumerId::issue(), 2).deliveries.len(), 2);
         world.pass(after);
-        world.tend();
+        world.maintain();
         world.pass(1_000);
         assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "steps {before} and {after}");
     }
@@ -103,7 +103,7 @@ fn leases_of_other_durations_are_recovered_each_within_its_own() {
     let by = Some(Millis::from_hours(2));
     world.runtime.block_on(world.queue.extend(std::slice::from_ref(&extended.lease), by)).unwrap();
     world.pass(-HOUR);
-    world.tend();
+    world.maintain();
     world.pass(1_000);
     let again = world.lease(&ConsumerId::issue(), 9).deliveries;
     assert_eq!(again.len(), 1);
@@ -163,7 +163,7 @@ fn retention_by_count_goes_on() {
             let leased = world.lease(&consumer, 10);
             world.finish(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
             world.pass(100);
-            world.tend();
+            world.maintain();
         };
         world.pass(before);
         round(&mut world);
@@ -183,10 +183,10 @@ fn a_run_that_is_bounded_by_a_timeout_is_recovered_within_that() {
     world.post(1);
     assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
     world.pass(-HOUR);
-    world.tend();
+    world.maintain();
     world.pass(2_600);
     assert_eq!(world.count(State::Active), 1, "nobody has looked yet");
-    world.tend();
+    world.maintain();
     assert_eq!(world.count(State::Active), 0, "its attempt has timed out");
 }
 
@@ -202,7 +202,7 @@ fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
     assert_eq!(world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.len(), 3);
     world.pass(-HOUR);
     for _ in 0..4 {
-        world.tend();
+        world.maintain();
     }
     world.pass(1_000);
     assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3);
@@ -216,10 +216,10 @@ fn a_run_is_bounded_by_its_timeout_though_a_heartbeat_comes_before_any_look() {
     world.pass(-HOUR);
     for _ in 0..62 {
         world.runtime.block_on(world.queue.extend(std::slice::from_ref(&lease), None)).unwrap();
-        world.tend();
+        world.maintain();
         world.pass(1_000);
     }
-    world.tend();
+    world.maintain();
     assert_eq!((world.count(State::Active), world.count(State::Failed)), (0, 1));
 }
 
@@ -232,14 +232,14 @@ fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
     world.pass(-HOUR);
     world.runtime.block_on(world.queue.maintain()).unwrap();
     world.pass(HOUR + 60_000);
-    world.tend();
+    world.maintain();
     assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
     world.pass(-HOUR);
     for _ in 0..4 {
-        world.tend();
+        world.maintain();
     }
     world.pass(10_000);
-    world.tend();
+    world.maintain();
     assert_eq!(world.count(State::Active), 0);
 }
 
@@ -262,7 +262,7 @@ fn retention_by_age_goes_on_behind_messages_that_finished_before_the_step() {
         world.pass(-HOUR);
         complete(&world, after);
         world.pass(11_000);
-        world.tend();
+        world.maintain();
         assert_eq!(world.count(State::Completed), 0, "{before} before the step, {after} after it");
     }
 }

@@ -13,11 +13,11 @@ use crate::{
     world::World,
 };
 
-/// What the real queue answered, and what the model did.
+/// The answers of the real queue and of the model.
 pub(crate) struct Answers {
     pub(crate) real: Value,
     pub(crate) model: Value,
-    /// What was done, in words.
+    /// The operation, in words.
     pub(crate) done: String,
 }
 
@@ -120,7 +120,7 @@ impl World {
             Operation::Tend => {
                 let pause = queue.maintain().await?;
                 let watch = self.watch().filter(|watch| *watch > self.model.now());
-                let next = self.model.tend().into_iter().chain(watch).min();
+                let next = self.model.maintain().into_iter().chain(watch).min();
                 (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
             }
             Operation::Listen => {

@@ -1,4 +1,4 @@
-//! What is written down of what happens, while somebody listens.
+//! The event log in the model, written while somebody listens.
 
 use queue_core::Timestamp;
 use serde::Serialize;
@@ -22,7 +22,7 @@ pub(crate) struct Log {
     pub(crate) events: Option<Vec<Value>>,
 }
 
-/// What there is to say of one event.
+/// The details of one event.
 pub(crate) struct Happened {
     number: Number,
     word: &'static str,

@@ -9,7 +9,7 @@ use crate::{
     tending::Comebacks,
 };
 
-/// What a consumer asks for.
+/// A lease request of a consumer.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) consumer: u8,
@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) leaves_soon: bool,
 }
 
-/// What it got.
+/// The messages that it got.
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
@@ -39,7 +39,7 @@ impl Model {
         let (call, now) = (self.calls, self.now());
         self.calls += 1;
         let failed_before = self.total("failed");
-        self.tend_the_line();
+        self.drop_removed();
         let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
 
         let mut most = if self.is_paused { 0 } else { request.max };
@@ -95,7 +95,7 @@ impl Model {
         }
         let had_all_it_may = self.settings.exclusive.is_some() && taken.len() >= most;
         let more = opens.is_none() && !self.is_paused && !had_all_it_may && self.anything_is_ready();
-        // What nobody waits for may wait a second.
+        // Clean-up may wait a second.
         let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
         Some(Leased {
@@ -143,7 +143,7 @@ impl Model {
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         taken.extend(before.into_iter().map(|(_, number)| number).take(most));
-        // What has left the waiting list is passed over, and what stands right behind the last one too.
+        // Removed messages are passed over, also those right behind the last one.
         let has_room = taken.len() < most;
         while has_room && !self.line.is_empty() {
             let is_waiting = self.is_waiting(self.line[0]);

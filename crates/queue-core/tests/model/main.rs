@@ -1,5 +1,5 @@
 //! The queue against a model of it: random operations, the time moved by hand, and after each step every answer, every
-//! message, every list and every event compared; at the end nothing is left behind. What differs is shrunk to a few operations.
+//! message, every list and every event compared; at the end nothing is left behind. A difference is shrunk to a few operations.
 //!
 //! `DROVER_MODEL_STEPS` runs longer, `DROVER_MODEL_SEED` other cases; a failure names its seed.
 

@@ -1,17 +1,17 @@
-//! What the model knows of one message.
+//! One message, as the model knows it.
 
 use std::fmt;
 
 use crate::settings::Backoff;
 
-/// The n-th message that was ever posted. What real ids are called here.
+/// The n-th message that was ever posted: the model's name for a real id.
 pub(crate) type Number = usize;
-/// The n-th lease call. What the secret of its leases is called here.
+/// The n-th lease call: the model's name for the secret of its leases.
 pub(crate) type LeaseCall = usize;
 /// Milliseconds since 1970.
 pub(crate) type Instant = u64;
 
-/// What a producer asks for.
+/// A message as a producer posts it.
 #[derive(Clone, Default)]
 pub(crate) struct Draft {
     pub(crate) due: Due,
@@ -78,11 +78,11 @@ pub(crate) struct Message {
     /// It backs off in an exclusive queue: until it is back nothing is handed out.
     pub(crate) holds_the_line: bool,
     pub(crate) is_to_be_cancelled: bool,
-    /// What is remembered of its deliveries, once there were any.
+    /// Its deliveries, as far as they are remembered, once there were any.
     pub(crate) run: Option<Run>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) progress: Option<String>,
-    /// What the signal carried that released it.
+    /// The data of the signal that released it.
     pub(crate) signal: Option<String>,
 }
 

@@ -36,10 +36,10 @@ pub(crate) struct Model {
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
-    /// Ready at priority 0, in order. What leaves from its middle still stands here until it comes up, and no longer waits at
+    /// Ready at priority 0, in order. A message that leaves from the middle still stands here until it comes up, and no longer waits at
     /// priority 0: when it does again it takes its place again.
     pub(crate) line: Vec<Number>,
-    /// In the order of finishing. What was erased still stands here until it comes up.
+    /// In the order of finishing. An erased message still stands here until it comes up.
     pub(crate) completed: Vec<Number>,
     /// Own ids that stay taken though their messages are no longer kept.
     pub(crate) taken: BTreeMap<u8, Instant>,
@@ -55,12 +55,12 @@ pub(crate) struct Model {
     pub(crate) awaited: BTreeMap<Number, Instant>,
     /// A purge of what waited that is under way.
     pub(crate) purge: Option<Purge>,
-    /// What has finished in this step: whether it is kept is decided at its end.
+    /// Messages that have finished in this step: whether it is kept is decided at its end.
     pub(crate) just_finished: Vec<Number>,
     pub(crate) log: Log,
 }
 
-/// Who has access to an exclusive queue.
+/// The owner of an exclusive queue.
 pub(crate) struct Owner {
     pub(crate) consumer: u8,
     pub(crate) until: Instant,
@@ -84,7 +84,7 @@ impl Model {
         self.micros / 1_000
     }
 
-    /// What a process does before it first enqueues, leases, signals or configures. What it declares wins over what was
+    /// Declares the queue, as a process does before it first enqueues, leases, signals or configures. Declared settings win over what was
     /// set at run time.
     pub(crate) fn declare(&mut self) {
         if !self.exists || !self.has_declared {

@@ -1,4 +1,4 @@
-//! What is done to a queue, and how it is drawn. Messages and leases are chosen by small numbers ("the n-th of those
+//! The operations on a queue, and how they are drawn. Messages and leases are chosen by small numbers ("the n-th of those
 //! that there are"), so that what is left of a shrunken case still means something.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};

@@ -168,7 +168,7 @@ fn same_own_id(a: &Draft, b: &Draft) -> bool {
 /// Stands for every message that is no longer kept but whose own id is taken.
 pub(crate) const NO_LONGER_KEPT: Number = usize::MAX;
 
-/// What a message is called in answers.
+/// The name of a message in answers.
 pub(crate) fn name(number: Number) -> String {
     if number == NO_LONGER_KEPT { "00000000000000".to_owned() } else { format!("m{number}") }
 }

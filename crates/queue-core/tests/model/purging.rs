@@ -12,7 +12,7 @@ use crate::{
 pub(crate) struct Purge {
     /// The last message that there was when it began.
     pub(crate) cut: Number,
-    /// The line as it was, and of the others those with a priority. What had left the waiting list from its middle stands here too.
+    /// The waiting list as it was, and of the others those with a priority. Messages that were removed from its middle stand here too.
     pub(crate) line: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
     /// They are gone for everybody, and still to be forgotten.

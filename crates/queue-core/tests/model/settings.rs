@@ -43,7 +43,7 @@ pub(crate) struct Keep {
 const SECOND: u64 = 1_000;
 const DAY: u64 = 24 * 3_600 * SECOND;
 
-/// What the test's processes declare, over the defaults.
+/// The settings that the test's processes declare, over the defaults.
 pub(crate) const DECLARED: &str =
     r#"{"backoff":{"type":"exponential","delay":300,"max":1000,"jitter":0},"max_lapses":2}"#;
 pub(crate) const DECLARED_BACKOFF: Backoff = Backoff { doubles: true, delay: 300, max: 1_000 };

@@ -50,7 +50,7 @@ pub(crate) fn error_of(call: LeaseCall) -> String {
 impl Model {
     pub(crate) fn settle(&mut self, settlements: &[(Token, Deed)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
-        // What has lapsed is answered as such, whoever found it.
+        // A lapsed lease is answered as such, whichever call found it.
         let comebacks = self.recover();
         self.come_back(comebacks);
         self.keep_or_forget_what_finished();
@@ -68,7 +68,7 @@ impl Model {
         self.come_back(comebacks);
         self.keep_or_forget_what_finished();
 
-        // What finishes pays for the trimming.
+        // A call that finishes messages also trims.
         let completed = self.total("completed") - completed_before;
         let failed = self.total("failed") - failed_before;
         self.trim_completed(usize::try_from(2 * completed).expect("it is small"));

@@ -1,4 +1,4 @@
-//! What readers see.
+//! Messages as readers see them.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! What happens by itself as time passes: when something asks.
+//! Maintenance in the model: the work that falls due as time passes, done when a call asks for it.
 
 use queue_core::Queue;
 
@@ -22,7 +22,7 @@ pub(crate) struct Comebacks {
 
 impl Model {
     /// With each lease, and when somebody tends the queue.
-    pub(crate) fn tend_the_line(&mut self) {
+    pub(crate) fn drop_removed(&mut self) {
         self.mend_after_a_step_back();
         let comebacks = self.recover();
         self.expire();
@@ -30,8 +30,8 @@ impl Model {
         self.come_back(comebacks);
     }
 
-    pub(crate) fn tend(&mut self) -> Option<Instant> {
-        self.tend_the_line();
+    pub(crate) fn maintain(&mut self) -> Option<Instant> {
+        self.drop_removed();
         self.keep_or_forget_what_finished();
         self.clean();
         self.next_instant().into_iter().chain(self.next_clean()).min()
@@ -71,7 +71,7 @@ impl Model {
         self.sticky.retain(|_, signal| signal.until > now);
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
-        // What has left the waiting list is dropped when it comes to its head.
+        // A removed message is dropped when it comes to the head of the waiting list.
         let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
         self.line.drain(..standing);
         self.forget_purged();
@@ -169,7 +169,7 @@ impl Model {
         if to_the_head { comebacks.head.push(number) } else { comebacks.tail.push(number) }
     }
 
-    /// What was handed out, but not worked on, may expire again.
+    /// A message that was handed out, but not worked on, may expire again.
     pub(crate) fn may_expire_again(&mut self, number: Number) {
         let message = self.message(number);
         let run = message.run_so_far();
@@ -216,7 +216,7 @@ impl Model {
         }
     }
 
-    /// What held the waiting list goes to its head, as posted; the rest to the tail, by due time.
+    /// Messages that held the queue go to the head of the waiting list, as posted; the rest to the tail, by due time.
     fn promote_what_is_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);

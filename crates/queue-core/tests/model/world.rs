@@ -163,7 +163,7 @@ impl World {
         let before = self.scripts_run();
         let mut call = pin!(call);
         while self.scripts_run() < before + scripts {
-            // What the connection has received is delivered only while this task yields.
+            // Notifications that have arrived are delivered only while this task yields.
             if poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await.is_ready() {
                 return Err("the answer came before it could be lost".into());
             }
