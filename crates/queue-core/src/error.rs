@@ -25,15 +25,15 @@ pub enum Error {
     #[error("as much as may wait to be stored does, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
-    /// More messages than one call carries ([`Queue::MAX_MESSAGES`]). Nothing was done; send fewer at once.
+    /// More messages than one call carries ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send fewer at once.
     #[error("{0} messages at once, at most {most} are allowed", most = limits::MAX_MESSAGES)]
     TooManyMessages(usize),
 
-    /// More bytes than one call carries ([`Queue::MAX_BYTES`]). Nothing was done; send less at once.
+    /// More bytes than one call carries ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send less at once.
     #[error("{0} bytes at once, at most {most} are allowed", most = limits::MAX_BYTES)]
     TooManyBytes(usize),
 
-    /// A progress of more bytes than are kept ([`Queue::MAX_RESULT_BYTES`]). Nothing was done.
+    /// A progress of more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)). Nothing was done.
     #[error("a progress of {0} bytes, at most {most} are kept", most = limits::MAX_RESULT_BYTES)]
     ProgressTooLarge(usize),
 

@@ -32,12 +32,11 @@ const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// How many queues are maintained at a time.
 const AT_A_TIME: usize = 8;
 
-/// Maintains all queues, so that due work is done also where nobody leases: lapsed leases are recovered,
+/// Maintains all queues, so that due work is done also where no consumer leases: lapsed leases are recovered,
 /// what expires fails, what is no longer kept goes. Repairs the index of queues: names without a queue go, and queues without a
 /// name are listed again.
 ///
-/// It sleeps until a queue says that there is something to do. Any number of processes may have one: whoever comes
-/// second finds nothing left.
+/// It sleeps until a queue has something to do. Any number of processes may have one: the second to come finds nothing left.
 pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
@@ -56,8 +55,8 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// `subscriber` is one [of all queues](Subscriber::of_all_queues); somebody else runs it. `None` for another one: it
-    /// would not hear of the queues.
+    /// `subscriber` is one [of all queues](Subscriber::of_all_queues); the caller keeps it running. `None` for another
+    /// one, which does not listen to all queues.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {

@@ -1,4 +1,4 @@
-//! Whole numbers of JSON, and those with a range: each checks its range, says it in its errors, and has the schema.
+//! Whole numbers of JSON, and those with a range: each checks its range, names it in its errors, and has the schema.
 
 use std::{fmt, str::FromStr};
 

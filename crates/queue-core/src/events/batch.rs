@@ -19,7 +19,7 @@ const MARK: &str = "listening";
 pub(crate) struct EventBatch {
     /// In the order in which it happened.
     pub(crate) events: Vec<Event>,
-    /// The place of the last of them, or that of an entry that says nothing.
+    /// The place of the last of them, or that of an entry without a known event.
     pub(crate) end: EventId,
 }
 

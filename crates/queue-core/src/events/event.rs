@@ -18,7 +18,7 @@ pub enum EventKind {
     Enqueued,
     /// The signal came that it was held for: it is waiting, or delayed.
     Signalled,
-    /// It was delayed and is waiting: it was due, or somebody promoted it.
+    /// It was delayed and is waiting: it was due, or a client promoted it.
     Promoted,
     /// It was handed out.
     Started,
@@ -26,7 +26,7 @@ pub enum EventKind {
     Progress,
     /// It is done.
     Completed,
-    /// It will run again: an attempt failed and others are left, or somebody retried it after it had failed for good.
+    /// It will run again: an attempt failed and others are left, or a client retried it after it had failed for good.
     Retried,
     /// It failed for good: its attempts were used up, it expired, it was cancelled, or its lease lapsed too often.
     Failed,
@@ -34,7 +34,7 @@ pub enum EventKind {
     Released,
     /// Its lease lapsed: it is waiting.
     Lapsed,
-    /// Somebody erased it, or purged its queue. A message that goes by its age alone has no event.
+    /// A client erased it, or purged its queue. A message that goes by its age alone has no event.
     Erased,
     /// This happened to the feed and not to a message: the events before it are no longer known in full. It was too long ago, or
     /// the queue was deleted, or Redis has lost its memory.
@@ -105,7 +105,7 @@ struct Details<'a> {
     progress: Option<Box<RawValue>>,
 }
 
-/// JSON as it came. A line feed between its tokens would end a line of whoever sends it on.
+/// JSON as it came. A line feed between its tokens would end a line of the stream that sends it on.
 fn on_one_line(json: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(json.replace(['\n', '\r'], " ")).ok()
 }

@@ -23,14 +23,14 @@ const KEPT_BATCHES: usize = 64;
 /// So many listeners at a time read for themselves alone. The others wait for them, so that posts need not.
 const READING_AT_ONCE: usize = 4;
 
-/// Those who listen to events of queues: any number of them, with one reader of the log, its reader, for each queue.
+/// The feed of the events of all queues: any number of listeners, with one reader of the log for each queue.
 #[derive(Clone)]
 pub struct EventFeed {
     shared: Arc<Shared>,
 }
 
 impl EventFeed {
-    /// Nobody listens yet. `subscriber` wakes the readers; somebody else runs it. After `shutdown` nobody listens any longer.
+    /// `subscriber` wakes the readers; the caller keeps it running. After `shutdown` all listeners end.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let readers = TaskTracker::new();
         readers.close();

@@ -29,14 +29,14 @@ use crate::{
 /// How long a listener that can't read what it missed waits before it tries again.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
-/// The events that are heard at once have at most so many bytes of JSON, or are one event.
+/// The most bytes of JSON that one portion of events has, unless it is one event.
 const PORTION_BYTES: usize = 8 * 1_024;
 /// At most so many bytes of the log, and an entry more, are read at once for one listener alone.
 const STEP_BYTES: u64 = 4 * 1_024;
 
-/// One who listens to what happens in a queue.
+/// A listener to the events of a queue.
 ///
-/// Between two calls of [`hear`](Self::hear) it holds nothing of what it will hear: thousands may be slow at the same time.
+/// Between two calls of [`hear`](Self::hear) it holds no event: thousands may be slow at the same time.
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
@@ -53,7 +53,7 @@ pub struct EventListener {
 enum Phase {
     /// It reads by itself what it has missed.
     CatchingUp,
-    /// It hears what the reader reads.
+    /// It receives the updates of the reader.
     Live,
 }
 
@@ -81,10 +81,10 @@ impl Events {
     }
 }
 
-/// Why a listener hears no more.
+/// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
-    /// It did not listen while others did; what it missed is in the log: listen again, from after what was heard last.
+    /// It fell behind the other listeners. The events that it missed are in the log: listen again, from after the last one.
     #[error("it fell too far behind")]
     TooSlow,
     /// This process stops.
@@ -93,7 +93,7 @@ pub enum Ended {
 }
 
 impl EventListener {
-    /// It hears `updates`, which go on from `newest`; but first what came after `last`, if there is one.
+    /// Receives `updates`, which go on from `newest`; but first the events after `last`, if there is one.
     pub(crate) fn new(
         queue: Arc<Queue>,
         updates: broadcast::Receiver<FeedUpdate>,
@@ -111,11 +111,11 @@ impl EventListener {
         self.last
     }
 
-    /// Waits until there is something to hear. Safe to give up half-way.
+    /// Waits for the next events. Safe to drop half-way.
     ///
     /// # Errors
     ///
-    /// [`Ended`], when there will be nothing more.
+    /// When there will be nothing more: it fell too far behind, or this process stops.
     pub async fn hear(&mut self) -> Result<Events, Ended> {
         let shutdown = self.shutdown.clone();
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Reads the log of one queue for all who listen to it in this process.
+//! Reads the log of one queue for all its listeners in this process.
 
 use std::collections::HashMap;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use crate::{
     wakeup::{Subscriber, WakeNotifier},
 };
 
-/// How long a reader that hears nothing sleeps at most: a notification may be lost.
+/// How long a reader sleeps at most without a wake-up: a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
 /// How often a reader whose queue is gone looks for a new one.
 const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
@@ -33,10 +33,10 @@ const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// At most so many bytes of the log are read at once, and an entry more.
 const STEP_BYTES: u64 = 64 * 1_024;
-/// So many batches are kept for those who take them portion by portion. A listener that is slower reads them itself.
+/// How many batches are kept for listeners that take them portion by portion. A slower listener reads them itself.
 const AT_HAND: usize = 8;
-/// How often a reader says that somebody listens; the log is kept for ten minutes more.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+/// How often a reader renews the log, which is kept for ten minutes more.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
 
 /// State that the listeners of a process share.
 pub(crate) struct Shared {
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(super) reading: Arc<Semaphore>,
 }
 
-/// Reads the log of one queue for all who listen to it in this process, until nobody does.
+/// Reads the log of one queue for all its listeners in this process, until there is none.
 pub(crate) struct EventReader {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
@@ -80,18 +80,18 @@ enum Found {
 }
 
 impl EventReader {
-    /// It has read nothing yet, and tells by `tail` what it reads.
+    /// A reader that has read nothing yet, and sends its updates by `tail`.
     pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, tail: broadcast::Sender<FeedUpdate>) -> Self {
         let notifier = shared.subscriber.notifier_of_events(queue.name());
         Self { shared, queue, notifier, tail, at: ReadTo::Unknown, at_hand: VecDeque::with_capacity(AT_HAND) }
     }
 
-    /// Works until nobody listens, or until the shutdown.
+    /// Works until there is no listener, or until the shutdown.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             () = self.follow() => {}
-            // Those who listen learn it when the last end of the channel goes.
+            // The listeners learn it when the last sender of the channel goes.
             () = shared.shutdown.cancelled() => drop(shared.tails.lock().remove(self.queue.name())),
         }
     }
@@ -99,12 +99,12 @@ impl EventReader {
     async fn follow(&mut self) {
         let mut retry = Retry::new();
         let mut is_logged = false;
-        let mut say_at = Instant::now() + SAY_EVERY;
+        let mut renew_at = Instant::now() + RENEW_EVERY;
         while self.has_listeners() {
             let looked = async {
-                if say_at <= Instant::now() {
+                if renew_at <= Instant::now() {
                     self.queue.listen().await?;
-                    say_at = Instant::now() + SAY_EVERY;
+                    renew_at = Instant::now() + RENEW_EVERY;
                 }
                 self.look().await
             };
@@ -131,7 +131,7 @@ impl EventReader {
         }
     }
 
-    /// Whether anybody listens; if not, this reader is no longer the queue's.
+    /// Whether there is a listener; if not, this reader is no longer the queue's.
     fn has_listeners(&self) -> bool {
         let mut tails = self.shared.tails.lock();
         let has_listeners = self.tail.receiver_count() > 0;
@@ -159,7 +159,7 @@ impl EventReader {
             let batch = Arc::new(batch);
             self.at_hand.truncate(AT_HAND - 1);
             self.at_hand.push_front(Arc::clone(&batch));
-            self.tell(FeedUpdate::Happened { after: last, batch });
+            self.send(FeedUpdate::Happened { after: last, batch });
             return Ok(if is_much { Found::Much } else { Found::Something });
         }
         let update = match (self.at, self.queue.listen().await?) {
@@ -171,11 +171,11 @@ impl EventReader {
             (ReadTo::NoQueue, None) => return Ok(Found::Nothing),
             (_, None) => FeedUpdate::Lost,
         };
-        self.tell(update);
+        self.send(update);
         Ok(Found::Nothing)
     }
 
-    fn tell(&mut self, update: FeedUpdate) {
+    fn send(&mut self, update: FeedUpdate) {
         self.at = match &update {
             FeedUpdate::Happened { batch, .. } => ReadTo::After(batch.end),
             FeedUpdate::Reset(newest) => ReadTo::After(*newest),

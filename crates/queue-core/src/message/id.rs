@@ -1,4 +1,4 @@
-//! The ids of messages: Drover's own, and what a message may be asked for by.
+//! The ids of messages: Drover's own, and the one by which a message is asked for.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! Names, keys and ids as text: each type checks its texts, says what is wrong with another, and has the schema.
+//! Names, keys and ids as text: each type checks its texts, explains what is wrong with another, and has the schema.
 
 use std::{fmt, str::FromStr};
 
@@ -135,7 +135,7 @@ validated_text! {
 }
 
 impl ConsumerId {
-    /// A new id that nobody else has.
+    /// A new id that no other consumer has.
     pub fn issue() -> Self {
         Self(format!("c-{:012x}", rand::random::<u64>() >> 16))
     }

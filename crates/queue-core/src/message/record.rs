@@ -42,8 +42,11 @@ mod tag {
     pub(super) const READY: char = 'r';
 }
 
-fn push(text: &mut String, tag: char, value: impl std::fmt::Display) {
-    write!(text, "\t{tag}{value}").expect("writing to a string does not fail");
+/// Adds a field, where there is a value.
+fn push(text: &mut String, tag: char, value: Option<impl std::fmt::Display>) {
+    if let Some(value) = value {
+        write!(text, "\t{tag}{value}").expect("writing to a string does not fail");
+    }
 }
 
 fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
@@ -68,13 +71,10 @@ impl Record {
     pub(crate) fn encode(message: &NewMessage) -> String {
         let data = message.data.get();
         let mut text = String::with_capacity(data.len() + 1);
-        if let Some(name) = &message.name {
-            push(&mut text, tag::NAME, name);
-        }
-        if !message.headers.is_empty() {
-            let json = serde_json::to_string(&message.headers).expect("a map of strings has a JSON form");
-            push(&mut text, tag::HEADERS, json);
-        }
+        push(&mut text, tag::NAME, message.name.as_ref());
+        let headers = Some(&message.headers).filter(|headers| !headers.is_empty());
+        let json = |headers| serde_json::to_string(headers).expect("a map of strings has a JSON form");
+        push(&mut text, tag::HEADERS, headers.map(json));
         text.push('\n');
         text.push_str(data);
         text
@@ -150,27 +150,14 @@ impl Options {
     /// Empty when nothing differs.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
-        if self.priority != Priority::default() {
-            push(&mut text, tag::PRIORITY, self.priority);
-        }
-        if let Some(max_attempts) = self.max_attempts {
-            push(&mut text, tag::MAX_ATTEMPTS, max_attempts);
-        }
-        if let Some(backoff) = &self.backoff {
-            push(&mut text, tag::BACKOFF, serde_json::to_string(backoff).expect("a back-off has a JSON form"));
-        }
-        if let Some(own_id) = &self.own_id {
-            push(&mut text, tag::OWN_ID, own_id);
-        }
-        if let Some(timeout) = self.timeout {
-            push(&mut text, tag::TIMEOUT, timeout.get());
-        }
-        if let Some(ttl) = self.ttl {
-            push(&mut text, tag::TTL, ttl.get());
-        }
-        if let Some(hold) = &self.hold {
-            push(&mut text, tag::HOLD, hold);
-        }
+        let json = |backoff| serde_json::to_string(backoff).expect("a back-off has a JSON form");
+        push(&mut text, tag::PRIORITY, Some(self.priority).filter(|priority| *priority != Priority::default()));
+        push(&mut text, tag::MAX_ATTEMPTS, self.max_attempts);
+        push(&mut text, tag::BACKOFF, self.backoff.as_ref().map(json));
+        push(&mut text, tag::OWN_ID, self.own_id.as_ref());
+        push(&mut text, tag::TIMEOUT, self.timeout.map(Millis::get));
+        push(&mut text, tag::TTL, self.ttl.map(Millis::get));
+        push(&mut text, tag::HOLD, self.hold.as_ref());
         text
     }
 

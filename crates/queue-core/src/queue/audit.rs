@@ -63,7 +63,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn audit(&self) -> Result<Audit> {
         let mut suspects: HashMap<String, Vec<&'static str>> = HashMap::new();
         for (list, _) in LISTS {

@@ -71,7 +71,7 @@ impl Queue {
     pub async fn delete(&self) -> Result<bool> {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {
-            // If it is gone by now, somebody else has deleted it, which comes to the same.
+            // If it is gone by now, another process has deleted it, which has the same effect.
             self.call::<Value>(&scripts::DELETE, Call::new(&scripts::DELETE, &self.keys).arg(epoch)).await?;
             self.epoch.lock().take_if(|known| known == epoch);
         }

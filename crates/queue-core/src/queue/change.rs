@@ -76,7 +76,7 @@ impl Queue {
 
     /// Changes a message that was never handed out. `edit` is given it as it would be posted now, and changes its data, name,
     /// headers or priority; with a delay or an instant that it sets the message is due then, by Redis's clock. It is called again
-    /// where somebody else changes the message at the same time.
+    /// where another client changes the message at the same time.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 //! A post that finds no call of its queue under way starts one at once; one that does waits for the next, with whatever else
 //! has come by then. So nothing waits while Redis is idle, and the busier it is, the more messages share a call. When many
 //! wait, further calls start beside the first. The calls run in tasks of their own, which end when nothing waits: a client that goes
-//! away takes nobody's message with it, and a queue at rest costs nothing.
+//! away takes no other message with it, and a queue at rest costs nothing.
 //!
 //! A message that is refused for its own sake (it is too large, it stands already, it is one more than `max_length`) is
 //! refused alone. A failure of a call (Redis does not answer, has no memory, has a newer layout) is the answer to each of
@@ -71,7 +71,7 @@ pub(super) struct Posted {
     calls: usize,
 }
 
-/// One message, and who wants to know what came of it.
+/// One message, and the task that waits for its outcome.
 struct Post {
     message: Packed,
     poster: Poster,

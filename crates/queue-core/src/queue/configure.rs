@@ -15,7 +15,7 @@ use crate::{
 /// How often a change is tried anew when others change the same settings meanwhile.
 const TRIES: usize = 20;
 
-/// The field of `meta` that tells one queue from another of the same name.
+/// The field of `meta` that differs between queues that had the same name one after the other.
 const EPOCH: &str = "epoch";
 
 impl Queue {

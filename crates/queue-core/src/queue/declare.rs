@@ -30,7 +30,7 @@ impl Queue {
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         let new_epoch = match if_absent {
             IfAbsent::Begin => {
-                // The name first: a name without messages is harmless, messages without a name would be found by nobody.
+                // The name first: a name without messages is harmless, messages without a name would not be found.
                 index::add_if_absent(&self.redis, &self.name).await?;
                 format!("{:016x}", rand::random::<u64>())
             }

@@ -29,7 +29,7 @@ pub enum Enqueued {
 }
 
 impl Enqueued {
-    /// The id under which it can be asked for.
+    /// The id under which it can be read.
     pub fn id(&self) -> &MessageRef {
         match self {
             Self::Created(message) => &message.id,
@@ -61,8 +61,8 @@ impl Queue {
     }
 
     /// As [`enqueue`](Self::enqueue), but safe to repeat: a call with the same key and the same fingerprint stores nothing more,
-    /// for as long as the queue's [`idempotency_window`](crate::Settings::idempotency_window). The fingerprint tells one request
-    /// from another: a hash of all that it asks for, without tabs.
+    /// for as long as the queue's [`idempotency_window`](crate::Settings::idempotency_window). Each request has
+    /// a fingerprint of its own: a hash of its content, without tabs.
     ///
     /// # Errors
     ///

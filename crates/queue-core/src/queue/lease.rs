@@ -73,7 +73,7 @@ pub struct Leased {
     pub visibility_timeout: Millis,
     /// Whether more was ready than was handed out.
     pub more_is_ready: bool,
-    /// How long until there is a known reason to look again: a message is due, or a lease of somebody's lapses.
+    /// How long until there is a known reason to look again: a message is due, or a lease of any consumer lapses.
     pub next_look: Option<Duration>,
     /// Which consumers may find something where this one found nothing.
     pub(crate) access: Access,
@@ -84,7 +84,7 @@ pub struct Leased {
 pub(crate) enum Access {
     /// All consumers.
     All,
-    /// The queue is exclusive: this consumer alone, until it gives up or its time is over. `None` while nobody has access,
+    /// The queue is exclusive: this consumer alone, until it gives up or its time is over. `None` while no consumer has access,
     /// because leases of several consumers live that the queue handed out before it became exclusive.
     OneConsumer(Option<ConsumerId>),
 }
@@ -148,10 +148,10 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // Given up here, the call counts as lost still: nobody has got the deliveries.
+        // A call that is dropped here still counts as lost: no consumer has got the deliveries.
         self.fail_unreadable(unreadable).await;
         answer_is_lost.answered();
-        // A consumer that idles must come back for the second look at lost calls.
+        // An idle consumer must call again for the second look at lost calls.
         let second_look = self.next_look_for_lost();
         leased.next_look = leased.next_look.into_iter().chain(second_look).min();
         Ok(leased)
@@ -190,7 +190,7 @@ impl Queue {
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
             let signal = signals.next().flatten().and_then(parse_json);
             let Ok(id) = id.parse::<MessageId>() else {
-                // Not written by Drover: it lapses until it fails, and stops nobody.
+                // Not written by Drover: it lapses until it fails, and stops no other message.
                 warn!(queue = %self.name, id, "an id in the waiting list is none");
                 continue;
             };
@@ -330,7 +330,7 @@ fn decode_delivery(
     Ok((Record::decode(record)?, options, run))
 }
 
-/// Remembers a lease call as lost unless it says that it was answered; so a call that is given up half-way counts too.
+/// Remembers a lease call as lost unless it is marked as answered; so a call that is dropped half-way counts too.
 struct LostUnlessAnswered<'q> {
     queue: &'q Queue,
     secret: Secret,

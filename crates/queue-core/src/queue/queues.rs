@@ -62,7 +62,7 @@ impl Queues {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            // Those that somebody uses stay.
+            // Handles in use stay.
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.of(name);
@@ -77,7 +77,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn declare(&self) -> Result<()> {
         for name in self.shared.declared.names() {
             self.queue(&name).declare().await?;
@@ -95,7 +95,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn workers(&self) -> Result<u32> {
         let mut count = redis::cmd("PUBSUB");
         count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
@@ -107,7 +107,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn names(&self) -> Result<Vec<QueueName>> {
         self.names_from("").await
     }
@@ -116,7 +116,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn names_from(&self, start: &str) -> Result<Vec<QueueName>> {
         index::names(&self.shared.redis, start, None, usize::MAX).await
     }
@@ -130,7 +130,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn list(
         &self,
         patterns: &[QueuePattern],
@@ -142,7 +142,7 @@ impl Queues {
         let limit = limit.clamp(1, MOST_NAMES);
         let (mut found, mut looked_at, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
-            // One more tells whether the list goes on.
+            // One more name shows whether the list goes on.
             let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
             let mut goes_on = names.len() > wanted;
             names.truncate(wanted);
@@ -193,7 +193,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`]: the rest is added when its queue is used again.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): the rest is added when its queue is used again.
     pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {
@@ -206,7 +206,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`]: a part was done; repeat it.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): a part was done; repeat it.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
         let mut cursor = String::from("0");

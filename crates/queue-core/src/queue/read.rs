@@ -20,7 +20,7 @@ use crate::{
     wakeup::Subscriber,
 };
 
-/// A wait asks again so often, so that a lost notification costs time, never the answer.
+/// How often a wait reads the message again, so that a lost notification costs time, never the answer.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Queue {
@@ -72,7 +72,7 @@ impl Queue {
             finished.as_mut().enable();
             let pause = until.min(Instant::now() + ASK_AGAIN);
             if self.is_awaited(&drovers_id, wait).await? {
-                // Over or not, the next read tells.
+                // The next read shows whether it has finished.
                 let _ = timeout_at(pause, finished).await;
             }
         }

@@ -18,7 +18,7 @@ pub(crate) fn wake_of(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
 }
 
-/// Matches the channel of each queue that tells those who listen to its events when to look.
+/// Matches the channel of each queue on which event readers are woken.
 pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
 
 /// The channel on which the end of a message is published that somebody waits for.
@@ -113,9 +113,9 @@ pub(crate) mod suffix {
     /// Set of ids that have joined the waiting list since, posted before the purge began.
     RETURNED = "returned";
     /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
-    /// name tells those who listen that there is more.
+    /// name wakes event readers when there is more.
     EVENTS = "events";
-    /// Not a key but the channel that tells idle consumers when to look again.
+    /// Not a key but the channel that wakes idle consumers.
     WAKE = "wake";
     }
 }

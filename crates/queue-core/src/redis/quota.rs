@@ -36,7 +36,7 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: it may have been counted or not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): it may have been counted or not.
     pub async fn use_quota(&self, name: &str, limit: RateLimit) -> Result<QuotaUse> {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");

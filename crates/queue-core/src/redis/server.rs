@@ -48,7 +48,7 @@ pub enum Danger {
          lost; set appendonly to yes"
     )]
     NotPersistent,
-    /// It keeps no append-only file, and does not tell whether it takes snapshots.
+    /// It keeps no append-only file, and does not answer whether it takes snapshots.
     #[error(
         "appendonly is no, and whether Redis takes snapshots is unknown, for it does not answer CONFIG GET save: without \
          snapshots, every message is lost when it restarts; set appendonly to yes, or permit CONFIG GET (+config|get)"
@@ -110,7 +110,7 @@ impl Redis {
     }
 }
 
-/// INFO does not tell the save points.
+/// INFO does not have the save points.
 async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
     let mut save = redis::cmd("CONFIG");
     save.arg("GET").arg("save");
@@ -129,7 +129,7 @@ fn is_not_permitted(error: &RedisError) -> bool {
     matches!(error.code(), Some("ERR" | "NOPERM"))
 }
 
-/// A field that is missing in INFO is no danger: other servers that speak the protocol tell less.
+/// A field that is missing in INFO is no danger: other servers that speak the protocol have fewer.
 fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old(info));

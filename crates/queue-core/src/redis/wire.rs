@@ -1,5 +1,5 @@
 //! The socket under one connection to Redis. It counts what is written to it, and refuses to write to a peer that has closed
-//! it. So a call that failed can tell with certainty whether Redis may have received a part of it.
+//! it. So it is certain after a failed call whether Redis may have received a part of it.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::either::Either;
 
-/// The traffic of a socket so far, for those who send calls over it.
+/// The traffic of a socket so far, for the connection that sends calls over it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     written: AtomicU64,
@@ -50,7 +50,7 @@ impl Traffic {
 
 type Socket = Either<TcpStream, UnixStream>;
 
-/// A socket that tells its [`Traffic`].
+/// A socket that counts its [`Traffic`].
 pub(crate) struct Wire {
     socket: Socket,
     traffic: Arc<Traffic>,

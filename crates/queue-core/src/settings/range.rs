@@ -1,5 +1,5 @@
-//! Numbers and durations with a range: each refuses what is outside it, says the range in its errors and shows it in its
-//! schema. So the type of a setting says all there is to say of its values.
+//! Numbers and durations with a range: each refuses values outside it, names the range in its errors and shows it in its
+//! schema. So the type of a setting describes its values completely.
 
 use std::{fmt, ops::Deref, str::FromStr};
 

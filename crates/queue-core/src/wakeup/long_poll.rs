@@ -53,7 +53,7 @@ impl ResponseMemory for Unbounded {
     fn release(&self) {}
 }
 
-/// Leases messages for consumers that wait for them: any number of them, with one driver a queue while somebody waits.
+/// Leases messages for consumers that wait for them: any number of them, with one driver a queue while any consumer waits.
 ///
 /// A driver leases for its consumers in the order in which they came. Messages that were leased for one that has gone in the
 /// meantime are released at once, with no attempt spent.
@@ -67,17 +67,17 @@ struct Shared {
     /// The drivers, and the releases of what was handed over and not taken.
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    lines: Mutex<HashMap<QueueName, Line>>,
+    waiting: Mutex<HashMap<QueueName, WaitingClients>>,
 }
 
 /// The consumers that wait at one queue, by the number under which each came.
 #[derive(Default)]
-struct Line {
+struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
     newest: u64,
 }
 
-impl Line {
+impl WaitingClients {
     fn push(&mut self, waiter: Waiter) {
         self.newest += 1;
         self.waiters.insert(self.newest, waiter);
@@ -124,11 +124,11 @@ impl Drop for Offer {
 }
 
 impl LongPoll {
-    /// Nobody waits yet. `subscriber` wakes the drivers; somebody else runs it. After `shutdown` nobody waits any longer.
+    /// `subscriber` wakes the drivers; the caller keeps it running. After `shutdown` no consumer waits any longer.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         tasks.close();
-        Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, lines: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
     /// Leases what is ready, or waits until something is, for at most `wait`; then there are no deliveries. Safe to give
@@ -155,7 +155,7 @@ impl LongPoll {
     ) -> Result<Vec<Delivery>> {
         let until = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
-        self.stand_in_line(queue, Waiter { request, answer, until, memory });
+        self.wait_in_order(queue, Waiter { request, answer, until, memory });
         match timeout_at(until + FIRST_LOOK, answered).await {
             Ok(Ok(offer)) => offer.map(Offer::take),
             // The driver does not come round, or this process stops.
@@ -168,13 +168,13 @@ impl LongPoll {
         self.shared.tasks.wait().await;
     }
 
-    fn stand_in_line(&self, queue: &Arc<Queue>, waiter: Waiter) {
+    fn wait_in_order(&self, queue: &Arc<Queue>, waiter: Waiter) {
         let notifier = self.shared.subscriber.notifier(queue.name());
-        let mut lines = self.shared.lines.lock();
-        if let Some(line) = lines.get_mut(queue.name()) {
-            line.push(waiter);
+        let mut waiting = self.shared.waiting.lock();
+        if let Some(clients) = waiting.get_mut(queue.name()) {
+            clients.push(waiter);
         } else {
-            lines.entry(queue.name().clone()).or_default().push(waiter);
+            waiting.entry(queue.name().clone()).or_default().push(waiter);
             let driver =
                 Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), notifier: Arc::clone(&notifier) };
             self.shared.tasks.spawn(driver.run());
@@ -184,7 +184,7 @@ impl LongPoll {
     }
 }
 
-/// Serves those who wait at one queue, until nobody does.
+/// Serves the consumers that wait at one queue, until none does.
 struct Driver {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
@@ -198,8 +198,8 @@ impl Driver {
             tokio::select! {
                 () = self.notifier.woken(POLL.min(first_end.saturating_duration_since(Instant::now()))) => {}
                 () = self.shared.shutdown.cancelled() => {
-                    // Those who wait learn it when their places go.
-                    self.shared.lines.lock().remove(self.queue.name());
+                    // The consumers learn it when their channels close.
+                    self.shared.waiting.lock().remove(self.queue.name());
                     return;
                 }
             }
@@ -212,20 +212,20 @@ impl Driver {
         }
     }
 
-    /// When the first of those who wait gives up; `None` when nobody waits, and then this driver is no longer the queue's.
+    /// When the first waiting consumer gives up; `None` when none waits, and then this driver is no longer the queue's.
     fn next_end(&self) -> Option<Instant> {
-        let mut lines = self.shared.lines.lock();
-        let line = lines.get_mut(self.queue.name())?;
-        line.waiters.retain(|_, waiter| !waiter.answer.is_closed());
-        let end = line.waiters.values().map(|waiter| waiter.until).min();
+        let mut waiting = self.shared.waiting.lock();
+        let clients = waiting.get_mut(self.queue.name())?;
+        clients.waiters.retain(|_, waiter| !waiter.answer.is_closed());
+        let end = clients.waiters.values().map(|waiter| waiter.until).min();
         if end.is_none() {
-            lines.remove(self.queue.name());
+            waiting.remove(self.queue.name());
         }
         end
     }
 
-    /// Leases for one after the other, as long as somebody may find something: in an exclusive queue that is nobody but the
-    /// consumer that has access.
+    /// Leases for one consumer after the other, as long as one may find something: in an exclusive queue only the consumer that
+    /// has access may.
     async fn serve(&self) -> Result<(), ()> {
         let mut turn = Some(Turn::first());
         let mut result = Ok(());
@@ -249,7 +249,7 @@ impl Driver {
                         self.hand_over(asking.number, leased.deliveries);
                     }
                 }
-                // It may begin while somebody waits.
+                // The queue may begin while consumers wait.
                 Err(Error::NoSuchQueue) => {}
                 Err(error) => {
                     if matches!(error, Error::Unavailable(_)) {
@@ -265,19 +265,19 @@ impl Driver {
         result
     }
 
-    /// The first in line whose turn it is.
+    /// The first waiting consumer whose turn it is.
     fn next(&self, turn: Turn) -> Option<Asking> {
-        let lines = self.shared.lines.lock();
-        let line = lines.get(self.queue.name())?;
+        let waiting = self.shared.waiting.lock();
+        let clients = waiting.get(self.queue.name())?;
         let is_next = |waiter: &Waiter| {
             !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
-        let (number, waiter) = line.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
+        let (number, waiter) = clients.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
         Some(Asking {
             number: *number,
             request: waiter.request.clone(),
             memory: Arc::clone(&waiter.memory),
-            newest: line.newest,
+            newest: clients.newest,
             turn,
         })
     }
@@ -288,20 +288,21 @@ impl Driver {
     }
 
     fn answer(&self, number: u64, answer: Result<Offer>) {
-        let waiter = self.shared.lines.lock().get_mut(self.queue.name()).and_then(|line| line.waiters.remove(&number));
+        let waiter =
+            self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
             // It may have gone. An offer that is not taken releases what is in it.
             let _ = waiter.answer.send(answer);
         }
     }
 
-    /// Answers those whose time is over and who were in line when the last look began: there is nothing for them. For those
-    /// who came later there has been no look yet.
+    /// Answers consumers whose time is over and that waited when the last look began: there is nothing for them. For those that
+    /// came later there has been no look yet.
     fn dismiss(&self, newest: u64) {
         let now = Instant::now();
-        let overdue: Vec<u64> = match self.shared.lines.lock().get(self.queue.name()) {
-            Some(line) => {
-                line.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
+        let overdue: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
+            Some(clients) => {
+                clients.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
             }
             None => return,
         };
@@ -325,12 +326,12 @@ impl Turn {
     }
 }
 
-/// One of those who wait, while it is leased for.
+/// A waiting consumer while messages are leased for it.
 struct Asking {
     number: u64,
     request: LeaseRequest,
     memory: Arc<dyn ResponseMemory>,
-    /// The newest in line when the look began.
+    /// The newest consumer when the look began.
     newest: u64,
     turn: Turn,
 }
