@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- lease: hands out messages: tends the queue, then takes from the front of the waiting list what the limit, the owner and a
--- pause leave.
+-- lease: hands out messages: maintains the queue, then takes from the front of the waiting list what the limit, the owner and
+-- a pause leave.
 -- KEYS      messages options waiting prioritized leased runs removed expiring signalled
 -- USES      clock instants settings fields run totals events waiting_list watch trim finish timeout requeue expire clock_step maintain limiter owner
 -- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer

@@ -3,7 +3,8 @@
 -- KEYS      meta waiting prioritized delayed leased completed failed removed held erased
 -- USES      clock ready
 -- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
---           the message at the head of the waiting list has been ready (-1: none); then the fields of `meta` and their values
+--           the message at the head of the waiting list has been ready (-1: none); then the fields of `meta` and their
+--           values
 -- Complexity O(1)
 local meta = redis.call('HGETALL', META)
 if #meta == 0 then return false end

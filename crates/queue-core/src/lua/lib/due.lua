@@ -1,5 +1,5 @@
--- due: delayed messages whose time has come join the tail of the waiting list, by due time, then as posted; those that backed
--- off in an exclusive queue join its head, for they held it. Answers whether nothing was ready before.
+-- due: delayed messages whose time has come join the tail of the waiting list, by due time, then as posted; those that
+-- backed off in an exclusive queue join its head, for they held it. Answers whether nothing was ready before.
 -- KEYS delayed blocking
 -- USES instants events waiting_list front
 local function describe_promoted()

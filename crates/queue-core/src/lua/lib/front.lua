@@ -1,5 +1,5 @@
--- front: messages that were handed out before come back to the head of the waiting list. In an exclusive queue they stand there
--- in the order posted, however many came back at different times: no more than run in parallel.
+-- front: messages that were handed out before come back to the head of the waiting list. In an exclusive queue they stand
+-- there in the order posted, however many came back at different times: no more than run in parallel.
 -- KEYS waiting runs removed
 -- USES settings run waiting_list
 local function was_delivered(text)

@@ -9,7 +9,8 @@ local function maintain(random)
   return promote(1000)
 end
 
--- A message that was removed from the middle of the waiting list is dropped when it comes to the head, also where nobody leases.
+-- A message that was removed from the middle of the waiting list is dropped when it comes to the head, also where nobody
+-- leases.
 local function drop_removed(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)

@@ -1,6 +1,6 @@
 -- recover: leases that are over. A run that took as long as it may is a failed attempt; a message that was to be
--- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the waiting list, or
--- fails for good when it lapsed too often.
+-- cancelled fails; any other lease has lapsed: that is counted, and its message goes back to the head of the waiting
+-- list, or fails for good when it lapsed too often.
 -- KEYS options leased runs cancelling
 -- USES instants settings run totals finish timeout requeue attempt
 local function recover(limit, random)

@@ -1,7 +1,7 @@
 -- run: what is remembered of a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
--- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the waiting list;
--- empty between leases. `settled` is the last settle that did not finish the message: its letter (b: given
+-- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the waiting
+-- list; empty between leases. `settled` is the last settle that did not finish the message: its letter (b: given
 -- back), the state that it led to, and its token.
 -- `terms` has a letter and a number (ms) for each that is needed. Of the lease, as it was handed out, whatever the settings
 -- are by now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, how long it was

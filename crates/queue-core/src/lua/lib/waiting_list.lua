@@ -1,6 +1,6 @@
--- waiting_list: messages become ready, at the head or at the tail of the waiting list, each at its priority. A message that was
--- removed from the middle and still stands in the list takes that place again, so that no id ever stands there twice.
--- Answers whether nothing was ready before.
+-- waiting_list: messages become ready, at the head or at the tail of the waiting list, each at its priority. A message
+-- that was removed from the middle and still stands in the list takes that place again, so that no id ever stands there
+-- twice. Answers whether nothing was ready before.
 -- KEYS options waiting prioritized removed returned
 -- USES layout fields
 
@@ -67,7 +67,8 @@ local function join_head(ids)
   return join_waiting(reversed, 'LPUSH')
 end
 
--- Takes messages out of the waiting list, wherever they stand there. In the list they stay until they come up, and are skipped.
+-- Takes messages out of the waiting list, wherever they stand there. In the list they stay until they come up, and are
+-- skipped.
 local function leave_waiting(ids)
   for _, id in ipairs(ids) do
     if redis.call('ZREM', PRIORITIZED, id) == 0 then

@@ -81,7 +81,8 @@ local function purge_completed()
   return k == MAX_MESSAGES and 'more' or ''
 end
 
--- All of the waiting list is taken aside at once, so that nothing that joins it later is meant. The cut-off is the last id then.
+-- All of the waiting list is taken aside at once, so that nothing that joins it later is meant. The cut-off is the last
+-- id then.
 local function purge_waiting()
   if cut == '' then
     if purged_to then
