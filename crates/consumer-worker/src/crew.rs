@@ -9,7 +9,7 @@ use std::{
 };
 
 use queue_core::{ConsumerId, QueueName, Queues, Subscriber};
-use service::{Stop, Trouble};
+use service::{Outage, Stop};
 use tokio::{
     runtime::Handle,
     time::{sleep, timeout},
@@ -42,7 +42,7 @@ pub(crate) struct Crew {
     pub(crate) config: config::Worker,
     pub(crate) stop: Stop,
     /// That Redis is away, which is told once for all lines.
-    pub(crate) redis_is_away: Trouble,
+    pub(crate) redis_is_away: Outage,
     pub(crate) lines: AtomicU32,
     /// How many workers there are, this one among them.
     pub(crate) workers: AtomicU32,
@@ -92,7 +92,7 @@ impl Crew {
     pub(crate) async fn look_at_the_index(&self, queues: &Queues, starts: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.config.poll_interval.to_std();
-        let trouble = Trouble::told_once();
+        let trouble = Outage::reported_once();
         loop {
             tokio::select! {
                 () = sleep(pause) => {}

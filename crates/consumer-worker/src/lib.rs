@@ -30,7 +30,7 @@ use clap::Parser;
 use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
-    Code, Examiner, Limits, Problem, Stop,
+    Code, Limits, Problem, RedisHealthMonitor, Stop,
     metrics::{page, register_basics},
     render_problems,
 };
@@ -68,7 +68,7 @@ where
     let redis = config.redis.connect()?;
     let subscriber = routes.subscriber(redis.clone());
     let queues = Queues::new(redis.clone(), config.queues);
-    let examiner = Examiner::new(redis.clone(), subscriber.clone());
+    let monitor = RedisHealthMonitor::new(redis.clone(), subscriber.clone());
     let listener = service::bind(&config.worker.bind).await?;
     let metrics = WorkerMetrics::of(&routes);
     let mut registry = Registry::default();
@@ -76,14 +76,14 @@ where
     metrics.register(&mut registry);
     let registry = Arc::new(registry);
     let health = Router::new()
-        .merge(service::health::routes(redis, subscriber.clone(), examiner.clone()))
+        .merge(service::health::routes(redis, subscriber.clone(), monitor.clone()))
         .route("/metrics", get(async move || page([&*registry])))
         .fallback(|| async { Problem::new(Code::NotFound, NOT_HERE) })
         .layer(middleware::from_fn(render_problems));
 
     // The health outlives the work: what is still settled while stopping is watched too.
     let stopped = CancellationToken::new();
-    let examining = tokio::spawn(examiner.run(stopped.clone()));
+    let monitoring = tokio::spawn(monitor.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
     let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
 
@@ -94,7 +94,7 @@ where
     handlers::all_programs_ended().await;
     stopped.cancel();
     serving.await??;
-    examining.await?;
+    monitoring.await?;
     Ok(result?)
 }
 

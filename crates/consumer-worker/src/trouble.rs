@@ -10,12 +10,12 @@ pub(crate) struct LineTrouble {
     pub(crate) retry: Retry,
     /// Whether the last error was that Redis is away.
     of_redis: bool,
-    of_queue: service::Trouble,
+    of_queue: service::Outage,
 }
 
 impl Default for LineTrouble {
     fn default() -> Self {
-        Self { retry: Retry::new(), of_redis: false, of_queue: service::Trouble::told_once() }
+        Self { retry: Retry::new(), of_redis: false, of_queue: service::Outage::reported_once() }
     }
 }
 

@@ -106,7 +106,7 @@ impl Worker {
             queues_of_handlers: self.queues,
             config: self.config,
             stop,
-            redis_is_away: service::Trouble::told_once(),
+            redis_is_away: service::Outage::reported_once(),
             lines: 0.into(),
             workers: 1.into(),
         });

@@ -8,7 +8,7 @@ use std::{
 use axum::body::Bytes;
 use prometheus_client::registry::Registry;
 use queue_core::{EventFeed, LongPoll, Millis, Queues, Subscriber};
-use service::{Examiner, config::Api, metrics::register_basics};
+use service::{RedisHealthMonitor, config::Api, metrics::register_basics};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) response_memory: Budget,
     pub(crate) limits: Api,
     pub(crate) metrics: Metrics,
-    pub(crate) examiner: Examiner,
+    pub(crate) health_monitor: RedisHealthMonitor,
     /// The body of `/openapi.json`, as soon as all routes are registered.
     pub(crate) description: OnceLock<Bytes>,
     /// Operations that run to their end even when their client disconnects.
@@ -65,7 +65,7 @@ impl App {
         register_basics(&mut registry, "producer-api", queues.redis(), &subscriber);
         Self(Arc::new(Shared {
             metrics: Metrics::new(registry, queues.clone(), event_streams.clone()),
-            examiner: Examiner::new(queues.redis().clone(), subscriber.clone()),
+            health_monitor: RedisHealthMonitor::new(queues.redis().clone(), subscriber.clone()),
             long_poll: LongPoll::new(subscriber.clone(), shutdown.clone()),
             event_feed: EventFeed::new(subscriber.clone(), shutdown.clone()),
             queues,

@@ -4,8 +4,8 @@ use std::{fmt::Display, time::Duration};
 
 use queue_core::{Error, MessageRef, Millis, Queue, QueueName};
 use service::{
-    Code, FieldError, Problem, Trouble, unknown,
-    wording::{self, cut},
+    Code, FieldError, Outage, Problem,
+    wording::{self, cut, unknown},
 };
 use tracing::{error, warn};
 
@@ -83,7 +83,7 @@ const RETRY_AFTER_SECS: u32 = 1;
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
 /// An outage refuses every request; the log reports it once in ten seconds, not once a request.
-static OUTAGE: Trouble = Trouble::told_every(Duration::from_secs(10));
+static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 
 /// A refusal that may not last.
 fn temporary(code: Code, detail: impl Into<String>) -> Problem {

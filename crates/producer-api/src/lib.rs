@@ -47,7 +47,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
             let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
             async move { subscriber.run(shutdown).await }
         }),
-        tokio::spawn(app.examiner.clone().run(shutdown.clone())),
+        tokio::spawn(app.health_monitor.clone().run(shutdown.clone())),
         tokio::spawn(declare(queues.clone(), shutdown.clone())),
     ];
     let maintenance = Maintenance::new(queues.clone(), subscriber);

@@ -2,24 +2,19 @@
 
 mod code;
 pub mod config;
-mod examiner;
 pub mod health;
 mod http;
 pub mod metrics;
-mod nearest;
-mod output;
+mod outage;
 mod problem;
 mod start;
 pub mod telemetry;
-mod trouble;
 pub mod wording;
 
 pub use code::Code;
 pub use config::Config;
-pub use examiner::Examiner;
+pub use health::RedisHealthMonitor;
 pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};
-pub use nearest::{nearest, unknown};
-pub use output::{complain, parse, print};
+pub use outage::Outage;
 pub use problem::{FieldError, InDoubt, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
-pub use start::{Arguments, Stop, run};
-pub use trouble::Trouble;
+pub use start::{Arguments, Stop, complain, parse, print, run};

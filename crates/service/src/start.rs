@@ -1,7 +1,15 @@
-//! Starts a service: reads its arguments and its configuration, begins its log, and tells it when to stop.
+//! Starts and stops a service: its arguments, its configuration, its log, the signals that stop it, and the output outside its
+//! log, where standard output and standard error may be closed or full.
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write, stderr, stdout},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
+use clap::Parser;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -10,12 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{
-    Config,
-    config::Section,
-    output::{complain, print},
-    telemetry::Telemetry,
-};
+use crate::{Config, config::Section, telemetry::Telemetry};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -30,22 +33,22 @@ pub struct Arguments {
     print_config: bool,
 }
 
-/// How a service is told to stop.
+/// The request to a service to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// What is under way may end.
+    /// Cancelled when no new work may begin; work under way may end.
     pub gracefully: CancellationToken,
-    /// Nothing may: what can't wait is done within a second.
+    /// Cancelled when work under way must end too, within a second.
     pub at_once: CancellationToken,
 }
 
-/// How long a service may take after a second signal.
+/// The time that a service has after a second signal.
 const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
-/// How long tasks that are dropped may take to notice. One that blocks its thread does not.
+/// The time that tasks have to notice that they are dropped. A task that blocks its thread does not notice.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
-/// Runs a service: loads its configuration, starts its log, and lets `service` work until it is told to stop: gracefully by
-/// SIGTERM or SIGINT, at once by a second signal.
+/// Runs a service: loads its configuration, starts its log, and lets `service` work until a signal: SIGTERM or SIGINT stops it
+/// gracefully, a second signal at once.
 pub fn run<W: Section, F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config<W>, Stop) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), AnyError>>,
@@ -68,7 +71,7 @@ where
     }
 }
 
-/// `None` when the configuration was only to be printed.
+/// Returns `None` when the configuration was only to be printed.
 fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
@@ -114,7 +117,41 @@ where
         }
         result.inspect(|()| info!("{name} stopped"))
     });
-    // A plain drop would wait for whatever blocks a thread.
+    // A plain drop would wait for tasks that block a thread.
     runtime.shutdown_timeout(TIME_TO_DROP);
     result
+}
+
+/// Reads the arguments of the program.
+///
+/// # Errors
+///
+/// The exit code when the program is over: help or the version was printed or could not be, or an argument is wrong.
+pub fn parse<P: Parser>() -> Result<P, ExitCode> {
+    P::try_parse().map_err(|over| {
+        let printed = over.print().and_then(|()| stdout().flush());
+        match u8::try_from(over.exit_code()) {
+            Ok(code) if printed.is_ok() => code.into(),
+            _ => {
+                complain("standard output can't be written to");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Prints to standard output.
+///
+/// # Errors
+///
+/// Not all of it was written.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut output = stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+/// Prints a line to standard error, if that can be written to.
+pub fn complain(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }

@@ -1,7 +1,5 @@
-//! Tells what is wrong with a text or a value, in words for the people who sent it. The parser's own words name types of Rust and
-//! rules of the parser; they are put into others here, and what is not known here is told without details.
-
-use crate::unknown;
+//! Texts about wrong input, for the people who sent it. The parser's own texts name types of Rust and rules of the parser; they are
+//! translated here, and a text that is not known here is reported without details.
 
 /// The longest part of a wrong value that is repeated.
 const LONGEST: usize = 200;
@@ -159,6 +157,34 @@ pub fn cut(text: &str) -> String {
     }
 }
 
+/// The known word that was probably meant, if any is near.
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// A sentence about an unknown word: what was probably meant, or what there is.
+pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+    if let Some(meant) = nearest(word, known.clone()) {
+        return format!("unknown: did you mean \"{meant}\"?");
+    }
+    let all: Vec<&str> = known.into_iter().collect();
+    if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
+}
+
+/// A sentence about a word that is none of those there are. It repeats the word only where a known one is near: any other text
+/// may be a secret that stands in the wrong place.
+pub(crate) fn no_such<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),
+        None => format!("expected one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -183,6 +209,16 @@ mod tests {
     enum Word {
         Fixed,
         Exponential,
+    }
+
+    #[test]
+    fn misspelt_word_gets_the_nearest_known_one() {
+        let known = ["delay", "priority", "max_attempts"];
+        assert_eq!(nearest("dealy", known), Some("delay"));
+        assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));
+        assert_eq!(nearest("payload", known), None);
+        assert_eq!(unknown("xyz", known), "unknown; there are delay, priority, max_attempts");
+        assert_eq!(unknown("xyz", []), "unknown");
     }
 
     fn told(json: &[u8]) -> String {

@@ -43,7 +43,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
         errors::invalid_query(match wording::unknown_field(&text) {
             Some((_, known)) if known.is_empty() => "this endpoint takes no query parameters".into(),
             Some((word, known)) => {
-                format!("the query parameter \"{word}\" is {}", service::unknown(word, known.iter().copied()))
+                format!("the query parameter \"{word}\" is {}", wording::unknown(word, known.iter().copied()))
             }
             None if text.starts_with("duplicate field") => {
                 let name = text.split('`').nth(1).unwrap_or_default();

@@ -67,7 +67,7 @@ async fn live() -> Json<Alive> {
     (status = 200, description = "The process is ready", body = Ready),
 ))]
 async fn ready(State(app): State<App>) -> Result<Json<Ready>> {
-    health::ready(app.queues.redis(), &app.subscriber, &app.examiner).await.map(Json)
+    health::ready(app.queues.redis(), &app.subscriber, &app.health_monitor).await.map(Json)
 }
 
 /// Read metrics of this process and of the queues, for Prometheus

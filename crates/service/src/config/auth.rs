@@ -1,18 +1,21 @@
-//! The section `auth`: the keys of the API, and where more of them stand.
+//! The section `auth`: who may do what. The API keys with their ids, hashes and scopes, and the file that holds more of them.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use queue_core::{Millis, QueuePattern, RateLimit, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
+use strum::{Display, IntoStaticStr};
 
-use super::{ApiKey, FilePath, InvalidConfig, source::Toml, tree::Tree};
+use super::{FilePath, InvalidConfig, sources::Sources};
+use crate::wording::no_such;
 
 /// Who may do what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// Defaults to `keys`.
+    /// How callers are known. Defaults to `keys`.
     pub mode: AuthMode,
-    /// More keys stand in this file. Defaults to none.
+    /// A file with more keys. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<FilePath>,
     /// The keys. Defaults to none.
@@ -30,34 +33,27 @@ pub enum AuthMode {
     None,
 }
 
-/// What stands in `keys_file`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeysFile {
-    keys: Vec<ApiKey>,
-}
-
 impl Auth {
     /// All keys: those of the configuration, and those of the file that it names, which is read now.
     ///
     /// # Errors
     ///
-    /// When the file can't be read or has no keys, or keys contradict each other.
+    /// The file can't be read or has no keys, or keys contradict each other.
     pub fn load_keys(&self) -> Result<Vec<ApiKey>, InvalidConfig> {
         let mut keys = self.keys.clone();
         if let Some(path) = &self.keys_file {
-            keys.extend(read(path).map_err(|error| InvalidConfig(format!("auth.keys_file: {error}")))?);
+            keys.extend(read_keys(path).map_err(|error| InvalidConfig(format!("auth.keys_file: {error}")))?);
         }
         check(&keys).map_err(InvalidConfig)?;
         Ok(keys)
     }
 
-    /// Whether whoever reaches the API may do everything, because there are no keys but by intent.
+    /// Whether every client that reaches the API may do everything, because there are no keys yet.
     pub(super) fn is_open(&self) -> bool {
         self.mode == AuthMode::Keys && self.has_no_keys()
     }
 
-    /// The file is not read here: a consumer-worker, which has no use for it, may not be able to.
+    /// Does not read the file: a consumer-worker, which has no use for it, may not be able to.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
             return Err(
@@ -72,15 +68,19 @@ impl Auth {
     }
 }
 
-fn read(path: &FilePath) -> Result<Vec<ApiKey>, String> {
-    let sources = config::Config::builder().add_source(Toml::of_file(path.as_ref(), &path.to_string())?);
-    let tree = Tree::of(sources).map_err(|error| error.to_string())?;
-    let KeysFile { keys } = tree.read().map_err(|found| found.to_string())?;
+fn read_keys(path: &FilePath) -> Result<Vec<ApiKey>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct KeysFile {
+        keys: Vec<ApiKey>,
+    }
+    let sources = Sources::file(path.as_ref(), &path.to_string())?;
+    let KeysFile { keys } = sources.read().map_err(|mistake| mistake.to_string())?;
     if keys.is_empty() { Err(format!("{path}: has no keys")) } else { Ok(keys) }
 }
 
 fn check(keys: &[ApiKey]) -> Result<(), String> {
-    let invalid = |what: String| format!("auth.keys: {what}");
+    let invalid = |text: String| format!("auth.keys: {text}");
     let mut hashes = HashMap::new();
     let mut limits = HashMap::new();
     for key in keys {
@@ -89,108 +89,251 @@ fn check(keys: &[ApiKey]) -> Result<(), String> {
             return Err(invalid(format!("one hash stands twice, for {other} and {}; make a key for each", key.id)));
         }
         if *limits.entry(&key.id).or_insert(key.rate_limit) != key.rate_limit {
-            return Err(invalid(format!(
-                "the keys of {} share one rate_limit; write the same for each of them",
-                key.id
-            )));
+            let id = &key.id;
+            return Err(invalid(format!("the keys of {id} share one rate_limit; write the same for each of them")));
         }
     }
     Ok(())
 }
 
+/// An API key: its owner, and what may be done with it. Only the owner knows the key itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// The name of the owner. Several keys may have one id, so that an owner can change from one to the next.
+    pub id: KeyId,
+    /// The hash of the key.
+    pub hash: KeyHash,
+    /// What may be done with it.
+    pub scopes: Scopes,
+    /// The queues on which that may be done.
+    pub queues: Vec<QueuePattern>,
+    /// The requests that may be made in any window of a time, over all keys of this id and all processes. Defaults to no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// The instant from which on it is not valid, by this machine's clock. Defaults to never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// Whether the key has a scope on a queue.
+    pub fn allows(&self, scope: Scope, queue: &str) -> bool {
+        self.scopes.has(scope) && self.queues.iter().any(|pattern| pattern.fits(queue))
+    }
+
+    /// Checks what depends on more than one field, or on the use of a field here.
+    ///
+    /// # Errors
+    ///
+    /// The mistake, as a sentence.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.queues.is_empty() {
+            return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
+        }
+        let Some(limit) = self.rate_limit else { return Ok(()) };
+        // The headers that report the limit count in seconds.
+        if *limit.duration < Millis::from_secs(1) || limit.duration.get() % 1_000 != 0 {
+            return Err(format!("rate_limit of the key {}: duration must be whole seconds, 1 s to 24 h", self.id));
+        }
+        Ok(())
+    }
+}
+
+/// The name of an API key's owner: it stands in the key itself, in the log, and beside the key's hash in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let mut bytes = text.bytes();
+        let begins_well = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if begins_well && text.len() <= 64 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+            return Ok(Self(text));
+        }
+        Err("a key's id is 1 to 64 characters of A-Z a-z 0-9 _ . - and starts with a letter or digit")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        text.to_owned().try_into()
+    }
+}
+
+/// So that a map by ids is searched with a text.
+impl Borrow<str> for KeyId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The SHA-256 of an API key: all that is kept of it.
+///
+/// Not a slow hash: a slow hash makes up for a password that people chose. A key is 256 random bits, which nobody finds by
+/// trying, and a slow hash would cost every request.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    const ALGORITHM: &str = "sha256:";
+
+    /// Of the digest of a key.
+    pub fn new(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// The digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for KeyHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        // Without the text: it may be the key itself.
+        const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
+                                `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
+        let digits = text.strip_prefix(Self::ALGORITHM).ok_or(EXPECTED)?;
+        let mut digest = [0; 32];
+        if digits.len() != 2 * digest.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(EXPECTED);
+        }
+        for (at, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).map_err(|_| EXPECTED)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::ALGORITHM)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Nobody gets in with a hash, but it does not belong in a log.
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}
+
+impl Serialize for KeyHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_string())
+    }
+}
+
+/// What an API key may do with its queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Scope {
+    /// Post messages, and send the signals that release them.
+    Enqueue,
+    /// Read messages and queues.
+    Read,
+    /// Lease messages and settle them.
+    Consume,
+    /// Change, move and delete messages and queues.
+    Manage,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 4] = [Self::Enqueue, Self::Read, Self::Consume, Self::Manage];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
+        found.ok_or_else(|| no_such(word, Self::ALL.map(Self::as_str)))
+    }
+}
+
+/// The scopes of one key: at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Scope>")]
+pub struct Scopes(Vec<Scope>);
+
+impl Scopes {
+    /// Whether a scope is among them.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.0.contains(&scope)
+    }
+}
+
+impl TryFrom<Vec<Scope>> for Scopes {
+    type Error = String;
+
+    fn try_from(mut scopes: Vec<Scope>) -> Result<Self, String> {
+        scopes.sort_unstable();
+        scopes.dedup();
+        let known = || Scope::ALL.map(Scope::as_str).join(", ");
+        if scopes.is_empty() {
+            Err(format!("a key without a scope is for nothing; there are {}", known()))
+        } else {
+            Ok(Self(scopes))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use crate::config::Scope;
-
-    type Config = crate::Config;
-
-    const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-
-    fn file(text: &str) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        file
-    }
-
-    fn load(text: &str) -> Result<Config, String> {
-        Config::load(Some(file(text).path())).map_err(|error| error.to_string())
-    }
-
-    fn key(id: &str, hash: &str, more: &str) -> String {
-        format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
-    }
+    use super::*;
 
     #[test]
-    fn keys_are_read_and_open_the_way_beyond_loopback() {
-        let key = key("ops", A, ", rate_limit = { max = 5, duration = \"1m\" }, expires_at = 2030-01-31T00:00:00Z");
-        let config = load(&format!("[api]\nbind = \"0.0.0.0:1\"\n[auth]\nkeys = [\n{key}\n]")).unwrap();
-        let keys = config.auth.load_keys().unwrap();
-        assert!(keys[0].allows(Scope::Read, "q") && !keys[0].allows(Scope::Enqueue, "q"));
-        assert_eq!(keys[0].expires_at.unwrap().to_string(), "2030-01-31T00:00:00.000Z");
-        let printed = toml::to_string(&config).unwrap();
-        assert_eq!(toml::to_string(&load(&printed).unwrap()).unwrap(), printed);
-    }
-
-    #[test]
-    fn more_keys_come_from_a_file_of_their_own() {
-        let more = file(&format!("keys = [{}]", key("mail", B, "")));
-        let path = more.path().display();
-        let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", A, ""))).unwrap();
-        let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
-        assert_eq!(ids, ["ops", "mail"]);
-        let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-        for (text, told) in [
-            (String::new(), "the key keys is missing"),
-            ("keys = []".into(), "has no keys"),
-            (format!("keys = [{}]", key("mail", A, "")), "one hash stands twice, for ops and mail"),
-            (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
-            (format!("keys = [{}]", key("mail", B, ", scope = 1")), "did you mean \"scopes\"?"),
-            (format!("keys = [ {secret}"), ""),
-        ] {
-            std::fs::write(more.path(), text).unwrap();
-            let error = config.auth.load_keys().unwrap_err().to_string();
-            assert!(
-                error.contains(told) && error.starts_with("configuration: auth.keys"),
-                "{told:?} is not in {error}"
-            );
-            assert!(!error.contains(secret), "{error}");
+    fn key_id_is_a_short_word() {
+        for id in ["ops", "0", "team-a.mail_2", &"x".repeat(64)] {
+            assert_eq!(id.parse::<KeyId>().unwrap().as_str(), id);
         }
-        drop(more);
-        assert!(config.auth.load_keys().unwrap_err().to_string().contains("can't read"));
-    }
-
-    #[test]
-    fn the_file_is_named_in_the_environment_too_and_read_only_by_who_needs_it() {
-        let environment = [("DROVER__AUTH__KEYS_FILE".into(), "/nowhere/keys".into())];
-        let config = Config::load_with(None, environment).unwrap();
-        assert_eq!(config.auth.keys_file.as_ref().unwrap().to_string(), "/nowhere/keys");
-        assert!(config.auth.load_keys().is_err());
-    }
-
-    #[test]
-    fn keys_that_make_no_sense_stop_the_start() {
-        let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
-        let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
-        for (text, told) in [
-            (keys(&[key("o p", A, "")]), "auth.keys[0].id: a key's id is"),
-            (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
-            (keys(&[key("ops", A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
-            (keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]), "max: must be 1 to 1000000"),
-            (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash stands twice"),
-            (keys(&[key("ops", A, limit), key("ops", B, "")]), "share one rate_limit"),
-            (keys(&[key("ops", A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
-            (keys(&[key("ops", A, "").replace("read", "raed")]), "did you mean \"read\"?"),
-            (keys(&[key("ops", A, "").replace("\"*\"", "")]), "is for no queue"),
-            (keys(&[key("ops", A, "").replace('*', "a*b")]), "neither the name of a queue"),
-            (keys(&[key("ops", A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
-        ] {
-            let error = load(&text).unwrap_err();
-            assert!(error.contains(told), "{told:?} is not in {error}");
-            assert!(!error.contains("drv_ops_x"), "{error}");
+        for id in ["", "-ops", "a b", "a:b", "a/b", "ä", &"x".repeat(65)] {
+            assert!(id.parse::<KeyId>().is_err(), "{id}");
         }
-        assert!(load(&keys(&[key("ops", A, limit), key("ops", B, limit)])).is_ok());
+    }
+
+    #[test]
+    fn key_hash_reads_what_it_writes_and_repeats_no_other_text() {
+        let parse = |text: &str| KeyHash::try_from(text.to_owned());
+        let hash = KeyHash::new(std::array::from_fn(|at| u8::try_from(at * 8).unwrap()));
+        assert_eq!(parse(&hash.to_string()).unwrap(), hash);
+        assert!(hash.to_string().starts_with("sha256:0008101820"));
+        let digits = "0".repeat(64);
+        for text in [&digits, "sha256:", &format!("sha256:{digits}0"), &format!("sha256:{}g", &digits[1..]), "drv_a_b"]
+        {
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains("drv_"), "{error}");
+        }
+        assert_eq!(format!("{hash:?}"), "KeyHash(…)");
     }
 }

@@ -1,10 +1,10 @@
-//! Tests over every key that `config/default.toml` shows: each can come from the environment, and a secret in it is told nowhere.
+//! Tests over every key that `config/default.toml` shows: each can come from the environment, and no error shows a secret in it.
 
 use std::io::Write;
 
 use serde_json::Value;
 
-use super::{load::tests::load, source::DEFAULT};
+use super::{sources::DEFAULT, tests::load};
 
 /// The defaults with every key that they show in a comment, each with another value than its default.
 fn every_key() -> Value {

@@ -1,51 +1,40 @@
-//! The configuration of both services: `config/default.toml`, under a file, under the environment.
+//! The configuration of both services: `config/default.toml`, over it a file, over both the environment.
 
-mod api_key;
+mod addresses;
 mod auth;
-mod bind_address;
 mod environment;
 #[cfg(test)]
 mod every_key;
-mod file_path;
-mod key_hash;
-mod key_id;
-mod load;
-mod mistake;
-mod origin;
-mod scope;
 mod sections;
-mod source;
-mod traces;
+mod sources;
+#[cfg(test)]
+mod tests;
 mod tree;
-mod unread;
-mod urls;
 
-pub use api_key::ApiKey;
-pub use auth::{Auth, AuthMode};
-pub use bind_address::BindAddress;
-pub use file_path::FilePath;
-pub use key_hash::KeyHash;
-pub use key_id::KeyId;
-pub use load::{InvalidConfig, Section, must_be_within};
-pub use origin::Origin;
+use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
+
+use queue_core::{DeclaredSettings, Queue, Settings};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint, RedisUrl};
+pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::QueuePattern;
-pub use scope::{Scope, Scopes};
-pub use sections::{Api, Durability, Log, LogFormat, Redis, TlsFiles};
-pub use traces::{OtlpEndpoint, Traces};
+pub use sections::{Api, Durability, Log, LogFormat, Redis, TlsFiles, Traces, Unread};
 pub use tree::Table;
-pub use unread::Unread;
-pub use urls::{HttpUrl, RedisUrl};
 
-use queue_core::DeclaredSettings;
-use serde::{Deserialize, Serialize};
+use self::{
+    sources::Sources,
+    tree::{Mistake, ProblemKind},
+};
+use crate::wording;
 
-/// The whole of it. One file serves both services: both read all but the section `worker`, whose type only a worker has.
+/// The whole configuration. One file serves both services: both read all but the section `worker`, whose type only a worker has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config<W = Unread> {
-    /// Where Redis is.
+    /// The address of Redis.
     pub redis: Redis,
-    /// When a message counts as stored.
+    /// The durability of messages that are answered 2xx.
     pub durability: Durability,
     /// The producer-api.
     pub api: Api,
@@ -53,11 +42,120 @@ pub struct Config<W = Unread> {
     pub worker: W,
     /// Who may do what.
     pub auth: Auth,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
     /// Where traces go.
     pub traces: Traces,
     /// Declared settings of queues, by name and by pattern. Defaults to none.
     #[serde(default)]
     pub queues: DeclaredSettings,
+}
+
+/// The section of one service.
+pub trait Section: Serialize + DeserializeOwned {
+    /// Checks what depends on several keys, or on the declared settings of queues.
+    ///
+    /// # Errors
+    ///
+    /// A mistake, as a sentence that names its key.
+    fn validate(&self, queues: &DeclaredSettings) -> Result<(), String>;
+}
+
+/// The configuration can't be used. The text says where and why, without any value that may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct InvalidConfig(String);
+
+/// Checks that a value lies in its range.
+///
+/// # Errors
+///
+/// It does not; the text names the key and the range.
+pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Result<(), String> {
+    if (least..=most).contains(&value) { Ok(()) } else { Err(format!("{key} must be {least} to {most}, not {value}")) }
+}
+
+impl<W: Section> Config<W> {
+    /// Loads the defaults, over them `file`, over both the environment.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, a key is unknown or has a value that is not of its type, a variable of the environment is
+    /// not UTF-8 or sets what another one sets, or keys contradict each other.
+    pub fn load(file: Option<&Path>) -> Result<Self, InvalidConfig> {
+        Self::load_with(file, std::env::vars_os())
+    }
+
+    /// As [`load`](Self::load), with these variables instead of those of the environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_with(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, InvalidConfig> {
+        Self::load_from(file, environment).map_err(InvalidConfig)
+    }
+
+    fn load_from(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, String> {
+        let file = file.map(|path| Sources::file(path, &path.display().to_string())).transpose()?;
+        let sources = Sources::defaults()?.under(file);
+        let sources = environment::settings::<W>(environment)?.into_iter().fold(sources, Sources::under_variable);
+        let config = Self::read(&sources).map_err(|mistake| mistake.to_string())?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads the sources. The entries of `queues` are merged before they are checked as a whole; here each is checked by itself,
+    /// so that a mistake is reported with its place.
+    fn read(sources: &Sources) -> Result<Self, Mistake> {
+        #[derive(Deserialize)]
+        struct Queues {
+            #[serde(default, rename = "queues")]
+            _queues: BTreeMap<QueuePattern, Settings>,
+        }
+        let config = sources.read()?;
+        match sources.read::<Queues>() {
+            // An entry declares some of the settings: the others are not missing.
+            Err(mistake) if mistake.problem.kind != ProblemKind::MissingKey => Err(mistake),
+            _ => Ok(config),
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let api = &self.api;
+        must_be_within("api.max_connections", api.max_connections, 1, 1_000_000)?;
+        must_be_within("api.max_waits_per_key", api.max_waits_per_key, 1, 1_000_000)?;
+        must_be_within("api.max_listeners", api.max_listeners, 1, 1_000_000)?;
+        must_be_within("api.max_listeners_per_key", api.max_listeners_per_key, 1, 1_000_000)?;
+        must_be_within("api.body_limit", api.body_limit, 1, Queue::MAX_BYTES)?;
+        must_be_within("traces.sample_ratio", self.traces.sample_ratio, 0.0, 1.0)?;
+        let (body_limit, memory) = (api.body_limit, api.max_body_memory);
+        if api.max_body_memory_per_client() < body_limit {
+            return Err(format!(
+                "api.max_body_memory must be 4 times api.body_limit = {body_limit} or more, not {memory}: one client may have a \
+                 quarter of it; raise the one or lower the other"
+            ));
+        }
+        let bind = &api.bind;
+        if self.auth.is_open() && !bind.is_loopback() {
+            return Err(format!(
+                "api.bind = \"{bind}\" would open the queue to the network without keys; make one with the \
+                 command `producer-api key` (in a clone: target/release/producer-api key) and write its line into auth.keys, bind to \
+                 127.0.0.1, or write auth.mode = \"none\" if whoever reaches that address may do everything"
+            ));
+        }
+        self.auth.validate()?;
+        self.queues.validate().map_err(|(pattern, invalid)| {
+            let problem = wording::of_data(&invalid.problem);
+            // Without the value: it may be a secret.
+            let problem = problem.rsplit_once(", and ").map_or(&*problem, |(_, expected)| expected);
+            format!("queues.{pattern}.{}: {problem}", invalid.setting)
+        })?;
+        self.worker.validate(&self.queues)
+    }
 }

@@ -1,16 +1,19 @@
-//! The sections of the configuration that both services read.
+//! The sections of the configuration that both services read, but for the keys of the API.
 
-use queue_core::Span;
-use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use super::{BindAddress, FilePath, InvalidConfig, Origin, RedisUrl};
+use queue_core::{DeclaredSettings, Span};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
+
+use super::{BindAddress, FilePath, InvalidConfig, Origin, OtlpEndpoint, RedisUrl, Section, sources::DEFAULT};
 
 /// In milliseconds, as are the other bounds of spans.
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Where Redis is.
+/// The address of Redis.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
@@ -25,18 +28,18 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When the URL is not one of Redis; the text does not repeat it.
+    /// The URL is not one of Redis; the text does not repeat it.
     pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
         queue_core::Redis::new(self.url.expose(), self.timeout.to_std())
             .map_err(|error| InvalidConfig(format!("redis.url: {error}")))
     }
 }
 
-/// When a message counts as stored.
+/// The durability of messages that are answered 2xx.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Durability {
-    /// So many replicas of Redis must have it before a POST is answered 2xx. Defaults to 0.
+    /// The number of replicas of Redis that must have a message before its POST is answered 2xx. Defaults to 0.
     pub replicas: u32,
 }
 
@@ -44,36 +47,36 @@ pub struct Durability {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
-    /// Where it listens. Defaults to 127.0.0.1:8080.
+    /// The address that it listens on. Defaults to 127.0.0.1:8080.
     pub bind: BindAddress,
     /// The largest body in bytes. Defaults to 1 MiB.
     pub body_limit: usize,
     /// Bytes of all bodies and large answers that are received or held at a time. Defaults to 256 MiB.
     pub max_body_memory: usize,
-    /// When a request must be complete. Defaults to 10 s.
+    /// The time within which a request must be complete. Defaults to 10 s.
     pub request_timeout: Span<1_000, HOUR>,
     /// The longest `?wait=`. Defaults to 60 s.
     pub max_wait: Span<0, HOUR>,
     /// Requests that wait (`?wait=`, long polls), which one key may have open in one process. Defaults to 1,000.
     pub max_waits_per_key: usize,
-    /// How long requests may take to end after SIGTERM. Defaults to 25 s.
+    /// The time that requests may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Span<0, DAY>,
     /// Connections served at once. Defaults to 10,000.
     pub max_connections: usize,
-    /// How many may listen to events at a time. Defaults to 5,000.
+    /// Streams of events that are open at a time. Defaults to 5,000.
     pub max_listeners: usize,
-    /// How many of these may have keys of one id. Defaults to 1,000.
+    /// Those of them that keys of one id may have. Defaults to 1,000.
     pub max_listeners_per_key: usize,
-    /// When the headers of a request must be complete. Defaults to 10 s.
+    /// The time within which the headers of a request must be complete. Defaults to 10 s.
     pub header_timeout: Span<100, HOUR>,
-    /// How long a connection may stand idle between requests. Defaults to 75 s.
+    /// The time that a connection may be idle between requests. Defaults to 75 s.
     pub idle_timeout: Span<100, DAY>,
-    /// How long a client may take nothing of its answer. Defaults to 30 s.
+    /// The time within which a client must take another 64 KiB of its answer. Defaults to 30 s.
     pub write_timeout: Span<100, HOUR>,
     /// The certificate. Defaults to none: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// Whose pages may call the API from a browser. Defaults to nobody's.
+    /// The origins whose pages may call the API from a browser. Defaults to none.
     pub cors_origins: Vec<Origin>,
 }
 
@@ -94,7 +97,7 @@ impl Api {
     }
 }
 
-/// Where a certificate stands.
+/// The files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
@@ -104,17 +107,17 @@ pub struct TlsFiles {
     pub key: FilePath,
 }
 
-/// What is logged, and how.
+/// The log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Defaults to `pretty`.
+    /// The form of its lines. Defaults to `pretty`.
     pub format: LogFormat,
-    /// Defaults to `info`.
+    /// The events that are logged, by level and module. Defaults to `info`.
     pub filter: String,
 }
 
-/// How a line of the log looks.
+/// The form of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -122,4 +125,46 @@ pub enum LogFormat {
     Pretty,
     /// For machines: one JSON object a line.
     Json,
+}
+
+/// Where traces go. Defaults to nowhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// The collector. Defaults to none: nothing is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<OtlpEndpoint>,
+    /// The share of the traces that begin here which is sent, 0 to 1; a trace that began elsewhere is sent if it is sent there.
+    /// Defaults to 1.
+    pub sample_ratio: f64,
+}
+
+/// The section `worker` as all programs but a worker read it. They know the names of its keys, so that a misspelt one stops
+/// either service, but not the form of the routes; lists and tables in it, which may hold secrets, are dropped at once.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Unread(BTreeMap<String, Value>);
+
+/// The keys that the defaults have: all keys of the section have a default.
+static WORKER_KEYS: LazyLock<&[&str]> = LazyLock::new(|| {
+    let defaults: toml::Table = DEFAULT.parse().expect("the defaults are TOML");
+    let keys = defaults["worker"].as_table().into_iter().flat_map(toml::Table::keys);
+    keys.map(|key| &*key.clone().leak()).collect::<Vec<_>>().leak()
+});
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut keys = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        if let Some(unknown) = keys.keys().find(|key| !WORKER_KEYS.contains(&key.as_str())) {
+            return Err(D::Error::unknown_field(unknown, &WORKER_KEYS));
+        }
+        keys.retain(|_, value| !(value.is_array() || value.is_object()));
+        Ok(Self(keys))
+    }
+}
+
+impl Section for Unread {
+    fn validate(&self, _: &DeclaredSettings) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -1,161 +1,137 @@
-//! The tree of values that a configuration is read from, with the origin of each value. Its deserializer is ours: that of the
-//! crate `config` takes "yes" for true and 1 for a text, and its errors show values, which may be secrets.
+//! The tree of values that a configuration is read from. Its deserializer exists because that of `serde_json` takes a list for
+//! a table and repeats values in its errors: here an error names the key and the kind of its value, and never shows the value,
+//! which may be a secret.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use config::{ConfigBuilder, ConfigError, Map, Value, ValueKind, builder::DefaultState};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeOwned, Error, Unexpected, Visitor,
+        self, DeserializeOwned, Expected, Unexpected, Visitor,
         value::{MapDeserializer, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
 };
-use serde_path_to_error::{Path, Segment};
+use serde_json::{Map, Value};
+use serde_path_to_error::Path;
 
-use super::{
-    mistake::Mistake,
-    source::{ROOT, is_variable, structure},
-};
+use crate::wording::{no_such, unknown};
 
-/// A value, or a table of values.
-#[derive(Debug, Clone)]
-pub(super) struct Tree(pub(super) Value);
+/// Reads a value of a type from a tree.
+pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
+    serde_path_to_error::deserialize(Tree(tree)).map_err(|error| {
+        let path = error.path().clone();
+        Mistake { path, origin: None, problem: error.into_inner() }
+    })
+}
 
-impl Tree {
-    /// Lays sources over each other, the last one on top: tables are merged key by key, everything else is replaced.
-    ///
-    /// # Errors
-    ///
-    /// The mistake in a source.
-    pub(super) fn of(sources: ConfigBuilder<DefaultState>) -> Result<Self, ConfigError> {
-        Ok(Self(sources.build()?.get_table(ROOT)?.into()))
-    }
+/// A key of the configuration with a value that it can't have.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    /// The path of the key; it has no segments where the whole tree is wrong.
+    pub(super) path: Path,
+    /// A remark on the source of the value.
+    pub(super) origin: Option<String>,
+    pub(super) problem: Problem,
+}
 
-    pub(super) fn has(&self, key: &str) -> bool {
-        matches!(&self.0.kind, ValueKind::Table(table) if table.contains_key(key))
-    }
+/// What is wrong with a value.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Problem {
+    pub(super) text: String,
+    pub(super) kind: ProblemKind,
+}
 
-    /// Where the value of a path was set, as a remark; of a list, where the whole list was.
-    pub(super) fn origin_of(&self, path: &Path) -> Option<&str> {
-        let mut value = &self.0;
-        for segment in path {
-            let (ValueKind::Table(table), Segment::Map { key }) = (&value.kind, segment) else { break };
-            let Some(within) = table.get(key) else { break };
-            value = within;
-        }
-        origin(value)
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProblemKind {
+    UnknownKey,
+    MissingKey,
+    Value,
+}
 
-    /// The value of a variable's text where its key does not expect a text.
-    fn meant(self) -> Result<ValueKind, Mistake> {
-        let text = match self.0.kind {
-            ValueKind::String(ref text) if is_variable(&self.0) => text,
-            kind => return Ok(kind),
-        };
-        if let Some(structure) = structure(text, None) {
-            return Ok(structure.kind);
-        }
-        if text.trim_start().starts_with(['[', '{']) {
-            return Err(Mistake::custom("is neither valid JSON nor a list or table as TOML has them"));
-        }
-        Ok(match serde_json::from_str::<Value>(text) {
-            Ok(Value { kind: kind @ (ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::Float(_)), .. }) => kind,
-            _ => self.0.kind,
-        })
+impl Mistake {
+    /// This mistake as a part of the table in which it was found: the path of the table goes before this one's.
+    fn within<E: de::Error>(&self) -> E {
+        let is_root = self.path.iter().len() == 0;
+        E::custom(if is_root { self.problem.text.clone() } else { format!(".{self}") })
     }
 }
 
-/// Where a value was set; of a table, where all that is in it was.
-fn origin(value: &Value) -> Option<&str> {
-    let ValueKind::Table(table) = &value.kind else { return value.origin() };
-    let mut origins = table.values().map(origin);
-    let first = origins.next()?;
-    first.filter(|_| origins.all(|other| other == first))
-}
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(Self)
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, text) = (&self.path, &self.problem.text);
+        match text.strip_prefix('.') {
+            _ if path.iter().len() == 0 => f.write_str(text)?,
+            // The text begins with the rest of the path.
+            Some(rest) => write!(f, "{path}.{rest}")?,
+            None => write!(f, "{path}: {text}")?,
+        }
+        self.origin.as_ref().map_or(Ok(()), |origin| write!(f, " ({origin})"))
     }
 }
 
-/// A table that is read in parts, because a word in it says what else stands there. Each mistake in it is told with its path.
+/// A table that is read in parts, because a word in it decides what else it may hold. Each mistake in it is reported with its path.
 #[derive(Debug)]
 pub struct Table(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Table {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Tree::deserialize(deserializer)?.0.kind {
-            ValueKind::Table(keys) => Ok(Self(keys)),
-            _ => Err(D::Error::custom("expected a table: write { type = \"…\" }")),
+        match Value::deserialize(deserializer)? {
+            Value::Object(keys) => Ok(Self(keys)),
+            _ => Err(de::Error::custom("expected a table: write { type = \"…\" }")),
         }
     }
 }
 
 impl Table {
-    /// Takes out the value of a key, which must be there.
+    /// Removes a key, which must be there, and returns its value.
     ///
     /// # Errors
     ///
-    /// When it is not there, or not of its kind.
-    pub fn take<T: DeserializeOwned, E: Error>(&mut self, key: &str) -> Result<T, E> {
+    /// The key is missing, or its value is not of the type.
+    pub fn take<T: DeserializeOwned, E: de::Error>(&mut self, key: &str) -> Result<T, E> {
         let value = self.0.remove(key).ok_or_else(|| E::custom(format!("the key {key} is missing; write it too")))?;
-        Tree(value).read().map_err(|found| E::custom(format!(".{key}: {found}")))
+        read(value).map_err(|mistake| E::custom(format!(".{key}: {mistake}")))
     }
 
-    /// Reads what is left.
+    /// Reads the keys that are left.
     ///
     /// # Errors
     ///
-    /// When a key is unknown or missing, or a value not of its kind.
-    pub fn read<T: DeserializeOwned, E: Error>(self) -> Result<T, E> {
-        Tree(self.0.into()).read().map_err(|found| found.within())
+    /// A key is unknown or missing, or its value is not of the type.
+    pub fn read<T: DeserializeOwned, E: de::Error>(self) -> Result<T, E> {
+        read(self.0.into()).map_err(|mistake| mistake.within())
     }
 }
 
-impl<'de> Deserializer<'de> for Tree {
-    type Error = Mistake;
+struct Tree(Value);
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self.meant()? {
-            ValueKind::Nil => visitor.visit_unit(),
-            ValueKind::Boolean(value) => visitor.visit_bool(value),
-            ValueKind::I64(number) => visitor.visit_i64(number),
-            ValueKind::I128(number) => visitor.visit_i128(number),
-            ValueKind::U64(number) => visitor.visit_u64(number),
-            ValueKind::U128(number) => visitor.visit_u128(number),
-            ValueKind::Float(number) => visitor.visit_f64(number),
-            ValueKind::String(text) => visitor.visit_string(text),
-            ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Self))),
-            ValueKind::Table(table) => {
-                // Of several mistakes the same one is told each time.
-                let table: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, Self(value))).collect();
-                visitor.visit_map(MapDeserializer::new(table.into_iter()))
+impl<'de> Deserializer<'de> for Tree {
+    type Error = Problem;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => visitor.visit_i64(number),
+                (None, Some(number)) => visitor.visit_u64(number),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => visitor.visit_string(text),
+            Value::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Self))),
+            Value::Object(table) => {
+                visitor.visit_map(MapDeserializer::new(table.into_iter().map(|(key, value)| (key, Self(value)))))
             }
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self.0.kind {
-            ValueKind::String(text) => visitor.visit_string(text),
-            _ => self.deserialize_any(visitor),
-        }
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        self.deserialize_string(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        match self.0.kind {
-            ValueKind::Nil => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -164,12 +140,12 @@ impl<'de> Deserializer<'de> for Tree {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Mistake> {
-        match self.meant()? {
-            // It would be taken for the list of its members.
-            ValueKind::Array(_) => Err(Mistake::invalid_type(Unexpected::Seq, &"a table")),
-            kind => Self(kind.into()).deserialize_any(visitor),
+    ) -> Result<V::Value, Problem> {
+        // The derived visitors take a list for the values of the fields.
+        if self.0.is_array() {
+            return Err(de::Error::invalid_type(Unexpected::Seq, &"a table"));
         }
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -177,20 +153,20 @@ impl<'de> Deserializer<'de> for Tree {
         _: &'static str,
         words: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Mistake> {
-        match self.0.kind {
-            ValueKind::String(word) => visitor.visit_enum(StringDeserializer::new(word)),
-            _ => Err(Mistake::custom(format!("expected one of {}", words.join(", ")))),
+    ) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::String(word) => visitor.visit_enum(StringDeserializer::new(word)),
+            _ => Err(de::Error::custom(format!("expected one of {}", words.join(", ")))),
         }
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
     }
 }
 
-impl serde::de::IntoDeserializer<'_, Mistake> for Tree {
+impl de::IntoDeserializer<'_, Problem> for Tree {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -198,30 +174,68 @@ impl serde::de::IntoDeserializer<'_, Mistake> for Tree {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::source::Setting;
-
-    #[test]
-    fn a_text_of_the_environment_becomes_what_its_key_expects() {
-        fn read<T: Deserialize<'static>>(text: &str) -> Result<T, String> {
-            let setting = Setting { variable: "DROVER__A".into(), path: Vec::new(), text: text.into() };
-            T::deserialize(Tree(setting.value())).map_err(|mistake| mistake.to_string())
-        }
-        assert_eq!(read::<String>("5").unwrap(), "5");
-        assert_eq!(read::<String>("[a]").unwrap(), "[a]");
-        assert_eq!((read::<u32>("5").unwrap(), read::<bool>("true").unwrap()), (5, true));
-        assert_eq!(read::<Option<f64>>("0.5").unwrap(), Some(0.5));
-        for list in [r#"["a", "b"]"#, "[ 'a', \"b\", ]"] {
-            assert_eq!(read::<Vec<String>>(list).unwrap(), ["a", "b"]);
-        }
-        for table in [r#"{"a": 1}"#, "{ a = 1 }"] {
-            assert_eq!(read::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
-        }
-        assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
-        assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
-        // It is a list and nothing more.
-        assert!(read::<Vec<String>>("[]\nb = 1").is_err());
+impl de::Error for Problem {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Self { text: text.to_string(), kind: ProblemKind::Value }
     }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("is {}, expected {}", kind(&found), words(expected)))
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("expected {}", words(expected)))
+    }
+
+    fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("expected {}", words(expected)))
+    }
+
+    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(no_such(word, known.iter().copied()))
+    }
+
+    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
+        let text = format!("\"{key}\" is {}", unknown(key, known.iter().copied()));
+        Self { text, kind: ProblemKind::UnknownKey }
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        Self { text: format!("the key {key} is missing; write it too"), kind: ProblemKind::MissingKey }
+    }
+}
+
+/// The kind of a value, but not its content.
+fn kind(found: &Unexpected<'_>) -> &'static str {
+    match found {
+        Unexpected::Bool(true) => "true",
+        Unexpected::Bool(false) => "false",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
+        // A whole number that is not one of 64 bits is read as such a float.
+        Unexpected::Float(number) if number.abs() >= 1e18 => "a number that is too large",
+        Unexpected::Float(_) => "a number with a fraction",
+        Unexpected::Seq => "a list",
+        Unexpected::Map => "a table",
+        Unexpected::Unit | Unexpected::Option => "null",
+        _ => "a text",
+    }
+}
+
+/// The expectation, without the names of Rust's types.
+fn words(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    let words = match text.as_str() {
+        "a string" | "a borrowed string" => "a text",
+        "path string" => "a path, as a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" | "an object" => "a table",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a nonzero u32" => "a whole number, 1 or more",
+        other if other.starts_with("struct ") => "a table",
+        _ => return text,
+    };
+    words.into()
 }

@@ -1,6 +1,6 @@
-//! One connection: what is answered on it, in which time, and how it ends. hyper reads and writes HTTP/1.1, and refuses by itself
-//! what is no HTTP; the deadlines and the end of a connection are ours, because hyper's server cuts off no client that does not
-//! read its answer.
+//! One connection: how its requests are answered, in which time, and how it ends. hyper reads and writes HTTP/1.1, and refuses by
+//! itself what is no HTTP; the deadlines and the end of a connection are ours, because hyper's server cuts off no client that does
+//! not read its answer.
 
 use std::{
     convert::Infallible,
@@ -13,8 +13,9 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
 };
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -27,13 +28,9 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    Limits,
-    bodies::{Answer, Upload},
-    malformed::refusal_of_encoding,
-    pace::Pace,
-    peer::Peer,
-    protection::{Transport, protect},
-    stream::Watched,
+    Limits, Peer,
+    deadlines::{AnswerGuard, Deadlines, RequestBody, WatchedStream},
+    request_checks::refusal_of_encoding,
 };
 
 /// One client, from its first byte to its last.
@@ -45,7 +42,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // Answers are written whole: nothing is gained by waiting for more.
+        // Answers are written whole: to wait for more would gain nothing.
         let _ = stream.set_nodelay(true);
         bound_unsent(&stream);
         let Some(tls) = tls else {
@@ -63,14 +60,14 @@ impl Connection {
         }
     }
 
-    /// Answers requests until the client goes or is too slow. When the service stops, or another connection needs the place,
-    /// the one under way is the last.
+    /// Answers requests until the client goes or is too slow. When the service stops, or this connection must make room for
+    /// another one, the request under way is the last.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
-        let pace = Arc::new(Pace::new(self.limits));
+        let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
-            pace.answering();
+            deadlines.answering();
             let keep_alive = KeepAlive::after(&request);
-            let mut request = request.map(|body| Upload::new(body, Arc::clone(&pace)));
+            let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&deadlines)));
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let refusal = match keep_alive {
                 KeepAlive::Yes => None,
@@ -78,27 +75,32 @@ impl Connection {
             };
             let refusal = refusal.or_else(|| self.limits.hosts.refusal(&request));
             let answer = self.router.clone().call(request);
-            let pace = Arc::clone(&pace);
+            let guard = AnswerGuard(Arc::clone(&deadlines));
             async move {
                 let mut answer = match refusal {
                     Some(refusal) => {
-                        drop(answer); // With it the body of the request, which nobody reads.
+                        drop(answer); // And with it the body of the request, which nobody reads.
                         refusal
                     }
                     None => answer.await?,
                 };
                 protect(answer.headers_mut(), transport);
-                // The server does not read the rest of a body that it did not need: a client that is not told so may send its next
-                // request over a connection that is being closed, and never learn what came of it.
-                if keep_alive == KeepAlive::No || pace.is_unheard() {
+                // The server does not read the rest of a body that it did not need. Without this header a client may send its next
+                // request over a connection that is being closed, and never learn its outcome.
+                if keep_alive == KeepAlive::No || guard.0.is_unheard() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, pace)))
+                Ok::<_, Infallible>(answer.map(|body| {
+                    body.map_err(move |error| {
+                        let _lives_as_long = &guard;
+                        error
+                    })
+                }))
             }
         });
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pace)));
+        let stream = TokioIo::new(WatchedStream { stream, deadlines: Arc::clone(&deadlines) });
         let mut connection = protocol().serve_connection(stream, service);
-        let mut alarm = pin!(sleep(self.limits.header_timeout));
+        let mut timer = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.peer.stopping().cancelled());
         let (mut is_last, mut speaks_http2) = (false, false);
         let mut end = None;
@@ -106,7 +108,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 ended = &mut connection => match ended {
-                    Ok(()) => break !pace.is_unheard(),
+                    Ok(()) => break !deadlines.is_unheard(),
                     Err(error) => {
                         debug!(%error, "a connection broke");
                         speaks_http2 = error.is_parse_version_h2();
@@ -116,24 +118,23 @@ impl Connection {
                 () = &mut stop, if !is_last => {
                     is_last = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // The grace of a stop is the server's affair.
+                    // The server itself ends the grace of a stop.
                     end = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_WITHIN);
                 }
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
                     debug!("a connection that had to make room was closed before its answer was complete");
                     return;
                 }
-                slow = poll_fn(|cx| pace.poll_too_slow(alarm.as_mut(), cx)) => {
+                slow = poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx)) => {
                     debug!("a connection was closed: {slow}");
                     return;
                 }
             }
         };
         if !is_heard_out {
-            let mut stream = connection.into_parts().io.into_inner();
+            let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper leaves it to its user to answer, for one may go on with HTTP/2. What can't be written at once to a
-                // new connection is not worth waiting for.
+                // hyper leaves the answer to its user, who might go on with HTTP/2.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(NO_HTTP2)).await;
             }
             tokio::select! {
@@ -144,7 +145,7 @@ impl Connection {
     }
 }
 
-/// Throws away what a client still sends after its answer. To close at once would reset the connection, and a client that
+/// Throws away the bytes that a client still sends after its answer. To close at once would reset the connection, and a client that
 /// writes its whole request before it reads would meet the reset and never the answer.
 async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     if stream.shutdown().await.is_ok() {
@@ -158,8 +159,8 @@ const NO_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection:
 /// How long a connection that makes room for another one may take to end its last answer.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Bounds the bytes of an answer that the kernel holds beside those on their way. Without a bound it would hold megabytes for each
-/// client that does not read. What is on its way has no bound here: fast clients need it.
+/// Bounds the bytes of an answer that the kernel holds unsent. Without a bound it would hold megabytes for each client that does
+/// not read. The bytes on their way have no bound here: fast clients need them.
 #[cfg(target_os = "linux")]
 fn bound_unsent(stream: &TcpStream) {
     const MOST_UNSENT: u32 = 128 * 1024;
@@ -172,9 +173,9 @@ fn bound_unsent(_: &TcpStream) {}
 /// The bytes that a connection buffers on either side, read or to be written: as much as headers may have.
 const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
 
-/// HTTP/1.1 and nothing else. The time-outs are those of [`Pace`]; hyper's own would cost every request a new timer, and
-/// can't tell an idle connection from slow headers. Its limit of 100 headers is kept: to set one costs every request an
-/// allocation. A client that closes its half of the connection counts as gone, so that what waits for it is dropped.
+/// HTTP/1.1 and nothing else. The time-outs are those of [`Deadlines`]; hyper's own would cost every request a new timer, and
+/// can't tell an idle connection from slow headers. hyper's limit of 100 headers stays: to set one costs every request an
+/// allocation. A client that closes its half of the connection counts as gone, so that a request that waits is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
@@ -193,10 +194,40 @@ enum KeepAlive {
 }
 
 impl KeepAlive {
-    /// A request with a length besides its transfer encoding is how one request is smuggled into another past a proxy.
-    /// hyper goes by the encoding and hides the length; what follows such a request must not be read as another
-    /// (RFC 9112, 6.1). As it can't be told from an honest one, the connection ends after every chunked request.
+    /// A request with a length besides its transfer encoding can smuggle another one past a proxy. hyper goes by the encoding
+    /// and hides the length; the bytes after such a request must not be read as another one (RFC 9112, 6.1). As it can't be
+    /// told from an honest one, the connection ends after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
+    }
+}
+
+/// The transport of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Plain,
+    Tls,
+}
+
+/// The headers of every answer that protect browsers, unless its route sets them: it is data and not a page, and must not be
+/// kept or framed.
+const ALWAYS: [(HeaderName, HeaderValue); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+];
+
+/// Only over TLS: a browser must ignore it over plain HTTP.
+const A_YEAR_OF_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Adds the headers that protect browsers and the people who use them.
+fn protect(headers: &mut HeaderMap, transport: Transport) {
+    headers.reserve(ALWAYS.len() + 1);
+    for (name, value) in ALWAYS {
+        headers.entry(name).or_insert(value);
+    }
+    if transport == Transport::Tls {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(A_YEAR_OF_TLS);
     }
 }

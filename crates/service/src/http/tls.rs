@@ -1,4 +1,4 @@
-//! The certificate of a service, which is read again when its files change.
+//! The certificate of a service. Its files are read again every few seconds, and a new certificate replaces the one before.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use tracing::{info, warn};
 
 use crate::config::{FilePath, TlsFiles};
 
-/// How often the files are looked at.
+/// The pause between two looks at the files.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// A certificate that answers are encrypted with, renewed when its files change.
 pub struct Tls {
     files: TlsFiles,
-    /// As it was at first.
+    /// The content at the start.
     pem: Pem,
     acceptor: Mutex<TlsAcceptor>,
 }
 
-/// The certificate can't be used; says why.
+/// The certificate can't be used. The text says why.
 #[derive(Debug, thiserror::Error)]
 #[error("api.tls{0}")]
 pub struct InvalidTls(String);
@@ -38,7 +38,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// When they can't be read or do not belong together.
+    /// They can't be read, or do not belong together.
     pub fn load(files: &TlsFiles) -> Result<Self, InvalidTls> {
         let pem = Pem::read(files)?;
         Ok(Self { files: files.clone(), acceptor: Mutex::new(pem.acceptor(files)?), pem })
@@ -49,11 +49,11 @@ impl Tls {
         self.acceptor.lock().clone()
     }
 
-    /// Looks for another certificate in the files until `shutdown`. Connections that stand keep theirs.
+    /// Looks for another certificate in the files until `shutdown`. Open connections keep theirs.
     pub(super) async fn keep_fresh(&self, shutdown: &CancellationToken) {
-        // The content that was found last, be it of use or not: each change is told once.
+        // The content that was found last, whether it can be used or not: each change is reported once.
         let mut seen = self.pem.clone();
-        let mut told = None;
+        let mut reported = None;
         loop {
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -72,12 +72,12 @@ impl Tls {
             match renewed.map_err(|error| error.to_string()) {
                 Ok(acceptor) => {
                     *self.acceptor.lock() = acceptor;
-                    told = None;
+                    reported = None;
                     info!("the certificate was renewed");
                 }
-                Err(error) if told.as_ref() != Some(&error) => {
+                Err(error) if reported.as_ref() != Some(&error) => {
                     warn!(error, "the certificate was not renewed: the one before is kept");
-                    told = Some(error);
+                    reported = Some(error);
                 }
                 Err(_) => {}
             }

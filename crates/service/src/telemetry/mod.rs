@@ -1,7 +1,6 @@
-//! Logs and traces, the same on both services.
+//! Logs and traces, the same on both services: starts them with the process, and sends the last traces at its end.
 
 mod escaped;
-mod exporter;
 mod fields;
 mod trace_context;
 mod traces;
@@ -26,13 +25,13 @@ use tracing_subscriber::{
 use self::{escaped::Escaped, fields::Plain};
 use crate::config::{Log, LogFormat, Traces};
 
-/// How long the collector may take for the last traces when the process stops.
+/// The time that the collector has for the last traces when the process stops.
 const LAST_TRACES: Duration = Duration::from_secs(3);
 
-/// What can be wrong with logs and traces at the start.
+/// A mistake in the configuration of logs or traces.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTelemetry {
-    /// The filter is not one.
+    /// The filter is not valid.
     #[error(
         "log.filter: expected off, error, warn, info, debug or trace, or such words by module, as in \"info,queue_core=debug\""
     )]
@@ -42,7 +41,7 @@ pub enum InvalidTelemetry {
     Exporter(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What writes logs and sends traces while the process lives.
+/// The log and the traces of the process.
 #[derive(Debug)]
 #[must_use = "the last traces are sent when it is finished"]
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -52,15 +51,12 @@ impl Telemetry {
     ///
     /// # Errors
     ///
-    /// When the filter is not one, or the exporter can't be made.
+    /// The filter is not valid, or the exporter can't be made.
     pub fn start(name: &str, log: &Log, traces: &Traces) -> Result<Self, InvalidTelemetry> {
         let filter = EnvFilter::builder().parse(&log.filter)?;
         let provider = match &traces.endpoint {
             None => None,
-            Some(endpoint) => {
-                let exporter = exporter::to(endpoint).map_err(InvalidTelemetry::Exporter)?;
-                Some(traces::provider(name, exporter, traces.sample_ratio))
-            }
+            Some(endpoint) => Some(traces::provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?),
         };
         // A second start within one process (a test) keeps the first one's log.
         let _: Result<(), TryInitError> = match &provider {
@@ -78,7 +74,7 @@ impl Telemetry {
     /// Sends the traces that are left.
     pub fn finish(self) {
         if let Some(provider) = self.0 {
-            // What went wrong was told by the exporter.
+            // The exporter has reported a failure.
             let _ = provider.shutdown_with_timeout(LAST_TRACES);
         }
     }
@@ -93,7 +89,7 @@ fn plain_filter(text: &str) -> Option<Targets> {
 /// The lines of the log.
 fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A log that can't be written is no reason to say so on standard error, which may not be writable either.
+    // No report on standard error of a log that can't be written: that may not be writable either.
     let lines = fmt::layer().with_ansi(colours).log_internal_errors(false).with_writer(Escaped { colours });
     match log.format {
         LogFormat::Pretty if colours => lines.boxed(),

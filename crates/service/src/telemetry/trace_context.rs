@@ -1,9 +1,11 @@
-//! A place in a trace, as it is handed on with requests and messages.
+//! The trace context (W3C Trace Context) that requests and messages carry: it is read from their headers and written to them.
+
+use std::collections::HashMap;
 
 use axum::http::{HeaderMap, HeaderName};
 use opentelemetry::{
     Context,
-    propagation::{Extractor, TextMapPropagator},
+    propagation::TextMapPropagator,
     trace::{SpanContext, TraceContextExt},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -28,8 +30,10 @@ impl TraceContext {
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
         // The library takes flags of one digit too; only a version to come may be of another length.
         let traceparent = traceparent.filter(|place| place.len() == Self::LENGTH || !place.starts_with("00-"))?;
-        let pair = Pair { traceparent: Some(traceparent), tracestate };
-        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &pair);
+        let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
+        let headers: HashMap<_, _> =
+            headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
         let place = context.span().span_context().clone();
         place.is_valid().then_some(Self(place))
     }
@@ -80,25 +84,6 @@ impl TraceContext {
     pub fn follow_in(&self, span: &Span) {
         self.continue_in(span);
         span.add_link(self.0.clone());
-    }
-}
-
-struct Pair<'a> {
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
-}
-
-impl Extractor for Pair<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            TraceContext::TRACEPARENT => self.traceparent,
-            TraceContext::TRACESTATE => self.tracestate,
-            _ => None,
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec![TraceContext::TRACEPARENT, TraceContext::TRACESTATE]
     }
 }
 

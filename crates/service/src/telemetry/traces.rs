@@ -1,26 +1,39 @@
-//! Makes the spans of traces and sends them in batches.
+//! The traces: which spans of the program belong to them, and the exporter that sends them to a collector in batches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    error::Error,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry_otlp::{Protocol, SpanExporter as Otlp, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracerProvider},
+    error::OTelSdkResult,
+    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
 };
-use tracing::{Level, Metadata, Subscriber};
+use tokio_rustls::rustls::crypto::ring;
+use tracing::{Level, Metadata, Subscriber, info, warn};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::exporter::Exporter;
+use crate::{
+    Outage,
+    config::{OtlpEndpoint, Traces},
+};
+
+type AnyError = Box<dyn Error + Send + Sync>;
 
 static IS_TRACING: AtomicBool = AtomicBool::new(false);
 
-/// Whether traces are sent anywhere. Where they are not, nothing need be done for them.
+/// Whether traces are sent. Where they are not, no work need be done for them.
 pub fn is_tracing() -> bool {
     IS_TRACING.load(Ordering::Relaxed)
 }
 
-/// What makes spans and sends them in batches, from a thread of its own; when 2,048 wait, the next are dropped.
-pub(super) fn provider(name: &str, exporter: Exporter, sample_ratio: f64) -> SdkTracerProvider {
+/// The provider that makes spans and sends them in batches, from a thread of its own; when 2,048 wait, the next are dropped.
+pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> Result<SdkTracerProvider, AnyError> {
+    let exporter = Exporter::to(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
     // The name that the specification has in the environment wins.
@@ -28,14 +41,11 @@ pub(super) fn provider(name: &str, exporter: Exporter, sample_ratio: f64) -> Sdk
         resource = resource.with_service_name(name.to_owned());
     }
     let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
-    SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio))))
-        .with_batch_exporter(exporter)
-        .build()
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(traces.sample_ratio)));
+    Ok(SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 
-/// Makes a trace's span of each span of the program.
+/// The layer that makes a span of a trace of each span of the program that belongs to one.
 pub(super) fn layer<S>(name: &str, provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -49,10 +59,66 @@ where
         .with_filter(filter_fn(is_traced))
 }
 
-/// Requests, messages at work, and the spans of handlers; not what libraries below say of themselves, and above all not
-/// what the sending of traces does.
+/// Requests, runs of handlers, and the handlers' own spans; not those of the libraries below, and above all not those of the
+/// exporter itself.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
     const NOISE: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
     let library = metadata.target().split("::").next().unwrap_or_default();
     metadata.is_span() && *metadata.level() <= Level::INFO && !NOISE.contains(&library)
+}
+
+/// The time that a collector has to answer.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends spans to a collector. A failure is reported once, and once its end: not with each batch.
+#[derive(Debug)]
+struct Exporter {
+    inner: Otlp,
+    outage: Outage,
+}
+
+impl Exporter {
+    /// Beyond the endpoint, the variables of the specification apply (`OTEL_EXPORTER_OTLP_HEADERS`).
+    fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
+        // The first call decides for the process; all calls decide the same.
+        let _ = ring::default_provider().install_default();
+        let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
+        let client = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).build()?;
+        let inner = Otlp::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_headers(authorization.into_iter().collect())
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(endpoint.url())
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()?;
+        Ok(Self { inner, outage: Outage::reported_once() })
+    }
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let sent = self.inner.export(batch).await;
+        match &sent {
+            Ok(()) if self.outage.is_over() => info!("traces are sent again"),
+            Err(error) if self.outage.goes_on() => {
+                warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
+            }
+            _ => {}
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, limit: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(limit)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
 }

@@ -1,0 +1,238 @@
+//! The sources of a configuration and how they are laid over each other: the defaults, a file in TOML, and variables of the
+//! environment. Tables are merged key by key; any other value replaces the one below it.
+
+use std::{fs, io, path::Path};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use super::tree::{self, Mistake};
+
+/// The defaults, as TOML.
+pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml");
+
+/// The sources of a configuration, from the lowest to the highest.
+#[derive(Debug, Clone)]
+pub(super) struct Sources(Vec<Source>);
+
+#[derive(Debug, Clone)]
+struct Source {
+    /// A remark for errors about its values; the defaults have none.
+    origin: Option<String>,
+    values: Value,
+    variable: Option<Variable>,
+}
+
+/// A variable of the environment, and the path of keys that it sets.
+#[derive(Debug, Clone)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) path: Vec<String>,
+    pub(super) text: String,
+}
+
+impl Sources {
+    /// The defaults alone.
+    pub(super) fn defaults() -> Result<Self, String> {
+        let values = parse_toml(DEFAULT, "config/default.toml")?;
+        Ok(Self(vec![Source { origin: None, values, variable: None }]))
+    }
+
+    /// A file alone, which errors call `name`.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or is not TOML.
+    pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
+            _ => format!("can't read {name}: {error}"),
+        })?;
+        let values = parse_toml(&text, name)?;
+        Ok(Self(vec![Source { origin: Some(format!("in {name}")), values, variable: None }]))
+    }
+
+    /// These sources, and others over them.
+    pub(super) fn under(mut self, over: impl IntoIterator<Item = Self>) -> Self {
+        self.0.extend(over.into_iter().flat_map(|Self(sources)| sources));
+        self
+    }
+
+    /// These sources, and a variable over them. Its text becomes a number, true, false, a list or a table if it is one.
+    pub(super) fn under_variable(mut self, variable: Variable) -> Self {
+        let value = scalar(&variable.text).or_else(|| structure(&variable.text));
+        self.0.push(variable.into_source(value));
+        self
+    }
+
+    /// Whether there is such a key outside of all tables.
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.0.iter().any(|source| source.values.get(name).is_some())
+    }
+
+    /// Reads a value of a type. Where a key refuses what the text of a variable became, it gets the text itself.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
+        let mut values = Value::Null;
+        for source in &self.0 {
+            merge(&mut values, &source.values);
+        }
+        tree::read(values).or_else(|mistake| {
+            let Some(as_text) = self.with_text_at(&mistake) else { return Err(self.located(mistake)) };
+            match as_text.read() {
+                Err(other) if other.path.to_string() == mistake.path.to_string() => Err(self.located(mistake)),
+                read => read,
+            }
+        })
+    }
+
+    /// The same sources with the text itself of the variable that set the value; none if another source set it, or this was done.
+    fn with_text_at(&self, mistake: &Mistake) -> Option<Self> {
+        let at = self.0.iter().rposition(|source| source.sets(mistake))?;
+        let variable = self.0[at].variable.as_ref()?;
+        let path: Vec<String> = mistake.path.iter().map(ToString::to_string).collect();
+        let is_text = variable.value(&self.0[at].values)?.is_string();
+        let mut sources = self.clone();
+        sources.0[at] = variable.clone().into_source(None);
+        (path == variable.path && !is_text).then_some(sources)
+    }
+
+    /// Notes the source of the wrong value: the last one that sets it, or the only one that sets anything in a table.
+    fn located(&self, mut mistake: Mistake) -> Mistake {
+        let mut setting = self.0.iter().filter(|source| source.sets(&mistake));
+        if let Some(last) = setting.next_back() {
+            let is_table = last.value_at(&mistake).is_some_and(Value::is_object);
+            if !is_table || setting.next().is_none() {
+                mistake.origin.clone_from(&last.origin);
+            }
+            if let Some(Value::String(text)) = last.value_at(&mistake)
+                && last.variable.is_some()
+                && text.trim_start().starts_with(['[', '{'])
+            {
+                mistake.problem.text = "is neither valid JSON nor a list or table as TOML has them".into();
+            }
+        }
+        mistake
+    }
+}
+
+impl Source {
+    fn sets(&self, mistake: &Mistake) -> bool {
+        self.value_at(mistake).is_some()
+    }
+
+    /// The value that a mistake is about; of a list the whole list.
+    fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
+        let keys = mistake.path.iter().map_while(|segment| match segment {
+            Segment::Map { key } => Some(key),
+            _ => None,
+        });
+        keys.into_iter().try_fold(&self.values, |value, key| value.get(key))
+    }
+}
+
+impl Variable {
+    fn into_source(self, value: Option<Value>) -> Source {
+        let value = value.unwrap_or_else(|| self.text.clone().into());
+        let within = |value, key: &String| Value::Object([(key.clone(), value)].into_iter().collect());
+        let values = self.path.iter().rev().fold(value, within);
+        Source { origin: Some(format!("set by {}", self.name)), values, variable: Some(self) }
+    }
+
+    fn value<'v>(&self, values: &'v Value) -> Option<&'v Value> {
+        self.path.iter().try_fold(values, |value, key| value.get(key))
+    }
+}
+
+fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        if error.message().starts_with("invalid type: integer") {
+            return format!("{name}: a number in it is too large or too small; a whole number takes 64 bits at most");
+        }
+        // Without the line itself: it may hold a secret.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{name}: line {line}, column {column} is not valid TOML: {}", error.message())
+    })?;
+    Ok(as_json(table.into()))
+}
+
+/// A value of TOML as one of JSON; an instant becomes its text.
+fn as_json(value: toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(instant) => instant.to_string().into(),
+        toml::Value::Array(list) => list.into_iter().map(as_json).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, as_json(value))).collect(),
+    }
+}
+
+/// The number, true or false that a text is.
+fn scalar(text: &str) -> Option<Value> {
+    serde_json::from_str::<Value>(text).ok().filter(|value| value.is_number() || value.is_boolean())
+}
+
+/// The list or table that a text is, as JSON or as TOML.
+fn structure(text: &str) -> Option<Value> {
+    let text = text.trim();
+    if !text.starts_with(['[', '{']) {
+        return None;
+    }
+    serde_json::from_str(text).ok().or_else(|| {
+        let mut table = parse_toml(&format!("it = {text}"), "").ok()?;
+        table.as_object_mut()?.remove("it").filter(|_| table.as_object().is_some_and(serde_json::Map::is_empty))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[test]
+    fn text_of_a_variable_becomes_what_its_key_expects() {
+        #[derive(Deserialize)]
+        struct Keys<T> {
+            key: T,
+        }
+        fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+            let variable = Variable { name: "DROVER__KEY".into(), path: vec!["key".into()], text: text.into() };
+            let sources = Sources(Vec::new()).under_variable(variable);
+            sources.read().map(|Keys { key }| key).map_err(|mistake| mistake.to_string())
+        }
+        assert_eq!(read::<String>("5").unwrap(), "5");
+        assert_eq!(read::<String>("[a]").unwrap(), "[a]");
+        assert_eq!(read::<String>("[1]").unwrap(), "[1]");
+        assert_eq!((read::<u32>("5").unwrap(), read::<bool>("true").unwrap()), (5, true));
+        assert_eq!(read::<Option<f64>>("0.5").unwrap(), Some(0.5));
+        for list in [r#"["a", "b"]"#, "[ 'a', \"b\", ]"] {
+            assert_eq!(read::<Vec<String>>(list).unwrap(), ["a", "b"]);
+        }
+        for table in [r#"{"a": 1}"#, "{ a = 1 }"] {
+            assert_eq!(read::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
+        }
+        assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
+        assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
+        assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
+        // It is a list and nothing more.
+        assert!(read::<Vec<String>>("[]\nb = 1").is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! Tests of the configuration as a whole: what files and variables set, and how each mistake in them is reported.
+
+use std::{ffi::OsString, io::Write, os::unix::ffi::OsStringExt};
+
+use queue_core::Millis;
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use super::{AuthMode, LogFormat, Scope};
+
+type Config = super::Config;
+
+const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// Loads a file of this text and these variables.
+pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
+    Config::load_with(Some(file(text).path()), environment).map_err(|error| error.to_string())
+}
+
+/// The entry of an API key.
+fn key(id: &str, hash: &str, more: &str) -> String {
+    format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.redis.url.expose(), "redis://127.0.0.1:6379");
+    assert_eq!(config.api.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!((config.api.body_limit, config.api.max_body_memory), (1 << 20, 256 << 20));
+    assert_eq!((config.auth.mode, config.log.format), (AuthMode::Keys, LogFormat::Pretty));
+    assert_eq!(config.log.filter, "info");
+}
+
+#[test]
+fn environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = "[api]\nbody_limit = 7\nidle_timeout = \"1h\"\n[queues.My-Queue]\nvisibility_timeout = \"2s\"\n\
+                retention.completed = { count = 5 }\n";
+    let env = [("DROVER__API__BODY_LIMIT", "9"), ("DROVER__LOG__FORMAT", "json"), ("OTHER", "x")];
+    let config = load(file, &env).unwrap();
+    assert_eq!(config.api.body_limit, 9);
+    assert_eq!(*config.api.idle_timeout, Millis::from_hours(1));
+    assert_eq!(config.log.format, LogFormat::Json);
+    let settings = config.queues.of(&"My-Queue".parse().unwrap()).settings().unwrap();
+    assert_eq!(*settings.visibility_timeout, Millis::from_secs(2));
+}
+
+#[test]
+fn lists_of_the_environment_replace_and_tables_extend_those_of_the_file() {
+    let file = "[queues.q]\nmax_attempts = 9\nexclusive = true\nretention.failed = { count = 5 }\n";
+    let config = load(
+        file,
+        &[
+            ("DROVER__AUTH__KEYS", &format!("[{}]", key("ops", A, ""))),
+            ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
+            ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
+            ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
+            ("DROVER__QUEUES__q__EXCLUSIVE__PARALLEL", "4"),
+            ("DROVER__QUEUES", r#"{"a__b": {"max_attempts": 4}, "x.y": {"max_lapses": 2}}"#),
+            ("DROVER__QUEUES__MAILS__MAX_ATTEMPTS", "5"),
+            ("DROVER__QUEUES__My-Queue__VISIBILITY_TIMEOUT", "2s"),
+            ("DROVER__QUEUES__user-*__MAX_LAPSES", "8"),
+            ("DROVER__QUEUES__v1.user:7__EXCLUSIVE", "true"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.auth.keys[0].id.as_str(), "ops");
+    assert_eq!(config.api.cors_origins.len(), 2);
+    let retention = json!({"failed": {"count": 5, "age": "1h"}, "completed": {"count": 7}});
+    for (queue, settings) in [
+        ("q", json!({"max_attempts": 9, "exclusive": {"parallel": 4}, "retention": retention})),
+        ("MAILS", json!({"max_attempts": 5})),
+        ("mails", json!({})),
+        ("My-Queue", json!({"visibility_timeout": "2s"})),
+        ("my-queue", json!({})),
+        ("a__b", json!({"max_attempts": 4})),
+        ("x.y", json!({"max_lapses": 2})),
+        ("user-1", json!({"max_lapses": 8})),
+        ("v1.user:7", json!({"exclusive": true})),
+    ] {
+        let declared = config.queues.of(&queue.parse().unwrap());
+        assert_eq!(serde_json::to_value(declared).unwrap(), settings, "{queue}");
+    }
+}
+
+#[test]
+fn names_with_dots_are_no_paths() {
+    let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
+    let settings = config.queues.of(&"a.b".parse().unwrap());
+    assert_eq!(serde_json::to_value(settings).unwrap(), json!({"max_lapses": 7, "max_attempts": 7}));
+}
+
+#[test]
+fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
+    let limit = ", rate_limit = { max = 5, duration = \"1m\" }, expires_at = 2030-01-31T00:00:00Z";
+    let file = format!(
+        "[queues.q]\nmax_attempts = 5\n[api]\nbind = \"0.0.0.0:1\"\n[auth]\nkeys = [\n{}\n]\n[worker]\nconcurrency = 7\n\
+         [[worker.routes]]\nqueue = \"a\"\nhandler = {{ type = \"http\", secret = \"hunter2\" }}",
+        key("ops", A, limit)
+    );
+    let config = load(&file, &[]).unwrap();
+    let keys = config.auth.load_keys().unwrap();
+    assert!(keys[0].allows(Scope::Read, "q") && !keys[0].allows(Scope::Enqueue, "q"));
+    assert_eq!(keys[0].expires_at.unwrap().to_string(), "2030-01-31T00:00:00.000Z");
+    let printed = toml::to_string(&config).unwrap();
+    assert!(printed.contains("concurrency = 7") && !printed.contains("hunter2"), "{printed}");
+    assert_eq!(toml::to_string(&load(&printed, &[]).unwrap()).unwrap(), printed);
+}
+
+#[test]
+fn mistake_in_a_file_is_reported_with_its_key_in_no_librarys_words() {
+    for (file, expected) in [
+        // Unknown keys and words.
+        ("[api]\nbnid = 1", "api.bnid: \"bnid\" is unknown: did you mean \"bind\"?"),
+        ("[wroker]\nx = 1", "did you mean \"worker\"?"),
+        ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
+        ("[queues.\"user-*\"]\nmax_atempts = 1", "queues.user-*.max_atempts: \"max_atempts\" is unknown: did you mean"),
+        ("[worker]\nmax_lease = 5", "did you mean \"max_leases\"?"),
+        ("[log]\nformat = \"prety\"", "log.format: \"prety\" is unknown: did you mean \"pretty\"?"),
+        ("\"redis.url\" = \"redis://a\"", "\"redis.url\" is unknown"),
+        ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
+        ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
+        ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
+        // Missing keys.
+        ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
+        ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
+        ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
+        // Values of another kind.
+        ("[api]\nbody_limit = \"many\"", "api.body_limit: is a text, expected a whole number, 0 or more"),
+        ("[api]\nbody_limit = -1", "api.body_limit: expected a whole number, 0 or more"),
+        ("[api]\nbody_limit = 1.5", "api.body_limit: "),
+        ("[api]\nbody_limit = []", "api.body_limit: is a list, expected a whole number, 0 or more"),
+        ("[api]\nbody_limit = 99999999999999999999", "a number in it is too large"),
+        ("worker = 5", "worker: is a whole number, expected a table"),
+        ("[redis]\ntimeout = \"soon\"", "redis.timeout: expected a duration"),
+        ("[redis]\ntimeout = true", "redis.timeout: is true, expected a duration"),
+        ("[redis]\nurl = 5", "redis.url: is a whole number, expected a text"),
+        ("[api]\nbind = 8080", "api.bind: is a whole number, expected a text"),
+        ("[api]\ncors_origins = \"https://a\"", "api.cors_origins: is a text, expected a list"),
+        ("[traces]\nsample_ratio = \"all\"", "traces.sample_ratio: is a text, expected a number"),
+        ("[log]\nformat = 5", "log.format: expected one of pretty, json"),
+        ("[queues.q]\nbackoff = { type = 5 }", "queues.q.backoff.type: expected one of fixed, exponential"),
+        ("[queues.q]\nbackoff = [1]", "queues.q.backoff: is a list, expected a table"),
+        ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
+        ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
+        ("[auth]\nkeys = [\"drv_ops_x\"]", "auth.keys[0]: is a text, expected a table"),
+        // Values out of range, and contradictions.
+        ("[api]\nbody_limit = 5000000", "api.body_limit"),
+        ("[api]\nmax_body_memory = 4194303", "api.max_body_memory must be 4 times api.body_limit"),
+        ("[api]\nmax_connections = 0", "api.max_connections"),
+        ("[api]\nmax_listeners = 0", "api.max_listeners"),
+        ("[api]\nheader_timeout = 0", "api.header_timeout"),
+        ("[api]\ncors_origins = [\"*\"]", "api.cors_origins[0]"),
+        ("[redis]\ntimeout = \"1ms\"", "redis.timeout"),
+        ("[queues.q]\nvisibility_timeout = \"1ms\"", "queues.q.visibility_timeout"),
+        ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: must be 1 to 1000"),
+        ("[queues.\"a b\"]\nmax_attempts = 1", "a queue's name"),
+        ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
+        ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
+        ("[api]\nbind = \"here\"", "api.bind"),
+        // No TOML.
+        ("not toml", "TOML"),
+        ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
+    ] {
+        let error = load(file, &[]).unwrap_err();
+        assert!(error.contains(expected), "{expected:?} is not in {error}");
+        for word in
+            ["invalid type", "invalid value", "missing field", "unit variant", "struct ", "usize", "u64", "serde"]
+        {
+            assert!(!error.contains(word), "{error}");
+        }
+    }
+    assert!(load("[api]\nbind = \"0.0.0.0:8080\"\n[auth]\nmode = \"none\"", &[]).is_ok());
+}
+
+#[test]
+fn mistake_in_a_variable_is_reported_with_its_name() {
+    for (name, text, expected) in [
+        ("DROVER__API__BODY_LIMIT", "many", "api.body_limit: is a text, expected a whole number"),
+        ("DROVER__REDIS", "{ timeout = \"soon\" }", "redis.timeout: expected a duration"),
+        ("DROVER__API__TLS", "{ key = \"a\" }", "api.tls: the key certificate is missing"),
+        ("DROVER__LOG", "{ \"formatt\": 5 }", "log.formatt: \"formatt\" is unknown"),
+        (
+            "DROVER__API",
+            "{\"body_limit\": 99999999999999999999999999}",
+            "api.body_limit: is a number that is too large, expected a whole number",
+        ),
+        ("DROVER__AUTH__KEYS", "[{ id = 5 }]", "auth.keys[0].id: is a whole number"),
+        ("DROVER__AUTH__KEYS", "[hunter2", "auth.keys: is neither valid JSON"),
+    ] {
+        let error = load("[redis]\nurl = \"redis://a\"\n[log]\nfilter = \"warn\"", &[(name, text)]).unwrap_err();
+        assert!(error.contains(expected) && error.ends_with(&format!("(set by {name})")), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = load("", &[("DROVER__WORKER__CONCURENCY", "9")]).unwrap_err();
+    assert!(error.contains("did you mean \"concurrency\"?"), "{error}");
+}
+
+#[test]
+fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table() {
+    let file = file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
+    let within = format!("(in {})", file.path().display());
+    let load = |value: &str| {
+        let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
+        Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
+    };
+    assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
+    assert!(load("5").ends_with(&within), "{}", load("5"));
+    // Of two mistakes the one whose key comes first is reported each time.
+    assert!((0..8).all(|_| load("b").ends_with(&within)));
+}
+
+#[test]
+fn variable_that_is_not_utf_8_is_refused_if_it_is_drovers_own() {
+    let bad = || OsString::from_vec(b"caf\xe9".to_vec());
+    let load = |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
+    assert!(load("LEGACY".into(), bad()).is_ok());
+    assert!(load("DROVER_LEGACY".into(), bad()).is_ok());
+    assert!(load(bad(), "x".into()).is_ok());
+    let error = load("DROVER__REDIS__URL".into(), bad()).unwrap_err();
+    assert_eq!(error, "configuration: DROVER__REDIS__URL is not UTF-8: write its value in UTF-8");
+    let name = OsString::from_vec(b"DROVER__LOG__\xe9".to_vec());
+    assert!(load(name, "x".into()).unwrap_err().contains("is not UTF-8"));
+}
+
+#[test]
+fn key_that_two_variables_set_is_refused_with_the_names_of_both() {
+    let file = NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    for (one, other) in [
+        (("DROVER__REDIS__URL", "redis://a"), ("DROVER__REDIS__URL_FILE", path)),
+        (("DROVER__REDIS__URL", "redis://a"), ("DROVER__Redis__Url", "redis://b")),
+    ] {
+        let error = load("", &[one, other]).unwrap_err();
+        assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
+    }
+    // Keys may stand in the configuration and in a file of their own.
+    assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
+}
+
+#[test]
+fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
+    for (written, meant) in [
+        ("DROVER_REDIS_URL", "DROVER__REDIS__URL"),
+        ("DROVER_REDIS_URL_FILE", "DROVER__REDIS__URL_FILE"),
+        ("DROVER__REDIS_URL", "DROVER__REDIS__URL"),
+        ("DROVER_WORKER__MAX_LEASES", "DROVER__WORKER__MAX_LEASES"),
+        ("DROVER_API_TLS_KEY", "DROVER__API__TLS__KEY"),
+        ("DROVER_AUTH_KEYS_FILE", "DROVER__AUTH__KEYS_FILE"),
+        ("DROVER_QUEUES_My-Queue_MAX_ATTEMPTS", "DROVER__QUEUES__My-Queue__MAX_ATTEMPTS"),
+        ("DROVER__QUEUES__a__b__MAX_ATTEMPTS", "is set with DROVER__QUEUES, as JSON"),
+    ] {
+        let error = load("", &[(written, "hunter2")]).unwrap_err();
+        assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    // The variables that programs are given, and those in which Kubernetes describes services.
+    for foreign in [
+        "DROVER_QUEUE",
+        "DROVER_MESSAGE_ID",
+        "DROVER_PORT",
+        "DROVER_REDIS_PORT",
+        "DROVER_API_SERVICE_HOST",
+        "DROVER_QUEUES_SERVICE_HOST",
+        "DROVER_FAULTS_SEED",
+    ] {
+        assert!(load("", &[(foreign, "x")]).is_ok(), "{foreign}");
+    }
+}
+
+#[test]
+fn more_keys_come_from_a_file_of_their_own() {
+    let more = file(&format!("keys = [{}]", key("mail", B, "")));
+    let path = more.path().display();
+    let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", A, "")), &[]).unwrap();
+    let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
+    assert_eq!(ids, ["ops", "mail"]);
+    let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (text, expected) in [
+        (String::new(), "the key keys is missing"),
+        ("keys = []".into(), "has no keys"),
+        (format!("keys = [{}]", key("mail", A, "")), "one hash stands twice, for ops and mail"),
+        (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
+        (format!("keys = [{}]", key("mail", B, ", scope = 1")), "did you mean \"scopes\"?"),
+        (format!("keys = [ {secret}"), ""),
+    ] {
+        std::fs::write(more.path(), text).unwrap();
+        let error = config.auth.load_keys().unwrap_err().to_string();
+        assert!(error.contains(expected) && error.starts_with("configuration: auth.keys"), "{expected:?}: {error}");
+        assert!(!error.contains(secret), "{error}");
+    }
+    drop(more);
+    assert!(config.auth.load_keys().unwrap_err().to_string().contains("can't read"));
+}
+
+#[test]
+fn file_of_keys_that_the_environment_names_is_read_only_when_keys_are_loaded() {
+    let config = load("", &[("DROVER__AUTH__KEYS_FILE", "/nowhere/keys")]).unwrap();
+    assert_eq!(config.auth.keys_file.as_ref().unwrap().to_string(), "/nowhere/keys");
+    assert!(config.auth.load_keys().is_err());
+}
+
+#[test]
+fn keys_that_can_not_be_used_stop_the_start() {
+    let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
+    let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
+    for (text, expected) in [
+        (keys(&[key("o p", A, "")]), "auth.keys[0].id: a key's id is"),
+        (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
+        (keys(&[key("ops", A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
+        (keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]), "max: must be 1 to 1000000"),
+        (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash stands twice"),
+        (keys(&[key("ops", A, limit), key("ops", B, "")]), "share one rate_limit"),
+        (keys(&[key("ops", A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key("ops", A, "").replace("read", "raed")]), "did you mean \"read\"?"),
+        (keys(&[key("ops", A, "").replace("\"*\"", "")]), "is for no queue"),
+        (keys(&[key("ops", A, "").replace('*', "a*b")]), "neither the name of a queue"),
+        (keys(&[key("ops", A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
+    ] {
+        let error = load(&text, &[]).unwrap_err();
+        assert!(error.contains(expected), "{expected:?} is not in {error}");
+        assert!(!error.contains("drv_ops_x"), "{error}");
+    }
+    assert!(load(&keys(&[key("ops", A, limit), key("ops", B, limit)]), &[]).is_ok());
+}

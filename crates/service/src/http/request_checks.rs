@@ -1,0 +1,148 @@
+//! Requests that hyper reads and that this server must not answer as asked: without exactly one host, with a name that a foreign
+//! web page may have, or with a body in an encoding whose end client and server may see at different places.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, Version, header, uri::Authority},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    Code, Problem, REQUEST_ID,
+    problem::{new_request_id, render_problem},
+};
+
+/// The names, in the header `host`, by which clients may call a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosts {
+    /// Any.
+    Any,
+    /// An address, `localhost` and the names under it, and names without a dot.
+    ///
+    /// A web page can let a name of its own point to 127.0.0.1, and its requests then look like the server's own (DNS
+    /// rebinding). Where everybody on a machine may do everything, that would be every page that is open there.
+    OfThisMachine,
+}
+
+impl Hosts {
+    /// The refusal of a request whose host is not allowed.
+    pub(super) fn refusal<B>(self, request: &Request<B>) -> Option<Response> {
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host,
+            (None, _) if request.version() < Version::HTTP_11 => return None,
+            (None, _) => return Some(malformed("a request has a host header (RFC 9112, 3.2); send one")),
+            (Some(_), Some(_)) => {
+                return Some(malformed("a request has one host header (RFC 9112, 3.2); send only one"));
+            }
+        };
+        // A client whose target has no name sends an empty host.
+        if self == Self::Any || host.is_empty() {
+            return None;
+        }
+        match host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) {
+            Some(host) if is_of_this_machine(host.host()) => None,
+            Some(_) => Some(refuse(Problem::new(
+                Code::ForeignHost,
+                "without API keys this server answers only to localhost and to addresses, or any web page could reach it by \
+                 letting a name of its own point here; ask by one of these, let your proxy say so in the host header, or \
+                 configure keys",
+            ))),
+            None => Some(malformed("its host header is no name and no address; mend it")),
+        }
+    }
+}
+
+fn is_of_this_machine(host: &str) -> bool {
+    const UNDER_LOCALHOST: &str = ".localhost";
+    let end = host.len().checked_sub(UNDER_LOCALHOST.len()).and_then(|start| host.get(start..));
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    !host.contains('.')
+        || end.is_some_and(|end| end.eq_ignore_ascii_case(UNDER_LOCALHOST))
+        || address.parse::<IpAddr>().is_ok()
+}
+
+/// The refusal of a body in an encoding that this server does not read: hyper reads one whose last encoding is `chunked`, and
+/// leaves the others to its user.
+pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
+    let mut encodings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => None,
+        (Some(encoding), None) if encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => None,
+        _ => Some(malformed(
+            "the only transfer-encoding that this server reads is chunked; send the body with that, or with a content-length",
+        )),
+    }
+}
+
+/// A refusal after which the connection is closed: client and server may disagree about where the next request begins.
+fn malformed(detail: &str) -> Response {
+    let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
+    refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    refusal
+}
+
+/// A refusal that is made before a request has an id.
+fn refuse(problem: Problem) -> Response {
+    let mut refusal = problem.into_response();
+    refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
+    render_problem(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    fn request(header: &HeaderName, values: &[&str]) -> Request<()> {
+        let with = |request: axum::http::request::Builder, value: &&str| request.header(header, *value);
+        values.iter().fold(Request::builder(), with).body(()).unwrap()
+    }
+
+    fn status(hosts: Hosts, host: &[&str]) -> Option<u16> {
+        hosts.refusal(&request(&header::HOST, host)).map(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn request_has_exactly_one_host() {
+        for hosts in [Hosts::Any, Hosts::OfThisMachine] {
+            assert_eq!(status(hosts, &[]), Some(400));
+            assert_eq!(status(hosts, &["localhost", "localhost"]), Some(400));
+            assert_eq!(status(hosts, &["localhost"]), None);
+            assert_eq!(status(hosts, &[""]), None);
+        }
+        let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
+        assert!(Hosts::OfThisMachine.refusal(&old).is_none(), "HTTP/1.0 has none");
+    }
+
+    #[test]
+    fn server_without_keys_answers_only_to_names_that_no_page_can_have() {
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
+        {
+            assert_eq!(status(Hosts::OfThisMachine, &[own]), None, "{own}");
+        }
+        for foreign in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."]
+        {
+            assert_eq!(status(Hosts::OfThisMachine, &[foreign]), Some(421), "{foreign}");
+            assert_eq!(status(Hosts::Any, &[foreign]), None, "{foreign}");
+        }
+        assert_eq!(status(Hosts::OfThisMachine, &["a b"]), Some(400));
+    }
+
+    #[test]
+    fn encodings_other_than_chunked_are_refused() {
+        let refusal = |encodings: &[&str]| refusal_of_encoding(&request(&header::TRANSFER_ENCODING, encodings));
+        for read in [&[][..], &["chunked"], &["Chunked"]] {
+            assert!(refusal(read).is_none(), "{read:?}");
+        }
+        for other in
+            [&["gzip, chunked"][..], &["gzip", "chunked"], &["chunked, chunked"], &["chunked", "chunked"], &["x"]]
+        {
+            let refusal = refusal(other).unwrap();
+            assert_eq!((refusal.status().as_u16(), &refusal.headers()["connection"]), (400, &"close".parse().unwrap()));
+        }
+    }
+}
