@@ -1,7 +1,10 @@
-//! One message at work, as its handler has it.
+//! One message at work, as its handler sees it: the message, its trace, its lease, and the handle that cancels the handler.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,15 +15,25 @@ use queue_core::{
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use service::wording;
+use service::{
+    telemetry::{self, TraceContext},
+    wording,
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
+use tracing::{Span, info_span};
 
-use crate::held::Stopper;
+/// The time that it takes at most to settle the lease of a run.
+pub(crate) const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 
-/// One message at work: what its handler may know and say. Cheap to clone.
+/// The time after the time-out of a run in which its remains may go on: a program that is being ended, a handler that was
+/// cancelled. The lease lasts until the outcome is recorded; then another attempt may begin.
+const AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
+const _: () = assert!(!AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
+
+/// One message at work. Cheap to clone.
 #[derive(Clone)]
 pub struct Job {
     inner: Arc<Inner>,
@@ -31,39 +44,38 @@ struct Inner {
     timeout: Option<Millis>,
     lease_expires_at: Timestamp,
     since: Instant,
-    stopper: Stopper,
+    cancel: CancelHandle,
     lease: Lease,
-    /// What goes on of the run when its handler was dropped.
+    /// The parts of the run that go on when its handler was dropped.
     rest: OnceLock<TaskTracker>,
 }
 
 enum Lease {
-    /// The right to work on it.
     Real(Arc<Queue>, LeaseToken),
-    /// A test's: what was reported is kept here.
-    Pretended(Mutex<Vec<Box<RawValue>>>),
+    /// For tests: keeps the progress that was reported.
+    Simulated(Mutex<Vec<Box<RawValue>>>),
 }
 
 impl Job {
-    pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, stopper: Stopper) -> Self {
+    pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, cancel: CancelHandle) -> Self {
         let Delivery { message, lease, lease_expires_at, timeout, .. } = delivery;
-        Self::with_lease(message, timeout, lease_expires_at, stopper, Lease::Real(queue, lease))
+        Self::with_lease(message, timeout, lease_expires_at, cancel, Lease::Real(queue, lease))
     }
 
-    pub(crate) fn pretended(message: Message, timeout: Option<Millis>, lease_expires_at: Timestamp) -> Self {
-        let lease = Lease::Pretended(Mutex::default());
-        Self::with_lease(message, timeout, lease_expires_at, Stopper::default(), lease)
+    pub(crate) fn simulated(message: Message, timeout: Option<Millis>, lease_expires_at: Timestamp) -> Self {
+        let lease = Lease::Simulated(Mutex::default());
+        Self::with_lease(message, timeout, lease_expires_at, CancelHandle::default(), lease)
     }
 
     fn with_lease(
         message: Message,
         timeout: Option<Millis>,
         lease_expires_at: Timestamp,
-        stopper: Stopper,
+        cancel: CancelHandle,
         lease: Lease,
     ) -> Self {
         let (since, rest) = (Instant::now(), OnceLock::new());
-        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since, stopper, lease, rest }) }
+        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since, cancel, lease, rest }) }
     }
 
     /// The message.
@@ -71,86 +83,87 @@ impl Job {
         &self.inner.message
     }
 
-    /// The id of the message: the producer's own, or Drover's where there is none.
+    /// The id of the message: the producer's own id, or else Drover's.
     pub fn id(&self) -> &MessageRef {
         &self.inner.message.id
     }
 
-    /// The queue that it is in.
+    /// The queue of the message.
     pub fn queue(&self) -> &QueueName {
         &self.inner.message.queue
     }
 
-    /// The kind of the message.
+    /// The name of the message, which stands for its kind.
     pub fn name(&self) -> Option<&MessageName> {
         self.inner.message.name.as_ref()
     }
 
-    /// What the producer sent beside the data.
+    /// The headers that the producer sent beside the data.
     pub fn headers(&self) -> &Headers {
         &self.inner.message.headers
     }
 
-    /// The data of the signal that released the message: JSON of at most 4 KiB.
-    /// None if the message was not held, or its signal had no data.
+    /// The data of the signal that released the message: JSON of at most 4 KiB. `None` if the message was not held, or its
+    /// signal had no data.
     pub fn signal(&self) -> Option<&RawValue> {
         self.inner.message.signal.as_deref()
     }
 
-    /// The trace that the message belongs to, as the W3C's `traceparent` says it, if its producer sent one.
+    /// The trace that the message belongs to, as a W3C `traceparent`, if its producer sent one.
     pub fn traceparent(&self) -> Option<&str> {
         self.headers().get("traceparent")
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.inner.message.attempts_made + 1
     }
 
-    /// How long this run may take before it counts as a failed attempt.
+    /// The time that this run may take, in ms; a longer run is a failed attempt. `None` if it may take any time.
     pub fn timeout(&self) -> Option<Millis> {
         self.inner.timeout
     }
 
-    /// When that time is over: the handler is dropped then.
+    /// The instant at which the [time-out](Self::timeout) is over: the worker drops the handler then.
     pub fn deadline(&self) -> Option<Instant> {
         self.inner.since.checked_add(self.inner.timeout?.to_std())
     }
 
-    /// Until when the lease lasted when the message was handed out; the worker extends it while the handler runs.
+    /// The instant until which the lease lasted when the message was handed out, by Redis's clock. The worker extends the lease
+    /// while the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
         self.inner.lease_expires_at
     }
 
-    /// Cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler has half a
-    /// second to end by itself, then it is dropped.
+    /// A token that is cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler has
+    /// 0.5 s to end by itself, then the worker drops it.
     pub fn stop(&self) -> &CancellationToken {
-        &self.inner.stopper.token
+        &self.inner.cancel.0.token
     }
 
-    /// Tells readers of the message how far it is: any JSON up to 64 KiB. Answers whether it was kept: it is not when the lease
-    /// is over.
+    /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether it was kept: it is
+    /// not when the lease is over.
     ///
     /// # Errors
     ///
-    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on all the same.
+    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on after any of them.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::of_value(&error)))?;
         match &self.inner.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
-            Lease::Pretended(reports) => {
+            Lease::Simulated(reports) => {
                 reports.lock().push(json);
                 Ok(true)
             }
         }
     }
 
-    /// Lets the lease last for so long from now, whatever becomes of this process meanwhile. Seldom needed: the worker
-    /// extends all its leases. It does not let the run take longer than its [timeout](Self::timeout).
+    /// Extends the lease to this duration from now, even if this process dies meanwhile. Seldom needed: the worker extends all
+    /// its leases. The run may not take longer than its [time-out](Self::timeout) all the same.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: it may have been extended or not.
+    /// [`Error::Unavailable`]: the lease may have been extended or not.
     pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         match &self.inner.lease {
@@ -158,43 +171,135 @@ impl Job {
                 let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
                 let extended = extended.first().copied().unwrap_or(Extended::LeaseOver);
                 if extended != Extended::LeaseOver {
-                    self.inner.stopper.lasts_until(Instant::now().checked_add(duration));
+                    self.inner.cancel.note_extended(Instant::now().checked_add(duration));
                 }
                 Ok(extended)
             }
-            Lease::Pretended(_) => Ok(Extended::Until(self.now() + millis)),
+            Lease::Simulated(_) => Ok(Extended::Until(self.now() + millis)),
         }
     }
 
-    /// The time by Redis's clock, as far as the worker can tell: never ahead of it.
+    /// The time by Redis's clock, as far as the worker knows it: never ahead of it.
     pub(crate) fn now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.inner.since.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
     }
 
-    pub(crate) fn stopper(&self) -> &Stopper {
-        &self.inner.stopper
+    pub(crate) fn cancel_handle(&self) -> &CancelHandle {
+        &self.inner.cancel
     }
 
-    /// To be kept by what goes on for a bounded time when the handler was dropped: an attempt whose time is over is not
-    /// recorded before that has ended, so that no other begins beside it.
-    pub(crate) fn goes_on(&self) -> TaskTrackerToken {
+    /// The instant at which a part of the run that is cancelled now must have ended: after the grace, and in any case soon
+    /// after the time-out of the run.
+    pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
+        let after_grace = tokio::time::Instant::now() + grace;
+        self.deadline().map_or(after_grace, |deadline| after_grace.min((deadline + AFTER_TIMEOUT).into()))
+    }
+
+    /// A token that a part of the run holds which goes on for a bounded time when the handler was dropped. An attempt whose
+    /// time is over is not recorded before that part has ended, so that no other attempt runs beside it.
+    pub(crate) fn rest_token(&self) -> TaskTrackerToken {
         self.inner.rest.get_or_init(TaskTracker::new).token()
     }
 
-    /// Waits until nothing of the run goes on.
-    pub(crate) async fn has_ended(&self) {
+    /// Waits until no part of the run goes on.
+    pub(crate) async fn rest_ended(&self) {
         if let Some(rest) = self.inner.rest.get() {
             rest.close();
             rest.wait().await;
         }
     }
 
-    /// What was reported, of a job of a test.
+    /// Begins the span of the run: a part of the trace that the message belongs to, linked to the span that posted it.
+    pub(crate) fn begin_span(&self) -> Span {
+        // The id as a text and not as displayed: an id of a producer's own may have spaces and quotes, and needs quotes.
+        let (queue, id, attempt) = (self.queue(), self.id().as_str(), self.attempt());
+        if !telemetry::is_tracing() {
+            return info_span!("job", %queue, id, attempt);
+        }
+        let span = info_span!(
+            "job", otel.kind = "consumer", otel.name = format!("process {queue}"), messaging.system = "drover",
+            messaging.operation.type = "process", messaging.destination.name = %queue, messaging.message.id = id,
+            %queue, id, attempt,
+        );
+        if let Some(posted) = TraceContext::read(self.traceparent(), self.headers().get(TraceContext::TRACESTATE)) {
+            posted.follow_in(&span);
+        }
+        span
+    }
+
+    /// The trace context for a URL or a program that does the work, as headers of a request: the span of this run where traces
+    /// are sent, else that of the message.
+    pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
+        let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
+        let (parent, state) = if let Some(own) = own {
+            (Some(own.traceparent()), own.tracestate())
+        } else {
+            let of_message = |name| self.headers().get(name).map(str::to_owned);
+            (of_message(TraceContext::TRACEPARENT), of_message(TraceContext::TRACESTATE))
+        };
+        [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
+    }
+
+    /// The progress that was reported of a job of a test.
     pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
         match &self.inner.lease {
             Lease::Real(..) => Vec::new(),
-            Lease::Pretended(reports) => reports.lock().clone(),
+            Lease::Simulated(reports) => reports.lock().clone(),
         }
+    }
+}
+
+/// The reason for which a handler is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CancelReason {
+    /// A client cancelled the message.
+    Cancelled,
+    /// The lease lapsed: the message is, or will be, with another consumer.
+    LeaseLost,
+}
+
+/// Cancels one handler, and knows whether it has ended and whether it had its lease extended.
+#[derive(Clone, Default)]
+pub(crate) struct CancelHandle(Arc<RunState>);
+
+#[derive(Default)]
+struct RunState {
+    token: CancellationToken,
+    reason: OnceLock<CancelReason>,
+    has_ended: AtomicBool,
+    /// The end of the lease, if the handler had it extended.
+    extended_until: Mutex<Option<Instant>>,
+}
+
+impl CancelHandle {
+    /// Cancels the handler. The first reason stays.
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        let _ = self.0.reason.set(reason);
+        self.0.token.cancel();
+    }
+
+    /// Waits until the handler is cancelled.
+    pub(crate) async fn cancelled(&self) -> CancelReason {
+        self.0.token.cancelled().await;
+        self.0.reason.get().copied().unwrap_or(CancelReason::Cancelled)
+    }
+
+    /// Notes that the handler has ended: its lease is to be settled.
+    pub(crate) fn note_ended(&self) {
+        self.0.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.has_ended.load(Ordering::Relaxed)
+    }
+
+    fn note_extended(&self, until: Option<Instant>) {
+        *self.0.extended_until.lock() = until;
+    }
+
+    /// Whether the handler had its lease extended beyond an instant.
+    pub(crate) fn is_extended_beyond(&self, instant: Instant) -> bool {
+        self.0.extended_until.lock().is_some_and(|until| until > instant)
     }
 }

@@ -1,27 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
-mod crew;
-mod endpoint;
-mod from_job;
-mod handler;
-mod handler_error;
 mod handlers;
-mod heartbeat;
-mod held;
 mod job;
-mod job_span;
-mod line;
-mod metrics;
-mod outcome;
-mod places;
-mod route;
-mod routes;
-mod run;
-mod settler;
+mod routing;
+mod runtime;
 mod testing;
-mod trouble;
-mod worker;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
@@ -37,29 +21,25 @@ use service::{
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use endpoint::{AsItIs, AsValue, Endpoint, IntoEndpoint};
-pub use from_job::{FromJob, FromRef, Payload, State};
-pub use handler::Handler;
-pub use handler_error::HandlerError;
 pub use job::Job;
-pub use metrics::WorkerMetrics;
-pub use outcome::{IntoOutcome, Outcome};
 pub use queue_core::{Extended, Failure, Message, Millis, Timestamp};
-pub use route::{ByName, IntoRoute, Route, Whole, any, on};
-pub use routes::Routes;
+pub use routing::{
+    AsItIs, AsValue, ByName, Endpoint, FromJob, FromRef, Handler, HandlerError, IntoEndpoint, IntoOutcome, IntoRoute,
+    Outcome, Payload, Route, Routes, State, Whole, any, on,
+};
+pub use runtime::{Worker, WorkerError, WorkerMetrics};
 pub use testing::{TestJob, reported};
-pub use worker::{Worker, WorkerError};
 
-/// The answer of the worker's port at every other path.
+/// The answer of the worker's port at every unknown path.
 const NOT_HERE: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
-/// Runs a worker as it is configured, with these routes, and serves its health and metrics, until it is told to stop. For a
-/// process of your own; [`run`] is a whole program.
+/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. For a process of your
+/// own; [`run`] is a whole program.
 ///
 /// # Errors
 ///
-/// When the configuration can't be used or the address is taken.
+/// The configuration can't be used, or the address is taken.
 pub async fn serve<S>(config: Config, routes: Routes<S>, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     S: Clone + Send + Sync + 'static,
@@ -81,14 +61,14 @@ where
         .fallback(|| async { Problem::new(Code::NotFound, NOT_HERE) })
         .layer(middleware::from_fn(render_problems));
 
-    // The health outlives the work: what is still settled while stopping is watched too.
+    // Health and metrics are served until the work has ended: leases are still settled while the worker stops.
     let stopped = CancellationToken::new();
     let monitoring = tokio::spawn(monitor.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
     let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
 
     let consumer = ConsumerId::issue();
-    worker::tell_start(&routes, &consumer, config.worker.concurrency);
+    runtime::log_start(&routes, &consumer, config.worker.concurrency);
     let worker = Worker { queues, subscriber, routes, consumer, config: config.worker, metrics };
     let result = worker.run(stop).await;
     handlers::all_programs_ended().await;
@@ -109,11 +89,11 @@ struct CommandLine {
     arguments: service::Arguments,
 }
 
-/// A whole worker with these routes: reads the arguments and the configuration, whose `worker.routes` do not count, keeps a
+/// Runs a whole worker with these routes: reads the arguments and the configuration, whose `worker.routes` are ignored, keeps a
 /// log, serves health and metrics, and works until SIGTERM or SIGINT.
 ///
-/// What `main` returns: success after a graceful stop, also when messages had to be released; else 1, also after a second
-/// signal, which ends it at once.
+/// Returns the exit code for `main`: success after a graceful stop, even if messages had to be released; else 1, also after a
+/// second signal, which stops the worker at once.
 pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
@@ -121,7 +101,7 @@ where
     run_with(name, |_| routes)
 }
 
-/// The worker of the binary, whose routes stand in its configuration.
+/// Runs the worker of the binary, whose routes are those of its configuration.
 #[doc(hidden)]
 pub fn run_configured() -> ExitCode {
     run_with("consumer-worker", |config| Routes::from_config(&config.worker.routes))

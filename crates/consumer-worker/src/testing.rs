@@ -1,4 +1,4 @@
-//! Messages for the tests of handlers, without Redis.
+//! Jobs for the tests of handlers, without Redis and without a lease.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,13 @@ use queue_core::{Message, Millis, Timestamp};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
-use crate::Job;
+use crate::{
+    job::Job,
+    routing::{Outcome, Routes},
+    runtime,
+};
 
-/// A message of a test's own, to run a handler on without Redis:
+/// A message to run a handler on in a test, without Redis:
 ///
 /// ```
 /// use consumer_worker::{HandlerError, Outcome, Payload, Routes, TestJob};
@@ -32,12 +36,12 @@ pub struct TestJob {
 }
 
 impl TestJob {
-    /// The first attempt of a message with this data in this queue, without a name, without headers, with the id
+    /// Makes the first attempt of a message with this data in this queue, without a name and without headers, with the id
     /// `00000000000001`.
     ///
     /// # Panics
     ///
-    /// When this is no name of a queue, or the data has no JSON form.
+    /// The name is not that of a queue, or the data has no JSON form.
     pub fn new(queue: &str, data: &impl Serialize) -> Self {
         let message = Message::started(
             "00000000000001".parse().expect("14 digits are an id"),
@@ -48,47 +52,47 @@ impl TestJob {
         Self { message, headers: BTreeMap::new(), timeout: None }
     }
 
-    /// With a name.
+    /// Sets the name of the message.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// It is not the name of a message.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.message.name = Some(name.parse().expect("the name of a message"));
         self
     }
 
-    /// With an id.
+    /// Sets the id of the message.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// It is not the id of a message.
     #[must_use]
     pub fn id(mut self, id: &str) -> Self {
         self.message.id = id.parse().expect("the id of a message");
         self
     }
 
-    /// With a header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// As released by a signal with this data.
+    /// Sets the data of the signal that released the message.
     ///
     /// # Panics
     ///
-    /// When the data has no JSON form.
+    /// The data has no JSON form.
     #[must_use]
     pub fn signal(mut self, data: &impl Serialize) -> Self {
         self.message.signal = Some(to_raw_value(data).expect("data with a JSON form"));
         self
     }
 
-    /// As this attempt, from 1.
+    /// Sets the number of the attempt, from 1.
     #[must_use]
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.message.attempts_made = attempt.saturating_sub(1);
@@ -96,26 +100,35 @@ impl TestJob {
         self
     }
 
-    /// With so much time for the run.
+    /// Sets the time-out of the run. Defaults to none.
     #[must_use]
     pub fn timeout(mut self, timeout: Millis) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The job. Its progress is kept for [`reported`]; extending its lease does nothing.
+    /// Makes the job. Its progress is kept for [`reported`]; to extend its lease does nothing.
     ///
     /// # Panics
     ///
-    /// When the headers are more than a message may have.
+    /// There are more headers than a message may have.
     pub fn job(mut self) -> Job {
         self.message.headers = self.headers.try_into().expect("no more headers than a message may have");
         let lease_expires_at = self.message.created_at + Millis::from_secs(30);
-        Job::pretended(self.message, self.timeout, lease_expires_at)
+        Job::simulated(self.message, self.timeout, lease_expires_at)
     }
 }
 
-/// What a handler reported of a [`TestJob`], each as its JSON.
+/// The progress that a handler reported of a [`TestJob`], each report as its JSON.
 pub fn reported(job: &Job) -> Vec<String> {
     job.reports().iter().map(|report| report.get().to_owned()).collect()
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// Runs the handler of one message as the worker would, with its layers and its time-out, but without Redis and
+    /// without a lease: for tests, with a [`TestJob`].
+    pub async fn handle(&self, job: Job) -> Outcome {
+        let routes = self.table().of(job.queue());
+        runtime::run(routes.as_ref(), &job).await.outcome
+    }
 }

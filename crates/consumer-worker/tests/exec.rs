@@ -67,7 +67,7 @@ fn pids(file: &Path, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_program_has_the_data_on_its_stdin_and_what_it_prints_is_the_result() {
+async fn program_gets_the_data_on_stdin_and_its_output_is_the_result() {
     assert_eq!(result(run("cat").await), r#"{"n":1}"#);
     assert_eq!(result(run("cat > /dev/null; echo done").await), "\"done\"");
     assert_eq!(result(run("true").await), "null");
@@ -75,7 +75,7 @@ async fn a_program_has_the_data_on_its_stdin_and_what_it_prints_is_the_result() 
 }
 
 #[tokio::test]
-async fn a_program_knows_the_message_and_none_of_the_secrets_of_the_worker() {
+async fn program_knows_the_message_and_no_secret_of_the_worker() {
     let script = r#"printf '%s|' "$DROVER_MESSAGE_ID" "$DROVER_QUEUE" "$DROVER_NAME" "$DROVER_ATTEMPT" "$DROVER_MAX_ATTEMPTS" \
         "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
     let job = TestJob::new("q", &1).name("a b").id("order-1").attempt(2).header("traceparent", "00-1").header("x", "é");
@@ -86,14 +86,14 @@ async fn a_program_knows_the_message_and_none_of_the_secrets_of_the_worker() {
 }
 
 #[tokio::test]
-async fn arguments_are_not_read_by_a_shell() {
+async fn no_shell_reads_the_arguments() {
     let handler = json!({"type": "exec", "command": ["printf", "%s", "$HOME; echo `id` *"]});
     let outcome = routes(&handler).handle(TestJob::new("q", &1).job()).await;
     assert_eq!(result(outcome), r#""$HOME; echo `id` *""#);
 }
 
 #[tokio::test]
-async fn the_exit_code_says_what_comes_of_the_message() {
+async fn exit_code_decides_the_outcome() {
     let failure = retried(run("echo first >&2; echo 'no such host' >&2; exit 1").await);
     assert_eq!((failure.code.as_str(), failure.message.contains("no such host")), ("exit_1", true), "{failure:?}");
     assert_eq!(retried(run("exit 75").await).code, "exit_75");
@@ -104,7 +104,7 @@ async fn the_exit_code_says_what_comes_of_the_message() {
 }
 
 #[tokio::test]
-async fn a_program_that_prints_without_end_is_ended() {
+async fn program_that_prints_without_end_is_ended() {
     let start = Instant::now();
     let failure = failed(run("yes").await);
     assert_eq!(failure.code, "result_too_large");
@@ -117,7 +117,7 @@ async fn a_program_that_prints_without_end_is_ended() {
 }
 
 #[tokio::test]
-async fn a_flood_on_stderr_and_input_that_is_not_read_hold_nobody_up() {
+async fn flood_on_stderr_and_unread_input_block_no_program() {
     assert_eq!(result(run("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
     let large = "x".repeat(1_000_000);
     let start = Instant::now();
@@ -129,7 +129,7 @@ async fn a_flood_on_stderr_and_input_that_is_not_read_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn at_the_time_out_the_whole_group_ends_also_who_ignores_sigterm() {
+async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!(
@@ -145,7 +145,7 @@ async fn at_the_time_out_the_whole_group_ends_also_who_ignores_sigterm() {
 }
 
 #[tokio::test]
-async fn a_program_that_ends_on_sigterm_has_time_to_and_is_not_waited_for_longer() {
+async fn program_that_ends_on_sigterm_has_time_and_is_waited_for_no_longer() {
     let start = Instant::now();
     let script = "trap 'echo cleaned up >&2; exit 3' TERM; while true; do sleep 0.05; done";
     let failure = retried(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
@@ -155,7 +155,7 @@ async fn a_program_that_ends_on_sigterm_has_time_to_and_is_not_waited_for_longer
 }
 
 #[tokio::test]
-async fn what_a_program_leaves_behind_neither_holds_up_its_message_nor_stays() {
+async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_survive() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let start = Instant::now();
@@ -170,7 +170,7 @@ async fn what_a_program_leaves_behind_neither_holds_up_its_message_nor_stays() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_dropped_ends_its_program() {
+async fn dropped_run_ends_its_program() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
@@ -182,7 +182,7 @@ async fn a_run_that_is_dropped_ends_its_program() {
 }
 
 #[tokio::test]
-async fn an_attempt_whose_time_is_over_is_told_when_its_program_is_gone() {
+async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
@@ -200,7 +200,7 @@ async fn an_attempt_whose_time_is_over_is_told_when_its_program_is_gone() {
 }
 
 #[tokio::test]
-async fn a_program_that_vanished_is_a_failed_attempt_that_says_so() {
+async fn program_that_vanished_is_a_failed_attempt_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("job");
     fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();

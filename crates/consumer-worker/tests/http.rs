@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
 
-/// What a receiver got.
+/// The request that a receiver got.
 struct Got {
     line: String,
     headers: BTreeMap<String, String>,
@@ -126,7 +126,7 @@ fn failed(outcome: Outcome) -> Failure {
 }
 
 #[tokio::test]
-async fn a_request_says_what_it_carries_and_has_a_signature_by_each_secret() {
+async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secrets");
     std::fs::write(&file, format!("{}\n", SECRETS[1])).unwrap();
@@ -166,7 +166,7 @@ async fn a_request_says_what_it_carries_and_has_a_signature_by_each_secret() {
 }
 
 #[tokio::test]
-async fn the_status_says_what_comes_of_the_message() {
+async fn status_decides_the_outcome() {
     for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Fine"] {
         assert_eq!(result(Hook::answering(answer(status, "", "")).post().await), "null", "{status}");
     }
@@ -189,7 +189,7 @@ async fn the_status_says_what_comes_of_the_message() {
 }
 
 #[tokio::test]
-async fn who_is_busy_says_when_to_come_back() {
+async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
     for (status, asked, pause) in [("429 Slow", "7", 7), ("503 Busy", "7", 7), ("429 Slow", "9999999", 86_400)] {
         let outcome = Hook::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
         let Outcome::RetryAfter(_, after) = outcome else { panic!("{outcome:?}") };
@@ -202,7 +202,7 @@ async fn who_is_busy_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_is_a_result_all_the_same() {
+async fn answer_that_is_no_json_is_a_result_too() {
     assert_eq!(
         result(Hook::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
         "\"OK\""
@@ -212,7 +212,7 @@ async fn an_answer_that_is_no_json_is_a_result_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let elsewhere = Hook::answering(answer("200 OK", "", ""));
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: http://{}/\r\n", elsewhere.address);
@@ -223,7 +223,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_it_is_told() {
+async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_it_is_parts() {
     let hook = Hook::answering(answer("200 OK", "", "1"));
     let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
     assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
@@ -241,44 +241,44 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_i
 }
 
 #[tokio::test]
-async fn nothing_and_garbage_are_failed_attempts() {
-    let told = |failure: Failure| (failure.code, failure.message);
+async fn no_answer_and_garbage_are_failed_attempts() {
+    let parts = |failure: Failure| (failure.code, failure.message);
     let closed = "the connection was closed before the answer was whole";
-    assert_eq!(told(retried(Hook::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
+    assert_eq!(parts(retried(Hook::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
     for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
         let failure = retried(Hook::answering(garbage).post().await);
-        assert_eq!(told(failure), ("no_answer".into(), "what was answered is not HTTP".into()));
+        assert_eq!(parts(failure), ("no_answer".into(), "what was answered is not HTTP".into()));
     }
     let odd = retried(Hook::answering(answer("999 Odd", "", "")).post().await);
-    assert_eq!(told(odd), ("http_999".into(), "the answer was 999".into()));
+    assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
     let broken_off = Hook::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
         false
     });
-    let failure = told(retried(broken_off.post().await));
+    let failure = parts(retried(broken_off.post().await));
     assert_eq!(failure, ("no_answer".into(), format!("the answer 200 OK broke off: {closed}")));
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let routes = routes(&json!({"type": "http", "url": format!("http://{nobody}/")}));
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = routes(&json!({"type": "http", "url": format!("http://{unused}/")}));
     let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
     let refused = "the connection was refused: nothing listens there";
-    assert_eq!(told(failure), ("not_connected".into(), refused.into()));
+    assert_eq!(parts(failure), ("not_connected".into(), refused.into()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let not_tls = crate::routes(&json!({"type": "http", "url": url}));
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-            // Until it hangs up: what it sent and nobody read would reset the connection.
+            // Until the client closes the connection: unread bytes would reset it.
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    let failure = told(retried(not_tls.handle(TestJob::new("q", &1).job()).await));
+    let failure = parts(retried(not_tls.handle(TestJob::new("q", &1).job()).await));
     assert_eq!(failure.0, "not_connected");
     assert!(failure.1.contains("is not TLS"), "{failure:?}");
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_or_drips_is_over_at_the_time_out() {
+async fn slow_answer_is_given_up_at_the_time_out() {
     let start = Instant::now();
     let silent = Hook::start(|_| {
         thread::sleep(PATIENCE);
@@ -295,7 +295,7 @@ async fn an_answer_that_does_not_come_or_drips_is_over_at_the_time_out() {
         })
     };
     assert_eq!(retried(drip("200 OK").post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
-    // What a refusal or an answer that nobody wants drips is of no consequence.
+    // The rest of a refusal, or of an answer that is ignored, is not waited for.
     let patient = json!({"timeout": "20s", "response": "ignore"});
     assert_eq!(failed(drip("400 Bad Request").post_with(&patient).await).code, "http_400");
     assert_eq!(result(drip("200 OK").post_with(&patient).await), "null");
@@ -303,7 +303,7 @@ async fn an_answer_that_does_not_come_or_drips_is_over_at_the_time_out() {
 }
 
 #[tokio::test]
-async fn an_answer_of_100_mb_is_cut_without_being_read() {
+async fn answer_of_100_mb_is_cut_without_being_read() {
     const MANY: usize = 100_000_000;
     let written = Arc::new(AtomicUsize::new(0));
     let flood = |head: String| {
@@ -329,7 +329,7 @@ async fn an_answer_of_100_mb_is_cut_without_being_read() {
         let refusing = flood(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
         assert_eq!(retried(refusing.post().await).code, "http_500");
     }
-    // What the system buffers on the way is a few megabytes for each.
+    // The system buffers a few megabytes for each.
     assert!(written.load(Ordering::SeqCst) < MANY, "{written:?}");
     let most = answer("200 OK", "", &"1".repeat(65_536));
     assert_eq!(result(Hook::answering(most).post().await).len(), 65_536);
@@ -346,7 +346,7 @@ async fn connections_are_kept_and_used_again() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_under_way_to_a_host_than_its_limit() {
+async fn requests_under_way_to_a_host_stay_within_its_limit() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook = Hook::start({
         let most = Arc::clone(&most);
@@ -366,7 +366,7 @@ async fn no_more_requests_are_under_way_to_a_host_than_its_limit() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_dropped_drops_its_request() {
+async fn dropped_run_drops_its_request() {
     let (sender, closed) = channel();
     let hook = Hook::start(move |mut stream| {
         // Until the other end closes.
@@ -383,7 +383,7 @@ async fn a_run_that_is_dropped_drops_its_request() {
 }
 
 #[tokio::test]
-async fn over_tls_http_2_is_spoken_and_only_with_whom_is_trusted() {
+async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
     use tokio_rustls::{TlsAcceptor, rustls};
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -404,7 +404,7 @@ async fn over_tls_http_2_is_spoken_and_only_with_whom_is_trusted() {
         let connections = Arc::clone(&connections);
         async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // Whoever does not trust it hangs up.
+                // A client that does not trust it closes the connection.
                 let Ok(stream) = TlsAcceptor::from(Arc::new(tls.clone())).accept(stream).await else { continue };
                 connections.fetch_add(1, Ordering::SeqCst);
                 let service = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
@@ -439,7 +439,7 @@ async fn over_tls_http_2_is_spoken_and_only_with_whom_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_message_chooses_only_among_allowed_hosts_and_never_a_private_address() {
+async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
     let hook = Hook::answering(answer("200 OK", "", "1"));
     let port = hook.address.port();
     let allowed =
@@ -468,7 +468,7 @@ async fn a_message_chooses_only_among_allowed_hosts_and_never_a_private_address(
         assert_eq!(failed(to(&strict, url).await).code, "url_refused", "{url}");
     }
     assert_eq!(failed(strict.handle(TestJob::new("q", &1).job()).await).code, "url_refused");
-    assert_eq!(hook.connections.load(Ordering::SeqCst), 0, "nobody was connected to");
+    assert_eq!(hook.connections.load(Ordering::SeqCst), 0, "no connection was made");
 
     let mut handler = handler;
     handler["allowed_networks"] = json!(["127.0.0.0/8"]);

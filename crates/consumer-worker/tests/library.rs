@@ -1,4 +1,4 @@
-//! What a handler may be, without Redis.
+//! Tests of handlers, routes and layers as a user of the library writes them, without Redis.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -56,7 +56,7 @@ fn code(outcome: &Outcome) -> &str {
 }
 
 #[tokio::test]
-async fn a_handler_takes_what_it_names_from_the_job_and_the_state() {
+async fn arguments_of_a_handler_come_from_the_job_and_the_state() {
     async fn send(
         State(app): State<App>,
         State(sent): State<Sent>,
@@ -81,10 +81,10 @@ async fn a_handler_takes_what_it_names_from_the_job_and_the_state() {
 }
 
 #[tokio::test]
-async fn data_that_is_not_what_the_handler_takes_fails_for_good_and_says_where() {
+async fn data_of_another_type_fails_for_good_with_its_place() {
     async fn send(Payload(_): Payload<Mail>) {}
     let routes = Routes::new().route("mails", send);
-    for (data, told) in [
+    for (data, expected) in [
         (serde_json::json!({"to": ["a", 7]}), "to[1]: it is 7, and must be a text"),
         (serde_json::json!({}), "the field \"to\" is required"),
         (serde_json::json!(null), "it is null, and must be an object"),
@@ -92,7 +92,7 @@ async fn data_that_is_not_what_the_handler_takes_fails_for_good_and_says_where()
         let outcome = routes.handle(TestJob::new("mails", &data).job()).await;
         let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
         assert_eq!(failure.code, "invalid_payload");
-        assert!(failure.message.contains(told), "{}", failure.message);
+        assert!(failure.message.contains(expected), "{}", failure.message);
     }
     let outcome = routes.handle(TestJob::new("mails", &serde_json::json!({"to": []})).job()).await;
     assert_eq!(result(&outcome), "null");
@@ -152,7 +152,7 @@ async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
         "nonzero",
         "at line",
     ];
-    for (told, words) in [
+    for (reported, words) in [
         (refused::<u8>("300").await, "it is 300, and must be a whole number"),
         (refused::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
         (refused::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
@@ -170,8 +170,8 @@ async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
         (refused::<[u8; 2]>("[1]").await, "it must be a list of 2"),
         (refused::<Vec<(u8, String)>>("[[1,2]]").await, "[0][1]: it is 2, and must be a text"),
     ] {
-        assert!(told.contains(words), "{words}: {told}");
-        assert_eq!(FOREIGN.iter().find(|foreign| told.contains(**foreign)), None, "{told}");
+        assert!(reported.contains(words), "{words}: {reported}");
+        assert_eq!(FOREIGN.iter().find(|foreign| reported.contains(**foreign)), None, "{reported}");
     }
 }
 
@@ -184,7 +184,7 @@ async fn result_without_a_form_in_json_fails_for_good_in_plain_words() {
 }
 
 #[tokio::test]
-async fn an_error_says_what_is_to_follow() {
+async fn error_of_a_handler_decides_the_outcome() {
     async fn fail(Payload(how): Payload<String>) -> Result<(), HandlerError> {
         let error = || HandlerError::new("odd", "it is odd");
         match how.as_str() {
@@ -211,7 +211,7 @@ async fn an_error_says_what_is_to_follow() {
 }
 
 #[tokio::test]
-async fn the_first_route_that_fits_gets_the_message() {
+async fn first_route_that_fits_gets_the_message() {
     struct Fixed;
     impl Handler for Fixed {
         async fn handle(&self, _: Job) -> Outcome {
@@ -283,7 +283,7 @@ async fn layers_go_around_handlers_as_around_any_service() {
 }
 
 #[tokio::test]
-async fn a_panic_and_the_end_of_a_run_are_failures_of_that_run() {
+async fn panic_and_time_out_are_failures_of_their_run() {
     async fn run(Payload(millis): Payload<u64>) {
         assert_ne!(millis, 0, "no pause");
         tokio::time::sleep(Duration::from_millis(millis)).await;

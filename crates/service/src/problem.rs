@@ -1,4 +1,4 @@
-//! Refusals as RFC 9457 has them (`application/problem+json`), and the layer that writes each one down.
+//! Refusals in the form of RFC 9457 (`application/problem+json`), and the layer that writes their bodies.
 
 use axum::{
     BoxError,
@@ -22,11 +22,11 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A refusal as RFC 9457 has it. Every refusal is one: the router's and the extractors' too.
 ///
-/// As a response it is empty until [`render_problem`] writes it down, because only there the request's id is known.
+/// As a response it is empty until [`render_problem`] writes its body, because only there the request's id is known.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
-    /// What was wrong and what to do about it, for people.
+    /// The reason and the way out, for people.
     pub detail: String,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
@@ -35,7 +35,7 @@ pub struct Problem {
     retry_after_secs: Option<u32>,
 }
 
-/// How far a stream of lines came before it was refused.
+/// The progress of a stream of lines before it was refused.
 #[derive(Debug, Clone, Default)]
 struct Lines {
     stored_through: Option<u64>,
@@ -61,7 +61,7 @@ struct Sent<'a> {
     title: &'static str,
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What was wrong and what to do about it, for people.
+    /// The reason and the way out, for people.
     #[schema(min_length = 1)]
     detail: &'a str,
     /// A word that a program can match.
@@ -71,11 +71,11 @@ struct Sent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, nullable = false)]
     request_id: Option<&'a str>,
-    /// What is wrong with which field: the first mistake that was found.
+    /// The fields with mistakes: the first mistake that was found.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(max_items = 1, value_type = Vec<FieldError>)]
     errors: &'a [FieldError],
-    /// With `forbidden`: what the key lacks.
+    /// With `forbidden`: the scope that the key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scope: Option<&'static str>,
@@ -92,12 +92,12 @@ struct Sent<'a> {
     summary: Option<&'a Map<String, Value>>,
 }
 
-/// What is wrong with one field of the input.
+/// A mistake in one field of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Where, as a JSON pointer (RFC 6901).
+    /// The place of the field, as a JSON pointer (RFC 6901).
     pub pointer: String,
-    /// What is wrong and what would be right.
+    /// The mistake, and the values that are allowed.
     pub detail: String,
 }
 
@@ -123,7 +123,7 @@ pub fn new_request_id() -> String {
 }
 
 impl Problem {
-    /// What a problem is sent as.
+    /// The type of the body of a problem.
     const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
     /// A refusal with a code that programs match.
@@ -153,7 +153,7 @@ impl Problem {
         self
     }
 
-    /// Says that every line of a stream up to this one is stored or refused, and what came of them.
+    /// Notes that every line of a stream up to this one is stored or refused, and the summary of all lines.
     #[must_use]
     pub fn with_lines(mut self, stored_through: u64, summary: &impl Serialize) -> Self {
         let lines = self.lines.get_or_insert_default();
@@ -164,7 +164,7 @@ impl Problem {
         self
     }
 
-    /// Says when another try makes sense.
+    /// Notes the time, in seconds, after which another try makes sense.
     #[must_use]
     pub fn with_retry_after(mut self, secs: u32) -> Self {
         self.retry_after_secs = Some(secs);
@@ -176,7 +176,7 @@ impl Problem {
         self.code
     }
 
-    /// What is wrong with which field.
+    /// The fields with mistakes.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
@@ -236,13 +236,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes every refusal down as a problem, with the id of its request. The outermost layer but for the request's id.
+/// Writes the body of every refusal as a problem, with the id of its request. The outermost layer but for the request's id.
 pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes a refusal down as a problem, with the id of its request, which stands in the answer's headers already. Any
-/// other answer stays as it is.
+/// Writes the body of a refusal as a problem, with the id of its request, which is in the answer's headers already. Any other
+/// answer stays as it is.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

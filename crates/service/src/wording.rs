@@ -9,14 +9,14 @@ pub fn of_document(error: &serde_json::Error) -> String {
     format!("{}, at line {}, column {}", of_value(error), error.line(), error.column())
 }
 
-/// The mistake in one value. Its place says nothing, for the value stands in a document itself.
+/// The mistake in one value, without its place: the value is a part of a document itself.
 pub fn of_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = without_place(&text);
     if error.is_data() { of_data(what) } else { of_syntax(what).to_owned() }
 }
 
-/// The mistake in one value that is known to be JSON: the parser calls some that are of another kind no JSON all the same.
+/// The mistake in one value that is known to be JSON: the parser says of some values of a wrong kind that they are no JSON.
 pub fn of_json(error: &serde_json::Error) -> String {
     match without_place(&error.to_string()) {
         "expected value" => "it is of another kind".to_owned(),
@@ -53,7 +53,7 @@ fn of_syntax(what: &str) -> &'static str {
     }
 }
 
-/// The mistake in one value, and the name of the member that it is about where the place of the value does not tell it.
+/// The mistake in one value, and the name of its member where the place of the value does not show it.
 pub fn of_member(error: &serde_json::Error) -> (Option<String>, String) {
     let text = error.to_string();
     if let Some((word, known)) = unknown_field(&text) {
@@ -82,7 +82,7 @@ fn unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
     Some((word, known.split('`').skip(2).step_by(2).collect()))
 }
 
-/// The mistake in a value that is well-formed and not of the kind that is asked for, by the text of the parser's error.
+/// The mistake in a well-formed value of a wrong kind, by the text of the parser's error.
 pub fn of_data(what: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
         // A wrong text may have the same words in it; what is expected is the last of it.
@@ -106,7 +106,7 @@ pub fn of_data(what: &str) -> String {
     match what.split('`').nth(1) {
         Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
         Some(word) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
-        // Said by a type itself: one of Drover's, or one of a handler's.
+        // The text of a type itself: one of Drover's, or one of a handler's.
         _ => cut(what),
     }
 }
@@ -124,7 +124,7 @@ fn value(found: &str) -> Option<String> {
     }
 }
 
-/// The expectation. Types of Drover's own say it in words; others by their names in Rust.
+/// The expectation. Types of Drover have it in words, others as their names in Rust.
 fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
     let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
@@ -149,7 +149,7 @@ fn expectation(expected: &str) -> String {
     words.to_owned()
 }
 
-/// A text that came from outside, short enough to be repeated.
+/// A text from outside, short enough to be repeated.
 pub fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -221,12 +221,12 @@ mod tests {
         assert_eq!(unknown("xyz", []), "unknown");
     }
 
-    fn told(json: &[u8]) -> String {
+    fn reported(json: &[u8]) -> String {
         of_value(&serde_json::from_slice::<Sample>(json).unwrap_err())
     }
 
     #[test]
-    fn a_value_of_another_kind_is_told_with_what_it_must_be() {
+    fn value_of_another_kind_is_reported_with_the_expectation() {
         for (json, expected) in [
             (r#"{"text":5}"#, "it is 5, and must be a text"),
             (r#"{"text":1.5}"#, "it is 1.5, and must be a text"),
@@ -246,27 +246,27 @@ mod tests {
             (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
             (r#"{"text":"a","text":"b"}"#, "the field \"text\" stands twice"),
         ] {
-            assert_eq!(told(json.as_bytes()), expected, "{json}");
+            assert_eq!(reported(json.as_bytes()), expected, "{json}");
         }
-        let long = told(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
+        let long = reported(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
         assert!(long.len() < 300, "{long}");
     }
 
     #[test]
-    fn member_is_told_with_its_name() {
-        let told = |json: &str| of_member(&serde_json::from_str::<Sample>(json).unwrap_err());
-        assert_eq!(told(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
+    fn member_is_reported_with_its_name() {
+        let reported = |json: &str| of_member(&serde_json::from_str::<Sample>(json).unwrap_err());
+        assert_eq!(reported(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(
-            told(r#"{"a`, expected `b":1}"#).1,
+            reported(r#"{"a`, expected `b":1}"#).1,
             "unknown; there are word, text, whole, number, flag, list, inner"
         );
-        assert_eq!(told(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it stands twice".into()));
-        assert_eq!(told(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
+        assert_eq!(reported(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it stands twice".into()));
+        assert_eq!(reported(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
         assert_eq!(unknown_field("unknown field `x`, there are no fields"), Some(("x", Vec::new())));
     }
 
     #[test]
-    fn what_is_not_json_is_told_without_the_words_of_the_parser() {
+    fn text_that_is_no_json_is_reported_without_the_words_of_the_parser() {
         for (json, expected) in [
             (&b""[..], "it ends too early"),
             (b"{", "it ends too early"),
@@ -292,10 +292,10 @@ mod tests {
             (b"{\"number\":1e999}", "a number is not written as JSON has it, or is too large"),
             (b"{\"whole\":01}", "a number is not written as JSON has it, or is too large"),
         ] {
-            assert_eq!(told(json), expected, "{}", String::from_utf8_lossy(json));
+            assert_eq!(reported(json), expected, "{}", String::from_utf8_lossy(json));
         }
         let deep = r#"{"inner":"#.repeat(200);
-        assert_eq!(told(deep.as_bytes()), "it is nested deeper than 128 levels");
+        assert_eq!(reported(deep.as_bytes()), "it is nested deeper than 128 levels");
         let error = serde_json::from_str::<Sample>("{\n  oops}").unwrap_err();
         assert_eq!(of_document(&error), "the name of a field must be a text in quotes, at line 2, column 3");
     }

@@ -1,32 +1,34 @@
-//! The handlers that a route may name.
+//! The handlers that a route may name, with the keys of `log` and `exec`.
+
+use std::{fmt, iter};
 
 use queue_core::{Millis, Span};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
-use service::config::Table;
+use service::config::read_part;
 
-use super::{ExecHandler, HttpHandler};
+use super::http::HttpHandler;
 
-/// The time limit of a handler: as long as that of a message at most.
+/// The time limit of a handler: 100 ms to 7 days, as that of a message.
 pub type HandlerTimeout = Span<100, 604_800_000>;
 
 /// The handler of a route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Handler {
-    /// Logs its id and data.
+    /// Logs the id and the data of each message.
     Log {
         /// The result of each message. Defaults to null.
         #[serde(skip_serializing_if = "Value::is_null")]
         result: Value,
     },
-    /// POSTs it to a URL.
+    /// POSTs each message to a URL.
     Http(HttpHandler),
-    /// Runs a program on it.
+    /// Runs a program on each message.
     Exec(ExecHandler),
 }
 
-/// By hand, so that a mistake in a handler is told with its key: what a tag selects is read without the path of its keys.
+/// By hand, so that a mistake in a handler is reported with its key: serde reads a tagged enum without the paths of its keys.
 impl<'de> Deserialize<'de> for Handler {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -42,28 +44,33 @@ impl<'de> Deserialize<'de> for Handler {
             #[serde(default)]
             result: Value,
         }
-        let mut keys = Table::deserialize(deserializer)?;
-        match keys.take("type")? {
-            Type::Log => keys.read().map(|Log { result }| Self::Log { result }),
-            Type::Http => keys.read().map(Self::Http),
-            Type::Exec => keys.read().map(Self::Exec),
+        let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
+            return Err(D::Error::custom("expected a table: write { type = \"…\" }"));
+        };
+        let missing = || D::Error::custom("the key type is missing; write it too");
+        let handler = read_part("type", keys.remove("type").ok_or_else(missing)?)?;
+        let rest = keys.into();
+        match handler {
+            Type::Log => read_part("", rest).map(|Log { result }| Self::Log { result }),
+            Type::Http => read_part("", rest).map(Self::Http),
+            Type::Exec => read_part("", rest).map(Self::Exec),
         }
     }
 }
 
-/// How the answer of a URL, or the output of a program, is used.
+/// The use of the answer of a URL, or of the output of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
-    /// It is the message's result.
+    /// It becomes the message's result.
     #[default]
     Result,
-    /// Nothing: the result is null.
+    /// It is ignored: the result is null.
     Ignore,
 }
 
 impl Handler {
-    /// The time limit of its own, if the configuration gives one.
+    /// The handler's own time limit, if the configuration sets one.
     pub fn timeout(&self) -> Option<Millis> {
         match self {
             Self::Log { .. } => None,
@@ -72,11 +79,112 @@ impl Handler {
         }
     }
 
-    /// Checks what its parts can't know; the text of a mistake goes on from the path of the handler.
+    /// Checks the keys together; the text of a mistake continues the path of the handler.
     pub(super) fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),
             Self::Log { .. } | Self::Exec(_) => Ok(()),
         }
+    }
+}
+
+/// Runs a program on each message, with the data on its standard input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecHandler {
+    /// The program and its arguments.
+    #[serde(deserialize_with = "words")]
+    pub command: CommandLine,
+    /// The time within which it must have ended. Defaults to 1 min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<HandlerTimeout>,
+    /// The time from SIGTERM to SIGKILL for a program that is to stop. Defaults to 5 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<Span<0, 60_000>>,
+    /// The use of its output. Defaults to the result.
+    #[serde(default)]
+    pub output: Output,
+}
+
+impl ExecHandler {
+    /// The default of `timeout`.
+    pub const DEFAULT_TIMEOUT: Millis = Millis::from_secs(60);
+    /// The default of `stop_grace`.
+    pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
+}
+
+/// A program and its arguments, which no shell reads. Words that set a variable, such as `TOKEN=…` behind the program `env`, are
+/// shown without their values, which may be secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct CommandLine {
+    /// The program: a path, or a name that is looked for in `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(Vec::from(self.clone())).finish()
+    }
+}
+
+/// A list of words. The text of a mistake shows how to write one.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list: write command = [\"python3\", \"job.py\"]")]
+    enum Written {
+        List(Vec<String>),
+    }
+    let Written::List(words) = Written::deserialize(deserializer)?;
+    words.try_into().map_err(D::Error::custom)
+}
+
+impl TryFrom<Vec<String>> for CommandLine {
+    type Error = &'static str;
+
+    fn try_from(words: Vec<String>) -> Result<Self, &'static str> {
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err("a program can't be given a NUL character");
+        }
+        let mut words = words.into_iter();
+        match words.next() {
+            Some(program) if !program.is_empty() => Ok(Self { program, arguments: words.collect() }),
+            _ => Err("names no program; write command = [\"python3\", \"job.py\"]"),
+        }
+    }
+}
+
+/// The words as they are shown.
+impl From<CommandLine> for Vec<String> {
+    fn from(command: CommandLine) -> Self {
+        iter::once(command.program).chain(command.arguments).map(shown).collect()
+    }
+}
+
+fn shown(word: String) -> String {
+    let is_variable = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match word.split_once('=') {
+        Some((name, value)) if is_variable(name) && !value.is_empty() => format!("{name}=***"),
+        _ => word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_of_a_variable_is_not_shown() {
+        let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
+        let command = CommandLine::try_from(words.to_vec()).unwrap();
+        assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");
+        let shown = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
+        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(shown));
+        assert_eq!(format!("{command:?}"), format!("{shown:?}"));
     }
 }

@@ -1,17 +1,22 @@
-//! The keys of the handler `http`.
+//! The section of the handler `http`: its keys, the hosts that messages may name, and the secrets that sign requests.
 
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use queue_core::{Millis, Span};
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use service::config::{FilePath, HttpUrl, must_be_within};
+use url::{Host, Url};
 
-use super::{AllowedHost, Output, WebhookSecret, handler::HandlerTimeout, webhook_secret};
+use super::handler::{HandlerTimeout, Output};
 
-/// POSTs each message to a URL, signed as Standard Webhooks say: all to one, or each to the one that its header names.
+/// POSTs each message to a URL, signed by the rules of Standard Webhooks: all to one URL, or each to the one that its header
+/// names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
-    /// The URL of all messages, wherever it is.
+    /// The URL of all messages, at any address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpUrl>,
     /// The header that names the URL of a message.
@@ -20,28 +25,28 @@ pub struct HttpHandler {
     /// The hosts that the header may name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Networks that may be reached by the header though they are private. Defaults to none.
+    /// Private networks that the header may lead to all the same. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     pub allowed_networks: Vec<IpNet>,
     /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "webhook_secret::one_or_several")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several")]
     pub secret: Vec<WebhookSecret>,
-    /// More secrets stand in this file, one a line. Defaults to none.
+    /// A file with more secrets, one a line. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<FilePath>,
-    /// When the answer must be complete. Defaults to 10 s.
+    /// The time within which the answer must be complete. Defaults to 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HandlerTimeout>,
-    /// When the connection must be there. Defaults to 5 s.
+    /// The time within which the connection must be open. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Span<100, 60_000>>,
-    /// So many requests of this route are under way to one host at once. Defaults to as many as the worker runs.
+    /// Requests of this route that are under way to one host at once. Defaults to as many as the worker runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// Certificates of authorities, as PEM, that are trusted beside the system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FilePath>,
-    /// How the answer to a message that was taken is used. Defaults to the result.
+    /// The use of a successful answer. Defaults to the result.
     #[serde(default)]
     pub response: Output,
 }
@@ -72,10 +77,188 @@ impl HttpHandler {
     }
 }
 
-/// Networks; what is none is told with how to write one.
+/// Networks. The text of a mistake shows how to write one.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |(n, text): (usize, String)| {
         text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", n + 1)))
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().enumerate().map(network).collect()
+}
+
+/// A host that messages may name in their URLs: `hooks.example.org` on the ports of http and https, or with a port of its
+/// own, `hooks.example.org:8443`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AllowedHost {
+    host: String,
+    port: Option<u16>,
+}
+
+impl AllowedHost {
+    /// Whether a URL names this host and port.
+    pub fn fits(&self, url: &Url) -> bool {
+        url.host_str() == Some(&self.host) && url.port() == self.port
+    }
+}
+
+impl TryFrom<String> for AllowedHost {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        // Without the text: it may be a URL with a password.
+        let invalid = || "not a host; write \"hooks.example.org\", or \"hooks.example.org:8443\"";
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid())?)),
+            _ => (text.as_str(), None),
+        };
+        // In the form that hosts of URLs have, so that the two can be compared.
+        let host = Host::parse(host).map_err(|_| invalid())?.to_string();
+        if host.contains('*') {
+            return Err("a host has no *: name each host");
+        }
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl Serialize for AllowedHost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret(Vec<u8>);
+
+impl WebhookSecret {
+    const PREFIX: &str = "whsec_";
+    const HIDDEN: &str = "whsec_***";
+
+    /// The bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Reads a file of secrets, one a line.
+    ///
+    /// # Errors
+    ///
+    /// The mistake and its line, without the text of the line.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
+        let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+        let parse = |(at, line): (usize, &str)| line.parse().map_err(|error| format!("line {}: {error}", at + 1));
+        let secrets: Vec<Self> = lines.map(parse).collect::<Result<_, _>>()?;
+        if secrets.is_empty() { Err("there is no secret in it".into()) } else { Ok(secrets) }
+    }
+}
+
+impl FromStr for WebhookSecret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == Self::HIDDEN {
+            return Err("the secret is hidden here, as --print-config does; put the secret itself in".into());
+        }
+        // Without the text: it may be a secret.
+        let bytes = text.strip_prefix(Self::PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
+        match bytes {
+            Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes)),
+            Some(bytes) => Err(format!("a secret has 24 to 64 bytes behind \"whsec_\", this one has {}", bytes.len())),
+            None => Err("a secret is \"whsec_\" and 24 to 64 bytes as base64; make one with: \
+                         echo whsec_$(openssl rand -base64 32)"
+                .into()),
+        }
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::HIDDEN)
+    }
+}
+
+impl Serialize for WebhookSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(Self::HIDDEN)
+    }
+}
+
+/// One secret, or a list of them.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WebhookSecret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a secret as a text, or a list of them")]
+    enum OneOrSeveral {
+        One(String),
+        Several(Vec<String>),
+    }
+    let texts = match OneOrSeveral::deserialize(deserializer)? {
+        OneOrSeveral::One(text) => vec![text],
+        OneOrSeveral::Several(texts) => texts,
+    };
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn webhook_secret_is_24_to_64_bytes_as_base64_behind_a_prefix() {
+        let of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
+        assert_eq!(SECRET.parse::<WebhookSecret>().unwrap().expose().len(), 24);
+        assert!(of(24).is_ok() && of(64).is_ok());
+        assert!(of(23).unwrap_err().contains("24 to 64"));
+        assert!(of(65).unwrap_err().contains("24 to 64"));
+        for bad in ["", "whsec_", "secret-of-mine", &SECRET[6..], "whsec_not base64 at all!"] {
+            let error = bad.parse::<WebhookSecret>().unwrap_err();
+            assert!(
+                bad.len() < 7 || !error.contains(bad),
+                "an error must not show a text that may be a secret: {error}"
+            );
+        }
+        assert!("whsec_***".parse::<WebhookSecret>().unwrap_err().contains("--print-config"));
+    }
+
+    #[test]
+    fn file_of_secrets_has_one_a_line() {
+        assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\n\n  {SECRET}\n")).unwrap().len(), 2);
+        assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\nhunter2")).unwrap_err().find("line 2"), Some(0));
+        assert!(WebhookSecret::parse_lines("\n").is_err());
+    }
+
+    #[test]
+    fn allowed_host_fits_as_a_whole_and_with_its_port() {
+        for (host, url, fits) in [
+            ("hooks.example.org", "https://hooks.example.org/a", true),
+            ("Hooks.Example.org", "http://HOOKS.example.ORG", true),
+            ("hooks.example.org", "https://hooks.example.org:443/a", true),
+            ("hooks.example.org", "https://hooks.example.org:8443/", false),
+            ("hooks.example.org:8443", "https://hooks.example.org:8443/", true),
+            ("hooks.example.org:8443", "https://hooks.example.org/", false),
+            ("example.org", "https://hooks.example.org/", false),
+            ("example.org", "https://example.org.evil.net/", false),
+            ("example.org", "https://example.org@evil.net/", false),
+            ("example.org", "https://example.org./", false),
+            ("[::1]", "http://[0:0::1]/", true),
+            ("[::1]:80", "http://[::1]:8080/", false),
+            ("127.0.0.1", "http://0x7f.1/", true),
+        ] {
+            let allowed = AllowedHost::try_from(host.to_owned()).unwrap();
+            assert_eq!(allowed.fits(&url.parse().unwrap()), fits, "{host} {url}");
+        }
+        for bad in ["", "https://example.org", "example.org/a", "a b", "example.org:port", "*.example.org"] {
+            assert!(AllowedHost::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
 }

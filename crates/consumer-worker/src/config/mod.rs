@@ -1,25 +1,18 @@
-//! The configuration of a worker: what both services read, and the section `worker`, whose routes say what is done with which
-//! messages.
+//! The configuration of a worker: the sections that both services read, and the section `worker` with its routes.
 
-mod allowed_host;
-mod exec;
 mod handler;
 mod http;
 #[cfg(test)]
 mod tests;
-mod webhook_secret;
 
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
-use queue_core::{DeclaredSettings, MessageName, Queue, QueuePattern, Span};
+use queue_core::{DeclaredSettings, MessageName, Millis, Queue, QueuePattern, Span};
 use serde::{Deserialize, Serialize};
 use service::config::{BindAddress, Section, must_be_within};
 
-pub use allowed_host::AllowedHost;
-pub use exec::{CommandLine, ExecHandler};
-pub use handler::{Handler, HandlerTimeout, Output};
-pub use http::HttpHandler;
-pub use webhook_secret::WebhookSecret;
+pub use handler::{CommandLine, ExecHandler, Handler, HandlerTimeout, Output};
+pub use http::{AllowedHost, HttpHandler, WebhookSecret};
 
 /// The configuration of a worker.
 pub type Config = service::Config<Worker>;
@@ -28,56 +21,56 @@ pub type Config = service::Config<Worker>;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
-    /// Where it serves its health. Defaults to 127.0.0.1:8081.
+    /// The address that serves its health and metrics. Defaults to 127.0.0.1:8081.
     pub bind: BindAddress,
     /// Leases held at once, per queue and process. Defaults to 100.
     pub concurrency: usize,
     /// Leases held at once over all queues of the process. Defaults to 10,000.
     pub max_leases: usize,
-    /// Bytes of data of all messages that it holds leases of. Defaults to 64 MiB.
+    /// Bytes of data of all messages whose leases are held. Defaults to 64 MiB.
     pub max_bytes: usize,
-    /// Which queue goes first when several have more to do than the process may hold. Defaults to `weighted`.
+    /// The order of queues when several have more messages than the process may hold leases. Defaults to `weighted`.
     pub order: Order,
-    /// The slow poll. Defaults to 5 s.
+    /// The pause between two polls of an idle queue, which find messages whose wake-up was lost. Defaults to 5 s.
     pub poll_interval: Span<100, 86_400_000>,
-    /// How long handlers may take to end after SIGTERM. Defaults to 25 s.
+    /// The time that handlers may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Span<0, 86_400_000>,
-    /// Which handler gets which messages. Defaults to the log handler for `my-queue`.
+    /// The handlers and their messages. Defaults to the log handler for `my-queue`.
     pub routes: Vec<Route>,
 }
 
-/// Which messages a handler gets.
+/// A handler and its messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Those of this queue, or of each queue that fits (`user-*`).
+    /// The queue of the messages, or a pattern that queues fit (`user-*`).
     pub queue: QueuePattern,
-    /// Those of this kind only. Defaults to all.
+    /// The name of the messages. Defaults to all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
     /// Leases held at once for each of these queues. Defaults to `worker.concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// So many messages for each one of a queue of weight 1, with `order = "weighted"`. Defaults to 1.
+    /// With `order = "weighted"`, so many messages for each one of a queue of weight 1. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU32>,
     /// The handler of these messages.
     pub handler: Handler,
 }
 
-/// Which queue goes first when several have more to do than a worker may hold leases.
+/// The order of queues when several have more messages than a worker may hold leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// By their weights: none starves.
+    /// By their weights: no queue starves.
     Weighted,
-    /// In the order of their routes: what comes later waits until nothing is ready before it.
+    /// In the order of their routes: a queue waits until no queue before it has a ready message.
     Strict,
 }
 
 impl Section for Worker {
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String> {
-        let must = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        let must = |holds: bool, mistake: String| if holds { Ok(()) } else { Err(mistake) };
         let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
         must_be_within("worker.max_leases", max_leases, 1, 100_000)?;
         must(
@@ -104,35 +97,33 @@ impl Section for Worker {
             }
             route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler{mistake}"))?;
             let Some(timeout) = route.handler.timeout() else { continue };
-            // The queues of the route as a whole, and those that have settings of their own among them.
-            let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
-            for name in iter::once(&route.queue).chain(narrower) {
-                let declared = queues.of_all(name);
-                // Entries that are wrong are told later.
-                let Ok(settings) = declared.settings() else { continue };
-                let limits = [
-                    (
-                        "visibility_timeout",
-                        declared.names("visibility_timeout").then_some(*settings.visibility_timeout),
-                        "what outlasts its lease when Redis is away runs twice",
-                    ),
-                    (
-                        "timeout",
-                        settings.timeout.as_deref().copied(),
-                        "the run would be over before its handler's time is",
-                    ),
-                ];
-                for (key, limit, why) in limits {
-                    must(
-                        limit.is_none_or(|limit| limit >= timeout),
-                        format!(
-                            "queues.{name}.{key} must not be shorter than worker.routes[{n}].handler.timeout = {timeout}: \
-                             {why}; raise the one (or that of the pattern that gives it) or lower the other"
-                        ),
-                    )?;
-                }
-            }
+            check_timeout(&format!("worker.routes[{n}].handler.timeout = {timeout}"), timeout, route, queues)?;
         }
         Ok(())
     }
+}
+
+/// Checks that the settings of the route's queues give its handler the time that it may take.
+fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
+    // The queues of the route as a whole, and those that have settings of their own among them.
+    let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
+    for name in iter::once(&route.queue).chain(narrower) {
+        let declared = queues.of_all(name);
+        // Wrong entries are reported elsewhere.
+        let Ok(settings) = declared.settings() else { continue };
+        let visibility_timeout = declared.names("visibility_timeout").then_some(*settings.visibility_timeout);
+        let run_timeout = settings.timeout.as_deref().copied();
+        for (setting, limit, why) in [
+            ("visibility_timeout", visibility_timeout, "what outlasts its lease when Redis is away runs twice"),
+            ("timeout", run_timeout, "the run would be over before its handler's time is"),
+        ] {
+            if limit.is_some_and(|limit| limit < timeout) {
+                return Err(format!(
+                    "queues.{name}.{setting} must not be shorter than {key}: {why}; raise the one (or that of the pattern that \
+                     gives it) or lower the other"
+                ));
+            }
+        }
+    }
+    Ok(())
 }

@@ -39,10 +39,10 @@ fn routes_of_the_environment_are_json_and_replace_those_of_the_file() {
 }
 
 #[test]
-fn mistakes_stop_the_start_and_are_told_with_their_keys() {
+fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
     let route = |more: &str| format!("[[worker.routes]]\nqueue = \"q\"\n{more}");
     let log = "handler = { type = \"log\" }";
-    for (file, told) in [
+    for (file, expected) in [
         (of_handler("type = \"loog\""), "worker.routes[0].handler.type: \"loog\" is unknown: did you mean \"log\"?"),
         (
             of_handler("type = \"http\", urll = \"http://a\""),
@@ -67,14 +67,14 @@ fn mistakes_stop_the_start_and_are_told_with_their_keys() {
         ),
     ] {
         let error = load(&file, &[]).unwrap_err();
-        assert!(error.contains(told), "{told:?} is not in {error}");
+        assert!(error.contains(expected), "{expected:?} is not in {error}");
     }
     let error = load("", &[("DROVER__WORKER__ROUTES", "[{ queue = 5 }]")]).unwrap_err();
     assert!(error.contains("worker.routes[0].queue: is a whole number") && error.ends_with("ROUTES)"), "{error}");
 }
 
 #[test]
-fn what_is_printed_loads_again() {
+fn printed_configuration_loads_again() {
     let file = "[[worker.routes]]\nqueue = \"a\"\n\
                 handler = { type = \"http\", url_header = \"to\", allowed_hosts = [\"a:81\"], \
                 allowed_networks = [\"10.0.0.0/8\"], timeout = \"3s\" }\n\
@@ -84,8 +84,8 @@ fn what_is_printed_loads_again() {
 }
 
 #[test]
-fn handlers_that_can_not_work_stop_the_start() {
-    for (handler, told) in [
+fn handlers_that_can_not_be_used_stop_the_start() {
+    for (handler, expected) in [
         ("type = \"http\"", "needs url"),
         ("type = \"http\", url = \"ftp://a\"", "http:// or https://"),
         ("type = \"http\", url = \"http://a\", url_header = \"to\"", "exclude each other"),
@@ -114,13 +114,16 @@ fn handlers_that_can_not_work_stop_the_start() {
     ] {
         let file = format!("[queues.q]\ntimeout = \"5s\"\n[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}");
         let error = load(&file, &[]).unwrap_err();
-        assert!(error.contains("worker.routes[0].handler") && error.contains(told), "{told:?} is not in {error}");
+        assert!(
+            error.contains("worker.routes[0].handler") && error.contains(expected),
+            "{expected:?} is not in {error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
 
 #[test]
-fn what_requests_are_signed_with_is_never_shown() {
+fn secrets_that_sign_requests_are_never_shown() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let load = |secret: &str| {
         let handler = format!("type = \"http\", url = \"http://me:hunter2@a/b?k=hunter2\", secret = {secret}");
@@ -149,7 +152,7 @@ fn identical_routes_stop_the_start() {
 }
 
 #[test]
-fn a_handler_outlasts_no_setting_that_a_pattern_gives() {
+fn handler_outlasts_no_setting_that_a_pattern_gives() {
     let file = |queues: &str, queue: &str| {
         format!(
             "{queues}\n[[worker.routes]]\nqueue = \"{queue}\"\n\

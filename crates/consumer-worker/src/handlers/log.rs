@@ -1,13 +1,15 @@
-//! The handler `log`.
+//! The handler `log`: logs each message, and completes it with a result from the configuration.
 
 use queue_core::Queue;
 use serde_json::Value;
 use tracing::info;
 
-use crate::{Handler, Job, Outcome};
+use crate::{
+    job::Job,
+    routing::{Handler, Outcome},
+};
 
-/// Logs the id and the data of a message: the demo. It is the one place that logs a message's data, because that is
-/// what it was asked for.
+/// Logs the id and the data of a message, for a demonstration. Nothing else logs the data of a message.
 pub(crate) struct Log {
     outcome: Outcome,
 }
@@ -16,11 +18,10 @@ impl Log {
     pub(crate) fn new(result: &Value) -> Result<Self, String> {
         let outcome = Outcome::complete(result);
         match &outcome {
-            Outcome::Complete(json) if json.get().len() > Queue::MAX_RESULT_BYTES => Err(format!(
-                "result: {} bytes, at most {} are kept",
-                json.get().len(),
-                queue_core::Queue::MAX_RESULT_BYTES
-            )),
+            Outcome::Complete(json) if json.get().len() > Queue::MAX_RESULT_BYTES => {
+                let (bytes, most) = (json.get().len(), Queue::MAX_RESULT_BYTES);
+                Err(format!("result: {bytes} bytes, at most {most} are kept"))
+            }
             _ => Ok(Self { outcome }),
         }
     }
@@ -28,7 +29,7 @@ impl Log {
 
 impl Handler for Log {
     async fn handle(&self, job: Job) -> Outcome {
-        // The queue and the id stand in the span of the job.
+        // The span of the job has the queue and the id.
         info!(data = job.message().data.get(), "message");
         self.outcome.clone()
     }

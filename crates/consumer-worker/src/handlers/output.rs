@@ -1,12 +1,12 @@
-//! The result that an answer or a print is.
+//! The result of a message from bytes: the answer of a URL, or the output of a program.
 
 use queue_core::{Failure, Queue};
 use serde_json::value::RawValue;
 
-use crate::Outcome;
+use crate::routing::Outcome;
 
-/// The result that the answer of a URL or the print of a program is: JSON as it stands, null if there is nothing, and any
-/// other text as a string. What is done is done: it would not be undone by a failure, only done again by a retry.
+/// Completes a message with these bytes: JSON as it is, null if there are none, and any other text as a string. No bytes make a
+/// failure: the work is done, and a retry would only do it again.
 pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     let text = bytes.trim_ascii();
     if text.is_empty() {
@@ -18,7 +18,7 @@ pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// The outcome when there is more than can be a result.
+/// The outcome when there are more bytes than a result may have.
 pub(super) fn too_large(whose: &str, way_out: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_answer_has_a_result() {
+    fn any_bytes_become_a_result() {
         for (bytes, expected) in [
             (&b"{\"a\": [1, 1e400]}\n"[..], "{\"a\": [1, 1e400]}"),
             (b"", "null"),
@@ -50,6 +50,6 @@ mod tests {
             assert_eq!(result.get(), expected);
         }
         let deep = "[".repeat(50_000) + &"]".repeat(50_000);
-        assert!(matches!(into_result(deep.as_bytes()), Outcome::Complete(_)), "no depth is too much");
+        assert!(matches!(into_result(deep.as_bytes()), Outcome::Complete(_)), "any depth is allowed");
     }
 }

@@ -35,7 +35,7 @@ async fn handlers_that_block_every_thread_cost_no_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_stops_in_time_though_handlers_block_and_their_messages_are_released() {
+async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages() {
     let unblocked = Arc::new(AtomicBool::new(false));
     let blocked = Arc::clone(&unblocked);
     let world = start(3, move |_: Job| {
@@ -61,7 +61,7 @@ async fn a_worker_stops_in_time_though_handlers_block_and_their_messages_are_rel
 }
 
 #[tokio::test]
-async fn told_to_stop_at_once_it_releases_what_runs_without_any_grace() {
+async fn worker_that_is_stopped_at_once_releases_its_messages_without_a_grace() {
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let world = setup.start(Routes::new().route("q", |_: Job| std::future::pending::<consumer_worker::Outcome>()));
     let ids = world.post(4).await;

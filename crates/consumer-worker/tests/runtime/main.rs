@@ -1,4 +1,4 @@
-//! The runtime with handlers of the tests' own, against a real Redis.
+//! Tests of the worker's runtime with handlers of their own, against a real Redis.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -37,7 +37,7 @@ struct World {
     running: JoinHandle<Result<(), WorkerError>>,
 }
 
-/// A worker at work, with a visibility timeout of 300 ms and a grace of 1 s.
+/// A worker at work, with a visibility timeout of 1 s and a grace of 1 s.
 fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
     start_with(r#"{"visibility_timeout":1000,"max_attempts":1}"#, concurrency, handler)
 }
@@ -49,7 +49,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
 /// How long a call to Redis may take here: longer than by default, for a machine that is busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a test may say of its worker.
+/// The options of a test for its worker.
 struct Setup<'s> {
     settings: &'s str,
     concurrency: usize,
@@ -170,7 +170,7 @@ async fn leases_are_extended_while_handlers_run() {
 }
 
 #[tokio::test]
-async fn a_handler_that_runs_while_settings_become_shorter_runs_once() {
+async fn handler_that_runs_while_settings_become_shorter_runs_once() {
     for exclusive in [false, true] {
         let running = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
@@ -200,7 +200,7 @@ async fn a_handler_that_runs_while_settings_become_shorter_runs_once() {
 }
 
 #[tokio::test]
-async fn without_any_notification_everything_is_done_all_the_same() {
+async fn all_messages_complete_without_any_notification() {
     let settings =
         r#"{"visibility_timeout":1500,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":1000}"#;
     let handler = |job: Job| async move {
@@ -235,7 +235,7 @@ async fn without_any_notification_everything_is_done_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_one() {
+async fn longer_visibility_timeout_lets_no_lease_with_the_shorter_one_lapse() {
     let world = start(2, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
         done()
@@ -249,7 +249,7 @@ async fn a_longer_visibility_timeout_lets_no_lease_lapse_that_has_the_shorter_on
 }
 
 #[tokio::test]
-async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
+async fn exactly_concurrency_handlers_run_at_once() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&most);
     let world = start(7, move |_: Job| {
@@ -269,7 +269,7 @@ async fn no_more_than_concurrency_run_at_once_and_that_many_do() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_failure_of_that_message_and_of_nothing_else() {
+async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
     let world = start(2, |job: Job| {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {
@@ -315,7 +315,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
 }
 
 #[tokio::test]
-async fn what_still_runs_when_the_grace_is_over_is_released_with_no_attempt_spent() {
+async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_spent() {
     let world = start(3, |job: Job| async move {
         let ends_in_time = job.message().data.get() == "0";
         sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;

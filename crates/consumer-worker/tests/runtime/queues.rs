@@ -70,7 +70,7 @@ async fn queues_that_fit_a_pattern_are_served_from_when_they_begin_until_they_ar
 }
 
 #[tokio::test]
-async fn a_queue_that_is_deleted_under_its_handlers_is_served_again_when_it_comes_back() {
+async fn queue_that_is_deleted_under_its_handlers_is_served_again_when_it_begins_anew() {
     let handler = |job: Job| async move {
         if job.message().data.get() == "\"stuck\"" {
             std::future::pending::<()>().await;
@@ -107,7 +107,7 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
 }
 
 #[tokio::test]
-async fn a_delayed_message_begins_a_queue_of_a_pattern_on_time() {
+async fn delayed_message_begins_a_queue_of_a_pattern_on_time() {
     let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
     let delay = Some(Millis::new(300).try_into().unwrap());
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
@@ -121,7 +121,7 @@ async fn a_delayed_message_begins_a_queue_of_a_pattern_on_time() {
 }
 
 #[tokio::test]
-async fn in_strict_order_what_comes_later_waits_until_nothing_is_ready_before_it() {
+async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_messages() {
     let order = Arc::new(Mutex::new(String::new()));
     let seen = Arc::clone(&order);
     let handler = move |job: Job| {
@@ -177,7 +177,7 @@ async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
 
 #[tokio::test]
 async fn routes_that_make_no_sense_stop_the_start() {
-    for (routes, told) in [
+    for (routes, expected) in [
         (Routes::new().route("a b", |_: Job| async { done() }), "the route of \"a b\": neither the name of a queue"),
         (Routes::new().route("q", consumer_worker::on("", |_: Job| async { done() })), "the name \"\" of a route"),
         (Routes::new().route("q", any(|_: Job| async { done() }).weight(0)), "must be 1 or more"),
@@ -193,6 +193,6 @@ async fn routes_that_make_no_sense_stop_the_start() {
     ] {
         let world = Setup::default().start(routes);
         let error = world.running.await.unwrap().unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 }

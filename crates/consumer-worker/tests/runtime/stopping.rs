@@ -1,4 +1,4 @@
-//! Handlers that are told to stop: by the clock, by a cancel, by a lease that is lost.
+//! Handlers that must stop: at the time-out, after a cancel, and after their lease is lost.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::{done, start, start_with, until_active};
 
 #[tokio::test]
-async fn a_run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
+async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&ended);
     let world = start(2, move |job: Job| {
@@ -51,7 +51,7 @@ impl Drop for OnDrop {
 }
 
 #[tokio::test]
-async fn the_handler_of_a_cancelled_message_is_told_within_a_second_and_may_still_complete() {
+async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() {
     // The leases are extended every 100 ms, so a slower queue shows that it is not the heartbeat that tells.
     let world = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
         if job.message().data.get() == "0" {
@@ -83,7 +83,7 @@ async fn the_handler_of_a_cancelled_message_is_told_within_a_second_and_may_stil
 }
 
 #[tokio::test]
-async fn a_cancel_whose_notification_was_lost_is_told_by_the_heartbeat() {
+async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let world = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = world.post(1).await;
     until_active(&world, 1).await;
@@ -94,7 +94,7 @@ async fn a_cancel_whose_notification_was_lost_is_told_by_the_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_handler_that_outlives_its_lease_is_stopped_and_the_message_is_somebody_elses() {
+async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redelivered() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
     let world = start(1, move |job: Job| {

@@ -1,5 +1,5 @@
-//! The addresses that the configuration names: of listeners, of web pages, of servers and of files. What may be a secret in
-//! them is not shown.
+//! The addresses that the configuration names: of listeners, of web pages, of servers and of files. Parts that may be secrets
+//! are not shown.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! The section `auth`: who may do what. The API keys with their ids, hashes and scopes, and the file that holds more of them.
+//! The section `auth`: the API keys with their ids, hashes and scopes, and the file that holds more of them.
 
 use std::{borrow::Borrow, collections::HashMap, fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use strum::{Display, IntoStaticStr};
 use super::{FilePath, InvalidConfig, sources::Sources};
 use crate::wording::no_such;
 
-/// Who may do what.
+/// The rights of callers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
@@ -96,7 +96,7 @@ fn check(keys: &[ApiKey]) -> Result<(), String> {
     Ok(())
 }
 
-/// An API key: its owner, and what may be done with it. Only the owner knows the key itself.
+/// An API key: its owner and its rights. Only the owner knows the key itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
@@ -104,9 +104,9 @@ pub struct ApiKey {
     pub id: KeyId,
     /// The hash of the key.
     pub hash: KeyHash,
-    /// What may be done with it.
+    /// The rights of the key.
     pub scopes: Scopes,
-    /// The queues on which that may be done.
+    /// The queues on which it has these rights.
     pub queues: Vec<QueuePattern>,
     /// The requests that may be made in any window of a time, over all keys of this id and all processes. Defaults to no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,8 +188,8 @@ impl fmt::Display for KeyId {
 
 /// The SHA-256 of an API key: all that is kept of it.
 ///
-/// Not a slow hash: a slow hash makes up for a password that people chose. A key is 256 random bits, which nobody finds by
-/// trying, and a slow hash would cost every request.
+/// It is no slow hash, which makes up for a weak password that people chose: a key is 256 random bits, which can't be guessed, and
+/// a slow hash would cost every request.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyHash([u8; 32]);
@@ -234,7 +234,7 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// Nobody gets in with a hash, but it does not belong in a log.
+/// A hash opens nothing, but it does not belong in a log.
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(…)")
@@ -247,7 +247,7 @@ impl Serialize for KeyHash {
     }
 }
 
-/// What an API key may do with its queues.
+/// A right of an API key on its queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn key_hash_reads_what_it_writes_and_repeats_no_other_text() {
+    fn key_hash_reads_its_own_text_and_repeats_no_other() {
         let parse = |text: &str| KeyHash::try_from(text.to_owned());
         let hash = KeyHash::new(std::array::from_fn(|at| u8::try_from(at * 8).unwrap()));
         assert_eq!(parse(&hash.to_string()).unwrap(), hash);

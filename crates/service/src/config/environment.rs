@@ -23,12 +23,9 @@ const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
 /// A name with more words is no key of the configuration.
 const MOST_WORDS: usize = 9;
 
-/// The settings from Drover's variables, whole tables before keys within them. Other variables are ignored.
-///
-/// # Errors
-///
-/// A variable of Drover is not UTF-8, sets a key which another one sets too, names a file which can't be read, or differs
-/// from the name of a key by underscores only. The text shows no value.
+/// The settings from Drover's variables, whole tables before keys within them. Other variables are ignored. Fails when a variable
+/// of Drover is not UTF-8, sets a key which another one sets too, names a file which can't be read, or differs from the name of a
+/// key by underscores only.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// The defaults with every key that they show in a comment, each with another value than its default.
+/// The defaults with every key that they show in a comment, where each key has another value than its default.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -48,7 +48,7 @@ fn changed(value: Value) -> Value {
     }
 }
 
-/// Each key with its value as a text: lists as JSON, and tables too if they need not be said key by key.
+/// Each key with its value as a text: lists as JSON, and with `tables` also the tables as JSON instead of their keys.
 fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
@@ -67,7 +67,7 @@ fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, S
 }
 
 #[test]
-fn every_key_of_the_defaults_and_every_setting_of_a_queue_can_come_from_the_environment() {
+fn every_key_can_come_from_the_environment() {
     let printed = |environment: &[(String, String)]| {
         let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         load("", &environment).map(|config| toml::to_string(&config).unwrap())
@@ -82,7 +82,7 @@ fn every_key_of_the_defaults_and_every_setting_of_a_queue_can_come_from_the_envi
         for left_out in 0..all.len() {
             let mut others = all.clone();
             let (name, _) = others.remove(left_out);
-            // The one that names no other value than the default.
+            // Their value is the default.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
         }
@@ -110,7 +110,7 @@ fn every_key_of_the_defaults_and_every_setting_of_a_queue_can_come_from_the_envi
 }
 
 #[test]
-fn a_secret_may_come_from_a_file_and_is_never_shown() {
+fn secret_from_a_file_is_never_shown() {
     let mut secret = tempfile::NamedTempFile::new().unwrap();
     secret.write_all(b"redis://user:pa@ss@cache:6380/2\n").unwrap();
     let path = secret.path().to_str().unwrap();
@@ -123,7 +123,7 @@ fn a_secret_may_come_from_a_file_and_is_never_shown() {
 }
 
 #[test]
-fn a_text_that_holds_a_secret_is_in_no_error_whatever_its_key() {
+fn text_with_a_secret_is_in_no_error_of_any_key() {
     let secret = "hunter2";
     let mut all = Vec::new();
     variables("", &every_key(), false, &mut all);
@@ -155,7 +155,7 @@ fn a_text_that_holds_a_secret_is_in_no_error_whatever_its_key() {
 }
 
 #[test]
-fn urls_are_shown_without_their_passwords() {
+fn urls_are_shown_without_passwords() {
     for (url, shown) in [
         ("redis://user:pa@ss@cache:6380/2", "redis://***@cache:6380/2"),
         ("redis://:pw@h", "redis://***@h"),

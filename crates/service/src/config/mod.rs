@@ -20,7 +20,7 @@ pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint, RedisU
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::QueuePattern;
 pub use sections::{Api, Durability, Log, LogFormat, Redis, TlsFiles, Traces, Unread};
-pub use tree::Table;
+pub use tree::read_part;
 
 use self::{
     sources::Sources,
@@ -40,7 +40,7 @@ pub struct Config<W = Unread> {
     pub api: Api,
     /// The consumer-worker.
     pub worker: W,
-    /// Who may do what.
+    /// The rights of callers.
     pub auth: Auth,
     /// The log.
     pub log: Log,

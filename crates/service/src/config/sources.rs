@@ -39,11 +39,7 @@ impl Sources {
         Ok(Self(vec![Source { origin: None, values, variable: None }]))
     }
 
-    /// A file alone, which errors call `name`.
-    ///
-    /// # Errors
-    ///
-    /// The file can't be read, or is not TOML.
+    /// A file alone, which errors call `name`. Fails when it can't be read or is not TOML.
     pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),

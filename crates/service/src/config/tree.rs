@@ -5,14 +5,14 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{
         self, DeserializeOwned, Expected, Unexpected, Visitor,
         value::{MapDeserializer, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use serde_path_to_error::Path;
 
 use crate::wording::{no_such, unknown};
@@ -35,7 +35,7 @@ pub(super) struct Mistake {
     pub(super) problem: Problem,
 }
 
-/// What is wrong with a value.
+/// A problem with a value.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Problem {
@@ -48,14 +48,6 @@ pub(super) enum ProblemKind {
     UnknownKey,
     MissingKey,
     Value,
-}
-
-impl Mistake {
-    /// This mistake as a part of the table in which it was found: the path of the table goes before this one's.
-    fn within<E: de::Error>(&self) -> E {
-        let is_root = self.path.iter().len() == 0;
-        E::custom(if is_root { self.problem.text.clone() } else { format!(".{self}") })
-    }
 }
 
 impl fmt::Display for Mistake {
@@ -71,38 +63,22 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// A table that is read in parts, because a word in it decides what else it may hold. Each mistake in it is reported with its path.
-#[derive(Debug)]
-pub struct Table(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Table {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Object(keys) => Ok(Self(keys)),
-            _ => Err(de::Error::custom("expected a table: write { type = \"…\" }")),
-        }
-    }
-}
-
-impl Table {
-    /// Removes a key, which must be there, and returns its value.
-    ///
-    /// # Errors
-    ///
-    /// The key is missing, or its value is not of the type.
-    pub fn take<T: DeserializeOwned, E: de::Error>(&mut self, key: &str) -> Result<T, E> {
-        let value = self.0.remove(key).ok_or_else(|| E::custom(format!("the key {key} is missing; write it too")))?;
-        read(value).map_err(|mistake| E::custom(format!(".{key}: {mistake}")))
-    }
-
-    /// Reads the keys that are left.
-    ///
-    /// # Errors
-    ///
-    /// A key is unknown or missing, or its value is not of the type.
-    pub fn read<T: DeserializeOwned, E: de::Error>(self) -> Result<T, E> {
-        read(self.0.into()).map_err(|mistake| mistake.within())
-    }
+/// Reads a part of a table whose deserializer reads it in parts, because a word in it decides what else it may hold. A mistake in
+/// the part is reported with the path that continues `path`, the key of the part in the table; the rest of a table has none.
+///
+/// # Errors
+///
+/// A key is unknown or missing, or a value is not of its type.
+pub fn read_part<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
+    read(part).map_err(|mistake: Mistake| {
+        let is_rest = path.is_empty();
+        let is_whole = mistake.path.iter().len() == 0;
+        E::custom(match (is_rest, is_whole) {
+            (true, true) => mistake.problem.text,
+            (true, false) => format!(".{mistake}"),
+            (false, _) => format!(".{path}: {mistake}"),
+        })
+    })
 }
 
 struct Tree(Value);

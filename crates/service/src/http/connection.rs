@@ -79,7 +79,7 @@ impl Connection {
             async move {
                 let mut answer = match refusal {
                     Some(refusal) => {
-                        drop(answer); // And with it the body of the request, which nobody reads.
+                        drop(answer); // And with it the body of the request, which is not read.
                         refusal
                     }
                     None => answer.await?,
@@ -195,8 +195,8 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// A request with a length besides its transfer encoding can smuggle another one past a proxy. hyper goes by the encoding
-    /// and hides the length; the bytes after such a request must not be read as another one (RFC 9112, 6.1). As it can't be
-    /// told from an honest one, the connection ends after every chunked request.
+    /// and hides the length; the bytes after such a request must not be read as another one (RFC 9112, 6.1). As it looks
+    /// like an honest one, the connection ends after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }

@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use super::{Limits, Tls, connection::Connection};
 use crate::Outage;
 
-/// The client of one connection, as far as requests and the server tell each other of it. Each request has it in its
+/// The client of one connection, with the facts that requests and the server exchange about it. Each request has it in its
 /// extensions, as `Arc<Peer>`.
 #[derive(Debug)]
 pub struct Peer {
@@ -167,7 +167,7 @@ fn note_crowd(crowd: &Outage, open: usize, max_connections: usize) {
     }
 }
 
-/// The most connections that were told to make room and have not ended yet. They come on top of those that are served.
+/// The most connections that are leaving, to make room, and have not ended yet. They come on top of those that are served.
 pub(super) const MOST_LEAVING: usize = 32;
 
 /// The tasks of all connections.
@@ -251,7 +251,7 @@ impl OpenConnections {
 mod tests {
     use super::*;
 
-    /// A connection that lasts until it is told to make room.
+    /// A connection that lasts until it must make room.
     fn connect(open: &mut OpenConnections) -> Arc<Peer> {
         let peer = Arc::new(Peer::new([127, 0, 0, 1].into(), CancellationToken::new()));
         let served = Arc::clone(&peer);

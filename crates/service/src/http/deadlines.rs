@@ -22,8 +22,8 @@ use tokio::{
 
 use super::Limits;
 
-/// What a client must take of its answer within each write time-out, in bytes. Less would let one that takes a byte now
-/// and then hold its answer for ever.
+/// The bytes of its answer that a client must take within each write time-out. With a smaller number, a client that takes a byte
+/// now and then could hold its answer for ever.
 const TAKEN_AT_LEAST: usize = 64 * 1024;
 
 /// The deadlines of a connection: its phase, and the beginning of the phase.

@@ -1,4 +1,4 @@
-//! How both services take connections from clients that nobody has authenticated, and the limits of a connection.
+//! The HTTP server of both services: it takes connections from unauthenticated clients, within limits.
 
 mod connection;
 mod connections;

@@ -1,4 +1,4 @@
-//! Requests that hyper reads and that this server must not answer as asked: without exactly one host, with a name that a foreign
+//! Checks of requests that hyper accepts and this server must refuse: requests without exactly one host, with a name that a foreign
 //! web page may have, or with a body in an encoding whose end client and server may see at different places.
 
 use std::net::IpAddr;

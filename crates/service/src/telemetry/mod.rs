@@ -1,7 +1,6 @@
 //! Logs and traces, the same on both services: starts them with the process, and sends the last traces at its end.
 
-mod escaped;
-mod fields;
+mod log;
 mod trace_context;
 mod traces;
 
@@ -22,7 +21,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::{escaped::Escaped, fields::Plain};
+use self::log::{Escaped, Plain};
 use crate::config::{Log, LogFormat, Traces};
 
 /// The time that the collector has for the last traces when the process stops.

@@ -12,23 +12,23 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) hands it on: with a request, and with
-/// a message in its headers.
+/// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) describes it: a request carries it, and a
+/// message in its headers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceContext(SpanContext);
 
 impl TraceContext {
     /// The name of the header, of requests and of messages.
     pub const TRACEPARENT: &str = "traceparent";
-    /// The name of the header with what vendors add.
+    /// The name of the header with the additions of vendors.
     pub const TRACESTATE: &str = "tracestate";
     const LENGTH: usize = 55;
-    /// A longer one is not handed on.
+    /// A longer state is not passed on.
     const LONGEST_STATE: usize = 512;
 
-    /// From what was handed on; nothing if it can't be read, which makes the trace begin anew.
+    /// From the values of the headers; `None` if they can't be read, so that a new trace begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
-        // The library takes flags of one digit too; only a version to come may be of another length.
+        // The library accepts flags of one digit too; only a future version may have another length.
         let traceparent = traceparent.filter(|place| place.len() == Self::LENGTH || !place.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
         let headers: HashMap<_, _> =
@@ -40,7 +40,7 @@ impl TraceContext {
 
     /// From the headers of a request.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
-        // Made once: by its text a header is looked up at almost twice the cost.
+        // Made once: to look a header up by its text costs almost twice as much.
         const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::TRACEPARENT);
         const TRACESTATE: HeaderName = HeaderName::from_static(TraceContext::TRACESTATE);
         let mut places = headers.get_all(TRACEPARENT).iter();
@@ -50,19 +50,19 @@ impl TraceContext {
         Self::read(place.to_str().ok(), state.as_deref())
     }
 
-    /// That of a span, if it is part of a trace that is sent.
+    /// The place of a span, if it belongs to a trace that is sent.
     pub fn of_span(span: &Span) -> Option<Self> {
         let place = span.context().span().span_context().clone();
         (place.is_valid() && place.is_sampled()).then_some(Self(place))
     }
 
-    /// As it is handed on.
+    /// The value of the header `traceparent`.
     pub fn traceparent(&self) -> String {
         let Self(place) = self;
         format!("00-{}-{}-{:02x}", place.trace_id(), place.span_id(), place.trace_flags().to_u8())
     }
 
-    /// What vendors have added, as it is handed on.
+    /// The value of the header `tracestate`.
     pub fn tracestate(&self) -> Option<String> {
         let state = self.0.trace_state().header();
         (!state.is_empty() && state.len() <= Self::LONGEST_STATE).then_some(state)
@@ -73,14 +73,14 @@ impl TraceContext {
         self.0.trace_id().to_string()
     }
 
-    /// Makes a span that has just begun a part of what goes on at this place.
+    /// Makes a span that has just begun a child of this place.
     pub fn continue_in(&self, span: &Span) {
-        // It is refused only where nothing is traced.
+        // It fails only where nothing is traced.
         let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
     }
 
-    /// As [`continue_in`](Self::continue_in), and says with a link that the span does what was asked for here: what
-    /// consumes a message is both, to those who look at one trace and to those who look at links.
+    /// As [`continue_in`](Self::continue_in), with a link to this place: the run of a message is a child for readers of one trace,
+    /// and linked for readers of links.
     pub fn follow_in(&self, span: &Span) {
         self.continue_in(span);
         span.add_link(self.0.clone());
@@ -94,7 +94,7 @@ mod tests {
     const PLACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn what_is_handed_on_reads_back() {
+    fn headers_that_are_written_read_back() {
         let context = TraceContext::read(Some(PLACE), Some("vendor=a,other=b")).unwrap();
         assert_eq!(context.traceparent(), PLACE);
         assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_in_a_trace_begins_it_anew() {
+    fn invalid_headers_begin_a_new_trace() {
         let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let no_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         for wrong in ["", "00", "nonsense", zeros, no_span, &PLACE[..54], &PLACE.replace("00-4", "ff-4")] {
@@ -112,11 +112,11 @@ mod tests {
         }
         assert_eq!(TraceContext::read(None, Some("a=b")), None);
         let state = TraceContext::read(Some(PLACE), Some(&format!("a={}", "b".repeat(600)))).unwrap().tracestate();
-        assert_eq!(state, None, "too long to be handed on");
+        assert_eq!(state, None, "too long to be passed on");
     }
 
     #[test]
-    fn a_request_has_one_place_and_any_number_of_states() {
+    fn request_has_one_traceparent_and_any_number_of_tracestates() {
         let read = |headers: &[(&'static str, &str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {

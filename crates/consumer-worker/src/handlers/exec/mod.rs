@@ -1,30 +1,36 @@
-//! The handler `exec`: runs a program on each message.
+//! The handler `exec`: runs a program on each message, and turns its exit code and output into an outcome. The environment of
+//! the program describes the message, and has no secrets of the worker.
 
-mod command;
-mod group;
+mod process_group;
 mod program;
 mod stderr_log;
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::{
+    env,
+    ffi::OsString,
+    fs, future, io,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+};
 
 use queue_core::Failure;
+use serde_json::{json, value::RawValue};
+use tokio::process::{self, Child};
 
 pub(crate) use self::program::all_ended;
-use self::{
-    command::Command,
-    program::{End, Limits, Ran},
-};
+use self::program::{End, Limits, Ran};
 use super::output;
 use crate::{
-    Handler, Job, Outcome,
-    config::{ExecHandler, Output},
+    config::{CommandLine, ExecHandler, Output},
+    job::Job,
+    routing::{Handler, Outcome},
 };
 
-/// The exit code that says that no further attempt would help: `EX_DATAERR` of sysexits.h.
+/// The exit code after which no further attempt would help: `EX_DATAERR` of sysexits.h.
 const DATA_ERROR: i32 = 65;
 
-/// Runs a program on each message: the data is on its standard input, what it prints is the result.
+/// Runs a program on each message: the data is on its standard input, its standard output is the result.
 pub(crate) struct Exec {
     command: Command,
     limits: Limits,
@@ -32,9 +38,7 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// # Errors
-    ///
-    /// When there is no such program.
+    /// Fails when there is no such program.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
         let limits = Limits {
             timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),
@@ -49,7 +53,7 @@ impl Handler for Exec {
         let Ran { end, output, last_line } = match program::run(&self.command, &job, self.output, self.limits).await {
             Ok(ran) => ran,
             Err(error) => {
-                let message = format!("{} can't be run: {error}", self.command.program());
+                let message = format!("{} can't be run: {error}", self.command.line.program);
                 return Outcome::Retry(Failure::new("not_started", message));
             }
         };
@@ -58,11 +62,11 @@ impl Handler for Exec {
             End::Exited(status) => of_failure(status, &last_line),
             End::TooMuchOutput => output::too_large("what the program printed", "output = \"ignore\""),
             End::TimedOut => {
-                let message = format!("the program was ended after {:?}{}", self.limits.timeout, said(&last_line));
+                let message = format!("the program was ended after {:?}{}", self.limits.timeout, with_line(&last_line));
                 Outcome::Retry(Failure::new("timed_out", message))
             }
-            // Who told it to stop says what comes of the message.
-            End::Stopped => std::future::pending().await,
+            // The code that stopped it decides the outcome.
+            End::Stopped => future::pending().await,
         }
     }
 }
@@ -73,10 +77,80 @@ fn of_failure(status: ExitStatus, last_line: &str) -> Outcome {
         (None, Some(signal)) => format!("signal_{signal}"),
         (None, None) => "ended".to_owned(),
     };
-    let failure = Failure::new(code, format!("the program ended with {status}{}", said(last_line)));
+    let failure = Failure::new(code, format!("the program ended with {status}{}", with_line(last_line)));
     if status.code() == Some(DATA_ERROR) { Outcome::FailForGood(failure) } else { Outcome::Retry(failure) }
 }
 
-fn said(last_line: &str) -> String {
+fn with_line(last_line: &str) -> String {
     if last_line.is_empty() { String::new() } else { format!(": {last_line}") }
+}
+
+/// The starts of the names of variables that configure the worker: its own, and those of its exporter of traces. A program gets
+/// none of them, because they may hold secrets.
+const OURS: [&str; 2] = ["DROVER_", "OTEL_"];
+
+/// A program, its arguments, and the environment that it inherits.
+struct Command {
+    line: CommandLine,
+    /// The worker's environment without the variables that configure the worker.
+    inherited: Vec<(OsString, OsString)>,
+}
+
+impl Command {
+    /// Fails when there is no such program.
+    fn new(line: &CommandLine) -> Result<Self, String> {
+        if !is_there(&line.program) {
+            let program = &line.program;
+            return Err(if program.contains('/') {
+                format!("command: there is no program {program} that may be run")
+            } else {
+                format!("command: there is no program {program} in PATH")
+            });
+        }
+        let is_ours = |key: &OsString| OURS.iter().any(|ours| key.as_encoded_bytes().starts_with(ours.as_bytes()));
+        let inherited = env::vars_os().filter(|(key, _)| !is_ours(key)).collect();
+        Ok(Self { line: line.clone(), inherited })
+    }
+
+    /// Starts the program on a message, as the leader of a process group of its own.
+    fn spawn(&self, job: &Job, output: Output) -> io::Result<Child> {
+        let message = job.message();
+        let mut command = process::Command::new(&self.line.program);
+        command
+            .args(&self.line.arguments)
+            .env_clear()
+            .envs(self.inherited.iter().map(|(key, value)| (key, value)))
+            .env("DROVER_MESSAGE_ID", message.id.as_str())
+            .env("DROVER_QUEUE", message.queue.as_str())
+            .env("DROVER_NAME", message.name.as_ref().map_or("", |name| name.as_str()))
+            .env("DROVER_ATTEMPT", job.attempt().to_string())
+            .env("DROVER_MAX_ATTEMPTS", json!(message.max_attempts).to_string())
+            .env("DROVER_HEADERS", json!(message.headers).to_string())
+            // A signal's data has at most 4 KiB.
+            .env("DROVER_SIGNAL", job.signal().map_or("", RawValue::get))
+            .stdin(Stdio::piped())
+            .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
+            .stderr(Stdio::piped())
+            .process_group(0);
+        // Under the names that tools for traces expect. A variable can't hold a NUL.
+        for (name, value) in job.trace_headers() {
+            let key = name.to_ascii_uppercase();
+            match value {
+                Some(value) if !value.contains('\0') => command.env(key, value),
+                _ => command.env_remove(key),
+            };
+        }
+        command.spawn()
+    }
+}
+
+/// Whether there is a program that this user may run, in the places where the system looks for it.
+fn is_there(program: &str) -> bool {
+    let may_run =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return may_run(Path::new(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    env::split_paths(&path).map(|folder: PathBuf| folder.join(program)).any(|path| may_run(&path))
 }

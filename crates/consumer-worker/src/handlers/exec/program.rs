@@ -1,4 +1,4 @@
-//! One run of a program: it is fed, watched, stopped at its time, and reaped.
+//! One run of a program: a task of its own feeds it, reads its output, stops it at its time-out, and reaps it.
 
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
@@ -15,72 +15,72 @@ use tokio_util::{
 };
 use tracing::{Instrument, Span, warn};
 
-use super::{command::Command, group::Group, stderr_log::StderrLog};
-use crate::{Job, config::Output, run::AFTER_THE_RUNS_TIME};
+use super::{Command, process_group::ProcessGroup, stderr_log::StderrLog};
+use crate::{config::Output, job::Job};
 
-/// How long what a program said is read after it has ended. It stands in the pipes by then, which are mostly closed; who
-/// holds them open has left the group.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a process that is killed may take to end. One that does not is in the hands of the kernel.
+/// The time in which the output of a program that has ended is read. It is in the pipes by then, which are mostly closed; only
+/// a process that has left the group holds them open.
+const TIME_TO_READ_REST: Duration = Duration::from_millis(500);
+/// The time that a killed process has to end. One that does not end hangs in the kernel.
 const TIME_TO_DIE: Duration = Duration::from_secs(5);
 
-/// All programs of this process: each has a task that ends it and reaps it, whatever becomes of who started it.
+/// The tasks of all programs: each one ends and reaps its program, even when the handler that started it is dropped.
 static PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Waits until all programs have ended. Those whose handlers were dropped are being stopped, so it takes no longer than
-/// the longest `stop_grace`, and a moment.
+/// Waits until all programs have ended. Those whose handlers were dropped are being stopped, so it takes little longer than
+/// the longest `stop_grace`.
 pub(crate) async fn all_ended() {
     PROGRAMS.close();
     PROGRAMS.wait().await;
 }
 
-/// What bounds a run.
+/// The limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) timeout: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// The time from SIGTERM to SIGKILL.
     pub(super) stop_grace: Duration,
 }
 
-/// How a program ended.
+/// The reason for which a program ended.
 pub(super) enum End {
-    /// By itself, or by somebody else's signal.
+    /// It ended by itself, or by a signal of another process.
     Exited(ExitStatus),
-    /// It was ended because it printed more than can be a result.
+    /// It was stopped because it printed more than can be a result.
     TooMuchOutput,
-    /// It was ended because its time was over.
+    /// It was stopped because its time was over.
     TimedOut,
-    /// It was ended because it was told to stop.
+    /// It was stopped because its handler was to stop.
     Stopped,
 }
 
-/// What came of a program.
+/// The end of a program, and its output.
 pub(super) struct Ran {
     pub(super) end: End,
-    /// What it printed.
+    /// Its standard output.
     pub(super) output: Vec<u8>,
-    /// The last line of its stderr, which mostly says what was wrong.
+    /// The last line of its standard error, which mostly names the mistake.
     pub(super) last_line: String,
 }
 
-/// Runs a program on a message to its end. When this is dropped the program is told to stop.
+/// Runs a program on a message to its end. When the future is dropped, the program is stopped.
 pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<Ran> {
     let child = command.spawn(job, output)?;
-    let group = Group::led_by(&child);
+    let group = ProcessGroup::led_by(&child);
     let stop = job.stop().child_token();
-    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), goes_on: job.goes_on() };
+    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), rest: job.rest_token() };
     let _stopped_when_dropped = stop.drop_guard();
     PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
 }
 
 struct Program {
     child: Child,
-    group: Group,
+    group: ProcessGroup,
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// Until it has ended.
-    goes_on: TaskTrackerToken,
+    /// Held until the program has ended.
+    rest: TaskTrackerToken,
 }
 
 impl Program {
@@ -91,29 +91,29 @@ impl Program {
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
-            // All at once: a program may wait for any of them.
+            // All three at once: a program may wait for any of them.
             let feeding_and_logging = async { Ok(tokio::join!(feed(stdin, data), stderr.read())) };
-            let talking = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
-            let mut talking = pin!(talking.fuse());
+            let streaming = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
+            let mut streaming = pin!(streaming.fuse());
             let end = tokio::select! {
                 exited = self.child.wait() => End::Exited(exited?),
-                Err(TooMuch) = &mut talking => End::TooMuchOutput,
+                Err(TooMuch) = &mut streaming => End::TooMuchOutput,
                 () = sleep_until(deadline) => End::TimedOut,
                 () = self.stop.cancelled() => End::Stopped,
             };
             if !matches!(end, End::Exited(_)) {
-                // It may have something to say before it can end.
-                let kill_at = kill_at(&self.job, self.limits.stop_grace);
+                // It may have to write output before it can end.
+                let kill_at = self.job.must_end_by(self.limits.stop_grace);
                 let stopping = stop(&mut self.child, &self.group, kill_at);
-                tokio::join!(stopping, timeout_at(kill_at, until_ended(&mut talking))).0;
+                tokio::join!(stopping, timeout_at(kill_at, until_ended(&mut streaming))).0;
             }
-            // Also what a program left behind that ended by itself: nobody would ever end it.
+            // Also the processes that a program left behind when it ended by itself: nobody else would end them.
             self.group.kill();
             if timeout(TIME_TO_DIE, self.child.wait()).await.is_err() {
                 warn!("a program does not end though it is killed: it hangs in the kernel");
             }
-            drop(self.goes_on);
-            match timeout(LAST_WORDS, until_ended(&mut talking)).await {
+            drop(self.rest);
+            match timeout(TIME_TO_READ_REST, until_ended(&mut streaming)).await {
                 Ok(Err(TooMuch)) => End::TooMuchOutput,
                 Ok(Ok(())) | Err(_) => end,
             }
@@ -122,40 +122,34 @@ impl Program {
     }
 }
 
-/// Waits for it, also when that is done already.
-async fn until_ended<F: FusedFuture<Output = Result<(), TooMuch>> + Unpin>(talking: &mut F) -> Result<(), TooMuch> {
-    if talking.is_terminated() { Ok(()) } else { talking.await }
+/// Waits for the streams, also when they have ended already.
+async fn until_ended<F: FusedFuture<Output = Result<(), TooMuch>> + Unpin>(streaming: &mut F) -> Result<(), TooMuch> {
+    if streaming.is_terminated() { Ok(()) } else { streaming.await }
 }
 
-/// More was printed than can be a result.
+/// The program printed more than can be a result.
 struct TooMuch;
 
-/// Reads what a program prints, as far as it can be a result. What was read is kept when this is dropped half-way.
+/// Reads the output of a program, as far as it can be a result. The bytes that were read stay when the future is dropped.
 async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), TooMuch> {
     let Some(stdout) = stdout else { return Ok(()) };
-    // An error is an end like another: the exit status says how it went.
+    // An error counts as the end of the output: the exit status decides the outcome.
     let _ = stdout.take(Queue::MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
     if output.len() > Queue::MAX_RESULT_BYTES { Err(TooMuch) } else { Ok(()) }
 }
 
-/// Gives a program its data. It need not read it.
+/// Writes the data to a program, which need not read it.
 async fn feed(stdin: Option<ChildStdin>, data: &str) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(data.as_bytes()).await;
     }
 }
 
-/// Until when a program that is told to stop now may go on.
-fn kill_at(job: &Job, grace: Duration) -> Instant {
-    let grace_is_over = Instant::now() + grace;
-    job.deadline().map_or(grace_is_over, |deadline| grace_is_over.min(Instant::from(deadline) + AFTER_THE_RUNS_TIME))
-}
-
-/// Asks all of a program to end, and waits for that until then.
-async fn stop(child: &mut Child, group: &Group, kill_at: Instant) {
+/// Asks all processes of a program to end, and waits for that until the deadline.
+async fn stop(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
     group.terminate();
-    // What is still there is killed.
+    // Processes that are left are killed later.
     if timeout_at(kill_at, child.wait()).await.is_ok() {
-        group.is_gone_by(kill_at).await;
+        group.wait_until(kill_at).await;
     }
 }

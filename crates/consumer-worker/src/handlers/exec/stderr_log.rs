@@ -1,18 +1,17 @@
-//! The standard error of a program, line by line in the log.
+//! Writes the standard error of a program to the log, line by line, within bounds.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{info, warn};
 
-/// The longest part of a line that is logged.
+/// The longest part of a line that is logged, in bytes.
 const MAX_LINE: usize = 2 * 1_024;
-/// How many lines of one run are logged.
+/// The lines of one run that are logged.
 const MAX_LINES: usize = 1_000;
 
-/// Logs what a program says on its standard error, line by line and not without end; the rest is read, so that the program
-/// need not wait, and counted.
+/// Logs the standard error of a program. The part beyond the bounds is read, so that the program need not wait, and counted.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
-    /// The line so far, without what is beyond its bound.
+    /// The line so far, without the part beyond its bound.
     line: Vec<u8>,
     lines: usize,
     cut_bytes: u64,
@@ -20,7 +19,7 @@ pub(super) struct StderrLog<R> {
 }
 
 impl<R: AsyncRead + Unpin> StderrLog<R> {
-    /// Of what comes from this pipe.
+    /// The log of this pipe.
     pub(super) fn of(pipe: Option<R>) -> Self {
         Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
     }
@@ -50,7 +49,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
             return;
         }
         if self.lines < MAX_LINES {
-            // As a field, so that what it says can't pass for another line of the log.
+            // As a field, so that its text can't pass for another line of the log.
             info!(line, "stderr");
         } else {
             self.cut_bytes += line.len() as u64;
@@ -59,7 +58,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         self.last = line;
     }
 
-    /// The last line, which mostly says what was wrong.
+    /// The last line, which mostly names the mistake.
     pub(super) fn into_last_line(mut self) -> String {
         self.end_line();
         if self.cut_bytes > 0 {
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_line_is_known_whatever_was_said() {
+    async fn last_line_of_any_form_is_kept() {
         for (stderr, last) in [
             (&b""[..], ""),
             (b"one\ntwo\n", "two"),
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_a_long_line_nor_many_are_kept() {
+    async fn neither_a_long_line_nor_many_lines_are_kept() {
         let long = vec![b'x'; 1_000_000];
         let long = log(&long).await;
         assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE as u64);

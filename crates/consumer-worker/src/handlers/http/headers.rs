@@ -1,20 +1,25 @@
-//! The headers of a request, in which every text of a message arrives exactly.
+//! The headers of a request: every text of a message arrives exactly as the producer wrote it, and the signatures are those of
+//! Standard Webhooks.
 
+use std::time::SystemTime;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use sha2::Sha256;
 
-use super::signature::{signatures, timestamp};
-use crate::{Job, config::WebhookSecret, job_span};
+use crate::{config::WebhookSecret, job::Job};
 
-/// What is written as `%` and two digits where a text stands in a header, beside what is not ASCII.
+/// The characters of a text that are percent-encoded in a header, beside those that are not ASCII.
 const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
-/// The same in the id of a webhook: a dot would part it from its timestamp.
+/// The same in the id of a webhook: a dot would separate it from its timestamp.
 const IN_AN_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// What goes with a message.
+/// The headers of the request for a message.
 pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // Everything was made printable; what could not stand in a header all the same would be left out.
+    // All values are printable by now; one that were not would be left out.
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -33,14 +38,16 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     if let Some(signal) = job.signal() {
         set("drover-signal", ascii(signal.get()));
     }
-    for (name, value) in job_span::handed_on(job) {
+    for (name, value) in job.trace_headers() {
         if let Some(value) = value {
             set(name, value);
         }
     }
     // Ids are unique within a queue, and a receiver may serve several.
     let part = |text: &str| utf8_percent_encode(text, IN_AN_ID).to_string();
-    let (id, timestamp) = (format!("{}:{}", part(message.queue.as_str()), part(message.id.as_str())), timestamp());
+    let id = format!("{}:{}", part(message.queue.as_str()), part(message.id.as_str()));
+    // By the clock of this machine.
+    let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !secrets.is_empty() {
         set("webhook-signature", signatures(secrets, &id, timestamp, body));
     }
@@ -51,7 +58,7 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     headers
 }
 
-/// A text as it can stand in a header. Spaces at its ends are not part of a header's value, so they are encoded too.
+/// A text as the value of a header. Spaces at its ends are not part of a header's value, so they are encoded too.
 fn text(text: &str) -> String {
     let inner = text.trim_matches(' ');
     let before = text.len() - text.trim_start_matches(' ').len();
@@ -59,7 +66,7 @@ fn text(text: &str) -> String {
     ["%20".repeat(before), utf8_percent_encode(inner, IN_A_HEADER).to_string(), "%20".repeat(after)].concat()
 }
 
-/// JSON in which all but ASCII is escaped. Ends of lines and tabs stand between its tokens only, where a space means the same.
+/// JSON in ASCII: other characters are escaped. Ends of lines and tabs occur between its tokens only, where a space means the same.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
@@ -75,15 +82,26 @@ fn ascii(json: &str) -> String {
     text
 }
 
+/// The signatures of a body by the rules of Standard Webhooks, one by each secret.
+fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: u64, body: &[u8]) -> String {
+    let sign = |secret: &WebhookSecret| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("a key of HMAC may have any length");
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    };
+    secrets.iter().map(sign).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use percent_encoding::percent_decode_str;
 
     use super::*;
-    use crate::TestJob;
+    use crate::testing::TestJob;
 
     #[test]
-    fn whatever_a_producer_wrote_can_stand_in_a_header() {
+    fn any_text_of_a_producer_fits_into_a_header() {
         let job =
             TestJob::new("a.b", &1).name("grüße 100%").id("bestellung.ä 1").header("x", "ä\n\u{7f}😀").attempt(2).job();
         let headers = of(&job, &[], b"1");
@@ -97,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_receiver_decodes_is_what_the_producer_wrote() {
+    fn receiver_decodes_exactly_the_text_of_the_producer() {
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
             let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
             // As a receiver has it, whose parser takes the spaces around a value away.
@@ -113,9 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn the_data_of_a_signal_stands_in_a_header_of_its_own() {
+    fn data_of_a_signal_has_a_header_of_its_own() {
         let signal = serde_json::value::RawValue::from_string("{\r\n\t\"ä\": [1,\n2]}".into()).unwrap();
         let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &[], b"1");
         assert_eq!(headers["drover-signal"], r#"{   "\u00e4": [1, 2]}"#);
+    }
+
+    #[test]
+    fn signatures_are_those_of_the_public_library() {
+        // Made with the public library standardwebhooks for Python.
+        let secrets: Vec<WebhookSecret> =
+            ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; 2].map(|s| s.parse().unwrap()).into();
+        let body = br#"{"test": 2432232314}"#;
+        let one = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        assert_eq!(signatures(&secrets, id, 1_614_265_330, body), format!("{one} {one}"));
+        assert_eq!(signatures(&[], id, 1_614_265_330, body), "");
     }
 }

@@ -1,31 +1,33 @@
-//! The handler `http`: POSTs each message to a URL.
+//! The handler `http`: POSTs each message to a URL, and turns the answer into an outcome.
 
 mod answer;
 mod client;
 mod headers;
 mod networks;
 mod no_answer;
-mod resolver;
-mod retry_after;
-mod signature;
-mod target;
-mod tls;
 
-use std::{fs, time::Duration};
+use std::{fs, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use queue_core::Failure;
 use service::config::FilePath;
-use tokio::time::timeout;
-use url::Url;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use url::{Host, Url};
 
-use self::{client::Client, target::Target};
+use self::{
+    client::Client,
+    networks::{Networks, PrivateAddress},
+};
 use crate::{
-    Handler, Job, Outcome,
-    config::{HttpHandler, Output, WebhookSecret},
+    config::{AllowedHost, HttpHandler, Output, WebhookSecret},
+    job::Job,
+    routing::{Handler, Outcome},
 };
 
-/// POSTs the data of each message to a URL, signed as Standard Webhooks say. The answer says what came of it.
+/// POSTs the data of each message to a URL, signed by the rules of Standard Webhooks. The answer decides the outcome.
 pub(crate) struct Http {
     target: Target,
     client: Client,
@@ -35,9 +37,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// # Errors
-    ///
-    /// When a file that the configuration names is of no use.
+    /// Fails when a file that the configuration names can't be used.
     pub(crate) fn new(config: &HttpHandler) -> Result<Self, String> {
         let target = Target::new(config);
         let mut secrets = config.secret.clone();
@@ -47,12 +47,12 @@ impl Http {
         let timeout = config.timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_TIMEOUT).to_std();
         let connect_timeout =
             config.connect_timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
-        let tls = tls::client_config(config.ca_file.as_ref(), target.may_be_https())?;
-        let client = Client::new(target.networks().clone(), connect_timeout, tls)?;
+        let tls = client::trust(config.ca_file.as_ref(), target.may_be_https())?;
+        let client = Client::new(target.networks.clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
-    /// Dropped at the time-out, with the connection if it is not shared.
+    /// The future is dropped at the time-out, with the connection if it is not shared.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
         let headers = headers::of(job, &self.secrets, &body);
@@ -69,7 +69,7 @@ impl Handler for Http {
             Ok(found) => found,
             Err(refused) => return Outcome::FailForGood(refused),
         };
-        let _place = self.target.place(host).await;
+        let _permit = self.target.permit(host).await;
         timeout(self.timeout, self.post(&job, url)).await.unwrap_or_else(|_| {
             let message = format!("there was no whole answer within {:?}", self.timeout);
             Outcome::Retry(Failure::new("timed_out", message))
@@ -80,4 +80,83 @@ impl Handler for Http {
 fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("can't be read: {error}"))?;
     WebhookSecret::parse_lines(&text)
+}
+
+/// The URLs that messages are posted to.
+struct Target {
+    destination: Destination,
+    networks: Networks,
+    /// For requests under way, by host; none where there is no limit.
+    permits: Option<Vec<Semaphore>>,
+}
+
+/// The URL of all messages, or the header in which each message names its own.
+enum Destination {
+    Fixed(Url),
+    Header { name: String, allowed_hosts: Vec<AllowedHost> },
+}
+
+impl Target {
+    fn new(config: &HttpHandler) -> Self {
+        let (destination, networks, hosts) = if let Some(url) = &config.url {
+            (Destination::Fixed(url.expose().clone()), Networks::All, 1)
+        } else {
+            let (name, allowed_hosts) = (config.url_header.clone().unwrap_or_default(), config.allowed_hosts.clone());
+            let hosts = allowed_hosts.len();
+            (Destination::Header { name, allowed_hosts }, Networks::PublicAnd(config.allowed_networks.clone()), hosts)
+        };
+        let permits = config.concurrency.map(|limit| (0..hosts).map(|_| Semaphore::new(limit)).collect());
+        Self { destination, networks, permits }
+    }
+
+    /// Whether certificates may be needed.
+    fn may_be_https(&self) -> bool {
+        match &self.destination {
+            Destination::Fixed(url) => url.scheme() == "https",
+            Destination::Header { .. } => true,
+        }
+    }
+
+    /// The URL of a message, and the index of its host; or the failure of a message that names none that is allowed.
+    fn of(&self, job: &Job) -> Result<(Url, usize), Failure> {
+        let (name, allowed_hosts) = match &self.destination {
+            Destination::Fixed(url) => return Ok((url.clone(), 0)),
+            Destination::Header { name, allowed_hosts } => (name, allowed_hosts),
+        };
+        let refused = |why: String| Failure::new("url_refused", why);
+        let text = job.headers().get(name).ok_or_else(|| refused(format!("the message has no header {name}")))?;
+        let url = Url::parse(text).map_err(|error| refused(format!("its header {name} is no URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused(format!("its header {name} must be an http:// or https:// URL")));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused(format!("its header {name} must not have a user or a password")));
+        }
+        let host = url.host_str().unwrap_or_default();
+        let Some(at) = allowed_hosts.iter().position(|allowed| allowed.fits(&url)) else {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            return Err(refused(format!(
+                "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
+            )));
+        };
+        // A host that is an address already is never resolved, so it is checked here.
+        let address: Option<IpAddr> = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            _ => None,
+        };
+        match address {
+            Some(address) if !self.networks.allow(address) => {
+                let error = PrivateAddress { host: host.to_owned(), address };
+                Err(Failure::new("address_refused", error.to_string()))
+            }
+            _ => Ok((url, at)),
+        }
+    }
+
+    /// Waits for a permit for a request to a host; returns none where there is no limit.
+    async fn permit(&self, host: usize) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.permits.as_ref()?.get(host)?.acquire().await.ok()
+    }
 }

@@ -1,57 +1,39 @@
-//! The networks whose addresses may be connected to.
+//! The networks whose addresses may be connected to, and the resolver that drops all other addresses of a host.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::LazyLock,
+};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
 
-const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+/// The networks that IANA's registry of special addresses does not call global (tunnels to any address, such as Teredo and 6to4,
+/// are among them), and 168.63.129.16, which Azure keeps for its own services.
+static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 \
+     192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32 \
+     2001::/23 2001:db8::/32 2002::/16 3fff::/20"
+        .split_whitespace()
+        .map(network)
+        .collect()
+});
+/// All global addresses of version 6 are in this network, but not all in it are global.
+static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| network("2000::/3"));
+/// Addresses of version 4, as a network that has version 6 alone writes them.
+static NAT64: LazyLock<IpNet> = LazyLock::new(|| network("64:ff9b::/96"));
+
+fn network(text: &str) -> IpNet {
+    text.parse().expect("a network is written as an address and a length")
 }
 
-const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
-}
-
-/// What IANA's registry of special addresses does not call global, and what clouds keep for themselves.
-const SPECIAL_V4: &[Ipv4Net] = &[
-    v4(0, 0, 0, 0, 8),
-    v4(10, 0, 0, 0, 8),
-    v4(100, 64, 0, 0, 10),
-    v4(127, 0, 0, 0, 8),
-    v4(169, 254, 0, 0, 16),
-    v4(172, 16, 0, 0, 12),
-    v4(192, 0, 0, 0, 24),
-    v4(192, 0, 2, 0, 24),
-    v4(192, 88, 99, 0, 24),
-    v4(192, 168, 0, 0, 16),
-    v4(198, 18, 0, 0, 15),
-    v4(198, 51, 100, 0, 24),
-    v4(203, 0, 113, 0, 24),
-    v4(224, 0, 0, 0, 4),
-    v4(240, 0, 0, 0, 4),
-    // Azure's own services.
-    v4(168, 63, 129, 16, 32),
-];
-
-/// All that is global lies in this network, but not all in it is.
-const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
-const SPECIAL_V6: &[Ipv6Net] = &[
-    // Protocols of the IETF, Teredo among them: a tunnel to any address.
-    v6(0x2001, 0, 23),
-    v6(0x2001, 0xdb8, 32),
-    // 6to4: a tunnel as well.
-    v6(0x2002, 0, 16),
-    v6(0x3fff, 0, 20),
-];
-/// An address of version 4 for a network that has version 6 alone.
-const NAT64: Ipv6Net = v6(0x64, 0xff9b, 96);
-
-/// Which addresses may be connected to.
+/// The addresses that may be connected to.
 #[derive(Debug, Clone)]
 pub(super) enum Networks {
-    /// Any: who configured the URL knows.
+    /// Any, for a URL of the configuration.
     All,
-    /// Those of the public internet, and of these networks.
+    /// Those of the public internet, and those in these networks.
     PublicAnd(Vec<IpNet>),
 }
 
@@ -60,7 +42,7 @@ impl Networks {
         match self {
             Self::All => true,
             Self::PublicAnd(others) => {
-                // As it is dialled: version 4 in the clothes of version 6 is version 4.
+                // An address of version 4 in the form of version 6 is dialled as version 4.
                 let address = address.to_canonical();
                 is_public(address) || others.iter().any(|network| network.contains(&address))
             }
@@ -70,14 +52,44 @@ impl Networks {
 
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => !SPECIAL_V4.iter().any(|network| network.contains(&address)),
-        IpAddr::V6(address) if NAT64.contains(&address) => {
-            let [.., a, b, c, d] = address.octets();
+        IpAddr::V6(v6) if NAT64.contains(&address) => {
+            let [.., a, b, c, d] = v6.octets();
             is_public(Ipv4Addr::new(a, b, c, d).into())
         }
-        IpAddr::V6(address) => {
-            GLOBAL_V6.contains(&address) && !SPECIAL_V6.iter().any(|network| network.contains(&address))
-        }
+        IpAddr::V6(_) if !GLOBAL_V6.contains(&address) => false,
+        _ => !SPECIAL.iter().any(|network| network.contains(&address)),
+    }
+}
+
+/// Resolves the names of hosts to the addresses that may be connected to. A name is resolved once, here, so it can't lead to
+/// another address a moment later.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver(pub(super) Networks);
+
+/// A host has addresses, but none that may be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{host} is at {address}, which is no public address; to reach it all the same add its network to allowed_networks"
+)]
+pub(super) struct PrivateAddress {
+    pub(super) host: String,
+    pub(super) address: IpAddr,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let networks = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let (allowed, refused): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|address| networks.allow(address.ip()));
+            match refused.first() {
+                Some(address) if allowed.is_empty() => {
+                    Err(PrivateAddress { host: name.as_str().to_owned(), address: address.ip() }.into())
+                }
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
     }
 }
 
@@ -86,44 +98,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_allowed_and_what_is_named() {
+    fn only_public_addresses_and_named_networks_are_allowed() {
         let public = Networks::PublicAnd(Vec::new());
         for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::1.1.1.1", "::ffff:1.1.1.1"]
         {
             assert!(public.allow(address.parse().unwrap()), "{address}");
         }
-        let private = [
-            "0.0.0.0",
-            "10.0.0.1",
-            "100.64.0.1",
-            "100.100.100.200",
-            "127.0.0.1",
-            "127.255.255.254",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.168.1.1",
-            "198.19.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "168.63.129.16",
-            "::",
-            "::1",
-            "::127.0.0.1",
-            "::ffff:127.0.0.1",
-            "::ffff:a9fe:a9fe",
-            "64:ff9b::10.0.0.1",
-            "64:ff9b:1::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-        ];
-        for address in private {
+        let private = "0.0.0.0 10.0.0.1 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 \
+                       172.31.255.255 192.168.1.1 198.19.0.1 224.0.0.1 255.255.255.255 168.63.129.16 :: ::1 ::127.0.0.1 \
+                       ::ffff:127.0.0.1 ::ffff:a9fe:a9fe 64:ff9b::10.0.0.1 64:ff9b:1::1 fc00::1 fd00:ec2::254 fe80::1 \
+                       fec0::1 ff02::1 2001::1 2001:db8::1 2002:7f00:1::";
+        for address in private.split_whitespace() {
             assert!(!public.allow(address.parse().unwrap()), "{address}");
             assert!(Networks::All.allow(address.parse().unwrap()), "{address}");
         }

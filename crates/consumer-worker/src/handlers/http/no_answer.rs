@@ -1,16 +1,17 @@
-//! Why a request has no answer, in words that are no library's: they are stored with the message.
+//! The outcome of a message whose request has no answer. The reason is in words that are no library's, because it is stored with
+//! the message.
 
 use std::{error::Error, io};
 
 use queue_core::Failure;
 use tokio_rustls::rustls::{self, CertificateError};
 
-use super::resolver::PrivateAddress;
-use crate::Outcome;
+use super::networks::PrivateAddress;
+use crate::routing::Outcome;
 
 const CLOSED: &str = "the connection was closed before the answer was whole";
 
-/// The meaning of such an error for its message. Nothing of the URL is told: it may hold a secret.
+/// The outcome of a message whose request failed so. It shows nothing of the URL, which may hold a secret.
 pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     if error.is_builder() {
         return Outcome::FailForGood(Failure::new("url_refused", "no request can be made to this URL"));
@@ -82,12 +83,12 @@ fn of_tls(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// The first cause of a kind.
+/// The first cause of a type.
 fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
-/// An error and its causes. An I/O error that is asked for its cause passes over what it holds.
+/// An error and its causes. The error inside an I/O error counts as its cause, which `source` skips.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

@@ -1,18 +1,19 @@
-//! Arguments of handlers: what each takes from the job and from the state of the routes.
+//! Arguments of handlers: each takes its value from the job and from the state of the routes.
 
 use queue_core::Failure;
 use serde::de::DeserializeOwned;
 use service::wording;
 
-use crate::{Job, Outcome};
+use super::Outcome;
+use crate::job::Job;
 
-/// What can be an argument of a handler. Comes from the job and the state of the [`Routes`](crate::Routes).
+/// A type that can be an argument of a handler. Its value comes from the job and the state of the [`Routes`](crate::Routes).
 pub trait FromJob<S>: Sized + Send {
     /// The argument.
     ///
     /// # Errors
     ///
-    /// What comes of the message when there is none: the handler is not called.
+    /// The outcome of the message when there is no such value: the handler is not called.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 
@@ -22,8 +23,8 @@ impl<S> FromJob<S> for Job {
     }
 }
 
-/// The data of the message, as a type of yours. What does not parse as one fails for good as `invalid_payload`, with
-/// where and why: it would not parse the next time either.
+/// The data of the message, as a type of yours. Data that does not parse fails for good as `invalid_payload`, with
+/// the place and the reason: another attempt would meet the same data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<T>(pub T);
 
@@ -31,16 +32,14 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
     fn from_job(job: &Job, _: &S) -> Result<Self, Outcome> {
         let json = job.message().data.get();
         serde_json::from_str(json).map(Self).map_err(|_| {
-            // Once more, to find where: that would cost more than to parse.
-            let told = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
-            let why = told.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
+            // Parsed a second time, for the place of the mistake: to note places costs more than to parse.
+            let parsed = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
+            let why = parsed.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
                 "." => wording::of_json(error.inner()),
                 path => format!("{path}: {}", wording::of_json(error.inner())),
             });
-            Outcome::FailForGood(Failure::new(
-                "invalid_payload",
-                format!("the data is not what the handler takes: {why}"),
-            ))
+            let message = format!("the data is not what the handler takes: {why}");
+            Outcome::FailForGood(Failure::new("invalid_payload", message))
         })
     }
 }

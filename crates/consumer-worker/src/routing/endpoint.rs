@@ -1,37 +1,64 @@
-//! Handlers of any kind as the worker calls them.
+//! Handlers of any kind, as the worker calls them: async functions, values, and `tower` services.
 
 use std::{
     convert::Infallible,
     error::Error,
+    future,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Map},
+};
 use queue_core::Failure;
 use tower::{Layer, Service, ServiceExt, timeout::error::Elapsed};
 
-use crate::{FromJob, Handler, HandlerError, IntoOutcome, Job, Outcome};
+use super::{FromJob, HandlerError, IntoOutcome, Outcome};
+use crate::job::Job;
 
-/// A handler as the worker calls it, whatever it was made of: a `tower` service of [`Job`]s, which layers go around.
-#[derive(Clone)]
-pub struct Endpoint(Arc<dyn Call>);
-
-trait Call: Send + Sync {
-    fn call(&self, job: Job) -> BoxFuture<'static, Outcome>;
+/// A handler that is a value with an `async fn`, as the built-in handlers are.
+///
+/// Most handlers are plain `async fn`s instead, see [`IntoEndpoint`].
+pub trait Handler: Send + Sync + 'static {
+    /// Works on one message and returns its outcome. A panic is a failure of that message, and of nothing else. The worker
+    /// drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.
+    fn handle(&self, job: Job) -> impl Future<Output = Outcome> + Send;
 }
 
+/// A handler of any kind, as the worker calls it: a `tower` service of [`Job`]s, which layers go around.
+#[derive(Clone)]
+pub struct Endpoint(Arc<dyn Fn(Job) -> BoxFuture<'static, Outcome> + Send + Sync>);
+
 impl Endpoint {
-    /// Of a `tower` service. An error of the service is a failed attempt.
+    fn new(call: impl Fn(Job) -> BoxFuture<'static, Outcome> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+
+    /// Makes an endpoint of a `tower` service. An error of the service is a failed attempt.
     pub fn of_service<S>(service: S) -> Self
     where
         S: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
         S: Clone + Send + Sync + 'static,
     {
-        Self(Arc::new(OfService(service)))
+        Self::new(move |job| {
+            let service = service.clone();
+            Box::pin(async move {
+                match service.oneshot(job).await {
+                    Ok(response) => response.into_outcome(),
+                    Err(error) => match error.into() {
+                        error if error.is::<Elapsed>() => {
+                            Outcome::Retry(Failure::new("timed_out", "the run took longer than its handler may"))
+                        }
+                        error => HandlerError::boxed(error).into_outcome(),
+                    },
+                }
+            })
+        })
     }
 
-    /// With a layer around it.
+    /// Puts a layer around this endpoint.
     #[must_use]
     pub fn layer<L>(self, layer: &L) -> Self
     where
@@ -44,14 +71,14 @@ impl Endpoint {
 
     /// Works on one message.
     pub(crate) fn handle(&self, job: Job) -> BoxFuture<'static, Outcome> {
-        self.0.call(job)
+        (self.0)(job)
     }
 }
 
 impl Service<Job> for Endpoint {
     type Response = Outcome;
     type Error = Infallible;
-    type Future = futures_util::future::Map<BoxFuture<'static, Outcome>, fn(Outcome) -> Result<Outcome, Infallible>>;
+    type Future = Map<BoxFuture<'static, Outcome>, fn(Outcome) -> Result<Outcome, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -62,19 +89,19 @@ impl Service<Job> for Endpoint {
     }
 }
 
-/// What can be a handler: an `async fn` whose arguments each come [from the job](FromJob) and which returns
-/// [something that means an outcome](IntoOutcome); or a value that is a [`Handler`]; or an [`Endpoint`].
+/// A type that can be a handler: an `async fn` whose arguments each come [from the job](FromJob) and whose result
+/// [stands for an outcome](IntoOutcome); or a value that is a [`Handler`]; or an [`Endpoint`].
 #[diagnostic::on_unimplemented(
     message = "this is no handler",
     note = "a handler is an async fn of up to eight arguments, each of which implements FromJob (Payload, State, Job), and \
             returns a Result, an Outcome or nothing; or a value that implements Handler"
 )]
 pub trait IntoEndpoint<S, Args> {
-    /// With the state that its arguments may come from.
+    /// Makes the endpoint, with the state that its arguments may come from.
     fn into_endpoint(self, state: &S) -> Endpoint;
 }
 
-/// Marks what is an endpoint already.
+/// Marks a handler that is an [`Endpoint`] already.
 pub struct AsItIs;
 
 impl<S> IntoEndpoint<S, AsItIs> for Endpoint {
@@ -83,59 +110,16 @@ impl<S> IntoEndpoint<S, AsItIs> for Endpoint {
     }
 }
 
-/// Marks what is a [`Handler`].
+/// Marks a handler that is a value, a [`Handler`].
 pub struct AsValue;
 
 impl<S, H: Handler> IntoEndpoint<S, AsValue> for H {
     fn into_endpoint(self, _: &S) -> Endpoint {
-        Endpoint(Arc::new(OfValue(Arc::new(self))))
-    }
-}
-
-struct OfValue<H>(Arc<H>);
-
-impl<H: Handler> Call for OfValue<H> {
-    fn call(&self, job: Job) -> BoxFuture<'static, Outcome> {
-        let handler = Arc::clone(&self.0);
-        Box::pin(async move { handler.handle(job).await })
-    }
-}
-
-struct OfService<S>(S);
-
-impl<S> Call for OfService<S>
-where
-    S: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    fn call(&self, job: Job) -> BoxFuture<'static, Outcome> {
-        let service = self.0.clone();
-        Box::pin(async move {
-            match service.oneshot(job).await {
-                Ok(response) => response.into_outcome(),
-                Err(error) => match error.into() {
-                    error if error.is::<Elapsed>() => {
-                        Outcome::Retry(Failure::new("timed_out", "the run took longer than its handler may"))
-                    }
-                    error => HandlerError::boxed(error).into_outcome(),
-                },
-            }
+        let handler = Arc::new(self);
+        Endpoint::new(move |job| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move { handler.handle(job).await })
         })
-    }
-}
-
-struct OfFunction<F, S> {
-    function: F,
-    state: S,
-}
-
-impl<F, S> Call for OfFunction<F, S>
-where
-    F: Fn(&S, Job) -> BoxFuture<'static, Outcome> + Send + Sync,
-    S: Send + Sync,
-{
-    fn call(&self, job: Job) -> BoxFuture<'static, Outcome> {
-        (self.function)(&self.state, job)
     }
 }
 
@@ -150,15 +134,15 @@ macro_rules! functions_are_handlers {
         {
             #[allow(non_snake_case, unused_variables)]
             fn into_endpoint(self, state: &S) -> Endpoint {
-                let function = move |state: &S, job: Job| -> BoxFuture<'static, Outcome> {
-                    $(let $arg = match $arg::from_job(&job, state) {
+                let state = state.clone();
+                Endpoint::new(move |job| {
+                    $(let $arg = match $arg::from_job(&job, &state) {
                         Ok(argument) => argument,
-                        Err(outcome) => return std::future::ready(outcome).boxed(),
+                        Err(outcome) => return future::ready(outcome).boxed(),
                     };)*
                     let running = self($($arg,)*);
                     Box::pin(async move { running.await.into_outcome() })
-                };
-                Endpoint(Arc::new(OfFunction { function, state: state.clone() }))
+                })
             }
         }
     };

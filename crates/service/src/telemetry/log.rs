@@ -1,15 +1,18 @@
-//! Writes the fields of spans and events into the log. It is ours because the library's writing costs each request twice as much.
+//! The form of the log's records. A writer escapes the characters of clients that would end a line or change how it is shown. The
+//! fields of spans are written by code of ours, because that of the library costs each request twice as much.
 
 use std::{
+    borrow::Cow,
     error::Error,
-    fmt::{self, Write},
+    fmt::{self, Write as _},
+    io::{self, Stdout, Write},
 };
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
     field::{RecordFields, VisitOutput},
     fmt::{
-        FormatFields,
+        FormatFields, MakeWriter,
         format::{DefaultVisitor, Writer},
     },
 };
@@ -18,7 +21,7 @@ use tracing_subscriber::{
 /// request has a span, and most are never shown.
 pub(super) struct Plain;
 
-/// What the fields of most spans need.
+/// The bytes that the fields of most spans need.
 const USUAL: usize = 128;
 
 impl<'w> FormatFields<'w> for Plain {
@@ -36,7 +39,7 @@ struct Text {
 }
 
 impl Text {
-    /// What has forms of its own, or is rare.
+    /// Writes a field that has a form of its own, or is rare, as the library does.
     fn as_the_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
@@ -83,17 +86,73 @@ fn is_special(name: &str) -> bool {
     name == "message" || name.starts_with("log.") || name.starts_with("r#")
 }
 
+/// Writes each record to standard output with the characters escaped that would end its line, or change how the rest of it is
+/// shown.
+pub(super) struct Escaped {
+    /// Whether the record itself has escape sequences, for colours. The library escapes those of fields.
+    pub(super) colours: bool,
+}
+
+impl MakeWriter<'_> for Escaped {
+    type Writer = Records<Stdout>;
+
+    fn make_writer(&self) -> Self::Writer {
+        Records { to: io::stdout(), colours: self.colours }
+    }
+}
+
+/// Takes a whole record with each write, as the library hands them over.
+pub(super) struct Records<W> {
+    to: W,
+    colours: bool,
+}
+
+impl<W: Write> Write for Records<W> {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.to.write_all(&escape(record, self.colours))?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
+    let (text, end) = record.strip_suffix(b"\n").map_or((record, ""), |text| (text, "\n"));
+    // Nearly all records are such.
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(record);
+    }
+    let text = String::from_utf8_lossy(text);
+    let mut escaped = String::with_capacity(record.len() + 16);
+    for char in text.chars() {
+        match char {
+            '\u{1b}' if colours => escaped.push(char),
+            '\n' => escaped.push_str("\\n"),
+            // In the form of JSON, because the record may be JSON: all of these have four digits.
+            char if misleads(char) => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(char));
+            }
+            char => escaped.push(char),
+        }
+    }
+    escaped.push_str(end);
+    Cow::Owned(escaped.into_bytes())
+}
+
+/// Whether a character is a control character, ends a line or paragraph, has no width, or turns the direction of text.
+fn misleads(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
-    use tracing::{Subscriber, error, field, info, info_span, subscriber::with_default};
-    use tracing_subscriber::fmt::MakeWriter;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
+    use tracing::{Subscriber, error, field, info, info_span, subscriber::with_default};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -116,17 +175,17 @@ mod tests {
         }
     }
 
-    /// What is written by a subscriber of what all spans and events do that there are here.
+    /// The log that a subscriber writes of some spans and events.
     fn written<S: Subscriber + Send + Sync + 'static>(subscriber: impl FnOnce(Log) -> S) -> String {
         let log = Log::default();
         with_default(subscriber(log.clone()), || {
             let (bare, odd) = ("/v1/queues/a b", "a\"b\\c\n\u{1b}ä");
             let span = info_span!("request", method = %"POST", bare, odd, empty = "", ?odd, late = field::Empty);
             let _in_span = span.entered();
-            info!("told");
+            info!("event");
             tracing::Span::current().record("late", odd);
             let broken = io::Error::other("it broke\u{1b}");
-            error!(%odd, error = &broken as &dyn Error, r#type = 1, nothing = 1.5, flag = true, "told {odd}");
+            error!(%odd, error = &broken as &dyn Error, r#type = 1, nothing = 1.5, flag = true, "event {odd}");
             info!(message = odd, status = 201);
         });
         let text = log.0.lock().unwrap().clone();
@@ -134,10 +193,31 @@ mod tests {
     }
 
     #[test]
-    fn they_are_written_as_the_library_writes_them() {
+    fn fields_are_written_as_the_library_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
         let by_the_library = written(|log| subscriber(log).finish());
         assert_eq!(by_the_library.matches("request{").count(), 3, "{by_the_library}");
         assert_eq!(written(|log| subscriber(log).fmt_fields(Plain).finish()), by_the_library);
+    }
+
+    fn record_of(record: &str, colours: bool) -> String {
+        let mut records = Records { to: Vec::new(), colours };
+        records.write_all(record.as_bytes()).unwrap();
+        String::from_utf8(records.to).unwrap()
+    }
+
+    #[test]
+    fn record_is_one_line_and_shows_all_its_characters() {
+        for (record, expected) in [
+            ("INFO id=\"a\" done\n", "INFO id=\"a\" done\n"),
+            ("grüße ✅\n", "grüße ✅\n"),
+            ("a\u{202e}b\u{2028}c\u{85}d\n", "a\\u202eb\\u2028c\\u0085d\n"),
+            ("one\ntwo\n", "one\\ntwo\n"),
+            ("{\"id\":\"\u{2066}\u{7f}\"}\n", "{\"id\":\"\\u2066\\u007f\"}\n"),
+            ("\u{1b}[31mred\n", "\\u001b[31mred\n"),
+        ] {
+            assert_eq!(record_of(record, false), expected);
+        }
+        assert_eq!(record_of("\u{1b}[31mr\u{202e}\n", true), "\u{1b}[31mr\\u202e\n", "colours stay");
     }
 }

@@ -1,6 +1,6 @@
-//! Ends leases in batches, and tells the log how each ended.
+//! The settler of one queue: it settles leases in batches, and logs how each of them ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use queue_core::{Action, Error, LeaseToken, Queue, Retry, Settlement};
 use service::Stop;
@@ -11,46 +11,46 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{
-    Job,
-    held::HeldLease,
+use super::{
+    lease_set::HeldLease,
     metrics::{Ended, QueueMetrics, WorkerMetrics},
 };
+use crate::job::Job;
 
-/// A lease that is to be ended.
+/// A lease that is to be settled.
 pub(crate) struct Ending {
-    pub(crate) held: HeldLease,
+    pub(crate) lease: HeldLease,
     pub(crate) action: Action,
     pub(crate) work: Work,
 }
 
-/// What a log line says of the work on a message.
+/// The work on a message, for the line of the log.
 pub(crate) struct Work {
     pub(crate) job: Job,
-    /// How long the handler ran, if it did.
+    /// The time that the handler ran, if it did.
     pub(crate) took: Option<Duration>,
 }
 
-/// Ends the leases of one queue.
+/// Settles the leases of one queue.
 pub(crate) struct Settler {
     pub(crate) queue: Arc<Queue>,
     pub(crate) metrics: Arc<QueueMetrics>,
-    /// Nothing more is taken from handlers then.
+    /// Cancelled when no more leases are accepted.
     pub(crate) no_more: CancellationToken,
     pub(crate) stop: Stop,
 }
 
-/// How long what is left is tried to be settled when nothing more is taken and Redis does not answer.
+/// The time in which the last leases are tried to be settled when no more are accepted and Redis does not answer.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 /// The same when the worker is to stop at once.
 const LAST_TRIES_AT_ONCE: Duration = Duration::from_millis(200);
 
 impl Settler {
-    /// Ends leases in batches: whatever came in while the last call was under way goes with the next.
+    /// Settles leases in batches: those that come in while a call is under way are in the next one.
     ///
-    /// A settle is safe to repeat, so it is, until Redis answers; the leases keep their places meanwhile, so nothing piles
-    /// up. Ends when all senders are gone, or have been told that nothing more is taken; what Redis does not take soon
-    /// after that lapses.
+    /// A settle is safe to repeat, so it is repeated until Redis answers; the leases keep their capacity meanwhile, so their
+    /// number is bounded. Ends when all senders are dropped, or no more leases are accepted; leases that Redis does not settle
+    /// soon after that lapse.
     pub(crate) async fn run(self, mut endings: mpsc::Receiver<Ending>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -66,19 +66,19 @@ impl Settler {
             if count == 0 {
                 return;
             }
-            // The places are held until the end is recorded.
-            let (mut held, mut works, mut settlements) =
+            // The leases keep their capacity until they are settled.
+            let (mut leases, mut works, mut settlements) =
                 (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-            for Ending { held: lease, action, work } in batch.drain(..) {
-                settlements.push(Settlement { lease: lease.lease.clone(), action });
-                held.push(lease);
+            for Ending { lease, action, work } in batch.drain(..) {
+                settlements.push(Settlement { lease: lease.token.clone(), action });
+                leases.push(lease);
                 works.push(work);
             }
             let mut retry = Retry::new();
-            while let Err(error) = self.record(&settlements, &works).await {
+            while let Err(error) = self.settle(&settlements, &works).await {
                 let is_over = endings.is_closed() || self.no_more.is_cancelled();
                 if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > last_tries(&self.stop) {
-                    error!(queue = %self.queue.name(), %error, leases = held.len(), "can't settle: these leases will lapse");
+                    error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
                     for work in &works {
                         self.note(work, None, Ended::Unsettled);
                     }
@@ -86,12 +86,12 @@ impl Settler {
                 }
                 sleep(retry.pause()).await;
             }
-            HeldLease::drop_all(held);
+            HeldLease::drop_all(leases);
         }
     }
 
-    /// Records a batch; errs only where another try may help.
-    async fn record(&self, settlements: &[Settlement], works: &[Work]) -> Result<(), Error> {
+    /// Settles a batch. Fails only where another try may help.
+    async fn settle(&self, settlements: &[Settlement], works: &[Work]) -> Result<(), Error> {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
                 for ((settlement, work), settled) in settlements.iter().zip(works).zip(settled) {
@@ -100,10 +100,10 @@ impl Settler {
                 Ok(())
             }
             Err(error @ Error::Unavailable(_)) => Err(error),
-            // One of them can't be settled; the others can.
+            // One of them can't be settled, but the others can.
             Err(_) if settlements.len() > 1 => {
                 for (settlement, work) in settlements.iter().zip(works) {
-                    Box::pin(self.record(std::slice::from_ref(settlement), std::slice::from_ref(work))).await?;
+                    Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(work))).await?;
                 }
                 Ok(())
             }
@@ -119,11 +119,11 @@ impl Settler {
 
     fn note(&self, work: &Work, action: Option<&Action>, ended: Ended) {
         self.metrics.note_end(ended);
-        tell(work, action, ended);
+        log_end(work, action, ended);
     }
 }
 
-/// Releases leases whose handlers were cut off. They keep their order: each call puts its messages at the head of the line.
+/// Releases leases whose handlers were dropped. The messages keep their order: each call puts them at the head of the waiting list.
 pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
@@ -153,10 +153,10 @@ fn last_tries(stop: &Stop) -> Duration {
     if stop.at_once.is_cancelled() { LAST_TRIES_AT_ONCE } else { LAST_TRIES }
 }
 
-/// A line of the log for each lease that ended.
-pub(crate) fn tell(work: &Work, action: Option<&Action>, ended: Ended) {
+/// Logs the end of a lease.
+pub(crate) fn log_end(work: &Work, action: Option<&Action>, ended: Ended) {
     let Work { job, took } = work;
-    // What is not told costs nothing but to ask.
+    // The fields of a line that the filter drops are not computed.
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
@@ -176,7 +176,7 @@ pub(crate) fn tell(work: &Work, action: Option<&Action>, ended: Ended) {
         Ended::Retried => line!(info, "failed, will be tried again"),
         Ended::Released => line!(info, "released"),
         Ended::Failed => line!(warn, "failed for good"),
-        Ended::Lost => line!(warn, "the lease was over before its end was recorded: the message is somebody else's"),
+        Ended::Lost => line!(warn, "the lease was over before it was settled: another consumer has the message"),
         Ended::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
     }
 }
@@ -190,8 +190,8 @@ fn code_of(action: &Action) -> Option<&str> {
     }
 }
 
-/// What all lines of a worker did, told when it stops.
-pub(crate) fn summarize(metrics: &WorkerMetrics, uptime: Duration) {
+/// Logs, when a worker stops, the number of leases that ended in each way.
+pub(crate) fn log_totals(metrics: &WorkerMetrics, uptime: Duration) {
     use Ended::{Completed, Failed, Lost, Released, Retried, Unsettled};
     let [completed, retried, failed, released, lost, unsettled] =
         [Completed, Retried, Failed, Released, Lost, Unsettled].map(|ended| metrics.total(ended));

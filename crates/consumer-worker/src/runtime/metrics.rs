@@ -1,57 +1,48 @@
 //! The metrics of a worker, by the queues and patterns that its routes name: queues that fit a pattern count together, or producers
-//! could begin any number of series. Each line holds the figures of its queue, so that counting looks nothing up.
+//! could begin any number of series. Each runner owns the counters of its queue, so that counting needs no look-up.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use queue_core::{Action, Delivery, State};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
-use crate::Routes;
+use crate::routing::Routes;
 
-/// In seconds: from a millisecond, which is what Redis's clock is read in, to a day.
+/// In seconds: from 1 ms, the precision of Redis's clock as Drover reads it, to a day.
 const BOUNDS: [f64; 19] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
     86_400.0,
 ];
 
-type Histograms = Family<OfQueue, Histogram, fn() -> Histogram>;
+type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// What a worker counts.
+/// The counters of a worker.
 #[derive(Clone)]
 pub struct WorkerMetrics {
     patterns: BTreeSet<String>,
     start_delays: Histograms,
     runs: Histograms,
-    outcomes: Family<OfOutcome, Counter>,
-    queues: Family<OfQueue, Gauge>,
-    leases: Family<OfQueue, Gauge>,
-    concurrency: Family<OfQueue, Gauge>,
+    outcomes: Family<Labels<2>, Counter>,
+    queues: Family<Labels<1>, Gauge>,
+    leases: Family<Labels<1>, Gauge>,
+    concurrency: Family<Labels<1>, Gauge>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQueue {
-    queue: String,
-}
+/// The names and values of labels: the queue or pattern, and with `outcomes` the outcome.
+type Labels<const N: usize> = [(&'static str, String); N];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfOutcome {
-    queue: String,
-    outcome: &'static str,
-}
-
-/// What a worker counts of one queue, or of those that fit one pattern.
+/// The counters of one queue, or of those that fit one pattern.
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
-    runs: Histogram,
+    pub(crate) runs: Histogram,
     outcomes: [Counter; Ended::COUNT],
-    queues: Gauge,
-    leases: Gauge,
-    concurrency: Gauge,
+    pub(crate) queues: Gauge,
+    pub(crate) leases: Gauge,
+    pub(crate) concurrency: Gauge,
 }
 
 /// How a lease ended.
@@ -64,16 +55,16 @@ pub(crate) enum Ended {
     Retried,
     /// The message failed for good.
     Failed,
-    /// It was given back with no attempt spent.
+    /// The message was released with no attempt spent.
     Released,
-    /// The lease was over before the worker was done: the message is somebody else's.
+    /// The lease was over before the worker settled it: the message is with another consumer.
     Lost,
-    /// Its end could not be recorded: it lapses.
+    /// The lease could not be settled: it lapses.
     Unsettled,
 }
 
 impl Ended {
-    /// How a lease ended that was settled so, and Redis answered that.
+    /// The end of a lease that was settled with this action and got this answer.
     pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
             (None, _) => Self::Lost,
@@ -86,7 +77,7 @@ impl Ended {
 }
 
 impl WorkerMetrics {
-    /// For the queues of these routes.
+    /// Makes the counters for the queues of these routes.
     pub fn of<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
         let histograms = || Histograms::new_with_constructor(|| Histogram::new(BOUNDS));
         let metrics = Self {
@@ -104,7 +95,7 @@ impl WorkerMetrics {
         metrics
     }
 
-    /// Puts them on a metrics page.
+    /// Registers the counters for a page of metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "From when a message was due until it was first handed to this worker";
         registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());
@@ -117,9 +108,9 @@ impl WorkerMetrics {
         registry.register("drover_worker_concurrency", help, self.concurrency.clone());
     }
 
-    /// Those of the queues whose first route has this pattern.
+    /// The counters of the queues whose first route has this pattern.
     pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
-        let labels = OfQueue { queue: pattern.to_owned() };
+        let labels = [("queue", pattern.to_owned())];
         let outcomes = std::array::from_fn(|n| self.outcome(pattern, Ended::VARIANTS[n]));
         QueueMetrics {
             start_delays: self.start_delays.get_or_create_owned(&labels),
@@ -132,56 +123,30 @@ impl WorkerMetrics {
     }
 
     fn outcome(&self, pattern: &str, ended: Ended) -> Counter {
-        self.outcomes.get_or_create_owned(&OfOutcome { queue: pattern.to_owned(), outcome: ended.into_str() })
+        let outcome = ended.into_str().to_owned();
+        self.outcomes.get_or_create_owned(&[("queue", pattern.to_owned()), ("outcome", outcome)])
     }
 
-    /// How often leases ended so, over all queues.
+    /// The number of leases that ended so, over all queues.
     pub(crate) fn total(&self, ended: Ended) -> u64 {
         self.patterns.iter().map(|pattern| self.outcome(pattern, ended).get()).sum()
     }
 }
 
-/// A number of leases, as a gauge has it: there are never so many that it would not fit.
-fn figure(count: usize) -> i64 {
+/// A number of leases for a gauge; every such number fits.
+pub(crate) fn gauged(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl QueueMetrics {
-    /// A queue is served from now on, with so many places.
-    pub(crate) fn begin_queue(&self, concurrency: usize) {
-        self.queues.inc();
-        self.concurrency.inc_by(figure(concurrency));
-    }
-
-    /// It is served no longer.
-    pub(crate) fn end_queue(&self, concurrency: usize) {
-        self.queues.dec();
-        self.concurrency.dec_by(figure(concurrency));
-    }
-
-    /// So many more leases are held.
-    pub(crate) fn note_leases(&self, count: usize) {
-        self.leases.inc_by(figure(count));
-    }
-
-    /// So many are held no longer.
-    pub(crate) fn forget_leases(&self, count: usize) {
-        self.leases.dec_by(figure(count));
-    }
-
-    /// A message was handed out: for the first time, how long after it became ready is observed.
+    /// Notes that a message was handed out; the first time, its start delay is observed.
     pub(crate) fn note_start(&self, delivery: &Delivery) {
         if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
             self.start_delays.observe(started_at.since(delivery.ready_at).to_std().as_secs_f64());
         }
     }
 
-    /// A handler has ended, or was stopped.
-    pub(crate) fn note_run(&self, took: Duration) {
-        self.runs.observe(took.as_secs_f64());
-    }
-
-    /// A lease has ended.
+    /// Notes that a lease has ended.
     pub(crate) fn note_end(&self, outcome: Ended) {
         self.outcomes[outcome as usize].inc();
     }

@@ -1,0 +1,12 @@
+//! Routing: which handler gets which messages, what a handler may take as arguments, and what it may return.
+
+mod endpoint;
+mod from_job;
+mod outcome;
+mod routes;
+
+pub use endpoint::{AsItIs, AsValue, Endpoint, Handler, IntoEndpoint};
+pub use from_job::{FromJob, FromRef, Payload, State};
+pub use outcome::{HandlerError, IntoOutcome, Outcome};
+pub use routes::{ByName, IntoRoute, Route, Routes, Whole, any, on};
+pub(crate) use routes::{Entry, QueueRoutes, Table};

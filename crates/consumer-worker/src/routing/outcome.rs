@@ -1,0 +1,174 @@
+//! The outcome of a run: what a handler may return, its errors, and how a lease is settled by it.
+
+use std::{error::Error, fmt::Display, time::Duration};
+
+use queue_core::{Action, Failure, Millis, Timestamp};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use service::wording;
+
+/// The outcome of a run, which decides what becomes of the message.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a longer
+    /// one makes the message fail for good, with the code `result_too_large`.
+    Complete(Box<RawValue>),
+    /// The attempt failed; another one follows after the back-off while there are attempts left.
+    Retry(Failure),
+    /// As `Retry`, but after this pause instead of the back-off.
+    RetryAfter(Failure, Duration),
+    /// As `Retry`, but at this instant, by Redis's clock, instead of after the back-off.
+    RetryAt(Failure, Timestamp),
+    /// No further attempt would help: the message becomes a dead letter.
+    FailForGood(Failure),
+    /// No attempt was made: the message returns to the head of the waiting list, at once or after the pause.
+    Release(Option<Duration>),
+}
+
+impl Outcome {
+    /// Completes the message with this result.
+    pub fn complete(result: &impl Serialize) -> Self {
+        match to_raw_value(result) {
+            Ok(json) => Self::Complete(json),
+            Err(error) => {
+                let why = wording::of_value(&error);
+                Self::FailForGood(Failure::new("invalid_result", format!("the result has no JSON form: {why}")))
+            }
+        }
+    }
+
+    /// The action that settles the lease; `now` is by Redis's clock.
+    pub(crate) fn into_action(self, now: Timestamp) -> Action {
+        let millis = |pause: Duration| Millis::new(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        match self {
+            Self::Complete(result) => Action::Complete(result),
+            Self::Retry(failure) => Action::Fail(failure),
+            Self::RetryAfter(failure, pause) => Action::FailAndRetryAfter(failure, millis(pause)),
+            Self::RetryAt(failure, instant) => Action::FailAndRetryAfter(failure, instant.since(now)),
+            Self::FailForGood(failure) => Action::FailForGood(failure),
+            Self::Release(pause) => Action::Release(pause.map(millis)),
+        }
+    }
+}
+
+/// A type that a handler may return: an [`Outcome`], nothing, or a `Result` of anything that has a JSON form and of anything
+/// that becomes a [`HandlerError`], as every standard error does.
+pub trait IntoOutcome {
+    /// The outcome that the value stands for.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
+    }
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Outcome::Complete(RawValue::NULL.to_owned())
+    }
+}
+
+impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Ok(result) => Outcome::complete(&result),
+            Err(error) => error.into().into_outcome(),
+        }
+    }
+}
+
+/// The error of a handler, with what is to become of its message.
+///
+/// Every standard error becomes one by `?`, and means: try again after the back-off. Other outcomes are
+/// [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at) and
+/// [`release`](Self::release):
+///
+/// ```
+/// # use consumer_worker::HandlerError;
+/// fn port(text: &str) -> Result<u16, HandlerError> {
+///     let port = text.parse::<u16>().map_err(|error| HandlerError::from(error).for_good())?;
+///     if port == 0 {
+///         return Err(HandlerError::new("no_port", "port 0 is none").for_good());
+///     }
+///     Ok(port)
+/// }
+/// # assert!(port("0").is_err());
+/// ```
+#[derive(Debug)]
+pub struct HandlerError(Outcome);
+
+impl HandlerError {
+    /// The attempt failed; another one follows after the back-off. The code is a word that a program can match, the message a
+    /// sentence for people; both are kept in the message's `error`.
+    pub fn new(code: impl Into<String>, message: impl Display) -> Self {
+        Self(Outcome::Retry(Failure::new(code, message.to_string())))
+    }
+
+    /// From an error that is no standard one but can be boxed as one, such as an error of `anyhow`. The code is `error`.
+    pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::of(&*error.into())
+    }
+
+    /// The work could not be begun: no attempt is spent, and the message returns to the head of the waiting list, at once or
+    /// after the pause.
+    pub fn release(pause: Option<Duration>) -> Self {
+        Self(Outcome::Release(pause))
+    }
+
+    /// Another attempt would not help: the message becomes a dead letter.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self(Outcome::FailForGood(self.into_failure()))
+    }
+
+    /// Another attempt follows after this pause.
+    #[must_use]
+    pub fn retry_after(self, pause: Duration) -> Self {
+        Self(Outcome::RetryAfter(self.into_failure(), pause))
+    }
+
+    /// Another attempt follows at this instant, by Redis's clock.
+    #[must_use]
+    pub fn retry_at(self, instant: Timestamp) -> Self {
+        Self(Outcome::RetryAt(self.into_failure(), instant))
+    }
+
+    fn into_failure(self) -> Failure {
+        match self.0 {
+            Outcome::Retry(failure)
+            | Outcome::RetryAfter(failure, _)
+            | Outcome::RetryAt(failure, _)
+            | Outcome::FailForGood(failure) => failure,
+            Outcome::Complete(_) | Outcome::Release(_) => Failure::new("released", "released by its handler"),
+        }
+    }
+
+    /// With the texts of its causes, because only the text is kept.
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            // Some errors repeat their cause.
+            let of_cause = error.to_string();
+            if !text.contains(&of_cause) {
+                text = format!("{text}: {of_cause}");
+            }
+            cause = error.source();
+        }
+        Self::new("error", text)
+    }
+}
+
+impl<E: Error + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl IntoOutcome for HandlerError {
+    fn into_outcome(self) -> Outcome {
+        self.0
+    }
+}

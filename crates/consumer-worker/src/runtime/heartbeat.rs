@@ -1,0 +1,130 @@
+//! The heartbeat extends the leases of all runners while their handlers run, and passes on cancellations whose notifications were
+//! lost.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use queue_core::{Extended, LeaseToken, Millis, Queue, QueueName, WakeTimers};
+use tracing::warn;
+
+use super::lease_set::LeaseSet;
+
+/// The time from a cancel until the leases of its queue are extended, whose answer names all messages that are to be cancelled.
+const SOON: Duration = Duration::from_millis(200);
+/// The queues whose leases are extended at a time.
+const QUEUES_AT_A_TIME: usize = 16;
+
+/// Extends the leases of all runners three times within each visibility timeout, so that one lost call costs no lease. A beat
+/// also finds cancelled messages, for the case that their notification was lost.
+#[derive(Default)]
+pub(crate) struct Heartbeat {
+    timers: WakeTimers,
+    tracked: Mutex<HashMap<QueueName, Arc<TrackedLeases>>>,
+}
+
+/// The leases of one runner.
+pub(crate) struct TrackedLeases {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) leases: Arc<LeaseSet>,
+    /// The shortest time to which any of them is extended, in ms.
+    shortest: AtomicU64,
+}
+
+impl TrackedLeases {
+    pub(crate) fn new(queue: Arc<Queue>, leases: Arc<LeaseSet>) -> Arc<Self> {
+        Arc::new(Self { queue, leases, shortest: AtomicU64::new(u64::MAX) })
+    }
+
+    /// The pause between two beats.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(self.shortest.load(Ordering::Relaxed)) / 3
+    }
+
+    /// Extends the leases, and passes on the answer to their handlers.
+    async fn beat(&self) {
+        if let Some(shortest) = self.leases.shortest() {
+            self.shortest.store(u64::try_from(shortest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        let leases = self.leases.to_extend();
+        if leases.is_empty() {
+            return;
+        }
+        // The runner meets the same error and reports it. The next beat tries again.
+        let Ok(extended) = self.queue.extend(&leases, None).await else { return };
+        let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
+        for (lease, extended) in leases.iter().zip(extended) {
+            match extended {
+                Extended::ToBeCancelled(_) => {
+                    cancelled.insert(lease);
+                }
+                // A lease that was settled in the meantime is not in the set any longer, and nothing is lost.
+                Extended::LeaseOver if self.leases.lose(lease) => {
+                    warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
+                }
+                Extended::Until(_) | Extended::LeaseOver => {}
+            }
+        }
+        if !cancelled.is_empty() {
+            self.leases.cancel(|lease| cancelled.contains(lease));
+        }
+    }
+}
+
+impl Heartbeat {
+    /// Extends the leases of a runner from now on, until it has none. New ones are extended to `visibility_timeout`.
+    pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
+        let before = leases.shortest.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
+        let name = leases.queue.name();
+        let is_new = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
+        // Shorter leases make the next beat earlier; longer ones never make it later, because the earlier leases stay as they are.
+        if is_new || visibility_timeout.get() < before {
+            self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
+        }
+    }
+
+    /// Extends the leases of a queue soon: a message that is to be cancelled may be leased but not in the set yet.
+    pub(crate) fn beat_soon(&self, queue: &QueueName) {
+        self.timers.set(queue.clone(), SOON);
+    }
+
+    /// Beats until the future is dropped.
+    pub(crate) async fn run(&self) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                name = self.timers.next(), if under_way.len() < QUEUES_AT_A_TIME => {
+                    if let Some(leases) = self.tracked(&name) {
+                        under_way.push(async move {
+                            leases.beat().await;
+                            leases
+                        });
+                    }
+                }
+                Some(leases) = under_way.next(), if !under_way.is_empty() => {
+                    // The pause varies, so that the beats of many queues that began together do not stay together.
+                    let pause = leases.pause().mul_f64(rand::random_range(0.8..=1.0));
+                    self.timers.set(leases.queue.name().clone(), pause);
+                }
+            }
+        }
+    }
+
+    /// The leases of a queue; a queue without leases is forgotten.
+    fn tracked(&self, name: &QueueName) -> Option<Arc<TrackedLeases>> {
+        let mut tracked = self.tracked.lock();
+        let leases = tracked.get(name)?;
+        if leases.leases.count() == 0 {
+            tracked.remove(name);
+            return None;
+        }
+        Some(Arc::clone(leases))
+    }
+}

@@ -1,0 +1,161 @@
+//! The leases that one runner holds. It stops the handlers of cancelled messages and of lost leases.
+
+use std::{
+    collections::HashMap,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use queue_core::{Delivery, LeaseToken};
+use tokio::sync::Notify;
+use tracing::debug;
+
+use super::{
+    capacity::Capacity,
+    metrics::{QueueMetrics, gauged},
+};
+use crate::job::{CancelHandle, CancelReason};
+
+/// A lease that is to be extended.
+struct Extended {
+    cancel: CancelHandle,
+    /// The time to which it is extended: the one with which it was handed out, whatever the queue's setting is by now.
+    visibility_timeout: Duration,
+}
+
+/// The leases that one runner holds.
+pub(crate) struct LeaseSet {
+    /// The leases that are to be extended.
+    leases: Mutex<HashMap<LeaseToken, Extended>>,
+    /// The number of leases. Lost ones count until their handlers have ended.
+    count: AtomicUsize,
+    freed: Notify,
+    capacity: Arc<Capacity>,
+    metrics: Arc<QueueMetrics>,
+}
+
+impl LeaseSet {
+    pub(crate) fn new(capacity: Arc<Capacity>, metrics: Arc<QueueMetrics>) -> Arc<Self> {
+        let (leases, count, freed) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        Arc::new(Self { leases, count, freed, capacity, metrics })
+    }
+
+    /// Holds the leases of these deliveries, which last for `visibility_timeout`, until the guards are dropped.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        deliveries: Vec<Delivery>,
+        visibility_timeout: Duration,
+    ) -> Vec<(Delivery, HeldLease)> {
+        self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.metrics.leases.inc_by(gauged(deliveries.len()));
+        let mut leases = self.leases.lock();
+        let add = |delivery: Delivery| {
+            let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
+            let cancel = CancelHandle::default();
+            leases.insert(token.clone(), Extended { cancel: cancel.clone(), visibility_timeout });
+            (delivery, HeldLease { set: Some(Arc::clone(self)), token, cancel, bytes })
+        };
+        deliveries.into_iter().map(add).collect()
+    }
+
+    /// The number of leases.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are fewer leases than `concurrency`, and returns the difference. Only one task may wait.
+    pub(crate) async fn room(&self, concurrency: usize) -> usize {
+        loop {
+            match concurrency.saturating_sub(self.count()) {
+                0 => self.freed.notified().await,
+                room => return room,
+            }
+        }
+    }
+
+    /// The leases to extend, without those that last longer because their handlers had them extended.
+    pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
+        let (leases, now) = (self.leases.lock(), Instant::now());
+        let ends_earlier = |held: &Extended| !held.cancel.is_extended_beyond(now + held.visibility_timeout);
+        leases.iter().filter(|(_, held)| ends_earlier(held)).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// The shortest time to which any of them is extended.
+    pub(crate) fn shortest(&self) -> Option<Duration> {
+        self.leases.lock().values().map(|held| held.visibility_timeout).min()
+    }
+
+    /// The leases whose handlers have not ended.
+    pub(crate) fn running(&self) -> Vec<LeaseToken> {
+        let leases = self.leases.lock();
+        leases.iter().filter(|(_, held)| !held.cancel.has_ended()).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// Removes a lost lease, and stops its handler. Returns whether it was in the set.
+    pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
+        let lost = self.leases.lock().remove(lease);
+        if let Some(held) = &lost {
+            held.cancel.cancel(CancelReason::LeaseLost);
+        }
+        lost.is_some()
+    }
+
+    /// Stops the handlers of cancelled messages.
+    pub(crate) fn cancel(&self, is_cancelled: impl Fn(&LeaseToken) -> bool) {
+        for (lease, held) in self.leases.lock().iter().filter(|(lease, _)| is_cancelled(lease)) {
+            debug!(id = %lease.id(), "cancelled");
+            held.cancel.cancel(CancelReason::Cancelled);
+        }
+    }
+
+    fn remove(&self, leases: &[HeldLease]) {
+        let bytes = leases.iter().map(|lease| lease.bytes).sum();
+        {
+            let mut held = self.leases.lock();
+            for lease in leases {
+                held.remove(&lease.token);
+            }
+        }
+        self.metrics.leases.dec_by(gauged(leases.len()));
+        self.capacity.release(leases.len(), bytes);
+        self.count.fetch_sub(leases.len(), Ordering::Relaxed);
+        self.freed.notify_one();
+    }
+}
+
+/// The memory that a message takes in the worker, about: its data above all.
+pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
+    delivery.message.data.get().len()
+}
+
+/// One lease that is held, with its capacity.
+pub(crate) struct HeldLease {
+    set: Option<Arc<LeaseSet>>,
+    pub(crate) token: LeaseToken,
+    pub(crate) cancel: CancelHandle,
+    bytes: usize,
+}
+
+impl HeldLease {
+    /// Drops many leases of one set at once.
+    pub(crate) fn drop_all(mut leases: Vec<Self>) {
+        let Some(set) = leases.first_mut().and_then(|lease| lease.set.take()) else { return };
+        for lease in &mut leases {
+            lease.set = None;
+        }
+        set.remove(&leases);
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        if let Some(set) = self.set.take() {
+            set.remove(slice::from_ref(self));
+        }
+    }
+}

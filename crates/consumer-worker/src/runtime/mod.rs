@@ -1,0 +1,233 @@
+//! The runtime of a worker: a thread of its own that leases messages, runs their handlers and settles their leases, with one
+//! runner for each queue.
+
+mod capacity;
+mod context;
+mod executor;
+mod heartbeat;
+mod lease_set;
+mod metrics;
+mod queue_runner;
+mod run;
+mod settler;
+
+use std::{
+    collections::HashSet,
+    future, io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Instant,
+};
+
+use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, Subscriber};
+use service::{Outage, Stop};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::{JoinError, JoinSet},
+};
+use tracing::{debug, error, info, warn};
+
+pub use metrics::WorkerMetrics;
+pub(crate) use run::run;
+
+use self::{
+    capacity::Capacity,
+    context::WorkerContext,
+    heartbeat::Heartbeat,
+    queue_runner::{Lifetime, QueueRunner, RunnerEnd},
+};
+use crate::{
+    config,
+    routing::{Routes, Table},
+};
+
+/// A worker: it serves each queue that its routes name, and each that fits one of their patterns while it exists.
+///
+/// Handlers run on the runtime that calls [`run`](Self::run). All other work (leasing, settling, extending, the subscription)
+/// runs in one thread of its own, with connections of its own: handlers that block their threads delay each other, but no
+/// lease lapses because of that.
+pub struct Worker {
+    /// The queues, with their declared settings.
+    pub queues: Queues,
+    /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs it.
+    pub subscriber: Subscriber,
+    /// The handlers and their messages.
+    pub routes: Routes,
+    /// The id of this worker, which leases carry.
+    pub consumer: ConsumerId,
+    /// The limits and pauses of the worker. Its `routes` are ignored.
+    pub config: config::Worker,
+    /// The counters of the worker.
+    pub metrics: WorkerMetrics,
+}
+
+/// The reason why a worker could not work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The routes have a mistake.
+    #[error("{0}")]
+    Routes(String),
+    /// The thread of the worker could not be started.
+    #[error("the worker's thread can't be started: {0}")]
+    Thread(#[from] io::Error),
+    /// The thread of the worker panicked, which is a fault of Drover.
+    #[error("the worker's thread broke")]
+    Broken,
+    /// A queue can't be worked on.
+    #[error(transparent)]
+    Queue(#[from] Error),
+}
+
+impl Worker {
+    /// Works until `stop`. A graceful stop leases nothing more, lets handlers end within the grace, and releases the other
+    /// messages. A stop at once releases all messages whose handlers have not ended, if Redis answers within 0.2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError::Routes`]; [`Error::OtherLayout`]: a newer Drover laid out one of the queues. The other queues were
+    /// stopped gracefully.
+    pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
+        let handlers = Handle::current();
+        let (ended, end) = oneshot::channel();
+        // If this future is dropped, the thread ends all the same.
+        let stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
+        let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
+        thread::Builder::new().name("drover-worker".into()).spawn(move || {
+            let result = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(self.work(handlers, stop)),
+                Err(error) => Err(error.into()),
+            };
+            // The receiver is gone if the future was dropped.
+            let _ = ended.send(result);
+        })?;
+        end.await.unwrap_or(Err(WorkerError::Broken))
+    }
+
+    async fn work(self, handlers: Handle, stop: Stop) -> Result<(), WorkerError> {
+        let table = self.routes.table().clone();
+        if let Some(mistake) = table.mistakes.first() {
+            return Err(WorkerError::Routes(mistake.clone()));
+        }
+        let begun = Instant::now();
+        let starts = table.starts();
+        let queues =
+            self.queues.over(self.queues.redis().apart().map_err(|error| Error::Unexpected(error.to_string()))?);
+        let context = Arc::new(WorkerContext {
+            consumer: self.consumer,
+            subscriber: self.subscriber.clone(),
+            heartbeat: Heartbeat::default(),
+            capacity: Capacity::new(self.config.max_leases, self.config.max_bytes, self.config.order),
+            handlers,
+            queues_of_handlers: self.queues,
+            config: self.config,
+            stop,
+            redis_outage: Outage::reported_once(),
+            runners: 0.into(),
+            workers: 1.into(),
+        });
+        let discovery = async {
+            if starts.is_empty() { future::pending().await } else { context.discover_queues(&queues, &starts).await }
+        };
+        let runners = QueueRunners {
+            context: Arc::clone(&context),
+            queues: queues.clone(),
+            table,
+            metrics: self.metrics.clone(),
+            running: JoinSet::new(),
+            names: HashSet::new(),
+        };
+        // The subscription and the heartbeat outlive the runners, whose handlers may still run while the worker stops.
+        let result = tokio::select! {
+            result = runners.run() => result,
+            () = self.subscriber.keep() => unreachable!("it has no end"),
+            () = context.heartbeat.run() => unreachable!("it has no end"),
+            () = discovery => unreachable!("it has no end"),
+            () = context.count_workers(&queues) => unreachable!("it has no end"),
+            () = context.maintain_index(&queues) => unreachable!("it has no end"),
+        };
+        settler::log_totals(&self.metrics, begun.elapsed());
+        Ok(result?)
+    }
+}
+
+/// The runners of all queues that a worker serves.
+struct QueueRunners {
+    context: Arc<WorkerContext>,
+    queues: Queues,
+    table: Table,
+    metrics: WorkerMetrics,
+    running: JoinSet<(QueueName, Result<RunnerEnd, Error>)>,
+    names: HashSet<QueueName>,
+}
+
+impl QueueRunners {
+    async fn run(mut self) -> Result<(), Error> {
+        for name in self.table.queues() {
+            self.start(name, Lifetime::Worker);
+        }
+        let mut result = Ok(());
+        let context = Arc::clone(&self.context);
+        loop {
+            tokio::select! {
+                biased;
+                () = context.stop.gracefully.cancelled() => break,
+                Some(ended) = self.running.join_next() => if let Err(error) = self.note_end(ended) {
+                    result = Err(error);
+                    context.stop.gracefully.cancel();
+                    break;
+                },
+                name = context.subscriber.new_queue() => self.start(name, Lifetime::Queue),
+            }
+        }
+        while let Some(ended) = self.running.join_next().await {
+            result = result.and(self.note_end(ended));
+        }
+        result
+    }
+
+    fn start(&mut self, name: QueueName, lifetime: Lifetime) {
+        if self.names.contains(&name) {
+            return;
+        }
+        let Some(routes) = self.table.of(&name) else { return };
+        let metrics = Arc::new(self.metrics.of_pattern(routes.pattern.as_str()));
+        let queue = self.queues.queue(&name);
+        let runner = QueueRunner::new(Arc::clone(&self.context), queue, routes, metrics, lifetime);
+        self.context.runners.fetch_add(1, Ordering::Relaxed);
+        self.names.insert(name.clone());
+        self.running.spawn(async move { (name, runner.run().await) });
+    }
+
+    fn note_end(&mut self, ended: Result<(QueueName, Result<RunnerEnd, Error>), JoinError>) -> Result<(), Error> {
+        self.context.runners.fetch_sub(1, Ordering::Relaxed);
+        match ended {
+            Ok((name, end)) => {
+                self.names.remove(&name);
+                // If the queue exists again by now, it is reported as a new queue.
+                self.context.subscriber.forget(&name);
+                if end? == RunnerEnd::QueueDeleted {
+                    debug!(queue = %name, "the queue was deleted");
+                }
+            }
+            Err(error) => error!(%error, "the runner of a queue broke"),
+        }
+        Ok(())
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// Makes the subscription that a worker with these routes needs.
+    pub fn subscriber(&self, redis: Redis) -> Subscriber {
+        Subscriber::of_prefixes(redis, self.table().starts())
+    }
+}
+
+/// Logs at the start which queues are served.
+pub(crate) fn log_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
+    let (queues, patterns) = (routes.table().queues().len(), routes.table().starts().len());
+    info!(%consumer, queues, patterns, concurrency, "working");
+    if queues == 0 && patterns == 0 && routes.table().mistakes.is_empty() {
+        warn!("there is no route, so there is nothing to do: write [[worker.routes]], or Routes::route in a program");
+    }
+}

@@ -1,0 +1,224 @@
+//! The runner of one queue in one process: it leases messages while there is capacity, and hands them to the executor.
+
+use std::sync::Arc;
+
+use queue_core::{Error, LeaseRequest, Queue, Retry, WakeNotifier};
+use service::Outage;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::{
+    capacity::FairShare,
+    context::WorkerContext,
+    executor::Executor,
+    heartbeat::TrackedLeases,
+    lease_set::{LeaseSet, bytes_of},
+    metrics::{QueueMetrics, gauged},
+};
+use crate::routing::QueueRoutes;
+
+/// The fewest messages that are worth a call: for so many, the fixed cost of a call is small beside theirs.
+const WORTH_A_CALL: usize = 25;
+
+/// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
+/// call finds nothing and no lease is held.
+pub(crate) struct QueueRunner {
+    context: Arc<WorkerContext>,
+    notifier: Arc<WakeNotifier>,
+    routes: Arc<QueueRoutes>,
+    metrics: Arc<QueueMetrics>,
+    concurrency: usize,
+    tracked: Arc<TrackedLeases>,
+    lifetime: Lifetime,
+}
+
+/// The lifetime of a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// A route names the queue: where the queue does not exist, the runner waits until it begins.
+    Worker,
+    /// The queue fits a pattern: the runner ends when the queue is deleted.
+    Queue,
+}
+
+/// The reason for which a runner ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunnerEnd {
+    /// The worker stops.
+    Stopped,
+    /// The queue was deleted.
+    QueueDeleted,
+}
+
+impl QueueRunner {
+    pub(crate) fn new(
+        context: Arc<WorkerContext>,
+        queue: Arc<Queue>,
+        routes: QueueRoutes,
+        metrics: Arc<QueueMetrics>,
+        lifetime: Lifetime,
+    ) -> Self {
+        let notifier = context.subscriber.notifier(queue.name());
+        notifier.wake_only(&context.consumer);
+        let leases = LeaseSet::new(Arc::clone(&context.capacity), Arc::clone(&metrics));
+        let concurrency = routes.concurrency.unwrap_or(context.config.concurrency);
+        let tracked = TrackedLeases::new(queue, leases);
+        Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, tracked, lifetime }
+    }
+
+    /// The most messages that one call leases: a third of the leases that may be held, so that Redis hands out one third and
+    /// settles another while the handlers work on the last.
+    fn batch_size(&self) -> usize {
+        (self.concurrency / 3).clamp(WORTH_A_CALL, Queue::MAX_MESSAGES)
+    }
+
+    fn queue(&self) -> &Arc<Queue> {
+        &self.tracked.queue
+    }
+
+    fn leases(&self) -> &Arc<LeaseSet> {
+        &self.tracked.leases
+    }
+
+    /// Leases and runs messages until the worker stops or the queue is deleted. Then handlers may end within the grace, and
+    /// the other messages are released with no attempt spent.
+    ///
+    /// Fails when a newer Drover laid out the queue: this one can do nothing there.
+    pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
+        let concurrency = gauged(self.concurrency);
+        self.metrics.queues.inc();
+        self.metrics.concurrency.inc_by(concurrency);
+        let result = tokio::select! {
+            result = self.work() => result,
+            () = self.pass_on_cancels() => unreachable!("it has no end"),
+        };
+        self.metrics.queues.dec();
+        self.metrics.concurrency.dec_by(concurrency);
+        result
+    }
+
+    async fn pass_on_cancels(&self) {
+        loop {
+            let ids = self.notifier.cancelled().await;
+            self.leases().cancel(|lease| ids.contains(lease.id()));
+            // The next beat finds a message that is leased already but not in the set yet.
+            self.context.heartbeat.beat_soon(self.queue().name());
+        }
+    }
+
+    async fn work(&self) -> Result<RunnerEnd, Error> {
+        let mut executor = None;
+        let result = self.lease_repeatedly(&mut executor).await;
+        // The leases of a call whose answer was lost. If Redis is away, they lapse.
+        let _ = self.queue().return_lost_leases().await;
+        if let Some(executor) = executor {
+            executor.close(&self.context, &self.tracked, &self.metrics).await;
+        }
+        // So that the next owner of an exclusive queue need not wait for the owner time-out. If Redis is away, it waits.
+        if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
+            let _ = self.queue().give_up_ownership(&self.context.consumer).await;
+        }
+        result
+    }
+
+    async fn lease_repeatedly(&self, executor: &mut Option<Executor>) -> Result<RunnerEnd, Error> {
+        let stop = &self.context.stop.gracefully;
+        let mut share = FairShare::new(self.routes.rank, self.routes.weight);
+        let mut outage = LeaseOutage::default();
+        loop {
+            // Only the waiting is given up half-way: the answer of a lease call is always read.
+            let permit = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                permit = async {
+                    self.notifier.woken(self.context.poll_interval()).await;
+                    let room = self.leases().room(self.concurrency).await;
+                    self.context.capacity.take(&mut share, room.min(self.batch_size())).await
+                } => permit,
+            };
+            let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
+            match self.queue().lease(&request).await {
+                Ok(leased) => {
+                    outage.end(&self.context, self.queue());
+                    // As soon as there is capacity if there may be more messages, else at the instant that Redis knows of.
+                    if leased.more_is_ready || leased.deliveries.len() >= permit.leases {
+                        self.notifier.wake();
+                    }
+                    if let Some(pause) = leased.next_look {
+                        self.notifier.wake_in(pause);
+                    }
+                    if leased.deliveries.is_empty() {
+                        drop(permit);
+                        if self.leases().count() == 0
+                            && let Some(executor) = executor.take()
+                        {
+                            executor.close(&self.context, &self.tracked, &self.metrics).await;
+                        }
+                        continue;
+                    }
+                    permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
+                    let held = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
+                    self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
+                    let start =
+                        || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, self.concurrency);
+                    executor.get_or_insert_with(start).run(held, &self.context.handlers);
+                }
+                Err(error @ Error::OtherLayout { .. }) => return Err(error),
+                Err(Error::NoSuchQueue) => {
+                    drop(permit);
+                    outage.end(&self.context, self.queue());
+                    // Handlers that still run have lost their leases: the next beat finds that.
+                    self.context.heartbeat.beat_soon(self.queue().name());
+                    if self.lifetime == Lifetime::Queue {
+                        return Ok(RunnerEnd::QueueDeleted);
+                    }
+                }
+                Err(error) => {
+                    drop(permit);
+                    outage.note(&self.context, self.queue(), &error);
+                    self.notifier.wake();
+                    tokio::select! {
+                        () = sleep(outage.retry.pause()) => {}
+                        () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The outage that keeps one runner from leasing. It is reported once, and an outage of Redis once for all runners.
+struct LeaseOutage {
+    retry: Retry,
+    /// Whether the last error was that Redis is away.
+    of_redis: bool,
+    of_queue: Outage,
+}
+
+impl Default for LeaseOutage {
+    fn default() -> Self {
+        Self { retry: Retry::new(), of_redis: false, of_queue: Outage::reported_once() }
+    }
+}
+
+impl LeaseOutage {
+    /// Notes that the runner could not lease.
+    fn note(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
+        if matches!(error, Error::Unavailable(_)) {
+            self.of_redis = true;
+            if context.redis_outage.goes_on() {
+                warn!(queue = %queue.name(), %error, "can't lease, trying on");
+            }
+        } else if self.of_queue.goes_on() {
+            warn!(queue = %queue.name(), %error, "can't lease from this queue, trying on");
+        }
+    }
+
+    /// Notes that the runner could lease.
+    fn end(&mut self, context: &WorkerContext, queue: &Queue) {
+        if self.of_queue.is_over() || self.of_redis && context.redis_outage.is_over() {
+            info!(queue = %queue.name(), "leasing again");
+        }
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,140 @@
+//! One run of a handler: it ends by itself, at its time-out, or when it is cancelled.
+
+use std::{
+    any::Any,
+    future,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use queue_core::{Failure, MessageName};
+use tokio::time::{sleep, timeout_at};
+use tracing::{Instrument, warn};
+
+use crate::{
+    job::{CancelReason, Job},
+    routing::{Outcome, QueueRoutes},
+};
+
+/// The time that a cancelled handler has to end by itself.
+const TIME_TO_STOP: Duration = Duration::from_millis(500);
+
+/// The end of a run.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    /// The time that the handler ran, if there was one.
+    pub(crate) took: Option<Duration>,
+    pub(crate) lease: LeaseState,
+}
+
+/// Whether there is a lease to settle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseState {
+    Held,
+    /// The lease lapsed, and the handler did not end by itself.
+    Lost,
+}
+
+/// Runs the handler of one message.
+pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
+    let Some(endpoint) = routes.and_then(|routes| routes.endpoint(job.name())) else {
+        return Ran { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Held };
+    };
+    let span = job.begin_span();
+    let limit = job.timeout();
+    let start = Instant::now();
+    // A handler may panic before it returns its future as well as in it.
+    let running = AssertUnwindSafe(async { endpoint.handle(job.clone()).await }).catch_unwind().instrument(span);
+    let time_is_over = async {
+        match limit {
+            Some(limit) => sleep(limit.to_std()).await,
+            None => future::pending().await,
+        }
+    };
+    let mut lease = LeaseState::Held;
+    let outcome = {
+        let mut running = pin!(running);
+        tokio::select! {
+            biased;
+            ended = &mut running => ended.unwrap_or_else(|panic| panicked(&*panic)),
+            reason = job.cancel_handle().cancelled() => match (timeout_at(job.must_end_by(TIME_TO_STOP), &mut running).await, reason) {
+                (Ok(ended), _) => ended.unwrap_or_else(|panic| panicked(&*panic)),
+                (Err(_), CancelReason::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
+                (Err(_), CancelReason::LeaseLost) => {
+                    lease = LeaseState::Lost;
+                    Outcome::Release(None)
+                }
+            },
+            () = time_is_over => {
+                let took = limit.unwrap_or_default().get();
+                Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {took} ms")))
+            }
+        }
+    };
+    let took = start.elapsed();
+    // A program that a dropped handler started takes a moment to end. No other attempt may run beside it.
+    if matches!(outcome, Outcome::Retry(_)) {
+        job.rest_ended().await;
+    }
+    Ran { outcome, took: Some(took), lease }
+}
+
+/// The failure of a message that no route takes. It is logged for the first message of a name.
+fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
+    let name = job.name().map(MessageName::as_str);
+    // No name is empty, so the empty text stands for none.
+    let is_first = routes.is_some_and(|routes| routes.is_first_of_name(name.unwrap_or_default()));
+    let which = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
+    match name {
+        Some(name) if is_first => warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail"),
+        None if is_first => warn!(queue = %job.queue(), "no route takes messages without a name: they fail"),
+        _ => {}
+    }
+    Failure::new("no_handler", format!("no route of this worker takes {which}"))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Outcome::Retry(Failure::new("panicked", text.unwrap_or("the handler panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::{Millis, Queue};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{job::TIME_TO_SETTLE, routing::Routes, testing::TestJob};
+
+    /// The time that the handler of a job runs which is cancelled so long after its start and does not stop.
+    async fn runs_for(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
+        let job = TestJob::new("q", &1);
+        let job = timeout.into_iter().fold(job, TestJob::timeout).job();
+        let routes = Routes::new().route("q", async |_: Job| -> Outcome { future::pending().await });
+        let handle = job.cancel_handle().clone();
+        let start = Instant::now();
+        let cancelling = async {
+            sleep(cancelled_after).await;
+            handle.cancel(CancelReason::Cancelled);
+        };
+        let (outcome, ()) = tokio::join!(routes.handle(job), cancelling);
+        assert!(matches!(outcome, Outcome::FailForGood(_)));
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handler_that_is_cancelled_shortly_before_its_time_out_ends_before_its_lease() {
+        let a_timer = Duration::from_millis(5);
+        let (soon, late) = (Duration::from_millis(100), Duration::from_millis(990));
+        let ran = runs_for(Some(Millis::from_secs(1)), late).await;
+        let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
+        assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + a_timer, "{ran:?}");
+        // After the other one: a job reads the real clock, which has stood still since then.
+        for timeout in [None, Some(Millis::from_secs(10))] {
+            let ran = runs_for(timeout, soon).await;
+            assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + a_timer, "{ran:?}");
+        }
+    }
+}
