@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use utoipa::ToSchema;
 
-use crate::{Code, Outage, Problem};
+use crate::{code::Code, outage::Outage, problem::Problem};
 
 /// The two routes.
 pub fn routes<S: Clone + Send + Sync + 'static>(

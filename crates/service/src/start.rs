@@ -18,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{Config, config::Section, telemetry::Telemetry};
+use crate::{
+    config::{Config, Section},
+    telemetry::Telemetry,
+};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use service::config::{FilePath, HttpUrl, must_be_within};
 use url::{Host, Url};
 
-use super::handler::{HandlerTimeout, Output};
+use super::exec::{HandlerTimeout, Output};
 
 /// POSTs each message to a URL, signed by the rules of Standard Webhooks: all to one URL, or each to the one that its header
 /// names.

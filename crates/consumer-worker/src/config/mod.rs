@@ -1,6 +1,6 @@
 //! The configuration of a worker: the sections that both services read, and the section `worker` with its routes.
 
-mod handler;
+mod exec;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -8,10 +8,11 @@ mod tests;
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
 use queue_core::{DeclaredSettings, MessageName, Millis, Queue, QueuePattern, Span};
-use serde::{Deserialize, Serialize};
-use service::config::{BindAddress, Section, must_be_within};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
+use service::config::{BindAddress, Section, must_be_within, read_part};
 
-pub use handler::{CommandLine, ExecHandler, Handler, HandlerTimeout, Output};
+pub use exec::{CommandLine, ExecHandler, HandlerTimeout, Output};
 pub use http::{AllowedHost, HttpHandler, WebhookSecret};
 
 /// The configuration of a worker.
@@ -23,11 +24,11 @@ pub type Config = service::Config<Worker>;
 pub struct Worker {
     /// The address that serves its health and metrics. Defaults to 127.0.0.1:8081.
     pub bind: BindAddress,
-    /// Leases held at once, per queue and process. Defaults to 100.
+    /// Leases at once, per queue and process. Defaults to 100.
     pub concurrency: usize,
-    /// Leases held at once over all queues of the process. Defaults to 10,000.
+    /// Leases at once, over all queues of the process. Defaults to 10,000.
     pub max_leases: usize,
-    /// Bytes of data of all messages whose leases are held. Defaults to 64 MiB.
+    /// Bytes of data of all messages that are leased at once. Defaults to 64 MiB.
     pub max_bytes: usize,
     /// The order of queues when several have more messages than the process may hold leases. Defaults to `weighted`.
     pub order: Order,
@@ -48,7 +49,7 @@ pub struct Route {
     /// The name of the messages. Defaults to all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
-    /// Leases held at once for each of these queues. Defaults to `worker.concurrency`.
+    /// Leases at once for each of these queues. Defaults to `worker.concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// With `order = "weighted"`, so many messages for each one of a queue of weight 1. Defaults to 1.
@@ -66,6 +67,71 @@ pub enum Order {
     Weighted,
     /// In the order of their routes: a queue waits until no queue before it has a ready message.
     Strict,
+}
+
+/// The handler of a route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Handler {
+    /// Logs the id and the data of each message.
+    Log {
+        /// The result of each message. Defaults to null.
+        #[serde(skip_serializing_if = "Value::is_null")]
+        result: Value,
+    },
+    /// POSTs each message to a URL.
+    Http(HttpHandler),
+    /// Runs a program on each message.
+    Exec(ExecHandler),
+}
+
+/// By hand, so that a mistake in a handler is reported with its key: serde reads a tagged enum without the paths of its keys.
+impl<'de> Deserialize<'de> for Handler {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Type {
+            Log,
+            Http,
+            Exec,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Log {
+            #[serde(default)]
+            result: Value,
+        }
+        let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
+            return Err(D::Error::custom("expected a table: write { type = \"…\" }"));
+        };
+        let missing = || D::Error::custom("the key type is missing; write it too");
+        let handler = read_part("type", keys.remove("type").ok_or_else(missing)?)?;
+        let rest = keys.into();
+        match handler {
+            Type::Log => read_part("", rest).map(|Log { result }| Self::Log { result }),
+            Type::Http => read_part("", rest).map(Self::Http),
+            Type::Exec => read_part("", rest).map(Self::Exec),
+        }
+    }
+}
+
+impl Handler {
+    /// The handler's own time limit, if the configuration sets one.
+    pub fn timeout(&self) -> Option<Millis> {
+        match self {
+            Self::Log { .. } => None,
+            Self::Http(http) => http.timeout.as_deref().copied(),
+            Self::Exec(exec) => exec.timeout.as_deref().copied(),
+        }
+    }
+
+    /// Checks the keys together; the text of a mistake continues the path of the handler.
+    fn validate(&self) -> Result<(), String> {
+        match self {
+            Self::Http(http) => http.validate(),
+            Self::Log { .. } | Self::Exec(_) => Ok(()),
+        }
+    }
 }
 
 impl Section for Worker {

@@ -54,13 +54,13 @@ impl<S> Route<S> {
         self
     }
 
-    /// Leases that this process holds at once, for each queue of the route. Defaults to `worker.concurrency`.
+    /// Leases at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
     #[must_use]
     pub fn concurrency(self, leases: usize) -> Self {
         Self { concurrency: Some(leases), ..self }
     }
 
-    /// The share of each queue of the route where several queues have more messages than the process may hold leases
+    /// The share of each queue of the route where several queues have more messages than the process may have leases
     /// (`worker.max_leases`): so many messages for each one of a queue of weight 1. Defaults to 1.
     #[must_use]
     pub fn weight(self, weight: u32) -> Self {

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::{
     context::WorkerContext,
     heartbeat::TrackedLeases,
-    lease_set::HeldLease,
+    lease_set::LeaseGuard,
     metrics::{Ended, QueueMetrics},
     run::{LeaseState, run},
     settler::{self, Ending, Settler, Work},
@@ -41,7 +41,7 @@ struct Shared {
     /// Cancelled when handlers that still run are to be dropped.
     out_of_time: CancellationToken,
     /// The leases of dropped handlers, which are kept until all of them are released together, so that they keep their order.
-    dropped: Mutex<Vec<HeldLease>>,
+    dropped: Mutex<Vec<LeaseGuard>>,
 }
 
 impl Executor {
@@ -53,7 +53,7 @@ impl Executor {
         metrics: &Arc<QueueMetrics>,
         concurrency: usize,
     ) -> Self {
-        // There is room for as many endings as leases may be held: sending one never waits long.
+        // There is room for the endings of all leases: sending one never waits long.
         let (endings, to_settle) = mpsc::channel(concurrency);
         let no_more = CancellationToken::new();
         let settler = Settler {
@@ -75,8 +75,8 @@ impl Executor {
     }
 
     /// Runs the handlers of leased messages on their runtime, to which one task brings them all.
-    pub(crate) fn run(&self, leased: Vec<(Delivery, HeldLease)>, handlers: &Handle) {
-        let mut to_do: Vec<(Job, HeldLease)> = leased
+    pub(crate) fn run(&self, leased: Vec<(Delivery, LeaseGuard)>, handlers: &Handle) {
+        let mut to_do: Vec<(Job, LeaseGuard)> = leased
             .into_iter()
             .map(|(delivery, lease)| {
                 self.shared.metrics.note_start(&delivery);
@@ -125,7 +125,7 @@ impl Executor {
 
 impl Shared {
     /// Works on one message, and passes its lease to the settler.
-    async fn work(self: Arc<Self>, job: Job, lease: HeldLease) {
+    async fn work(self: Arc<Self>, job: Job, lease: LeaseGuard) {
         let ran = tokio::select! {
             ran = run(Some(&*self.routes), &job) => ran,
             () = self.out_of_time.cancelled() => {

@@ -45,12 +45,12 @@ impl LeaseSet {
         Arc::new(Self { leases, count, freed, capacity, metrics })
     }
 
-    /// Holds the leases of these deliveries, which last for `visibility_timeout`, until the guards are dropped.
+    /// Adds the leases of these deliveries, which last for `visibility_timeout`, until their guards are dropped.
     pub(crate) fn add(
         self: &Arc<Self>,
         deliveries: Vec<Delivery>,
         visibility_timeout: Duration,
-    ) -> Vec<(Delivery, HeldLease)> {
+    ) -> Vec<(Delivery, LeaseGuard)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauged(deliveries.len()));
         let mut leases = self.leases.lock();
@@ -58,7 +58,7 @@ impl LeaseSet {
             let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let cancel = CancelHandle::default();
             leases.insert(token.clone(), Extended { cancel: cancel.clone(), visibility_timeout });
-            (delivery, HeldLease { set: Some(Arc::clone(self)), token, cancel, bytes })
+            (delivery, LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes })
         };
         deliveries.into_iter().map(add).collect()
     }
@@ -81,44 +81,44 @@ impl LeaseSet {
     /// The leases to extend, without those that last longer because their handlers had them extended.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
-        let ends_earlier = |held: &Extended| !held.cancel.is_extended_beyond(now + held.visibility_timeout);
-        leases.iter().filter(|(_, held)| ends_earlier(held)).map(|(lease, _)| lease.clone()).collect()
+        let ends_earlier = |lease: &Extended| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
+        leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
     }
 
     /// The shortest time to which any of them is extended.
     pub(crate) fn shortest(&self) -> Option<Duration> {
-        self.leases.lock().values().map(|held| held.visibility_timeout).min()
+        self.leases.lock().values().map(|lease| lease.visibility_timeout).min()
     }
 
     /// The leases whose handlers have not ended.
     pub(crate) fn running(&self) -> Vec<LeaseToken> {
         let leases = self.leases.lock();
-        leases.iter().filter(|(_, held)| !held.cancel.has_ended()).map(|(lease, _)| lease.clone()).collect()
+        leases.iter().filter(|(_, lease)| !lease.cancel.has_ended()).map(|(token, _)| token.clone()).collect()
     }
 
     /// Removes a lost lease, and stops its handler. Returns whether it was in the set.
     pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
         let lost = self.leases.lock().remove(lease);
-        if let Some(held) = &lost {
-            held.cancel.cancel(CancelReason::LeaseLost);
+        if let Some(lease) = &lost {
+            lease.cancel.cancel(CancelReason::LeaseLost);
         }
         lost.is_some()
     }
 
     /// Stops the handlers of cancelled messages.
     pub(crate) fn cancel(&self, is_cancelled: impl Fn(&LeaseToken) -> bool) {
-        for (lease, held) in self.leases.lock().iter().filter(|(lease, _)| is_cancelled(lease)) {
-            debug!(id = %lease.id(), "cancelled");
-            held.cancel.cancel(CancelReason::Cancelled);
+        for (token, lease) in self.leases.lock().iter().filter(|(token, _)| is_cancelled(token)) {
+            debug!(id = %token.id(), "cancelled");
+            lease.cancel.cancel(CancelReason::Cancelled);
         }
     }
 
-    fn remove(&self, leases: &[HeldLease]) {
+    fn remove(&self, leases: &[LeaseGuard]) {
         let bytes = leases.iter().map(|lease| lease.bytes).sum();
         {
-            let mut held = self.leases.lock();
+            let mut extended = self.leases.lock();
             for lease in leases {
-                held.remove(&lease.token);
+                extended.remove(&lease.token);
             }
         }
         self.metrics.leases.dec_by(gauged(leases.len()));
@@ -133,15 +133,15 @@ pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
     delivery.message.data.get().len()
 }
 
-/// One lease that is held, with its capacity.
-pub(crate) struct HeldLease {
+/// One lease in the set, with its capacity. It is removed when the guard is dropped.
+pub(crate) struct LeaseGuard {
     set: Option<Arc<LeaseSet>>,
     pub(crate) token: LeaseToken,
     pub(crate) cancel: CancelHandle,
     bytes: usize,
 }
 
-impl HeldLease {
+impl LeaseGuard {
     /// Drops many leases of one set at once.
     pub(crate) fn drop_all(mut leases: Vec<Self>) {
         let Some(set) = leases.first_mut().and_then(|lease| lease.set.take()) else { return };
@@ -152,7 +152,7 @@ impl HeldLease {
     }
 }
 
-impl Drop for HeldLease {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         if let Some(set) = self.set.take() {
             set.remove(slice::from_ref(self));

@@ -21,7 +21,7 @@ use crate::routing::QueueRoutes;
 const WORTH_A_CALL: usize = 25;
 
 /// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
-/// call finds nothing and no lease is held.
+/// call finds nothing and no lease is left.
 pub(crate) struct QueueRunner {
     context: Arc<WorkerContext>,
     notifier: Arc<WakeNotifier>,
@@ -66,7 +66,7 @@ impl QueueRunner {
         Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, tracked, lifetime }
     }
 
-    /// The most messages that one call leases: a third of the leases that may be held, so that Redis hands out one third and
+    /// The most messages that one call leases: a third of `concurrency`, so that Redis hands out one third and
     /// settles another while the handlers work on the last.
     fn batch_size(&self) -> usize {
         (self.concurrency / 3).clamp(WORTH_A_CALL, Queue::MAX_MESSAGES)
@@ -157,11 +157,11 @@ impl QueueRunner {
                         continue;
                     }
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
-                    let held = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
+                    let guarded = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
                     let start =
                         || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, self.concurrency);
-                    executor.get_or_insert_with(start).run(held, &self.context.handlers);
+                    executor.get_or_insert_with(start).run(guarded, &self.context.handlers);
                 }
                 Err(error @ Error::OtherLayout { .. }) => return Err(error),
                 Err(Error::NoSuchQueue) => {

@@ -32,7 +32,7 @@ pub(crate) struct Ran {
 /// Whether there is a lease to settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseState {
-    Held,
+    Valid,
     /// The lease lapsed, and the handler did not end by itself.
     Lost,
 }
@@ -40,7 +40,7 @@ pub(crate) enum LeaseState {
 /// Runs the handler of one message.
 pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
     let Some(endpoint) = routes.and_then(|routes| routes.endpoint(job.name())) else {
-        return Ran { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Held };
+        return Ran { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Valid };
     };
     let span = job.begin_span();
     let limit = job.timeout();
@@ -53,7 +53,7 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
             None => future::pending().await,
         }
     };
-    let mut lease = LeaseState::Held;
+    let mut lease = LeaseState::Valid;
     let outcome = {
         let mut running = pin!(running);
         tokio::select! {

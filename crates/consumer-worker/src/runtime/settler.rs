@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    lease_set::HeldLease,
+    lease_set::LeaseGuard,
     metrics::{Ended, QueueMetrics, WorkerMetrics},
 };
 use crate::job::Job;
 
 /// A lease that is to be settled.
 pub(crate) struct Ending {
-    pub(crate) lease: HeldLease,
+    pub(crate) lease: LeaseGuard,
     pub(crate) action: Action,
     pub(crate) work: Work,
 }
@@ -86,7 +86,7 @@ impl Settler {
                 }
                 sleep(retry.pause()).await;
             }
-            HeldLease::drop_all(leases);
+            LeaseGuard::drop_all(leases);
         }
     }
 

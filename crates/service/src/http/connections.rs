@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Limits, Tls, connection::Connection};
-use crate::Outage;
+use crate::outage::Outage;
 
 /// The client of one connection, with the facts that requests and the server exchange about it. Each request has it in its
 /// extensions, as `Arc<Peer>`.

@@ -10,8 +10,8 @@ use axum::{
 };
 
 use crate::{
-    Code, Problem, REQUEST_ID,
-    problem::{new_request_id, render_problem},
+    code::Code,
+    problem::{Problem, REQUEST_ID, new_request_id, render_problem},
 };
 
 /// The names, in the header `host`, by which clients may call a server.

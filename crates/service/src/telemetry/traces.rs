@@ -18,8 +18,8 @@ use tracing::{Level, Metadata, Subscriber, info, warn};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 use crate::{
-    Outage,
     config::{OtlpEndpoint, Traces},
+    outage::Outage,
 };
 
 type AnyError = Box<dyn Error + Send + Sync>;

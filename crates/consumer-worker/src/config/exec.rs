@@ -1,62 +1,12 @@
-//! The handlers that a route may name, with the keys of `log` and `exec`.
+//! The section of the handler `exec`, and the keys that it has in common with the handler `http`.
 
 use std::{fmt, iter};
 
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use serde_json::Value;
-use service::config::read_part;
-
-use super::http::HttpHandler;
 
 /// The time limit of a handler: 100 ms to 7 days, as that of a message.
 pub type HandlerTimeout = Span<100, 604_800_000>;
-
-/// The handler of a route.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Handler {
-    /// Logs the id and the data of each message.
-    Log {
-        /// The result of each message. Defaults to null.
-        #[serde(skip_serializing_if = "Value::is_null")]
-        result: Value,
-    },
-    /// POSTs each message to a URL.
-    Http(HttpHandler),
-    /// Runs a program on each message.
-    Exec(ExecHandler),
-}
-
-/// By hand, so that a mistake in a handler is reported with its key: serde reads a tagged enum without the paths of its keys.
-impl<'de> Deserialize<'de> for Handler {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Type {
-            Log,
-            Http,
-            Exec,
-        }
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Log {
-            #[serde(default)]
-            result: Value,
-        }
-        let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
-            return Err(D::Error::custom("expected a table: write { type = \"…\" }"));
-        };
-        let missing = || D::Error::custom("the key type is missing; write it too");
-        let handler = read_part("type", keys.remove("type").ok_or_else(missing)?)?;
-        let rest = keys.into();
-        match handler {
-            Type::Log => read_part("", rest).map(|Log { result }| Self::Log { result }),
-            Type::Http => read_part("", rest).map(Self::Http),
-            Type::Exec => read_part("", rest).map(Self::Exec),
-        }
-    }
-}
 
 /// The use of the answer of a URL, or of the output of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,25 +17,6 @@ pub enum Output {
     Result,
     /// It is ignored: the result is null.
     Ignore,
-}
-
-impl Handler {
-    /// The handler's own time limit, if the configuration sets one.
-    pub fn timeout(&self) -> Option<Millis> {
-        match self {
-            Self::Log { .. } => None,
-            Self::Http(http) => http.timeout.as_deref().copied(),
-            Self::Exec(exec) => exec.timeout.as_deref().copied(),
-        }
-    }
-
-    /// Checks the keys together; the text of a mistake continues the path of the handler.
-    pub(super) fn validate(&self) -> Result<(), String> {
-        match self {
-            Self::Http(http) => http.validate(),
-            Self::Log { .. } | Self::Exec(_) => Ok(()),
-        }
-    }
 }
 
 /// Runs a program on each message, with the data on its standard input.
