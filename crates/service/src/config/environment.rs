@@ -140,7 +140,7 @@ fn is_key<W: Section>(path: &[String]) -> bool {
         Err(mistake) => match mistake.problem.kind {
             ProblemKind::UnknownKey => false,
             ProblemKind::MissingKey => true,
-            ProblemKind::Value => mistake.path.to_string() == path.join("."),
+            ProblemKind::Type | ProblemKind::Value => mistake.path.to_string() == path.join("."),
         },
     }
 }

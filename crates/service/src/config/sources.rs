@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::tree::{self, Mistake};
+use super::tree::{self, Mistake, ProblemKind};
 
 /// The defaults, as TOML.
 pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml");
@@ -76,7 +76,10 @@ impl Sources {
         tree::read(values).or_else(|mistake| {
             let Some(as_text) = self.with_text_at(&mistake) else { return Err(self.located(mistake)) };
             match as_text.read() {
-                Err(other) if other.path.to_string() == mistake.path.to_string() => Err(self.located(mistake)),
+                // The key has no text at all.
+                Err(other) if is_same_key(&other, &mistake) && other.problem.kind == ProblemKind::Type => {
+                    Err(self.located(mistake))
+                }
                 read => read,
             }
         })
@@ -84,18 +87,18 @@ impl Sources {
 
     /// The same sources with the text itself of the variable that set the value; none if another source set it, or this was done.
     fn with_text_at(&self, mistake: &Mistake) -> Option<Self> {
-        let at = self.0.iter().rposition(|source| source.sets(mistake))?;
+        let (at, value) =
+            self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
         let variable = self.0[at].variable.as_ref()?;
-        let path: Vec<String> = mistake.path.iter().map(ToString::to_string).collect();
-        let is_text = variable.value(&self.0[at].values)?.is_string();
+        let is_whole = mistake.path.iter().map(ToString::to_string).eq(variable.path.iter().cloned());
         let mut sources = self.clone();
         sources.0[at] = variable.clone().into_source(None);
-        (path == variable.path && !is_text).then_some(sources)
+        (is_whole && !value?.is_string()).then_some(sources)
     }
 
     /// Notes the source of the wrong value: the last one that sets it, or the only one that sets anything in a table.
     fn located(&self, mut mistake: Mistake) -> Mistake {
-        let mut setting = self.0.iter().filter(|source| source.sets(&mistake));
+        let mut setting = self.0.iter().filter(|source| source.value_at(&mistake).is_some());
         if let Some(last) = setting.next_back() {
             let is_table = last.value_at(&mistake).is_some_and(Value::is_object);
             if !is_table || setting.next().is_none() {
@@ -113,10 +116,6 @@ impl Sources {
 }
 
 impl Source {
-    fn sets(&self, mistake: &Mistake) -> bool {
-        self.value_at(mistake).is_some()
-    }
-
     /// The value that a mistake is about; of a list the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
@@ -134,10 +133,10 @@ impl Variable {
         let values = self.path.iter().rev().fold(value, within);
         Source { origin: Some(format!("set by {}", self.name)), values, variable: Some(self) }
     }
+}
 
-    fn value<'v>(&self, values: &'v Value) -> Option<&'v Value> {
-        self.path.iter().try_fold(values, |value, key| value.get(key))
-    }
+fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
+    one.path.to_string() == other.path.to_string()
 }
 
 fn merge(under: &mut Value, over: &Value) {

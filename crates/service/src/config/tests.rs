@@ -185,6 +185,8 @@ fn mistake_in_a_file_is_reported_with_its_key_in_no_librarys_words() {
 fn mistake_in_a_variable_is_reported_with_its_name() {
     for (name, text, expected) in [
         ("DROVER__API__BODY_LIMIT", "many", "api.body_limit: is a text, expected a whole number"),
+        ("DROVER__API__BIND", "8080", "api.bind: expected a host and a port"),
+        ("DROVER__LOG__FORMAT", "5", "log.format: expected one of pretty, json"),
         ("DROVER__REDIS", "{ timeout = \"soon\" }", "redis.timeout: expected a duration"),
         ("DROVER__API__TLS", "{ key = \"a\" }", "api.tls: the key certificate is missing"),
         ("DROVER__LOG", "{ \"formatt\": 5 }", "log.formatt: \"formatt\" is unknown"),

@@ -47,6 +47,8 @@ pub(super) struct Problem {
 pub(super) enum ProblemKind {
     UnknownKey,
     MissingKey,
+    /// A value of another type than the key has.
+    Type,
     Value,
 }
 
@@ -156,7 +158,8 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("is {}, expected {}", kind(&found), words(expected)))
+        let text = format!("is {}, expected {}", kind(&found), words(expected));
+        Self { text, kind: ProblemKind::Type }
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {

@@ -75,7 +75,7 @@ impl Connection {
             };
             let refusal = refusal.or_else(|| self.limits.hosts.refusal(&request));
             let answer = self.router.clone().call(request);
-            let guard = AnswerGuard(Arc::clone(&deadlines));
+            let deadlines = Arc::clone(&deadlines);
             async move {
                 let mut answer = match refusal {
                     Some(refusal) => {
@@ -87,9 +87,10 @@ impl Connection {
                 protect(answer.headers_mut(), transport);
                 // The server does not read the rest of a body that it did not need. Without this header a client may send its next
                 // request over a connection that is being closed, and never learn its outcome.
-                if keep_alive == KeepAlive::No || guard.0.is_unheard() {
+                if keep_alive == KeepAlive::No || deadlines.is_unheard() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
+                let guard = AnswerGuard(deadlines);
                 Ok::<_, Infallible>(answer.map(|body| {
                     body.map_err(move |error| {
                         let _lives_as_long = &guard;
