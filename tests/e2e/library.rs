@@ -43,6 +43,9 @@ async fn the_example_of_the_readme_works_as_it_stands() {
     );
     assert!(told(&["WARN", "failed for good queue=mails", "outcome=\"failed\"", "code=\"no_address\""]), "{log:?}");
     assert!(told(&["INFO", "outcome=\"retried\"", "code=\"no_handler\""]), "{log:?}");
-    assert!(told(&["what this worker did", "completed=1 retried=2 failed=3 released=0 lost=0 unsettled=0"]), "{log:?}");
+    assert!(
+        told(&["totals of this worker", "completed=1 retried=2 failed=3 released=0 lost=0 unsettled=0"]),
+        "{log:?}"
+    );
     system.assert_clean().await;
 }

@@ -109,7 +109,7 @@ impl Executor {
             shared.out_of_time.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
             let leases = tracked.leases.running();
-            info!(queue = %queue.name(), messages = leases.len(), "the time is over: what still runs is released");
+            info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
             if blocked {
                 warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
             }

@@ -196,5 +196,5 @@ pub(crate) fn log_totals(metrics: &WorkerMetrics, uptime: Duration) {
     let [completed, retried, failed, released, lost, unsettled] =
         [Completed, Retried, Failed, Released, Lost, Unsettled].map(|ended| metrics.total(ended));
     let uptime_s = uptime.as_secs();
-    info!(uptime_s, completed, retried, failed, released, lost, unsettled, "what this worker did");
+    info!(uptime_s, completed, retried, failed, released, lost, unsettled, "totals of this worker");
 }
