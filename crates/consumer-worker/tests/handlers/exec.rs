@@ -1,22 +1,16 @@
 //! The handler `exec` with real programs.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
-
 use std::{
     fs,
     path::Path,
     time::{Duration, Instant},
 };
 
-use consumer_worker::config;
-use consumer_worker::{Failure, Outcome, Routes, TestJob};
+use consumer_worker::{Outcome, Routes, TestJob};
 use drover_tests::{PATIENCE, eventually};
 use serde_json::{Value, json};
 
-fn routes(handler: &Value) -> Routes {
-    let route: config::Route = serde_json::from_value(json!({"queue": "q", "handler": handler})).unwrap();
-    Routes::from_config(&[route])
-}
+use crate::{failed, result, retried, routes};
 
 /// A route to a script that the shell runs: as a program, with the data on its stdin.
 fn shell(script: &str, more: &Value) -> Routes {
@@ -31,21 +25,6 @@ async fn run(script: &str) -> Outcome {
 
 async fn run_with(script: &str, more: &Value) -> Outcome {
     shell(script, more).handle(TestJob::new("q", &json!({"n": 1})).job()).await
-}
-
-fn result(outcome: Outcome) -> String {
-    let Outcome::Complete(result) = outcome else { panic!("not completed: {outcome:?}") };
-    result.get().to_owned()
-}
-
-fn retried(outcome: Outcome) -> Failure {
-    let Outcome::Retry(failure) = outcome else { panic!("not retried: {outcome:?}") };
-    failure
-}
-
-fn failed(outcome: Outcome) -> Failure {
-    let Outcome::FailForGood(failure) = outcome else { panic!("not failed for good: {outcome:?}") };
-    failure
 }
 
 /// Whether a process lives, or is a zombie.

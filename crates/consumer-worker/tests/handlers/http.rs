@@ -1,6 +1,4 @@
-//! The handler `http` with real receivers: sockets that answer what a test wants.
-
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+//! The handler `http` with real receivers: sockets that answer as a test decides.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +14,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use consumer_worker::config;
 use consumer_worker::{Failure, Outcome, Routes, TestJob};
 use drover_tests::PATIENCE;
 use hmac::{Hmac, KeyInit, Mac};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
+
+use crate::{failed, result, retried, routes};
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
 
@@ -101,28 +100,8 @@ fn serve(stream: &TcpStream, sender: &Sender<Got>, answer: &dyn Fn(&TcpStream) -
     }
 }
 
-fn routes(handler: &Value) -> Routes {
-    let route: config::Route = serde_json::from_value(json!({"queue": "q", "handler": handler})).unwrap();
-    Routes::from_config(&[route])
-}
-
 fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
-}
-
-fn result(outcome: Outcome) -> String {
-    let Outcome::Complete(result) = outcome else { panic!("not completed: {outcome:?}") };
-    result.get().to_owned()
-}
-
-fn retried(outcome: Outcome) -> Failure {
-    let Outcome::Retry(failure) = outcome else { panic!("not retried: {outcome:?}") };
-    failure
-}
-
-fn failed(outcome: Outcome) -> Failure {
-    let Outcome::FailForGood(failure) = outcome else { panic!("not failed for good: {outcome:?}") };
-    failure
 }
 
 #[tokio::test]
