@@ -6,7 +6,7 @@ use drover_tests::{HeldPort, Process, eventually};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::{System, outage::REFUSED_WITHIN, start_api};
+use crate::{System, redis_outage::REFUSED_WITHIN, start_api};
 
 /// A key from the key command, and its line for the configuration.
 pub(crate) struct Issued {

@@ -4,7 +4,7 @@ use drover_tests::RedisServer;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use crate::{System, raw::Raw};
+use crate::System;
 
 const JSON: &str = "application/json";
 
@@ -181,7 +181,7 @@ async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
         ("/nowhere", JSON, 404),
         ("/livez", JSON, 405),
     ] {
-        let mut client = Raw::connect(system.api_port.address()).await;
+        let mut client = system.connect().await;
         // None of the body has come when it is refused.
         let head =
             format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 2000000");
@@ -191,7 +191,7 @@ async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
         assert!(client.until_closed().await.is_empty(), "{path}");
     }
     // Where all was read, or there was nothing to read, the connection serves on.
-    let mut client = Raw::connect(system.api_port.address()).await;
+    let mut client = system.connect().await;
     for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON}\r\ncontent-length: {}", body.len());
         let answer = client.ask(&format!("{head}\r\n\r\n{body}")).await;

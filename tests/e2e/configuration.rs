@@ -186,14 +186,20 @@ async fn the_port_of_a_worker_says_what_it_serves_and_that_the_api_is_elsewhere(
     assert_eq!(problem["code"], "not_found");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_without_a_name_that_no_route_takes_are_told_as_such() {
-    let config = "[[worker.routes]]\nqueue = \"q\"\nname = \"known\"\nhandler = { type = \"log\" }\n\
-                  [queues.q]\nmax_attempts = 1\n";
-    let system = System::start(config).await;
-    let worker = system.worker().await;
-    let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
-    assert!(message["error"]["message"].as_str().unwrap().contains("messages without a name"), "{message}");
-    let line = worker.wait_for_log("no route takes messages without a name");
-    assert!(!line.contains("name=\"\""), "{line}");
+#[test]
+fn the_binaries_explain_themselves() {
+    for name in ["producer-api", "consumer-worker"] {
+        for (argument, told) in [("--help", "--config"), ("--version", "0."), ("--print-config", "[worker]")] {
+            let mut process = Process::start(name, &[argument], &[("DROVER__REDIS__URL", "redis://:hunter2@h:1")]);
+            assert!(process.wait().success(), "{name} {argument}");
+            process.wait_for_log(told);
+            assert!(!process.log().join("\n").contains("hunter2"), "no password in {argument}");
+        }
+        let mut process = Process::start(name, &[], &[("DROVER__WORKER__CONCURENCY", "1")]);
+        assert!(!process.wait().success());
+        process.wait_for_log("did you mean \"concurrency\"?");
+        let mut process = Process::start(name, &[], &[("DROVER__API__BIND", "0.0.0.0:0")]);
+        assert!(!process.wait().success());
+        process.wait_for_log("auth.mode = \"none\"");
+    }
 }

@@ -7,9 +7,9 @@ use rand::{RngExt, seq::SliceRandom};
 
 use crate::{
     System,
-    chance::{Seed, from_env},
     load::{Account, CONFIG, Load},
-    outage::{BACK_WITHIN, works_again},
+    redis_outage::{BACK_WITHIN, works_again},
+    seed::{Seed, from_env},
 };
 
 /// As in the configuration of the load.

@@ -1,10 +1,10 @@
-use std::{collections::HashMap, fmt::Write, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use queue_core::{Action, ConsumerId, LeaseRequest, Settlement};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{System, millis, number};
+use crate::{System, millis};
 
 const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
@@ -188,37 +188,6 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let status = system.get("/v1/queues/my-queue").await;
     assert_eq!(status["totals"]["completed"], 50);
     system.assert_clean().await;
-}
-
-#[tokio::test]
-async fn a_thousand_idle_queues_cost_one_subscription_and_no_polling() {
-    let mut routes = String::new();
-    for n in 0..1_000 {
-        writeln!(routes, "[[worker.routes]]\nqueue = \"q{n}\"\nhandler = {{ type = \"log\", result = {n} }}").unwrap();
-    }
-    let system = System::start(&routes).await;
-    let _worker = system.worker_with(&[HOUR]).await;
-    assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
-    let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
-    assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
-    let scripts = || {
-        let stats = system.redis.command("INFO commandstats");
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
-        line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    // The first looks of all queues may still be under way.
-    let mut before = scripts();
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = scripts();
-        if now == before {
-            break;
-        }
-        before = now;
-    }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(scripts(), before, "no script runs while nothing happens");
-    assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
 }
 
 #[tokio::test]

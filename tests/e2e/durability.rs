@@ -6,7 +6,7 @@ use drover_tests::{PATIENCE, RedisServer, eventually};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{System, number, outage::REFUSED_WITHIN};
+use crate::{System, number, redis_outage::REFUSED_WITHIN};
 
 /// A system whose messages count as stored when a replica has them, and that replica.
 async fn with_replica() -> (System, RedisServer) {

@@ -10,16 +10,12 @@ use futures_util::future::join_all;
 use queue_core::Action;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpSocket,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     System,
     auth::{config, issue},
     number,
-    raw::Raw,
 };
 
 /// A client, as browsers are.
@@ -270,9 +266,7 @@ async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() 
     let mut client = system.listen(None).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4_096).unwrap();
-        let mut raw = Raw::over(socket.connect(system.api_port.address()).await.unwrap());
+        let mut raw = system.connect_from(1).await;
         raw.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
         silent.push(raw);
     }

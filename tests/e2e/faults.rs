@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::{
     System,
-    chance::Seed,
     load::{Account, CONFIG, Load, all_completed, read_all},
-    outage::{BACK_WITHIN, is_refused_in_time, works_again},
+    redis_outage::{BACK_WITHIN, is_refused_in_time, works_again},
+    seed::Seed,
 };
 
 /// What a network does, in the words that tell of it.

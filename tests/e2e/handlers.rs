@@ -11,7 +11,7 @@ use std::{
 use drover_tests::{Process, eventually, free_port};
 use serde_json::{Value, json};
 
-use crate::{System, raw::Raw};
+use crate::{System, raw_client::RawClient};
 
 /// The code of a language in a section of docs/WORKERS.md.
 fn example(section: &str, language: &str) -> String {
@@ -127,7 +127,7 @@ async fn receiver_of_the_page_answers_each_request_of_a_stranger_with_a_refusal_
         (&*format!("content-length: {}\r\n", "9".repeat(5_000)), "", 400),
         ("transfer-encoding: chunked\r\n", "", 400),
     ] {
-        let mut client = Raw::connect(([127, 0, 0, 1], port).into()).await;
+        let mut client = RawClient::connect(([127, 0, 0, 1], port).into()).await;
         let answer = client.ask(&format!("POST /hook HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")).await;
         assert_eq!(answer.status, status, "{headers:.100}: {answer:?}");
         assert!(answer.body.starts_with("{\"error\": "), "{headers:.100}: {answer:?}");

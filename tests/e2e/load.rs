@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{System, outage::REFUSED_WITHIN};
+use crate::{System, redis_outage::REFUSED_WITHIN};
 
 /// Where the load goes. What a test posts beside it goes to `my-queue`, so that this queue's account is exact.
 pub(crate) const QUEUE: &str = "load";

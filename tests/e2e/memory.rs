@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
@@ -11,16 +10,13 @@ use drover_tests::PATIENCE;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpSocket,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     System,
     auth::{config, issue},
     number,
-    raw::{Answer, Raw},
+    raw_client::{Answer, RawClient},
 };
 
 impl System {
@@ -33,14 +29,6 @@ impl System {
 
     async fn metrics(&self) -> String {
         self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
-    }
-
-    /// A client at another address of this machine, with small buffers of its own.
-    async fn connect_from(&self, last: u8) -> Raw {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4_096).unwrap();
-        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
-        Raw::over(socket.connect(self.api_port.address()).await.unwrap())
     }
 }
 
@@ -62,7 +50,7 @@ fn message(length: usize) -> String {
     format!("{{\"data\":\"{}\"}}", "x".repeat(length - r#"{"data":""}"#.len()))
 }
 
-async fn post(client: &mut Raw, length: usize, authorization: &str) -> Answer {
+async fn post(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
     client.ask(&(head(length, authorization) + &message(length))).await
 }
 
@@ -295,19 +283,22 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
     let system =
         System::start(&format!("{REDIS}[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}")).await;
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
-    let connect = async || Raw::connect(system.api_port.address()).await;
-    let mut slow = connect().await;
+    let mut slow = system.connect().await;
     // It is asked for its body once that counts.
     slow.send(head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
     slow.is_asked_for_its_body().await;
-    let refused = post(&mut connect().await, 100_000, &ours).await;
+    let refused = post(&mut system.connect().await, 100_000, &ours).await;
     assert_overloaded(&refused);
     assert!(refused.body.contains("from the key ours"), "{refused:?}");
     // A client that waits to be asked for its body is told so before it sends it.
     let asking = head(100_000, &format!("{ours}expect: 100-continue\r\n"));
-    assert_overloaded(&connect().await.ask(&asking).await);
-    assert_eq!(post(&mut connect().await, 100, &ours).await.status, 201, "a small one is always taken");
-    assert_eq!(post(&mut connect().await, 100_000, &theirs).await.status, 201, "another key has its own quarter");
+    assert_overloaded(&system.connect().await.ask(&asking).await);
+    assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small one is always taken");
+    assert_eq!(
+        post(&mut system.connect().await, 100_000, &theirs).await.status,
+        201,
+        "another key has its own quarter"
+    );
     slow.send(message(1_000_000)).await;
     assert_eq!(slow.answer().await.status, 201);
     assert_eq!(post(&mut slow, 1_000_000, &ours).await.status, 201, "all of it is free again");

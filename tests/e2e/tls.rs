@@ -16,7 +16,7 @@ use tokio_rustls::{
 
 use crate::{
     System,
-    raw::{LIVEZ, Raw},
+    raw_client::{LIVEZ, RawClient},
 };
 
 /// A certificate for `localhost`, in the files of a folder.
@@ -77,20 +77,20 @@ async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
     let mut system = system(&certificate.config());
     let stream = shake(&system, &trusted).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-    let mut client = Raw::over(stream);
+    let mut client = RawClient::over(stream);
     for _ in 0..2 {
         let answer = client.ask(LIVEZ).await;
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("strict-transport-security: max-age="), "{answer:?}");
     }
     // Plain HTTP gets no answer, and silence is cut off.
-    let mut plain = Raw::connect(system.api_port.address()).await;
+    let mut plain = system.connect().await;
     plain.send(LIVEZ).await;
     assert!(plain.until_closed().await.is_empty());
-    assert!(Raw::connect(system.api_port.address()).await.until_closed().await.is_empty());
+    assert!(system.connect().await.until_closed().await.is_empty());
     assert!(shake(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
     // A connection that is idle and one amid its handshake hold nothing up.
-    let shaking = Raw::connect(system.api_port.address()).await;
+    let shaking = system.connect().await;
     assert!(system.api.terminate().success());
     assert!(client.until_closed().await.is_empty());
     drop(shaking);
@@ -102,7 +102,7 @@ async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not()
     let system = system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
-    let mut old = Raw::over(shake(&system, &first).await.unwrap());
+    let mut old = RawClient::over(shake(&system, &first).await.unwrap());
     assert_eq!(old.ask(LIVEZ).await.status, 200);
     let second = certificate.renew();
     let renewed = async {

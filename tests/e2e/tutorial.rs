@@ -15,7 +15,7 @@ use std::{
 use drover_tests::{HeldPort, binary, eventually};
 use serde_json::Value;
 
-use crate::api_page::{compare, kind};
+use crate::api_document::{compare, kind};
 
 /// A fenced block of the page: its language, and what stands in it.
 struct Block {

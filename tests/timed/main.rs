@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
-mod machine;
 mod outages;
-mod work;
+mod stall_monitor;
+mod workers;
 
 #[path = "../e2e/system.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest of it")]

@@ -6,12 +6,12 @@ use drover_tests::RedisServer;
 use reqwest::StatusCode;
 
 use crate::{
-    machine::{Machine, now},
+    stall_monitor::{StallMonitor, now},
     system::{System, number},
 };
 
 /// That a POST is refused within 2 s.
-async fn assert_refused(system: &System, machine: &Machine, why: &str) {
+async fn assert_refused(system: &System, machine: &StallMonitor, why: &str) {
     let asked = now();
     let answer = system.send("my-queue", &number(1)).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{why}");
@@ -20,7 +20,7 @@ async fn assert_refused(system: &System, machine: &Machine, why: &str) {
 }
 
 /// That a message is taken and completed within 2 s.
-async fn assert_works_again(system: &System, machine: &Machine, why: &str) {
+async fn assert_works_again(system: &System, machine: &StallMonitor, why: &str) {
     let back = now();
     loop {
         let answer = system.send("my-queue", &number(1)).await;
@@ -36,7 +36,7 @@ async fn assert_works_again(system: &System, machine: &Machine, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn post_is_refused_within_two_seconds_and_all_works_again_within_two_seconds() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let mut system = System::start_on(RedisServer::start_durable(), "").await;
     let _worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
     for round in 0..3 {
@@ -66,7 +66,7 @@ async fn post_is_refused_within_two_seconds_and_all_works_again_within_two_secon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn post_that_no_replica_confirms_is_refused_within_two_seconds() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     let system = System::start_on(primary, "[durability]\nreplicas = 1").await;

@@ -1,13 +1,16 @@
-//! Thousands of queues by one pattern.
+//! Thousands of queues that one worker serves: by a route for each of them, and by one pattern.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use drover_tests::free_port;
 use futures_util::{StreamExt, stream};
 use queue_core::NewMessage;
 use serde_json::value::to_raw_value;
 
-use crate::System;
+use crate::{System, number};
 
 const QUEUES: u64 = 5_000;
 
@@ -71,4 +74,35 @@ async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_al
         // A poll of so many would come after 50 s.
         assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_thousand_idle_queues_cost_one_subscription_and_no_polling() {
+    let mut routes = String::new();
+    for n in 0..1_000 {
+        writeln!(routes, "[[worker.routes]]\nqueue = \"q{n}\"\nhandler = {{ type = \"log\", result = {n} }}").unwrap();
+    }
+    let system = System::start(&routes).await;
+    let _worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
+    assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
+    let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
+    assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
+    let scripts = || {
+        let stats = system.redis.command("INFO commandstats");
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // The first looks of all queues may still be under way.
+    let mut before = scripts();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = scripts();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(scripts(), before, "no script runs while nothing happens");
+    assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
 }

@@ -1,3 +1,5 @@
+//! Both services check the server and the data that they find at Redis, at their start and after each outage.
+
 use std::{
     io::{Read, Write, copy},
     net::{TcpListener, TcpStream},
@@ -8,7 +10,7 @@ use drover_tests::{Process, RedisServer, eventually, free_port};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{System, http_client};
+use crate::{System, http_client, number};
 
 const NOT_PERSISTENT: &str = "Redis keeps nothing on disk";
 const EVICTS: &str = "maxmemory-policy is allkeys-lru";
@@ -222,4 +224,18 @@ async fn a_redis_that_refuses_the_password_is_told_in_plain_words() {
         assert!(line.contains(told) && line.contains("redis.url"), "{line}");
         assert!(answer.contains(told) && !answer.contains("NOAUTH"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_meets_a_newer_layout_stops_and_says_so() {
+    let system = System::start("").await;
+    system.post("my-queue", number(1)).await;
+    system.redis.command("HSET drover:{my-queue}:meta layout 99");
+    let url = system.redis.url();
+    let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
+    let mut worker = Process::start("consumer-worker", &[], &env);
+    assert!(!worker.wait().success());
+    worker.wait_for_log(
+        "queue my-queue has data layout 99; this version of Drover reads layout 3: run the version that wrote it",
+    );
 }

@@ -1,4 +1,4 @@
-//! Workers that come and go all the time.
+//! Stops of the services: gracefully, at once after a second signal, and one after the other in a rolling restart.
 
 use std::{
     collections::HashMap,
@@ -9,12 +9,71 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{PATIENCE, Process};
+use drover_tests::{PATIENCE, Process, eventually};
 use queue_core::{NewMessage, Queue};
 use serde_json::{json, value::to_raw_value};
 use tokio::time::sleep;
 
-use crate::{System, number};
+use crate::{System, number, raw_client::LIVEZ};
+
+#[tokio::test]
+async fn both_services_stop_gracefully_and_lose_nothing() {
+    let mut system = System::start("").await;
+    let mut worker = system.worker().await;
+    let mut locations = Vec::new();
+    for n in 0..200 {
+        locations.push(system.post("my-queue", number(n)).await);
+    }
+    assert!(worker.terminate().success());
+    let _other = system.worker().await;
+    for location in &locations {
+        let message = system.finished(location).await;
+        assert_eq!((&message["state"], &message["attempts_made"]), (&json!("completed"), &json!(1)));
+        assert_eq!(message["lapses"], 0, "a graceful stop leaves no lease behind");
+    }
+    system.assert_clean().await;
+    assert!(system.api.terminate().success());
+    let log = system.api.log();
+    assert!(log.iter().any(|line| line.contains("producer-api stopped")), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_answered_before_the_api_stops() {
+    let mut system = System::start("").await;
+    let location = system.post("my-queue", number(1)).await;
+    let url = system.url(&format!("{location}?wait=1500ms"));
+    let waiting = tokio::spawn(system.http.get(url).send());
+    // Its wait is noted in Redis as soon as the request is being served.
+    eventually("the request is under way", || {
+        system.redis.command("EXISTS drover:{my-queue}:awaited").contains(":1").then_some(())
+    });
+    assert!(system.api.terminate().success());
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_graceful_stop_does_not_wait_for_connections_that_are_idle() {
+    let mut system = System::start("").await;
+    let (mut idle, mut new) = (system.connect().await, system.connect().await);
+    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    let start = Instant::now();
+    assert!(system.api.terminate().success());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    for client in [&mut idle, &mut new] {
+        assert!(client.until_closed().await.is_empty());
+    }
+    assert!(!system.api.log().iter().any(|line| line.contains("still under way")));
+}
+
+#[tokio::test]
+async fn an_idle_worker_stops_at_once() {
+    let system = System::start("").await;
+    let mut worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
+    let start = Instant::now();
+    assert!(worker.terminate().success());
+    // Its next look would come after an hour, and its grace is 25 s.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
 
 const QUEUE: &str = "my-queue";
 

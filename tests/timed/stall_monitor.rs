@@ -21,7 +21,7 @@ const SLACK: Duration = Duration::from_millis(1);
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Watches the machine as long as it lives, and keeps other tests of this kind waiting.
-pub(crate) struct Machine {
+pub(crate) struct StallMonitor {
     watch: Arc<Watch>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -39,7 +39,7 @@ struct Delay {
     until: u64,
 }
 
-impl Machine {
+impl StallMonitor {
     pub(crate) async fn watched() -> Self {
         let alone = ALONE.lock().await;
         let watch = Arc::new(Watch::default());

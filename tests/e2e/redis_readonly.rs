@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System, number,
-    outage::{BACK_WITHIN, REFUSED_WITHIN, works_again},
+    redis_outage::{BACK_WITHIN, REFUSED_WITHIN, works_again},
 };
 
 const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");

@@ -1,17 +1,22 @@
 //! A client that may do anything a socket can do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use drover_tests::PATIENCE;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
+use crate::System;
+
 pub(crate) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
 
-pub(crate) struct Raw<S = TcpStream> {
+pub(crate) struct RawClient<S = TcpStream> {
     pub(crate) stream: S,
     /// What came in and was not asked for yet.
     read: Vec<u8>,
@@ -25,13 +30,28 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-impl Raw {
+impl RawClient {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         Self::over(TcpStream::connect(to).await.unwrap())
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+impl System {
+    /// Opens a connection to the API.
+    pub(crate) async fn connect(&self) -> RawClient {
+        RawClient::connect(self.api_port.address()).await
+    }
+
+    /// Opens a connection from 127.0.0.`last`. The client's kernel keeps only a few KiB that the client has not read.
+    pub(crate) async fn connect_from(&self, last: u8) -> RawClient {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+        RawClient::over(socket.connect(self.api_port.address()).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     pub(crate) fn over(stream: S) -> Self {
         Self { stream, read: Vec::new() }
     }

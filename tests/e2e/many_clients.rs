@@ -1,9 +1,13 @@
-//! Thousands of clients at once: those that idle, those that are slow, and those that wait for a result.
+//! Many clients at once: thousands that idle, send slowly or wait for a result, and hundreds that post at the same time.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use drover_tests::PATIENCE;
-use reqwest::Client;
+use futures_util::future::join_all;
+use reqwest::{Client, Method, StatusCode};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use tokio::{
@@ -14,7 +18,7 @@ use tokio::{
 
 use crate::{
     System, completed, number,
-    raw::{LIVEZ, Raw},
+    raw_client::{LIVEZ, RawClient},
 };
 
 /// As many as the limit of this process allows, up to 5,000.
@@ -31,7 +35,7 @@ async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_
     let address = system.api_port.address();
     let mut idle = Vec::new();
     for _ in 0..a_crowd() - 200 {
-        let mut client = Raw::connect(address).await;
+        let mut client = RawClient::connect(address).await;
         client.send(LIVEZ).await;
         idle.push(client);
     }
@@ -40,7 +44,7 @@ async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_
         loris.spawn(async move {
             // One that is cut off comes again.
             loop {
-                let mut client = Raw::connect(address).await;
+                let mut client = RawClient::connect(address).await;
                 client.send("GET /livez HTTP/1.1\r\n").await;
                 while client.stream.write_all(b"x: 1\r\n").await.is_ok() {
                     sleep(Duration::from_millis(200)).await;
@@ -76,11 +80,11 @@ async fn clients_by_the_thousand_that_wait_cost_one_subscription_and_no_polling(
     let address = system.api_port.address();
     let messages: Vec<Value> = (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")})).collect();
     let (status, _) =
-        system.ask(reqwest::Method::POST, "/v1/queues/q/messages/batch", Some(json!({ "messages": messages }))).await;
+        system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(json!({ "messages": messages }))).await;
     assert_eq!(status, 201);
     let mut waiting = Vec::new();
     for n in 0..a_crowd() {
-        let mut client = Raw::connect(address).await;
+        let mut client = RawClient::connect(address).await;
         let path = format!("/v1/queues/q/messages/m-{}?wait=60s", n % 1_000);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         waiting.push(client);
@@ -109,4 +113,74 @@ async fn clients_by_the_thousand_that_wait_cost_one_subscription_and_no_polling(
         let answer = client.answer().await;
         assert!(answer.status == 200 && answer.body.contains("\"state\":\"completed\""), "{answer:?}");
     }
+}
+
+/// How many calls of `enqueue` the API has made.
+async fn enqueue_calls(system: &System) -> u64 {
+    let page = system.http.get(system.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let count =
+        page.lines().find(|line| line.starts_with("drover_redis_call_duration_seconds_count{script=\"enqueue\""));
+    count.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn posts_at_the_same_time_are_each_answered_for_their_own_message() {
+    let system = System::start("").await;
+    let messages: Vec<Value> = (0..320)
+        .map(|n| match n % 40 {
+            0 => json!({"data": n, "id": "same"}),
+            1 => json!({"data": n, "delay": "1h"}),
+            2 => json!({"data": n, "delay": -1}),
+            _ => number(n),
+        })
+        .collect();
+    let answers = join_all(messages.iter().map(async |message| {
+        let answer = system.send("q", message).await;
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    }))
+    .await;
+    let mut ids = BTreeSet::new();
+    for (n, (status, answer)) in answers.iter().enumerate() {
+        match n % 40 {
+            2 => assert_eq!(*status, StatusCode::UNPROCESSABLE_ENTITY),
+            0 => assert_eq!((answer["id"].as_str(), answer["queue"].as_str()), (Some("same"), Some("q"))),
+            kind => {
+                assert_eq!((*status, &answer["data"]), (StatusCode::CREATED, &json!(n)), "{answer}");
+                assert_eq!(answer["state"], if kind == 1 { "delayed" } else { "waiting" });
+                ids.insert(answer["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let created = answers.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
+    assert_eq!((created, ids.len()), (305, 304), "one of those with the same id, and all others that are in order");
+    assert!(enqueue_calls(&system).await < 200, "they share calls");
+    system.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_is_posted_while_the_api_stops_is_stored_or_never_taken() {
+    let mut system = System::start("").await;
+    let (http, base) = (system.http.clone(), system.base.clone());
+    let posting = tokio::spawn(join_all((0..200_u64).map(move |n| {
+        let (http, url) = (http.clone(), format!("{base}/v1/queues/q/messages"));
+        async move {
+            let mut stored = Vec::new();
+            // Until the API is gone.
+            loop {
+                let body = json!({"data": n}).to_string();
+                let answer = http.post(&url).header("content-type", "application/json").body(body).send().await;
+                let Ok(answer) = answer else { return stored };
+                assert_eq!(answer.status(), StatusCode::CREATED);
+                stored.push(answer.headers()["location"].to_str().unwrap().to_owned());
+            }
+        }
+    })));
+    while enqueue_calls(&system).await < 20 {}
+    assert!(system.api.terminate().success());
+    let stored: Vec<String> = posting.await.unwrap().into_iter().flatten().collect();
+    system.relaunch_api();
+    system.until_ready(&system.base).await;
+    let status = system.get("/v1/queues/q").await;
+    assert_eq!(status["counts"]["waiting"], json!(stored.len()), "all that was answered, and nothing else");
+    system.assert_clean().await;
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    machine::{Machine, now},
+    stall_monitor::{StallMonitor, now},
     system::{System, millis, number},
 };
 
@@ -16,7 +16,7 @@ const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOUR]).await;
     for round in 0..40 {
@@ -29,7 +29,7 @@ async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let system = System::start("[queues.my-queue]\nvisibility_timeout = \"2s\"\n").await;
     for n in 0..20 {
         system.post("my-queue", number(n)).await;
@@ -67,7 +67,7 @@ async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_is_reached_to_95_percent() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let limit = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
     let system = System::start(limit).await;
     let _workers = [system.worker_with(&[HOUR]).await, system.worker_with(&[HOUR]).await];
@@ -88,7 +88,7 @@ async fn rate_limit_is_reached_to_95_percent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_stop() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let exclusive = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
     let system = System::start(exclusive).await;
     let mut first = system.worker_with(&[HOUR]).await;
@@ -109,7 +109,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_is_told_to_a_handler_within_a_second() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let handler = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
     let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).await;
     let location = system.post("q", number(1)).await;
@@ -126,7 +126,7 @@ async fn cancel_is_told_to_a_handler_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_stops_within_a_second_and_a_second_signal_stops_one_that_is_busy_within_two() {
-    let machine = Machine::watched().await;
+    let machine = StallMonitor::watched().await;
     let system = System::start("").await;
     let mut idle = system.worker_with(&[HOUR]).await;
     let told = now();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use queue_core::{Message, State};
 use serde_json::json;
 
-use crate::{System, millis, number};
+use crate::{System, number};
 
 async fn post_numbers(system: &System, queue: &str, count: u64) {
     for start in (0..count).step_by(500) {
@@ -122,33 +122,4 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     let [killed, stopped, killed_again] = pauses[..] else { panic!("three took over: {pauses:?}") };
     assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "others took over after {pauses:?} ms");
     system.assert_clean().await;
-}
-
-#[tokio::test]
-async fn a_name_that_no_route_takes_fails_with_retries_and_is_told_once() {
-    let config = r#"
-        [[worker.routes]]
-        queue = "jobs"
-        name = "known"
-        handler = { type = "log" }
-        [queues.jobs]
-        max_attempts = 2
-        backoff = { type = "fixed", delay = 10 }
-    "#;
-    let system = System::start(config).await;
-    let worker = system.worker().await;
-    let mut posted = Vec::new();
-    for _ in 0..5 {
-        posted.push(system.post("jobs", json!({"data": 1, "name": "unknown"})).await);
-    }
-    for location in &posted {
-        let message = system.finished(location).await;
-        assert_eq!((&message["state"], &message["attempts_made"]), (&json!("failed"), &json!(2)));
-        assert_eq!(message["error"]["code"], "no_handler");
-        assert!(millis(&message["finished_at"]) >= millis(&message["created_at"]) + 8);
-    }
-    let known = system.post("jobs", json!({"data": 1, "name": "known"})).await;
-    assert_eq!(system.finished(&known).await["state"], "completed");
-    let told = worker.log().iter().filter(|line| line.contains("no route takes")).count();
-    assert_eq!(told, 1, "{:?}", worker.log());
 }

@@ -1,67 +1,26 @@
-//! Some two hundred requests that can't be taken: each is answered with a problem in words that its sender knows, not in those
-//! of the parser or of Rust, and changes nothing.
+//! Some two hundred requests that the API must refuse, by the part of the API that they are for.
 
-use std::time::Duration;
-
-use drover_tests::RedisServer;
 use reqwest::{Client, Method, Response};
-use serde_json::{Value, json};
 
 use crate::System;
 
-const QUEUE: &str = "/v1/queues/q";
+pub(crate) const QUEUE: &str = "/v1/queues/q";
 const JSON: &str = "application/json";
 const LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
 
-/// Words of the libraries and of Rust, none of which stands in what is sent.
-const FOREIGN: [&str; 32] = [
-    "deserializ",
-    "serde",
-    "axum",
-    "hyper",
-    "tower",
-    "invalid type",
-    "invalid value",
-    "invalid length",
-    "expected value",
-    "expected ident",
-    "expected `",
-    "EOF",
-    "trailing char",
-    "hex escape",
-    "surrogate",
-    "recursion",
-    "unit variant",
-    "newtype",
-    "unknown variant",
-    "unknown field",
-    "missing field",
-    "duplicate field",
-    "sequence",
-    "floating point",
-    "struct",
-    "enum",
-    "usize",
-    "u64",
-    "i64",
-    "u32",
-    "f64",
-    "`",
-];
-
-struct Case {
-    method: Method,
-    path: String,
-    content_type: &'static str,
-    header: Option<(&'static str, &'static [u8])>,
-    body: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) content_type: &'static str,
+    pub(crate) header: Option<(&'static str, &'static [u8])>,
+    pub(crate) body: Vec<u8>,
 }
 
-fn case(method: Method, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Case {
+pub(crate) fn case(method: Method, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Case {
     Case { method, path: path.into(), content_type: JSON, header: None, body: body.into() }
 }
 
-fn post(path: &str, body: impl Into<Vec<u8>>) -> Case {
+pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Case {
     case(Method::POST, format!("{QUEUE}{path}"), body)
 }
 
@@ -69,12 +28,12 @@ fn get(path: &str) -> Case {
     Case { content_type: "", ..case(Method::GET, format!("{QUEUE}{path}"), "") }
 }
 
-fn with(header: &'static str, value: &'static [u8], case: Case) -> Case {
+pub(crate) fn with(header: &'static str, value: &'static [u8], case: Case) -> Case {
     Case { header: Some((header, value)), ..case }
 }
 
 /// Texts that are no object of JSON in any body.
-fn no_objects() -> Vec<Vec<u8>> {
+pub(crate) fn no_objects() -> Vec<Vec<u8>> {
     let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [
         "{",
@@ -132,7 +91,7 @@ fn no_objects() -> Vec<Vec<u8>> {
 }
 
 /// A field of a message and what it can't be.
-const FIELDS: [(&str, &[&str]); 11] = [
+pub(crate) const FIELDS: [(&str, &[&str]); 11] = [
     ("name", &["5", "\"\"", "[\"a\"]", "{}", "true", "\"\\u0001\"", "\"\\ud83d\""]),
     ("id", &["5", "\"42\"", "\"batch\"", "\"a/b\"", "\"..\"", "\"\\udc00\""]),
     (
@@ -395,17 +354,11 @@ fn headers() -> Vec<Case> {
     cases
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [messages(), signals_and_leases(), settings(), paths_and_queries(), headers()].into_iter().flatten().collect()
 }
 
-fn assert_is_plain(text: &str, told: &str) {
-    for word in FOREIGN {
-        assert!(!text.contains(word), "{told} is answered with the word {word:?}: {text}");
-    }
-}
-
-async fn answer(http: &Client, system: &System, case: &Case) -> Response {
+pub(crate) async fn answer(http: &Client, system: &System, case: &Case) -> Response {
     let mut request = http.request(case.method.clone(), system.url(&case.path)).body(case.body.clone());
     if !case.content_type.is_empty() {
         request = request.header("content-type", case.content_type);
@@ -414,113 +367,4 @@ async fn answer(http: &Client, system: &System, case: &Case) -> Response {
         request = request.header(name, value);
     }
     request.send().await.unwrap()
-}
-
-/// How the queue stands, but for what is read from a clock.
-async fn standing(system: &System) -> Value {
-    let mut queue = system.get(QUEUE).await;
-    queue["oldest_waiting_age"].take();
-    json!([queue, system.get("/v1/queues").await["queues"].as_array().unwrap().len()])
-}
-
-#[tokio::test]
-async fn bad_input_is_told_in_words_of_its_sender_and_changes_nothing() {
-    let system = System::start_on(RedisServer::start_durable(), "").await;
-    system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
-    let before = standing(&system).await;
-    // Each on a connection of its own: one is closed behind a body that was not read.
-    let http = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).build().unwrap();
-    let cases = cases();
-    assert!(cases.len() > 200, "{}", cases.len());
-    for case in &cases {
-        let told = format!("{} {} {:?} {}", case.method, case.path, case.header, String::from_utf8_lossy(&case.body));
-        let answer = answer(&http, &system, case).await;
-        let status = answer.status();
-        assert!(status.is_client_error(), "{status} to {told}: {}", answer.text().await.unwrap());
-        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{told}");
-        let mut problem: Value = answer.json().await.unwrap();
-        // It is drawn, and may look like anything.
-        problem["request_id"].take();
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{told}: {problem}");
-        assert_is_plain(&problem.to_string(), &told);
-    }
-    assert_eq!(standing(&system).await, before, "nothing was changed");
-    let log = system.api.log();
-    assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
-    system.assert_clean().await;
-}
-
-#[tokio::test]
-async fn bad_lines_are_told_in_words_of_their_sender() {
-    let system = System::start("").await;
-    let mut lines = Vec::new();
-    let mut count = 0;
-    for body in no_objects().into_iter().filter(|body| !body.contains(&b'\n') && !body.contains(&0)) {
-        lines.extend([body, b"\n".to_vec()].concat());
-        count += 1;
-    }
-    for (field, values) in FIELDS {
-        for value in values {
-            lines.extend(format!("{{\"data\":1,\"{field}\":{value}}}\n").into_bytes());
-            count += 1;
-        }
-    }
-    let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
-    let summary: Value = answer(&system.http, &system, &lines).await.json().await.unwrap();
-    assert_eq!((&summary["enqueued"], &summary["refused_count"]), (&json!(0), &json!(count)), "{summary}");
-    assert_is_plain(&summary.to_string(), "NDJSON");
-}
-
-#[tokio::test]
-async fn what_can_be_understood_is_taken() {
-    let system = System::start("").await;
-    let taken = |case: Case, status: u16| {
-        let system = &system;
-        async move {
-            let answered = answer(&system.http, system, &case).await;
-            let (found, text) = (answered.status().as_u16(), answered.text().await.unwrap());
-            assert_eq!(found, status, "{} {}: {text}", case.path, String::from_utf8_lossy(&case.body));
-            text
-        }
-    };
-    // A mark before the text, null for what is optional, and an encoding that is none.
-    taken(post("/messages", "\u{feff}{\"data\":1,\"name\":null,\"delay\":null,\"backoff\":{\"max\":null}}"), 201).await;
-    taken(post("/messages/batch", "\u{feff}{\"messages\":[{\"data\":1,\"priority\":null,\"headers\":null}]}"), 201)
-        .await;
-    let lines = "\u{feff}{\"data\":1,\"ttl\":null}\n{\"data\":2,\"hold\":null}\n";
-    let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
-    assert!(taken(lines, 200).await.contains("\"enqueued\":2"));
-    taken(with("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
-    taken(case(Method::PATCH, QUEUE, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"), 200).await;
-    taken(post("/signals/k", "{\"data\":null,\"sticky_for\":null}"), 200).await;
-    let leased =
-        taken(post("/leases", "{\"max\":5,\"wait\":null,\"visibility_timeout\":null,\"consumer\":null}"), 200).await;
-    let leased: Value = serde_json::from_str(&leased).unwrap();
-    let lease = |n: usize| leased["messages"][n]["lease"].as_str().unwrap();
-    taken(
-        post(
-            "/leases/extend",
-            format!("{{\"lease\":\"{}\",\"visibility_timeout\":null,\"progress\":\"\\ud83d\"}}", lease(0)),
-        ),
-        200,
-    )
-    .await;
-    taken(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
-    taken(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
-    // An error can always be told.
-    let long = "x".repeat(100_000);
-    for (n, error, code, message) in [
-        (2, "{\"code\":\"x\",\"message\":\"bad \\ud83d\"}", "x", "bad \u{fffd}"),
-        (3, "\"boom\"", "failed", "boom"),
-        (4, &*format!("{{\"message\":\"{long}\"}}"), "failed", "xxx"),
-    ] {
-        let body = format!("{{\"lease\":\"{}\",\"retry\":false,\"error\":{error}}}", lease(n));
-        taken(post("/leases/fail", body), 200).await;
-        let id = leased["messages"][n]["id"].as_str().unwrap();
-        let told = &system.get(&format!("{QUEUE}/messages/{id}")).await["error"];
-        assert_eq!(told["code"], code);
-        let text = told["message"].as_str().unwrap();
-        assert!(text.starts_with(message) && text.len() < 10_000, "{text:.100}");
-    }
-    system.assert_clean().await;
 }

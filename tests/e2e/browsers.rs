@@ -1,0 +1,64 @@
+//! The protection of browsers: security headers, CORS, and requests of foreign origins and host names.
+
+use crate::{System, number};
+
+#[tokio::test]
+async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_if_configured() {
+    let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
+    for (system, is_let) in [(System::start("").await, false), (System::start(config).await, true)] {
+        let ask = async |request: &str| {
+            let from = "host: a\r\norigin: https://admin.example.org\r\naccess-control-request-method: POST\r\n\r\n";
+            system.connect().await.ask(&format!("{request} HTTP/1.1\r\n{from}")).await
+        };
+        for path in ["/livez", "/nowhere"] {
+            let answer = ask(&format!("GET {path}")).await;
+            for header in ["x-content-type-options: nosniff", "cache-control: no-store", "referrer-policy: no-referrer"]
+            {
+                assert!(answer.head.contains(header), "{answer:?}");
+            }
+            assert!(!answer.head.contains("strict-transport-security"), "{answer:?}");
+            let told = answer.head.contains("access-control-allow-origin: https://admin.example.org\r\n");
+            assert_eq!(told, is_let, "{answer:?}");
+        }
+        assert_eq!(ask("OPTIONS /v1/queues/q/pause").await.status, if is_let { 200 } else { 405 });
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_can_not_act_without_asking_first() {
+    let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
+    let system = System::start(config).await;
+    system.post("q", number(1)).await;
+    let purge = async |from: &str| {
+        let head = "POST /v1/queues/q/purge?state=delayed HTTP/1.1\r\nhost: localhost:1\r\ncontent-length: 0\r\n";
+        system.connect().await.ask(&format!("{head}{from}\r\n")).await
+    };
+    for foreign in ["https://evil.example.org", "null", "http://localhost:2", "https://admin.example.org.evil"] {
+        let answer = purge(&format!("origin: {foreign}\r\n")).await;
+        assert!(answer.status == 403 && answer.body.contains("foreign_origin"), "{foreign}: {answer:?}");
+    }
+    for own in ["", "origin: http://localhost:1\r\n", "origin: https://admin.example.org\r\n"] {
+        assert_eq!(purge(own).await.status, 200, "{own}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_lets_a_name_of_its_own_point_here_reaches_nothing() {
+    let key = "keys = [{ id = \"a\", hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\", \
+               scopes = [\"read\"], queues = [\"*\"] }]";
+    for (config, status) in [("", 421), (&*format!("[auth]\n{key}\n"), 401)] {
+        let system = System::start(config).await;
+        let ask = async |host: &str| {
+            let request = format!("GET /v1/queues HTTP/1.1\r\n{host}\r\n");
+            system.connect().await.ask(&request).await
+        };
+        let answer = ask("host: evil.example.org\r\norigin: http://evil.example.org\r\n").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.status != 421 || answer.body.contains("\"code\":\"foreign_host\""), "{answer:?}");
+        for (host, status) in [("", 400), ("host: localhost\r\nhost: localhost\r\n", 400)] {
+            let answer = ask(host).await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            assert!(answer.body.contains("malformed_request") && answer.head.contains("x-request-id"), "{answer:?}");
+        }
+    }
+}

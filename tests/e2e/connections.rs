@@ -1,0 +1,133 @@
+//! The number of connections: a new client waits or displaces an unauthenticated one when `api.max_connections` are open, and the API
+//! goes on when file descriptors run out.
+
+use std::time::{Duration, Instant};
+
+use drover_tests::PATIENCE;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tokio::{io::AsyncWriteExt, task::JoinSet, time::sleep};
+
+use crate::{
+    System,
+    auth::{config, issue},
+    number,
+    raw_client::{LIVEZ, RawClient},
+    slow_clients::EARLY,
+};
+
+/// A request that proves something, where there are no keys.
+const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[tokio::test]
+async fn client_that_comes_when_all_places_have_proven_clients_waits_for_one() {
+    let system = System::start("[api]\nmax_connections = 8\n").await;
+    let mut served = Vec::new();
+    let mut waiting = loop {
+        let mut client = system.connect().await;
+        client.send(QUEUES).await;
+        match client.answer_within(Duration::from_millis(500)).await {
+            Some(answer) => assert_eq!(answer.status, 200),
+            None => break client,
+        }
+        served.push(client);
+        assert!(served.len() <= 8, "more than may be");
+    };
+    system.api.wait_for_log("as many connections are open as may be");
+    assert_eq!(served[1].ask(LIVEZ).await.status, 200, "those with a place are served");
+    drop(served.swap_remove(0));
+    assert_eq!(waiting.answer().await.status, 200);
+}
+
+/// So many clients that ask `/livez` again and again, and connect anew when they are closed out.
+fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
+    let address = system.api_port.address();
+    let mut polling = JoinSet::new();
+    for _ in 0..clients {
+        polling.spawn(async move {
+            loop {
+                let mut client = RawClient::connect(address).await;
+                client.send(LIVEZ).await;
+                while client.answer_within(PATIENCE).await.is_some() {
+                    sleep(Duration::from_secs(1)).await;
+                    client.send(LIVEZ).await;
+                }
+            }
+        });
+    }
+    polling
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_without_a_valid_key_makes_room_for_a_new_one_and_one_with_a_key_is_kept() {
+    let ops = issue("--id ops --scopes read --queues *");
+    let with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
+    for (config, authorization) in [
+        (with_keys.as_str(), format!("authorization: Bearer {}\r\n", ops.key)),
+        ("[api]\nmax_connections = 50\n", String::new()),
+    ] {
+        let system = System::start(config).await;
+        let ask = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
+        let mut kept = system.connect().await;
+        assert_eq!(kept.ask(&ask).await.status, 200);
+        let _polling = poll_livez(&system, 60);
+        system.api.wait_for_log("as many connections are open as may be");
+        for _ in 0..20 {
+            let start = Instant::now();
+            assert_eq!(system.connect().await.ask(&ask).await.status, 200);
+            assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        }
+        assert_eq!(kept.ask(&ask).await.status, 200, "it is not the oldest that goes, but the oldest stranger");
+    }
+}
+
+#[tokio::test]
+async fn connection_that_makes_room_ends_its_answer_or_is_closed_after_a_second() {
+    let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
+    let system = System::start(config).await;
+    let mut idle = system.connect().await;
+    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    let mut stuck = system.connect_from(1).await;
+    stuck.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
+    let start = Instant::now();
+    let mut others = [system.connect().await, system.connect().await];
+    for other in &mut others {
+        assert_eq!(other.ask(LIVEZ).await.status, 200);
+    }
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(idle.until_closed().await.is_empty());
+    system.api.wait_for_log("closed before its answer was complete");
+    // One that does not take its answer is closed after 30 s in any case.
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn without_a_file_descriptor_left_it_goes_on_with_those_it_has_and_later_with_all() {
+    let system = System::start("").await;
+    let mut first = system.connect().await;
+    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    let pid = Pid::from_raw(system.api.id().try_into().unwrap());
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
+    let mut second = system.connect().await;
+    second.send(LIVEZ).await;
+    system.api.wait_for_log("connections can't be accepted");
+    assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
+    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    assert_eq!(second.answer().await.status, 200);
+    system.api.wait_for_log("connections are accepted again");
+    let told = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
+    assert_eq!(told, 1, "once, not with each pause");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_counts_as_gone() {
+    let system = System::start("").await;
+    let location = system.post("my-queue", number(1)).await;
+    let mut half = system.connect().await;
+    half.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    half.stream.shutdown().await.unwrap();
+    let start = Instant::now();
+    assert!(half.until_closed().await.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(10), "its wait is over at once, not after a minute");
+}

@@ -1,0 +1,186 @@
+//! Clients that send or read slowly or not at all: the API disconnects them when a time limit is over. slowhttptest, a tool that
+//! attacks servers in these ways, keeps no connection open and does not delay other clients.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use drover_tests::PATIENCE;
+use reqwest::Client;
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    System,
+    raw_client::{LIVEZ, RawClient},
+};
+
+/// Short times, and a log that tells why a connection was closed.
+pub(crate) const CONFIG: &str = r#"
+    [api]
+    header_timeout = "500ms"
+    idle_timeout = "1500ms"
+    write_timeout = "500ms"
+    [log]
+    filter = "info,service=debug"
+"#;
+
+/// As much earlier as timers may be; they may be as late as they like.
+pub(crate) const EARLY: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn who_sends_nothing_or_headers_byte_by_byte_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    for head in ["", "G", "GET /livez HTTP/1.1\r\nx: "] {
+        let mut slow = system.connect().await;
+        let start = Instant::now();
+        slow.send(head).await;
+        let (mut reader, mut writer) = slow.stream.into_split();
+        let drip = async {
+            // The second write after the end fails: the first is answered by a reset.
+            while head.is_empty() || writer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let closed = async { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await };
+        let answered = tokio::select! {
+            () = drip => 0,
+            bytes = closed => bytes.unwrap_or(0),
+            () = sleep(PATIENCE) => panic!("{head:?} is not cut off"),
+        };
+        assert_eq!(answered, 0, "{head:?}");
+        assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
+        system.api.wait_for_log("headers of its request were not complete in time");
+    }
+}
+
+/// A client with two answers, for longer than headers may take idle between them; and when it asked for the second.
+async fn answered_twice(system: &System) -> (RawClient, Instant) {
+    let mut client = system.connect().await;
+    assert_eq!(client.ask(LIVEZ).await.status, 200);
+    sleep(Duration::from_millis(700)).await;
+    let asked = Instant::now();
+    assert_eq!(client.ask(LIVEZ).await.status, 200);
+    (client, asked)
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_slow_headers_after_an_answer_too() {
+    let system = System::start(CONFIG).await;
+    let (mut slow, _) = answered_twice(&system).await;
+    let asked = Instant::now();
+    slow.send("GET /livez").await;
+    assert!(slow.until_closed().await.is_empty());
+    assert!(asked.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", asked.elapsed());
+    system.api.wait_for_log("headers of its request were not complete in time");
+    let (mut idle, last) = answered_twice(&system).await;
+    assert!(idle.until_closed().await.is_empty());
+    assert!(last.elapsed() + EARLY >= Duration::from_millis(1_500), "{:?}", last.elapsed());
+    system.api.wait_for_log("it was idle");
+}
+
+#[tokio::test]
+async fn who_writes_everything_before_reading_sees_the_refusal() {
+    let system = System::start("").await;
+    // More than the kernels hold for a client.
+    let length = 20_000_000;
+    let body = vec![b' '; length];
+    for (path, content_type, status) in [
+        ("/v1/queues/q/messages", "application/json", 413),
+        ("/v1/queues/q/messages", "text/plain", 415),
+        ("/v1/queues/q/messages?x=1", "application/json", 400),
+        ("/nowhere", "application/json", 404),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
+        let mut client = system.connect().await;
+        client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
+        timeout(PATIENCE, client.stream.write_all(&body)).await.unwrap().expect("all of it is taken");
+        assert_eq!(client.answer().await.status, status, "{path} {content_type}");
+        assert!(client.until_closed().await.is_empty(), "{path} {content_type}");
+        // Nor is it asked for by those that wait to be asked.
+        let mut client = system.connect().await;
+        let head = format!("{head}expect: 100-continue\r\n");
+        assert_eq!(client.ask(&format!("{head}content-length: {length}\r\n\r\n")).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_sending_after_a_refusal_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    let mut client = system.connect().await;
+    let start = Instant::now();
+    client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 404);
+    let cut_off = async {
+        // The second write after the end fails: the first is answered by a reset.
+        while client.stream.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, cut_off).await.expect("it is cut off");
+    assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn who_does_not_take_the_answer_is_cut_off() {
+    let system = System::start(CONFIG).await;
+    let size = 900_000;
+    let location = system.post("my-queue", json!({"data": "x".repeat(size)})).await;
+    let mut client = system.connect_from(1).await;
+    let asked = 40;
+    client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(asked)).await;
+    system.api.wait_for_log("it did not take its answer");
+    let taken = client.until_closed().await.len() * size + client.left();
+    assert!(taken < asked * size, "{taken}");
+}
+
+/// Connections that the tool opens.
+const CONNECTIONS: &str = "400";
+
+#[tokio::test]
+async fn slowhttptest_holds_no_connection_and_hurts_nobody_who_posts() {
+    // Longer than a post may take below: one that waits until a slow client is cut off is found.
+    let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
+    let mut system = System::start(&format!("[api]\n{limits}")).await;
+    // Each post needs a connection of its own.
+    system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    for (attack, path) in [
+        ("-H -i 1 -t GET", "/livez"),
+        ("-B -i 1 -s 100000 -t POST -f application/json", "/v1/queues/q/messages"),
+        ("-X -w 16 -y 32 -n 1 -z 8 -k 1 -t GET", "/openapi.json"),
+    ] {
+        let mut tool = Command::new("slowhttptest")
+            .args(attack.split(' '))
+            .args(["-c", CONNECTIONS, "-r", "200", "-p", "5", "-l", "30", "-u", &system.url(path)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("slowhttptest is there: `make e2e` installs it");
+        let begun = Instant::now();
+        let (mut most, mut slowest) = (0, Duration::ZERO);
+        // The tool ends when all its connections are closed, but slow readers count those as open of which the kernel
+        // still has bytes for them: what the API itself has open is what counts.
+        while tool.try_wait().unwrap().is_none() && (most < 100 || open_files(&system) > 50) {
+            let start = Instant::now();
+            system.post("q", json!({"data": 1})).await;
+            slowest = slowest.max(start.elapsed());
+            most = most.max(open_files(&system));
+            assert!(begun.elapsed() < PATIENCE, "{attack}: {} files are open", open_files(&system));
+            sleep(Duration::from_millis(20)).await;
+        }
+        let _ = tool.kill();
+        let said = tool.wait_with_output().unwrap().stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert!(most > 100, "{attack}: only {most} files were open: {said}");
+        assert!(!said.contains("NO\u{1b}"), "{attack}: the service was not available: {said}");
+        assert!(slowest < Duration::from_secs(3), "{attack}: a post took {slowest:?}");
+    }
+}
+
+fn open_files(system: &System) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", system.api.id())).unwrap().count()
+}
