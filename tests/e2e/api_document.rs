@@ -150,7 +150,7 @@ async fn received_lease(system: &System) -> String {
 }
 
 #[tokio::test]
-async fn every_command_of_the_page_works_and_is_answered_as_it_shows() {
+async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/API.md")).unwrap();
     let examples = examples(&page);
     let system = System::start("").await;
@@ -186,7 +186,7 @@ async fn every_command_of_the_page_works_and_is_answered_as_it_shows() {
 }
 
 #[tokio::test]
-async fn the_page_of_docs_names_no_other_host() {
+async fn docs_page_loads_nothing_from_another_host() {
     let system = System::start("").await;
     for path in ["/docs", "/docs/start.js"] {
         let answer = system.http.get(system.url(path)).send().await.unwrap();

@@ -153,7 +153,7 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
 }
 
 #[tokio::test]
-async fn a_refusal_does_not_tell_whether_there_is_such_a_queue() {
+async fn refusal_does_not_reveal_whether_a_queue_exists() {
     let (ops, poor) = (issue("--id ops --scopes enqueue,manage"), issue("--id poor --scopes consume --queues mine-*"));
     let system = System::start(&config(&[&ops, &poor])).await;
     assert_eq!(post(&system, "there", &ops.key).await, 201);
@@ -197,7 +197,7 @@ async fn a_key_lists_the_queues_that_it_may_read() {
 }
 
 #[tokio::test]
-async fn an_owner_changes_from_one_key_to_the_next_without_a_gap() {
+async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
     let (old, new) = (issue("--id ops --scopes enqueue"), issue("--id ops --scopes enqueue"));
     let mut system = System::start(&config(&[&old])).await;
     for (keys, old_is_valid, new_is_valid) in
@@ -231,7 +231,7 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
 }
 
 #[tokio::test]
-async fn a_limit_holds_over_all_processes_and_says_when_to_come_again() {
+async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry() {
     let limited = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
     let free = issue("--id free --scopes enqueue,read");
     let second = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
@@ -271,7 +271,7 @@ async fn a_limit_holds_over_all_processes_and_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn without_redis_a_limited_key_is_refused_in_time() {
+async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() {
     let limited = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
     let mut system = System::start(&config(&[&limited])).await;
     assert_eq!(post(&system, "q", &limited.key).await, 201);
@@ -293,7 +293,7 @@ async fn post(system: &System, queue: &str, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_key_may_have_so_many_requests_that_wait_and_no_more() {
+async fn waiting_requests_of_a_key_are_limited() {
     let (waiting, other) = (issue("--id wait --scopes enqueue,read,consume"), issue("--id other --scopes consume"));
     let system = System::start(&format!("{}\n[api]\nmax_waits_per_key = 2", config(&[&waiting, &other]))).await;
     let receive = |key: &str, wait: &str| {

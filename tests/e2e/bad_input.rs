@@ -208,7 +208,7 @@ async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_know_is_told_those_that_it_does() {
+async fn unknown_method_of_a_path_is_answered_with_the_allowed_methods() {
     let system = System::start("").await;
     let description = system.get("/openapi.json").await;
     for (template, item) in description["paths"].as_object().unwrap() {

@@ -3,7 +3,7 @@
 use crate::{System, number};
 
 #[tokio::test]
-async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_if_configured() {
+async fn answers_have_security_headers_and_cors_is_allowed_only_for_configured_origins() {
     let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
     for (system, is_let) in [(System::start("").await, false), (System::start(config).await, true)] {
         let ask = async |request: &str| {
@@ -25,7 +25,7 @@ async fn answers_carry_what_protects_browsers_and_other_origins_are_let_in_only_
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_can_not_act_without_asking_first() {
+async fn request_from_a_foreign_origin_is_refused_unless_configured() {
     let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
     let system = System::start(config).await;
     system.post("q", number(1)).await;
@@ -43,7 +43,7 @@ async fn a_page_of_another_origin_can_not_act_without_asking_first() {
 }
 
 #[tokio::test]
-async fn a_page_that_lets_a_name_of_its_own_point_here_reaches_nothing() {
+async fn request_with_a_foreign_host_name_is_refused() {
     let key = "keys = [{ id = \"a\", hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\", \
                scopes = [\"read\"], queues = [\"*\"] }]";
     for (config, status) in [("", 421), (&*format!("[auth]\n{key}\n"), 401)] {

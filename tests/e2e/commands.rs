@@ -70,7 +70,7 @@ impl Programs {
 }
 
 #[test]
-fn rust_that_is_too_old_is_told_with_what_to_do_before_anything_is_installed() {
+fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
     let needed = page("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().to_owned();
     let needed = needed.trim_matches('"');
     assert!(page("README.md").contains(&format!("Rust {needed} or newer")));
@@ -102,7 +102,7 @@ fn rust_that_is_too_old_is_told_with_what_to_do_before_anything_is_installed() {
 }
 
 #[test]
-fn installation_of_a_package_starts_no_service_of_it_and_touches_none_that_was_there() {
+fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
     for (was_there, has_policy) in [(false, false), (false, true), (true, false)] {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy-rc.d");
@@ -226,7 +226,7 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
 }
 
 #[test]
-fn make_run_without_the_file_that_it_is_given_says_so() {
+fn make_run_reports_a_missing_configuration_file() {
     let output = Command::new(root().join("scripts/run.sh")).env("CONFIG", "/no/such.toml").output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
@@ -234,7 +234,7 @@ fn make_run_without_the_file_that_it_is_given_says_so() {
 
 /// A newcomer waits minutes for the build.
 #[test]
-fn make_run_says_that_a_port_is_taken_before_it_builds() {
+fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let free = HeldPort::take().number().to_string();
@@ -251,7 +251,7 @@ fn make_run_says_that_a_port_is_taken_before_it_builds() {
 
 /// `cargo run` of one package would build its dependencies anew, with other features than `make run`.
 #[test]
-fn pages_run_the_binaries_that_make_run_has_built() {
+fn documents_run_the_binaries_that_make_run_builds() {
     for name in ["README.md", "docs/API.md", "docs/WORKERS.md", "docs/OBSERVABILITY.md"] {
         for package in ["producer-api -- ", "consumer-worker -- "] {
             assert!(!page(name).contains(&format!("--package {package}")), "{name}");
@@ -260,7 +260,7 @@ fn pages_run_the_binaries_that_make_run_has_built() {
 }
 
 #[test]
-fn command_of_the_page_makes_a_key() {
+fn documented_command_creates_a_key() {
     let page = page("docs/API.md");
     let run = "target/release/producer-api ";
     let compose = "docker compose run --rm --no-deps api producer-api ";

@@ -43,7 +43,7 @@ async fn settings(system: &System, queue: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_begins_later_has_the_settings_of_the_patterns_that_fit_it() {
+async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
     let mut system = System::start(BY_PATTERN).await;
     for queue in ["other", "user-2", "user-1"] {
         system.post(queue, json!({"data": 1})).await;
@@ -69,7 +69,7 @@ async fn a_queue_that_begins_later_has_the_settings_of_the_patterns_that_fit_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pattern_begins_no_queue_and_an_exact_name_does() {
+async fn settings_by_exact_name_begin_a_queue_and_settings_by_pattern_begin_none() {
     let system = System::start(BY_PATTERN).await;
     let names = async || {
         let names = system.queues().names().await.unwrap();
@@ -82,7 +82,7 @@ async fn a_pattern_begins_no_queue_and_an_exact_name_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_declares_what_its_environment_says_of_a_pattern_by_name_and_case() {
+async fn worker_declares_settings_by_pattern_from_its_environment_case_sensitively() {
     let system = System::start("").await;
     let routes = r#"[{"queue": "User-*", "handler": {"type": "log", "result": 7}}]"#;
     let _worker = system
@@ -102,7 +102,7 @@ async fn a_worker_declares_what_its_environment_says_of_a_pattern_by_name_and_ca
 }
 
 #[test]
-fn a_foreign_variable_that_is_not_utf_8_is_not_looked_at_and_one_of_ours_is_refused_by_name() {
+fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() {
     for name in ["producer-api", "consumer-worker"] {
         let bad = || OsString::from_vec(b"caf\xe9".to_vec());
         let fine = command(name, &["--print-config"]).env("LEGACY", bad()).output().unwrap();
@@ -117,7 +117,7 @@ fn a_foreign_variable_that_is_not_utf_8_is_not_looked_at_and_one_of_ours_is_refu
 }
 
 #[test]
-fn output_that_can_not_be_written_is_an_error_and_no_panic() {
+fn unwritable_output_is_an_error_and_no_panic() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     for (name, args) in [
         ("producer-api", &["--print-config"][..]),
@@ -142,7 +142,7 @@ fn output_that_can_not_be_written_is_an_error_and_no_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_whose_log_can_not_be_written_works() {
+async fn service_works_when_its_log_cannot_be_written() {
     let system = System::start("").await;
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let bind = format!("localhost:{}", free_port());
@@ -160,7 +160,7 @@ async fn a_service_whose_log_can_not_be_written_works() {
 }
 
 #[test]
-fn a_bind_address_that_is_none_or_can_not_be_resolved_is_told() {
+fn malformed_or_unresolvable_bind_address_stops_the_start_with_a_reason() {
     for (bind, told) in [
         ("8080", "api.bind: expected a host and a port, such as \"127.0.0.1:8080\", \"localhost:8080\""),
         ("nowhere.invalid:0", "can't listen on nowhere.invalid:0"),
@@ -173,7 +173,7 @@ fn a_bind_address_that_is_none_or_can_not_be_resolved_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_of_a_worker_says_what_it_serves_and_that_the_api_is_elsewhere() {
+async fn unknown_path_on_the_port_of_a_worker_is_answered_with_the_paths_that_it_serves() {
     let system = System::start("").await;
     let bind = format!("127.0.0.1:{}", free_port());
     let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
@@ -187,7 +187,7 @@ async fn the_port_of_a_worker_says_what_it_serves_and_that_the_api_is_elsewhere(
 }
 
 #[test]
-fn the_binaries_explain_themselves() {
+fn binaries_print_help_version_and_configuration_and_explain_mistakes() {
     for name in ["producer-api", "consumer-worker"] {
         for (argument, told) in [("--help", "--config"), ("--version", "0."), ("--print-config", "[worker]")] {
             let mut process = Process::start(name, &[argument], &[("DROVER__REDIS__URL", "redis://:hunter2@h:1")]);

@@ -19,7 +19,7 @@ use crate::{
 const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[tokio::test]
-async fn client_that_comes_when_all_places_have_proven_clients_waits_for_one() {
+async fn new_client_waits_while_authenticated_clients_have_all_connections() {
     let system = System::start("[api]\nmax_connections = 8\n").await;
     let mut served = Vec::new();
     let mut waiting = loop {
@@ -58,7 +58,7 @@ fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_without_a_valid_key_makes_room_for_a_new_one_and_one_with_a_key_is_kept() {
+async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authenticated_ones_are_kept() {
     let ops = issue("--id ops --scopes read --queues *");
     let with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
     for (config, authorization) in [
@@ -81,7 +81,7 @@ async fn connection_without_a_valid_key_makes_room_for_a_new_one_and_one_with_a_
 }
 
 #[tokio::test]
-async fn connection_that_makes_room_ends_its_answer_or_is_closed_after_a_second() {
+async fn displaced_connection_completes_its_answer_or_is_closed_after_a_second() {
     let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
     let system = System::start(config).await;
     let mut idle = system.connect().await;
@@ -102,7 +102,7 @@ async fn connection_that_makes_room_ends_its_answer_or_is_closed_after_a_second(
 }
 
 #[tokio::test]
-async fn without_a_file_descriptor_left_it_goes_on_with_those_it_has_and_later_with_all() {
+async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_others_later() {
     let system = System::start("").await;
     let mut first = system.connect().await;
     assert_eq!(first.ask(LIVEZ).await.status, 200);
@@ -121,7 +121,7 @@ async fn without_a_file_descriptor_left_it_goes_on_with_those_it_has_and_later_w
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_half_counts_as_gone() {
+async fn wait_of_a_half_closed_connection_ends_at_once() {
     let system = System::start("").await;
     let location = system.post("my-queue", number(1)).await;
     let mut half = system.connect().await;

@@ -186,7 +186,7 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn page_of_the_api_names_the_error_codes_of_each_endpoint() {
+async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
     let (page, table) = page.split_once("| status | code | what to do |").unwrap();
     let all: BTreeSet<&str> = table.lines().skip(2).filter_map(|row| quoted(row).next()).collect();
@@ -283,7 +283,7 @@ fn code<'a>(text: &'a str, language: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn shortest_worker_of_the_page_completes_messages_with_the_output_of_its_program() {
+async fn documented_shortest_worker_completes_messages_with_the_output_of_its_program() {
     let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
     let system = System::start(code(&page, "toml")).await;
     let _worker = system.worker().await;
@@ -302,7 +302,7 @@ impl Drop for Program {
 }
 
 #[tokio::test]
-async fn consumer_of_the_page_completes_messages_over_http() {
+async fn documented_consumer_completes_messages_over_http() {
     let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
     let (_, section) = page.split_once("\n## Consumers over HTTP\n").unwrap();
     let system = System::start("").await;

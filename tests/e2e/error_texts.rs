@@ -62,7 +62,7 @@ async fn standing(system: &System) -> Value {
 }
 
 #[tokio::test]
-async fn bad_input_is_told_in_words_of_its_sender_and_changes_nothing() {
+async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
     let before = standing(&system).await;
@@ -89,7 +89,7 @@ async fn bad_input_is_told_in_words_of_its_sender_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_lines_are_told_in_words_of_their_sender() {
+async fn bad_lines_are_refused_in_words_of_the_api() {
     let system = System::start("").await;
     let mut lines = Vec::new();
     let mut count = 0;
@@ -110,7 +110,7 @@ async fn bad_lines_are_told_in_words_of_their_sender() {
 }
 
 #[tokio::test]
-async fn what_can_be_understood_is_taken() {
+async fn unusual_but_valid_input_is_accepted() {
     let system = System::start("").await;
     let taken = |case: Case, status: u16| {
         let system = &system;

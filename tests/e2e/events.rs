@@ -133,7 +133,7 @@ fn ids(batch: usize, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_client_hears_each_step_of_each_message_in_order_while_workers_are_busy() {
+async fn client_receives_each_event_of_each_message_in_order_while_workers_are_busy() {
     let system = System::start("[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"log\" }").await;
     system.begin("q").await;
     let mut client = system.listen(None).await;
@@ -160,7 +160,7 @@ async fn a_client_hears_each_step_of_each_message_in_order_while_workers_are_bus
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_misses_nothing_and_hears_nothing_twice() {
+async fn reconnecting_client_receives_each_event_exactly_once() {
     let mut system = System::start("").await;
     system.begin("q").await;
     let mut client = system.listen(None).await;
@@ -188,7 +188,7 @@ async fn a_client_that_comes_back_misses_nothing_and_hears_nothing_twice() {
 }
 
 #[tokio::test]
-async fn one_message_may_be_listened_to_by_either_id_before_it_is_posted() {
+async fn events_of_one_message_are_selected_by_either_id_before_it_is_posted() {
     let system = System::start("").await;
     system.begin("q").await;
     let mut own = system.listen_to("/v1/queues/q/events?message=order-42", None).await;
@@ -219,7 +219,7 @@ async fn one_message_may_be_listened_to_by_either_id_before_it_is_posted() {
 }
 
 #[tokio::test]
-async fn who_asks_for_what_is_gone_is_told_so_and_nonsense_is_refused() {
+async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event_id_is_refused() {
     let system = System::start("").await;
     let (status, problem) = system.ask(Method::GET, "/v1/queues/q/events", None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
@@ -259,7 +259,7 @@ async fn who_asks_for_what_is_gone_is_told_so_and_nonsense_is_refused() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() {
+async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_memory_stays_bounded() {
     let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
     let system = System::start(config).await;
     system.begin("q").await;
@@ -302,7 +302,7 @@ async fn who_does_not_read_is_cut_while_others_go_on_and_memory_stays_bounded() 
 }
 
 #[tokio::test]
-async fn two_thousand_clients_hear_the_same_over_one_connection_to_redis() {
+async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_redis() {
     let system = System::start("").await;
     system.begin("q").await;
     let connections = || {
@@ -356,7 +356,7 @@ async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops
 }
 
 #[tokio::test]
-async fn as_many_may_listen_as_the_server_and_their_key_allow() {
+async fn listeners_are_limited_per_api_and_per_key() {
     let (ours, theirs) = (issue("--id ours --scopes read --queues q"), issue("--id theirs --scopes read --queues q"));
     let admin = issue("--id admin --scopes manage,enqueue --queues *");
     let keys = config(&[&ours, &theirs, &admin]);
@@ -401,7 +401,7 @@ async fn as_many_may_listen_as_the_server_and_their_key_allow() {
 }
 
 #[tokio::test]
-async fn while_redis_is_away_streams_stay_and_go_on_where_they_were() {
+async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     let mut system = System::start_on(drover_tests::RedisServer::start_durable(), "").await;
     system.begin("q").await;
     let mut client = system.listen(None).await;

@@ -39,7 +39,7 @@ async fn assert_all_completed_with_one_delivery(system: &System, load: Load) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_stalls_cuts_resets_or_half_closes_costs_no_message_and_no_delivery() {
+async fn network_that_stalls_cuts_resets_or_half_closes_loses_no_message_and_repeats_no_delivery() {
     let (system, proxy) = behind_a_proxy().await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
@@ -57,7 +57,7 @@ async fn a_network_that_stalls_cuts_resets_or_half_closes_costs_no_message_and_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_fails_again_and_again_costs_no_message_and_no_delivery() {
+async fn network_that_fails_repeatedly_loses_no_message_and_repeats_no_delivery() {
     let (_seed, mut random) = Seed::draw();
     let (system, proxy) = behind_a_proxy().await;
     let _workers = [system.worker().await, system.worker().await];
@@ -76,7 +76,7 @@ async fn a_network_that_fails_again_and_again_costs_no_message_and_no_delivery()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forgotten_scripts_and_killed_connections_cost_no_message_and_no_delivery() {
+async fn forgotten_scripts_and_killed_connections_lose_no_message_and_repeat_no_delivery() {
     let system = System::start(CONFIG).await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
@@ -96,7 +96,7 @@ async fn forgotten_scripts_and_killed_connections_cost_no_message_and_no_deliver
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_posted_after_redis_was_emptied_under_load_is_completed() {
+async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let system = System::start(CONFIG).await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);

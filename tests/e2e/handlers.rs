@@ -57,7 +57,7 @@ fn written(file: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_works_as_the_page_shows_it() {
+async fn http_handler_works_as_documented() {
     let port = free_port();
     let _hook = Hook::start(&example("A URL", "python"), port);
     let config = example("A URL", "toml").replace("9000", &port.to_string());
@@ -107,7 +107,7 @@ async fn answer_to(system: &System, queue: &str, data: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_of_the_page_answers_each_request_of_a_stranger_with_a_refusal_of_its_own() {
+async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
     let port = free_port();
     let _hook = Hook::start(&example("A URL", "python"), port);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -135,7 +135,7 @@ async fn receiver_of_the_page_answers_each_request_of_a_stranger_with_a_refusal_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_works_as_the_page_shows_it() {
+async fn exec_handler_works_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("job.py");
     fs::write(&program, example("A program", "python")).unwrap();
@@ -215,7 +215,7 @@ async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_can_not_work_stops_the_start_and_says_why() {
+async fn invalid_handler_stops_the_start_with_a_reason() {
     for (handler, told) in [
         (r#"{ type = "exec", command = ["no-such-program"] }"#, "there is no program no-such-program in PATH"),
         (r#"{ type = "exec", command = ["/etc/passwd"] }"#, "there is no program /etc/passwd that may be run"),
@@ -257,7 +257,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hook).serve_forever()
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_is_told_names_exactly_and_the_data_of_the_signal() {
+async fn handler_receives_exact_names_and_the_data_of_the_signal() {
     let port = free_port();
     let _hook = Hook::start(TELLS_ITS_HEADERS, port);
     let http = format!(
@@ -289,7 +289,7 @@ async fn a_handler_is_told_names_exactly_and_the_data_of_the_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_in_the_log_of_a_worker_can_neither_hide_nor_pass_for_something_else() {
+async fn control_characters_of_an_id_are_escaped_in_the_log_of_a_worker() {
     let system = System::start(&exec("q", "exit 65", "")).await;
     let id = "a\u{202e}b\u{2028}c outcome=completed";
     let pretty = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;

@@ -75,7 +75,7 @@ async fn a_batch_with_a_key_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_and_nothing_is_stored() {
+async fn invalid_idempotency_key_is_refused_and_nothing_is_stored() {
     let system = System::start("").await;
     for key in ["", "a b", "\"a", "\"a\";x=1", "\"\"", &"x".repeat(256), "schl\u{fc}ssel"] {
         for (path, body) in [(ONE, r#"{"data": 1}"#), (BATCH, r#"{"messages": [{"data": 1}]}"#)] {

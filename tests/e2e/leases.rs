@@ -69,7 +69,7 @@ async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
 }
 
 #[tokio::test]
-async fn many_leases_are_ended_at_once_each_with_its_answer() {
+async fn leases_settled_in_one_request_are_each_answered() {
     let system = System::start(SHORT).await;
     for n in 0..3 {
         system.post("q", number(n)).await;
@@ -92,7 +92,7 @@ async fn many_leases_are_ended_at_once_each_with_its_answer() {
 }
 
 #[tokio::test]
-async fn a_long_poll_answers_when_something_comes_and_empty_when_its_time_is_over() {
+async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_ends() {
     let system = System::start(SHORT).await;
     let start = Instant::now();
     let empty = lease(&system, json!({"wait": "300ms"})).await;
@@ -115,7 +115,7 @@ async fn a_long_poll_answers_when_something_comes_and_empty_when_its_time_is_ove
 }
 
 #[tokio::test]
-async fn many_who_wait_get_one_message_each() {
+async fn waiting_clients_receive_one_message_each() {
     let system = System::start("").await;
     let waiting = (0..50).map(|_| lease(&system, json!({"wait": "20s"})));
     let (leased, ()) = tokio::join!(futures_util::future::join_all(waiting), async {
@@ -131,7 +131,7 @@ async fn many_who_wait_get_one_message_each() {
 }
 
 #[tokio::test]
-async fn what_was_leased_for_a_client_that_has_gone_is_released_untried() {
+async fn message_leased_for_a_disconnected_client_is_released_without_an_attempt() {
     let system = System::start("[queues.q]\nvisibility_timeout = \"1h\"").await;
     for _ in 0..20 {
         let gone = tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
@@ -145,7 +145,7 @@ async fn what_was_leased_for_a_client_that_has_gone_is_released_untried() {
 }
 
 #[tokio::test]
-async fn a_run_that_outlives_its_timeout_fails_for_http_consumers_too() {
+async fn run_longer_than_its_timeout_fails_for_http_consumers() {
     let system = System::start(SHORT).await;
     let posted = system.post("q", json!({"data": 1, "timeout": "100ms", "max_attempts": 1})).await;
     let leased = lease(&system, json!({"visibility_timeout": "1h"})).await;
@@ -157,7 +157,7 @@ async fn a_run_that_outlives_its_timeout_fails_for_http_consumers_too() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_is_refused() {
+async fn invalid_lease_request_is_refused_with_its_pointer() {
     let system = System::start("").await;
     for (path, body, pointer) in [
         ("", json!({"max": 0}), "/max"),

@@ -31,7 +31,7 @@ async fn refused(system: &System, request: &str, statuses: &[u16]) -> Option<Ans
 }
 
 #[tokio::test]
-async fn what_is_not_http_or_too_large_is_refused_and_the_connection_closed() {
+async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
     let system = System::start(CONFIG).await;
     let headers = |count: usize| "x: 1\r\n".repeat(count);
     let get = |headers: &str| format!("GET /livez HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
@@ -110,7 +110,7 @@ async fn no_request_is_smuggled_behind_one_with_two_lengths() {
 }
 
 #[tokio::test]
-async fn json_as_deep_as_a_body_allows_breaks_nothing() {
+async fn deeply_nested_json_is_stored_or_refused_and_services_keep_working() {
     let system = System::start("").await;
     let _worker = system.worker().await;
     for (open, close, refused_as) in [("[", "]", 400), (r#"{"a":"#, "}", 422)] {

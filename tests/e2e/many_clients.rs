@@ -28,7 +28,7 @@ fn a_crowd() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_post() {
+async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     let mut system = System::start("[redis]\ntimeout = \"4s\"\n[api]\nheader_timeout = \"6s\"\n").await;
     // Each post needs a connection of its own.
     system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
@@ -75,7 +75,7 @@ async fn idle_connections_by_the_thousand_and_a_slowloris_do_not_hurt_those_who_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_by_the_thousand_that_wait_cost_one_subscription_and_no_polling() {
+async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let system = System::start("").await;
     let address = system.api_port.address();
     let messages: Vec<Value> = (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")})).collect();
@@ -124,7 +124,7 @@ async fn enqueue_calls(system: &System) -> u64 {
 }
 
 #[tokio::test]
-async fn posts_at_the_same_time_are_each_answered_for_their_own_message() {
+async fn concurrent_posts_are_each_answered_for_their_own_message() {
     let system = System::start("").await;
     let messages: Vec<Value> = (0..320)
         .map(|n| match n % 40 {
@@ -158,7 +158,7 @@ async fn posts_at_the_same_time_are_each_answered_for_their_own_message() {
 }
 
 #[tokio::test]
-async fn what_is_posted_while_the_api_stops_is_stored_or_never_taken() {
+async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered() {
     let mut system = System::start("").await;
     let (http, base) = (system.http.clone(), system.base.clone());
     let posting = tokio::spawn(join_all((0..200_u64).map(move |n| {

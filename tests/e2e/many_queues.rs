@@ -25,7 +25,7 @@ filter = "warn"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_all_served() {
+async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_all_served() {
     let system = System::start(CONFIG).await;
     let bind = format!("127.0.0.1:{}", free_port());
     let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
@@ -77,7 +77,7 @@ async fn five_thousand_queues_cost_one_subscription_and_little_memory_and_are_al
 }
 
 #[tokio::test]
-async fn a_thousand_idle_queues_cost_one_subscription_and_no_polling() {
+async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
     let mut routes = String::new();
     for n in 0..1_000 {
         writeln!(routes, "[[worker.routes]]\nqueue = \"q{n}\"\nhandler = {{ type = \"log\", result = {n} }}").unwrap();

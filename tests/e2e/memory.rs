@@ -85,7 +85,7 @@ async fn post_beside(system: &System) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_hundred_slow_bodies_take_no_more_memory_than_is_allowed_and_hurt_nobody_who_posts() {
+async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_posts() {
     const LENGTH: usize = 1_024 * 1_024;
     let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n")).await;
     post_beside(&system).await;
@@ -145,7 +145,7 @@ async fn body_in_tiny_pieces_takes_no_more_memory_than_in_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_do_not_end_take_no_more_memory_than_is_allowed() {
+async fn unterminated_lines_stay_within_the_memory_limit() {
     let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n")).await;
     post_beside(&system).await;
     let before = system.api_memory();
@@ -175,7 +175,7 @@ async fn lines_that_do_not_end_take_no_more_memory_than_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twelve_hundred_listeners_that_do_not_read_take_a_bounded_amount_and_hurt_nobody_who_posts() {
+async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_not_delay_posts() {
     const LISTENERS: u32 = 1_200;
     let system = System::start(REDIS).await;
     system.patch("q", json!({"max_attempts": 3})).await;
@@ -206,7 +206,7 @@ async fn twelve_hundred_listeners_that_do_not_read_take_a_bounded_amount_and_hur
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_hundred_clients_that_do_not_read_their_pages_take_a_bounded_amount_and_hurt_nobody_who_posts() {
+async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_and_do_not_delay_posts() {
     const PAGE: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
     const MESSAGES: usize = 60;
     let system = System::start(&format!("{REDIS}[api]\nwrite_timeout = \"10m\"\n")).await;

@@ -39,7 +39,7 @@ fn told(problem: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn what_a_state_forbids_is_refused_with_the_state_and_the_way_out() {
+async fn operation_that_a_state_forbids_is_refused_with_the_state_and_an_alternative() {
     let system = one_of_each().await;
     for (id, operation, way_out) in [
         ("completed", "cancel", "its result stays"),
@@ -82,7 +82,7 @@ async fn what_a_state_forbids_is_refused_with_the_state_and_the_way_out() {
 }
 
 #[tokio::test]
-async fn the_way_out_for_a_completed_message_does_its_work_once_more() {
+async fn alternative_to_a_retry_of_a_completed_message_runs_its_work_again() {
     let system = System::start("").await;
     for id in [Some("own"), None] {
         let message = json!({"data": 1, "id": id});
@@ -136,7 +136,7 @@ async fn a_message_that_has_not_started_is_cancelled_at_once() {
 }
 
 #[tokio::test]
-async fn the_consumer_of_an_active_message_is_told_to_stop() {
+async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease() {
     let system = System::start("").await;
     let location = system.post("q", json!({"data": 1})).await;
     let delivery = system.lease("q", 1).await.remove(0);
@@ -210,7 +210,7 @@ async fn message_that_has_not_started_takes_a_merge_patch() {
 }
 
 #[tokio::test]
-async fn patch_that_can_not_be_is_refused_and_changes_nothing() {
+async fn invalid_patch_is_refused_and_changes_nothing() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "a", "headers": {"h": "x".repeat(3_000)}})).await;
     let before = system.get(&path("a")).await;
@@ -261,7 +261,7 @@ async fn patch_that_can_not_be_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn patched_message_stands_where_it_belongs() {
+async fn patched_message_moves_to_its_new_place_in_the_order() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
     for id in ["a", "b", "c", "d", "e"] {
@@ -307,7 +307,7 @@ async fn lease_calls(system: &System) -> Option<String> {
 }
 
 #[tokio::test]
-async fn idle_consumer_is_told_when_a_patch_makes_a_message_ready() {
+async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
     let system = System::start("").await;
     for (id, delay) in [("a", Value::Null), ("b", json!("300ms"))] {
         system.post("q", json!({"data": 1, "id": id, "delay": "1h"})).await;
@@ -334,7 +334,7 @@ async fn idle_consumer_is_told_when_a_patch_makes_a_message_ready() {
 }
 
 #[tokio::test]
-async fn changes_at_the_same_time_all_count_or_are_refused() {
+async fn concurrent_patches_are_each_applied_or_refused() {
     let system = System::start("").await;
     for round in 0..30 {
         let id = format!("m{round}");

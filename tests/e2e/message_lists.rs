@@ -70,7 +70,7 @@ async fn each_state_is_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn without_a_state_all_are_listed_one_after_the_other() {
+async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
     let system = ten_of_each().await;
     let expected: Vec<u64> = (0..40).chain((40..50).rev()).chain((50..60).rev()).collect();
     for limit in [1, 7, 10, 50, 1_000] {
@@ -115,7 +115,7 @@ async fn list_of_a_name_has_all_of_that_name_and_no_others() {
 }
 
 #[tokio::test]
-async fn page_of_a_rare_name_is_empty_and_goes_on() {
+async fn page_without_a_match_is_empty_and_has_a_cursor() {
     let system = System::start("").await;
     let batch = |hold: Option<&str>, n: usize| json!({"messages": vec![json!({"data": 0, "hold": hold}); n]});
     for batch in [batch(Some("k"), 600), batch(None, 1_000)] {
@@ -163,7 +163,7 @@ async fn a_page_of_large_messages_ends_early() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_list_is_told() {
+async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
     let system = ten_of_each().await;
     let held = page(&system, "state=held&limit=2").await.1.unwrap();
     let every = page(&system, "limit=2").await.1.unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{System, completed, millis, number};
 
 #[tokio::test]
-async fn a_message_takes_a_timeout_a_ttl_and_a_key_that_it_is_held_for() {
+async fn message_takes_a_timeout_a_ttl_and_a_hold_key() {
     let system = System::start("").await;
     let location = system.post("q", json!({"data": 1, "timeout": "5s", "ttl": "1h"})).await;
     let message = system.get(&location).await;
@@ -49,7 +49,7 @@ async fn a_queue_takes_no_more_than_its_max_length() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_for_a_message_that_is_not_kept_says_that_it_is_gone() {
+async fn wait_for_a_message_that_is_not_kept_is_answered_with_a_null_state() {
     let system = System::start("").await;
     system.patch("q", json!({"retention": {"completed": {"count": 0}}})).await;
     let waiting = {
@@ -66,7 +66,7 @@ async fn a_wait_for_a_message_that_is_not_kept_says_that_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_was_stored_is_answered_as_stored_when_redis_goes_away_while_it_is_waited_for() {
+async fn post_with_a_wait_is_answered_as_stored_when_redis_fails_during_the_wait() {
     let mut system = System::start("").await;
     let request = system.http.post(system.url("/v1/queues/q/messages?wait=1500ms"));
     let request = request.header("content-type", "application/json").body(r#"{"data": 1}"#);
@@ -81,7 +81,7 @@ async fn a_message_that_was_stored_is_answered_as_stored_when_redis_goes_away_wh
 }
 
 #[tokio::test]
-async fn a_message_may_have_the_name_of_a_path() {
+async fn message_id_may_equal_a_segment_of_a_path() {
     let system = System::start("").await;
     for id in ["cancel", "messages"] {
         let location = system.post("q", json!({"data": id, "id": id, "delay": "1h"})).await;

@@ -112,7 +112,7 @@ async fn busy() -> (System, drover_tests::Process, String) {
 }
 
 #[tokio::test]
-async fn what_happened_stands_in_the_figures_of_both_services() {
+async fn metrics_of_both_services_count_the_work_that_was_done() {
     let (system, _worker, worker) = busy().await;
     for path in ["/nowhere", "/v1/nowhere", "/v1/queues/mails/nowhere"] {
         system.ask(Method::GET, path, None).await;
@@ -176,7 +176,7 @@ async fn what_happened_stands_in_the_figures_of_both_services() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_held_starts_without_delay() {
+async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let system = System::start(CONFIG).await;
     let bind = format!("127.0.0.1:{}", free_port());
     let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
@@ -203,7 +203,7 @@ fn http_count(route: &str, method: &str, status: &str) -> String {
 }
 
 #[tokio::test]
-async fn with_redis_away_the_other_figures_are_served() {
+async fn metrics_without_those_of_queues_are_served_while_redis_is_down() {
     let mut system = System::start("").await;
     system.post("mails", json!({"data": 0})).await;
     system.redis.kill();
@@ -217,7 +217,7 @@ async fn with_redis_away_the_other_figures_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_is_counted_and_no_longer_under_way() {
+async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
     let system = System::start("").await;
     let location = system.post("mails", json!({"data": 0})).await;
     let waiting = tokio::spawn(system.http.get(system.url(&format!("{location}?wait=60s"))).send());
@@ -245,7 +245,7 @@ fn documented(page: &str, section: &str) -> BTreeMap<String, (String, BTreeSet<S
 }
 
 #[tokio::test]
-async fn what_is_served_is_documented_and_the_other_way_round() {
+async fn metrics_and_their_document_name_the_same_series() {
     let (system, _worker, worker) = busy().await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/OBSERVABILITY.md");
     let page = fs::read_to_string(path).unwrap();

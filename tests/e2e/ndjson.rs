@@ -114,7 +114,7 @@ async fn a_bad_line_is_refused_by_its_number_without_losing_the_others() {
 }
 
 #[tokio::test]
-async fn the_list_of_refused_lines_has_an_end() {
+async fn list_of_refused_lines_is_bounded() {
     let system = System::start("").await;
     let (_, summary) = send(&system, "x\n".repeat(100_000)).await;
     assert_eq!((&summary["refused_count"], &summary["enqueued"]), (&json!(100_000), &json!(0)));
@@ -123,7 +123,7 @@ async fn the_list_of_refused_lines_has_an_end() {
 }
 
 #[tokio::test]
-async fn the_whole_may_be_larger_than_a_body() {
+async fn stream_may_be_larger_than_the_body_limit() {
     let system = System::start("").await;
     let line = format!("{{\"data\":\"{}\"}}\n", "x".repeat(300_000));
     let (status, summary) = send(&system, line.repeat(20)).await;
@@ -132,7 +132,7 @@ async fn the_whole_may_be_larger_than_a_body() {
 }
 
 #[tokio::test]
-async fn what_has_come_is_stored_while_the_rest_is_still_to_come() {
+async fn complete_lines_are_stored_before_the_stream_ends() {
     let system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send("{\"data\":1}\n{\"da");
@@ -180,7 +180,7 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
 }
 
 #[tokio::test]
-async fn what_was_stored_stays_when_the_client_goes_away() {
+async fn stored_lines_stay_when_the_client_disconnects() {
     let system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..10));
@@ -192,7 +192,7 @@ async fn what_was_stored_stays_when_the_client_goes_away() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_sending_is_told_how_far_it_came() {
+async fn client_that_stops_sending_is_answered_with_the_last_stored_line() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
     let mut client = SlowClient::begin(&system);
     client.send("{\"data\":1}\nbad\n{\"data\":");
@@ -203,7 +203,7 @@ async fn a_client_that_stops_sending_is_told_how_far_it_came() {
 }
 
 #[tokio::test]
-async fn when_the_server_stops_the_answer_says_which_lines_are_stored() {
+async fn answer_names_the_stored_lines_when_the_api_stops() {
     let mut system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..7));
@@ -220,7 +220,7 @@ async fn when_the_server_stops_the_answer_says_which_lines_are_stored() {
 }
 
 #[tokio::test]
-async fn when_redis_goes_away_the_answer_says_which_lines_are_stored() {
+async fn answer_names_the_stored_lines_when_redis_fails() {
     let mut system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..5));
@@ -238,7 +238,7 @@ async fn when_redis_goes_away_the_answer_says_which_lines_are_stored() {
 }
 
 #[tokio::test]
-async fn when_the_queue_is_full_the_answer_says_which_lines_are_stored() {
+async fn answer_names_the_stored_lines_when_the_queue_is_full() {
     let system = System::start("").await;
     system.patch("q", json!({"max_length": 1_500})).await;
     let (status, problem) = send(&system, numbers(0..5_000)).await;
@@ -252,7 +252,7 @@ async fn when_the_queue_is_full_the_answer_says_which_lines_are_stored() {
 }
 
 #[tokio::test]
-async fn a_key_can_not_stand_for_lines() {
+async fn idempotency_key_is_refused_for_ndjson() {
     let system = System::start("").await;
     let request = system.http.post(system.url(BATCH)).header("content-type", "application/x-ndjson; charset=utf-8");
     let answer = request.header("idempotency-key", "k").body(numbers(0..3)).send().await.unwrap();

@@ -34,7 +34,7 @@ async fn settings_are_changed_by_a_merge_patch() {
 }
 
 #[tokio::test]
-async fn settings_that_can_not_be_are_told_with_their_place() {
+async fn invalid_settings_are_refused_with_their_pointers() {
     let system = System::start("").await;
     for (settings, pointer, detail) in [
         (json!({"max_attempt": 1}), "/max_attempt", "unknown: did you mean \"max_attempts\"?"),
@@ -116,7 +116,7 @@ async fn a_queue_is_purged_state_by_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_goes_on_when_its_client_has_gone() {
+async fn purge_continues_after_its_client_disconnects() {
     let system = System::start("").await;
     let batch = json!({"messages": vec![number(1); 1_000]});
     for _ in 0..40 {
@@ -168,7 +168,7 @@ async fn a_queue_is_deleted_when_its_name_confirms_it() {
 }
 
 #[tokio::test]
-async fn what_there_is_no_queue_for_does_not_begin_one() {
+async fn operation_on_an_unknown_queue_does_not_begin_it() {
     let system = System::start("").await;
     for path in ["pause", "resume", "retry_failed", "purge?state=failed"] {
         let (status, problem) = system.act(&format!("/v1/queues/q/{path}")).await;
@@ -245,7 +245,7 @@ async fn list_of_queues_leaves_out_names_without_a_queue_and_goes_on() {
 }
 
 #[tokio::test]
-async fn list_of_queues_tells_a_key_nothing_of_queues_that_it_may_not_read() {
+async fn list_of_queues_reveals_to_a_key_only_queues_that_it_may_read() {
     let keys = [
         issue("--id ops --scopes enqueue,read"),
         issue("--id some --scopes read --queues user-*,user-1*,mails,none,v"),

@@ -81,7 +81,7 @@ impl Pair {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_redis_gives_no_warning() {
+async fn durable_redis_gives_no_warning() {
     let pair = Pair::start_on(RedisServer::start_durable()).await;
     for answer in pair.readiness().await {
         assert_eq!(answer, (StatusCode::OK, json!({"status": "ready"})));
@@ -92,7 +92,7 @@ async fn a_durable_redis_gives_no_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_keeps_nothing_on_disk_is_told_once_by_both_services() {
+async fn redis_without_persistence_is_reported_once_by_both_services() {
     let pair = Pair::start_on(RedisServer::start()).await;
     pair.assert_ready(&[NOT_PERSISTENT]).await;
     pair.both_log("WARN", NOT_PERSISTENT);
@@ -107,7 +107,7 @@ async fn a_redis_that_keeps_nothing_on_disk_is_told_once_by_both_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_evicts_is_told_and_what_was_mended_too() {
+async fn evicting_policy_is_reported_and_its_correction_too() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let pair = Pair::start_on(redis).await;
@@ -120,7 +120,7 @@ async fn a_policy_that_evicts_is_told_and_what_was_mended_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_became_a_replica_is_no_place_to_work_until_it_is_promoted() {
+async fn services_are_not_ready_while_their_redis_is_a_replica() {
     let pair = Pair::start_on(RedisServer::start_durable()).await;
     // Nobody listens there: a replica that has lost its primary.
     pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
@@ -137,7 +137,7 @@ async fn a_redis_that_became_a_replica_is_no_place_to_work_until_it_is_promoted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_comes_back_is_examined_again() {
+async fn redis_is_checked_again_after_an_outage() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let mut pair = Pair::start_on(redis).await;
@@ -151,7 +151,7 @@ async fn a_redis_that_comes_back_is_examined_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_too_old_is_no_place_to_work_and_both_services_say_why() {
+async fn services_on_a_too_old_redis_are_not_ready_and_report_why() {
     const TOO_OLD: &str = "is too old: Drover needs Redis 7.0 or newer";
     let redis = RedisServer::start_durable();
     let url = url_as_redis_6(redis.port());
@@ -205,7 +205,7 @@ fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_refuses_the_password_is_told_in_plain_words() {
+async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");
     let wrong = redis.url().replace("redis://", "redis://:wrong@");
@@ -227,7 +227,7 @@ async fn a_redis_that_refuses_the_password_is_told_in_plain_words() {
 }
 
 #[tokio::test]
-async fn a_worker_that_meets_a_newer_layout_stops_and_says_so() {
+async fn worker_stops_with_a_reason_at_a_queue_of_a_newer_layout() {
     let system = System::start("").await;
     system.post("my-queue", number(1)).await;
     system.redis.command("HSET drover:{my-queue}:meta layout 99");

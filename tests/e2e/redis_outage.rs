@@ -113,7 +113,7 @@ async fn both_services_work_again_after_redis_hung() {
 }
 
 #[tokio::test]
-async fn the_services_may_start_before_redis() {
+async fn api_that_started_before_redis_works_when_redis_is_up() {
     let mut redis = RedisServer::start();
     redis.kill();
     let url = redis.url();

@@ -24,7 +24,7 @@ async fn is_refused_for_lack_of_memory(answer: reqwest::Response) {
 }
 
 #[tokio::test]
-async fn a_full_redis_refuses_whole_messages_and_is_drained_by_a_worker_that_starts_then() {
+async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let system = System::start("").await;
     let large = "x".repeat(60_000);
     system.post("my-queue", json!({"id": "first", "data": large})).await;
@@ -98,7 +98,7 @@ async fn post_is_refused(system: &System) {
 }
 
 #[tokio::test]
-async fn services_that_meet_a_replica_refuse_and_work_by_themselves_when_it_is_promoted() {
+async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion() {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     let url = replica.url();
@@ -125,7 +125,7 @@ async fn services_that_meet_a_replica_refuse_and_work_by_themselves_when_it_is_p
 }
 
 #[tokio::test]
-async fn a_service_that_meets_a_replica_is_alive_but_not_ready() {
+async fn api_on_a_replica_is_alive_but_not_ready() {
     let primary = RedisServer::start();
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOUR]).await;

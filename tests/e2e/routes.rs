@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{System, millis};
 
 #[tokio::test]
-async fn a_name_that_no_route_takes_fails_with_retries_and_is_told_once() {
+async fn message_without_a_route_fails_after_its_retries_and_is_logged_once() {
     let config = r#"
         [[worker.routes]]
         queue = "jobs"
@@ -35,7 +35,7 @@ async fn a_name_that_no_route_takes_fails_with_retries_and_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_without_a_name_that_no_route_takes_are_told_as_such() {
+async fn unnamed_message_without_a_route_is_reported_as_unnamed() {
     let config = "[[worker.routes]]\nqueue = \"q\"\nname = \"known\"\nhandler = { type = \"log\" }\n\
                   [queues.q]\nmax_attempts = 1\n";
     let system = System::start(config).await;

@@ -37,7 +37,7 @@ fn said(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool,
 }
 
 #[test]
-fn a_configuration_that_is_refused_is_told_without_its_secrets() {
+fn refused_configuration_is_reported_without_its_secrets() {
     let hook =
         |handler: &str| format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {handler} }}\n");
     let url = format!("redis://user:{SECRET}@h:1");
@@ -106,7 +106,7 @@ fn a_configuration_that_is_refused_is_told_without_its_secrets() {
 
 /// Each where the path of a file belongs.
 #[test]
-fn a_secret_in_place_of_a_path_is_not_told() {
+fn secret_in_place_of_a_path_is_not_shown() {
     let key = format!("drv_ops_{SECRET}");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
     let hook = format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"");

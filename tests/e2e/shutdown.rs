@@ -52,7 +52,7 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_does_not_wait_for_connections_that_are_idle() {
+async fn graceful_stop_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut new) = (system.connect().await, system.connect().await);
     assert_eq!(idle.ask(LIVEZ).await.status, 200);

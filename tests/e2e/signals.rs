@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use crate::System;
 
 #[tokio::test]
-async fn a_signal_releases_what_is_held_for_its_key() {
+async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let system = System::start("").await;
     let early = system.act("/v1/queues/q/signals/paid:42").await;
     assert_eq!(early, (200, json!({"released": 0})), "there is no queue yet, and none begins");
@@ -27,7 +27,7 @@ async fn a_signal_releases_what_is_held_for_its_key() {
 }
 
 #[tokio::test]
-async fn a_signal_that_sticks_lets_pass_what_comes_after_it() {
+async fn sticky_signal_releases_later_messages_of_its_key() {
     let system = System::start("").await;
     let signal = json!({"data": "ready", "sticky_for": "30d"});
     let (status, answer) = system.ask(Method::POST, "/v1/queues/q/signals/k", Some(signal)).await;
@@ -38,7 +38,7 @@ async fn a_signal_that_sticks_lets_pass_what_comes_after_it() {
 }
 
 #[tokio::test]
-async fn a_signal_that_can_not_be_is_refused() {
+async fn invalid_signal_is_refused() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "hold": "k"})).await;
     let long = json!({"data": "x".repeat(4_095)});
@@ -84,7 +84,7 @@ async fn listed(system: &System, limit: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn signal_that_sticks_is_read_until_it_is_forgotten_or_over() {
+async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     let system = System::start("").await;
     let path = "/v1/queues/q/signals/paid:42";
     let not_found = async |method: Method| {
@@ -127,7 +127,7 @@ async fn signal_that_sticks_is_read_until_it_is_forgotten_or_over() {
 }
 
 #[tokio::test]
-async fn signals_that_stick_are_listed_by_pages_that_are_bounded() {
+async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
     assert_eq!(system.ask(Method::GET, "/v1/queues/q/signals", None).await.1["code"], "queue_not_found");
@@ -168,7 +168,7 @@ async fn signals_that_stick_are_listed_by_pages_that_are_bounded() {
 }
 
 #[tokio::test]
-async fn message_that_is_posted_while_a_signal_is_forgotten_is_held_or_passes() {
+async fn message_posted_while_its_sticky_signal_is_deleted_is_held_or_waiting() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
     let (mut held, mut passed) = (0, 0);

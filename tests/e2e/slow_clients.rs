@@ -34,7 +34,7 @@ pub(crate) const CONFIG: &str = r#"
 pub(crate) const EARLY: Duration = Duration::from_millis(20);
 
 #[tokio::test]
-async fn who_sends_nothing_or_headers_byte_by_byte_is_cut_off() {
+async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     let system = System::start(CONFIG).await;
     for head in ["", "G", "GET /livez HTTP/1.1\r\nx: "] {
         let mut slow = system.connect().await;
@@ -70,7 +70,7 @@ async fn answered_twice(system: &System) -> (RawClient, Instant) {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_slow_headers_after_an_answer_too() {
+async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts() {
     let system = System::start(CONFIG).await;
     let (mut slow, _) = answered_twice(&system).await;
     let asked = Instant::now();
@@ -85,7 +85,7 @@ async fn an_idle_connection_is_closed_and_slow_headers_after_an_answer_too() {
 }
 
 #[tokio::test]
-async fn who_writes_everything_before_reading_sees_the_refusal() {
+async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal() {
     let system = System::start("").await;
     // More than the kernels hold for a client.
     let length = 20_000_000;
@@ -110,7 +110,7 @@ async fn who_writes_everything_before_reading_sees_the_refusal() {
 }
 
 #[tokio::test]
-async fn who_goes_on_sending_after_a_refusal_is_cut_off() {
+async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
     let system = System::start(CONFIG).await;
     let mut client = system.connect().await;
     let start = Instant::now();
@@ -127,7 +127,7 @@ async fn who_goes_on_sending_after_a_refusal_is_cut_off() {
 }
 
 #[tokio::test]
-async fn who_does_not_take_the_answer_is_cut_off() {
+async fn client_that_does_not_read_its_answer_is_disconnected() {
     let system = System::start(CONFIG).await;
     let size = 900_000;
     let location = system.post("my-queue", json!({"data": "x".repeat(size)})).await;
@@ -143,7 +143,7 @@ async fn who_does_not_take_the_answer_is_cut_off() {
 const CONNECTIONS: &str = "400";
 
 #[tokio::test]
-async fn slowhttptest_holds_no_connection_and_hurts_nobody_who_posts() {
+async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
     // Longer than a post may take below: one that waits until a slow client is cut off is found.
     let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let mut system = System::start(&format!("[api]\n{limits}")).await;

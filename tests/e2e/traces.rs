@@ -103,7 +103,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn a_message_carries_the_place_in_the_trace_that_its_request_brought() {
+async fn message_carries_the_trace_context_of_its_request() {
     let system = System::start("").await;
     let (messages, batch) = ("/v1/queues/q/messages", "/v1/queues/q/messages/batch");
     let place = traceparent();
@@ -178,7 +178,7 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_one_line_of_the_log_and_nothing_else() {
+async fn unreachable_collector_is_logged_once_and_changes_nothing_else() {
     let config = "[traces]\nendpoint = \"http://127.0.0.1:1\"\n";
     let mut system = System::start(config).await;
     for n in 0..20 {

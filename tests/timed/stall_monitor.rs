@@ -89,7 +89,7 @@ pub(crate) fn now() -> u64 {
 }
 
 #[test]
-fn what_the_machine_held_up_counts_within_the_time_that_is_asked_for() {
+fn stalls_count_only_within_the_measured_time() {
     let watch = Watch::default();
     for (begun, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
         watch.note(begun, ended);

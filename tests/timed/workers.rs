@@ -108,7 +108,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancel_is_told_to_a_handler_within_a_second() {
+async fn handler_is_cancelled_within_a_second() {
     let machine = StallMonitor::watched().await;
     let handler = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
     let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).await;
