@@ -1,63 +1,50 @@
-//! docs/API.md says what is: each of its commands works, and is answered as it shows.
+//! docs/API.md: each of its commands works and is answered as shown. The page `/docs` loads nothing from other hosts.
 //!
-//! A block of JSON is the answer to the last command before it. In it `…` stands for any text, `, …}` for other members.
-//! Ids, instants and the like are compared by their kind. A `…` that a command sends is a lease, of which one is received.
+//! A block of JSON is the answer to the last command before it. A `…` in a command stands for the token of a lease, which the test
+//! receives before.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::System;
+use crate::{
+    System,
+    markdown::{Block, blocks, compare, document, shown_json},
+};
 
+/// A command and its shown answer.
 struct Example {
     command: String,
     answer: Option<Value>,
 }
 
-/// The commands of the page in their order, each with its answer, by the heading that it stands under.
-fn examples(page: &str) -> Vec<(String, Example)> {
+/// The commands of the document in their order, each with its answer and the heading above it.
+fn examples(document: &str) -> Vec<(String, Example)> {
     let mut examples: Vec<(String, Example)> = Vec::new();
-    let (mut heading, mut fence, mut block) = (String::new(), None::<String>, String::new());
-    for line in page.lines() {
-        match (&fence, line.strip_prefix("```")) {
-            (None, Some(language)) => fence = Some(language.to_owned()),
-            (None, None) => {
-                if let Some(text) = line.strip_prefix('#') {
-                    text.trim_start_matches('#').trim().clone_into(&mut heading);
-                }
+    for Block { heading, language, text } in blocks(document) {
+        match language {
+            "sh" => examples.extend(
+                commands(&text).into_iter().map(|command| (heading.to_owned(), Example { command, answer: None })),
+            ),
+            "json" => {
+                let (under, example) = examples.last_mut().unwrap();
+                assert!(*under == heading && example.answer.is_none(), "an answer without a command: {text}");
+                example.answer = Some(shown_json(&text));
             }
-            (Some(language), Some(_)) => {
-                match language.as_str() {
-                    "sh" => examples.extend(
-                        commands(&block)
-                            .into_iter()
-                            .map(|command| (heading.clone(), Example { command, answer: None })),
-                    ),
-                    "json" => {
-                        let (under, example) = examples.last_mut().unwrap();
-                        assert!(*under == heading && example.answer.is_none(), "an answer without a command: {block}");
-                        let json = block.replace(", …}", ", \"…\": null}");
-                        example.answer =
-                            Some(serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {block}")));
-                    }
-                    _ => {}
-                }
-                (fence, block) = (None, String::new());
-            }
-            (Some(_), None) => block = block + line + "\n",
+            _ => {}
         }
     }
     examples
 }
 
-/// The commands of a block that ask the API.
+/// The commands of a block that send requests to the API.
 fn commands(block: &str) -> Vec<String> {
     let joined = block.replace("\\\n", " ").replace("|\n", "| ");
     joined.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
 }
 
-/// What a command asks for: its method and path.
-fn asked(command: &str) -> (String, String) {
+/// The method and path of a command.
+fn method_and_path(command: &str) -> (String, String) {
     let words: Vec<&str> = command.split([' ', '"']).collect();
     let url = words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
     let path = url.replace("http://127.0.0.1:8080", "").replace("$Q", "/v1/queues/my-queue");
@@ -65,67 +52,14 @@ fn asked(command: &str) -> (String, String) {
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
-fn is_at(path: &str, template: &str) -> bool {
+/// Whether a path belongs to a path of the description, which has names in braces.
+fn matches(path: &str, template: &str) -> bool {
     let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len()
         && path.iter().zip(template).all(|(one, other)| *one == other || other.starts_with('{'))
 }
 
-/// What a text is, for those that differ from run to run.
-pub(super) fn kind(text: &str) -> &str {
-    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_id = |text: &str| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text {
-        instant if instant.len() == 24 && instant.ends_with('Z') && instant.as_bytes()[10] == b'T' => "an instant",
-        id if is_id(id) => "an id",
-        lease if lease.len() == 37 && lease.is_char_boundary(14) && is_id(&lease[..14]) => "a lease",
-        consumer if consumer.strip_prefix("c-").is_some_and(is_hex) => "a consumer",
-        request if request.len() == 16 && is_hex(request) => "a request's id",
-        other => other,
-    }
-}
-
-/// Members that tell how much there is, which depends on what ran before.
-const FIGURES: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
-
-pub(super) fn compare(shown: &Value, real: &Value, place: &str) {
-    match (shown, real) {
-        (Value::Object(shown), Value::Object(real)) => {
-            let is_whole = !shown.contains_key("…");
-            let keys = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
-            // They are there when the Redis of this test is run as no other should be.
-            let (mut expected, mut found) = (keys(shown), keys(real));
-            for set in [&mut expected, &mut found] {
-                set.remove("…");
-                set.remove("warnings");
-            }
-            if is_whole {
-                assert_eq!(expected, found, "{place}");
-            }
-            for name in expected {
-                let (place, there) = (format!("{place}/{name}"), real.get(&name));
-                let there = there.unwrap_or_else(|| panic!("{place} is not there"));
-                if FIGURES.contains(&name.as_str()) {
-                    let keys = |value: &Value| value.as_object().map(keys);
-                    assert_eq!(keys(&shown[&name]), keys(there), "{place}");
-                } else {
-                    compare(&shown[&name], there, &place);
-                }
-            }
-        }
-        (Value::Array(shown), Value::Array(real)) => {
-            assert_eq!(shown.len(), real.len(), "{place}: {real:?}");
-            for (at, (shown, real)) in shown.iter().zip(real).enumerate() {
-                compare(shown, real, &format!("{place}/{at}"));
-            }
-        }
-        (Value::String(shown), Value::String(real)) if shown != "…" => assert_eq!(kind(shown), kind(real), "{place}"),
-        (Value::String(_), Value::String(_)) => {}
-        (shown, real) => assert_eq!(shown, real, "{place}"),
-    }
-}
-
-/// Runs a command as a reader does; its answer, and whether that is one of success.
+/// Runs a command as a reader does. Returns whether the answer is a success, and its text.
 fn run(command: &str, base: &str) -> (bool, String) {
     let is_stream = command.contains("curl -N");
     let most_secs = if is_stream { "1" } else { "60" };
@@ -136,7 +70,7 @@ fn run(command: &str, base: &str) -> (bool, String) {
     );
     let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    // A stream is cut off by the time limit of curl.
+    // The time limit of curl ends a stream.
     let is_success = output.status.success() || is_stream && output.status.code() == Some(28);
     (is_success, text)
 }
@@ -144,19 +78,18 @@ fn run(command: &str, base: &str) -> (bool, String) {
 async fn received_lease(system: &System) -> String {
     system.post("my-queue", json!({"data": 1, "priority": -1})).await;
     let leases = "/v1/queues/my-queue/leases";
-    let (status, received) = system.ask(reqwest::Method::POST, leases, Some(json!({"max": 1}))).await;
+    let (status, received) = system.request(reqwest::Method::POST, leases, Some(json!({"max": 1}))).await;
     assert_eq!(status, 200, "{received}");
     received["messages"][0]["lease"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/API.md")).unwrap();
-    let examples = examples(&page);
+    let examples = examples(&document("docs/API.md"));
     let system = System::start("").await;
     let mut worker = Some(system.worker().await);
     for (heading, Example { command, answer }) in &examples {
-        // What is consumed there is not for a worker.
+        // The consumer of this section receives the messages, so no worker may run.
         if heading == "Consume over HTTP"
             && let Some(mut worker) = worker.take()
         {
@@ -166,8 +99,8 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
         if command.contains("\"lease\": \"…\"") {
             command = command.replace('…', &received_lease(&system).await);
         }
-        let (base, asked) = (system.base.clone(), command.clone());
-        let (is_success, real) = tokio::task::spawn_blocking(move || run(&asked, &base)).await.unwrap();
+        let (base, script) = (system.base.clone(), command.clone());
+        let (is_success, real) = tokio::task::spawn_blocking(move || run(&script, &base)).await.unwrap();
         let is_refusal = answer.as_ref().is_some_and(|answer| answer["status"].as_u64() >= Some(400));
         assert_eq!(is_success, !is_refusal, "{command}: {real}");
         if let Some(answer) = answer {
@@ -176,10 +109,10 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
         }
     }
     let description = system.get("/openapi.json").await;
-    let asked: Vec<(String, String)> = examples.iter().map(|(_, example)| asked(&example.command)).collect();
+    let shown: Vec<(String, String)> = examples.iter().map(|(_, example)| method_and_path(&example.command)).collect();
     for (template, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            let is_shown = asked.iter().any(|(shown, path)| shown == method && is_at(path, template));
+            let is_shown = shown.iter().any(|(name, path)| name == method && matches(path, template));
             assert!(is_shown, "docs/API.md has no command for {method} {template}");
         }
     }
@@ -195,7 +128,7 @@ async fn docs_page_loads_nothing_from_another_host() {
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
         let text = answer.text().await.unwrap();
         assert!(!text.contains("://"), "{path}: {text}");
-        // What the page loads is there, and is told as what it is.
+        // Each file that the page loads exists and has the right content type.
         for part in text.split('"').filter(|part| part.starts_with('/') && !part.contains(' ')) {
             let answer = system.http.get(system.url(part)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{part}");
@@ -209,5 +142,5 @@ async fn docs_page_loads_nothing_from_another_host() {
         }
     }
     let nothing = system.http.get(system.url("/docs/index.html")).send().await.unwrap();
-    assert_eq!(nothing.status(), 404, "the page that Swagger UI brings along asks other hosts");
+    assert_eq!(nothing.status(), 404, "the original page of Swagger UI loads from other hosts");
 }

@@ -1,4 +1,4 @@
-//! Who may do what: API keys, their scopes and their limits.
+//! API keys: their scopes, queues, rotation, rate limits and waits.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{System, redis_outage::REFUSED_WITHIN, start_api};
 
-/// A key from the key command, and its line for the configuration.
+/// A key that the command `producer-api key` created, and its line for the configuration.
 pub(crate) struct Issued {
     pub(crate) key: String,
     line: String,
@@ -29,7 +29,7 @@ pub(crate) fn config(keys: &[&Issued]) -> String {
     format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
 }
 
-/// A key of an owner as it is after some time: `expires_at` lies behind.
+/// A key with all scopes whose `expires_at` is in the past.
 fn expired(id: &str) -> Issued {
     issue(&format!("--id {id} --scopes enqueue,read,consume,manage --expires-at 2020-01-01T00:00:00Z"))
 }
@@ -47,7 +47,7 @@ impl System {
         self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
     }
 
-    /// The status and the problem, without what differs from request to request.
+    /// The status and the problem without its request id.
     async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
         problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
     }
@@ -61,7 +61,7 @@ async fn problem(answer: Response) -> (u16, Value) {
     (status, body)
 }
 
-/// Every route but those that need no key, with the scope that it needs.
+/// Every route that needs a key, with its scope.
 const ROUTES: [(&str, &str, &str); 24] = [
     ("POST", "/v1/queues/user-1/messages", "enqueue"),
     ("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"),
@@ -99,26 +99,26 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
     let without: Vec<Issued> =
         SCOPES.iter().map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but(scope)))).collect();
     let elsewhere = issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
-    let (gone, stranger) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
+    let (expired, unknown) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
     let mut keys: Vec<&Issued> = only.iter().chain(&without).collect();
-    keys.extend([&elsewhere, &gone]);
+    keys.extend([&elsewhere, &expired]);
     let system = System::start(&config(&keys)).await;
-    let nobody = format!("drv_nobody_{}", &stranger.key["drv_only-read_".len()..]);
+    let unknown_owner = format!("drv_nobody_{}", &unknown.key["drv_only-read_".len()..]);
     let bearer = |key: &str| Some(format!("Bearer {key}"));
-    let not_valid = [
+    let invalid = [
         None,
         Some(String::new()),
         bearer(""),
         bearer("x"),
-        bearer(&nobody),
-        bearer(&stranger.key),
-        bearer(&gone.key),
+        bearer(&unknown_owner),
+        bearer(&unknown.key),
+        bearer(&expired.key),
         Some(format!("Basic {}", only[1].key)),
         Some(only[1].key.clone()),
     ];
     let mut refusals = BTreeSet::new();
     for (method, path, scope) in ROUTES.into_iter().chain([("GET", "/v1/queues", "read"), ("GET", "/v1/nowhere", "")]) {
-        for key in &not_valid {
+        for key in &invalid {
             let answer = system.with_key(method, path, key.as_deref()).await;
             assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"drover\"", "{method} {path} {key:?}");
             let (status, body) = problem(answer).await;
@@ -138,16 +138,16 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
         let status = system.status(method, path, &only[at].key).await;
         assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
     }
-    assert_eq!(refusals.len(), 1, "all that is not valid is refused alike: {refusals:?}");
+    assert_eq!(refusals.len(), 1, "all invalid keys are refused with the same answer: {refusals:?}");
     for path in ["/livez", "/readyz"] {
         assert_eq!(system.with_key("GET", path, None).await.status(), 200, "{path}");
     }
-    // What no route serves is told to who has a key.
+    // Unknown paths and methods are reported only to valid keys.
     assert_eq!(system.status("GET", "/v1/nowhere", &only[0].key).await, 404);
     assert_eq!(system.status("PUT", "/v1/queues/user-1", &only[0].key).await, 405);
     let log = system.api.log().join("\n");
     assert!(log.contains("key=only-enqueue") || log.contains("key=\"only-enqueue\""), "the log names the key's owner");
-    for issued in keys.iter().copied().chain([&stranger]) {
+    for issued in keys.iter().copied().chain([&unknown]) {
         assert!(!log.contains(&issued.key), "no key is logged");
     }
 }
@@ -166,11 +166,11 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
         assert_eq!(there.1.to_string().replace("there", "never"), not.1.to_string(), "{method} {path}");
         assert_eq!((there.0, not.0), (403, 403));
     }
-    // A name that is none is told to who may do it everywhere, and to nobody else.
+    // An invalid queue name is reported only to a key for all queues.
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &ops.key).await, 422);
     assert_eq!(system.status("POST", "/v1/queues/mine-%2Fx/pause", &ops.key).await, 422);
-    // Another name for the same path is still the same queue.
+    // An escaped letter in the path names the same queue.
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &ops.key).await, 200);
 }
@@ -206,7 +206,7 @@ async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
         std::fs::write(system.config.path(), config(&keys)).unwrap();
         system.api.terminate();
         system.relaunch_api();
-        system.until_ready(&system.base).await;
+        system.wait_until_ready(&system.base).await;
         for (issued, is_valid) in [(&old, old_is_valid), (&new, new_is_valid)] {
             assert_eq!(post(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
         }
@@ -239,17 +239,17 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
     let port = HeldPort::take();
     let _other = start_api(&port, &system.redis_url, &system.config);
     let other = format!("http://{}", port.address());
-    system.until_ready(&other).await;
-    let ask = async |base: &str, key: &str| {
+    system.wait_until_ready(&other).await;
+    let list_queues = async |base: &str, key: &str| {
         let request = system.http.get(format!("{base}/v1/queues")).header("authorization", format!("Bearer {key}"));
         request.send().await.unwrap()
     };
     for count in 0..20 {
-        // Both processes, both keys of the owner; a refused request counts too.
+        // The requests alternate between both processes and both keys of the owner. A refused request counts too.
         let base = if count % 2 == 0 { &system.base } else { &other };
         let answer = match count {
             7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited.key))).await,
-            _ => ask(base, if count % 3 == 0 { &limited.key } else { &second.key }).await,
+            _ => list_queues(base, if count % 3 == 0 { &limited.key } else { &second.key }).await,
         };
         assert_eq!(answer.status(), if count == 7 { 403 } else { 200 }, "{count}");
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
@@ -257,14 +257,14 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
         assert!(left.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{left}");
     }
     for base in [&system.base, &other] {
-        let answer = ask(base, &limited.key).await;
+        let answer = list_queues(base, &limited.key).await;
         let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((40..=63).contains(&after), "{after}");
         assert_eq!(answer.headers()["ratelimit"], format!("\"key\";r=0;t={after}"));
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
         let (status, body) = problem(answer).await;
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));
-        let answer = ask(base, &free.key).await;
+        let answer = list_queues(base, &free.key).await;
         assert_eq!((answer.status().as_u16(), answer.headers().get("ratelimit")), (200, None));
     }
     assert_eq!(system.with_key("GET", "/livez", Some(&format!("Bearer {}", limited.key))).await.status(), 200);
@@ -283,7 +283,11 @@ async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() 
     system.redis.thaw();
     system.redis.kill();
     assert_eq!(system.status("GET", "/v1/queues/q", &limited.key).await, 503);
-    assert_eq!(system.status("GET", "/v1/queues/q", "drv_batch_x").await, 401, "who has no key needs no Redis");
+    assert_eq!(
+        system.status("GET", "/v1/queues/q", "drv_batch_x").await,
+        401,
+        "an invalid key is refused without Redis"
+    );
 }
 
 async fn post(system: &System, queue: &str, key: &str) -> u16 {
@@ -300,7 +304,7 @@ async fn waiting_requests_of_a_key_are_limited() {
         let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
         request.header("content-type", "application/json").body(format!("{{\"wait\":\"{wait}\"}}")).send()
     };
-    // Each until it has its place: what asks below may have it for a moment.
+    // Each client repeats its request until it waits, because the short requests below may take its quota for a moment.
     let begun = [(); 2].map(|()| {
         let (http, url, key) = (system.http.clone(), system.url("/v1/queues/q/leases"), waiting.key.clone());
         tokio::spawn(async move {
@@ -312,7 +316,7 @@ async fn waiting_requests_of_a_key_are_limited() {
             }
         })
     });
-    // Once both wait, a third one is refused at once: it would wait otherwise.
+    // Once both clients wait, a third one is refused at once.
     let (status, refused) = loop {
         let status = receive(&waiting.key, "10ms").await.unwrap();
         if status.status() == 429 {
@@ -323,22 +327,22 @@ async fn waiting_requests_of_a_key_are_limited() {
     assert_eq!((status, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // Without a wait, and with another key, nothing is in the way.
+    // Requests without a wait, and of another key, are served.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
-    // A client that goes gives its place back.
+    // A disconnected client frees its quota.
     for begun in begun {
         begun.abort();
     }
-    eventually_waits(&system, &waiting.key).await;
+    wait_until_a_wait_is_allowed(&system, &waiting.key).await;
 }
 
-async fn eventually_waits(system: &System, key: &str) {
+async fn wait_until_a_wait_is_allowed(system: &System, key: &str) {
     for _ in 0..1_000 {
         if system.status("GET", "/v1/queues/q/messages/x?wait=10ms", key).await == 404 {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("the places are not given back");
+    panic!("the quota is not freed");
 }

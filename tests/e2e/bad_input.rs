@@ -1,3 +1,6 @@
+//! Bad requests: the status, code and detail of their problems, the end of the connection behind a body that was not read, and the
+//! methods of each path.
+
 use std::collections::BTreeSet;
 
 use drover_tests::RedisServer;
@@ -15,21 +18,21 @@ struct Case {
     body: String,
     status: u16,
     code: &'static str,
-    told: &'static str,
+    detail: &'static str,
 }
 
-fn post(body: &str, status: u16, code: &'static str, told: &'static str) -> Case {
+fn post(body: &str, status: u16, code: &'static str, detail: &'static str) -> Case {
     let path = "/v1/queues/q/messages";
-    Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, told }
+    Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, detail }
 }
 
-/// A `POST` without a body, nor a type of it.
-fn bare(status: u16, code: &'static str, told: &'static str) -> Case {
-    Case { content_type: "", ..post("", status, code, told) }
+/// A `POST` without a body and content type.
+fn post_without_body(status: u16, code: &'static str, detail: &'static str) -> Case {
+    Case { content_type: "", ..post("", status, code, detail) }
 }
 
-fn get(path: &'static str, status: u16, code: &'static str, told: &'static str) -> Case {
-    Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, told }
+fn get(path: &'static str, status: u16, code: &'static str, detail: &'static str) -> Case {
+    Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, detail }
 }
 
 fn cases() -> Vec<Case> {
@@ -75,20 +78,32 @@ fn cases() -> Vec<Case> {
             ..post("{}", 415, "unsupported_media_type", "application/x-ndjson")
         },
         Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
-        Case { path: "/v1/queues/q/messages/a/cancel", ..bare(404, "message_not_found", "message a") },
-        Case { path: "/v1/queues/q/messages/a/retry?x=1", ..bare(400, "invalid_query", "no query parameters") },
-        Case { path: "/v1/queues/q/messages/42/promote", ..bare(422, "invalid_id", "digits") },
-        Case { path: "/v1/queues/q/messages/%ff/cancel", ..bare(422, "invalid_id", "UTF-8") },
-        Case { path: "/v1/queues/-/pause", ..bare(422, "invalid_queue_name", "A-Z a-z") },
-        Case { path: "/v1/queues/q/resume?x", ..bare(400, "invalid_query", "no query parameters") },
+        Case { path: "/v1/queues/q/messages/a/cancel", ..post_without_body(404, "message_not_found", "message a") },
+        Case {
+            path: "/v1/queues/q/messages/a/retry?x=1",
+            ..post_without_body(400, "invalid_query", "no query parameters")
+        },
+        Case { path: "/v1/queues/q/messages/42/promote", ..post_without_body(422, "invalid_id", "digits") },
+        Case { path: "/v1/queues/q/messages/%ff/cancel", ..post_without_body(422, "invalid_id", "UTF-8") },
+        Case { path: "/v1/queues/-/pause", ..post_without_body(422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/q/resume?x", ..post_without_body(400, "invalid_query", "no query parameters") },
         Case {
             path: "/v1/queues/q/purge",
-            ..bare(400, "invalid_query", "held, delayed, waiting, completed or failed")
+            ..post_without_body(400, "invalid_query", "held, delayed, waiting, completed or failed")
         },
-        Case { path: "/v1/queues/q/purge?state=all", ..bare(400, "invalid_query", "state is required") },
-        Case { path: "/v1/queues/q/purge?state=active", ..bare(400, "invalid_query", "cancel them one by one") },
-        Case { path: "/v1/queues/q/purge?status=failed", ..bare(400, "invalid_query", "did you mean \"state\"?") },
-        Case { path: "/v1/queues/q/retry_failed?x=1", ..bare(400, "invalid_query", "no query parameters") },
+        Case { path: "/v1/queues/q/purge?state=all", ..post_without_body(400, "invalid_query", "state is required") },
+        Case {
+            path: "/v1/queues/q/purge?state=active",
+            ..post_without_body(400, "invalid_query", "cancel them one by one")
+        },
+        Case {
+            path: "/v1/queues/q/purge?status=failed",
+            ..post_without_body(400, "invalid_query", "did you mean \"state\"?")
+        },
+        Case {
+            path: "/v1/queues/q/retry_failed?x=1",
+            ..post_without_body(400, "invalid_query", "no query parameters")
+        },
         Case { path: "/v1/queues/q/signals/k", ..post("[]", 400, "invalid_json", "an object") },
         Case {
             path: "/v1/queues/q/signals/k",
@@ -112,10 +127,26 @@ fn cases() -> Vec<Case> {
             content_type: "",
             ..post("{}", 415, "unsupported_media_type", "application/json")
         },
-        Case { method: Method::DELETE, path: "/v1/queues/q", ..bare(400, "invalid_query", "confirm is required") },
-        Case { method: Method::DELETE, path: "/v1/queues/q?confirm=q", ..bare(404, "queue_not_found", "PATCH") },
-        Case { method: Method::DELETE, path: "/v1/queues/q?confirmed=q", ..bare(400, "invalid_query", "confirm") },
-        Case { method: Method::DELETE, path: "/v1/queues/q/messages/a", ..bare(404, "message_not_found", "never had") },
+        Case {
+            method: Method::DELETE,
+            path: "/v1/queues/q",
+            ..post_without_body(400, "invalid_query", "confirm is required")
+        },
+        Case {
+            method: Method::DELETE,
+            path: "/v1/queues/q?confirm=q",
+            ..post_without_body(404, "queue_not_found", "PATCH")
+        },
+        Case {
+            method: Method::DELETE,
+            path: "/v1/queues/q?confirmed=q",
+            ..post_without_body(400, "invalid_query", "confirm")
+        },
+        Case {
+            method: Method::DELETE,
+            path: "/v1/queues/q/messages/a",
+            ..post_without_body(404, "message_not_found", "never had")
+        },
         get("/v1/queues/q/messages?limit=0", 400, "invalid_query", "from 1 to 1000"),
         get("/v1/queues/q/messages?state=dead", 400, "invalid_query", "completed or failed"),
         get("/v1/queues/q/messages?cursor=AAAA", 404, "cursor_not_found", "next_cursor"),
@@ -133,42 +164,42 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-async fn problem(case: &Case, answer: Response) {
-    let told = format!("{} {} {:.80}", case.method, case.path, case.body);
-    assert_eq!(answer.status(), StatusCode::from_u16(case.status).unwrap(), "{told}");
-    assert_eq!(answer.headers()["content-type"], "application/problem+json", "{told}");
+async fn assert_problem(case: &Case, answer: Response) {
+    let request = format!("{} {} {:.80}", case.method, case.path, case.body);
+    assert_eq!(answer.status(), StatusCode::from_u16(case.status).unwrap(), "{request}");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json", "{request}");
     let request_id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
     let problem: Value = answer.json().await.unwrap();
-    assert_eq!(problem["status"], case.status, "{told}");
-    assert_eq!(problem["code"], case.code, "{told}: {problem}");
-    assert_eq!(problem["request_id"], request_id, "{told}");
+    assert_eq!(problem["status"], case.status, "{request}");
+    assert_eq!(problem["code"], case.code, "{request}: {problem}");
+    assert_eq!(problem["request_id"], request_id, "{request}");
     assert!(problem["type"].is_string() && problem["title"].is_string(), "{problem}");
-    assert!(problem["detail"].as_str().unwrap().contains(case.told), "{told}: {problem}");
+    assert!(problem["detail"].as_str().unwrap().contains(case.detail), "{request}: {problem}");
 }
 
 #[tokio::test]
 async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
-    // How this Redis is run is no reason for a warning, so each one would come from the input.
+    // A durable Redis gives no warning, so any warning in the log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
     for case in cases() {
         let mut request = system.http.request(case.method.clone(), system.url(case.path)).body(case.body.clone());
         if !case.content_type.is_empty() {
             request = request.header("content-type", case.content_type);
         }
-        problem(&case, request.send().await.unwrap()).await;
+        assert_problem(&case, request.send().await.unwrap()).await;
     }
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 0, "nothing was stored");
     let log = system.api.log();
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
-    // A client's own request id comes back.
+    // The answer has the request id of the client.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
-    // One that would be no help in a log does not.
+    // A request id that does not fit in a log is replaced.
     for unfit in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
         let answer = system.http.get(system.url("/nowhere")).header("x-request-id", unfit).send().await.unwrap();
-        let drawn = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-        assert!(drawn.len() == 16 && drawn.bytes().all(|byte| byte.is_ascii_hexdigit()), "{drawn}");
-        assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], drawn);
+        let generated = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(generated.len() == 16 && generated.bytes().all(|byte| byte.is_ascii_hexdigit()), "{generated}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], generated);
     }
 }
 
@@ -182,23 +213,23 @@ async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
         ("/livez", JSON, 405),
     ] {
         let mut client = system.connect().await;
-        // None of the body has come when it is refused.
+        // The request is refused before its body arrives.
         let head =
             format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 2000000");
-        let answer = client.ask(&format!("{head}\r\n\r\n")).await;
+        let answer = client.request(&format!("{head}\r\n\r\n")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
         assert!(client.until_closed().await.is_empty(), "{path}");
     }
-    // Where all was read, or there was nothing to read, the connection serves on.
+    // A connection whose body was read, or that had none, stays open.
     let mut client = system.connect().await;
     for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON}\r\ncontent-length: {}", body.len());
-        let answer = client.ask(&format!("{head}\r\n\r\n{body}")).await;
+        let answer = client.request(&format!("{head}\r\n\r\n{body}")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
-    // So a client that keeps its connections never asks over one that is being closed.
+    // So a client that reuses connections never sends a request over one that the server closes.
     let large = " ".repeat(1 << 20);
     for _ in 0..50 {
         let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON);

@@ -8,6 +8,7 @@ pub(crate) const QUEUE: &str = "/v1/queues/q";
 const JSON: &str = "application/json";
 const LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
 
+/// A request to the API.
 pub(crate) struct Case {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -32,7 +33,7 @@ pub(crate) fn with(header: &'static str, value: &'static [u8], case: Case) -> Ca
     Case { header: Some((header, value)), ..case }
 }
 
-/// Texts that are no object of JSON in any body.
+/// Bodies that are not a JSON object.
 pub(crate) fn no_objects() -> Vec<Vec<u8>> {
     let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [
@@ -90,7 +91,7 @@ pub(crate) fn no_objects() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// A field of a message and what it can't be.
+/// Fields of a message, each with values that are refused.
 pub(crate) const FIELDS: [(&str, &[&str]); 11] = [
     ("name", &["5", "\"\"", "[\"a\"]", "{}", "true", "\"\\u0001\"", "\"\\ud83d\""]),
     ("id", &["5", "\"42\"", "\"batch\"", "\"a/b\"", "\"..\"", "\"\\udc00\""]),
@@ -354,10 +355,12 @@ fn headers() -> Vec<Case> {
     cases
 }
 
+/// All bad requests.
 pub(crate) fn cases() -> Vec<Case> {
     [messages(), signals_and_leases(), settings(), paths_and_queries(), headers()].into_iter().flatten().collect()
 }
 
+/// Sends the request and returns the answer.
 pub(crate) async fn answer(http: &Client, system: &System, case: &Case) -> Response {
     let mut request = http.request(case.method.clone(), system.url(&case.path)).body(case.body.clone());
     if !case.content_type.is_empty() {

@@ -1,5 +1,5 @@
-//! The commands that README.md and docs/API.md tell work as they stand there: `make run` with a configuration, the check of Rust's
-//! version, the installation of packages, and the making of a key.
+//! Commands of README.md and docs/API.md: `make run` with a configuration, the check of Rust's version, the installation of packages,
+//! and the creation of a key.
 
 use std::{
     fs,
@@ -9,25 +9,20 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use drover_tests::{HeldPort, binary, eventually};
+use drover_tests::{HeldPort, binary, eventually, without_drover_variables};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::http_client;
+use crate::{
+    http_client,
+    markdown::{code, document, root, section},
+};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn page(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap()
-}
-
-/// A folder of programs that stand in for those of the machine, each a script that is run by `sh`.
+/// A folder with scripts that replace programs of the machine.
 struct Programs(tempfile::TempDir);
 
 impl Programs {
-    /// With those of the machine that scripts need, and nothing else of it.
+    /// A folder with links to the few programs of the machine that the scripts need.
     fn new() -> Self {
         let programs = Self(tempfile::tempdir().unwrap());
         for tool in ["bash", "cat", "chmod", "dirname", "env", "expand", "grep", "make", "rm", "sed", "sh", "tee"] {
@@ -45,7 +40,7 @@ impl Programs {
         self
     }
 
-    /// One that writes its arguments into the file `calls` and does nothing.
+    /// Adds a program that only writes its arguments into the file `calls`.
     fn with_recorded(self, name: &str) -> Self {
         let script = format!("echo {name} \"$@\" >>{}", self.calls_file().display());
         self.with(name, &script)
@@ -71,9 +66,10 @@ impl Programs {
 
 #[test]
 fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
-    let needed = page("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().to_owned();
+    let needed =
+        document("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().to_owned();
     let needed = needed.trim_matches('"');
-    assert!(page("README.md").contains(&format!("Rust {needed} or newer")));
+    assert!(document("README.md").contains(&format!("Rust {needed} or newer")));
     for (cargo, rustc) in [("1.63.0", "1.63.0"), ("1.85.0", "1.85.0"), ("1.95.0", "1.63.0"), ("0.90.0", "1.95.0")] {
         let programs = Programs::new()
             .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
@@ -83,10 +79,10 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
             .with_recorded("sudo");
         for target in ["run", "test", "check", "bench", "tests", "fmt", "clients"] {
             let output = programs.command("make").arg(target).output().unwrap();
-            let told = String::from_utf8(output.stderr).unwrap();
-            assert!(!output.status.success(), "{target}: {told}");
-            assert!(told.contains(&format!("Drover needs Rust {needed} or newer, and ")), "{target}: {told}");
-            assert!(told.contains("https://sh.rustup.rs"), "{target}: {told}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{target}: {stderr}");
+            assert!(stderr.contains(&format!("Drover needs Rust {needed} or newer, and ")), "{target}: {stderr}");
+            assert!(stderr.contains("https://sh.rustup.rs"), "{target}: {stderr}");
         }
         assert_eq!(programs.calls(), "", "nothing was installed");
     }
@@ -113,14 +109,14 @@ fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_recorded("systemctl");
-        // As Debian's maintainer scripts do, it asks the policy before it starts a service.
-        let ask = format!(
+        // As Debian's maintainer scripts do, the replaced apt-get calls the policy before it starts a service.
+        let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
              {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",
             programs.calls_file().display(),
             policy.display()
         );
-        let programs = programs.with("apt-get", &ask);
+        let programs = programs.with("apt-get", &apt_get);
         let output = programs
             .command("sh")
             .args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"])
@@ -133,10 +129,10 @@ fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
         let is_forbidden = !was_there && !has_policy;
         assert_eq!(calls.contains("forbidden\nother allowed"), is_forbidden, "{calls}");
         let disables = calls.contains("systemctl disable --quiet --now redis-server.service");
-        assert_eq!(disables, !was_there, "only what was not there before is stopped: {calls}");
-        assert_eq!(policy.exists(), has_policy, "the policy of the machine is as it was");
+        assert_eq!(disables, !was_there, "only a service of a new package is stopped: {calls}");
+        assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
     }
-    // Where the commands are there, nothing is asked of anybody.
+    // Nothing is installed when the commands exist.
     let programs = Programs::new().with("redis-server", "").with("redis-cli", "").with_recorded("apt-get");
     let mut install = programs.command("sh");
     install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
@@ -144,17 +140,13 @@ fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
     assert_eq!(programs.calls(), "");
 }
 
-/// `scripts/run.sh`, ended with its test as Ctrl-C ends it.
+/// `scripts/run.sh`, which is stopped with SIGTERM at the end of its test.
 struct Run(Child);
 
 impl Run {
     fn start(config: &Path, redis: &HeldPort, data: &Path) -> Self {
         let mut command = Command::new(root().join("scripts/run.sh"));
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"DROVER_") {
-                command.env_remove(name);
-            }
-        }
+        without_drover_variables(&mut command);
         for port in ["API_PORT", "WORKER_PORT"] {
             command.env_remove(port);
         }
@@ -183,7 +175,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // It has to end what it started.
+            // The script ends the processes that it started.
             self.interrupt();
             let _ = self.0.wait();
         }
@@ -192,18 +184,16 @@ impl Drop for Run {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
-    let readme = page("README.md");
-    let (_, section) = readme.split_once("\n## Run a worker of your own\n").unwrap();
-    let block = |start: &str| section.split_once(start).unwrap().1.split_once("```").unwrap().0.to_owned();
-    let post = block("```console\n$ ");
-    let post = post.lines().next().unwrap();
+    let readme = document("README.md");
+    let section = section(&readme, "Run a worker of your own");
+    let post = code(section, "console").lines().next().unwrap().strip_prefix("$ ").unwrap();
     assert!(section.contains("\nmake run CONFIG=my.toml\n"));
 
     let (redis, api, worker) = (HeldPort::take(), HeldPort::take(), HeldPort::take());
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("my.toml");
     let binds = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
-    fs::write(&config, binds + &block("```toml\n")).unwrap();
+    fs::write(&config, binds + code(section, "toml")).unwrap();
     let data = folder.path().join("data");
     let run = Run::start(&config, &redis, &data);
     let ready = format!("http://{}/readyz", worker.address());
@@ -220,9 +210,9 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let message: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(message["state"], "completed", "{message}");
     assert_eq!(message["result"], serde_json::json!({"HELLO": "WORLD"}), "{message}");
-    assert!(tokio::task::block_in_place(|| run.stop()), "a stop by hand is no failure");
-    assert!(data.join("appendonlydir").exists(), "the messages are kept in DATA");
-    assert!(http.get(&ready).send().await.is_err(), "nothing runs on");
+    assert!(tokio::task::block_in_place(|| run.stop()), "a stop with SIGTERM is a success");
+    assert!(data.join("appendonlydir").exists(), "Redis keeps its data in DATA");
+    assert!(http.get(&ready).send().await.is_err(), "the worker has ended");
 }
 
 #[test]
@@ -232,7 +222,7 @@ fn make_run_reports_a_missing_configuration_file() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
-/// A newcomer waits minutes for the build.
+/// A first build takes minutes.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -244,24 +234,24 @@ fn make_run_reports_a_taken_port_before_it_builds() {
         .envs([("REDIS_PORT", free.as_str()), ("API_PORT", &port.to_string())])
         .output()
         .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && told.contains(&format!("Port {port} is taken")), "{told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && stderr.contains(&format!("Port {port} is taken")), "{stderr}");
     assert_eq!(programs.calls(), "", "nothing was built");
 }
 
-/// `cargo run` of one package would build its dependencies anew, with other features than `make run`.
+/// `cargo run` of one package would compile its dependencies again with other features than `make run`.
 #[test]
 fn documents_run_the_binaries_that_make_run_builds() {
     for name in ["README.md", "docs/API.md", "docs/WORKERS.md", "docs/OBSERVABILITY.md"] {
         for package in ["producer-api -- ", "consumer-worker -- "] {
-            assert!(!page(name).contains(&format!("--package {package}")), "{name}");
+            assert!(!document(name).contains(&format!("--package {package}")), "{name}");
         }
     }
 }
 
 #[test]
 fn documented_command_creates_a_key() {
-    let page = page("docs/API.md");
+    let page = document("docs/API.md");
     let run = "target/release/producer-api ";
     let compose = "docker compose run --rm --no-deps api producer-api ";
     for start in [run, compose] {

@@ -1,4 +1,5 @@
-//! The configuration of the real binaries: the environment, settings by pattern, addresses, and where output can't be written.
+//! The configuration of the real binaries: the command line, the environment, settings by pattern, addresses, and output that cannot
+//! be written.
 
 use std::{
     ffi::OsString,
@@ -27,14 +28,14 @@ const BY_PATTERN: &str = r#"
     routes = []
 "#;
 
-/// A binary that ends by itself, with this environment and nothing else of Drover's.
+/// A command that runs a binary with an empty environment.
 fn command(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
     command.args(args).env_clear().stdin(Stdio::null());
     command
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -54,14 +55,14 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
         let keep = &settings["retention"]["completed"];
         assert_eq!((&keep["count"], &keep["age"]), (&json!(20), &json!(age)), "{queue}");
     }
-    // A setting that was set at run time stands until a process declares the queue anew.
+    // A setting that was patched stays until a process declares the queue again.
     let patched = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
     assert_eq!(patched["settings"]["max_attempts"], 9);
     system.post("user-2", json!({"data": 1})).await;
     assert_eq!(settings(&system, "user-2").await["max_attempts"], 9);
     assert!(system.api.terminate().success());
     system.relaunch_api();
-    system.until_ready(&system.base).await;
+    system.wait_until_ready(&system.base).await;
     system.post("user-2", json!({"data": 1})).await;
     let declared = settings(&system, "user-2").await;
     assert_eq!((&declared["max_attempts"], &declared["timeout"]), (&json!(4), &json!(3_600_000)));
@@ -106,13 +107,13 @@ fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() 
     for name in ["producer-api", "consumer-worker"] {
         let bad = || OsString::from_vec(b"caf\xe9".to_vec());
         let fine = command(name, &["--print-config"]).env("LEGACY", bad()).output().unwrap();
-        assert!(fine.status.success(), "{}", said(&fine));
+        assert!(fine.status.success(), "{}", output_text(&fine));
         let refused = command(name, &["--print-config"]).env("DROVER__LOG__FILTER", bad()).output().unwrap();
         assert_eq!(refused.status.code(), Some(1));
-        assert!(said(&refused).contains("DROVER__LOG__FILTER is not UTF-8"), "{}", said(&refused));
+        assert!(output_text(&refused).contains("DROVER__LOG__FILTER is not UTF-8"), "{}", output_text(&refused));
         let near = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
         assert_eq!(near.status.code(), Some(1));
-        assert!(said(&near).contains("did you mean DROVER__REDIS__URL?"), "{}", said(&near));
+        assert!(output_text(&near).contains("did you mean DROVER__REDIS__URL?"), "{}", output_text(&near));
     }
 }
 
@@ -130,8 +131,12 @@ fn unwritable_output_is_an_error_and_no_panic() {
         ("consumer-worker", &["--version"]),
     ] {
         let output = command(name, args).stdout(full()).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", said(&output));
-        assert!(!said(&output).is_empty() && !said(&output).contains("panicked"), "{name} {args:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", output_text(&output));
+        assert!(
+            !output_text(&output).is_empty() && !output_text(&output).contains("panicked"),
+            "{name} {args:?}: {}",
+            output_text(&output)
+        );
         let silent = command(name, args).stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(silent.code(), Some(1), "{name} {args:?}");
     }
@@ -153,21 +158,21 @@ async fn service_works_when_its_log_cannot_be_written() {
         .stderr(full())
         .spawn()
         .unwrap();
-    system.until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;
-    assert!(api.try_wait().unwrap().is_none(), "it serves");
+    system.wait_until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;
+    assert!(api.try_wait().unwrap().is_none(), "the API still runs");
     api.kill().unwrap();
     api.wait().unwrap();
 }
 
 #[test]
 fn malformed_or_unresolvable_bind_address_stops_the_start_with_a_reason() {
-    for (bind, told) in [
+    for (bind, expected) in [
         ("8080", "api.bind: expected a host and a port, such as \"127.0.0.1:8080\", \"localhost:8080\""),
         ("nowhere.invalid:0", "can't listen on nowhere.invalid:0"),
     ] {
         let env = [("DROVER__API__BIND", bind), ("DROVER__AUTH__MODE", "none")];
         let mut process = Process::start("producer-api", &[], &env);
-        process.wait_for_log(told);
+        process.wait_for_log(expected);
         assert!(!process.wait().success());
     }
 }
@@ -175,10 +180,8 @@ fn malformed_or_unresolvable_bind_address_stops_the_start_with_a_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_path_on_the_port_of_a_worker_is_answered_with_the_paths_that_it_serves() {
     let system = System::start("").await;
-    let bind = format!("127.0.0.1:{}", free_port());
-    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
-    system.until_ready(&format!("http://{bind}")).await;
-    let answer = system.http.get(format!("http://{bind}/v1/queues")).send().await.unwrap();
+    let (_worker, url) = system.worker_and_url(&[]).await;
+    let answer = system.http.get(format!("{url}/v1/queues")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     let problem: Value = answer.json().await.unwrap();
     let detail = problem["detail"].as_str().unwrap();
@@ -189,10 +192,10 @@ async fn unknown_path_on_the_port_of_a_worker_is_answered_with_the_paths_that_it
 #[test]
 fn binaries_print_help_version_and_configuration_and_explain_mistakes() {
     for name in ["producer-api", "consumer-worker"] {
-        for (argument, told) in [("--help", "--config"), ("--version", "0."), ("--print-config", "[worker]")] {
+        for (argument, expected) in [("--help", "--config"), ("--version", "0."), ("--print-config", "[worker]")] {
             let mut process = Process::start(name, &[argument], &[("DROVER__REDIS__URL", "redis://:hunter2@h:1")]);
             assert!(process.wait().success(), "{name} {argument}");
-            process.wait_for_log(told);
+            process.wait_for_log(expected);
             assert!(!process.log().join("\n").contains("hunter2"), "no password in {argument}");
         }
         let mut process = Process::start(name, &[], &[("DROVER__WORKER__CONCURENCY", "1")]);

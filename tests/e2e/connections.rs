@@ -1,5 +1,5 @@
-//! The number of connections: a new client waits or displaces an unauthenticated one when `api.max_connections` are open, and the API
-//! goes on when file descriptors run out.
+//! The number of connections: a new client waits or displaces an unauthenticated one when `api.max_connections` are open. The API keeps
+//! working when file descriptors run out, and notices half-closed connections.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     slow_clients::EARLY,
 };
 
-/// A request that proves something, where there are no keys.
+/// A request that authenticates its connection where no keys are configured.
 const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[tokio::test]
@@ -30,15 +30,15 @@ async fn new_client_waits_while_authenticated_clients_have_all_connections() {
             None => break client,
         }
         served.push(client);
-        assert!(served.len() <= 8, "more than may be");
+        assert!(served.len() <= 8, "more connections than api.max_connections");
     };
     system.api.wait_for_log("as many connections are open as may be");
-    assert_eq!(served[1].ask(LIVEZ).await.status, 200, "those with a place are served");
+    assert_eq!(served[1].request(LIVEZ).await.status, 200, "a served client stays connected");
     drop(served.swap_remove(0));
     assert_eq!(waiting.answer().await.status, 200);
 }
 
-/// So many clients that ask `/livez` again and again, and connect anew when they are closed out.
+/// Starts clients that request `/livez` repeatedly, and connect again when they are disconnected.
 fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
     let address = system.api_port.address();
     let mut polling = JoinSet::new();
@@ -66,17 +66,17 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
         ("[api]\nmax_connections = 50\n", String::new()),
     ] {
         let system = System::start(config).await;
-        let ask = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
+        let list_queues = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
         let mut kept = system.connect().await;
-        assert_eq!(kept.ask(&ask).await.status, 200);
+        assert_eq!(kept.request(&list_queues).await.status, 200);
         let _polling = poll_livez(&system, 60);
         system.api.wait_for_log("as many connections are open as may be");
         for _ in 0..20 {
             let start = Instant::now();
-            assert_eq!(system.connect().await.ask(&ask).await.status, 200);
+            assert_eq!(system.connect().await.request(&list_queues).await.status, 200);
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
-        assert_eq!(kept.ask(&ask).await.status, 200, "it is not the oldest that goes, but the oldest stranger");
+        assert_eq!(kept.request(&list_queues).await.status, 200, "only unauthenticated connections are displaced");
     }
 }
 
@@ -85,18 +85,18 @@ async fn displaced_connection_completes_its_answer_or_is_closed_after_a_second()
     let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
     let system = System::start(config).await;
     let mut idle = system.connect().await;
-    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    assert_eq!(idle.request(LIVEZ).await.status, 200);
     let mut stuck = system.connect_from(1).await;
     stuck.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
     let start = Instant::now();
     let mut others = [system.connect().await, system.connect().await];
     for other in &mut others {
-        assert_eq!(other.ask(LIVEZ).await.status, 200);
+        assert_eq!(other.request(LIVEZ).await.status, 200);
     }
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(idle.until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
-    // One that does not take its answer is closed after 30 s in any case.
+    // A client that does not read its answer is disconnected after 30 s anyway.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
@@ -105,19 +105,19 @@ async fn displaced_connection_completes_its_answer_or_is_closed_after_a_second()
 async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_others_later() {
     let system = System::start("").await;
     let mut first = system.connect().await;
-    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    assert_eq!(first.request(LIVEZ).await.status, 200);
     let pid = Pid::from_raw(system.api.id().try_into().unwrap());
     let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
     let mut second = system.connect().await;
     second.send(LIVEZ).await;
     system.api.wait_for_log("connections can't be accepted");
     assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
-    assert_eq!(first.ask(LIVEZ).await.status, 200);
+    assert_eq!(first.request(LIVEZ).await.status, 200);
     prlimit(pid, Resource::Nofile, before).unwrap();
     assert_eq!(second.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
-    let told = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
-    assert_eq!(told, 1, "once, not with each pause");
+    let reported = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
+    assert_eq!(reported, 1, "the API logs it once and not after each pause");
 }
 
 #[tokio::test]
@@ -129,5 +129,5 @@ async fn wait_of_a_half_closed_connection_ends_at_once() {
     half.stream.shutdown().await.unwrap();
     let start = Instant::now();
     assert!(half.until_closed().await.is_empty());
-    assert!(start.elapsed() < Duration::from_secs(10), "its wait is over at once, not after a minute");
+    assert!(start.elapsed() < Duration::from_secs(10), "the wait of one minute ends at once");
 }

@@ -1,4 +1,4 @@
-//! `kill -9` of everything, in random order, under load.
+//! SIGKILL for workers, API and Redis in random order, under load.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use rand::{RngExt, seq::SliceRandom};
 
 use crate::{
     System,
-    load::{Account, CONFIG, Load},
-    redis_outage::{BACK_WITHIN, works_again},
+    load::{CONFIG, Load, LoadReport},
+    redis_outage::{RECOVERED_WITHIN, recovery_time},
     seed::{Seed, from_env},
 };
 
-/// As in the configuration of the load.
+/// `worker.concurrency` of the load's configuration.
 const CONCURRENCY: u64 = 20;
 const WORKERS: u64 = 2;
 
@@ -24,15 +24,15 @@ enum Part {
 }
 
 /// A system whose parts are up or down.
-struct Fragile {
+struct CrashingSystem {
     system: System,
     workers: Vec<Process>,
     is_down: [bool; 4],
-    /// How many leases may have been in flight at the kills.
+    /// The largest number of leases that the killed parts may have had.
     in_flight: u64,
 }
 
-impl Fragile {
+impl CrashingSystem {
     const PARTS: [Part; 4] = [Part::Redis, Part::Api, Part::Worker(0), Part::Worker(1)];
 
     async fn start() -> Self {
@@ -42,7 +42,7 @@ impl Fragile {
         Self { system, workers, is_down: Default::default(), in_flight: 0 }
     }
 
-    /// Waits a moment for a worker to be at work, so that not nearly all kills hit idle ones.
+    /// Waits shortly for a lease, because most kills would hit idle workers otherwise.
     fn wait_for_leases(&self) {
         let start = Instant::now();
         while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
@@ -52,8 +52,8 @@ impl Fragile {
         }
     }
 
-    /// Whether a lease was found whose worker had died. Redis must be up.
-    fn has_hit_a_worker_at_work(&self) -> bool {
+    /// Whether a lease of a killed worker has lapsed. Redis must be up.
+    fn has_killed_a_busy_worker(&self) -> bool {
         self.system.redis.command("HEXISTS drover:{load}:meta total:lapsed") == ":1"
     }
 
@@ -65,7 +65,7 @@ impl Fragile {
         match (part, was_down) {
             (Part::Redis, false) => {
                 self.system.redis.kill();
-                // If it is away for long, what all workers hold may lapse.
+                // All leases may lapse while Redis is down for long.
                 self.in_flight += WORKERS * CONCURRENCY;
             }
             (Part::Redis, true) => self.system.redis.restart(),
@@ -85,26 +85,26 @@ impl Fragile {
 async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() {
     let (_seed, mut random) = Seed::draw();
     let how_long = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
-    let mut fragile = Fragile::start().await;
-    let load = Load::start(&fragile.system);
+    let mut crashing = CrashingSystem::start().await;
+    let load = Load::start(&crashing.system);
 
     let start = Instant::now();
-    while start.elapsed() < how_long || !fragile.has_hit_a_worker_at_work() {
-        assert!(start.elapsed() < how_long + PATIENCE, "no kill hits a worker at work");
-        // In each round every part is killed once and started again, all of them down together now and then.
-        let mut steps: Vec<usize> = (0..Fragile::PARTS.len()).flat_map(|part| [part, part]).collect();
+    while start.elapsed() < how_long || !crashing.has_killed_a_busy_worker() {
+        assert!(start.elapsed() < how_long + PATIENCE, "no kill hits a busy worker");
+        // Each round kills and starts every part once. At times all parts are down together.
+        let mut steps: Vec<usize> = (0..CrashingSystem::PARTS.len()).flat_map(|part| [part, part]).collect();
         steps.shuffle(&mut random);
         for part in steps {
-            fragile.switch(part);
+            crashing.switch(part);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
         }
     }
 
-    let Fragile { system, in_flight, workers: _workers, .. } = fragile;
-    system.until_ready(&system.base).await;
+    let CrashingSystem { system, in_flight, workers: _workers, .. } = crashing;
+    system.wait_until_ready(&system.base).await;
     let posted = load.stop().await;
-    let account = Account::of(&system, &posted).await;
-    assert!(account.lapses <= in_flight, "{} leases lapsed, at most {in_flight} were in flight", account.lapses);
-    assert!(works_again(&system).await < BACK_WITHIN);
+    let report = LoadReport::of(&system, &posted).await;
+    assert!(report.lapses <= in_flight, "{} leases lapsed, at most {in_flight} were in flight", report.lapses);
+    assert!(recovery_time(&system).await < RECOVERED_WITHIN);
     system.assert_clean().await;
 }

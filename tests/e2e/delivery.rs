@@ -1,12 +1,12 @@
+//! Messages from POST to completion: delays, order, batches, idle workers, and workers that are killed.
+
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use queue_core::{Action, ConsumerId, LeaseRequest, Settlement};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{System, millis};
-
-const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
+use crate::{System, millis, number, system::HOURLY_POLLS};
 
 #[tokio::test]
 async fn one_delayed_message_goes_through_both_binaries_and_redis() {
@@ -24,7 +24,8 @@ async fn one_delayed_message_goes_through_both_binaries_and_redis() {
     assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
     assert_eq!(done["data"], json!({"hello": 1}));
     let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
-    // At most 50 ms where the machine has the time. Without the worker's timer and that of the janitor it would be the poll, 5 s.
+    // 50 ms are promised, and a busy machine takes longer. Without the timers of the worker and of maintenance, the poll would start it
+    // after 5 s.
     assert!(late <= 1_000, "{late} ms late");
     system.assert_clean().await;
 }
@@ -109,9 +110,9 @@ async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_bef
 #[tokio::test]
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
-    let _worker = system.worker_with(&[HOUR]).await;
-    // By Redis's own clock. A busy machine may hold up some of them; a poll would hold up all, and the janitor of the API, which
-    // looks 200 ms after the time, all that are delayed.
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
+    // By the clock of Redis. A busy machine delays some messages. A poll would delay all of them, and maintenance of the API, which
+    // looks 200 ms after a due time, all that have a delay.
     for delay in [0, 50] {
         let mut late = Vec::new();
         for _ in 0..20 {
@@ -129,17 +130,10 @@ async fn workers_killed_under_load_lose_nothing() {
     let settings =
         "[queues.my-queue]\nvisibility_timeout = \"1s\"\nmax_lapses = 100\nretention.completed = { count = 20000 }\n";
     let system = System::start(settings).await;
-    let post_batch = async || {
-        let messages: Vec<_> = (0..500).map(|n| json!({"data": n})).collect();
-        let path = system.url("/v1/queues/my-queue/messages/batch");
-        let body = json!({"messages": messages}).to_string();
-        let answer = system.http.post(path).header("content-type", "application/json").body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 201);
-    };
     let mut worker = system.worker().await;
     for _ in 0..6 {
         for _ in 0..2 {
-            post_batch().await;
+            system.post_batch("my-queue", (0..500).map(number)).await;
         }
         worker.kill();
         worker = system.worker().await;
@@ -153,8 +147,8 @@ async fn workers_killed_under_load_lose_nothing() {
         assert!(start.elapsed() < drover_tests::PATIENCE, "not all are completed: {status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert!(status["totals"]["lapsed"].as_u64() > Some(0), "no worker was killed at work: {status}");
-    // What was killed may run twice, but is recorded once.
+    assert!(status["totals"]["lapsed"].as_u64() > Some(0), "no busy worker was killed: {status}");
+    // A message of a killed worker may run twice and is completed once.
     assert_eq!((&status["totals"]["enqueued"], &status["totals"]["completed"]), (&json!(6_000), &json!(6_000)));
     system.assert_clean().await;
 }
@@ -163,9 +157,9 @@ async fn workers_killed_under_load_lose_nothing() {
 async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_deadlines() {
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
-    let _idle = system.worker_with(&[HOUR]).await;
-    // A consumer that holds leases and is killed: it never says a word again. Enqueue and lease are sent together, so
-    // it is faster than the idle worker, which is told of the message all the same and looks in vain.
+    let _idle = system.worker_with(&[HOURLY_POLLS]).await;
+    // A consumer that is killed with its leases: it sends no further request. Enqueue and lease are sent together, so that it is faster
+    // than the idle worker, which is woken too and finds nothing.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut lost = Vec::new();

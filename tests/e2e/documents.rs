@@ -1,22 +1,21 @@
-//! Checks facts that the documents state against the code: names, the tables of endpoints, the unit of durations, the tests
-//! of each promise, and the programs of docs/WORKERS.md that no test of a handler runs.
+//! Facts in the documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the
+//! programs of docs/WORKERS.md that need no handler.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command},
 };
 
 use serde_json::{Value, json};
 
-use crate::System;
+use crate::{
+    System,
+    markdown::{code, document, root, section},
+    python::PythonProgram,
+};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// The sources of all tests that are not inside of a crate.
+/// The sources of all tests that are not unit tests.
 fn test_sources() -> String {
     let mut all = String::new();
     sources(&root().join("tests"), &mut all);
@@ -57,13 +56,13 @@ const DURATIONS: [&str; 11] = [
 
 #[test]
 fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
-    let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let page = document("docs/API.md");
     let lines: Vec<&str> = page.lines().collect();
     let mut stated = 0;
     for at in (1..lines.len()).filter(|at| lines[*at].starts_with("|---")) {
         let header: Vec<&str> = lines[at - 1].split('|').collect();
         let rows = lines[at + 1..].iter().take_while(|line| line.starts_with('|'));
-        // Fields stand in the first column, or in one of those that may be left away.
+        // Fields are in the first column or in a column of optional fields.
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(n, (_, title))| *n == 1 || title.contains("optional")).map(|(_, (cell, _))| cell)
@@ -78,13 +77,13 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     assert_eq!(stated, 6, "a message, its patch, a signal, the settings of a queue, a receive, the ends of a lease");
 }
 
-/// The name of the function that a line begins.
+/// The name of the function whose definition begins in this line.
 fn function(line: &str) -> Option<&str> {
     let line = line.trim_start();
     line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split_once('(').map(|(name, _)| name)
 }
 
-/// The names of the functions that are tests: an attribute above them says so.
+/// The names of the functions with an attribute that makes them tests.
 fn names_of_tests(sources: &str) -> BTreeSet<&str> {
     let (mut names, mut is_test) = (BTreeSet::new(), false);
     for line in sources.lines() {
@@ -100,8 +99,8 @@ fn names_of_tests(sources: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
-    let document = fs::read_to_string(root().join("docs/RELIABILITY.md")).unwrap();
-    let (promises, appendix) = document.split_once("\n## Appendix: tests\n").unwrap();
+    let page = document("docs/RELIABILITY.md");
+    let (promises, appendix) = page.split_once("\n## Appendix: tests\n").unwrap();
     let numbers: Vec<&str> = promises
         .lines()
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
@@ -133,7 +132,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     }
 }
 
-/// The codes that any endpoint may answer, for which the page has the table of all errors.
+/// Codes that many endpoints answer. The document has them only in its table of all errors.
 const ANYWHERE: [&str; 20] = [
     "malformed_request",
     "bad_request",
@@ -187,7 +186,7 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn api_document_names_the_error_codes_of_each_endpoint() {
-    let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let page = document("docs/API.md");
     let (page, table) = page.split_once("| status | code | what to do |").unwrap();
     let all: BTreeSet<&str> = table.lines().skip(2).filter_map(|row| quoted(row).next()).collect();
     assert!(ANYWHERE.iter().all(|code| all.contains(code)));
@@ -209,10 +208,10 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
         for endpoint in &endpoints {
             let (method, path) = endpoint.split_once(' ').unwrap();
             let operation = &description["paths"][path][method.to_lowercase()];
-            assert!(operation.is_object(), "docs/API.md describes {endpoint}, which there is not");
+            assert!(operation.is_object(), "docs/API.md describes {endpoint}, which does not exist");
             possible.extend(codes_of(operation));
         }
-        // A code of a state may stand as `message_…`.
+        // The codes of the states may be written as `message_…`.
         let is_named = |code: &str| {
             quoted(&section).any(|word| {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
@@ -244,7 +243,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What the headings of a page are linked by.
+/// The anchors of the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
     let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -267,7 +266,7 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
         for link in links.filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            assert!(target.exists(), "{} links {link}, which there is not", page.display());
+            assert!(target.exists(), "{} links {link}, which does not exist", page.display());
             let is_there = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
             assert!(is_there, "{} links {link}, where there is no such heading", page.display());
             checked += 1;
@@ -276,38 +275,21 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
     assert!(checked > 20, "{checked} links were checked");
 }
 
-/// The first code of a language in a text.
-fn code<'a>(text: &'a str, language: &str) -> &'a str {
-    let (_, code) = text.split_once(&format!("```{language}\n")).unwrap();
-    code.split_once("```").unwrap().0
-}
-
 #[tokio::test]
 async fn documented_shortest_worker_completes_messages_with_the_output_of_its_program() {
-    let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
+    let page = document("docs/WORKERS.md");
     let system = System::start(code(&page, "toml")).await;
     let _worker = system.worker().await;
     let message = system.finished(&system.post("shout", json!({"data": "hello"})).await).await;
     assert_eq!(message["result"], "HELLO", "{message}");
 }
 
-/// A program that ends with its test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn documented_consumer_completes_messages_over_http() {
-    let page = fs::read_to_string(root().join("docs/WORKERS.md")).unwrap();
-    let (_, section) = page.split_once("\n## Consumers over HTTP\n").unwrap();
+    let page = document("docs/WORKERS.md");
     let system = System::start("").await;
-    let program = code(section, "python").replace("http://127.0.0.1:8080", &system.base);
-    let _consumer = Program(Command::new("python3").args(["-c", &program]).spawn().unwrap());
+    let program = code(section(&page, "Consumers over HTTP"), "python").replace("http://127.0.0.1:8080", &system.base);
+    let _consumer = PythonProgram::start(&program, &[]);
     for name in ["ada", "bob"] {
         let message = system.finished(&system.post("letters", json!({"data": {"to": name}})).await).await;
         assert_eq!(message["result"], json!({"welcomed": name}), "{message}");

@@ -1,4 +1,4 @@
-//! Messages that count as stored when replicas have them.
+//! `durability.replicas`: a message counts as stored when the replicas have it.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,16 @@ use tokio::time::sleep;
 
 use crate::{System, number, redis_outage::REFUSED_WITHIN};
 
-/// A system whose messages count as stored when a replica has them, and that replica.
+/// A system with `durability.replicas = 1`, and its replica.
 async fn with_replica() -> (System, RedisServer) {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     primary.command("SET probe 1");
-    // Until its first word of how far it is, a new replica does not count.
-    let has_told = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
-    eventually("the replica is in step", || primary.command("INFO replication").lines().any(has_told).then_some(()));
+    // A new replica does not count before its first acknowledgement.
+    let has_acknowledged = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
+    eventually("the replica has acknowledged", || {
+        primary.command("INFO replication").lines().any(has_acknowledged).then_some(())
+    });
     let route = "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"log\" }\n";
     (System::start_on(primary, &format!("[durability]\nreplicas = 1\n{route}")).await, replica)
 }
@@ -26,7 +28,11 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     let first = system.post("q", number(1)).await;
     for n in 2..=20 {
         system.post("q", number(n)).await;
-        assert_eq!(replica.command("HLEN drover:{q}:messages"), format!(":{n}"), "it was there before the answer");
+        assert_eq!(
+            replica.command("HLEN drover:{q}:messages"),
+            format!(":{n}"),
+            "the replica has the message before the answer"
+        );
     }
     replica.freeze();
     let start = Instant::now();
@@ -35,7 +41,7 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     assert_eq!(unconfirmed.headers()["retry-after"], "1");
     assert_eq!(unconfirmed.json::<Value>().await.unwrap()["code"], "unavailable");
     assert!(start.elapsed() < REFUSED_WITHIN);
-    // Reading and draining wait for no replica: what is asked while a post waits is answered before that wait is over.
+    // Reads and leases do not wait for a replica: a read during the wait of a POST is answered before that wait ends.
     let waiting = number(22);
     let is_waiting = || system.redis.command("CLIENT LIST").contains(" cmd=wait ");
     let start = Instant::now();
@@ -49,14 +55,14 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
             assert!(queue["counts"]["waiting"].as_u64() >= Some(21), "{queue}");
             is_waiting()
         });
-        // On a busy machine the wait, 750 ms, may be over by chance.
+        // On a busy machine the wait of 750 ms may have ended already.
         if read_meanwhile {
             break;
         }
         assert!(start.elapsed() < PATIENCE, "each read waited for the replica");
     }
     let _worker = system.worker().await;
-    assert_eq!(system.finished(&first).await["state"], "completed", "no replica has its end");
+    assert_eq!(system.finished(&first).await["state"], "completed", "the completion does not wait for a replica");
     replica.thaw();
     system.post("q", number(23)).await;
     system.assert_clean().await;
@@ -67,7 +73,11 @@ async fn no_post_fails_after_redis_closed_the_idle_connection_that_waits_for_rep
     let (system, replica) = with_replica().await;
     for n in 1..=10 {
         system.post("q", number(n)).await;
-        assert_eq!(replica.command("HLEN drover:{q}:messages"), format!(":{n}"), "stored once, and confirmed");
+        assert_eq!(
+            replica.command("HLEN drover:{q}:messages"),
+            format!(":{n}"),
+            "the message is stored once and confirmed"
+        );
         system.redis.command("CLIENT KILL TYPE normal");
     }
     system.assert_clean().await;

@@ -12,7 +12,7 @@ use crate::{
     bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, no_objects, post, with},
 };
 
-/// Words of the libraries and of Rust, none of which stands in what is sent.
+/// Words of libraries and of Rust. None of them occurs in the requests.
 const FOREIGN: [&str; 32] = [
     "deserializ",
     "serde",
@@ -48,14 +48,14 @@ const FOREIGN: [&str; 32] = [
     "`",
 ];
 
-fn assert_is_plain(text: &str, told: &str) {
+fn assert_is_plain(text: &str, request: &str) {
     for word in FOREIGN {
-        assert!(!text.contains(word), "{told} is answered with the word {word:?}: {text}");
+        assert!(!text.contains(word), "{request} is answered with the word {word:?}: {text}");
     }
 }
 
-/// How the queue stands, but for what is read from a clock.
-async fn standing(system: &System) -> Value {
+/// The state of the queue without the values that depend on the clock, and the number of queues.
+async fn snapshot(system: &System) -> Value {
     let mut queue = system.get(QUEUE).await;
     queue["oldest_waiting_age"].take();
     json!([queue, system.get("/v1/queues").await["queues"].as_array().unwrap().len()])
@@ -65,24 +65,25 @@ async fn standing(system: &System) -> Value {
 async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
-    let before = standing(&system).await;
-    // Each on a connection of its own: one is closed behind a body that was not read.
+    let before = snapshot(&system).await;
+    // Each request uses a new connection: the server closes a connection behind a body that it did not read.
     let http = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).build().unwrap();
     let cases = cases();
     assert!(cases.len() > 200, "{}", cases.len());
     for case in &cases {
-        let told = format!("{} {} {:?} {}", case.method, case.path, case.header, String::from_utf8_lossy(&case.body));
+        let request =
+            format!("{} {} {:?} {}", case.method, case.path, case.header, String::from_utf8_lossy(&case.body));
         let answer = answer(&http, &system, case).await;
         let status = answer.status();
-        assert!(status.is_client_error(), "{status} to {told}: {}", answer.text().await.unwrap());
-        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{told}");
+        assert!(status.is_client_error(), "{status} to {request}: {}", answer.text().await.unwrap());
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{request}");
         let mut problem: Value = answer.json().await.unwrap();
-        // It is drawn, and may look like anything.
+        // A random id may contain any of the words.
         problem["request_id"].take();
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{told}: {problem}");
-        assert_is_plain(&problem.to_string(), &told);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{request}: {problem}");
+        assert_is_plain(&problem.to_string(), &request);
     }
-    assert_eq!(standing(&system).await, before, "nothing was changed");
+    assert_eq!(snapshot(&system).await, before, "nothing was changed");
     let log = system.api.log();
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
     system.assert_clean().await;
@@ -121,7 +122,7 @@ async fn unusual_but_valid_input_is_accepted() {
             text
         }
     };
-    // A mark before the text, null for what is optional, and an encoding that is none.
+    // A byte order mark, null for optional fields, and the encoding `identity`.
     taken(post("/messages", "\u{feff}{\"data\":1,\"name\":null,\"delay\":null,\"backoff\":{\"max\":null}}"), 201).await;
     taken(post("/messages/batch", "\u{feff}{\"messages\":[{\"data\":1,\"priority\":null,\"headers\":null}]}"), 201)
         .await;
@@ -145,7 +146,7 @@ async fn unusual_but_valid_input_is_accepted() {
     .await;
     taken(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
     taken(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
-    // An error can always be told.
+    // An error of a failed lease is stored in any form.
     let long = "x".repeat(100_000);
     for (n, error, code, message) in [
         (2, "{\"code\":\"x\",\"message\":\"bad \\ud83d\"}", "x", "bad \u{fffd}"),
@@ -155,9 +156,9 @@ async fn unusual_but_valid_input_is_accepted() {
         let body = format!("{{\"lease\":\"{}\",\"retry\":false,\"error\":{error}}}", lease(n));
         taken(post("/leases/fail", body), 200).await;
         let id = leased["messages"][n]["id"].as_str().unwrap();
-        let told = &system.get(&format!("{QUEUE}/messages/{id}")).await["error"];
-        assert_eq!(told["code"], code);
-        let text = told["message"].as_str().unwrap();
+        let stored = &system.get(&format!("{QUEUE}/messages/{id}")).await["error"];
+        assert_eq!(stored["code"], code);
+        let text = stored["message"].as_str().unwrap();
         assert!(text.starts_with(message) && text.len() < 10_000, "{text:.100}");
     }
     system.assert_clean().await;

@@ -1,4 +1,4 @@
-//! What the network, and a hand at Redis, can do to a system under load.
+//! Faults of the network, and administrative commands at Redis, under load.
 
 use std::time::{Duration, Instant};
 
@@ -8,50 +8,50 @@ use serde_json::json;
 
 use crate::{
     System,
-    load::{Account, CONFIG, Load, all_completed, read_all},
-    redis_outage::{BACK_WITHIN, is_refused_in_time, works_again},
+    load::{CONFIG, Load, LoadReport, all_completed, read_all},
+    redis_outage::{RECOVERED_WITHIN, assert_refused_and_not_ready, recovery_time},
     seed::Seed,
 };
 
-/// What a network does, in the words that tell of it.
+/// A fault of the network: its description and the control of the proxy that causes it.
 struct Fault(&'static str, fn(&Proxy));
 
 const FAULTS: [Fault; 4] = [
-    Fault("stalled", Proxy::stall),
-    Fault("was cut", Proxy::cut),
-    Fault("reset connections", Proxy::reset),
-    Fault("closed one direction", Proxy::half_close),
+    Fault("a stall", Proxy::stall),
+    Fault("a cut", Proxy::cut),
+    Fault("resets", Proxy::reset),
+    Fault("a half close", Proxy::half_close),
 ];
 
-async fn behind_a_proxy() -> (System, Proxy) {
+async fn start_behind_proxy() -> (System, Proxy) {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
     let system = System::launch(redis, proxy.url(), CONFIG);
-    system.until_ready(&system.base).await;
+    system.wait_until_ready(&system.base).await;
     (system, proxy)
 }
 
-/// Nobody dies in these tests, so no lease has to lapse: those whose answers were lost are given back.
+/// No process ends in these tests, so no lease lapses: leases whose answers were lost are returned.
 async fn assert_all_completed_with_one_delivery(system: &System, load: Load) {
-    let account = Account::of(system, &load.stop().await).await;
-    assert_eq!((account.repeated, account.lapses), (0, 0), "of {} messages", account.messages);
+    let report = LoadReport::of(system, &load.stop().await).await;
+    assert_eq!((report.repeated, report.lapses), (0, 0), "of {} messages", report.messages);
     system.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn network_that_stalls_cuts_resets_or_half_closes_loses_no_message_and_repeats_no_delivery() {
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = start_behind_proxy().await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
-    for Fault(what, strike) in FAULTS {
-        load.goes_on(200).await;
-        strike(&proxy);
+    for Fault(fault, cause) in FAULTS {
+        load.wait_for_more(200).await;
+        cause(&proxy);
         for _ in 0..2 {
-            is_refused_in_time(&system).await;
+            assert_refused_and_not_ready(&system).await;
         }
         proxy.pass();
-        let took = works_again(&system).await;
-        assert!(took < BACK_WITHIN, "{took:?} after the network {what}");
+        let took = recovery_time(&system).await;
+        assert!(took < RECOVERED_WITHIN, "{took:?} after {fault}");
     }
     assert_all_completed_with_one_delivery(&system, load).await;
 }
@@ -59,19 +59,19 @@ async fn network_that_stalls_cuts_resets_or_half_closes_loses_no_message_and_rep
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn network_that_fails_repeatedly_loses_no_message_and_repeats_no_delivery() {
     let (_seed, mut random) = Seed::draw();
-    let (system, proxy) = behind_a_proxy().await;
+    let (system, proxy) = start_behind_proxy().await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
-        let Fault(_, strike) = FAULTS.choose(&mut random).unwrap();
-        for strike in [*strike, Proxy::pass] {
-            strike(&proxy);
+        let Fault(_, cause) = FAULTS.choose(&mut random).unwrap();
+        for control in [*cause, Proxy::pass] {
+            control(&proxy);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
         }
     }
-    let took = works_again(&system).await;
-    assert!(took < BACK_WITHIN, "{took:?} after the last fault");
+    let took = recovery_time(&system).await;
+    assert!(took < RECOVERED_WITHIN, "{took:?} after the last fault");
     assert_all_completed_with_one_delivery(&system, load).await;
 }
 
@@ -80,14 +80,14 @@ async fn forgotten_scripts_and_killed_connections_lose_no_message_and_repeat_no_
     let system = System::start(CONFIG).await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
-    for wreck in ["SCRIPT FLUSH", "CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub"].repeat(4) {
-        load.goes_on(100).await;
-        let answer = system.redis.command(wreck);
-        assert!(!answer.starts_with('-'), "{wreck}: {answer}");
-        let took = works_again(&system).await;
-        assert!(took < BACK_WITHIN, "{took:?} after {wreck}");
+    for command in ["SCRIPT FLUSH", "CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub"].repeat(4) {
+        load.wait_for_more(100).await;
+        let answer = system.redis.command(command);
+        assert!(!answer.starts_with('-'), "{command}: {answer}");
+        let took = recovery_time(&system).await;
+        assert!(took < RECOVERED_WITHIN, "{took:?} after {command}");
     }
-    // So often that some are forgotten again between their loading and their call.
+    // The flushes are so frequent that some scripts are forgotten between their loading and their call.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
         system.redis.command("SCRIPT FLUSH");
@@ -102,15 +102,15 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let load = Load::start(&system);
     let mut emptied = Instant::now();
     for _ in 0..5 {
-        load.goes_on(100).await;
+        load.wait_for_more(100).await;
         assert_eq!(system.redis.command("FLUSHALL"), "+OK");
         emptied = Instant::now();
-        assert!(works_again(&system).await < BACK_WITHIN, "after FLUSHALL");
+        assert!(recovery_time(&system).await < RECOVERED_WITHIN, "after FLUSHALL");
     }
-    load.goes_on(200).await;
+    load.wait_for_more(200).await;
     let posted = load.stop().await;
     let (after, before): (Vec<_>, Vec<_>) = posted.into_iter().partition(|posted| posted.begun > emptied);
-    // Those that were under way at that moment were stored before it or after it.
+    // A message whose POST was in progress at that moment was stored before or after it.
     let kept = read_all(&system, &before).await.iter().filter(|message| message["id"].is_string()).count();
     let count = (after.len() + kept) as u64;
     let status = all_completed(&system, count).await;

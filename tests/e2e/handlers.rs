@@ -4,62 +4,53 @@ use std::{
     fs,
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use drover_tests::{Process, eventually, free_port};
 use serde_json::{Value, json};
 
-use crate::{System, raw_client::RawClient};
+use crate::{
+    System,
+    markdown::{code, document, section},
+    python::PythonProgram,
+    raw_client::RawClient,
+};
 
 /// The code of a language in a section of docs/WORKERS.md.
-fn example(section: &str, language: &str) -> String {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/WORKERS.md")).unwrap();
-    let (_, section) = page.split_once(&format!("\n## {section}\n")).unwrap();
-    let (_, code) = section.split_once(&format!("```{language}\n")).unwrap();
-    code.split_once("```").unwrap().0.to_owned()
+fn example(heading: &str, language: &str) -> String {
+    code(section(&document("docs/WORKERS.md"), heading), language).to_owned()
 }
 
-/// A receiver, ended with its test.
-struct Hook(Child);
-
-impl Hook {
-    fn start(code: &str, port: u16) -> Self {
-        let child =
-            Command::new("python3").args(["-c", code, &port.to_string()]).stderr(Stdio::null()).spawn().unwrap();
-        eventually("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Self(child)
-    }
+/// Starts a receiver and waits until it listens.
+fn start_receiver(code: &str, port: u16) -> PythonProgram {
+    let program = PythonProgram::start(code, &[&port.to_string()]);
+    eventually("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    program
 }
 
-impl Drop for Hook {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
+/// The configuration of a route to a program of the shell.
 fn exec(queue: &str, script: &str, more: &str) -> String {
     format!(
         "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{more} }}\n"
     )
 }
 
-/// Whether a process lives. One that is dead is a zombie until its parent, or init, looks at it.
-fn is_there(pid: &str) -> bool {
+/// Whether a process runs. An ended process is a zombie until its parent or init collects its status.
+fn process_runs(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-fn written(file: &Path) -> String {
+/// The process id that the program has written into a file.
+fn wait_for_pid(file: &Path) -> String {
     eventually("the program has started", || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n')))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_handler_works_as_documented() {
     let port = free_port();
-    let _hook = Hook::start(&example("A URL", "python"), port);
+    let _receiver = start_receiver(&example("A URL", "python"), port);
     let config = example("A URL", "toml").replace("9000", &port.to_string());
     let unsigned = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
     let system = System::start(&(config + &unsigned)).await;
@@ -73,24 +64,24 @@ async fn http_handler_works_as_documented() {
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
     assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
-    // These are signed, and are nothing that the receiver can work on.
-    for data in NOTHING_TO_WORK_ON.map(str::to_owned).into_iter().chain([deep()]) {
-        let message = answer_to(&system, "mails", &data).await;
+    // Signed requests with data that the receiver cannot process.
+    for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
+        let message = finished_text(&system, "mails", &data).await;
         assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
     }
     system.assert_clean().await;
 }
 
-/// Data of which the programs of the page can make nothing.
-const NOTHING_TO_WORK_ON: [&str; 6] = ["{}", "1", "null", "[\"to\"]", "\"to\"", "\"\\ud83d\""];
+/// Data that the documented programs cannot process.
+const UNUSABLE_DATA: [&str; 6] = ["{}", "1", "null", "[\"to\"]", "\"to\"", "\"\\ud83d\""];
 
-/// Data that is deeper than Python reads it. Drover keeps it as it is.
-fn deep() -> String {
+/// Data that is nested too deeply for Python. Drover stores it unchanged.
+fn deep_data() -> String {
     format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
-/// The outcome of a message with this data, as the text that is answered: not all that may be data can be parsed here.
-async fn answer_to(system: &System, queue: &str, data: &str) -> String {
+/// The text of the finished message with this data. The test cannot parse all data that Drover accepts.
+async fn finished_text(system: &System, queue: &str, data: &str) -> String {
     let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");
     system
@@ -109,7 +100,7 @@ async fn answer_to(system: &System, queue: &str, data: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
     let port = free_port();
-    let _hook = Hook::start(&example("A URL", "python"), port);
+    let _receiver = start_receiver(&example("A URL", "python"), port);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let signed = format!("content-length: 2\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,");
     for (headers, body, status) in [
@@ -128,7 +119,7 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
         ("transfer-encoding: chunked\r\n", "", 400),
     ] {
         let mut client = RawClient::connect(([127, 0, 0, 1], port).into()).await;
-        let answer = client.ask(&format!("POST /hook HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")).await;
+        let answer = client.request(&format!("POST /hook HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")).await;
         assert_eq!(answer.status, status, "{headers:.100}: {answer:?}");
         assert!(answer.body.starts_with("{\"error\": "), "{headers:.100}: {answer:?}");
     }
@@ -155,11 +146,11 @@ async fn exec_handler_works_as_documented() {
         (&json!("failed"), &json!("exit_65"), &json!(1))
     );
     assert!(error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
-    for data in NOTHING_TO_WORK_ON.map(str::to_owned).into_iter().chain([deep()]) {
-        let message = answer_to(&system, "jobs", &data).await;
+    for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
+        let message = finished_text(&system, "jobs", &data).await;
         assert!(message.contains("\"code\":\"exit_65\""), "{data:.100}: {message:.1000}");
     }
-    let message = answer_to(&system, "jobs", r#"{"to":"\ud83d"}"#).await;
+    let message = finished_text(&system, "jobs", r#"{"to":"\ud83d"}"#).await;
     assert!(message.contains("\"state\":\"completed\""), "half of a character: {message}");
     system.assert_clean().await;
 }
@@ -167,7 +158,7 @@ async fn exec_handler_works_as_documented() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_sees_nothing_of_the_configuration() {
     let system = System::start(&exec("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
-    // The worker has the URL of Redis in its environment, at least.
+    // The environment of the worker has at least the URL of Redis.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
     let known =
@@ -180,14 +171,14 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
-    // Before the worker: one that finds no queue asks after its leases soon, and would learn of the cancel by that.
+    // The queue exists before the worker: otherwise an early look at its leases would tell the worker about the cancel.
     let location = system.post("q", json!({"data": 1})).await;
     let _worker = system.worker().await;
-    let pid = tokio::task::block_in_place(|| written(&file));
+    let pid = tokio::task::block_in_place(|| wait_for_pid(&file));
     let start = Instant::now();
-    assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);
-    tokio::task::block_in_place(|| eventually("the program ends", || (!is_there(&pid)).then_some(())));
-    // The heartbeat would tell it after a third of the visibility timeout, 10 s.
+    assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
+    tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
+    // The heartbeat would report the cancel after a third of the visibility timeout, 10 s.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
@@ -198,17 +189,17 @@ async fn a_cancel_ends_the_program_within_a_second() {
 async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    // One that does not mind SIGTERM, with a child that does not either.
+    // A program that ignores SIGTERM, with a child that ignores it too.
     let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", file.display());
     let config = exec("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
     let system = System::start(&config).await;
     let mut worker = system.worker().await;
     let location = system.post("q", json!({"data": 1})).await;
-    let pid = tokio::task::block_in_place(|| written(&file));
+    let pid = tokio::task::block_in_place(|| wait_for_pid(&file));
     let status = tokio::task::block_in_place(|| worker.terminate());
     assert!(status.success(), "{status}");
-    // It was killed before the worker ended; the kernel may still be at it.
-    tokio::task::block_in_place(|| eventually("the program ends", || (!is_there(&pid)).then_some(())));
+    // The program was killed before the worker ended, but may not have ended yet.
+    tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
     let message: Value = system.get(&location).await;
     assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");
     system.assert_clean().await;
@@ -216,7 +207,7 @@ async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_handler_stops_the_start_with_a_reason() {
-    for (handler, told) in [
+    for (handler, expected) in [
         (r#"{ type = "exec", command = ["no-such-program"] }"#, "there is no program no-such-program in PATH"),
         (r#"{ type = "exec", command = ["/etc/passwd"] }"#, "there is no program /etc/passwd that may be run"),
         (r#"{ type = "http", url = "http://a", secret_file = "/nowhere" }"#, "secret_file: /nowhere: can't be read"),
@@ -226,14 +217,14 @@ async fn invalid_handler_stops_the_start_with_a_reason() {
         fs::write(config.path(), format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).unwrap();
         let args = ["--config", config.path().to_str().unwrap()];
         let mut worker = Process::start("consumer-worker", &args, &[("DROVER__WORKER__BIND", "127.0.0.1:0")]);
-        let line = worker.wait_for_log(told);
+        let line = worker.wait_for_log(expected);
         assert!(line.contains("worker.routes[0].handler"), "{line}");
         assert!(!tokio::task::block_in_place(|| worker.wait()).success());
     }
 }
 
-/// A receiver that answers with what it knows of the message beside its data.
-const TELLS_ITS_HEADERS: &str = r#"
+/// A receiver that answers with the headers of its request.
+const ECHO_HEADERS: &str = r#"
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -259,22 +250,22 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hook).serve_forever()
 #[tokio::test(flavor = "multi_thread")]
 async fn handler_receives_exact_names_and_the_data_of_the_signal() {
     let port = free_port();
-    let _hook = Hook::start(TELLS_ITS_HEADERS, port);
+    let _receiver = start_receiver(ECHO_HEADERS, port);
     let http = format!(
         "[[worker.routes]]\nqueue = \"http\"\nhandler = {{ type = \"http\", url = \"http://127.0.0.1:{port}/\" }}\n"
     );
-    let tells =
+    let echo =
         r#"printf '{"id":"%s","name":"%s","signal":%s}' "$DROVER_MESSAGE_ID" "$DROVER_NAME" "${DROVER_SIGNAL:-null}""#;
-    let system = System::start(&(http + &exec("exec", tells, ""))).await;
+    let system = System::start(&(http + &exec("exec", echo, ""))).await;
     let _worker = system.worker().await;
     let (id, name) = (" order é ", " a");
-    // As much as a signal may carry, none of it ASCII.
+    // The largest data of a signal, without ASCII.
     let data = json!({"amount": 12, "text": "é".repeat(2_030)});
     for queue in ["http", "exec"] {
         let message = json!({"data": 1, "id": id, "name": name, "hold": "paid"});
         let held = system.post(queue, message).await;
         let signal = format!("/v1/queues/{queue}/signals/paid");
-        let (status, _) = system.ask(reqwest::Method::POST, &signal, Some(json!({"data": data}))).await;
+        let (status, _) = system.request(reqwest::Method::POST, &signal, Some(json!({"data": data}))).await;
         assert_eq!(status, 200);
         let result = &system.finished(&held).await["result"];
         assert_eq!((&result["id"], &result["name"]), (&json!(id), &json!(name)), "{queue}");
@@ -296,8 +287,8 @@ async fn control_characters_of_an_id_are_escaped_in_the_log_of_a_worker() {
     for (at, (format, escaped)) in [("pretty", pretty), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
         let mut worker = system.worker_with(&[("DROVER__LOG__FORMAT", format)]).await;
         system.finished(&system.post("q", json!({"data": 1, "id": format!("{id}{at}"), "name": id})).await).await;
-        let told = worker.wait_for_log("failed for good");
-        assert!(told.contains(escaped), "{told}");
+        let line = worker.wait_for_log("failed for good");
+        assert!(line.contains(escaped), "{line}");
         tokio::task::block_in_place(|| worker.terminate());
         let log = worker.log().join("\n");
         assert!(!log.contains(['\u{202e}', '\u{2028}']), "{log}");

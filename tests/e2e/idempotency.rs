@@ -1,3 +1,5 @@
+//! `Idempotency-Key`: a repeated POST stores nothing new and is answered with the message as it is now.
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -31,7 +33,7 @@ async fn the_same_request_with_the_same_key_stores_one_message() {
     assert_eq!(
         send(&system, "/v1/queues/other/messages", "key-1", r#"{"data": 2}"#).await.0,
         201,
-        "a key is a queue's"
+        "another queue has its own keys"
     );
     assert_eq!(system.get("/v1/queues/q").await["totals"]["enqueued"], 2);
 }
@@ -44,12 +46,12 @@ async fn a_repeated_request_is_answered_with_the_message_as_it_is_now() {
     let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
     assert_eq!((status, &again["state"], &again["result"]), (200, &json!("completed"), &json!("done")));
     let location = format!("{ONE}/{}", first["id"].as_str().unwrap());
-    assert_eq!(system.ask(Method::DELETE, &location, None).await.0, 204);
+    assert_eq!(system.request(Method::DELETE, &location, None).await.0, 204);
     let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
-    let gone = json!({"id": first["id"], "queue": "q", "state": null, "duplicate": true});
-    assert_eq!((status, again), (200, gone));
+    let erased = json!({"id": first["id"], "queue": "q", "state": null, "duplicate": true});
+    assert_eq!((status, again), (200, erased));
     let waited = send(&system, &format!("{ONE}?wait=20s"), "k", r#"{"data": 1}"#).await;
-    assert_eq!(waited.0, 200, "there is nothing to wait for");
+    assert_eq!(waited.0, 200, "an erased message is not waited for");
     system.assert_clean().await;
 }
 
@@ -66,11 +68,11 @@ async fn a_batch_with_a_key_is_stored_once() {
         assert_eq!((&one["duplicate"], &other["duplicate"]), (&json!(false), &json!(true)));
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 3);
-    // Without a key, those that have ids of their own stand already.
-    let (status, _) = system.ask(Method::POST, BATCH, Some(json!({"messages": [{"data": 2, "id": "mine"}]}))).await;
-    assert_eq!(status, 200, "nothing of it is new");
+    // Without a key, a message with an own id that exists is a duplicate.
+    let (status, _) = system.request(Method::POST, BATCH, Some(json!({"messages": [{"data": 2, "id": "mine"}]}))).await;
+    assert_eq!(status, 200, "the batch has no new message");
     let some_new = json!({"messages": [{"data": 2, "id": "mine"}, {"data": 4}]});
-    assert_eq!(system.ask(Method::POST, BATCH, Some(some_new)).await.0, 201);
+    assert_eq!(system.request(Method::POST, BATCH, Some(some_new)).await.0, 201);
     system.assert_clean().await;
 }
 

@@ -1,4 +1,4 @@
-//! Consumers that need nothing but HTTP.
+//! Consumers over HTTP: leasing with and without a wait, settling, and disconnected clients.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ const SHORT: &str =
     "[queues.q]\nvisibility_timeout = \"300ms\"\nmax_attempts = 2\nbackoff = { type = \"fixed\", delay = 0 }";
 
 async fn lease(system: &System, body: Value) -> Value {
-    let (status, answer) = system.ask(Method::POST, "/v1/queues/q/leases", Some(body)).await;
+    let (status, answer) = system.request(Method::POST, "/v1/queues/q/leases", Some(body)).await;
     assert_eq!(status, 200, "{answer}");
     answer
 }
 
-async fn end(system: &System, verb: &str, body: Value) -> (u16, Value) {
-    system.ask(Method::POST, &format!("/v1/queues/q/leases/{verb}"), Some(body)).await
+async fn settle(system: &System, verb: &str, body: Value) -> (u16, Value) {
+    system.request(Method::POST, &format!("/v1/queues/q/leases/{verb}"), Some(body)).await
 }
 
 #[tokio::test]
@@ -32,38 +32,42 @@ async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
     assert_eq!(messages.len(), 4);
     for (n, message) in messages.iter().enumerate() {
         assert_eq!((&message["data"], &message["state"]), (&json!(n), &json!("active")));
-        assert_eq!(message["consumer"], consumer, "the server issued it");
+        assert_eq!(message["consumer"], consumer, "the server issued the consumer's id");
         let lasts = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
         assert_eq!(lasts, 5_000);
     }
     let token = |n: usize| messages[n]["lease"].clone();
     let at = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
 
-    let (status, done) = end(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
+    let (status, done) = settle(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
     assert_eq!((status, &done["outcome"]), (200, &json!("completed")));
     assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}));
-    let (status, again) = end(&system, "complete", json!({"lease": token(0), "result": 2})).await;
-    assert_eq!((status, &again["outcome"]), (200, &json!("completed")), "answered as the first time");
+    let (status, again) = settle(&system, "complete", json!({"lease": token(0), "result": 2})).await;
+    assert_eq!(
+        (status, &again["outcome"]),
+        (200, &json!("completed")),
+        "the same settle is answered as the first time"
+    );
     assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}), "a result is never overwritten");
 
     let error = json!({"code": "odd", "message": "it went wrong"});
-    let (_, failed) = end(&system, "fail", json!({"lease": token(1), "error": error, "retry_after": "1h"})).await;
+    let (_, failed) = settle(&system, "fail", json!({"lease": token(1), "error": error, "retry_after": "1h"})).await;
     assert_eq!(failed["outcome"], "delayed");
     assert_eq!(system.get(&at(1)).await["error"]["code"], "odd");
-    let (_, dead) = end(&system, "fail", json!({"lease": token(2), "retry": false})).await;
+    let (_, dead) = settle(&system, "fail", json!({"lease": token(2), "retry": false})).await;
     assert_eq!(dead["outcome"], "failed");
-    let (_, extended) = end(&system, "extend", json!({"lease": token(3), "progress": 40})).await;
+    let (_, extended) = settle(&system, "extend", json!({"lease": token(3), "progress": 40})).await;
     assert_eq!(extended["outcome"], "extended");
     assert!(millis(&extended["lease_expires_at"]) > 0);
     assert_eq!(system.get(&at(3)).await["progress"], 40);
-    let (_, released) = end(&system, "release", json!({"lease": token(3)})).await;
+    let (_, released) = settle(&system, "release", json!({"lease": token(3)})).await;
     assert_eq!(released["outcome"], "waiting");
     let message = system.get(&at(3)).await;
     assert_eq!((&message["attempts_made"], &message["state"]), (&json!(0), &json!("waiting")));
 
     for verb in ["complete", "fail", "extend"] {
-        let (status, gone) = end(&system, verb, json!({"lease": token(3)})).await;
-        assert_eq!((status, &gone["code"]), (410, &json!("lease_gone")), "{verb}");
+        let (status, problem) = settle(&system, verb, json!({"lease": token(3)})).await;
+        assert_eq!((status, &problem["code"]), (410, &json!("lease_gone")), "{verb}");
     }
     system.assert_clean().await;
 }
@@ -83,7 +87,7 @@ async fn leases_settled_in_one_request_are_each_answered() {
         {"lease": token(2), "action": "fail"},
         {"lease": "21718923400017-AAAAAAAAAAAAAAAAAAAAAA", "action": "complete"},
     ]});
-    let (status, answer) = end(&system, "settle", settlements).await;
+    let (status, answer) = settle(&system, "settle", settlements).await;
     assert_eq!(status, 200);
     let outcomes: Vec<&str> =
         answer["settlements"].as_array().unwrap().iter().map(|end| end["outcome"].as_str().unwrap()).collect();
@@ -104,9 +108,9 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
         Instant::now()
     });
     assert_eq!(leased["messages"][0]["data"], 1);
-    // A poll would find it after 5 s.
+    // A poll would find the message after 5 s.
     assert!(posted.elapsed() < Duration::from_secs(4));
-    // Its lease lapses, and the next who waits has it, with nobody to poll.
+    // The lease lapses, and the next waiting client receives the message without a poll.
     let start = Instant::now();
     let again = lease(&system, json!({"wait": "20s"})).await;
     assert_eq!(again["messages"][0]["lapses"], 1);
@@ -134,8 +138,8 @@ async fn waiting_clients_receive_one_message_each() {
 async fn message_leased_for_a_disconnected_client_is_released_without_an_attempt() {
     let system = System::start("[queues.q]\nvisibility_timeout = \"1h\"").await;
     for _ in 0..20 {
-        let gone = tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
-        assert!(gone.is_err());
+        let unfinished = tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
+        assert!(unfinished.is_err());
     }
     system.post("q", number(1)).await;
     let leased = lease(&system, json!({"wait": "20s"})).await;
@@ -152,7 +156,7 @@ async fn run_longer_than_its_timeout_fails_for_http_consumers() {
     assert_eq!(leased["messages"][0]["timeout"], 100);
     let message = system.finished(&posted).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("timed_out")));
-    let (status, _) = end(&system, "complete", json!({"lease": leased["messages"][0]["lease"]})).await;
+    let (status, _) = settle(&system, "complete", json!({"lease": leased["messages"][0]["lease"]})).await;
     assert_eq!(status, 410);
 }
 
@@ -170,10 +174,10 @@ async fn invalid_lease_request_is_refused_with_its_pointer() {
         ("/settle", json!({"settlements": [{}]}), "/settlements/0/action"),
     ] {
         let (status, problem) =
-            system.ask(Method::POST, &format!("/v1/queues/q/leases{path}"), Some(body.clone())).await;
+            system.request(Method::POST, &format!("/v1/queues/q/leases{path}"), Some(body.clone())).await;
         assert_eq!(status, 422, "{body}: {problem}");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-    let (status, _) = end(&system, "settle", json!({"settlements": []})).await;
+    let (status, _) = settle(&system, "settle", json!({"settlements": []})).await;
     assert_eq!(status, 422);
 }

@@ -1,4 +1,4 @@
-//! The load under which tests hurt the system, and the account of it afterwards.
+//! The load under which tests hurt the system, and the report of it afterwards.
 
 use std::{
     sync::{
@@ -16,10 +16,10 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{System, redis_outage::REFUSED_WITHIN};
 
-/// Where the load goes. What a test posts beside it goes to `my-queue`, so that this queue's account is exact.
+/// The queue of the load. Tests post other messages to `my-queue`, so that the totals of this queue are exact.
 pub(crate) const QUEUE: &str = "load";
 
-/// Routes for both queues. With polls an hour apart, only wake-ups can explain that work goes on.
+/// Routes for both queues. The worker polls once an hour, so only wake-ups and timers start work.
 pub(crate) const CONFIG: &str = r#"
 [worker]
 concurrency = 20
@@ -37,17 +37,17 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// Clients that post messages with ids of their own, and post each again until they are told that it is stored.
+/// Clients that post messages with own ids, each again until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
     clients: JoinSet<Vec<Posted>>,
 }
 
-/// A message that is stored, as far as its client was told.
+/// A message that the API has confirmed.
 pub(crate) struct Posted {
     pub(crate) id: String,
-    /// When it was sent first.
+    /// The instant of the first POST.
     pub(crate) begun: Instant,
 }
 
@@ -55,7 +55,7 @@ impl Load {
     pub(crate) fn start(system: &System) -> Self {
         let (is_over, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut clients = JoinSet::new();
-        // Three post one by one; the fourth posts batches, so that workers are busy now and then.
+        // Three clients post single messages. The fourth posts batches, so that the workers are busy at times.
         for (client, size) in [1, 1, 1, 100].into_iter().enumerate() {
             let (http, url) = (system.http.clone(), system.url(""));
             let (is_over, stored) = (Arc::clone(&is_over), Arc::clone(&stored));
@@ -73,17 +73,17 @@ impl Load {
         Self { is_over, stored, clients }
     }
 
-    /// Waits until so many more are stored.
-    pub(crate) async fn goes_on(&self, messages: usize) {
+    /// Waits until this many more messages are stored.
+    pub(crate) async fn wait_for_more(&self, messages: usize) {
         let start = Instant::now();
         let enough = self.stored.load(Ordering::Relaxed) + messages;
         while self.stored.load(Ordering::Relaxed) < enough {
-            assert!(start.elapsed() < PATIENCE, "the load does not go on");
+            assert!(start.elapsed() < PATIENCE, "the clients store no more messages");
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Ends it, when each client knows that its last message is stored too.
+    /// Stops the clients. Each one first waits for the confirmation of its last message.
     pub(crate) async fn stop(self) -> Vec<Posted> {
         self.is_over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().flatten().collect()
@@ -92,7 +92,7 @@ impl Load {
 
 async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<Posted> {
     let begun = Instant::now();
-    // A third is delayed, some have a priority: each way through the queue is taken.
+    // A third is delayed and some have a priority, so that messages take each path through the queue.
     let messages: Vec<Value> = ids
         .iter()
         .enumerate()
@@ -107,10 +107,10 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     let url = format!("{base}/v1/queues/{QUEUE}/{path}");
     loop {
         let request = http.post(&url).header("content-type", "application/json").body(body.clone()).timeout(PATIENCE);
-        let asked = Instant::now();
-        // An error: the API is away, or it went before it answered.
+        let requested_at = Instant::now();
+        // After an error of the connection the API is down, or ended before it answered.
         if let Ok(answer) = request.send().await
-            && is_stored(answer, asked.elapsed()).await
+            && is_stored(answer, requested_at.elapsed()).await
         {
             return ids.into_iter().map(|id| Posted { id, begun }).collect();
         }
@@ -132,38 +132,41 @@ async fn is_stored(answer: Response, took: Duration) -> bool {
     }
 }
 
-/// The account of a load: every message that was posted is there once, and completed.
-pub(crate) struct Account {
+/// The result of a load: every posted message is stored once and completed.
+pub(crate) struct LoadReport {
     pub(crate) messages: u64,
     /// Deliveries beyond the first.
     pub(crate) repeated: u64,
     pub(crate) lapses: u64,
 }
 
-impl Account {
+impl LoadReport {
     pub(crate) async fn of(system: &System, posted: &[Posted]) -> Self {
         let messages = posted.len() as u64;
         let status = all_completed(system, messages).await;
-        let mut account = Self { messages, repeated: 0, lapses: 0 };
+        let mut report = Self { messages, repeated: 0, lapses: 0 };
         for message in read_all(system, posted).await {
             assert_eq!((&message["state"], &message["attempts_made"]), (&json!("completed"), &json!(1)), "{message}");
             assert_eq!(message["data"], message["id"], "{message}");
             let (deliveries, lapses) = (message["deliveries"].as_u64().unwrap(), message["lapses"].as_u64().unwrap());
-            assert!((1..=1 + lapses).contains(&deliveries), "only a lapse has a message delivered again: {message}");
-            account.repeated += deliveries - 1;
-            account.lapses += lapses;
+            assert!(
+                (1..=1 + lapses).contains(&deliveries),
+                "a message is delivered again only after a lapse: {message}"
+            );
+            report.repeated += deliveries - 1;
+            report.lapses += lapses;
         }
-        // Those that clients sent again, because they did not hear the answer, were stored once.
+        // A message that a client posted again after a lost answer was stored once.
         let totals = json!(
-            {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": account.lapses,
+            {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": report.lapses,
              "expired": 0, "cancelled": 0}
         );
         assert_eq!(status["totals"], totals);
-        account
+        report
     }
 }
 
-/// Waits until so many messages of the load are completed and none is left; answers the queue's status.
+/// Waits until this many messages of the load are completed and no others are left. Returns the queue's status.
 pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
     let expected = json!({"held": 0, "delayed": 0, "waiting": 0, "active": 0, "completed": count, "failed": 0});
     let start = Instant::now();
@@ -177,15 +180,15 @@ pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
     }
 }
 
-/// What the API knows of each message.
+/// The messages as the API answers them.
 pub(crate) async fn read_all(system: &System, posted: &[Posted]) -> Vec<Value> {
     let mut messages = Vec::with_capacity(posted.len());
-    for some in posted.chunks(100) {
-        let asked = some.iter().map(async |posted| {
+    for chunk in posted.chunks(100) {
+        let requests = chunk.iter().map(async |posted| {
             let path = format!("/v1/queues/{QUEUE}/messages/{}", posted.id);
             system.get(&path).await
         });
-        messages.extend(join_all(asked).await);
+        messages.extend(join_all(requests).await);
     }
     messages
 }

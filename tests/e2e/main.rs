@@ -1,4 +1,4 @@
-//! End to end: the real binaries, a real redis-server of each test's own, real sockets.
+//! End-to-end tests: the real binaries, a redis-server for each test, and real sockets.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -24,12 +24,14 @@ mod load;
 mod malformed_http;
 mod many_clients;
 mod many_queues;
+mod markdown;
 mod memory;
 mod message_changes;
 mod message_lists;
 mod message_options;
 mod metrics;
 mod ndjson;
+mod python;
 mod queue_limits;
 mod queues;
 mod raw_client;

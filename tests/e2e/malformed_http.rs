@@ -17,16 +17,16 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(statuses, [200, 404, 200]);
 }
 
-/// The answer to a request, with another one behind it that must not be answered. There is none where a reset overtook it: the server
-/// had not read all when it closed.
-async fn refused(system: &System, request: &str, statuses: &[u16]) -> Option<Answer> {
+/// Sends a request that must be refused, with another one behind it that must not be answered. Returns the answer, or `None` when a
+/// reset overtook it, because the server closed before it had read everything.
+async fn refusal_of(system: &System, request: &str, statuses: &[u16]) -> Option<Answer> {
     let mut client = system.connect().await;
     client.send(format!("{request}{LIVEZ}")).await;
     let mut answers = client.until_closed().await;
-    let told = request.escape_debug().to_string();
-    assert!(answers.len() <= 1, "{told:.60}: {answers:?}");
+    let shown = request.escape_debug().to_string();
+    assert!(answers.len() <= 1, "{shown:.60}: {answers:?}");
     let answer = answers.pop();
-    assert!(answer.iter().all(|answer| statuses.contains(&answer.status)), "{told:.60}: {answer:?}");
+    assert!(answer.iter().all(|answer| statuses.contains(&answer.status)), "{shown:.60}: {answer:?}");
     answer
 }
 
@@ -40,7 +40,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         ("\0\0\0\0\r\n\r\n".to_owned(), &[400]),
         ("hello\r\n\r\n".to_owned(), &[400]),
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), &[400]),
-        // As clients that know that a server speaks HTTP/2 begin: with settings after the preface.
+        // The start of a client with prior knowledge of HTTP/2: settings follow the preface.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_owned(), &[505]),
         (get("content-length: x\r\n"), &[400]),
         (get("content-length: 1\r\ncontent-length: 2\r\n"), &[400]),
@@ -50,12 +50,12 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         (get("x: a\r\n folded\r\n"), &[400]),
         (get(&headers(120)), &[431]),
         (get(&format!("x: {}\r\n", "x".repeat(40_000))), &[431]),
-        // Which of both the library says depends on how the bytes come in.
+        // The status depends on how the bytes arrive.
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(40_000)), &[414, 431]),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000)), &[414, 431]),
     ] {
-        if let Some(answer) = refused(&system, &request, statuses).await {
-            assert_eq!(answer.body, "", "the HTTP library refuses it before any part of the service sees it");
+        if let Some(answer) = refusal_of(&system, &request, statuses).await {
+            assert_eq!(answer.body, "", "the HTTP library refuses it without a body");
         }
     }
     for request in [
@@ -64,24 +64,24 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         "GET /livez HTTP/1.1\r\n\r\n".to_owned(),
         get("host: a\r\n"),
     ] {
-        if let Some(answer) = refused(&system, &request, &[400]).await {
+        if let Some(answer) = refusal_of(&system, &request, &[400]).await {
             let problem: Value = serde_json::from_str(&answer.body).unwrap();
             assert_eq!((&problem["code"], &problem["status"]), (&"malformed_request".into(), &400.into()), "{problem}");
             assert!(answer.head.contains("content-type: application/problem+json"), "{}", answer.head);
             assert!(answer.head.contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())));
         }
     }
-    // A request that has been read in full is answered for certain.
+    // A request that was read in full is always answered.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for (whole, status) in [(preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
         let mut client = system.connect().await;
-        let answer = client.ask(whole).await;
+        let answer = client.request(whole).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert!(answer.head.contains("connection: close"), "{answer:?}");
         assert!(client.until_closed().await.is_empty());
     }
-    assert_eq!(system.connect().await.ask(&get(&headers(90))).await.status, 200);
-    assert_eq!(system.connect().await.ask(&get(&format!("x: {}\r\n", "x".repeat(30_000)))).await.status, 200);
+    assert_eq!(system.connect().await.request(&get(&headers(90))).await.status, 200);
+    assert_eq!(system.connect().await.request(&get(&format!("x: {}\r\n", "x".repeat(30_000)))).await.status, 200);
     assert!(!system.api.log().iter().any(|line| line.contains("panicked")));
 }
 
@@ -102,11 +102,11 @@ async fn no_request_is_smuggled_behind_one_with_two_lengths() {
         let mut client = system.connect().await;
         client.send(post(headers, &format!("{chunked}{}", post("content-length: 10\r\n", "{\"data\":2}")))).await;
         let answers = client.until_closed().await;
-        assert_eq!(answers.len(), 1, "what follows is no request: {answers:?}");
+        assert_eq!(answers.len(), 1, "the bytes behind the body are not a request: {answers:?}");
         assert!(answers[0].head.contains("connection: close"), "{answers:?}");
     }
     let queue = system.get("/v1/queues/q").await;
-    assert_eq!(queue["counts"]["waiting"], 3, "the body is the chunked one");
+    assert_eq!(queue["counts"]["waiting"], 3, "the chunked body is stored");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn deeply_nested_json_is_stored_or_refused_and_services_keep_working() {
             let post = format!(
                 "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
             );
-            let answer = system.connect().await.ask(&post).await;
+            let answer = system.connect().await.request(&post).await;
             assert_eq!(answer.status, status, "{:.200}", answer.body);
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use drover_tests::PATIENCE;
 use futures_util::future::join_all;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, StatusCode};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use tokio::{
@@ -21,8 +21,8 @@ use crate::{
     raw_client::{LIVEZ, RawClient},
 };
 
-/// As many as the limit of this process allows, up to 5,000.
-fn a_crowd() -> usize {
+/// 5,000, or fewer if this process may not open so many files.
+fn client_count() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
     usize::try_from(limit.saturating_sub(300)).unwrap().min(5_000)
 }
@@ -30,19 +30,19 @@ fn a_crowd() -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     let mut system = System::start("[redis]\ntimeout = \"4s\"\n[api]\nheader_timeout = \"6s\"\n").await;
-    // Each post needs a connection of its own.
+    // Each POST uses a new connection.
     system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let address = system.api_port.address();
     let mut idle = Vec::new();
-    for _ in 0..a_crowd() - 200 {
+    for _ in 0..client_count() - 200 {
         let mut client = RawClient::connect(address).await;
         client.send(LIVEZ).await;
         idle.push(client);
     }
-    let mut loris = JoinSet::new();
+    let mut slow = JoinSet::new();
     for _ in 0..200 {
-        loris.spawn(async move {
-            // One that is cut off comes again.
+        slow.spawn(async move {
+            // A client that is disconnected connects again.
             loop {
                 let mut client = RawClient::connect(address).await;
                 client.send("GET /livez HTTP/1.1\r\n").await;
@@ -55,18 +55,18 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut posts = 0;
-    // Long enough for each of the slow to be cut off once.
+    // Long enough for each slow client to be disconnected once.
     while posts < 300 || start.elapsed() < Duration::from_secs(7) {
         let begun = Instant::now();
         timeout(PATIENCE, system.post("my-queue", number(posts))).await.unwrap();
         slowest = slowest.max(begun.elapsed());
         posts += 1;
     }
-    // Less than what a slow client is waited for.
+    // Less than the time limit of a slow client.
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-    loris.shutdown().await;
+    slow.shutdown().await;
     for client in &mut idle {
-        assert_eq!(client.answer().await.status, 200, "who is only idle is not cut off");
+        assert_eq!(client.answer().await.status, 200, "an idle client is not disconnected");
         client.send(LIVEZ).await;
     }
     for client in &mut idle {
@@ -78,18 +78,15 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
 async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let system = System::start("").await;
     let address = system.api_port.address();
-    let messages: Vec<Value> = (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")})).collect();
-    let (status, _) =
-        system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(json!({ "messages": messages }))).await;
-    assert_eq!(status, 201);
+    system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
     let mut waiting = Vec::new();
-    for n in 0..a_crowd() {
+    for n in 0..client_count() {
         let mut client = RawClient::connect(address).await;
         let path = format!("/v1/queues/q/messages/m-{}?wait=60s", n % 1_000);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         waiting.push(client);
     }
-    // They wait when Redis is asked nothing more: not even once by each of them within a second.
+    // All clients wait when Redis receives almost no calls within a second.
     let calls = || {
         let figures = system.redis.command("INFO commandstats");
         let of = |name: &str| figures.lines().find_map(|line| line.strip_prefix(name)?.split(',').next()?.parse().ok());
@@ -105,7 +102,7 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
         }
     })
     .await
-    .expect("those who wait ask Redis for nothing");
+    .expect("waiting clients cause no calls to Redis");
     let subscribed = system.redis.command("CLIENT LIST TYPE pubsub");
     assert_eq!(subscribed.lines().filter(|line| line.contains(" cmd=")).count(), 1, "{subscribed}");
     assert_eq!(system.settle_all("q", completed()).await, 1_000);
@@ -115,12 +112,9 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     }
 }
 
-/// How many calls of `enqueue` the API has made.
+/// The number of enqueue calls that the API has made.
 async fn enqueue_calls(system: &System) -> u64 {
-    let page = system.http.get(system.url("/metrics")).send().await.unwrap().text().await.unwrap();
-    let count =
-        page.lines().find(|line| line.starts_with("drover_redis_call_duration_seconds_count{script=\"enqueue\""));
-    count.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    system.metric("drover_redis_call_duration_seconds_count{script=\"enqueue\"}").await
 }
 
 #[tokio::test]
@@ -152,8 +146,8 @@ async fn concurrent_posts_are_each_answered_for_their_own_message() {
         }
     }
     let created = answers.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
-    assert_eq!((created, ids.len()), (305, 304), "one of those with the same id, and all others that are in order");
-    assert!(enqueue_calls(&system).await < 200, "they share calls");
+    assert_eq!((created, ids.len()), (305, 304), "one message of the common id and all other valid ones are created");
+    assert!(enqueue_calls(&system).await < 200, "several messages share a call");
     system.assert_clean().await;
 }
 
@@ -165,7 +159,7 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
         let (http, url) = (http.clone(), format!("{base}/v1/queues/q/messages"));
         async move {
             let mut stored = Vec::new();
-            // Until the API is gone.
+            // Until the API closes the connection.
             loop {
                 let body = json!({"data": n}).to_string();
                 let answer = http.post(&url).header("content-type", "application/json").body(body).send().await;
@@ -179,8 +173,8 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
     assert!(system.api.terminate().success());
     let stored: Vec<String> = posting.await.unwrap().into_iter().flatten().collect();
     system.relaunch_api();
-    system.until_ready(&system.base).await;
+    system.wait_until_ready(&system.base).await;
     let status = system.get("/v1/queues/q").await;
-    assert_eq!(status["counts"]["waiting"], json!(stored.len()), "all that was answered, and nothing else");
+    assert_eq!(status["counts"]["waiting"], json!(stored.len()), "exactly the answered messages are stored");
     system.assert_clean().await;
 }

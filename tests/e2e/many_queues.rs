@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::free_port;
 use futures_util::{StreamExt, stream};
 use queue_core::NewMessage;
 use serde_json::value::to_raw_value;
 
-use crate::{System, number};
+use crate::{
+    System, number,
+    system::{HOURLY_POLLS, metric_in},
+};
 
 const QUEUES: u64 = 5_000;
 
@@ -27,9 +29,7 @@ filter = "warn"
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_all_served() {
     let system = System::start(CONFIG).await;
-    let bind = format!("127.0.0.1:{}", free_port());
-    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
-    system.until_ready(&format!("http://{bind}")).await;
+    let (_worker, worker_url) = system.worker_and_url(&[]).await;
     let queues = system.queues();
     let post = async |n: u64| {
         let queue = queues.queue(&format!("user-{n}").parse().unwrap());
@@ -44,7 +44,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    // They begin while the worker runs.
+    // The queues begin while the worker runs.
     let all: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
     for queue in &all {
         until_completed(queue, 1).await;
@@ -57,21 +57,17 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         .try_into()
         .unwrap();
     assert_eq!(psub, 2, "one connection with a pattern for the worker, one with two for the API: {subscribed}");
-    let figures = system.http.get(format!("http://{bind}/metrics")).send().await.unwrap().text().await.unwrap();
-    let figure = |series: &str| -> u64 {
-        let line = figures.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-        line.trim().parse().unwrap()
-    };
-    assert_eq!(figure("drover_worker_queues{queue=\"user-*\"}"), QUEUES);
-    let memory = figure("process_resident_memory_bytes");
-    assert!(memory < 150_000_000, "{memory} bytes for {QUEUES} idle queues");
+    let metrics = system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(metric_in(&metrics, "drover_worker_queues{queue=\"user-*\"}"), QUEUES);
+    let memory = metric_in(&metrics, "process_resident_memory_bytes");
+    assert!((1..150_000_000).contains(&memory), "{memory} bytes for {QUEUES} idle queues");
 
-    // While all of them idle, each is served at once.
+    // While all queues are idle, each one is served at once.
     for n in [0, 1, 2_500, 4_999, 5_000] {
         let begun = Instant::now();
         let queue = post(n).await;
         until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
-        // A poll of so many would come after 50 s.
+        // A poll of all queues takes 50 s.
         assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
     }
 }
@@ -83,7 +79,7 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
         writeln!(routes, "[[worker.routes]]\nqueue = \"q{n}\"\nhandler = {{ type = \"log\", result = {n} }}").unwrap();
     }
     let system = System::start(&routes).await;
-    let _worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
     let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
     assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
@@ -92,7 +88,7 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
         line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
-    // The first looks of all queues may still be under way.
+    // The first look at each queue may still be in progress.
     let mut before = scripts();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;

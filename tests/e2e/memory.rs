@@ -1,5 +1,5 @@
-//! Memory that clients can make the API hold: bodies that are sent slowly, lines that never end, and answers and streams of
-//! events that nobody reads. It stays within the bounds that docs/API.md names, and clients that behave do not notice.
+//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read. It
+//! stays within the bounds in docs/API.md, and other clients are not delayed.
 
 use std::{
     fs,
@@ -8,7 +8,6 @@ use std::{
 
 use drover_tests::PATIENCE;
 use futures_util::future::join_all;
-use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -20,24 +19,20 @@ use crate::{
 };
 
 impl System {
-    /// The memory that the API holds, in KiB.
+    /// The resident memory of the API in KiB.
     pub(crate) fn api_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.api.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
-
-    async fn metrics(&self) -> String {
-        self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
-    }
 }
 
-/// The memory that a connection may take beside bodies that count, in KiB.
-const PER_CONNECTION: u64 = 128;
-/// The memory that the API takes for other reasons while thousands of clients come and go: buffers for Redis, threads, the allocator.
-const BESIDE: u64 = 40 * 1_024;
+/// The memory in KiB that a connection may use besides counted bodies.
+const KIB_PER_CONNECTION: u64 = 128;
+/// The memory in KiB that the API may use for buffers of Redis, threads and the allocator while thousands of clients connect.
+const KIB_FOR_OTHER_USES: u64 = 40 * 1_024;
 
-/// The beginning of a POST whose body has so many bytes.
+/// The head of a POST whose body has this many bytes.
 fn head(length: usize, authorization: &str) -> String {
     format!(
         "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n\
@@ -45,16 +40,16 @@ fn head(length: usize, authorization: &str) -> String {
     )
 }
 
-/// A message of so many bytes.
+/// A message of this many bytes.
 fn message(length: usize) -> String {
     format!("{{\"data\":\"{}\"}}", "x".repeat(length - r#"{"data":""}"#.len()))
 }
 
 async fn post(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
-    client.ask(&(head(length, authorization) + &message(length))).await
+    client.request(&(head(length, authorization) + &message(length))).await
 }
 
-/// Says that a body was refused for want of memory.
+/// Asserts that a body was refused for lack of memory.
 fn assert_overloaded(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(
@@ -65,13 +60,14 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The longest wait of those who post beside others: the machine itself, but no time limit of another client (10 s and more).
-const HELD_UP: Duration = Duration::from_secs(8);
-/// The processes here are busy with strangers: a call to Redis may take as long as a post.
+/// The longest time of a POST beside the slow clients. It allows for a busy machine, and is shorter than each time limit of a slow
+/// client (10 s and more).
+const DELAY_LIMIT: Duration = Duration::from_secs(8);
+/// The processes are busy with slow clients: a call to Redis may take as long as a POST.
 const REDIS: &str = "[redis]\ntimeout = \"8s\"\n";
 
-/// Posts small and large messages for a while; answers how long the slowest two took.
-async fn post_beside(system: &System) -> Duration {
+/// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
+async fn slowest_post(system: &System) -> Duration {
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut client = system.connect_from(9).await;
@@ -88,14 +84,14 @@ async fn post_beside(system: &System) -> Duration {
 async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_posts() {
     const LENGTH: usize = 1_024 * 1_024;
     let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n")).await;
-    post_beside(&system).await;
+    slowest_post(&system).await;
     let before = system.api_memory();
     let nearly_all = vec![b' '; LENGTH - 1_000];
     let slow = join_all((0..600_u16).map(async |n| {
         let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
         client.send(head(LENGTH, "")).await;
         client.send(&nearly_all).await;
-        // A refusal comes at once; the rest is waited for.
+        // A refusal comes at once. The API waits for the rest of an accepted body.
         let answer = client.answer_within(Duration::from_secs(5)).await;
         (client, answer)
     }))
@@ -105,12 +101,12 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
         assert_overloaded(answer);
     }
     assert_eq!(slow.len() - refused.len(), 3 * 16, "each address has a quarter");
-    let slowest = post_beside(&system).await;
-    assert!(slowest < HELD_UP, "{slowest:?}");
+    let slowest = slowest_post(&system).await;
+    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 3 * 16 * 1_024 + 600 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
+    assert!(grown < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
     drop(slow);
-    // The memory is free as soon as the API knows that its client has gone.
+    // The memory is freed as soon as the API notices the end of its connection.
     let mut clients = join_all((0..16).map(|_| system.connect_from(2))).await;
     let start = Instant::now();
     loop {
@@ -137,17 +133,17 @@ async fn body_in_tiny_pieces_takes_no_more_memory_than_in_one() {
     }
     for _ in 0..500 {
         join_all(clients.iter_mut().map(|client| client.send(b" "))).await;
-        // Each piece comes alone.
+        // Each piece arrives alone.
         sleep(Duration::from_millis(1)).await;
     }
     let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 20 * (500 + PER_CONNECTION) + 10 * 1_024, "the API grew by {grown} KiB");
+    assert!(grown < 20 * (500 + KIB_PER_CONNECTION) + 10 * 1_024, "the API grew by {grown} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unterminated_lines_stay_within_the_memory_limit() {
     let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n")).await;
-    post_beside(&system).await;
+    slowest_post(&system).await;
     let before = system.api_memory();
     let piece = "x".repeat(32 * 1_024);
     let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
@@ -160,12 +156,12 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
         client
     }))
     .await;
-    let slowest = post_beside(&system).await;
-    assert!(slowest < HELD_UP, "{slowest:?}");
+    let slowest = slowest_post(&system).await;
+    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 16 * 1_024 + 200 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
-    // Those that end are told what came of their lines: no message, or no memory for one.
-    let ended = join_all(slow.iter_mut().map(async |client| client.ask("0\r\n\r\n").await)).await;
+    assert!(grown < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
+    // At its end, each stream is answered: its line is no message, or there was no memory for it.
+    let ended = join_all(slow.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
     let refused: Vec<_> = ended.iter().filter(|answer| answer.status != 200).collect();
     assert!((100..200).contains(&refused.len()), "{}", refused.len());
     for answer in refused {
@@ -179,30 +175,28 @@ async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_no
     const LISTENERS: u32 = 1_200;
     let system = System::start(REDIS).await;
     system.patch("q", json!({"max_attempts": 3})).await;
-    post_beside(&system).await;
+    slowest_post(&system).await;
     let before = system.api_memory();
-    let mut deaf = Vec::new();
+    let mut unread = Vec::new();
     for _ in 0..LISTENERS {
         let mut client = system.connect_from(2).await;
         client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        deaf.push(client);
+        unread.push(client);
     }
     let start = Instant::now();
-    while !system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")) {
-        assert!(start.elapsed() < PATIENCE, "they do not all listen");
+    while system.metric("drover_event_listeners").await != u64::from(LISTENERS) {
+        assert!(start.elapsed() < PATIENCE, "not all listeners are connected");
         sleep(Duration::from_millis(50)).await;
     }
-    let messages: Vec<Value> = (0..1_000).map(|n| json!({"data": n})).collect();
-    let batch = json!({ "messages": messages });
     for _ in 0..15 {
-        let (status, answer) = system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch.clone())).await;
-        assert_eq!(status, 201, "{answer}");
+        system.post_batch("q", (0..1_000).map(number)).await;
     }
-    let slowest = post_beside(&system).await;
-    assert!(slowest < HELD_UP, "{slowest:?}");
+    let slowest = slowest_post(&system).await;
+    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < u64::from(LISTENERS) * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
-    assert!(system.metrics().await.contains(&format!("\ndrover_event_listeners {LISTENERS}\n")), "none is cut yet");
+    assert!(grown < u64::from(LISTENERS) * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
+    let connected = system.metric("drover_event_listeners").await;
+    assert_eq!(connected, u64::from(LISTENERS), "no listener is disconnected yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,16 +207,16 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     for n in 0..MESSAGES {
         system.post("large", json!({"data": {"n": n, "rest": "x".repeat(150_000)}})).await;
     }
-    post_beside(&system).await;
+    slowest_post(&system).await;
     let mut reader = system.connect_from(9).await;
-    let whole_page = reader.ask(PAGE).await;
+    let whole_page = reader.request(PAGE).await;
     assert!(whole_page.body.len() > 3_900_000, "{} bytes", whole_page.body.len());
     let before = system.api_memory();
-    let mut deaf = Vec::new();
+    let mut unread = Vec::new();
     let mut refused = 0;
     for _ in 0..30 {
-        // Some at once, and from one address, which has a part of the memory.
-        let some = join_all((0..10).map(async |_| {
+        // Ten requests at once, all from one address, which may use a part of the memory.
+        let clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
             client.send(PAGE).await;
             timeout(PATIENCE, client.stream.readable()).await.unwrap().unwrap();
@@ -231,36 +225,37 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
             (client, String::from_utf8(status.to_vec()).unwrap())
         }))
         .await;
-        for (mut client, status) in some {
+        for (mut client, status) in clients {
             if status == "HTTP/1.1 503" {
                 assert_overloaded(&client.answer().await);
                 refused += 1;
             } else {
                 assert_eq!(status, "HTTP/1.1 200");
             }
-            deaf.push(client);
+            unread.push(client);
         }
     }
     assert!((100..300).contains(&refused), "{refused} were refused");
-    let slowest = post_beside(&system).await;
-    assert!(slowest < HELD_UP, "{slowest:?}");
+    let slowest = slowest_post(&system).await;
+    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 32 * 1_024 + 300 * PER_CONNECTION + BESIDE, "the API grew by {grown} KiB");
-    // Their address has room for bodies and small answers, and others have room for pages; nothing is leased for nobody.
+    assert!(grown < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
+    // The same address may send bodies and receive small answers, and other addresses receive pages. A refused lease call leases
+    // nothing.
     let mut neighbour = system.connect_from(2).await;
     assert_eq!(post(&mut neighbour, 100_000, "").await.status, 201);
-    assert_eq!(neighbour.ask("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
+    assert_eq!(neighbour.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
     let lease = "POST /v1/queues/large/leases HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
-    assert_overloaded(&neighbour.ask(lease).await);
+    assert_overloaded(&neighbour.request(lease).await);
     assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
-    assert_eq!(reader.ask(PAGE).await.status, 200);
-    drop(deaf);
-    // The memory is free as soon as the API knows that its clients have gone.
+    assert_eq!(reader.request(PAGE).await.status, 200);
+    drop(unread);
+    // The memory is freed as soon as the API notices the end of its connections.
     let start = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
     let mut found = 0;
     while start.elapsed() < PATIENCE && !path.is_empty() {
-        let answer = neighbour.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let answer = neighbour.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         if answer.status == 200 {
             let page: Value = serde_json::from_str(&answer.body).unwrap();
             found += page["messages"].as_array().unwrap().len();
@@ -270,8 +265,8 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
         }
     }
     assert_eq!(found, MESSAGES);
-    let leased: Value = serde_json::from_str(&neighbour.ask(lease).await.body).unwrap();
-    assert_eq!(leased["messages"][0]["data"]["n"], 0, "the first in line was leased for nobody before");
+    let leased: Value = serde_json::from_str(&neighbour.request(lease).await.body).unwrap();
+    assert_eq!(leased["messages"][0]["data"]["n"], 0, "the refused call did not lease the first message");
     assert_eq!(leased["messages"][0]["deliveries"], 1);
 }
 
@@ -284,16 +279,16 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
         System::start(&format!("{REDIS}[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}")).await;
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
     let mut slow = system.connect().await;
-    // It is asked for its body once that counts.
+    // The API requests the body when it has counted it.
     slow.send(head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
-    slow.is_asked_for_its_body().await;
+    slow.wait_for_continue().await;
     let refused = post(&mut system.connect().await, 100_000, &ours).await;
     assert_overloaded(&refused);
     assert!(refused.body.contains("from the key ours"), "{refused:?}");
-    // A client that waits to be asked for its body is told so before it sends it.
+    // A client that expects `100 Continue` receives the refusal before it sends its body.
     let asking = head(100_000, &format!("{ours}expect: 100-continue\r\n"));
-    assert_overloaded(&system.connect().await.ask(&asking).await);
-    assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small one is always taken");
+    assert_overloaded(&system.connect().await.request(&asking).await);
+    assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
     assert_eq!(
         post(&mut system.connect().await, 100_000, &theirs).await.status,
         201,
@@ -301,5 +296,5 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
     );
     slow.send(message(1_000_000)).await;
     assert_eq!(slow.answer().await.status, 201);
-    assert_eq!(post(&mut slow, 1_000_000, &ours).await.status, 201, "all of it is free again");
+    assert_eq!(post(&mut slow, 1_000_000, &ours).await.status, 201, "the whole quarter is free again");
 }

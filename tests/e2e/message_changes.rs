@@ -1,11 +1,13 @@
+//! Changes of a message by its producer: cancel, retry, promote, patch and erase.
+
 use queue_core::{Action, Extended, Failure, Settlement, State};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{System, completed, failed, millis};
 
-/// A message in each state, by the word for it; the active one is leased.
-async fn one_of_each() -> System {
+/// A queue with a message in each state, whose id is the state.
+async fn one_message_per_state() -> System {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "completed"})).await;
     system.settle_all("q", completed()).await;
@@ -24,7 +26,7 @@ fn path(id: &str) -> String {
 }
 
 async fn patch(system: &System, id: &str, patch: Value) -> (u16, Value) {
-    system.ask(Method::PATCH, &path(id), Some(patch)).await
+    system.request(Method::PATCH, &path(id), Some(patch)).await
 }
 
 async fn patched(system: &System, id: &str, changes: Value) -> Value {
@@ -34,14 +36,14 @@ async fn patched(system: &System, id: &str, changes: Value) -> Value {
     message
 }
 
-fn told(problem: &Value) -> &str {
+fn detail(problem: &Value) -> &str {
     problem["detail"].as_str().unwrap()
 }
 
 #[tokio::test]
 async fn operation_that_a_state_forbids_is_refused_with_the_state_and_an_alternative() {
-    let system = one_of_each().await;
-    for (id, operation, way_out) in [
+    let system = one_message_per_state().await;
+    for (id, operation, alternative) in [
         ("completed", "cancel", "its result stays"),
         ("failed", "cancel", "DELETE /v1/queues/q/messages/failed"),
         ("held", "retry", "/v1/queues/q/signals/"),
@@ -60,21 +62,21 @@ async fn operation_that_a_state_forbids_is_refused_with_the_state_and_an_alterna
     ] {
         let (status, problem) = match operation {
             "patch" => patch(&system, id, json!({"data": 2})).await,
-            _ => system.act(&format!("{}/{operation}", path(id))).await,
+            _ => system.post_empty(&format!("{}/{operation}", path(id))).await,
         };
         assert_eq!((status, &problem["code"]), (409, &json!(format!("message_{id}"))), "{operation}: {problem}");
-        assert!(told(&problem).contains(&format!("message {id} is {id}, and only")), "{problem}");
-        assert!(told(&problem).contains(way_out), "{problem}");
+        assert!(detail(&problem).contains(&format!("message {id} is {id}, and only")), "{problem}");
+        assert!(detail(&problem).contains(alternative), "{problem}");
         assert_eq!(system.get(&path(id)).await["state"], id, "nothing was changed");
     }
-    let (status, problem) = system.ask(Method::DELETE, &path("active"), None).await;
+    let (status, problem) = system.request(Method::DELETE, &path("active"), None).await;
     assert_eq!((status, &problem["code"]), (409, &json!("message_active")));
-    assert!(told(&problem).contains("POST /v1/queues/q/messages/active/cancel"), "{problem}");
+    assert!(detail(&problem).contains("POST /v1/queues/q/messages/active/cancel"), "{problem}");
     for id in ["unknown", "21718923400017"] {
         for (method, end) in
             [(Method::POST, "/cancel"), (Method::POST, "/retry"), (Method::POST, "/promote"), (Method::DELETE, "")]
         {
-            let (status, problem) = system.ask(method, &format!("{}{end}", path(id)), None).await;
+            let (status, problem) = system.request(method, &format!("{}{end}", path(id)), None).await;
             assert_eq!((status, &problem["code"]), (404, &json!("message_not_found")), "{end}");
         }
     }
@@ -88,15 +90,15 @@ async fn alternative_to_a_retry_of_a_completed_message_runs_its_work_again() {
         let message = json!({"data": 1, "id": id});
         let location = system.post("q", message.clone()).await;
         assert_eq!(system.settle_all("q", completed()).await, 1);
-        let (status, problem) = system.act(&format!("{location}/retry")).await;
+        let (status, problem) = system.post_empty(&format!("{location}/retry")).await;
         assert_eq!(status, 409);
-        if told(&problem).contains("another id, or erase this one") {
-            assert_eq!(system.send("q", &message).await.status(), 200, "posted again as it is, it is a duplicate");
+        if detail(&problem).contains("another id, or erase this one") {
+            assert_eq!(system.send("q", &message).await.status(), 200, "the same message again is a duplicate");
             system.post("q", json!({"data": 1, "id": "another"})).await;
             assert_eq!(system.settle_all("q", completed()).await, 1);
-            assert_eq!(system.ask(Method::DELETE, &location, None).await.0, 204);
+            assert_eq!(system.request(Method::DELETE, &location, None).await.0, 204);
         } else {
-            assert!(id.is_none() && told(&problem).contains("post its data as a new message"), "{problem}");
+            assert!(id.is_none() && detail(&problem).contains("post its data as a new message"), "{problem}");
         }
         system.post("q", message).await;
         assert_eq!(system.settle_all("q", completed()).await, 1, "{problem}");
@@ -106,11 +108,11 @@ async fn alternative_to_a_retry_of_a_completed_message_runs_its_work_again() {
 
 #[tokio::test]
 async fn a_message_is_erased_with_all_that_belongs_to_it() {
-    let system = one_of_each().await;
+    let system = one_message_per_state().await;
     for id in ["held", "delayed", "waiting", "completed", "failed"] {
-        assert_eq!(system.ask(Method::DELETE, &path(id), None).await, (204, Value::Null), "{id}");
-        assert_eq!(system.ask(Method::GET, &path(id), None).await.0, 404);
-        assert_eq!(system.ask(Method::DELETE, &path(id), None).await.0, 404, "once");
+        assert_eq!(system.request(Method::DELETE, &path(id), None).await, (204, Value::Null), "{id}");
+        assert_eq!(system.request(Method::GET, &path(id), None).await.0, 404);
+        assert_eq!(system.request(Method::DELETE, &path(id), None).await.0, 404, "once");
         system.post("q", json!({"data": 2, "id": id})).await;
     }
     system.assert_clean().await;
@@ -118,10 +120,10 @@ async fn a_message_is_erased_with_all_that_belongs_to_it() {
 
 #[tokio::test]
 async fn a_message_that_has_not_started_is_cancelled_at_once() {
-    let system = one_of_each().await;
+    let system = one_message_per_state().await;
     for id in ["held", "delayed", "waiting"] {
         for _ in 0..2 {
-            let (status, message) = system.act(&format!("{}/cancel", path(id))).await;
+            let (status, message) = system.post_empty(&format!("{}/cancel", path(id))).await;
             assert_eq!((status, &message["state"]), (200, &json!("failed")), "{id}: cancelled, or cancelled already");
             assert_eq!(message["error"]["code"], "cancelled");
         }
@@ -130,7 +132,7 @@ async fn a_message_that_has_not_started_is_cancelled_at_once() {
     assert_eq!(system.get("/v1/queues/q").await["totals"]["cancelled"], 3);
     system.patch("q", json!({"retention": {"failed": {"count": 0}}})).await;
     system.post("q", json!({"data": 1, "id": "not-kept"})).await;
-    let (status, answer) = system.act(&format!("{}/cancel", path("not-kept"))).await;
+    let (status, answer) = system.post_empty(&format!("{}/cancel", path("not-kept"))).await;
     assert_eq!((status, answer), (200, json!({"id": "not-kept", "queue": "q", "state": null})));
     system.assert_clean().await;
 }
@@ -141,13 +143,13 @@ async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease()
     let location = system.post("q", json!({"data": 1})).await;
     let delivery = system.lease("q", 1).await.remove(0);
     for _ in 0..2 {
-        let (status, message) = system.act(&format!("{location}/cancel")).await;
+        let (status, message) = system.post_empty(&format!("{location}/cancel")).await;
         assert_eq!((status, &message["state"]), (202, &json!("active")));
     }
     let queue = system.queues().queue(&"q".parse().unwrap());
     let extended = queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert!(matches!(extended[0], Extended::ToBeCancelled(_)));
-    let action = Action::Fail(Failure::new("stopped", "told to stop"));
+    let action = Action::Fail(Failure::new("stopped", "the worker stopped it"));
     queue.settle(&[Settlement { lease: delivery.lease, action }]).await.unwrap();
     let message = system.get(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
@@ -156,11 +158,11 @@ async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease()
 
 #[tokio::test]
 async fn a_failed_message_is_retried_and_a_delayed_one_promoted() {
-    let system = one_of_each().await;
-    let (status, message) = system.act(&format!("{}/retry", path("failed"))).await;
+    let system = one_message_per_state().await;
+    let (status, message) = system.post_empty(&format!("{}/retry", path("failed"))).await;
     assert_eq!((status, &message["state"]), (200, &json!("waiting")));
     assert_eq!((&message["attempts_made"], &message["error"]["code"]), (&json!(0), &json!("broken")));
-    let (status, message) = system.act(&format!("{}/promote", path("delayed"))).await;
+    let (status, message) = system.post_empty(&format!("{}/promote", path("delayed"))).await;
     assert_eq!((status, &message["state"]), (200, &json!("waiting")));
     assert_eq!(system.settle_all("q", completed()).await, 3);
     assert_eq!(system.get(&path("failed")).await["state"], "completed");
@@ -176,11 +178,11 @@ async fn message_that_has_not_started_takes_a_merge_patch() {
         message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         system.post("q", message).await;
         let before = system.get(&path(id)).await;
-        assert_eq!(patched(&system, id, json!({})).await, before, "what is not named stays");
+        assert_eq!(patched(&system, id, json!({})).await, before, "an empty patch changes nothing");
         let odd = r#"{ "big": 12345678901234567890, "a": [] }"#;
         let request = system.http.patch(system.url(&path(id))).header("content-type", "application/merge-patch+json");
         let answer = request.body(format!(r#"{{"data":{odd},"name":"other"}}"#)).send().await.unwrap();
-        assert!(answer.text().await.unwrap().contains(odd), "byte for byte, and not merged");
+        assert!(answer.text().await.unwrap().contains(odd), "data is stored byte for byte and not merged");
         let message = patched(&system, id, json!({"headers": {"b": null, "c": "3"}, "priority": -2})).await;
         assert_eq!((&message["name"], &message["priority"]), (&json!("other"), &json!(-2)));
         assert_eq!((&message["headers"], &message["state"]), (&json!({"a": "1", "c": "3"}), &json!(id)));
@@ -202,7 +204,7 @@ async fn message_that_has_not_started_takes_a_merge_patch() {
         }
         system.assert_clean().await;
     }
-    assert_eq!(system.act("/v1/queues/q/signals/k").await.1, json!({"released": 1}));
+    assert_eq!(system.post_empty("/v1/queues/q/signals/k").await.1, json!({"released": 1}));
     let counts = system.get("/v1/queues/q").await["counts"].clone();
     assert_eq!((&counts["waiting"], &counts["held"], &counts["delayed"]), (&json!(3), &json!(0), &json!(0)));
     assert_eq!(system.settle_all("q", completed()).await, 3);
@@ -214,7 +216,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "a", "headers": {"h": "x".repeat(3_000)}})).await;
     let before = system.get(&path("a")).await;
-    for (body, pointer, told) in [
+    for (body, pointer, expected) in [
         (json!({"data": null}), "/data", "a message keeps its data"),
         (json!({"name": ""}), "/name", "1 to 128 characters"),
         (json!({"name": "b", "delay": -1}), "/delay", "must not be negative"),
@@ -228,7 +230,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
         let (status, problem) = patch(&system, "a", body).await;
         assert_eq!((status, &problem["code"]), (422, &json!("invalid_message")), "{problem}");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
-        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(told), "{problem}");
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(expected), "{problem}");
     }
     for (body, kind, status, code) in [
         ("[]", "application/json", 400, "invalid_json"),
@@ -244,7 +246,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     assert_eq!(patch(&system, "42", json!({})).await.1["code"], "invalid_id");
     assert_eq!(patch(&system, "a?x=1", json!({})).await.1["code"], "invalid_query");
 
-    // Redis is full: a change is refused as a post is, and what is there is handed out.
+    // While Redis is full, a patch is refused as a POST is, and stored messages are leased.
     system.redis.command("CONFIG SET maxmemory 1");
     let (status, problem) = patch(&system, "a", json!({"data": "larger"})).await;
     assert_eq!((status, &problem["code"]), (507, &json!("out_of_memory")));
@@ -252,8 +254,8 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     system.settle_all("q", Action::Release(None)).await;
     system.redis.command("CONFIG SET maxmemory 0");
     let (status, problem) = patch(&system, "a", json!({"data": 2})).await;
-    assert_eq!((status, &problem["code"]), (409, &json!("message_waiting")), "it came back, and has started");
-    assert!(told(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
+    assert_eq!((status, &problem["code"]), (409, &json!("message_waiting")), "a released message has started");
+    assert!(detail(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
     let later = Action::Release(Some(queue_core::Millis::from_hours(1)));
     system.settle_all("q", later).await;
     assert_eq!(patch(&system, "a", json!({"delay": null})).await.1["code"], "message_delayed");
@@ -281,29 +283,27 @@ async fn patched_message_moves_to_its_new_place_in_the_order() {
     listed(&["d", "a", "e", "b"]).await;
     patched(&system, "c", json!({"delay": null})).await;
     patched(&system, "b", json!({"priority": null})).await;
-    // Both stood in the list, and stand there again, once.
+    // Both messages were in the waiting list before, and are in it once again.
     listed(&["d", "a", "b", "c", "e"]).await;
     patched(&system, "a", json!({"delay": "1h", "priority": 5})).await;
     patched(&system, "a", json!({"delay": null})).await;
     listed(&["d", "b", "c", "e", "a"]).await;
-    // What was cancelled at another priority is not where it stood before.
+    // A cancelled and retried message is in the list once, by its new priority.
     for id in ["a", "c"] {
-        system.act(&format!("{}/cancel", path(id))).await;
-        system.act(&format!("{}/retry", path(id))).await;
+        system.post_empty(&format!("{}/cancel", path(id))).await;
+        system.post_empty(&format!("{}/retry", path(id))).await;
     }
     listed(&["d", "b", "c", "e", "a"]).await;
-    assert_eq!(patched(&system, "a", json!({"data": 2})).await["deliveries"], 0, "it never started");
+    assert_eq!(patched(&system, "a", json!({"data": 2})).await["deliveries"], 0, "the message never started");
     let leased = system.lease("q", 10).await;
     assert_eq!(leased.iter().map(|one| one.message.id.as_str()).collect::<Vec<_>>(), ["d", "b", "c", "e", "a"]);
     assert!(system.lease("q", 10).await.is_empty(), "each is handed out once");
     system.assert_clean().await;
 }
 
-/// How often the API has looked for messages to hand out.
-async fn lease_calls(system: &System) -> Option<String> {
-    let figures = system.http.get(system.url("/metrics")).send().await.unwrap().text().await.unwrap();
-    let series = "drover_redis_call_duration_seconds_count{script=\"lease\"}";
-    figures.lines().find_map(|line| line.strip_prefix(series)).map(str::to_owned)
+/// The number of lease calls that the API has made.
+async fn lease_calls(system: &System) -> u64 {
+    system.metric("drover_redis_call_duration_seconds_count{script=\"lease\"}").await
 }
 
 #[tokio::test]
@@ -311,11 +311,11 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
     let system = System::start("").await;
     for (id, delay) in [("a", Value::Null), ("b", json!("300ms"))] {
         system.post("q", json!({"data": 1, "id": id, "delay": "1h"})).await;
-        let waiting = system.ask(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
+        let waiting = system.request(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
         let calls_before = lease_calls(&system).await;
         let start = std::time::Instant::now();
         let patching = async {
-            // It has looked, and waits.
+            // The first call finds nothing, then the client waits.
             while lease_calls(&system).await == calls_before {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
@@ -323,13 +323,13 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
         };
         let ((status, answer), (patched, _)) = tokio::join!(waiting, patching);
         assert_eq!((status, patched, &answer["messages"][0]["name"]), (200, 200, &json!("now")), "{answer}");
-        assert!(start.elapsed().as_secs() < 5, "nothing was waited out");
+        assert!(start.elapsed().as_secs() < 5, "the client was woken");
     }
     system.post("q", json!({"data": 1, "id": "c"})).await;
     system.queues().queue(&"q".parse().unwrap()).listen().await.unwrap();
     patched(&system, "c", json!({"delay": "2h"})).await;
     let log = system.redis.command("XRANGE drover:{q}:events - +");
-    assert!(log.contains("enqueued") && log.contains("	ic	d"), "its state and when it is due are told: {log}");
+    assert!(log.contains("enqueued") && log.contains("	ic	d"), "the event has the state and the due time: {log}");
     system.assert_clean().await;
 }
 
@@ -343,19 +343,19 @@ async fn concurrent_patches_are_each_applied_or_refused() {
         let all = futures_util::future::join_all((0..4).map(header)).await;
         assert!(all.iter().all(|(status, _)| *status == 200), "{all:?}");
         let message = system.get(&path(&id)).await;
-        assert_eq!(message["headers"].as_object().unwrap().len(), 4, "none is lost");
-        // Beside a lease and a cancel: it is changed before them, or not at all.
+        assert_eq!(message["headers"].as_object().unwrap().len(), 4, "each patch is applied");
+        // Beside a lease and a cancel, the patch is applied before them or refused.
         let cancel = format!("{}/cancel", path(&id));
         let (leased, (status, problem), _) = tokio::join!(
             system.lease("q", 10),
             patch(&system, &id, json!({"data": 1, "delay": null, "priority": round % 3})),
-            async { if round % 2 == 0 { system.act(&cancel).await } else { (0, Value::Null) } }
+            async { if round % 2 == 0 { system.post_empty(&cancel).await } else { (0, Value::Null) } }
         );
         assert!([200, 409].contains(&status), "{problem}");
         let message = system.get(&path(&id)).await;
         assert_eq!(message["data"], i32::from(status == 200), "{message}");
         if let Some(delivery) = leased.iter().find(|delivery| delivery.message.id.as_str() == id) {
-            assert_eq!(delivery.message.data.get(), message["data"].to_string(), "what is handed out stays");
+            assert_eq!(delivery.message.data.get(), message["data"].to_string(), "the leased message does not change");
         }
         system.assert_clean().await;
     }

@@ -1,3 +1,6 @@
+//! Lists of messages: by state, name and hold key, in pages with cursors.
+
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{System, completed, failed};
@@ -10,7 +13,7 @@ async fn page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
     (messages, answer.get("next_cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
 }
 
-/// All pages of a list, and how many there were.
+/// The messages of all pages of a list, and the number of pages.
 async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
     let (mut messages, mut next) = page(system, query).await;
     let mut pages = 1;
@@ -27,8 +30,9 @@ fn data(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
 }
 
-/// Numbers from 0, ten in each state, in the order of the states. The odd ones have a name.
-async fn ten_of_each() -> System {
+/// A queue with ten messages in each state. Their data are numbers from 0 in the order of the states; odd numbers have the name
+/// `odd & named`, even ones `odd`.
+async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
     let ten = async |from: u64, options: Value| {
         for n in from..from + 10 {
@@ -52,7 +56,7 @@ async fn ten_of_each() -> System {
 
 #[tokio::test]
 async fn each_state_is_listed_page_by_page() {
-    let system = ten_of_each().await;
+    let system = ten_messages_per_state().await;
     for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
         let mut expected: Vec<u64> = (0..10).map(|n| at as u64 * 10 + n).collect();
         if at >= 4 {
@@ -71,7 +75,7 @@ async fn each_state_is_listed_page_by_page() {
 
 #[tokio::test]
 async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
-    let system = ten_of_each().await;
+    let system = ten_messages_per_state().await;
     let expected: Vec<u64> = (0..40).chain((40..50).rev()).chain((50..60).rev()).collect();
     for limit in [1, 7, 10, 50, 1_000] {
         let (messages, pages) = all(&system, &format!("limit={limit}")).await;
@@ -79,20 +83,20 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
         assert!(pages <= 60 / limit + 8, "{pages} pages of {limit}");
     }
     let (messages, next) = page(&system, "").await;
-    assert_eq!((messages.len(), next.is_some()), (50, true), "50 by default");
-    system.ask(reqwest::Method::DELETE, "/v1/queues/q?confirm=q", None).await;
-    let (status, problem) = system.ask(reqwest::Method::GET, LIST, None).await;
+    assert_eq!((messages.len(), next.is_some()), (50, true), "a page has 50 messages by default");
+    system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await;
+    let (status, problem) = system.request(Method::GET, LIST, None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
-    let (status, problem) = system.ask(reqwest::Method::PATCH, "/v1/queues/q", Some(json!({}))).await;
+    let (status, problem) = system.request(Method::PATCH, "/v1/queues/q", Some(json!({}))).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "an empty patch begins no queue");
     system.patch("q", json!({"max_attempts": 3})).await;
-    assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages is one");
+    assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages exists");
 }
 
 #[tokio::test]
 async fn list_of_a_name_has_all_of_that_name_and_no_others() {
     const NAME: &str = "name=odd%20%26+named";
-    let system = ten_of_each().await;
+    let system = ten_messages_per_state().await;
     let mut every = Vec::new();
     for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
         let mut expected: Vec<u64> = (0..5).map(|n| at as u64 * 10 + 2 * n + 1).collect();
@@ -109,22 +113,20 @@ async fn list_of_a_name_has_all_of_that_name_and_no_others() {
     for limit in [4, 1_000] {
         assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), every, "by {limit}");
     }
-    assert_eq!(page(&system, "name=none").await, (vec![], None), "few messages are looked at in one page");
-    let (status, _) = system.ask(reqwest::Method::GET, "/v1/queues/other/messages?name=odd", None).await;
-    assert_eq!(status, 404, "there is no such queue");
+    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page looks at all of a few messages");
+    let (status, _) = system.request(Method::GET, "/v1/queues/other/messages?name=odd", None).await;
+    assert_eq!(status, 404, "the queue does not exist");
 }
 
 #[tokio::test]
 async fn page_without_a_match_is_empty_and_has_a_cursor() {
     let system = System::start("").await;
-    let batch = |hold: Option<&str>, n: usize| json!({"messages": vec![json!({"data": 0, "hold": hold}); n]});
-    for batch in [batch(Some("k"), 600), batch(None, 1_000)] {
-        let (status, _) = system.ask(reqwest::Method::POST, "/v1/queues/q/messages/batch", Some(batch)).await;
-        assert_eq!(status, 201);
-    }
+    let batch = |hold: Option<&str>, n: usize| vec![json!({"data": 0, "hold": hold}); n];
+    system.post_batch("q", batch(Some("k"), 600)).await;
+    system.post_batch("q", batch(None, 1_000)).await;
     system.post("q", json!({"data": 7, "name": "rare"})).await;
     let (first, next) = page(&system, "name=rare").await;
-    assert!(first.is_empty() && next.is_some(), "1,000 of both states were looked at: {first:?}");
+    assert!(first.is_empty() && next.is_some(), "the page looked at 1,000 messages of both states: {first:?}");
     let (messages, pages) = all(&system, "name=rare").await;
     assert_eq!((data(&messages), pages), (vec![7], 2));
     assert_eq!(page(&system, "name=rare&hold=k").await, (vec![], None));
@@ -132,7 +134,7 @@ async fn page_without_a_match_is_empty_and_has_a_cursor() {
 
 #[tokio::test]
 async fn list_of_a_hold_key_has_the_messages_that_wait_for_it() {
-    let system = ten_of_each().await;
+    let system = ten_messages_per_state().await;
     for (n, options) in
         [json!({"hold": "k2"}), json!({"hold": "k", "delay": "1h"}), json!({"hold": "k 2"})].into_iter().enumerate()
     {
@@ -164,11 +166,11 @@ async fn a_page_of_large_messages_ends_early() {
 
 #[tokio::test]
 async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
-    let system = ten_of_each().await;
+    let system = ten_messages_per_state().await;
     let held = page(&system, "state=held&limit=2").await.1.unwrap();
     let every = page(&system, "limit=2").await.1.unwrap();
     system.post("other", json!({"data": 1})).await;
-    for (path, told) in [
+    for (path, expected) in [
         (format!("{LIST}?state=done"), "held, delayed, waiting, active, completed or failed"),
         (format!("{LIST}?limit=0"), "from 1 to 1000"),
         (format!("{LIST}?limit=1001"), "from 1 to 1000"),
@@ -182,11 +184,9 @@ async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
         (format!("{LIST}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
         (format!("{LIST}?hold=k&state=waiting"), "leave state away, or ask for state=held"),
     ] {
-        let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
-        assert_eq!((status, &problem["code"]), (400, &json!("invalid_query")), "{path}");
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
+        system.refused(Method::GET, &path, None, (400, "invalid_query", expected)).await;
     }
-    for (path, told) in [
+    for (path, expected) in [
         (format!("{LIST}?cursor=x"), "next_cursor of the page before"),
         (format!("{LIST}?cursor="), "next_cursor of the page before"),
         (format!("{LIST}?cursor={every}x"), "next_cursor of the page before"),
@@ -197,8 +197,6 @@ async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
         (format!("{LIST}?hold=k&cursor={every}"), "without a state"),
         (format!("/v1/queues/other/messages?state=held&cursor={held}"), "next_cursor of the page before"),
     ] {
-        let (status, problem) = system.ask(reqwest::Method::GET, &path, None).await;
-        assert_eq!((status, &problem["code"]), (404, &json!("cursor_not_found")), "{path}");
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
+        system.refused(Method::GET, &path, None, (404, "cursor_not_found", expected)).await;
     }
 }

@@ -1,3 +1,5 @@
+//! Options of a message and of a POST: timeout, ttl, hold key, waiting for the end, and the queue's `max_length`.
+
 use drover_tests::eventually;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ async fn message_takes_a_timeout_a_ttl_and_a_hold_key() {
     assert_eq!((&held["state"], &held["hold"]), (&json!("held"), &json!("paid:42")));
 
     let batch = json!({"messages": [{"data": 1, "ttl": 1}, {"data": 2, "hold": "k", "timeout": "7d"}]});
-    let (status, answer) = system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch)).await;
+    let (status, answer) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(batch)).await;
     assert_eq!((status, &answer["messages"][1]["state"]), (201, &json!("held")));
     let expired = format!("/v1/queues/q/messages/{}", answer["messages"][0]["id"].as_str().unwrap());
     while system.get(&expired).await["state"] != "failed" {
@@ -35,7 +37,7 @@ async fn a_queue_takes_no_more_than_its_max_length() {
     system.patch("q", json!({"max_length": 2})).await;
     system.post("q", number(1)).await;
     let two = json!({"messages": [{"data": 1}, {"data": 2}]});
-    let (status, problem) = system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(two)).await;
+    let (status, problem) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(two)).await;
     assert_eq!((status, &problem["code"]), (429, &json!("queue_full")));
     system.post("q", number(2)).await;
     let refused = system.send("q", &number(3)).await;
@@ -61,7 +63,7 @@ async fn wait_for_a_message_that_is_not_kept_is_answered_with_a_null_state() {
         tokio::task::yield_now().await;
     }
     let answer = waiting.await.unwrap().unwrap();
-    assert_eq!(answer.status(), StatusCode::CREATED, "it was stored, whatever came of it");
+    assert_eq!(answer.status(), StatusCode::CREATED, "the message was stored");
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({"id": "mine", "queue": "q", "state": null}));
 }
 
@@ -71,7 +73,7 @@ async fn post_with_a_wait_is_answered_as_stored_when_redis_fails_during_the_wait
     let request = system.http.post(system.url("/v1/queues/q/messages?wait=1500ms"));
     let request = request.header("content-type", "application/json").body(r#"{"data": 1}"#);
     let waiting = tokio::spawn(request.send());
-    eventually("it is stored, and waited for", || {
+    eventually("the message is stored and a client waits for it", || {
         system.redis.command("EXISTS drover:{q}:awaited").contains(":1").then_some(())
     });
     system.redis.kill();
@@ -87,9 +89,9 @@ async fn message_id_may_equal_a_segment_of_a_path() {
         let location = system.post("q", json!({"data": id, "id": id, "delay": "1h"})).await;
         assert_eq!(location, format!("/v1/queues/q/messages/{id}"));
         assert_eq!(system.get(&location).await["data"], id);
-        let (status, message) = system.act(&format!("{location}/promote")).await;
+        let (status, message) = system.post_empty(&format!("{location}/promote")).await;
         assert_eq!((status, &message["state"]), (200, &json!("waiting")));
-        assert_eq!(system.ask(Method::DELETE, &location, None).await.0, 204);
+        assert_eq!(system.request(Method::DELETE, &location, None).await.0, 204);
     }
     system.assert_clean().await;
 }

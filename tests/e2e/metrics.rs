@@ -1,32 +1,31 @@
-//! `/metrics` of both services, and the page that documents it.
+//! `/metrics` of both services, and the document that describes it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use drover_tests::{eventually, free_port};
+use drover_tests::eventually;
 use reqwest::Method;
 use serde_json::json;
 
-use super::System;
+use crate::{
+    System,
+    markdown::{document, section},
+};
 
-/// What was scraped: the type of each name, and the figure of each line up to its value.
-struct Scraped {
+/// The text of `/metrics`: the type of each name, and the value of each series.
+struct Metrics {
     types: BTreeMap<String, String>,
-    figures: BTreeMap<String, f64>,
+    values: BTreeMap<String, f64>,
 }
 
-impl Scraped {
-    /// Reads the text, strictly: each line is a comment or a figure, each figure is of the family above it, none stands twice.
+impl Metrics {
+    /// Parses the text strictly: each line is a comment or a series, each series belongs to the family above it, and none is repeated.
     fn read(text: &str) -> Self {
-        let (mut types, mut figures) = (BTreeMap::new(), BTreeMap::new());
+        let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
         let mut family = String::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
-                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} stands twice");
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is repeated");
                 name.clone_into(&mut family);
             } else if !line.starts_with("# HELP ") {
                 let (series, value) = line.rsplit_once(' ').unwrap();
@@ -35,27 +34,27 @@ impl Scraped {
                 let is_histogram = types[&family] == "histogram";
                 assert_eq!(["_bucket", "_sum", "_count"].contains(&suffix), is_histogram, "{line}");
                 assert!(is_histogram || suffix.is_empty(), "{line}");
-                assert!(figures.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} stands twice");
+                assert!(values.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} is repeated");
             }
         }
-        Self { types, figures }
+        Self { types, values }
     }
 
     fn get(&self, series: &str) -> f64 {
-        *self.figures.get(series).unwrap_or_else(|| panic!("there is no {series}"))
+        *self.values.get(series).unwrap_or_else(|| panic!("{series} is missing"))
     }
 
-    /// Type and labels of each name, as far as it has figures.
+    /// The type and labels of each name that has series.
     fn interface(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
         let mut all: BTreeMap<_, _> =
             self.types.iter().map(|(name, kind)| (name.clone(), (kind.clone(), BTreeSet::new()))).collect();
-        for series in self.figures.keys() {
+        for series in self.values.keys() {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             let name = match name.rsplit_once('_') {
                 Some((family, "bucket" | "sum" | "count")) if all.contains_key(family) => family,
                 _ => name,
             };
-            // What stands between two quotes is a value; no value here has a quote of its own.
+            // The text between two quotes is a value. No value here contains a quote.
             let names = labels.split('"').step_by(2).filter_map(|text| text.trim_matches([',', '}']).strip_suffix('='));
             all.get_mut(name).unwrap().1.extend(names.filter(|name| *name != "le").map(str::to_owned));
         }
@@ -64,23 +63,23 @@ impl Scraped {
 }
 
 impl System {
-    async fn scrape(&self, base: &str) -> Scraped {
+    async fn scrape(&self, base: &str) -> Metrics {
         let answer = self.http.get(format!("{base}/metrics")).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-        Scraped::read(&answer.text().await.unwrap())
+        Metrics::read(&answer.text().await.unwrap())
     }
 
-    /// Scrapes until a figure is this: the queues' are up to a second old, and the last answer may still be counted.
-    async fn scrape_until(&self, base: &str, series: &str, value: f64) -> Scraped {
+    /// Scrapes until a series has this value: those of queues may be a second old, and the last request may not be counted yet.
+    async fn scrape_until(&self, base: &str, series: &str, value: f64) -> Metrics {
         for _ in 0..200 {
             let scraped = self.scrape(base).await;
-            if scraped.figures.get(series) == Some(&value) {
+            if scraped.values.get(series) == Some(&value) {
                 return scraped;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        panic!("{series} never was {value}; it is {:?}", self.scrape(base).await.figures.get(series));
+        panic!("{series} never was {value}; it is {:?}", self.scrape(base).await.values.get(series));
     }
 }
 
@@ -91,12 +90,10 @@ const CONFIG: &str = r#"
     handler = { type = "log", result = "done" }
 "#;
 
-/// An API and a worker that have done something of everything, and where the worker serves.
-async fn busy() -> (System, drover_tests::Process, String) {
+/// An API and a worker that have done work of each kind, and the URL of the worker.
+async fn start_busy() -> (System, drover_tests::Process, String) {
     let system = System::start(CONFIG).await;
-    let bind = format!("127.0.0.1:{}", free_port());
-    let worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
-    system.until_ready(&format!("http://{bind}")).await;
+    let (worker, worker_url) = system.worker_and_url(&[]).await;
     for n in 0..3 {
         let location = system.post("mails", json!({"data": n, "name": "known"})).await;
         system.finished(&location).await;
@@ -108,17 +105,17 @@ async fn busy() -> (System, drover_tests::Process, String) {
     system.finished(&location).await;
     system.post("mails", json!({"data": 0, "delay": "1h"})).await;
     system.post("elsewhere", json!({"data": 0})).await;
-    (system, worker, format!("http://{bind}"))
+    (system, worker, worker_url)
 }
 
 #[tokio::test]
 async fn metrics_of_both_services_count_the_work_that_was_done() {
-    let (system, _worker, worker) = busy().await;
+    let (system, _worker, worker) = start_busy().await;
     for path in ["/nowhere", "/v1/nowhere", "/v1/queues/mails/nowhere"] {
-        system.ask(Method::GET, path, None).await;
+        system.request(Method::GET, path, None).await;
     }
-    system.ask(Method::from_bytes(b"MADEUP").unwrap(), "/livez", None).await;
-    system.ask(Method::GET, "/v1/queues/a-name-of-a-strangers-own", None).await;
+    system.request(Method::from_bytes(b"MADEUP").unwrap(), "/livez", None).await;
+    system.request(Method::GET, "/v1/queues/an-unknown-name", None).await;
 
     let api = system.scrape_until(&system.base, "drover_queue_enqueued_total{queue=\"elsewhere\"}", 1.0).await;
     for (series, value) in [
@@ -149,11 +146,11 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
     }
     let age = "drover_queue_oldest_waiting_age_seconds{queue=\"elsewhere\"}";
     assert!((0.0..60.0).contains(&api.get(age)) && api.get("process_resident_memory_bytes") > 1e6);
-    assert!(!api.figures.keys().any(|series| series.contains("nowhere") || series.contains("stranger")));
+    assert!(!api.values.keys().any(|series| series.contains("nowhere") || series.contains("an-unknown-name")));
 
     // The last outcome is counted when Redis has answered; the waiting client may have heard of it before.
     let outcome = |outcome: &str| format!("drover_worker_outcomes_total{{queue=\"mails\",outcome=\"{outcome}\"}}");
-    let figures = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
+    let values = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
     for (series, value) in [
         (outcome("completed").as_str(), 3.0),
         (&outcome("retried"), 1.0),
@@ -165,11 +162,11 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
     ] {
-        assert_eq!(figures.get(series).to_string(), value.to_string(), "{series}");
+        assert_eq!(values.get(series).to_string(), value.to_string(), "{series}");
     }
     system.scrape_until(&worker, "drover_worker_leases{queue=\"mails\"}", 0.0).await;
-    assert!(!figures.figures.keys().any(|series| series.contains("elsewhere")), "the worker does not serve it");
-    for (scraped, service) in [(&api, "producer-api"), (&figures, "consumer-worker")] {
+    assert!(!values.values.keys().any(|series| series.contains("elsewhere")), "the worker does not serve that queue");
+    for (scraped, service) in [(&api, "producer-api"), (&values, "consumer-worker")] {
         let info = format!("drover_build_info{{service=\"{service}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         assert_eq!(scraped.get(&info).to_string(), "1");
     }
@@ -178,23 +175,20 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
 #[tokio::test]
 async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let system = System::start(CONFIG).await;
-    let bind = format!("127.0.0.1:{}", free_port());
-    let _worker = system.launch_worker(&[("DROVER__WORKER__BIND", &bind)]);
-    let worker = format!("http://{bind}");
-    system.until_ready(&worker).await;
+    let (_worker, worker) = system.worker_and_url(&[]).await;
     let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
-    system.ask(Method::POST, &format!("{cancelled}/cancel"), None).await;
-    // The test waits for the time itself.
+    system.request(Method::POST, &format!("{cancelled}/cancel"), None).await;
+    // The messages are not ready for this time.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    system.ask(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
-    system.ask(Method::POST, &format!("{cancelled}/retry"), None).await;
+    system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
+    system.request(Method::POST, &format!("{cancelled}/retry"), None).await;
     for location in [&held, &cancelled] {
         assert_eq!(system.finished(location).await["state"], "completed");
     }
     let count = "drover_worker_start_delay_seconds_count{queue=\"mails\"}";
-    let figures = system.scrape_until(&worker, count, 2.0).await;
-    let delays = figures.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
+    let values = system.scrape_until(&worker, count, 2.0).await;
+    let delays = values.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
     assert!(delays < 1.5, "two messages that were not ready for 1.5 s waited {delays} s for a worker");
 }
 
@@ -208,8 +202,8 @@ async fn metrics_without_those_of_queues_are_served_while_redis_is_down() {
     system.post("mails", json!({"data": 0})).await;
     system.redis.kill();
     let api = system.scrape_until(&system.base, "drover_queues_readable", 0.0).await;
-    assert!(!api.figures.contains_key("drover_queues"));
-    assert!(!api.figures.keys().any(|series| series.contains("mails")));
+    assert!(!api.values.contains_key("drover_queues"));
+    assert!(!api.values.keys().any(|series| series.contains("mails")));
     assert_eq!(system.send("mails", &json!({"data": 0})).await.status(), 503);
     let failures = "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}";
     let api = system.scrape_until(&system.base, failures, 1.0).await;
@@ -227,15 +221,14 @@ async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
         });
     });
     waiting.abort();
-    let gone = http_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
-    let api = system.scrape_until(&system.base, &gone, 1.0).await;
+    let disconnected = http_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
+    let api = system.scrape_until(&system.base, &disconnected, 1.0).await;
     assert_eq!(api.get("drover_http_requests_in_flight").to_string(), "1");
 }
 
 /// Name, type and labels of each row of a section.
-fn documented(page: &str, section: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
-    let (_, after) = page.split_once(&format!("\n## {section}\n")).unwrap();
-    let rows = after.split("\n## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let rows = section(page, heading).lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {
         let cells: Vec<&str> = row.split(" |").map(|cell| cell.trim_matches([' ', '`'])).collect();
         let labels = cells[2].split(',').map(|label| label.trim_matches([' ', '`'])).filter(|label| !label.is_empty());
@@ -246,16 +239,15 @@ fn documented(page: &str, section: &str) -> BTreeMap<String, (String, BTreeSet<S
 
 #[tokio::test]
 async fn metrics_and_their_document_name_the_same_series() {
-    let (system, _worker, worker) = busy().await;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/OBSERVABILITY.md");
-    let page = fs::read_to_string(path).unwrap();
+    let (system, _worker, worker) = start_busy().await;
+    let page = document("docs/OBSERVABILITY.md");
     let both = documented(&page, "Both services");
-    // The queues' figures may be from before there were any.
+    // The series of queues may be older than the queues.
     system.scrape_until(&system.base, "drover_queues", 2.0).await;
-    for (base, section) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
-        let mut expected = documented(&page, section);
+    for (base, heading) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
+        let mut expected = documented(&page, heading);
         assert!(expected.len() >= 5 && both.len() >= 5);
         expected.extend(both.clone());
-        assert_eq!(system.scrape(base).await.interface(), expected, "{section}");
+        assert_eq!(system.scrape(base).await.interface(), expected, "{heading}");
     }
 }

@@ -1,3 +1,5 @@
+//! Batches as NDJSON: a stream of lines, of which each is stored or refused, and the answer when the stream ends early.
+
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -22,7 +24,7 @@ fn numbers(range: std::ops::Range<u64>) -> String {
     range.map(|n| format!("{{\"data\":{n}}}\n")).collect::<Vec<_>>().concat()
 }
 
-/// A client that sends its body piece by piece.
+/// A client that sends its body in pieces.
 struct SlowClient {
     socket: TcpStream,
 }
@@ -79,7 +81,7 @@ async fn any_number_of_messages_is_taken_line_by_line() {
     for (body, enqueued) in [("", 0), ("\n\r\n \n", 0), ("{\"data\":1}", 1), ("\n{\"data\":1}\r\n\n", 1)] {
         let (status, summary) = send(&system, body).await;
         assert_eq!((status, &summary["enqueued"], &summary["done"]), (200, &json!(enqueued), &json!(true)), "{body:?}");
-        assert_eq!(summary["refused_count"], 0, "an empty line is none: {body:?}");
+        assert_eq!(summary["refused_count"], 0, "empty lines are ignored: {body:?}");
     }
     system.assert_clean().await;
 }
@@ -103,11 +105,11 @@ async fn a_bad_line_is_refused_by_its_number_without_losing_the_others() {
     assert_eq!((status, &summary["enqueued"], &summary["duplicates"]), (200, &json!(2), &json!(1)), "{summary}");
     assert_eq!((&summary["refused_count"], &summary["done"]), (&json!(5), &json!(true)));
     let refused: Vec<_> = summary["refused"].as_array().unwrap().iter().collect();
-    let told: Vec<_> =
+    let refusals: Vec<_> =
         refused.iter().map(|one| (one["line"].as_u64().unwrap(), one["code"].as_str().unwrap())).collect();
     let expected =
         [(2, "invalid_json"), (3, "invalid_message"), (5, "body_too_large"), (8, "invalid_json"), (9, "invalid_json")];
-    assert_eq!(told, expected);
+    assert_eq!(refusals, expected);
     assert!(refused[0]["detail"].as_str().unwrap().contains("at column 2"), "{summary}");
     assert_eq!(refused[1]["errors"][0]["pointer"], "/dealy");
     system.assert_clean().await;
@@ -187,7 +189,7 @@ async fn stored_lines_stay_when_the_client_disconnects() {
     client.send("{\"data\":");
     eventually("the lines are stored", || (waiting(&system) == 10).then_some(()));
     drop(client);
-    assert_eq!(system.ask(Method::GET, "/v1/queues/q", None).await.1["counts"]["waiting"], 10);
+    assert_eq!(system.request(Method::GET, "/v1/queues/q", None).await.1["counts"]["waiting"], 10);
     system.assert_clean().await;
 }
 
@@ -210,7 +212,7 @@ async fn answer_names_the_stored_lines_when_the_api_stops() {
     eventually("the lines are stored", || (waiting(&system) == 7).then_some(()));
     let host = system.base.strip_prefix("http://").unwrap().to_owned();
     let answer = std::thread::spawn(move || {
-        eventually("the server takes nothing new", || TcpStream::connect(&host).is_err().then_some(()));
+        eventually("the API accepts no new connections", || TcpStream::connect(&host).is_err().then_some(()));
         client.end()
     });
     assert!(system.api.terminate().success());
@@ -226,7 +228,7 @@ async fn answer_names_the_stored_lines_when_redis_fails() {
     client.send(&numbers(0..5));
     eventually("the lines are stored", || (waiting(&system) == 5).then_some(()));
     system.redis.kill();
-    // As a client that writes everything before it reads: much more than the socket's buffers hold.
+    // A client that writes everything before it reads sends much more than the buffers of the socket.
     for n in 1..200 {
         client.send(&numbers(n * 1_000..n * 1_000 + 1_000));
     }
@@ -246,7 +248,7 @@ async fn answer_names_the_stored_lines_when_the_queue_is_full() {
     assert_eq!((problem.get("in_doubt"), &problem["done"]), (None, &json!(false)));
     let stored = problem["stored_through"].as_u64().unwrap();
     assert_eq!(problem["enqueued"], stored);
-    assert_eq!(waiting(&system), stored, "what is said is what is stored");
+    assert_eq!(waiting(&system), stored, "the answer agrees with Redis");
     assert!(stored >= 1_000, "{problem}");
     system.assert_clean().await;
 }

@@ -1,4 +1,4 @@
-//! Who may have how much: the rate limit over many workers, exclusive queues with workers that die, names without a route.
+//! Limits of a queue over several workers: its rate limit, and the order of an exclusive queue whose workers are killed and stopped.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,7 @@ use serde_json::json;
 
 use crate::{System, number};
 
-async fn post_numbers(system: &System, queue: &str, count: u64) {
-    for start in (0..count).step_by(500) {
-        let messages: Vec<_> = (start..count.min(start + 500)).map(number).collect();
-        let body = serde_json::to_vec(&json!({ "messages": messages })).unwrap();
-        let path = system.url(&format!("/v1/queues/{queue}/messages/batch"));
-        let request = system.http.post(path).header("content-type", "application/json").body(body);
-        assert_eq!(request.send().await.unwrap().status(), 201);
-    }
-}
-
-/// All completed messages, in the order in which they were completed.
+/// All completed messages in the order of their completion.
 async fn completed(system: &System, queue: &str) -> Vec<Message> {
     let queue = system.queues().queue(&queue.parse().unwrap());
     let mut all = Vec::new();
@@ -51,7 +41,7 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     "#;
     let system = System::start(config).await;
     let _workers = [system.worker().await, system.worker().await, system.worker().await];
-    post_numbers(&system, "my-queue", 125).await;
+    system.post_batch("my-queue", (0..125).map(number)).await;
     until_completed(&system, "my-queue", 125).await;
     let messages = completed(&system, "my-queue").await;
     let mut starts: Vec<u64> = messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
@@ -59,9 +49,9 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     for window in starts.windows(31) {
         assert!(window[30] - window[0] >= 1_000, "31 within {} ms", window[30] - window[0]);
     }
-    // 125 at 30 a second are four full windows and a part of the fifth; no poll helped.
+    // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to matter.
     let took = starts[124] - starts[0];
-    // Each window may open late on a machine that is busy, but none is left out.
+    // Each window may open late on a busy machine, but none is skipped.
     assert!((4_000..4_900).contains(&took), "{took} ms");
     system.assert_clean().await;
 }
@@ -83,13 +73,12 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         let consumer = line.split("consumer=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
         workers.push((consumer, worker));
     }
-    // The owner of each round, one after the other, is killed, stopped, and killed again.
+    // The owner of the first round is killed, that of the second stopped, that of the third killed.
     for end in ["kill", "stop", "kill"] {
         let posted = system.post("my-queue", number(1_000)).await;
         let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
-        post_numbers(&system, "my-queue", 300).await;
-        let at =
-            workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is one of those that live");
+        system.post_batch("my-queue", (0..300).map(number)).await;
+        let at = workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
         let (_, mut worker) = workers.swap_remove(at);
         if end == "kill" {
             worker.kill();
@@ -103,23 +92,23 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     let messages = completed(&system, "my-queue").await;
     assert_eq!(messages.len(), 3 * 302);
     assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order posted");
-    // What one consumer had, it had before the next took over; no two were at it at once.
+    // The messages of each consumer are consecutive: no two consumers worked at the same time.
     let mut turns: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
     turns.dedup();
     let mut owners = turns.clone();
     owners.sort_unstable();
     owners.dedup();
-    assert_eq!(turns.len(), owners.len(), "each had its turn once: {turns:?}");
+    assert_eq!(turns.len(), owners.len(), "each consumer was the owner once: {turns:?}");
     let mut pauses = Vec::new();
     for pair in messages.windows(2) {
         let (ended, started) = (pair[0].finished_at.unwrap(), pair[1].started_at.unwrap());
-        assert!(started >= ended, "one at a time");
+        assert!(started >= ended, "one message runs at a time");
         if pair[0].consumer != pair[1].consumer {
             pauses.push(started.since(ended).get());
         }
     }
-    // By Redis's clock. One that stopped gave up at once; the time of one that died, 4 s, is waited for once. No poll helps.
+    // By the clock of Redis. A stopped owner releases the queue at once, and a killed one keeps it for its timeout of 4 s.
     let [killed, stopped, killed_again] = pauses[..] else { panic!("three took over: {pauses:?}") };
-    assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "others took over after {pauses:?} ms");
+    assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "other workers took over after {pauses:?} ms");
     system.assert_clean().await;
 }

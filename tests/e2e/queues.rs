@@ -1,3 +1,5 @@
+//! Queues: their settings, pause, purge, retry, deletion and lists.
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -7,8 +9,8 @@ use crate::{
     completed, failed, number,
 };
 
-async fn refused(system: &System, settings: Value) -> (u16, Value) {
-    let (status, problem) = system.ask(Method::PATCH, "/v1/queues/q", Some(settings)).await;
+async fn refused_settings(system: &System, settings: Value) -> (u16, Value) {
+    let (status, problem) = system.request(Method::PATCH, "/v1/queues/q", Some(settings)).await;
     (status, problem["errors"][0].clone())
 }
 
@@ -22,7 +24,7 @@ async fn settings_are_changed_by_a_merge_patch() {
     let limit = json!({"rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 2}, "timeout": "1m"});
     let queue = system.patch("q", limit).await;
     assert_eq!(queue["settings"]["rate_limit"], json!({"max": 3, "duration": 1_000}));
-    assert_eq!(queue["settings"]["max_attempts"], 7, "what a patch does not name stays");
+    assert_eq!(queue["settings"]["max_attempts"], 7, "a patch leaves other settings alone");
     let queue = system.patch("q", json!({"max_attempts": null, "rate_limit": null, "retention": null})).await;
     let settings = &queue["settings"];
     assert_eq!((&settings["max_attempts"], &settings["rate_limit"]), (&json!(3), &Value::Null));
@@ -45,7 +47,7 @@ async fn invalid_settings_are_refused_with_their_pointers() {
         (json!({"visibility_timeout": "soon"}), "/visibility_timeout", "1h 30m"),
         (json!({"a/b~c": 1}), "/a~1b~0c", "unknown; there are visibility_timeout"),
     ] {
-        let (status, error) = refused(&system, settings.clone()).await;
+        let (status, error) = refused_settings(&system, settings.clone()).await;
         assert_eq!((status, &error["pointer"]), (422, &json!(pointer)), "{settings}: {error}");
         assert!(error["detail"].as_str().unwrap().contains(detail), "{error}");
     }
@@ -54,7 +56,7 @@ async fn invalid_settings_are_refused_with_their_pointers() {
         (json!({"rate_limit": {"max": 1}}), "/rate_limit", "duration is required here"),
         (json!({"exclusive": {}}), "/exclusive", "parallel is required here"),
     ] {
-        let (status, error) = refused(&system, settings.clone()).await;
+        let (status, error) = refused_settings(&system, settings.clone()).await;
         assert_eq!((status, &error["pointer"]), (409, &json!(pointer)), "{settings}: {error}");
         assert!(error["detail"].as_str().unwrap().contains(detail), "{error}");
     }
@@ -72,12 +74,12 @@ async fn a_paused_queue_hands_out_nothing() {
     let system = System::start("").await;
     system.post("q", number(1)).await;
     for _ in 0..2 {
-        let (status, queue) = system.act("/v1/queues/q/pause").await;
+        let (status, queue) = system.post_empty("/v1/queues/q/pause").await;
         assert_eq!((status, &queue["paused"], &queue["counts"]["waiting"]), (200, &json!(true), &json!(1)));
     }
     assert_eq!(system.lease("q", 1).await.len(), 0);
     for _ in 0..2 {
-        let (status, queue) = system.act("/v1/queues/q/resume").await;
+        let (status, queue) = system.post_empty("/v1/queues/q/resume").await;
         assert_eq!((status, &queue["paused"]), (200, &json!(false)));
     }
     assert_eq!(system.lease("q", 1).await.len(), 1);
@@ -86,12 +88,9 @@ async fn a_paused_queue_hands_out_nothing() {
 #[tokio::test]
 async fn a_queue_is_purged_state_by_state() {
     let system = System::start("").await;
-    let batch = |options: Value| json!({"messages": vec![options; 1_000]});
     let post = async |options: Value| {
         for _ in 0..3 {
-            let (status, _) =
-                system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch(options.clone()))).await;
-            assert_eq!(status, 201);
+            system.post_batch("q", vec![options.clone(); 1_000]).await;
         }
     };
     post(json!({"data": 1})).await;
@@ -106,10 +105,10 @@ async fn a_queue_is_purged_state_by_state() {
     for (state, purged) in
         [("held", 3_000), ("delayed", 3_000), ("waiting", 2_990), ("completed", 3_000), ("failed", 3_000)]
     {
-        let (status, answer) = system.act(&format!("/v1/queues/q/purge?state={state}")).await;
+        let (status, answer) = system.post_empty(&format!("/v1/queues/q/purge?state={state}")).await;
         assert_eq!((status, answer), (200, json!({"purged": purged})), "{state}");
         assert_eq!(system.get("/v1/queues/q").await["counts"][state], 0);
-        assert_eq!(system.act(&format!("/v1/queues/q/purge?state={state}")).await.1, json!({"purged": 0}));
+        assert_eq!(system.post_empty(&format!("/v1/queues/q/purge?state={state}")).await.1, json!({"purged": 0}));
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["active"], 10);
     system.assert_clean().await;
@@ -118,16 +117,15 @@ async fn a_queue_is_purged_state_by_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn purge_continues_after_its_client_disconnects() {
     let system = System::start("").await;
-    let batch = json!({"messages": vec![number(1); 1_000]});
     for _ in 0..40 {
-        system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch.clone())).await;
+        system.post_batch("q", vec![number(1); 1_000]).await;
     }
     let path = system.url("/v1/queues/q/purge?state=waiting");
     let client = crate::http_client();
     let purging = tokio::spawn(async move { client.post(path).send().await });
     let waiting = async || system.get("/v1/queues/q").await["counts"]["waiting"].as_u64().unwrap();
     while waiting().await == 40_000 {}
-    // The client goes, and its connection with it.
+    // The client closes its connection.
     purging.abort();
     while waiting().await > 0 {}
     system.assert_clean().await;
@@ -136,13 +134,12 @@ async fn purge_continues_after_its_client_disconnects() {
 #[tokio::test]
 async fn all_dead_letters_are_retried() {
     let system = System::start("").await;
-    let batch = json!({"messages": vec![number(1); 700]});
     for _ in 0..2 {
-        system.ask(Method::POST, "/v1/queues/q/messages/batch", Some(batch.clone())).await;
+        system.post_batch("q", vec![number(1); 700]).await;
     }
     while system.settle_all("q", failed()).await > 0 {}
-    assert_eq!(system.act("/v1/queues/q/retry_failed").await, (200, json!({"retried": 1_400})));
-    assert_eq!(system.act("/v1/queues/q/retry_failed").await, (200, json!({"retried": 0})));
+    assert_eq!(system.post_empty("/v1/queues/q/retry_failed").await, (200, json!({"retried": 1_400})));
+    assert_eq!(system.post_empty("/v1/queues/q/retry_failed").await, (200, json!({"retried": 0})));
     let counts = system.get("/v1/queues/q").await["counts"].clone();
     assert_eq!((&counts["failed"], &counts["waiting"]), (&json!(0), &json!(1_400)));
     system.assert_clean().await;
@@ -153,17 +150,16 @@ async fn a_queue_is_deleted_when_its_name_confirms_it() {
     let system = System::start("").await;
     system.post("q", number(1)).await;
     for query in ["?confirm=", "?confirm=other", "?confirm=Q"] {
-        let (status, problem) = system.ask(Method::DELETE, &format!("/v1/queues/q{query}"), None).await;
-        assert_eq!((status, &problem["code"]), (409, &json!("not_confirmed")), "{query}");
-        assert!(problem["detail"].as_str().unwrap().contains("DELETE /v1/queues/q?confirm=q"), "{problem}");
+        let path = format!("/v1/queues/q{query}");
+        system.refused(Method::DELETE, &path, None, (409, "not_confirmed", "DELETE /v1/queues/q?confirm=q")).await;
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 1);
-    assert_eq!(system.ask(Method::DELETE, "/v1/queues/q?confirm=q", None).await, (204, Value::Null));
-    assert_eq!(system.ask(Method::GET, "/v1/queues/q", None).await.0, 404);
+    assert_eq!(system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await, (204, Value::Null));
+    assert_eq!(system.request(Method::GET, "/v1/queues/q", None).await.0, 404);
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
-    assert_eq!(system.ask(Method::DELETE, "/v1/queues/q?confirm=q", None).await.0, 404);
+    assert_eq!(system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await.0, 404);
     system.post("q", number(1)).await;
-    assert_eq!(system.get("/v1/queues").await["queues"][0]["totals"]["enqueued"], 1, "it begins anew");
+    assert_eq!(system.get("/v1/queues").await["queues"][0]["totals"]["enqueued"], 1, "the new queue counts from 0");
     system.assert_clean().await;
 }
 
@@ -171,7 +167,7 @@ async fn a_queue_is_deleted_when_its_name_confirms_it() {
 async fn operation_on_an_unknown_queue_does_not_begin_it() {
     let system = System::start("").await;
     for path in ["pause", "resume", "retry_failed", "purge?state=failed"] {
-        let (status, problem) = system.act(&format!("/v1/queues/q/{path}")).await;
+        let (status, problem) = system.post_empty(&format!("/v1/queues/q/{path}")).await;
         assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "{path}");
     }
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
@@ -209,10 +205,10 @@ async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
     assert_eq!(pages(&system, "prefix=a&limit=3", "").await.0, [vec!["a", "a-1", "a.1"], vec!["a1", "a:1", "aa"]]);
     assert_eq!(pages(&system, "prefix=a:", "").await.0, [["a:1"]]);
     assert_eq!(pages(&system, "prefix=c", "").await.0, [[""; 0]]);
-    // A queue that was deleted since is no reason to begin anew.
+    // A cursor stays valid when its queue is deleted.
     let first = system.get("/v1/queues?limit=2").await;
     assert_eq!(first["next_cursor"], "a");
-    system.ask(Method::DELETE, "/v1/queues/a?confirm=a", None).await;
+    system.request(Method::DELETE, "/v1/queues/a?confirm=a", None).await;
     assert_eq!(system.get("/v1/queues?limit=1&cursor=a").await["queues"][0]["queue"], "a-1");
 }
 
@@ -234,11 +230,11 @@ async fn list_of_queues_leaves_out_names_without_a_queue_and_goes_on() {
     for name in ["a", "m", "z"] {
         system.post(name, number(1)).await;
     }
-    let gone: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
-    system.redis.command(&format!("ZADD drover:queues {}", gone[..3].join(" ")));
+    let unused: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
+    system.redis.command(&format!("ZADD drover:queues {}", unused[..3].join(" ")));
     let (listed, _) = pages(&system, "limit=2", "").await;
-    assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few are no reason for a shorter page");
-    system.redis.command(&format!("ZADD drover:queues {}", gone.join(" ")));
+    assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few names without a queue do not shorten a page");
+    system.redis.command(&format!("ZADD drover:queues {}", unused.join(" ")));
     let (listed, cursors) = pages(&system, "limit=2", "").await;
     assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page looks at no more than 1,000 names");
     assert_eq!(cursors, ["gone0998"]);
@@ -273,7 +269,7 @@ async fn list_of_queues_reveals_to_a_key_only_queues_that_it_may_read() {
 #[tokio::test]
 async fn bad_parameter_of_a_list_of_queues_is_refused_by_its_name() {
     let system = System::start("").await;
-    for (query, status, code, told) in [
+    for (query, status, code, expected) in [
         ("limit=0", 400, "invalid_query", "limit must be a whole number from 1 to 1000"),
         ("limit=1001", 400, "invalid_query", "from 1 to 1000"),
         ("prefix=", 400, "invalid_query", "prefix a queue's name is 1 to 128 characters"),
@@ -282,8 +278,6 @@ async fn bad_parameter_of_a_list_of_queues_is_refused_by_its_name() {
         ("cursor=", 404, "cursor_not_found", "next_cursor of the page before"),
         ("cursor=a%20b", 404, "cursor_not_found", "next_cursor of the page before"),
     ] {
-        let (found, problem) = system.ask(Method::GET, &format!("/v1/queues?{query}"), None).await;
-        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{query}: {problem}");
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{query}: {problem}");
+        system.refused(Method::GET, &format!("/v1/queues?{query}"), None, (status, code, expected)).await;
     }
 }

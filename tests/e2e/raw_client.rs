@@ -1,4 +1,4 @@
-//! A client that may do anything a socket can do.
+//! An HTTP client on a bare socket, which can send and read anything at any time.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,7 +18,7 @@ pub(crate) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
 
 pub(crate) struct RawClient<S = TcpStream> {
     pub(crate) stream: S,
-    /// What came in and was not asked for yet.
+    /// The bytes that were received and not yet parsed.
     read: Vec<u8>,
 }
 
@@ -57,12 +57,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The server may close while this is sent: what it answered says why.
+        // The server may close during the send. Its answer says why.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
     }
 
-    pub(crate) async fn ask(&mut self, request: &str) -> Answer {
+    /// Sends a request and returns the answer.
+    pub(crate) async fn request(&mut self, request: &str) -> Answer {
         self.send(request).await;
         self.answer().await
     }
@@ -72,20 +73,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         timeout(PATIENCE, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
-    /// The next answer, if it comes within so long.
+    /// The next answer, if it comes within this time.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }
 
-    /// Waits until the server asks for the body (`100 Continue`).
-    pub(crate) async fn is_asked_for_its_body(&mut self) {
+    /// Waits until the server requests the body with `100 Continue`.
+    pub(crate) async fn wait_for_continue(&mut self) {
         const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        let asked = async {
+        let received = async {
             while !self.read.starts_with(CONTINUE) {
-                assert!(self.read_more().await, "the server asks for the body");
+                assert!(self.read_more().await, "the server requests the body");
             }
         };
-        timeout(PATIENCE, asked).await.expect("the server asks for the body");
+        timeout(PATIENCE, received).await.expect("the server requests the body");
         self.read.drain(..CONTINUE.len());
     }
 
@@ -100,19 +101,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         }
     }
 
-    /// Answers, of which all have a length, until the server closes; nothing if it does not.
+    /// Waits until the server closes. Returns the answers before that, which must have a length.
     pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
         let closed = async { while self.read_more().await {} };
         timeout(PATIENCE, closed).await.expect("the server closes the connection");
         std::iter::from_fn(|| self.parse()).collect()
     }
 
-    /// How many bytes came in that were not part of an answer asked for.
+    /// The number of received bytes that were not returned as an answer.
     pub(crate) fn left(&self) -> usize {
         self.read.len()
     }
 
-    /// Whether something came. A reset is an end too.
+    /// Whether bytes came before the end. A reset is an end too.
     async fn read_more(&mut self) -> bool {
         self.stream.read_buf(&mut self.read).await.is_ok_and(|bytes| bytes > 0)
     }

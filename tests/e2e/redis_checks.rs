@@ -12,32 +12,27 @@ use serde_json::{Value, json};
 
 use crate::{System, http_client, number};
 
-const NOT_PERSISTENT: &str = "Redis keeps nothing on disk";
+const NO_PERSISTENCE: &str = "Redis keeps nothing on disk";
 const EVICTS: &str = "maxmemory-policy is allkeys-lru";
 const REPLICA: &str = "the server is a replica";
 
-/// Both services on one Redis, and where each answers for its health.
+/// Both services on one Redis, with the URL of the worker's health.
 struct Pair {
     system: System,
     worker: Process,
-    worker_base: String,
+    worker_url: String,
 }
 
 impl Pair {
     async fn start_on(redis: RedisServer) -> Self {
         let system = System::start_on(redis, "").await;
-        let (url, bind) = (system.redis.url(), format!("127.0.0.1:{}", free_port()));
-        let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
-        let worker = Process::start("consumer-worker", &[], &env);
-        let worker_base = format!("http://{bind}");
-        let pair = Self { system, worker, worker_base };
-        pair.until_ready().await;
-        pair
+        let (worker, worker_url) = system.worker_and_url(&[]).await;
+        Self { system, worker, worker_url }
     }
 
-    async fn until_ready(&self) {
-        for base in [&self.system.base, &self.worker_base] {
-            self.system.until_ready(base).await;
+    async fn wait_until_ready(&self) {
+        for base in [&self.system.base, &self.worker_url] {
+            self.system.wait_until_ready(base).await;
         }
     }
 
@@ -45,17 +40,17 @@ impl Pair {
         [self.system.api.log(), self.worker.log()]
     }
 
-    /// How both answer to `/readyz`.
+    /// The answers of both services to `/readyz`.
     async fn readiness(&self) -> [(StatusCode, Value); 2] {
         let mut answers = Vec::new();
-        for base in [&self.system.base, &self.worker_base] {
+        for base in [&self.system.base, &self.worker_url] {
             let answer = self.system.http.get(format!("{base}/readyz")).send().await.unwrap();
             answers.push((answer.status(), answer.json().await.unwrap()));
         }
         answers.try_into().unwrap()
     }
 
-    /// Waits until each service has logged a line of `level` with `text`, from where the last such wait ended.
+    /// Waits until each service has logged a line of `level` with `text`, behind the line that the last such wait found.
     fn both_log(&self, level: &str, text: &str) {
         for process in [&self.system.api, &self.worker] {
             let line = process.wait_for_log(text);
@@ -63,7 +58,7 @@ impl Pair {
         }
     }
 
-    /// Breaks the subscriptions, as a fail-over does: a server is examined after each new one.
+    /// Ends the subscriptions, as a fail-over does. The services check the server after each new subscription.
     fn resubscribe(&self) {
         self.system.redis.command("CLIENT KILL TYPE pubsub");
     }
@@ -71,10 +66,10 @@ impl Pair {
     async fn assert_ready(&self, warnings: &[&str]) {
         for (status, answer) in self.readiness().await {
             assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("ready")), "{answer}");
-            let told = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
-            assert_eq!(told.len(), warnings.len(), "{answer}");
-            for (told, expected) in told.iter().zip(warnings) {
-                assert!(told.as_str().unwrap().contains(expected), "{answer}");
+            let reported = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(reported.len(), warnings.len(), "{answer}");
+            for (reported, expected) in reported.iter().zip(warnings) {
+                assert!(reported.as_str().unwrap().contains(expected), "{answer}");
             }
         }
     }
@@ -94,15 +89,15 @@ async fn durable_redis_gives_no_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_without_persistence_is_reported_once_by_both_services() {
     let pair = Pair::start_on(RedisServer::start()).await;
-    pair.assert_ready(&[NOT_PERSISTENT]).await;
-    pair.both_log("WARN", NOT_PERSISTENT);
+    pair.assert_ready(&[NO_PERSISTENCE]).await;
+    pair.both_log("WARN", NO_PERSISTENCE);
     pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     pair.resubscribe();
     pair.both_log("WARN", EVICTS);
-    pair.assert_ready(&[EVICTS, NOT_PERSISTENT]).await;
+    pair.assert_ready(&[EVICTS, NO_PERSISTENCE]).await;
     for log in pair.logs() {
-        let told = log.iter().filter(|line| line.contains(NOT_PERSISTENT)).count();
-        assert_eq!(told, 1, "it was known already: {log:?}");
+        let reported = log.iter().filter(|line| line.contains(NO_PERSISTENCE)).count();
+        assert_eq!(reported, 1, "a known problem is not logged again: {log:?}");
     }
 }
 
@@ -122,7 +117,7 @@ async fn evicting_policy_is_reported_and_its_correction_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_not_ready_while_their_redis_is_a_replica() {
     let pair = Pair::start_on(RedisServer::start_durable()).await;
-    // Nobody listens there: a replica that has lost its primary.
+    // No server listens on that port: the replica has lost its primary.
     pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
     pair.resubscribe();
     pair.both_log("ERROR", REPLICA);
@@ -130,7 +125,7 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
         assert!(problem["detail"].as_str().unwrap().contains(REPLICA), "{problem}");
     }
-    // No new subscription here: while no work can be done it is examined every second.
+    // Without a new subscription: a service that is not ready checks the server every second.
     pair.system.redis.command("REPLICAOF NO ONE");
     pair.both_log("INFO", REPLICA);
     pair.assert_ready(&[]).await;
@@ -145,8 +140,8 @@ async fn redis_is_checked_again_after_an_outage() {
     pair.system.redis.kill();
     pair.system.redis.restart();
     pair.both_log("INFO", EVICTS);
-    // Idle connections may have outlived the server; the first calls over them find that out.
-    pair.until_ready().await;
+    // The first calls may use idle connections of the old server and fail.
+    pair.wait_until_ready().await;
     pair.assert_ready(&[]).await;
 }
 
@@ -172,7 +167,7 @@ async fn services_on_a_too_old_redis_are_not_ready_and_report_why() {
     }
 }
 
-/// The URL under which the server at `port` says that it is a Redis 6: its answers have that digit changed on the way.
+/// The URL of a proxy that changes the version in the answers of the server at `port` to Redis 6.
 fn url_as_redis_6(port: u16) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -196,7 +191,7 @@ fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std:
             return Ok(());
         }
         let answer = &mut buffer[..length];
-        // It stands in the first bytes of the answer to INFO, so it is not cut in two.
+        // The version is in the first bytes of the answer to INFO, so one read contains it.
         if let Some(start) = answer.windows(FIELD.len()).position(|bytes| bytes == FIELD) {
             answer[start + FIELD.len()] = b'6';
         }
@@ -209,20 +204,20 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");
     let wrong = redis.url().replace("redis://", "redis://:wrong@");
-    for (url, told) in [(redis.url(), "it wants a password"), (wrong, "it refused the user or the password")] {
+    for (url, expected) in [(redis.url(), "it wants a password"), (wrong, "it refused the user or the password")] {
         let bind = format!("127.0.0.1:{}", free_port());
         let api = Process::start(
             "producer-api",
             &[],
             &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
         );
-        // Which of the two lines comes first is open.
+        // Either line may be the first.
         let logged = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
         logged("listening");
         let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();
         let line = logged("the subscription to Redis broke");
-        assert!(line.contains(told) && line.contains("redis.url"), "{line}");
-        assert!(answer.contains(told) && !answer.contains("NOAUTH"), "{answer}");
+        assert!(line.contains(expected) && line.contains("redis.url"), "{line}");
+        assert!(answer.contains(expected) && !answer.contains("NOAUTH"), "{answer}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A Redis that answers but does not write: it is full, or it is a replica.
+//! A Redis that answers and refuses writes, because it is full or a replica.
 
 use drover_tests::RedisServer;
 use futures_util::future::join_all;
@@ -7,17 +7,16 @@ use serde_json::{Value, json};
 
 use crate::{
     System, number,
-    redis_outage::{BACK_WITHIN, REFUSED_WITHIN, works_again},
+    redis_outage::{RECOVERED_WITHIN, assert_post_refused, recovery_time},
+    system::HOURLY_POLLS,
 };
-
-const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
 fn used_memory(redis: &RedisServer) -> u64 {
     let info = redis.command("INFO memory");
     info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
 }
 
-async fn is_refused_for_lack_of_memory(answer: reqwest::Response) {
+async fn assert_refused_for_lack_of_memory(answer: reqwest::Response) {
     assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], "out_of_memory");
@@ -32,7 +31,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let limit = used_memory(&system.redis) + 6_000_000;
     system.redis.command(&format!("CONFIG SET maxmemory {limit}"));
 
-    // Four at once, until each was refused five times: some are taken and some refused around the limit.
+    // Four clients post until each was refused five times. Around the limit some messages are stored and some refused.
     let (system, large) = (&system, &large);
     let clients = (0..4).map(async |client| {
         let (mut taken, mut refused) = (Vec::new(), Vec::new());
@@ -42,7 +41,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
             if answer.status() == StatusCode::CREATED {
                 taken.push(id);
             } else {
-                is_refused_for_lack_of_memory(answer).await;
+                assert_refused_for_lack_of_memory(answer).await;
                 refused.push(id);
             }
         }
@@ -50,51 +49,41 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     });
     let (taken, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
     let taken: Vec<String> = taken.into_iter().flatten().chain(["first".into()]).collect();
-    assert!(taken.len() > 20, "there was room for some: {}", taken.len());
-    // From here on there is no room for anything.
+    assert!(taken.len() > 20, "there was room for {} messages", taken.len());
+    // Now Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
-    // A batch, and the first message of a queue, which are more than one write.
+    // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();
     let batch = json!({"messages": batch}).to_string();
     let path = system.url("/v1/queues/my-queue/messages/batch");
     let request = system.http.post(path).header("content-type", "application/json").body(batch);
-    is_refused_for_lack_of_memory(request.send().await.unwrap()).await;
-    is_refused_for_lack_of_memory(system.send("other", &number(1)).await).await;
+    assert_refused_for_lack_of_memory(request.send().await.unwrap()).await;
+    assert_refused_for_lack_of_memory(system.send("other", &number(1)).await).await;
 
     let not_stored = refused.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));
     for id in not_stored {
         let found = system.get(&format!("/v1/queues/my-queue/messages/{id}")).await;
-        assert_eq!(found["code"], "message_not_found", "{id} was refused: {found}");
+        assert_eq!(found["code"], "message_not_found", "{id} was refused and is not stored: {found}");
     }
     assert_eq!(system.get("/v1/queues/other").await["code"], "queue_not_found");
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 1);
     let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["enqueued"], taken.len(), "as many as were answered 201");
+    assert_eq!(status["totals"]["enqueued"], taken.len(), "each message that was answered 201 is counted");
     system.assert_clean().await;
 
-    let _worker = system.worker_with(&[HOUR]).await;
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     for id in &taken {
         let message = system.finished(&format!("/v1/queues/my-queue/messages/{id}")).await;
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)));
     }
-    is_refused_for_lack_of_memory(system.send("my-queue", &number(1)).await).await;
+    assert_refused_for_lack_of_memory(system.send("my-queue", &number(1)).await).await;
     let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["completed"], taken.len(), "drained while Redis is still full");
+    assert_eq!(status["totals"]["completed"], taken.len(), "the worker drains the queue while Redis is full");
     system.assert_clean().await;
 
     system.redis.command("CONFIG SET maxmemory 0");
-    assert!(works_again(system).await < BACK_WITHIN);
+    assert!(recovery_time(system).await < RECOVERED_WITHIN);
     system.assert_clean().await;
-}
-
-async fn post_is_refused(system: &System) {
-    let start = std::time::Instant::now();
-    let answer = system.send("my-queue", &number(1)).await;
-    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
-    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(answer.headers()["retry-after"], "1");
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "unavailable");
 }
 
 #[tokio::test]
@@ -103,24 +92,28 @@ async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion()
     let replica = RedisServer::start_replica_of(&primary);
     let url = replica.url();
     let system = System::launch(replica, url, "[queues.my-queue]\nmax_attempts = 7\n");
-    let _worker = system.launch_worker(&[HOUR]);
+    let _worker = system.launch_worker(&[HOURLY_POLLS]);
     system.api.wait_for_log("listening");
     for _ in 0..3 {
-        post_is_refused(&system).await;
+        assert_post_refused(&system).await;
     }
     system.redis.command("REPLICAOF NO ONE");
-    let took = works_again(&system).await;
-    assert!(took < BACK_WITHIN, "{took:?} after the promotion");
+    let took = recovery_time(&system).await;
+    assert!(took < RECOVERED_WITHIN, "{took:?} after the promotion");
 
-    // Demoted while the services are at work, it comes back as empty as the primary is; then promoted again.
+    // The server is demoted while the services work, and becomes as empty as its primary. Then it is promoted again.
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
     for _ in 0..3 {
-        post_is_refused(&system).await;
+        assert_post_refused(&system).await;
     }
     system.redis.command("REPLICAOF NO ONE");
-    let took = works_again(&system).await;
-    assert!(took < BACK_WITHIN, "{took:?} after the second promotion");
-    assert_eq!(system.get("/v1/queues/my-queue").await["settings"]["max_attempts"], 7, "as declared");
+    let took = recovery_time(&system).await;
+    assert!(took < RECOVERED_WITHIN, "{took:?} after the second promotion");
+    assert_eq!(
+        system.get("/v1/queues/my-queue").await["settings"]["max_attempts"],
+        7,
+        "the declared settings are back"
+    );
     system.assert_clean().await;
 }
 
@@ -128,15 +121,15 @@ async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion()
 async fn api_on_a_replica_is_alive_but_not_ready() {
     let primary = RedisServer::start();
     let system = System::start("").await;
-    let _worker = system.worker_with(&[HOUR]).await;
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
-    post_is_refused(&system).await;
+    assert_post_refused(&system).await;
     let ready = system.http.get(system.url("/readyz")).send().await.unwrap();
-    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE, "no work can be done now");
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE, "a replica does no work");
     let live = system.http.get(system.url("/livez")).send().await.unwrap();
-    assert_eq!(live.status(), StatusCode::OK, "no reason to restart it");
+    assert_eq!(live.status(), StatusCode::OK, "an outage is no reason to restart the API");
     system.redis.command("REPLICAOF NO ONE");
-    system.until_ready(&system.base).await;
-    assert!(works_again(&system).await < BACK_WITHIN);
+    system.wait_until_ready(&system.base).await;
+    assert!(recovery_time(&system).await < RECOVERED_WITHIN);
     system.assert_clean().await;
 }

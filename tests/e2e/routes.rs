@@ -29,8 +29,8 @@ async fn message_without_a_route_fails_after_its_retries_and_is_logged_once() {
     }
     let known = system.finished(&system.post("jobs", json!({"data": 1, "name": "known"})).await).await;
     assert_eq!((&known["state"], &known["result"]), (&json!("completed"), &json!(null)));
-    let told = worker.log().iter().filter(|line| line.contains("no route takes")).count();
-    assert_eq!(told, 1, "{:?}", worker.log());
+    let reported = worker.log().iter().filter(|line| line.contains("no route takes")).count();
+    assert_eq!(reported, 1, "{:?}", worker.log());
     system.assert_clean().await;
 }
 

@@ -1,4 +1,4 @@
-//! No secret of the configuration stands in anything that Drover writes or passes on.
+//! No secret of the configuration occurs in logs, errors, answers, printed configurations or environments of programs.
 
 use std::{
     io::{Read, Write},
@@ -12,16 +12,16 @@ use serde_json::json;
 
 use crate::System;
 
-/// Stands in every secret, in base64 too.
+/// A part of every secret. It is valid base64.
 const SECRET: &str = "hunter2hunter2hunter2hunter2hunt";
 const WEBHOOK_SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunt";
 
-fn assert_no_secret(what: &str, text: &str) {
-    assert!(!text.contains("hunter2"), "a secret stands in {what}: {text}");
+fn assert_no_secret(place: &str, text: &str) {
+    assert!(!text.contains("hunter2"), "{place} contains a secret: {text}");
 }
 
-/// The output of a binary that ends by itself, with this environment and this configuration file.
-fn said(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
+/// Runs a binary with this environment and configuration file. Returns whether it succeeded, and its output.
+fn run(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config).unwrap();
     let output = Command::new(binary(name))
@@ -32,8 +32,8 @@ fn said(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool,
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said)
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
 }
 
 #[test]
@@ -73,17 +73,17 @@ fn refused_configuration_is_reported_without_its_secrets() {
     ];
     for file in &files {
         for name in ["producer-api", "consumer-worker"] {
-            let (started, said) = said(name, &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
-            assert!(!started && !said.is_empty(), "{file}");
-            assert_no_secret("an error", &said);
+            let (started, output) = run(name, &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+            assert!(!started && !output.is_empty(), "{file}");
+            assert_no_secret("an error", &output);
         }
     }
     for file in &hooks {
-        let (started, said_by_worker) = said("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
-        assert!(!started && !said_by_worker.is_empty(), "{file}");
-        assert_no_secret("an error", &said_by_worker);
-        // The API does not read the routes, and shows none.
-        let (printed, shown) = said("producer-api", &["--print-config"], &[], file);
+        let (started, output) = run("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+        assert!(!started && !output.is_empty(), "{file}");
+        assert_no_secret("an error", &output);
+        // The API does not read the routes and does not print them.
+        let (printed, shown) = run("producer-api", &["--print-config"], &[], file);
         assert!(printed, "{shown}");
         assert_no_secret("the printed configuration", &shown);
     }
@@ -98,13 +98,13 @@ fn refused_configuration_is_reported_without_its_secrets() {
             format!("[{{\"queue\": \"q\", \"handler\": {{\"type\": \"http\", \"secret\": \"{SECRET}\"}}}}]"),
         ),
     ] {
-        let (started, said) = said("consumer-worker", &["--print-config"], &[(variable, &value)], "");
-        assert!(!started && !said.is_empty(), "{variable}");
-        assert_no_secret("an error of the environment", &said);
+        let (started, output) = run("consumer-worker", &["--print-config"], &[(variable, &value)], "");
+        assert!(!started && !output.is_empty(), "{variable}");
+        assert_no_secret("an error of the environment", &output);
     }
 }
 
-/// Each where the path of a file belongs.
+/// Each configuration has a secret where the path of a file or an argument belongs.
 #[test]
 fn secret_in_place_of_a_path_is_not_shown() {
     let key = format!("drv_ops_{SECRET}");
@@ -116,7 +116,7 @@ fn secret_in_place_of_a_path_is_not_shown() {
     );
     let there = tempfile::NamedTempFile::new().unwrap();
     let certificate = ("DROVER__API__TLS__CERTIFICATE", there.path().to_str().unwrap());
-    for (env, config, told) in [
+    for (env, config, expected) in [
         (vec![("DROVER__AUTH__KEYS_FILE", &*key)], "", Some(("producer-api", "auth.keys_file: can't read ***"))),
         (
             vec![certificate, ("DROVER__API__TLS__KEY", &*pem)],
@@ -127,21 +127,21 @@ fn secret_in_place_of_a_path_is_not_shown() {
         (vec![], &*command, None),
     ] {
         let env = [env, vec![("DROVER__WORKER__BIND", "127.0.0.1:0"), ("DROVER__API__BIND", "127.0.0.1:0")]].concat();
-        if let Some((name, told)) = told {
-            let (started, said) = said(name, &[], &env, config);
-            assert!(!started && said.contains(told), "{said}");
-            assert_no_secret("an error", &said);
+        if let Some((name, expected)) = expected {
+            let (started, output) = run(name, &[], &env, config);
+            assert!(!started && output.contains(expected), "{output}");
+            assert_no_secret("an error", &output);
         }
         for name in ["producer-api", "consumer-worker"] {
-            let (printed, said) = said(name, &["--print-config"], &env, config);
-            assert!(printed, "{said}");
-            assert_no_secret("the printed configuration", &said);
+            let (printed, output) = run(name, &["--print-config"], &env, config);
+            assert!(printed, "{output}");
+            assert_no_secret("the printed configuration", &output);
         }
     }
 }
 
-/// A collector that reads what it is sent, and answers nothing.
-fn deaf_collector() -> String {
+/// Starts a collector that answers each request with an error.
+fn failing_collector() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -155,7 +155,7 @@ fn deaf_collector() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_stands_in_a_log_an_answer_the_printed_configuration_or_the_environment_of_a_program() {
-    let collector = deaf_collector();
+    let collector = failing_collector();
     let secret_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret_file.path(), WEBHOOK_SECRET).unwrap();
     let config = format!(
@@ -180,10 +180,10 @@ async fn no_secret_stands_in_a_log_an_answer_the_printed_configuration_or_the_en
         secret_file.path().display(),
     );
     let redis = drover_tests::RedisServer::start();
-    // A user without a password takes any.
+    // The default user of Redis accepts any password.
     let url = redis.url().replace("redis://", &format!("redis://default:{SECRET}@"));
     let system = System::launch(redis, url.clone(), &config);
-    system.until_ready(&system.base).await;
+    system.wait_until_ready(&system.base).await;
     let secrets = [
         ("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization={SECRET}")),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", format!("authorization={SECRET}")),
@@ -205,9 +205,9 @@ async fn no_secret_stands_in_a_log_an_answer_the_printed_configuration_or_the_en
         assert_no_secret(path, &system.http.get(system.url(path)).send().await.unwrap().text().await.unwrap());
     }
     for name in ["producer-api", "consumer-worker"] {
-        let (printed, said) = said(name, &["--print-config"], &[("DROVER__REDIS__URL", &url)], &config);
-        assert!(printed, "{said}");
-        assert_no_secret("the printed configuration", &said);
+        let (printed, output) = run(name, &["--print-config"], &[("DROVER__REDIS__URL", &url)], &config);
+        assert!(printed, "{output}");
+        assert_no_secret("the printed configuration", &output);
     }
     let mut system = system;
     system.redis.kill();

@@ -1,14 +1,14 @@
-//! Chance that can be repeated.
+//! The seed of a random test, so that a failure can be repeated.
 
 use std::str::FromStr;
 
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Tells, when the test fails, how to have the same chances again.
+/// Prints the seed when the test fails.
 pub(crate) struct Seed(u64);
 
 impl Seed {
-    /// That of `DROVER_FAULTS_SEED`, or any.
+    /// The seed in `DROVER_FAULTS_SEED`, or a random one, with its generator.
     pub(crate) fn draw() -> (Self, StdRng) {
         let seed = from_env("DROVER_FAULTS_SEED").unwrap_or_else(rand::random);
         (Self(seed), StdRng::seed_from_u64(seed))
@@ -20,13 +20,13 @@ impl Drop for Seed {
         if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
             {
-                eprintln!("what was done at random was that of DROVER_FAULTS_SEED={}", self.0);
+                eprintln!("repeat this run with DROVER_FAULTS_SEED={}", self.0);
             }
         }
     }
 }
 
-/// A number in the environment.
+/// A number in an environment variable.
 pub(crate) fn from_env<T: FromStr>(key: &str) -> Option<T> {
     let value = std::env::var(key).ok()?;
     Some(value.parse().ok().unwrap_or_else(|| panic!("{key}={value} is not a number")))

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{PATIENCE, Process, eventually};
+use drover_tests::{PATIENCE, eventually};
 use queue_core::{NewMessage, Queue};
 use serde_json::{json, value::to_raw_value};
 use tokio::time::sleep;
 
-use crate::{System, number, raw_client::LIVEZ};
+use crate::{System, number, raw_client::LIVEZ, seed::from_env, system::HOURLY_POLLS};
 
 #[tokio::test]
 async fn both_services_stop_gracefully_and_lose_nothing() {
@@ -29,7 +29,7 @@ async fn both_services_stop_gracefully_and_lose_nothing() {
     for location in &locations {
         let message = system.finished(location).await;
         assert_eq!((&message["state"], &message["attempts_made"]), (&json!("completed"), &json!(1)));
-        assert_eq!(message["lapses"], 0, "a graceful stop leaves no lease behind");
+        assert_eq!(message["lapses"], 0, "a graceful stop returns all leases");
     }
     system.assert_clean().await;
     assert!(system.api.terminate().success());
@@ -43,8 +43,8 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
     let location = system.post("my-queue", number(1)).await;
     let url = system.url(&format!("{location}?wait=1500ms"));
     let waiting = tokio::spawn(system.http.get(url).send());
-    // Its wait is noted in Redis as soon as the request is being served.
-    eventually("the request is under way", || {
+    // Redis has the wait as soon as the API serves the request.
+    eventually("the API serves the request", || {
         system.redis.command("EXISTS drover:{my-queue}:awaited").contains(":1").then_some(())
     });
     assert!(system.api.terminate().success());
@@ -55,7 +55,7 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
 async fn graceful_stop_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut new) = (system.connect().await, system.connect().await);
-    assert_eq!(idle.ask(LIVEZ).await.status, 200);
+    assert_eq!(idle.request(LIVEZ).await.status, 200);
     let start = Instant::now();
     assert!(system.api.terminate().success());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
@@ -68,23 +68,17 @@ async fn graceful_stop_does_not_wait_for_idle_connections() {
 #[tokio::test]
 async fn an_idle_worker_stops_at_once() {
     let system = System::start("").await;
-    let mut worker = system.worker_with(&[("DROVER__WORKER__POLL_INTERVAL", "1h")]).await;
+    let mut worker = system.worker_with(&[HOURLY_POLLS]).await;
     let start = Instant::now();
     assert!(worker.terminate().success());
-    // Its next look would come after an hour, and its grace is 25 s.
+    // Its next poll would be an hour later, and its grace is 25 s.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 const QUEUE: &str = "my-queue";
 
-/// For how long workers are restarted, and at what rate messages are posted meanwhile; longer and more by hand:
-/// `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000`.
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// Posts so many messages a second, each of which says for how long it is to be worked on, 10 to 500 ms.
-async fn load(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
+/// Posts messages at this rate per second. Each one says how long its handler runs, 10 to 500 ms.
+async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
     let (begun, mut posted) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {
         let due = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
@@ -103,29 +97,24 @@ async fn load(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
-    let (secs, rate) = (setting("DROVER_RESTARTS_SECS", 12), setting("DROVER_RESTARTS_RATE", 300));
+    // A longer run with more messages: `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000`.
+    let secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
+    let rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
     let concurrency = (rate / 2).to_string();
     let config = "[queues.my-queue]\nretention.completed = { count = 100000000 }\n[log]\nfilter = \"warn\"\n";
     let system = System::start(config).await;
     let folder = tempfile::tempdir().unwrap();
-    let env = [
-        ("DROVER__REDIS__URL", system.redis_url.as_str()),
-        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
-        ("DROVER__WORKER__CONCURRENCY", concurrency.as_str()),
-        ("RUNS", folder.path().to_str().unwrap()),
-    ];
-    let args = ["--config", system.config.path().to_str().unwrap()];
-    let start = || Process::start_example("sleeper", &args, &env);
+    let start = || system.launch_sleeper(folder.path(), &[("DROVER__WORKER__CONCURRENCY", concurrency.as_str())]);
     let mut workers = vec![start(), start()];
 
     let queue = system.queues().queue(&QUEUE.parse().unwrap());
     let is_over = Arc::new(AtomicBool::new(false));
-    let posting = tokio::spawn(load(Arc::clone(&queue), rate, Arc::clone(&is_over)));
+    let posting = tokio::spawn(post_at_rate(Arc::clone(&queue), rate, Arc::clone(&is_over)));
     let begun = Instant::now();
     let mut restarts = 0;
     while begun.elapsed() < Duration::from_secs(secs) {
         sleep(Duration::from_secs(2)).await;
-        // The new one first, as a rolling restart does it.
+        // A rolling restart starts the new worker before it stops the old one.
         workers.push(start());
         let mut old = workers.remove(0);
         let ended = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();
@@ -147,7 +136,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     for worker in &mut workers {
         assert!(worker.terminate().success());
     }
-    // Each handler wrote down what it began.
+    // Each handler has written the id of its message.
     let mut runs: HashMap<String, u32> = HashMap::new();
     for file in std::fs::read_dir(folder.path()).unwrap() {
         for id in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
@@ -164,31 +153,21 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
 async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
-    let env = [
-        ("DROVER__REDIS__URL", system.redis_url.as_str()),
-        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
-        ("RUNS", folder.path().to_str().unwrap()),
-    ];
-    let mut worker = Process::start_example("sleeper", &[], &env);
-    // One sleeps, one blocks its thread: neither has to end.
+    let mut worker = system.launch_sleeper(folder.path(), &[]);
+    // One handler sleeps, one blocks its thread. Neither ends by itself.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);
     }
-    let begun = Instant::now();
     for location in &locations {
-        while system.get(location).await["state"] != "active" {
-            assert!(begun.elapsed() < PATIENCE, "{:?}", worker.log());
-            sleep(Duration::from_millis(5)).await;
-        }
+        system.wait_for_state(location, "active").await;
     }
-    let id = rustix::process::Pid::from_raw(worker.id().try_into().unwrap()).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    worker.send_sigterm();
     worker.wait_for_log("a second signal stops at once");
     let begun = Instant::now();
     let ended = worker.terminate();
-    assert_eq!(ended.code(), Some(1), "told apart from a graceful stop");
-    // Its grace would be 25 s.
+    assert_eq!(ended.code(), Some(1), "the exit code differs from that of a graceful stop");
+    // Its grace is 25 s.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for location in &locations {
         let message = system.get(location).await;

@@ -1,3 +1,5 @@
+//! Signals: the release of held messages, and sticky signals that are read, listed and deleted.
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -6,21 +8,21 @@ use crate::System;
 #[tokio::test]
 async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let system = System::start("").await;
-    let early = system.act("/v1/queues/q/signals/paid:42").await;
-    assert_eq!(early, (200, json!({"released": 0})), "there is no queue yet, and none begins");
+    let early = system.post_empty("/v1/queues/q/signals/paid:42").await;
+    assert_eq!(early, (200, json!({"released": 0})), "the queue does not exist, and the signal does not begin it");
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
     let first = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     let later = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
     let other = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;
     let signal = json!({"data": {"amount": [1, 2]}});
-    let (status, answer) = system.ask(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
+    let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
     assert_eq!((status, answer), (200, json!({"released": 2})));
     let message = system.get(&first).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": [1, 2]})));
     assert_eq!(system.get(&later).await["state"], "delayed");
     assert_eq!(system.get(&other).await["state"], "held");
-    assert_eq!(system.act("/v1/queues/q/signals/paid:42").await, (200, json!({"released": 0})));
-    // Neither a body nor a content type is needed; an empty body is none, whatever it says it is.
+    assert_eq!(system.post_empty("/v1/queues/q/signals/paid:42").await, (200, json!({"released": 0})));
+    // Neither a body nor a content type is needed. The type of an empty body does not matter.
     let request = system.http.post(system.url("/v1/queues/q/signals/paid%3A43")).header("content-type", "text/plain");
     assert_eq!(request.send().await.unwrap().json::<Value>().await.unwrap(), json!({"released": 1}));
     system.assert_clean().await;
@@ -30,8 +32,8 @@ async fn signal_releases_the_messages_that_are_held_for_its_key() {
 async fn sticky_signal_releases_later_messages_of_its_key() {
     let system = System::start("").await;
     let signal = json!({"data": "ready", "sticky_for": "30d"});
-    let (status, answer) = system.ask(Method::POST, "/v1/queues/q/signals/k", Some(signal)).await;
-    assert_eq!((status, answer), (200, json!({"released": 0})), "it may come before the queue's first message");
+    let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/k", Some(signal)).await;
+    assert_eq!((status, answer), (200, json!({"released": 0})), "a sticky signal begins its queue");
     let message = system.get(&system.post("q", json!({"data": 1, "hold": "k"})).await).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!("ready")));
     system.assert_clean().await;
@@ -42,32 +44,32 @@ async fn invalid_signal_is_refused() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "hold": "k"})).await;
     let long = json!({"data": "x".repeat(4_095)});
-    for (body, pointer, told) in [
+    for (body, pointer, expected) in [
         (long, "/data", "at most 4096 bytes"),
         (json!({"sticky_for": 0}), "/sticky_for", "1ms to 30d"),
         (json!({"sticky_for": "31d"}), "/sticky_for", "1ms to 30d"),
         (json!({"stick": 1}), "/stick", "did you mean \"sticky_for\"?"),
     ] {
-        let (status, problem) = system.ask(Method::POST, "/v1/queues/q/signals/k", Some(body)).await;
+        let (status, problem) = system.request(Method::POST, "/v1/queues/q/signals/k", Some(body)).await;
         assert_eq!((status, &problem["code"]), (422, &json!("invalid_signal")), "{problem}");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
-        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(told), "{problem}");
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(expected), "{problem}");
     }
     for key in ["a%2Fb", "%01", "%ff", &"x".repeat(257)] {
-        let (status, problem) = system.act(&format!("/v1/queues/q/signals/{key}")).await;
+        let (status, problem) = system.post_empty(&format!("/v1/queues/q/signals/{key}")).await;
         assert_eq!((status, &problem["code"]), (422, &json!("invalid_signal_key")), "{key}");
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["held"], 1, "nothing was released");
 }
 
-/// A signal that sticks, with this data.
-async fn stick(system: &System, key: &str, data: Value) {
+/// Sends a sticky signal with this data.
+async fn send_sticky(system: &System, key: &str, data: Value) {
     let signal = json!({"data": data, "sticky_for": "1h"});
-    let (status, answer) = system.ask(Method::POST, &format!("/v1/queues/q/signals/{key}"), Some(signal)).await;
+    let (status, answer) = system.request(Method::POST, &format!("/v1/queues/q/signals/{key}"), Some(signal)).await;
     assert_eq!(status, 200, "{answer}");
 }
 
-/// Page by page, the keys as they are listed.
+/// The keys of all pages of the list.
 async fn listed(system: &System, limit: usize) -> Vec<String> {
     let mut keys = Vec::new();
     let mut path = format!("/v1/queues/q/signals?limit={limit}");
@@ -88,18 +90,16 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     let system = System::start("").await;
     let path = "/v1/queues/q/signals/paid:42";
     let not_found = async |method: Method| {
-        let (status, problem) = system.ask(method, path, None).await;
-        assert_eq!((status, &problem["code"]), (404, &json!("signal_not_found")), "{problem}");
-        assert!(problem["detail"].as_str().unwrap().contains("GET /v1/queues/q/signals lists"), "{problem}");
+        system.refused(method, path, None, (404, "signal_not_found", "GET /v1/queues/q/signals lists")).await;
     };
     not_found(Method::GET).await;
     not_found(Method::DELETE).await;
-    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither begins a queue");
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither request begins a queue");
     system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
-    system.act(path).await;
+    system.post_empty(path).await;
     not_found(Method::GET).await;
 
-    stick(&system, "paid:42", json!({"amount": [1, 2]})).await;
+    send_sticky(&system, "paid:42", json!({"amount": [1, 2]})).await;
     let signal = system.get(path).await;
     assert_eq!((&signal["key"], &signal["held"]), (&json!("paid:42"), &json!(0)));
     assert_eq!(signal["data"], json!({"amount": [1, 2]}));
@@ -108,21 +108,25 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     let ends_in = crate::millis(&signal["sticky_until"]) - crate::millis(&message["created_at"]);
     assert!((3_500_000..=3_600_000).contains(&ends_in), "{signal}");
 
-    assert_eq!(system.ask(Method::DELETE, path, None).await, (204, Value::Null));
+    assert_eq!(system.request(Method::DELETE, path, None).await, (204, Value::Null));
     not_found(Method::DELETE).await;
     let message = system.get(&system.post("q", json!({"data": 3, "hold": "paid:42"})).await).await;
-    assert_eq!((&message["state"], &message["hold"]), (&json!("held"), &json!("paid:42")), "it is held again");
+    assert_eq!(
+        (&message["state"], &message["hold"]),
+        (&json!("held"), &json!("paid:42")),
+        "without the signal a message is held again"
+    );
     for key in ["sticky", "sticky_until"] {
         assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of it");
     }
 
-    // One without data, then as if its time were over and nothing had swept it away yet.
-    system.ask(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
+    // A signal without data. Then its end is set to the past, as before maintenance removes it.
+    system.request(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
     assert_eq!(system.get("/v1/queues/q/signals").await["signals"][0]["data"], Value::Null);
     system.redis.command("ZADD drover:{q}:sticky_until 1 short");
-    assert_eq!(system.ask(Method::GET, "/v1/queues/q/signals/short", None).await.0, 404);
+    assert_eq!(system.request(Method::GET, "/v1/queues/q/signals/short", None).await.0, 404);
     assert_eq!(system.get("/v1/queues/q/signals").await, json!({"signals": []}));
-    assert_eq!(system.ask(Method::DELETE, "/v1/queues/q/signals/short", None).await.0, 404);
+    assert_eq!(system.request(Method::DELETE, "/v1/queues/q/signals/short", None).await.0, 404);
     system.assert_clean().await;
 }
 
@@ -130,12 +134,12 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
 async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
-    assert_eq!(system.ask(Method::GET, "/v1/queues/q/signals", None).await.1["code"], "queue_not_found");
-    // As many at one instant as there can be, some at others, and none of them twice.
+    assert_eq!(system.request(Method::GET, "/v1/queues/q/signals", None).await.1["code"], "queue_not_found");
+    // Many signals end at the same instant, others at different ones.
     let signal: queue_core::Signal =
         serde_json::from_value(json!({"data": "x".repeat(4_094), "sticky_for": "1h"})).unwrap();
-    for some in (0..1_100).collect::<Vec<_>>().chunks(100) {
-        let keys = some.iter().map(|n| format!("{n}:{}", "ä".repeat(200)).parse().unwrap()).collect::<Vec<_>>();
+    for numbers in (0..1_100).collect::<Vec<_>>().chunks(100) {
+        let keys = numbers.iter().map(|n| format!("{n}:{}", "ä".repeat(200)).parse().unwrap()).collect::<Vec<_>>();
         futures_util::future::join_all(keys.iter().map(|key| queue.signal(key, &signal))).await;
     }
     let first = system.get("/v1/queues/q/signals?limit=1000").await;
@@ -146,25 +150,23 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
         assert_eq!(keys.len(), 1_100);
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), 1_100, "none is listed twice");
+        assert_eq!(keys.len(), 1_100, "no key is listed twice");
     }
     assert_eq!(system.get("/v1/queues/q/signals").await["signals"].as_array().unwrap().len(), 50);
 
-    for (query, status, code, told) in [
+    for (query, status, code, expected) in [
         ("limit=0", 400, "invalid_query", "from 1 to 1000"),
         ("limt=1", 400, "invalid_query", "did you mean \"limit\"?"),
         ("cursor=AAAA", 404, "cursor_not_found", "next_cursor"),
     ] {
-        let (found, problem) = system.ask(Method::GET, &format!("/v1/queues/q/signals?{query}"), None).await;
-        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{query}: {problem}");
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+        system.refused(Method::GET, &format!("/v1/queues/q/signals?{query}"), None, (status, code, expected)).await;
     }
     for (method, path) in [(Method::GET, "a%2Fb"), (Method::DELETE, "%ff")] {
-        let (status, problem) = system.ask(method, &format!("/v1/queues/q/signals/{path}"), None).await;
+        let (status, problem) = system.request(method, &format!("/v1/queues/q/signals/{path}"), None).await;
         assert_eq!((status, &problem["code"]), (422, &json!("invalid_signal_key")), "{path}");
     }
-    let (status, _) = system.ask(Method::DELETE, "/v1/queues/q/signals/k?x=1", None).await;
-    assert_eq!(status, 400, "no query is taken");
+    let (status, _) = system.request(Method::DELETE, "/v1/queues/q/signals/k?x=1", None).await;
+    assert_eq!(status, 400, "the endpoint has no query parameters");
 }
 
 #[tokio::test]
@@ -174,7 +176,7 @@ async fn message_posted_while_its_sticky_signal_is_deleted_is_held_or_waiting() 
     let (mut held, mut passed) = (0, 0);
     for round in 0..50 {
         let key = format!("k{round}");
-        stick(&system, &key, json!(1)).await;
+        send_sticky(&system, &key, json!(1)).await;
         let message = json!({"data": 1, "hold": key});
         let key = key.parse().unwrap();
         let (posted, again, forgotten, twice) = tokio::join!(
@@ -183,7 +185,7 @@ async fn message_posted_while_its_sticky_signal_is_deleted_is_held_or_waiting() 
             queue.forget_signal(&key),
             queue.forget_signal(&key)
         );
-        assert!(forgotten.unwrap() ^ twice.unwrap(), "one of them has forgotten it");
+        assert!(forgotten.unwrap() ^ twice.unwrap(), "exactly one of the requests deletes it");
         for location in [posted, again] {
             match system.get(&location).await["state"].as_str() {
                 Some("held") => held += 1,

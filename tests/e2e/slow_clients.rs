@@ -20,7 +20,7 @@ use crate::{
     raw_client::{LIVEZ, RawClient},
 };
 
-/// Short times, and a log that tells why a connection was closed.
+/// Short time limits, and a log that says why a connection was closed.
 pub(crate) const CONFIG: &str = r#"
     [api]
     header_timeout = "500ms"
@@ -30,7 +30,7 @@ pub(crate) const CONFIG: &str = r#"
     filter = "info,service=debug"
 "#;
 
-/// As much earlier as timers may be; they may be as late as they like.
+/// How much earlier than its limit a timer may end.
 pub(crate) const EARLY: Duration = Duration::from_millis(20);
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
         slow.send(head).await;
         let (mut reader, mut writer) = slow.stream.into_split();
         let drip = async {
-            // The second write after the end fails: the first is answered by a reset.
+            // The first write after the close is answered by a reset, and the second one fails.
             while head.is_empty() || writer.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -51,7 +51,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
         let answered = tokio::select! {
             () = drip => 0,
             bytes = closed => bytes.unwrap_or(0),
-            () = sleep(PATIENCE) => panic!("{head:?} is not cut off"),
+            () = sleep(PATIENCE) => panic!("the client that sends {head:?} is not disconnected"),
         };
         assert_eq!(answered, 0, "{head:?}");
         assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
@@ -59,24 +59,25 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     }
 }
 
-/// A client with two answers, for longer than headers may take idle between them; and when it asked for the second.
+/// A client that has received two answers, with a longer pause between them than headers may take, and the instant of its second
+/// request.
 async fn answered_twice(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
-    assert_eq!(client.ask(LIVEZ).await.status, 200);
+    assert_eq!(client.request(LIVEZ).await.status, 200);
     sleep(Duration::from_millis(700)).await;
-    let asked = Instant::now();
-    assert_eq!(client.ask(LIVEZ).await.status, 200);
-    (client, asked)
+    let requested_at = Instant::now();
+    assert_eq!(client.request(LIVEZ).await.status, 200);
+    (client, requested_at)
 }
 
 #[tokio::test]
 async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts() {
     let system = System::start(CONFIG).await;
     let (mut slow, _) = answered_twice(&system).await;
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     slow.send("GET /livez").await;
     assert!(slow.until_closed().await.is_empty());
-    assert!(asked.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", asked.elapsed());
+    assert!(requested_at.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
     system.api.wait_for_log("headers of its request were not complete in time");
     let (mut idle, last) = answered_twice(&system).await;
     assert!(idle.until_closed().await.is_empty());
@@ -87,7 +88,7 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
 #[tokio::test]
 async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal() {
     let system = System::start("").await;
-    // More than the kernels hold for a client.
+    // More bytes than the kernels buffer.
     let length = 20_000_000;
     let body = vec![b' '; length];
     for (path, content_type, status) in [
@@ -99,13 +100,13 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
         let mut client = system.connect().await;
         client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
-        timeout(PATIENCE, client.stream.write_all(&body)).await.unwrap().expect("all of it is taken");
+        timeout(PATIENCE, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
         assert_eq!(client.answer().await.status, status, "{path} {content_type}");
         assert!(client.until_closed().await.is_empty(), "{path} {content_type}");
-        // Nor is it asked for by those that wait to be asked.
+        // A client that expects `100 Continue` receives the refusal at once.
         let mut client = system.connect().await;
         let head = format!("{head}expect: 100-continue\r\n");
-        assert_eq!(client.ask(&format!("{head}content-length: {length}\r\n\r\n")).await.status, status, "{path}");
+        assert_eq!(client.request(&format!("{head}content-length: {length}\r\n\r\n")).await.status, status, "{path}");
     }
 }
 
@@ -116,13 +117,13 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
     let start = Instant::now();
     client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 404);
-    let cut_off = async {
-        // The second write after the end fails: the first is answered by a reset.
+    let disconnected = async {
+        // The first write after the close is answered by a reset, and the second one fails.
         while client.stream.write_all(b"x").await.is_ok() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, cut_off).await.expect("it is cut off");
+    timeout(PATIENCE, disconnected).await.expect("the client is disconnected");
     assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
@@ -132,22 +133,22 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
     let size = 900_000;
     let location = system.post("my-queue", json!({"data": "x".repeat(size)})).await;
     let mut client = system.connect_from(1).await;
-    let asked = 40;
-    client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(asked)).await;
+    let requests = 40;
+    client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(requests)).await;
     system.api.wait_for_log("it did not take its answer");
     let taken = client.until_closed().await.len() * size + client.left();
-    assert!(taken < asked * size, "{taken}");
+    assert!(taken < requests * size, "{taken}");
 }
 
-/// Connections that the tool opens.
+/// The number of connections that the tool opens.
 const CONNECTIONS: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
-    // Longer than a post may take below: one that waits until a slow client is cut off is found.
+    // Longer than the limit for a POST below, so that a POST that waits for the end of a slow client fails the test.
     let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let mut system = System::start(&format!("[api]\n{limits}")).await;
-    // Each post needs a connection of its own.
+    // Each POST uses a new connection.
     system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
     for (attack, path) in [
         ("-H -i 1 -t GET", "/livez"),
@@ -159,11 +160,11 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             .args(["-c", CONNECTIONS, "-r", "200", "-p", "5", "-l", "30", "-u", &system.url(path)])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("slowhttptest is there: `make e2e` installs it");
+            .expect("`make e2e` installs slowhttptest");
         let begun = Instant::now();
         let (mut most, mut slowest) = (0, Duration::ZERO);
-        // The tool ends when all its connections are closed, but slow readers count those as open of which the kernel
-        // still has bytes for them: what the API itself has open is what counts.
+        // The tool ends when all its connections are closed. But in slow reading it counts a connection as open while the kernel has
+        // bytes for it, so the test counts the open files of the API.
         while tool.try_wait().unwrap().is_none() && (most < 100 || open_files(&system) > 50) {
             let start = Instant::now();
             system.post("q", json!({"data": 1})).await;
@@ -173,10 +174,10 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             sleep(Duration::from_millis(20)).await;
         }
         let _ = tool.kill();
-        let said = tool.wait_with_output().unwrap().stdout;
-        let said = String::from_utf8_lossy(&said);
-        assert!(most > 100, "{attack}: only {most} files were open: {said}");
-        assert!(!said.contains("NO\u{1b}"), "{attack}: the service was not available: {said}");
+        let output = tool.wait_with_output().unwrap().stdout;
+        let output = String::from_utf8_lossy(&output);
+        assert!(most > 100, "{attack}: only {most} files were open: {output}");
+        assert!(!output.contains("NO\u{1b}"), "{attack}: the service was not available: {output}");
         assert!(slowest < Duration::from_secs(3), "{attack}: a post took {slowest:?}");
     }
 }

@@ -1,16 +1,22 @@
-//! A whole Drover for one test: a Redis of its own, an API, and as many workers as the test wants, with what tests ask of them.
+//! A whole Drover for one test: its own Redis, an API and any number of workers, with the requests that tests send to them.
 
-use std::time::Duration;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use drover_tests::{HeldPort, Process, RedisServer, free_port};
+use drover_tests::{HeldPort, PATIENCE, Process, RedisServer, free_port};
 use queue_core::{Action, ConsumerId, DeclaredSettings, Delivery, LeaseRequest, Queues, Redis, Settlement};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// A Redis, an API, and as many workers as a test wants.
+/// An environment variable of a worker that hardly polls: only wake-ups and timers start work.
+pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
+
+/// A Redis and an API, with the configuration file of both services.
 pub(crate) struct System {
     pub(crate) redis: RedisServer,
-    /// Where the services find it.
+    /// The URL of Redis, or of a proxy before it, that the services use.
     pub(crate) redis_url: String,
     pub(crate) api: Process,
     pub(crate) api_port: HeldPort,
@@ -20,7 +26,7 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// With this configuration file for both services.
+    /// Starts Redis and the API with this configuration, and waits until the API is ready.
     pub(crate) async fn start(config: &str) -> Self {
         Self::start_on(RedisServer::start(), config).await
     }
@@ -28,11 +34,11 @@ impl System {
     pub(crate) async fn start_on(redis: RedisServer, config: &str) -> Self {
         let url = redis.url();
         let system = Self::launch(redis, url, config);
-        system.until_ready(&system.base).await;
+        system.wait_until_ready(&system.base).await;
         system
     }
 
-    /// With the services told that Redis is at `redis_url`. The API is started, but may not be ready yet.
+    /// Starts the API, which finds Redis at `redis_url`, and does not wait until it is ready.
     pub(crate) fn launch(redis: RedisServer, redis_url: String, config: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config).unwrap();
@@ -43,33 +49,51 @@ impl System {
         Self { redis, redis_url, api, api_port, base, config: file, http }
     }
 
-    /// Starts the API again, where it was.
+    /// Starts the API again on its port.
     pub(crate) fn relaunch_api(&mut self) {
         self.api = start_api(&self.api_port, &self.redis_url, &self.config);
     }
 
-    /// A worker, ready to work.
+    /// Starts a worker and waits until it is ready.
     pub(crate) async fn worker(&self) -> Process {
         self.worker_with(&[]).await
     }
 
     pub(crate) async fn worker_with(&self, extra: &[(&str, &str)]) -> Process {
+        self.worker_and_url(extra).await.0
+    }
+
+    /// Starts a worker and waits until it is ready. Returns it with the URL of its health and metrics.
+    pub(crate) async fn worker_and_url(&self, extra: &[(&str, &str)]) -> (Process, String) {
         let bind = format!("127.0.0.1:{}", free_port());
         let mut env = vec![("DROVER__WORKER__BIND", bind.as_str())];
         env.extend(extra);
         let worker = self.launch_worker(&env);
-        self.until_ready(&format!("http://{bind}")).await;
-        worker
+        let url = format!("http://{bind}");
+        self.wait_until_ready(&url).await;
+        (worker, url)
     }
 
-    /// A worker that may not be ready yet.
+    /// Starts a worker and does not wait until it is ready.
     pub(crate) fn launch_worker(&self, extra: &[(&str, &str)]) -> Process {
         let mut env = vec![("DROVER__REDIS__URL", self.redis_url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
         env.extend(extra);
         Process::start("consumer-worker", &config_args(&self.config), &env)
     }
 
-    pub(crate) async fn until_ready(&self, base: &str) {
+    /// Starts the example `sleeper`, a worker whose handlers take the time that a message names. Each handler appends the id of its
+    /// message to a file in `runs`.
+    pub(crate) fn launch_sleeper(&self, runs: &Path, extra: &[(&str, &str)]) -> Process {
+        let mut env = vec![
+            ("DROVER__REDIS__URL", self.redis_url.as_str()),
+            ("DROVER__WORKER__BIND", "127.0.0.1:0"),
+            ("RUNS", runs.to_str().unwrap()),
+        ];
+        env.extend(extra);
+        Process::start_example("sleeper", &config_args(&self.config), &env)
+    }
+
+    pub(crate) async fn wait_until_ready(&self, base: &str) {
         for _ in 0..1_000 {
             let answer = self.http.get(format!("{base}/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
@@ -94,15 +118,37 @@ impl System {
         self.http.post(path).header("content-type", "application/json").body(body).send().await.unwrap()
     }
 
-    /// Posts a message that must be taken, and answers its location.
+    /// Posts a message that must be stored as a new one, and returns its location.
     pub(crate) async fn post(&self, queue: &str, message: Value) -> String {
         let answer = self.send(queue, &message).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
         answer.headers()["location"].to_str().unwrap().to_owned()
     }
 
-    /// Asks for something, with a body of JSON or none at all, and answers the status and the JSON.
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    /// Posts messages that must be stored, in one request.
+    pub(crate) async fn post_batch(&self, queue: &str, messages: impl IntoIterator<Item = Value>) {
+        let body = json!({"messages": messages.into_iter().collect::<Vec<_>>()});
+        let (status, answer) =
+            self.request(Method::POST, &format!("/v1/queues/{queue}/messages/batch"), Some(body)).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    /// Sends a request that must be refused with this status and code, and with a detail that contains `detail`. Returns the problem.
+    pub(crate) async fn refused(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        (status, code, detail): (u16, &str, &str),
+    ) -> Value {
+        let (found, problem) = self.request(method, path, body).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{path}: {problem}");
+        problem
+    }
+
+    /// Sends a request with a body of JSON or without one, and returns the status and the JSON of the answer.
+    pub(crate) async fn request(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.http.request(method, self.url(path));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
@@ -113,25 +159,25 @@ impl System {
         (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
     }
 
-    /// `POST` without a body.
-    pub(crate) async fn act(&self, path: &str) -> (u16, Value) {
-        self.ask(Method::POST, path, None).await
+    /// Sends a POST without a body.
+    pub(crate) async fn post_empty(&self, path: &str) -> (u16, Value) {
+        self.request(Method::POST, path, None).await
     }
 
     pub(crate) async fn patch(&self, queue: &str, settings: Value) -> Value {
-        let (status, answer) = self.ask(Method::PATCH, &format!("/v1/queues/{queue}"), Some(settings)).await;
+        let (status, answer) = self.request(Method::PATCH, &format!("/v1/queues/{queue}"), Some(settings)).await;
         assert_eq!(status, 200, "{answer}");
         answer
     }
 
-    /// Leases as a consumer does.
+    /// Leases messages as a new consumer.
     pub(crate) async fn lease(&self, queue: &str, max: usize) -> Vec<Delivery> {
         let consumer = ConsumerId::issue();
         let request = LeaseRequest::new(consumer, max);
         self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
     }
 
-    /// Leases what is ready and settles it all alike; answers how many.
+    /// Leases the ready messages and settles each in the same way. Returns their number.
     pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
         let deliveries = self.lease(queue, 1_000).await;
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
@@ -141,6 +187,20 @@ impl System {
         settled.len()
     }
 
+    /// Waits until a message has this state.
+    pub(crate) async fn wait_for_state(&self, location: &str, state: &str) {
+        let start = Instant::now();
+        loop {
+            let message = self.get(location).await;
+            if message["state"] == state {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "the message is not {state}: {message}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until a message has finished, and returns it.
     pub(crate) async fn finished(&self, location: &str) -> Value {
         let message = self.get(&format!("{location}?wait=60s")).await;
         assert!(message["finished_at"].is_string(), "not finished: {message}");
@@ -151,6 +211,17 @@ impl System {
         Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default())
     }
 
+    /// The text of the API's `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The value of a series of the API's metrics, 0 if there is none.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        metric_in(&self.metrics().await, series)
+    }
+
+    /// Audits each queue.
     pub(crate) async fn assert_clean(&self) {
         for name in self.queues().names().await.unwrap() {
             let audit = self.queues().queue(&name).audit().await.unwrap();
@@ -159,7 +230,13 @@ impl System {
     }
 }
 
-/// A client over plain HTTP. The workspace's reqwest is built with TLS all the same, and wants to be told how.
+/// The value of a series in the text of `/metrics`, 0 if there is none.
+pub(crate) fn metric_in(metrics: &str, series: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// A client over plain HTTP. The workspace's reqwest is built with TLS and needs a provider of cryptography nevertheless.
 pub(crate) fn http_client() -> Client {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     Client::builder().timeout(Duration::from_secs(90)).build().unwrap()
@@ -175,7 +252,7 @@ fn config_args(file: &tempfile::NamedTempFile) -> [&str; 2] {
     ["--config", file.path().to_str().unwrap()]
 }
 
-/// Milliseconds since 1970 of an instant as the API writes it.
+/// Milliseconds since 1970 of an instant in the API's format.
 pub(crate) fn millis(instant: &Value) -> u64 {
     serde_json::from_value::<queue_core::Timestamp>(instant.clone()).unwrap().as_millis()
 }

@@ -1,4 +1,4 @@
-//! The API over TLS, with certificates that the tests make themselves.
+//! The API over TLS, with certificates that the tests create.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ impl Certificate {
 
     fn renew(&self) -> CertificateDer<'static> {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        // The one after the other, as a renewal may do it.
+        // A renewal may write the two files one after the other.
         std::fs::write(self.path("tls.crt"), cert.pem()).unwrap();
         std::fs::write(self.path("tls.key"), signing_key.serialize_pem()).unwrap();
         cert.der().clone()
@@ -50,7 +50,7 @@ impl Certificate {
     }
 }
 
-fn system(config: &str) -> System {
+fn start_system(config: &str) -> System {
     let redis = RedisServer::start();
     let url = redis.url();
     let system = System::launch(redis, url, config);
@@ -58,7 +58,8 @@ fn system(config: &str) -> System {
     system
 }
 
-async fn shake(system: &System, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+/// Connects and performs the TLS handshake.
+async fn connect(system: &System, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -74,45 +75,45 @@ async fn shake(system: &System, trusted: &CertificateDer<'static>) -> std::io::R
 #[tokio::test]
 async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
     let (certificate, trusted) = Certificate::new();
-    let mut system = system(&certificate.config());
-    let stream = shake(&system, &trusted).await.unwrap();
+    let mut system = start_system(&certificate.config());
+    let stream = connect(&system, &trusted).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut client = RawClient::over(stream);
     for _ in 0..2 {
-        let answer = client.ask(LIVEZ).await;
+        let answer = client.request(LIVEZ).await;
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("strict-transport-security: max-age="), "{answer:?}");
     }
-    // Plain HTTP gets no answer, and silence is cut off.
+    // Plain HTTP gets no answer, and a silent client is disconnected.
     let mut plain = system.connect().await;
     plain.send(LIVEZ).await;
     assert!(plain.until_closed().await.is_empty());
     assert!(system.connect().await.until_closed().await.is_empty());
-    assert!(shake(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
-    // A connection that is idle and one amid its handshake hold nothing up.
-    let shaking = system.connect().await;
+    assert!(connect(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
+    // An idle connection and one in its handshake do not delay the stop.
+    let handshaking = system.connect().await;
     assert!(system.api.terminate().success());
     assert!(client.until_closed().await.is_empty());
-    drop(shaking);
+    drop(handshaking);
 }
 
 #[tokio::test]
 async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
     let (certificate, first) = Certificate::new();
-    let system = system(&certificate.config());
+    let system = start_system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
-    let mut old = RawClient::over(shake(&system, &first).await.unwrap());
-    assert_eq!(old.ask(LIVEZ).await.status, 200);
+    let mut old = RawClient::over(connect(&system, &first).await.unwrap());
+    assert_eq!(old.request(LIVEZ).await.status, 200);
     let second = certificate.renew();
     let renewed = async {
-        while shake(&system, &second).await.is_err() {
+        while connect(&system, &second).await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
     };
     timeout(PATIENCE, renewed).await.expect("the new certificate is taken");
-    assert!(shake(&system, &first).await.is_err());
-    assert_eq!(old.ask(LIVEZ).await.status, 200, "connections that stand go on");
+    assert!(connect(&system, &first).await.is_err());
+    assert_eq!(old.request(LIVEZ).await.status, 200, "open connections stay usable");
 }
 
 #[test]
@@ -121,19 +122,19 @@ fn a_certificate_that_cannot_be_used_stops_the_start_and_says_why() {
     let (other, _) = Certificate::new();
     let pem = |path: &Path| path.display().to_string();
     let (right, key) = (pem(&certificate.path("tls.crt")), pem(&certificate.path("tls.key")));
-    for (crt, key, told) in [
+    for (certificate, key, expected) in [
         ("/nowhere.crt", key.as_str(), "can't read /nowhere.crt"),
         (&key, &key, "holds no certificate as PEM"),
         (&right, &right, "holds no private key as PEM"),
         (&right, &pem(&other.path("tls.key")), "the certificate and the key can't be used"),
     ] {
         let env = [
-            ("DROVER__API__TLS__CERTIFICATE", crt),
+            ("DROVER__API__TLS__CERTIFICATE", certificate),
             ("DROVER__API__TLS__KEY", key),
             ("DROVER__API__BIND", "127.0.0.1:0"),
         ];
         let mut process = Process::start("producer-api", &[], &env);
-        process.wait_for_log(told);
+        process.wait_for_log(expected);
         assert!(!process.wait().success());
     }
 }

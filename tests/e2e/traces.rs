@@ -1,4 +1,4 @@
-//! The place in a trace that a request brings with it goes with its messages, and both services send their spans.
+//! Traces: a message carries the trace context of its request, and both services export their spans.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ fn traceparent() -> String {
     format!("00-{TRACE}-{CALLER}-01")
 }
 
-/// Takes OTLP over HTTP and keeps the spans.
+/// A collector for OTLP over HTTP that keeps the spans.
 #[derive(Clone, Default)]
 struct Collector {
     spans: Arc<Mutex<Vec<(String, Span)>>>,
@@ -71,7 +71,7 @@ impl Collector {
         }
     }
 
-    /// The span of this name, of a service, in a trace.
+    /// The span of this name that a service sent for a trace.
     fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
         let spans = self.spans.lock().unwrap();
         let found = spans.iter().find(|(of, span)| of == service && span.name == name && hex(&span.trace_id) == trace);
@@ -106,9 +106,9 @@ impl System {
 async fn message_carries_the_trace_context_of_its_request() {
     let system = System::start("").await;
     let (messages, batch) = ("/v1/queues/q/messages", "/v1/queues/q/messages/batch");
-    let place = traceparent();
-    let traced = [("traceparent", place.as_str()), ("tracestate", "vendor=1")];
-    let expected = json!({"traceparent": place, "tracestate": "vendor=1"});
+    let context = traceparent();
+    let traced = [("traceparent", context.as_str()), ("tracestate", "vendor=1")];
+    let expected = json!({"traceparent": context, "tracestate": "vendor=1"});
 
     let one = system.post_traced(messages, "application/json", json!({"data": 1}).to_string(), &traced).await;
     assert_eq!(one["headers"], expected);
@@ -120,14 +120,14 @@ async fn message_carries_the_trace_context_of_its_request() {
         assert_eq!(system.get(&format!("{messages}/{id}")).await["headers"], expected, "{id}");
     }
     let with_own = system.get(&format!("{messages}/b-2")).await;
-    assert_eq!((&with_own["headers"]["tenant"], &with_own["headers"]["traceparent"]), (&json!("a"), &json!(place)));
+    assert_eq!((&with_own["headers"]["tenant"], &with_own["headers"]["traceparent"]), (&json!("a"), &json!(context)));
 
-    // What the producer wrote into the message itself stays.
+    // A `traceparent` in the headers of the message itself stays.
     let own = json!({"data": 1, "headers": {"traceparent": "mine"}}).to_string();
     let own = system.post_traced(messages, "application/json", own, &traced).await;
     assert_eq!(own["headers"], json!({"traceparent": "mine"}));
 
-    // What can't be read is no reason to refuse a message, nor are headers that have no room for it.
+    // A message is stored although its trace context is malformed or does not fit in its headers.
     let odd = [("traceparent", "00-nonsense"), ("tracestate", "a=b")];
     let odd = system.post_traced(messages, "application/json", json!({"data": 1}).to_string(), &odd).await;
     assert_eq!(odd["headers"], json!({}));
@@ -136,7 +136,7 @@ async fn message_carries_the_trace_context_of_its_request() {
     assert_eq!(full["headers"].as_object().unwrap().len(), 1);
 }
 
-// The collector must answer while this waits for a process to end.
+// The collector must answer while the test waits for the end of a process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     let collector = Collector::default();
@@ -149,31 +149,39 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     let mut system = System::start(&config).await;
     let mut worker = system.worker().await;
     let body = json!({"data": 1}).to_string();
-    let place = traceparent();
+    let context = traceparent();
     let posted =
-        system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &place)]).await;
+        system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &context)]).await;
     let carried = posted["headers"]["traceparent"].as_str().unwrap();
-    assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried != place, "{carried}");
+    assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried != context, "{carried}");
     let done = system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
 
-    // Both send what is left when they stop.
+    // Both services export the remaining spans when they stop.
     assert!(worker.terminate().success());
     assert!(system.api.terminate().success());
 
     let span = |service: &str, name: &str| eventually("the span is sent", || collector.span(service, name, TRACE));
     let request = span("producer-api", "POST /v1/queues/{queue}/messages");
-    assert_eq!((hex(&request.parent_span_id).as_str(), request.kind), (CALLER, 2), "a server's, of the caller");
+    assert_eq!(
+        (hex(&request.parent_span_id).as_str(), request.kind),
+        (CALLER, 2),
+        "a span of a server whose parent is the caller"
+    );
     assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
     assert_eq!(carried, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
     let job = span("consumer-worker", "process q");
-    assert_eq!((&job.parent_span_id, job.kind), (&request.span_id, 5), "a consumer's, of the request");
+    assert_eq!(
+        (&job.parent_span_id, job.kind),
+        (&request.span_id, 5),
+        "a span of a consumer whose parent is the request"
+    );
     assert_eq!((job.links.len(), &job.links[0].span_id), (1, &request.span_id));
     assert_eq!(attribute(&job.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
     let result = done["result"].as_str().unwrap().trim();
     assert_eq!(
         result,
         format!("00-{TRACE}-{}-01", hex(&job.span_id)),
-        "what goes on with the work is the run's own place"
+        "the handler receives the context of its own span"
     );
 }
 
@@ -185,6 +193,6 @@ async fn unreachable_collector_is_logged_once_and_changes_nothing_else() {
         system.post("q", json!({"data": n})).await;
     }
     assert!(system.api.terminate().success());
-    let told = system.api.log().iter().filter(|line| line.contains("traces can't be sent")).count();
-    assert_eq!(told, 1, "{:#?}", system.api.log());
+    let reported = system.api.log().iter().filter(|line| line.contains("traces can't be sent")).count();
+    assert_eq!(reported, 1, "{:#?}", system.api.log());
 }

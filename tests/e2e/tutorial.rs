@@ -1,8 +1,7 @@
-//! docs/TUTORIAL.md works as it stands: its commands are run in their order, and print what the page shows.
+//! docs/TUTORIAL.md: its commands are run in their order and print what the document shows.
 //!
-//! A block `sh` is typed into a shell that lasts from the first to the last; `make run` is the terminal beside it. The block behind
-//! it is what it prints: `json` and `text` by the shell, `log` by `make run`. A block without one prints nothing. `…` stands for any
-//! text, and ids and instants are compared by their kind.
+//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block behind a command shows its output: `json` and
+//! `text` that of the shell, `log` that of `make run`. A command without such a block prints nothing.
 
 use std::{
     fs::{self, File},
@@ -12,40 +11,12 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use drover_tests::{HeldPort, binary, eventually};
+use drover_tests::{HeldPort, binary, eventually, without_drover_variables};
 use serde_json::Value;
 
-use crate::api_document::{compare, kind};
+use crate::markdown::{Block, blocks, compare, document, kind, root, shown_json};
 
-/// A fenced block of the page: its language, and what stands in it.
-struct Block {
-    language: String,
-    text: String,
-}
-
-fn blocks(page: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut is_inside = false;
-    for line in page.lines() {
-        match line.strip_prefix("```") {
-            Some(language) => {
-                if !is_inside {
-                    blocks.push(Block { language: language.to_owned(), text: String::new() });
-                }
-                is_inside = !is_inside;
-            }
-            None if is_inside => {
-                let text = &mut blocks.last_mut().unwrap().text;
-                *text += line;
-                text.push('\n');
-            }
-            None => {}
-        }
-    }
-    blocks
-}
-
-/// `make run` in a terminal of its own, which Ctrl-C ends.
+/// `make run` in a second terminal, which Ctrl-C ends.
 struct Terminal {
     process: Child,
     log: PathBuf,
@@ -57,14 +28,11 @@ impl Terminal {
         let log = folder.join("terminal.log");
         let output = File::create(&log).unwrap();
         let mut bash = Command::new("bash");
-        let names = std::env::vars_os().map(|(name, _)| name);
-        for name in names.filter(|name| name.as_encoded_bytes().starts_with(b"DROVER_")) {
-            bash.env_remove(name);
-        }
+        without_drover_variables(&mut bash);
         for name in ["MAKEFLAGS", "MAKELEVEL", "CONFIG", "DATA"] {
             bash.env_remove(name);
         }
-        // A group of its own is what a terminal sends Ctrl-C to. The program of the tutorial fails in the words of its page.
+        // A terminal sends Ctrl-C to a process group. The locale C gives the error texts that the document shows.
         bash.args(["-c", command])
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
@@ -76,13 +44,13 @@ impl Terminal {
         Self { process: bash.spawn().unwrap(), log, lines_seen: 0 }
     }
 
-    /// Waits for lines that look like the shown ones, in this order, behind those that were seen.
+    /// Waits for lines that match the shown ones in this order, behind the lines that matched before.
     fn expect(&mut self, shown: &str) {
         for shown in shown.lines() {
             let mut log = String::new();
             let found = eventually_or(|| {
                 log = fs::read_to_string(&self.log).unwrap();
-                let at = log.lines().skip(self.lines_seen).position(|line| is_like(shown, line));
+                let at = log.lines().skip(self.lines_seen).position(|line| matches_shown(shown, line));
                 at.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}: {log}")))
             });
             self.lines_seen += 1 + found.unwrap_or_else(|| panic!("the terminal does not show {shown}: {log}"));
@@ -109,7 +77,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Asks `probe` for as long as tests are patient, and returns its finding, if any.
+/// Calls `probe` until it returns a value or the patience of tests ends.
 fn eventually_or<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = std::time::Instant::now();
     while start.elapsed() < drover_tests::PATIENCE {
@@ -121,8 +89,8 @@ fn eventually_or<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-/// Whether a line has all that is shown of it, in this order.
-fn is_like(shown: &str, line: &str) -> bool {
+/// Whether a line contains the shown parts in this order.
+fn matches_shown(shown: &str, line: &str) -> bool {
     let mut rest = line;
     shown.split('…').all(|part| match rest.split_once(part.trim()) {
         Some((_, behind)) => {
@@ -133,7 +101,7 @@ fn is_like(shown: &str, line: &str) -> bool {
     })
 }
 
-/// The shell of the reader.
+/// The shell of a reader.
 struct Shell {
     process: Child,
     input: ChildStdin,
@@ -152,7 +120,7 @@ impl Shell {
         Self { process, input, output: BufReader::new(output) }
     }
 
-    /// Returns the output of the commands. The first command that fails ends the shell, and the test.
+    /// Runs commands and returns their output. A command that fails ends the shell and the test.
     fn run(&mut self, commands: &str) -> String {
         writeln!(self.input, "{{ {commands}\n}} </dev/null\nprintf '\\n%s\\n' '{}'", Self::END).unwrap();
         let mut printed = String::new();
@@ -168,16 +136,15 @@ impl Shell {
     }
 }
 
-/// A text whose quoted ids and instants are replaced by their kind.
-fn masked(text: &str) -> Vec<String> {
+/// The lines of a text, with the kind in place of each quoted id and instant.
+fn with_kinds(text: &str) -> Vec<String> {
     text.trim().lines().map(|line| line.split('"').map(kind).collect::<Vec<_>>().join("\"")).collect()
 }
 
 #[test]
 fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let page = fs::read_to_string(root.join("docs/TUTORIAL.md")).unwrap();
-    // A folder like that of the repository, in which the reader may write.
+    let root = root();
+    // A folder like that of the repository, in which the test may write.
     let folder = tempfile::tempdir().unwrap();
     for name in ["Cargo.toml", "Makefile", "scripts"] {
         symlink(root.join(name), folder.path().join(name)).unwrap();
@@ -194,15 +161,15 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
 
     let mut shell = Shell::start(folder.path());
     let mut terminal: Option<Terminal> = None;
-    // The commands, and what they printed if the page has not shown it yet.
+    // The last commands, and the output that the document has not shown yet.
     let (mut commands, mut printed) = (String::new(), String::new());
     let mut outputs = 0;
-    for block in blocks(&page) {
-        let text = block.text.as_str();
-        outputs += usize::from(block.language != "sh");
-        match block.language.as_str() {
+    for Block { language, text, .. } in blocks(&document("docs/TUTORIAL.md")) {
+        let text = text.as_str();
+        outputs += usize::from(language != "sh");
+        match language {
             "sh" => {
-                assert_eq!(printed, "", "the page does not show what this prints: {commands}");
+                assert_eq!(printed, "", "the document does not show the output of {commands}");
                 text.clone_into(&mut commands);
                 if text.starts_with("make run") {
                     if let Some(terminal) = terminal.take() {
@@ -213,20 +180,18 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
                     printed = shell.run(&text.replace("localhost:8080", &address));
                 }
             }
-            "log" => terminal.as_mut().expect("something runs in the first terminal").expect(text),
+            "log" => terminal.as_mut().expect("make run is running").expect(text),
             "json" => {
                 let real = std::mem::take(&mut printed);
                 let real: Value =
                     serde_json::from_str(&real).unwrap_or_else(|error| panic!("{commands}{error}: {real}"));
-                let shown = text.replace(", …}", ", \"…\": null}");
-                let shown = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {text}"));
-                compare(&shown, &real, &commands);
+                compare(&shown_json(text), &real, &commands);
             }
-            "text" => assert_eq!(masked(text), masked(&std::mem::take(&mut printed)), "{commands}"),
-            language => panic!("what is a block {language}?"),
+            "text" => assert_eq!(with_kinds(text), with_kinds(&std::mem::take(&mut printed)), "{commands}"),
+            language => panic!("a block of the unknown language {language}"),
         }
     }
-    assert_eq!(printed, "", "the page does not show what this prints: {commands}");
+    assert_eq!(printed, "", "the document does not show the output of {commands}");
     assert!(outputs > 10, "{outputs} outputs were compared");
     terminal.expect("the tutorial starts Drover").stop();
 }

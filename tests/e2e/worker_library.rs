@@ -1,4 +1,4 @@
-//! Workers that are written with the library.
+//! A worker that is written with the library: the example of its README.
 
 use drover_tests::{Process, free_port};
 use serde_json::json;
@@ -18,7 +18,7 @@ async fn the_example_of_the_readme_works_as_it_stands() {
     let bind = format!("127.0.0.1:{}", free_port());
     let env = [("DROVER__REDIS__URL", system.redis_url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];
     let mut worker = Process::start_example("mails", &[], &env);
-    system.until_ready(&format!("http://{bind}")).await;
+    system.wait_until_ready(&format!("http://{bind}")).await;
     let finished = async |message: serde_json::Value| system.finished(&system.post("mails", message).await).await;
 
     let message = finished(json!({"name": "welcome", "data": {"to": "ada@example.org"}})).await;
@@ -33,18 +33,18 @@ async fn the_example_of_the_readme_works_as_it_stands() {
     let message = finished(json!({"name": "other", "data": 1})).await;
     assert_eq!((&message["error"]["code"], &message["attempts_made"]), (&json!("no_handler"), &json!(3)));
 
-    // A line for each outcome, and what it did all in all.
+    // The log has a line for each outcome and a summary.
     assert!(worker.terminate().success());
     let log = worker.log();
-    let told = |words: &[&str]| log.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    let has_line = |words: &[&str]| log.iter().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(
-        told(&["completed queue=mails", "name=\"welcome\" attempt=1 outcome=\"completed\" duration_ms="]),
+        has_line(&["completed queue=mails", "name=\"welcome\" attempt=1 outcome=\"completed\" duration_ms="]),
         "{log:?}"
     );
-    assert!(told(&["WARN", "failed for good queue=mails", "outcome=\"failed\"", "code=\"no_address\""]), "{log:?}");
-    assert!(told(&["INFO", "outcome=\"retried\"", "code=\"no_handler\""]), "{log:?}");
+    assert!(has_line(&["WARN", "failed for good queue=mails", "outcome=\"failed\"", "code=\"no_address\""]), "{log:?}");
+    assert!(has_line(&["INFO", "outcome=\"retried\"", "code=\"no_handler\""]), "{log:?}");
     assert!(
-        told(&["totals of this worker", "completed=1 retried=2 failed=3 released=0 lost=0 unsettled=0"]),
+        has_line(&["totals of this worker", "completed=1 retried=2 failed=3 released=0 lost=0 unsettled=0"]),
         "{log:?}"
     );
     system.assert_clean().await;

@@ -1,6 +1,6 @@
-//! What all tests of Drover share: a Redis of their own, the real binaries as processes.
+//! Helpers of all tests of Drover: a Redis of their own, the real binaries as processes, a network that can fail.
 //!
-//! Nothing here waits for luck: a helper returns when what it started answers, or panics when it never does.
+//! A helper that starts something returns when it answers, and panics when it does not answer in time.
 
 // Helpers of tests: a failure here is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
@@ -11,7 +11,7 @@ mod proxy;
 mod redis_server;
 
 pub use port::HeldPort;
-pub use process::{Process, binary};
+pub use process::{Process, binary, without_drover_variables};
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 
@@ -20,15 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long something may take that should come at once, on a machine that is busy.
+/// The longest time for something that should happen at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port of the loopback interface that nobody listens on.
+/// A free port of the loopback interface.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits until `probe` answers something, asking every few milliseconds.
+/// Calls `probe` every few milliseconds until it returns a value.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

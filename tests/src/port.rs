@@ -1,18 +1,20 @@
+//! A port that belongs to one test.
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A port of the loopback interface that stays one test's own, also while nobody listens on it.
+/// A reserved port of the loopback interface: no other program gets it, also while no server listens on it.
 ///
-/// It is bound but never listens, with `SO_REUSEADDR` as all servers have it: they may listen on it, and what asks for
-/// any free port gets another. So a server that was killed finds its port free when it comes back.
+/// The socket is bound and never listens, with `SO_REUSEADDR` as servers have it. So a server may listen on the port, and a
+/// program that wants any free port gets another one. A server that was killed finds its port free at its restart.
 #[derive(Debug)]
 pub struct HeldPort {
     socket: TcpSocket,
 }
 
 impl HeldPort {
-    /// Takes a free one.
+    /// Reserves a free port.
     pub fn take() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -20,7 +22,7 @@ impl HeldPort {
         Self { socket }
     }
 
-    /// The address.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }

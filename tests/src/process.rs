@@ -1,3 +1,5 @@
+//! Drover's binaries and examples as processes of a test, with their logs.
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -12,9 +14,7 @@ use std::{
 
 use crate::{PATIENCE, eventually};
 
-/// One of Drover's binaries, running.
-///
-/// Its log is read as it comes and shown when the test fails.
+/// A running process of Drover. Its log is read all the time, and printed when the test fails.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -24,7 +24,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a binary of the workspace with these arguments and this environment, and nothing else of Drover's in it.
+    /// Starts a binary of the workspace with these arguments. Of Drover's variables its environment has only these.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_file(&binary(name), name, args, env)
     }
@@ -36,12 +36,7 @@ impl Process {
 
     fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(file);
-        for (key, _) in std::env::vars_os() {
-            if key.as_encoded_bytes().starts_with(b"DROVER_") {
-                command.env_remove(key);
-            }
-        }
-        let mut child = command
+        let mut child = without_drover_variables(&mut command)
             .args(args)
             .envs(env.iter().copied())
             .env("NO_COLOR", "1")
@@ -67,7 +62,7 @@ impl Process {
         Self { child, name: name.to_owned(), log, lines }
     }
 
-    /// Waits for a line of the log that contains `text`, from where the last such wait ended.
+    /// Waits for a line of the log that contains `text`, behind the line that the last such wait found.
     pub fn wait_for_log(&self, text: &str) -> String {
         let start = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
@@ -80,7 +75,7 @@ impl Process {
         panic!("{} never logged {text:?}", self.name);
     }
 
-    /// The id that the system knows it by.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -90,20 +85,25 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end, as `docker stop` does, and waits until it has.
+    /// Sends SIGTERM, as `docker stop` does, and waits until it has ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.send_sigterm();
         self.wait()
     }
 
-    /// Waits until it has ended by itself.
+    /// Sends SIGTERM and does not wait.
+    pub fn send_sigterm(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
@@ -122,20 +122,30 @@ impl Drop for Process {
     }
 }
 
-/// The file of a binary of the workspace, for what [`Process`] does not do.
+/// Removes the variables of Drover that a process would inherit from this one.
+pub fn without_drover_variables(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"DROVER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The file of a binary of the workspace, for tests that need more than [`Process`] offers.
 pub fn binary(name: &str) -> PathBuf {
     binaries().join(name)
 }
 
-/// Where the binaries stand; builds them once, so that a test never runs yesterday's. All of the workspace and its examples,
-/// so that they share their dependencies with the tests: fewer would have them with other features, and build them anew.
+/// The folder of the binaries. Builds them once, so that a test never runs an old one. It builds the whole workspace with its
+/// examples: a smaller selection would have other features of the dependencies and compile them again.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells this test of its own package, a build script that reads it would take for a change.
+        // Cargo sets these variables for this test. A build script that reads one would be run again for its other value.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 build.env_remove(name);

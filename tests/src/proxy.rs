@@ -1,3 +1,5 @@
+//! A TCP proxy between the services and Redis that simulates faults of a network.
+
 use std::{
     io,
     net::SocketAddr,
@@ -19,14 +21,14 @@ use tokio::{
 
 use crate::{HeldPort, eventually};
 
-/// A network that can be broken: a TCP proxy between the services and Redis.
+/// A TCP proxy between the services and Redis that simulates faults of a network.
 ///
-/// Each of its controls returns when the proxy obeys: what a test does then meets the network as it was told to be. It
-/// runs in a thread of its own, so that a test may block.
+/// Each control returns when all connections have the new mode, so that the next step of a test meets it. The proxy runs in
+/// its own thread, so that a test may block.
 #[derive(Debug)]
 pub struct Proxy {
     port: HeldPort,
-    // A task keeps the mode that it acts in, so nobody acts in an old one any longer when only we know it.
+    // Each task holds the mode that it acts in. When only `set` holds the old mode, no task acts in it any more.
     mode: watch::Sender<Arc<Mode>>,
     loses_next_answer: Arc<AtomicBool>,
     runtime: Option<Runtime>,
@@ -43,7 +45,7 @@ enum Mode {
 }
 
 impl Proxy {
-    /// Starts one that passes everything to this port of the loopback interface.
+    /// Starts a proxy that passes everything to this port of the loopback interface.
     pub fn start(target_port: u16) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let port = HeldPort::take();
@@ -57,22 +59,22 @@ impl Proxy {
         Self { port, mode, loses_next_answer, runtime: Some(runtime) }
     }
 
-    /// The URL under which Drover finds Redis behind it.
+    /// The URL of Redis behind the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
     }
 
-    /// Passes everything, also what waited while it stalled. Connections that were broken stay so.
+    /// Passes everything, also the bytes that waited during a stall. Broken connections stay broken.
     pub fn pass(&self) {
         self.set(Mode::Pass);
     }
 
-    /// Passes everything after so long, either way.
+    /// Passes everything after this delay, in both directions.
     pub fn slow(&self, latency: Duration) {
         self.set(Mode::Slow(latency));
     }
 
-    /// Passes nothing. Connections stay open, new ones too, and what is sent waits.
+    /// Passes nothing. All connections stay open, new ones are accepted, and bytes wait.
     pub fn stall(&self) {
         self.set(Mode::Stall);
     }
@@ -87,26 +89,26 @@ impl Proxy {
         self.set(Mode::Reset);
     }
 
-    /// Ends the answers of all connections, and of new ones: Redis gets and does what it is sent, and nobody hears of it.
+    /// Ends the answers of all connections, and of new ones: Redis executes its commands, and its answers are lost.
     pub fn half_close(&self) {
         self.set(Mode::HalfClose);
     }
 
-    /// Closes the connection over which the next answer comes, instead of passing that answer. Passes everything else.
+    /// Closes the connection of the next answer instead of passing that answer. Passes everything else.
     pub fn lose_next_answer(&self) {
         self.loses_next_answer.store(true, Ordering::SeqCst);
     }
 
     fn set(&self, mode: Mode) {
         let old = self.mode.send_replace(Arc::new(mode));
-        eventually("the proxy obeys", || (Arc::strong_count(&old) == 1).then_some(()));
+        eventually("the proxy has the new mode", || (Arc::strong_count(&old) == 1).then_some(()));
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A plain drop would wait, which a test's own runtime does not allow.
+            // A plain drop would block, which is forbidden inside another runtime.
             runtime.shutdown_background();
         }
     }
@@ -140,7 +142,7 @@ async fn listen(
                     client,
                     target,
                     redis: None,
-                    is_deaf: false,
+                    answers_are_dropped: false,
                     loses_next_answer: Arc::clone(&loses_next_answer),
                     requests: Vec::new(),
                     answers: Vec::new(),
@@ -162,19 +164,19 @@ struct Connection {
     client: TcpStream,
     target: SocketAddr,
     redis: Option<TcpStream>,
-    /// Its answers have ended.
-    is_deaf: bool,
+    /// Answers of Redis no longer reach the client.
+    answers_are_dropped: bool,
     loses_next_answer: Arc<AtomicBool>,
-    // What was read and not yet written: kept here, so that forwarding may be broken off anywhere.
+    // Bytes that were read and not yet written. They stay here when forwarding is interrupted at any point.
     requests: Vec<u8>,
     answers: Vec<u8>,
 }
 
 impl Connection {
-    /// Serves until either side ends it or the mode does.
+    /// Serves until either side or a mode ends the connection.
     async fn serve(self, mut mode: Arc<Mode>, mut modes: watch::Receiver<Arc<Mode>>) {
-        let mut obeying = self.obey(*mode).await;
-        while let Some(mut connection) = obeying {
+        let mut open = self.enter(*mode).await;
+        while let Some(mut connection) = open {
             select! {
                 biased;
                 changed = modes.changed() => {
@@ -182,7 +184,7 @@ impl Connection {
                         return;
                     }
                     let next = Arc::clone(&modes.borrow_and_update());
-                    obeying = connection.obey(*next).await;
+                    open = connection.enter(*next).await;
                     mode = next;
                 }
                 _ = connection.forward(*mode) => return,
@@ -190,18 +192,18 @@ impl Connection {
         }
     }
 
-    /// Does what the new mode does to a connection; none is left when it ends it.
-    async fn obey(mut self, mode: Mode) -> Option<Self> {
+    /// Applies a new mode. Returns `None` when the mode ends the connection.
+    async fn enter(mut self, mode: Mode) -> Option<Self> {
         match mode {
             Mode::Pass | Mode::Slow(_) | Mode::Stall => Some(self),
             Mode::Cut => None,
             Mode::Reset => {
-                // Closed without lingering, a socket sends RST.
+                // A socket that is closed without lingering sends RST.
                 let _ = self.client.set_zero_linger();
                 None
             }
             Mode::HalfClose => {
-                self.is_deaf = true;
+                self.answers_are_dropped = true;
                 self.client.shutdown().await.ok()?;
                 Some(self)
             }
@@ -217,16 +219,16 @@ impl Connection {
             Some(redis) => redis,
             none => none.insert(TcpStream::connect(self.target).await?),
         };
-        let hears_answers = (!self.is_deaf).then_some(&self.client);
+        let receiver = (!self.answers_are_dropped).then_some(&self.client);
         let loses = || self.loses_next_answer.swap(false, Ordering::SeqCst);
         select! {
             ended = pump(&self.client, Some(redis), latency, &mut self.requests, || false) => ended,
-            ended = pump(redis, hears_answers, latency, &mut self.answers, loses) => ended,
+            ended = pump(redis, receiver, latency, &mut self.answers, loses) => ended,
         }
     }
 }
 
-/// Copies until `from` ends, or until `loses` says that what was just read is lost; into nothing when there is no `to`.
+/// Copies until `from` ends, or until `loses` says that the last bytes are lost. Without `to` the bytes are dropped.
 async fn pump(
     from: &TcpStream,
     to: Option<&TcpStream>,

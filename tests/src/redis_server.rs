@@ -1,3 +1,5 @@
+//! A redis-server for one test.
+
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -9,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{HeldPort, eventually};
 
-/// A redis-server of one test, on a free port, with its data in a folder that goes with it.
+/// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
 /// With `DROVER_TEST_REDIS=cluster` in the environment it is a cluster of one node, which refuses a script that touches
 /// a key it has not named.
@@ -22,24 +24,24 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"])
     }
 
-    /// Starts one that has written a change to disk before it says so.
+    /// Starts a server that writes each change to disk before it answers.
     pub fn start_durable() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// Starts one that writes its changes to disk once a second.
+    /// Starts a server that writes its changes to disk once a second.
     pub fn start_fsync_everysec() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
     }
 
-    /// Starts one that copies `primary` and refuses to be written to, until it is told `REPLICAOF NO ONE`.
+    /// Starts a replica of `primary`, which refuses writes until `REPLICAOF NO ONE` promotes it.
     pub fn start_replica_of(primary: &Self) -> Self {
-        primary.command("CONFIG SET repl-diskless-sync-delay 0"); // Or the copy begins after 5 s.
+        primary.command("CONFIG SET repl-diskless-sync-delay 0"); // The default delays the copy by 5 s.
         let port = primary.port().to_string();
         let replica = Self::start_with(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
         eventually("the replica has its copy", || {
@@ -55,7 +57,7 @@ impl RedisServer {
         }
         let folder = TempDir::new().unwrap();
         let mut server = Self { port: HeldPort::take(), folder, process: None, options };
-        // A cluster's second port lies 10,000 above and may be taken, or no port at all; then another one may do.
+        // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
         for _ in 0..20 {
             if server.try_start() {
                 return server;
@@ -65,7 +67,7 @@ impl RedisServer {
         panic!("redis-server did not start on any of twenty ports; is it installed?");
     }
 
-    /// The URL under which Drover finds it.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
@@ -75,7 +77,7 @@ impl RedisServer {
         self.port.number()
     }
 
-    /// Kills it, as a crash would.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -83,22 +85,22 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again after a [`kill`](Self::kill), on the same port, with what it had on disk.
+    /// Starts it again after a [`kill`](Self::kill), on the same port and with its data on disk.
     pub fn restart(&mut self) {
         eventually("redis-server starts again", || self.try_start().then_some(()));
     }
 
-    /// Stops it from answering, with its connections open.
+    /// Suspends it. Its connections stay open.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets it go on after a [`freeze`](Self::freeze).
+    /// Resumes it after a [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal("-CONT");
     }
 
-    /// Sends one command without spaces in its arguments, and answers the reply as it came.
+    /// Sends one command without spaces in its arguments, and returns the raw reply.
     pub fn command(&self, command: &str) -> String {
         self.try_command(command).unwrap_or_else(|| panic!("redis did not answer to {command}"))
     }

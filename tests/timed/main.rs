@@ -1,5 +1,5 @@
-//! The times that docs/RELIABILITY.md and docs/WORKERS.md promise, as they are promised. The tests run one after the other, and no
-//! other program of `make test` beside them; each allows for what other processes take of the machine.
+//! The times that docs/RELIABILITY.md and docs/WORKERS.md promise. The tests run one after the other and beside no other program of
+//! `make test`. Each allows for the stalls of the machine.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -8,5 +8,5 @@ mod stall_monitor;
 mod workers;
 
 #[path = "../e2e/system.rs"]
-#[expect(dead_code, reason = "the end-to-end tests use the rest of it")]
+#[expect(dead_code, reason = "the end-to-end tests use its other functions")]
 mod system;

@@ -1,5 +1,5 @@
-//! How long the machine holds up what wants to run. A time that is promised holds on a machine that has the time; what another
-//! process took of it meanwhile is measured and allowed for, so a busy machine fails no test, and a quiet one excuses nothing.
+//! Measures the stalls of the machine: the time for which other processes kept this one from running. A promised time is extended by
+//! the stalls within it, so that a busy machine fails no test and a quiet machine gets no extension.
 
 use std::{
     sync::{
@@ -12,15 +12,15 @@ use std::{
 
 use tokio::sync::MutexGuard;
 
-/// How long the thread that watches sleeps each time.
+/// The length of each sleep of the monitoring thread.
 const STEP: Duration = Duration::from_millis(1);
-/// A sleep may last so much longer on a quiet machine, too.
+/// How much longer a sleep may last on a quiet machine.
 const SLACK: Duration = Duration::from_millis(1);
 
 /// Only one of these tests runs at a time, whatever the number of threads.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Watches the machine as long as it lives, and keeps other tests of this kind waiting.
+/// Measures stalls while it exists. Other tests of this kind wait.
 pub(crate) struct StallMonitor {
     watch: Arc<Watch>,
     _alone: MutexGuard<'static, ()>,
@@ -28,62 +28,62 @@ pub(crate) struct StallMonitor {
 
 #[derive(Default)]
 struct Watch {
-    delays: Mutex<Vec<Delay>>,
-    /// Up to when there are all delays, in ms since 1970.
-    seen_until: AtomicU64,
+    stalls: Mutex<Vec<Stall>>,
+    /// The instant until which all stalls are known, in ms since 1970.
+    measured_until: AtomicU64,
 }
 
-/// The thread should have run from `from` on, and did at `until`. In ms since 1970.
-struct Delay {
+/// The thread should have run from `from` on, and ran at `until`. In ms since 1970.
+struct Stall {
     from: u64,
     until: u64,
 }
 
 impl StallMonitor {
-    pub(crate) async fn watched() -> Self {
+    pub(crate) async fn start() -> Self {
         let alone = ALONE.lock().await;
         let watch = Arc::new(Watch::default());
-        let of_thread = Arc::downgrade(&watch);
+        let weak_watch = Arc::downgrade(&watch);
         thread::spawn(move || {
-            while let Some(watch) = of_thread.upgrade() {
-                let begun = now();
+            while let Some(watch) = weak_watch.upgrade() {
+                let started = now();
                 thread::sleep(STEP);
-                watch.note(begun, now());
+                watch.record(started, now());
             }
         });
         Self { watch, _alone: alone }
     }
 
-    /// That what began and ended at these instants, in ms since 1970, took no longer than is promised, and what the machine held up.
+    /// Asserts that the time between these instants, in ms since 1970, is at most the promised time and the stalls within it.
     #[track_caller]
     pub(crate) fn assert_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
         let took = Duration::from_millis(until.saturating_sub(from));
-        let held_up = self.watch.held_up(from, until);
-        assert!(took <= promised + held_up, "{what}: {took:?}, promised {promised:?}, held up for {held_up:?}");
+        let stalled = self.watch.stalled(from, until);
+        assert!(took <= promised + stalled, "{what}: {took:?}, promised {promised:?}, stalled for {stalled:?}");
     }
 }
 
 impl Watch {
-    fn note(&self, begun: u64, ended: u64) {
-        let due = begun + u64::try_from((STEP + SLACK).as_millis()).unwrap();
+    fn record(&self, started: u64, ended: u64) {
+        let due = started + u64::try_from((STEP + SLACK).as_millis()).unwrap();
         if ended > due {
-            self.delays.lock().unwrap().push(Delay { from: due, until: ended });
+            self.stalls.lock().unwrap().push(Stall { from: due, until: ended });
         }
-        self.seen_until.store(ended, Ordering::Release);
+        self.measured_until.store(ended, Ordering::Release);
     }
 
-    /// For how long the thread was held up within this time.
-    fn held_up(&self, from: u64, until: u64) -> Duration {
-        while self.seen_until.load(Ordering::Acquire) <= until {
+    /// The sum of the stalls within this time.
+    fn stalled(&self, from: u64, until: u64) -> Duration {
+        while self.measured_until.load(Ordering::Acquire) <= until {
             thread::sleep(STEP);
         }
-        let delays = self.delays.lock().unwrap();
-        let within = |delay: &Delay| delay.until.min(until).saturating_sub(delay.from.max(from));
-        Duration::from_millis(delays.iter().map(within).sum())
+        let stalls = self.stalls.lock().unwrap();
+        let within = |stall: &Stall| stall.until.min(until).saturating_sub(stall.from.max(from));
+        Duration::from_millis(stalls.iter().map(within).sum())
     }
 }
 
-/// In ms since 1970, as Redis's own clock on this machine.
+/// Now, in ms since 1970, by the same clock as Redis on this machine.
 pub(crate) fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
@@ -91,12 +91,12 @@ pub(crate) fn now() -> u64 {
 #[test]
 fn stalls_count_only_within_the_measured_time() {
     let watch = Watch::default();
-    for (begun, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
-        watch.note(begun, ended);
+    for (started, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
+        watch.record(started, ended);
     }
-    for (from, until, held_up) in
+    for (from, until, stalled) in
         [(0, 1_004, 0), (0, 1_100, 92), (1_010, 1_020, 10), (1_050, 1_057, 5), (1_100, 1_157, 57)]
     {
-        assert_eq!(watch.held_up(from, until).as_millis(), held_up, "from {from} until {until}");
+        assert_eq!(watch.stalled(from, until).as_millis(), stalled, "from {from} until {until}");
     }
 }

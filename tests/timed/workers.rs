@@ -1,48 +1,45 @@
-//! Messages that start on time, and workers that take over and stop in time.
+//! The times of workers: the start of messages, the recovery of leases, rate limits, cancels and stops.
 
 use std::time::Duration;
 
-use drover_tests::Process;
 use queue_core::{ConsumerId, LeaseRequest, Millis, State};
 use reqwest::Method;
 use serde_json::json;
 
 use crate::{
     stall_monitor::{StallMonitor, now},
-    system::{System, millis, number},
+    system::{HOURLY_POLLS, System, millis, number},
 };
-
-const HOUR: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let system = System::start("").await;
-    let _worker = system.worker_with(&[HOUR]).await;
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     for round in 0..40 {
         let delay = if round % 2 == 0 { 0 } else { 50 };
         let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
         let (due, started) = (millis(&done["due_at"]), millis(&done["started_at"]));
-        machine.assert_within(Duration::from_millis(50), due, started, &format!("round {round}"));
+        monitor.assert_within(Duration::from_millis(50), due, started, &format!("round {round}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let system = System::start("[queues.my-queue]\nvisibility_timeout = \"2s\"\n").await;
     for n in 0..20 {
         system.post("my-queue", number(n)).await;
     }
-    // A consumer that is killed: it never says a word again.
+    // The leases of a killed consumer, which sends no further request.
     let lost = system.lease("my-queue", 20).await;
-    let _idle = system.worker_with(&[HOUR]).await;
+    let _idle = system.worker_with(&[HOURLY_POLLS]).await;
     for delivery in lost {
         let done = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&done["started_at"]));
-        machine.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
+        monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
     }
-    // For one that waits over HTTP, and where nobody waits at all.
+    // The same for a client that waits over HTTP, and for a queue without a waiting client.
     for waits in [true, false] {
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();
@@ -52,29 +49,26 @@ async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines()
         let deadline = queue.lease(&request).await.unwrap().deliveries[0].lease_expires_at.as_millis();
         if waits {
             let wait = Some(json!({"wait": "20s"}));
-            let (_, leased) = system.ask(Method::POST, "/v1/queues/other/leases", wait).await;
+            let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", wait).await;
             let started = millis(&leased["messages"][0]["started_at"]);
-            machine.assert_within(Duration::from_secs(1), deadline, started, "a client that waits");
+            monitor.assert_within(Duration::from_secs(1), deadline, started, "a client that waits");
         } else {
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            machine.assert_within(Duration::from_secs(1), deadline, now(), "a lease that nobody waits for");
+            monitor.assert_within(Duration::from_secs(1), deadline, now(), "a lease without a waiting client");
         }
-        system.ask(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
+        system.request(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_is_reached_to_95_percent() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let limit = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
     let system = System::start(limit).await;
-    let _workers = [system.worker_with(&[HOUR]).await, system.worker_with(&[HOUR]).await];
-    let messages: Vec<_> = (0..125).map(number).collect();
-    let batch = json!({"messages": messages});
-    let (status, _) = system.ask(Method::POST, "/v1/queues/my-queue/messages/batch", Some(batch)).await;
-    assert_eq!(status, 201);
+    let _workers = [system.worker_with(&[HOURLY_POLLS]).await, system.worker_with(&[HOURLY_POLLS]).await];
+    system.post_batch("my-queue", (0..125).map(number)).await;
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     while queue.status().await.unwrap().unwrap().counts.completed < 125 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -82,72 +76,62 @@ async fn rate_limit_is_reached_to_95_percent() {
     let page = queue.list(State::Completed, 1_000, None).await.unwrap();
     let mut starts: Vec<u64> = page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
-    // Four full windows, and a part of the fifth.
-    machine.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
+    // The messages fill four windows and a part of the fifth.
+    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_stop() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let exclusive = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
     let system = System::start(exclusive).await;
-    let mut first = system.worker_with(&[HOUR]).await;
+    let mut first = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(1)).await).await;
-    let mut second = system.worker_with(&[HOUR]).await;
+    let mut second = system.worker_with(&[HOURLY_POLLS]).await;
     first.terminate();
     let stopped = now();
     let done = system.finished(&system.post("my-queue", number(2)).await).await;
-    machine.assert_within(Duration::from_millis(200), stopped, millis(&done["started_at"]), "after a stop");
-    let _third = system.worker_with(&[HOUR]).await;
+    monitor.assert_within(Duration::from_millis(200), stopped, millis(&done["started_at"]), "after a stop");
+    let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
     second.kill();
-    // Its time began anew when it asked for the last time, which was before this.
+    // The timeout of the owner began at its last request, which was before this instant.
     let killed = now();
     let done = system.finished(&system.post("my-queue", number(4)).await).await;
-    machine.assert_within(Duration::from_secs(3), killed, millis(&done["started_at"]), "after its time of 2 s");
+    monitor.assert_within(Duration::from_secs(3), killed, millis(&done["started_at"]), "after its timeout of 2 s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handler_is_cancelled_within_a_second() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let handler = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
     let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).await;
     let location = system.post("q", number(1)).await;
-    let _worker = system.worker_with(&[HOUR]).await;
-    while system.get(&location).await["state"] != "active" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let asked = now();
-    assert_eq!(system.act(&format!("{location}/cancel")).await.0, 202);
+    let _worker = system.worker_with(&[HOURLY_POLLS]).await;
+    system.wait_for_state(&location, "active").await;
+    let requested_at = now();
+    assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     let done = system.finished(&location).await;
     assert_eq!(done["error"]["code"], "cancelled");
-    machine.assert_within(Duration::from_secs(1), asked, millis(&done["finished_at"]), "a cancel");
+    monitor.assert_within(Duration::from_secs(1), requested_at, millis(&done["finished_at"]), "a cancel");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_stops_within_a_second_and_a_second_signal_stops_one_that_is_busy_within_two() {
-    let machine = StallMonitor::watched().await;
+    let monitor = StallMonitor::start().await;
     let system = System::start("").await;
-    let mut idle = system.worker_with(&[HOUR]).await;
-    let told = now();
+    let mut idle = system.worker_with(&[HOURLY_POLLS]).await;
+    let stopped_at = now();
     assert!(idle.terminate().success());
-    machine.assert_within(Duration::from_secs(1), told, now(), "an idle worker stops");
+    monitor.assert_within(Duration::from_secs(1), stopped_at, now(), "an idle worker stops");
 
     let folder = tempfile::tempdir().unwrap();
-    let env = [
-        ("DROVER__REDIS__URL", system.redis_url.as_str()),
-        ("DROVER__WORKER__BIND", "127.0.0.1:0"),
-        ("RUNS", folder.path().to_str().unwrap()),
-    ];
-    let mut busy = Process::start_example("sleeper", &[], &env);
+    let mut busy = system.launch_sleeper(folder.path(), &[]);
     let location = system.post("my-queue", json!({"data": {"ms": 60_000, "blocking": true}})).await;
-    while system.get(&location).await["state"] != "active" {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let id = rustix::process::Pid::from_raw(busy.id().try_into().unwrap()).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    system.wait_for_state(&location, "active").await;
+    busy.send_sigterm();
     busy.wait_for_log("a second signal stops at once");
-    let told = now();
+    let stopped_at = now();
     busy.terminate();
-    machine.assert_within(Duration::from_secs(2), told, now(), "a busy worker stops");
+    monitor.assert_within(Duration::from_secs(2), stopped_at, now(), "a busy worker stops");
 }
