@@ -1,4 +1,4 @@
-"""What a client in Python does with the models that datamodel-code-generator generates."""
+"""A client in Python uses the models that datamodel-code-generator generates."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ LEASE = "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"
 
 
 def sent(model):
-    """As it goes over the wire."""
+    """The JSON of a model without the fields that are None."""
     return json.loads(model.model_dump_json(exclude_none=True))
 
 
@@ -30,7 +30,7 @@ def refused(make):
     return False
 
 
-assert sent(drover.NewMessage(data={"hello": 1})) == {"data": {"hello": 1}}, "what is optional is left out"
+assert sent(drover.NewMessage(data={"hello": 1})) == {"data": {"hello": 1}}, "optional fields are left out"
 drover.NewMessage(data=1, name=None, delay=None, priority=None)
 full = drover.NewMessage(data=1, id="order-42", delay="1h 30m", ttl=1000, hold="paid:42", backoff={"type": "fixed"})
 assert sent(full)["delay"] == "1h 30m" and sent(full)["backoff"] == {"type": "fixed"}
@@ -45,11 +45,11 @@ for wrong in [{}, {"data": 1, "dealy": 1}, {"data": 1, "delay": "5 parsecs"}, {"
     assert refused(lambda: drover.NewMessage(**wrong)), wrong
 
 assert drover.PostedMessage(**MESSAGE).attempts_made == 1
-stood = drover.DuplicateMessage.model_validate({**MESSAGE, "duplicate": True}).root
-assert stood.data == {"hello": 1} and stood.duplicate
-gone = drover.DuplicateMessage.model_validate({"id": "a", "queue": "q", "state": None, "duplicate": True}).root
-assert gone.id == "a" and gone.state is None
-assert refused(lambda: drover.DuplicateMessage.model_validate(MESSAGE)), "one that did not stand already"
+duplicate = drover.DuplicateMessage.model_validate({**MESSAGE, "duplicate": True}).root
+assert duplicate.data == {"hello": 1} and duplicate.duplicate
+forgotten = drover.DuplicateMessage.model_validate({"id": "a", "queue": "q", "state": None, "duplicate": True}).root
+assert forgotten.id == "a" and forgotten.state is None
+assert refused(lambda: drover.DuplicateMessage.model_validate(MESSAGE)), "a duplicate needs the field duplicate"
 received = {"consumer": "c", "messages": [{**MESSAGE, "lease": LEASE, "lease_expires_at": MESSAGE["due_at"], "timeout": None}]}
 assert drover.Received(**received).messages[0].data == {"hello": 1}
-print("the models of Python fit", file=sys.stderr)
+print("the models of Python work", file=sys.stderr)

@@ -1,10 +1,10 @@
-// What a client in TypeScript writes with the types that openapi-typescript generates: it must compile, and what is marked as
-// an error must be one.
+// A client in TypeScript uses the types that openapi-typescript generates. The file must compile, and each line below a mark
+// `@ts-expect-error` must be an error.
 import type { components, paths } from "./drover.js";
 
 type Schemas = components["schemas"];
 
-// What is optional may be left out, or be null.
+// Optional fields may be left out or be null.
 export const least: Schemas["NewMessage"] = { data: { hello: 1 } };
 export const nulls: Schemas["NewMessage"] = { data: null, name: null, delay: null, priority: null, backoff: { max: null } };
 export const all: Schemas["NewMessage"] = {
@@ -28,7 +28,7 @@ export const empty: Schemas["NewMessage"] = {};
 // @ts-expect-error: there is no such field
 export const misspelt: Schemas["NewMessage"] = { data: 1, dealy: 1 };
 
-// What is answered.
+// Answers.
 type Post = paths["/v1/queues/{queue}/messages"]["post"]["responses"];
 
 export function posted(answer: Post[201]["content"]["application/json"]): string {
@@ -36,8 +36,8 @@ export function posted(answer: Post[201]["content"]["application/json"]): string
 }
 
 export function duplicate(answer: Post[200]["content"]["application/json"]): string {
-  const stood: true = answer.duplicate;
-  return answer.state === null ? `${answer.id} is gone: ${stood}` : `${answer.id} has ${answer.attempts_made} attempts`;
+  const isDuplicate: true = answer.duplicate;
+  return answer.state === null ? `${answer.id} is forgotten: ${isDuplicate}` : `${answer.id} has ${answer.attempts_made} attempts`;
 }
 
 export function leased(answer: Schemas["Received"]): Schemas["Settle"] {

@@ -6,7 +6,7 @@ use drover_tests::{HeldPort, Process, eventually};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::{System, redis_outage::REFUSED_WITHIN, start_api};
+use crate::{System, number, redis_outage::REFUSED_WITHIN, start_api};
 
 /// A key that the command `producer-api key` created, and its line for the configuration.
 pub(crate) struct Issued {
@@ -292,8 +292,7 @@ async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() 
 
 async fn post(system: &System, queue: &str, key: &str) -> u16 {
     let path = system.url(&format!("/v1/queues/{queue}/messages"));
-    let request = system.http.post(path).bearer_auth(key).header("content-type", "application/json");
-    request.body(r#"{"data":1}"#).send().await.unwrap().status().as_u16()
+    system.http.post(path).bearer_auth(key).json(&number(1)).send().await.unwrap().status().as_u16()
 }
 
 #[tokio::test]
@@ -302,15 +301,15 @@ async fn waiting_requests_of_a_key_are_limited() {
     let system = System::start(&format!("{}\n[api]\nmax_waits_per_key = 2", config(&[&waiting, &other]))).await;
     let receive = |key: &str, wait: &str| {
         let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
-        request.header("content-type", "application/json").body(format!("{{\"wait\":\"{wait}\"}}")).send()
+        request.json(&json!({ "wait": wait })).send()
     };
     // Each client repeats its request until it waits, because the short requests below may take its quota for a moment.
     let begun = [(); 2].map(|()| {
         let (http, url, key) = (system.http.clone(), system.url("/v1/queues/q/leases"), waiting.key.clone());
         tokio::spawn(async move {
             loop {
-                let request = http.post(&url).bearer_auth(&key).header("content-type", "application/json");
-                if request.body("{\"wait\":\"60s\"}").send().await.unwrap().status() != 429 {
+                let request = http.post(&url).bearer_auth(&key).json(&json!({"wait": "60s"}));
+                if request.send().await.unwrap().status() != 429 {
                     return;
                 }
             }

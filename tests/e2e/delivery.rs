@@ -1,9 +1,10 @@
 //! Messages from POST to completion: delays, order, batches, idle workers, and workers that are killed.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_core::{Action, ConsumerId, LeaseRequest, Settlement};
+use reqwest::Method;
 use serde_json::{json, value::to_raw_value};
 
 use crate::{System, millis, number, system::HOURLY_POLLS};
@@ -190,13 +191,8 @@ async fn a_batch_is_taken_whole_and_a_producers_own_id_once() {
     let body = json!({"messages": [
         {"data": 1}, {"data": 2, "delay": "1h"}, {"data": 3, "id": "order-42"}, {"data": 4, "id": "order-42"},
     ]});
-    let post = || {
-        let path = system.url("/v1/queues/q/messages/batch");
-        system.http.post(path).header("content-type", "application/json").body(body.to_string()).send()
-    };
-    let answer = post().await.unwrap();
-    assert_eq!(answer.status(), 201);
-    let batch: serde_json::Value = answer.json().await.unwrap();
+    let (status, batch) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(body)).await;
+    assert_eq!(status, 201);
     let of = |field: &str| -> Vec<serde_json::Value> {
         batch["messages"].as_array().unwrap().iter().map(|message| message[field].clone()).collect()
     };
@@ -221,10 +217,8 @@ async fn a_batch_is_taken_whole_and_a_producers_own_id_once() {
 async fn a_post_may_wait_for_the_result() {
     let system = System::start("").await;
     let _worker = system.worker().await;
-    let path = system.url("/v1/queues/my-queue/messages?wait=10s");
-    let answer = system.http.post(path).header("content-type", "application/json").body(r#"{"data":1}"#).send().await;
-    let answer = answer.unwrap();
-    assert_eq!(answer.status(), 201);
-    let message: HashMap<String, serde_json::Value> = answer.json().await.unwrap();
+    let path = "/v1/queues/my-queue/messages?wait=10s";
+    let (status, message) = system.request(Method::POST, path, Some(number(1))).await;
+    assert_eq!(status, 201);
     assert_eq!((&message["state"], &message["result"]), (&json!("completed"), &json!("processed ✅")));
 }

@@ -361,12 +361,8 @@ async fn listeners_are_limited_per_api_and_per_key() {
     };
     assert_eq!(open_stream(&admin.key, Method::GET).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(open_stream(&ours.key, Method::GET).await.unwrap().status(), StatusCode::NOT_FOUND);
-    let patch = system
-        .http
-        .patch(system.url("/v1/queues/q"))
-        .header("content-type", "application/json")
-        .body(r#"{"max_attempts":3}"#);
-    let begun = patch.header("authorization", format!("Bearer {}", admin.key)).send().await.unwrap();
+    let patch = system.http.patch(system.url("/v1/queues/q")).bearer_auth(&admin.key).json(&json!({"max_attempts": 3}));
+    let begun = patch.send().await.unwrap();
     assert_eq!(begun.status(), StatusCode::OK);
     let first = open_stream(&ours.key, Method::GET).await.unwrap();
     let second = open_stream(&ours.key, Method::GET).await.unwrap();

@@ -161,9 +161,7 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
             let mut stored = Vec::new();
             // Until the API closes the connection.
             loop {
-                let body = json!({"data": n}).to_string();
-                let answer = http.post(&url).header("content-type", "application/json").body(body).send().await;
-                let Ok(answer) = answer else { return stored };
+                let Ok(answer) = http.post(&url).json(&number(n)).send().await else { return stored };
                 assert_eq!(answer.status(), StatusCode::CREATED);
                 stored.push(answer.headers()["location"].to_str().unwrap().to_owned());
             }

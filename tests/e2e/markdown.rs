@@ -85,10 +85,10 @@ pub(crate) fn kind(text: &str) -> &str {
 }
 
 /// Members whose values depend on earlier requests. Only their names are compared.
-const FIGURES: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
+const COUNTERS: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
 
 /// Asserts that a real answer is as shown.
-pub(crate) fn compare(shown: &Value, real: &Value, place: &str) {
+pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
             let is_whole = !shown.contains_key("…");
@@ -100,27 +100,29 @@ pub(crate) fn compare(shown: &Value, real: &Value, place: &str) {
                 set.remove("warnings");
             }
             if is_whole {
-                assert_eq!(expected, found, "{place}");
+                assert_eq!(expected, found, "{pointer}");
             }
             for name in expected {
-                let (place, there) = (format!("{place}/{name}"), real.get(&name));
-                let there = there.unwrap_or_else(|| panic!("{place} is missing"));
-                if FIGURES.contains(&name.as_str()) {
+                let (pointer, member) = (format!("{pointer}/{name}"), real.get(&name));
+                let member = member.unwrap_or_else(|| panic!("{pointer} is missing"));
+                if COUNTERS.contains(&name.as_str()) {
                     let keys = |value: &Value| value.as_object().map(keys);
-                    assert_eq!(keys(&shown[&name]), keys(there), "{place}");
+                    assert_eq!(keys(&shown[&name]), keys(member), "{pointer}");
                 } else {
-                    compare(&shown[&name], there, &place);
+                    compare(&shown[&name], member, &pointer);
                 }
             }
         }
         (Value::Array(shown), Value::Array(real)) => {
-            assert_eq!(shown.len(), real.len(), "{place}: {real:?}");
+            assert_eq!(shown.len(), real.len(), "{pointer}: {real:?}");
             for (at, (shown, real)) in shown.iter().zip(real).enumerate() {
-                compare(shown, real, &format!("{place}/{at}"));
+                compare(shown, real, &format!("{pointer}/{at}"));
             }
         }
-        (Value::String(shown), Value::String(real)) if shown != "…" => assert_eq!(kind(shown), kind(real), "{place}"),
+        (Value::String(shown), Value::String(real)) if shown != "…" => {
+            assert_eq!(kind(shown), kind(real), "{pointer}");
+        }
         (Value::String(_), Value::String(_)) => {}
-        (shown, real) => assert_eq!(shown, real, "{place}"),
+        (shown, real) => assert_eq!(shown, real, "{pointer}"),
     }
 }

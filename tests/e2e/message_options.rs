@@ -56,7 +56,7 @@ async fn wait_for_a_message_that_is_not_kept_is_answered_with_a_null_state() {
     system.patch("q", json!({"retention": {"completed": {"count": 0}}})).await;
     let waiting = {
         let request = system.http.post(system.url("/v1/queues/q/messages?wait=20s"));
-        let request = request.header("content-type", "application/json").body(r#"{"data": 1, "id": "mine"}"#);
+        let request = request.json(&json!({"data": 1, "id": "mine"}));
         tokio::spawn(request.send())
     };
     while system.settle_all("q", completed()).await == 0 {
@@ -70,8 +70,7 @@ async fn wait_for_a_message_that_is_not_kept_is_answered_with_a_null_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn post_with_a_wait_is_answered_as_stored_when_redis_fails_during_the_wait() {
     let mut system = System::start("").await;
-    let request = system.http.post(system.url("/v1/queues/q/messages?wait=1500ms"));
-    let request = request.header("content-type", "application/json").body(r#"{"data": 1}"#);
+    let request = system.http.post(system.url("/v1/queues/q/messages?wait=1500ms")).json(&number(1));
     let waiting = tokio::spawn(request.send());
     eventually("the message is stored and a client waits for it", || {
         system.redis.command("EXISTS drover:{q}:awaited").contains(":1").then_some(())

@@ -148,25 +148,28 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
     assert!((0.0..60.0).contains(&api.get(age)) && api.get("process_resident_memory_bytes") > 1e6);
     assert!(!api.values.keys().any(|series| series.contains("nowhere") || series.contains("an-unknown-name")));
 
-    // The last outcome is counted when Redis has answered; the waiting client may have heard of it before.
+    // The worker counts an outcome after the answer of Redis, and the waiting client may be answered before.
     let outcome = |outcome: &str| format!("drover_worker_outcomes_total{{queue=\"mails\",outcome=\"{outcome}\"}}");
-    let values = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
+    let of_worker = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
     for (series, value) in [
         (outcome("completed").as_str(), 3.0),
         (&outcome("retried"), 1.0),
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages, of which one was handed out twice; a handler was there for three.
+        // Five messages, one of which was leased twice. Three of them had a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
     ] {
-        assert_eq!(values.get(series).to_string(), value.to_string(), "{series}");
+        assert_eq!(of_worker.get(series).to_string(), value.to_string(), "{series}");
     }
     system.scrape_until(&worker, "drover_worker_leases{queue=\"mails\"}", 0.0).await;
-    assert!(!values.values.keys().any(|series| series.contains("elsewhere")), "the worker does not serve that queue");
-    for (scraped, service) in [(&api, "producer-api"), (&values, "consumer-worker")] {
+    assert!(
+        !of_worker.values.keys().any(|series| series.contains("elsewhere")),
+        "the worker does not serve that queue"
+    );
+    for (scraped, service) in [(&api, "producer-api"), (&of_worker, "consumer-worker")] {
         let info = format!("drover_build_info{{service=\"{service}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         assert_eq!(scraped.get(&info).to_string(), "1");
     }

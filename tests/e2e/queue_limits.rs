@@ -93,12 +93,12 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     assert_eq!(messages.len(), 3 * 302);
     assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order posted");
     // The messages of each consumer are consecutive: no two consumers worked at the same time.
-    let mut turns: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
-    turns.dedup();
-    let mut owners = turns.clone();
+    let mut consumers: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
+    consumers.dedup();
+    let mut owners = consumers.clone();
     owners.sort_unstable();
     owners.dedup();
-    assert_eq!(turns.len(), owners.len(), "each consumer was the owner once: {turns:?}");
+    assert_eq!(consumers.len(), owners.len(), "each consumer was the owner once: {consumers:?}");
     let mut pauses = Vec::new();
     for pair in messages.windows(2) {
         let (ended, started) = (pair[0].finished_at.unwrap(), pair[1].started_at.unwrap());
@@ -108,7 +108,7 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         }
     }
     // By the clock of Redis. A stopped owner releases the queue at once, and a killed one keeps it for its timeout of 4 s.
-    let [killed, stopped, killed_again] = pauses[..] else { panic!("three took over: {pauses:?}") };
+    let [killed, stopped, killed_again] = pauses[..] else { panic!("expected three changes of the owner: {pauses:?}") };
     assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "other workers took over after {pauses:?} ms");
     system.assert_clean().await;
 }

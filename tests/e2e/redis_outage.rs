@@ -130,20 +130,11 @@ async fn api_that_started_before_redis_works_when_redis_is_up() {
     let mut redis = RedisServer::start();
     redis.kill();
     let url = redis.url();
-    let port = drover_tests::free_port();
-    let bind = format!("127.0.0.1:{port}");
-    let env = [("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())];
-    let api = drover_tests::Process::start("producer-api", &[], &env);
-    api.wait_for_log("listening");
-    redis.restart();
-    let client = crate::http_client();
+    let mut system = System::launch(redis, url, "");
+    system.api.wait_for_log("listening");
+    system.redis.restart();
     let start = Instant::now();
-    loop {
-        let path = format!("http://{bind}/v1/queues/q/messages");
-        let request = client.post(path).header("content-type", "application/json").body(r#"{"data":1}"#);
-        if request.send().await.unwrap().status() == StatusCode::CREATED {
-            return;
-        }
-        assert!(start.elapsed() < RECOVERED_WITHIN);
+    while system.send("q", &number(1)).await.status() != StatusCode::CREATED {
+        assert!(start.elapsed() < RECOVERED_WITHIN, "POST does not work");
     }
 }

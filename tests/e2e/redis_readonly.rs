@@ -54,10 +54,8 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();
-    let batch = json!({"messages": batch}).to_string();
-    let path = system.url("/v1/queues/my-queue/messages/batch");
-    let request = system.http.post(path).header("content-type", "application/json").body(batch);
-    assert_refused_for_lack_of_memory(request.send().await.unwrap()).await;
+    let answer = system.send_to("/v1/queues/my-queue/messages/batch", &json!({"messages": batch})).await;
+    assert_refused_for_lack_of_memory(answer).await;
     assert_refused_for_lack_of_memory(system.send("other", &number(1)).await).await;
 
     let not_stored = refused.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));

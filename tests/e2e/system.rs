@@ -112,10 +112,14 @@ impl System {
         self.http.get(self.url(path)).send().await.unwrap().json().await.unwrap()
     }
 
+    /// Posts a message.
     pub(crate) async fn send(&self, queue: &str, message: &Value) -> Response {
-        let body = serde_json::to_vec(message).unwrap();
-        let path = self.url(&format!("/v1/queues/{queue}/messages"));
-        self.http.post(path).header("content-type", "application/json").body(body).send().await.unwrap()
+        self.send_to(&format!("/v1/queues/{queue}/messages"), message).await
+    }
+
+    /// Sends a POST with a body of JSON.
+    pub(crate) async fn send_to(&self, path: &str, body: &Value) -> Response {
+        self.http.post(self.url(path)).json(body).send().await.unwrap()
     }
 
     /// Posts a message that must be stored as a new one, and returns its location.

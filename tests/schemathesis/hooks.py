@@ -1,4 +1,4 @@
-"""What a schema can't say, for schemathesis: it loads this through schemathesis.toml."""
+"""Rules that a schema cannot express. schemathesis loads this file through schemathesis.toml."""
 
 import uuid
 
@@ -9,13 +9,13 @@ NDJSON = "application/x-ndjson"
 
 @schemathesis.serializer(NDJSON)
 def lines(ctx, value):
-    """A body of lines goes as it is."""
+    """Sends a body of lines unchanged."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
 @schemathesis.hook
 def filter_case(ctx, case):
-    """Whatever is sent there is lines, and a text has no wrong type: what is no message is refused by its number."""
+    """Sends only texts as NDJSON. The API accepts every text and refuses each line that is no message by its number."""
     return case.media_type != NDJSON or isinstance(case.body, str)
 
 
@@ -25,29 +25,29 @@ def is_positive(case):
 
 @schemathesis.hook
 def before_call(ctx, case, kwargs):
-    """Makes of a well-formed request one that is meant."""
+    """Changes a well-formed request so that the API accepts it."""
     if not is_positive(case):
         return
     headers = case.headers or {}
     key = next((name for name in headers if name.lower() == "idempotency-key"), None)
     if key is not None:
         if case.media_type == NDJSON:
-            # One key can't stand for a stream; the description says so in words.
+            # The API refuses a key for a stream. Only the text of the description says so.
             del headers[key]
         else:
-            # A generator draws the same key for other requests, and to refuse that is what the key is for.
+            # A generator repeats a key for another request, which the API must refuse.
             headers[key] = str(uuid.uuid4())
     if isinstance(case.body, dict):
         messages = case.body.get("messages")
         for message in [case.body, *(messages if isinstance(messages, list) else [])]:
-            # An id that was answered goes into the next path with its percent signs as they are, and there they must be
-            # escaped (%25): it would be another id.
+            # schemathesis puts an id of an answer into the next path without escaping its percent signs, where it would be
+            # another id.
             if isinstance(message, dict) and isinstance(message.get("id"), str):
                 message["id"] = message["id"].replace("%", "_")
     operation = case.operation.definition.raw.get("operationId")
     if operation == "list_messages" and "hold" in (case.query or {}):
-        # Only held messages wait for a key; the description says so in words.
+        # Only held messages have a hold key. Only the text of the description says so.
         case.query["state"] = "held"
     if operation == "delete_queue":
-        # Random names never confirm a deletion, and then nothing would be deleted.
+        # A random name never confirms a deletion.
         case.query["confirm"] = case.path_parameters["queue"]
