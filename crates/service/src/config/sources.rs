@@ -3,7 +3,8 @@
 
 use std::{fs, io, path::Path};
 
-use serde::de::DeserializeOwned;
+use config::{ConfigError, Map};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
@@ -11,6 +12,9 @@ use super::tree::{self, Mistake, ProblemKind};
 
 /// The defaults, as TOML.
 pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml");
+
+/// The key of the whole tree: the crate `config` reads keys outside of all tables as paths, and no other keys.
+const ROOT: &str = "drover";
 
 /// The sources of a configuration, from the lowest to the highest.
 #[derive(Debug, Clone)]
@@ -69,11 +73,7 @@ impl Sources {
 
     /// Reads a value of a type. Where a key refuses what the text of a variable became, it gets the text itself.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
-        let mut values = Value::Null;
-        for source in &self.0 {
-            merge(&mut values, &source.values);
-        }
-        tree::read(values).or_else(|mistake| {
+        tree::read(self.merged()).or_else(|mistake| {
             let Some(as_text) = self.with_text_at(&mistake) else { return Err(self.located(mistake)) };
             match as_text.read() {
                 // The key has no text at all.
@@ -83,6 +83,13 @@ impl Sources {
                 read => read,
             }
         })
+    }
+
+    /// The values of all sources, those of the last one on top: tables are merged key by key, any other value is replaced.
+    fn merged(&self) -> Value {
+        let layers = self.0.iter().cloned().fold(config::Config::builder(), |layers, source| layers.add_source(source));
+        let merged = layers.build().and_then(|layers| layers.get(ROOT));
+        merged.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
     /// The same sources with the text itself of the variable that set the value; none if another source set it, or this was done.
@@ -115,6 +122,17 @@ impl Sources {
     }
 }
 
+impl config::Source for Source {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, ConfigError> {
+        let values = config::Value::deserialize(&self.values).map_err(|error| ConfigError::Foreign(Box::new(error)))?;
+        Ok(Map::from([(ROOT.into(), values)]))
+    }
+}
+
 impl Source {
     /// The value that a mistake is about; of a list the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
@@ -137,17 +155,6 @@ impl Variable {
 
 fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
     one.path.to_string() == other.path.to_string()
-}
-
-fn merge(under: &mut Value, over: &Value) {
-    match (under, over) {
-        (Value::Object(under), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(under.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (under, over) => *under = over.clone(),
-    }
 }
 
 fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
