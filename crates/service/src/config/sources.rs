@@ -87,7 +87,10 @@ impl Sources {
 
     /// The values of all sources, those of the last one on top: tables are merged key by key, any other value is replaced.
     fn merged(&self) -> Value {
-        let layers = self.0.iter().cloned().fold(config::Config::builder(), |layers, source| layers.add_source(source));
+        let mut layers = config::Config::builder();
+        for source in &self.0 {
+            layers = layers.add_source(source.clone());
+        }
         let merged = layers.build().and_then(|layers| layers.get(ROOT));
         merged.expect("values of JSON have a form in the crate config, and each source has the root")
     }
