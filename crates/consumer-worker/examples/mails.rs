@@ -26,7 +26,7 @@ async fn welcome(State(app): State<App>, job: Job, Payload(mail): Payload<Welcom
     let Some((name, _domain)) = mail.to.split_once('@') else {
         return Err(HandlerError::new("no_address", format!("{:?} has no @", mail.to)).for_good());
     };
-    job.report_progress(&"writing").await?; // an error means: try again later
+    job.report_progress(&"writing").await?;
     Ok(Sent { text: format!("Dear {name}, welcome! {}", app.sender), attempt: job.attempt() })
 }
 
