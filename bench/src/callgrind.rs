@@ -1,3 +1,5 @@
+//! Counts the instructions of a process with valgrind's callgrind.
+
 use std::{
     ffi::OsString,
     fs,
@@ -8,11 +10,11 @@ use tempfile::TempDir;
 
 use crate::{Result, service::Service};
 
-/// Counts the instructions of a process: valgrind's callgrind, told by its vgdb when to begin and when to end.
+/// Counts the instructions of a process under callgrind; `vgdb` requests a dump at the beginning and at the end.
 ///
-/// What the kernel does for the process is not among them.
+/// The count excludes the kernel's work for the process.
 pub(crate) struct Callgrind {
-    /// Where it writes what it counted, and where vgdb finds the process.
+    /// The folder for callgrind's dumps and for the pipes that vgdb uses to reach the process.
     folder: TempDir,
     dumps: u32,
 }
@@ -22,10 +24,10 @@ impl Callgrind {
         Ok(Self { folder: TempDir::new()?, dumps: 0 })
     }
 
-    /// The command, to be run under it. The process is valgrind's own: it keeps the id, and a signal reaches it.
-    pub(crate) fn around(&self, command: &Command) -> Command {
+    /// Wraps the command so that it runs under callgrind. The process keeps the id that valgrind has, so signals reach it.
+    pub(crate) fn wrap(&self, command: &Command) -> Command {
         let mut counted = Command::new("valgrind");
-        // Totals are all that is wanted of it, so it need not tell functions and lines apart.
+        // Only totals are needed, so the dumps omit lines and instructions.
         counted.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
         counted.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
         counted.arg(command.get_program()).args(command.get_args());
@@ -38,24 +40,25 @@ impl Callgrind {
         counted
     }
 
-    /// How many instructions the service executes while `load` runs; with what that answers.
+    /// The number of instructions that the service executes while `load` runs, and the result of `load`.
     pub(crate) fn count<T>(&mut self, service: &Service, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
-        self.since_last_time(service)?;
-        let answer = load()?;
-        Ok((self.since_last_time(service)?, answer))
+        self.instructions_since_last_dump(service)?;
+        let result = load()?;
+        Ok((self.instructions_since_last_dump(service)?, result))
     }
 
-    /// What was counted since this was called last, or since the start.
-    fn since_last_time(&mut self, service: &Service) -> Result<u64> {
+    /// The instructions since the previous dump, or since the start of the process.
+    fn instructions_since_last_dump(&mut self, service: &Service) -> Result<u64> {
         let mut vgdb = Command::new("vgdb");
-        vgdb.args([self.option("--vgdb-prefix=", "vgdb"), format!("--pid={}", service.id()).into(), "dump".into()]);
-        let told = vgdb.stdin(Stdio::null()).output()?;
-        if !told.status.success() {
-            return Err(format!("vgdb: {}", String::from_utf8_lossy(&told.stderr)).into());
+        vgdb.args([self.option("--vgdb-prefix=", "vgdb"), format!("--pid={}", service.pid()).into(), "dump".into()]);
+        let output = vgdb.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(format!("vgdb: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
         self.dumps += 1;
         let dump = fs::read_to_string(self.folder.path().join(format!("counted.{}", self.dumps)))?;
-        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind tells no total")?;
+        let total =
+            dump.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind's dump has no total")?;
         Ok(total.trim().parse()?)
     }
 

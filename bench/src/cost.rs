@@ -1,8 +1,10 @@
+//! Reads the CPU time, the number of commands and the memory of a Redis from its `INFO`.
+
 use drover_tests::RedisServer;
 
 use crate::Result;
 
-/// What Redis has spent until now.
+/// The resources that Redis has used since its start, or since its statistics were reset.
 #[derive(Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) cpu_us: f64,
@@ -11,13 +13,13 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    pub(crate) fn so_far(redis: &RedisServer) -> Result<Self> {
+    pub(crate) fn read(redis: &RedisServer) -> Result<Self> {
         let cpu = redis.command("INFO cpu");
         let cpu_us = (field(&cpu, "used_cpu_user:")? + field(&cpu, "used_cpu_sys:")?) * 1e6;
         let stats = redis.command("INFO commandstats");
         let calls = stats
             .lines()
-            .filter(|line| !["info", "config", "ping", "hello", "client"].iter().any(|own| line.contains(own)))
+            .filter(|line| !["info", "config", "ping", "hello", "client"].iter().any(|ignored| line.contains(ignored)))
             .filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<f64>().ok())
             .sum();
         let memory = field(&redis.command("INFO memory"), "used_memory:")?;
@@ -25,7 +27,7 @@ impl Cost {
     }
 }
 
-/// A number in what `INFO` says.
+/// A numeric field of the text that `INFO` returns.
 pub(crate) fn field(info: &str, name: &str) -> Result<f64> {
     let line = info.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("INFO has no {name}"))?;
     Ok(line.trim().parse()?)

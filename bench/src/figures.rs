@@ -1,6 +1,8 @@
+//! Collects the samples of every figure, and calculates and formats their medians.
+
 use std::collections::BTreeMap;
 
-/// What was measured: samples by figure and by system.
+/// The measured samples, by figure and by system.
 #[derive(Default)]
 pub(crate) struct Figures {
     samples: BTreeMap<(String, String), Vec<f64>>,
@@ -8,27 +10,28 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Takes in a sample, and tells it.
-    pub(crate) fn note(&mut self, figure: &str, system: &str, value: f64) {
-        println!("  {figure:<28} {system:<22} {}", human(value));
+    /// Records and prints a sample.
+    pub(crate) fn record(&mut self, figure: &str, system: &str, value: f64) {
+        println!("  {figure:<28} {system:<22} {}", format_number(value));
         if !self.order.iter().any(|known| known == figure) {
             self.order.push(figure.to_owned());
         }
         self.samples.entry((figure.to_owned(), system.to_owned())).or_default().push(value);
     }
 
-    /// In the order in which they were measured first.
+    /// The figures' names, in the order of their first measurement.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }
 
     /// The median of a figure for each system.
-    pub(crate) fn of(&self, figure: &str) -> Vec<(&str, f64)> {
+    pub(crate) fn medians(&self, figure: &str) -> Vec<(&str, f64)> {
         let of_figure = self.samples.iter().filter(|((name, _), _)| name == figure);
         of_figure.map(|((_, system), samples)| (system.as_str(), median(samples))).collect()
     }
 
-    pub(crate) fn get(&self, figure: &str, system: &str) -> Option<f64> {
+    /// The median of a figure for one system.
+    pub(crate) fn median(&self, figure: &str, system: &str) -> Option<f64> {
         self.samples.get(&(figure.to_owned(), system.to_owned())).map(|samples| median(samples))
     }
 }
@@ -44,14 +47,14 @@ fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// With as many digits as mean something.
-pub(crate) fn human(value: f64) -> String {
+/// Formats a number with three significant digits, and from 1,000 with all digits of its integer part.
+pub(crate) fn format_number(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => {
             let digits = format!("{value:.0}");
             let mut text = String::new();
-            for (place, digit) in digits.chars().enumerate() {
-                if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            for (index, digit) in digits.chars().enumerate() {
+                if index > 0 && (digits.len() - index).is_multiple_of(3) {
                     text.push(',');
                 }
                 text.push(digit);
@@ -69,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_the_middle_and_a_number_is_read_at_once() {
+    fn median_is_the_middle_sample_and_numbers_are_formatted_with_three_digits() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
-        assert_eq!(human(1_234_567.0), "1,234,567");
-        assert_eq!([human(123.4), human(12.34), human(1.234)], ["123", "12.3", "1.23"]);
+        assert_eq!(format_number(1_234_567.0), "1,234,567");
+        assert_eq!([format_number(123.4), format_number(12.34), format_number(1.234)], ["123", "12.3", "1.23"]);
     }
 }

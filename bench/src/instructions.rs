@@ -1,6 +1,7 @@
-//! Instructions, counted by callgrind: what a POST costs the API, a drained message the worker, and either of them Redis.
+//! Counts with callgrind the instructions that the API executes per POST, the worker per drained message, and Redis per
+//! message, and compares the counts with bounds.
 //!
-//! Unlike times they hardly depend on what else the machine does, so that CI can tell a regression from noise.
+//! Unlike times, these counts hardly depend on other load of the machine, so CI can tell a regression from noise.
 
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use crate::{
     Error, Result,
     callgrind::Callgrind,
     drover::{self, BATCH, Drover, QUEUE},
-    figures::human,
-    load::{self, Until, count},
+    figures::format_number,
+    load::{self, Until, to_f64},
     service::Service,
 };
 
-/// What no figure may be beyond: 1.3 times what it was when this was set. The margin is for other versions of Redis, Rust and
-/// the C library, and for other processors; on one machine a figure varies by 1 %. Who makes something cheaper lowers its
-/// bound to 1.3 times what is counted then; who makes it dearer raises it, and says in the commit what that is worth.
+/// The upper bound of each figure: 1.3 times the count when the bound was set. The margin allows for other versions of Redis,
+/// Rust and the C library, and for other processors; on one machine a figure varies by 1 %. A change that lowers a count also
+/// lowers its bound to 1.3 times the new count. A change that needs a higher bound raises it, and its commit says why.
 const BOUNDS: [(&str, f64); 6] = [
     ("API, a POST, 50 connections", 69_000.0),
     ("API, a POST, 1 connection", 120_000.0),
@@ -30,68 +31,71 @@ const BOUNDS: [(&str, f64); 6] = [
     ("Redis, a message settled", 25_500.0),
 ];
 
-/// How long a call to Redis may take: under callgrind either side of it is some fifty times slower.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of a call to Redis. A process under callgrind is about fifty times slower.
+const REDIS_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Counts, tells every figure beside its bound, and errs when one is beyond it.
+/// Counts the instructions, prints every figure with its bound, and fails if one exceeds its bound.
 pub(crate) fn check() -> Result<()> {
-    let [enqueue, lease, settle] = of_redis(10)?;
-    let counted = [of_a_post(50, 2_000)?, of_a_post(1, 1_000)?, of_a_drained_message(6_000)?, enqueue, lease, settle];
+    let [enqueue, lease, settle] = count_redis(10)?;
+    let counted =
+        [count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?, enqueue, lease, settle];
     println!("| instructions | counted | at most |\n|---|---:|---:|");
-    let mut beyond = Vec::new();
+    let mut exceeded = Vec::new();
     for ((figure, bound), counted) in BOUNDS.into_iter().zip(counted) {
-        println!("| {figure} | {} | {} |", human(counted), human(bound));
+        println!("| {figure} | {} | {} |", format_number(counted), format_number(bound));
         if counted > bound {
-            beyond.push(figure);
+            exceeded.push(figure);
         }
     }
-    if beyond.is_empty() { Ok(()) } else { Err(format!("beyond their bounds: {}", beyond.join("; ")).into()) }
+    if exceeded.is_empty() { Ok(()) } else { Err(format!("these exceed their bounds: {}", exceeded.join("; ")).into()) }
 }
 
-/// Of the API, for one message a request: by how much more twice as many cost over as many connections, since to accept
-/// these costs something too.
-fn of_a_post(connections: usize, posts: usize) -> Result<f64> {
+/// Counts the API's instructions per POST of one message. The result is the difference between a load and one of twice the
+/// size over as many connections, so it excludes the cost of accepting the connections.
+fn count_post(connections: usize, posts: usize) -> Result<f64> {
     let drover = Drover::on(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
-    let mut api = Service::counted(&callgrind, "producer-api", &drover.url(), &environment())?;
+    let mut api = Service::drover_under_callgrind(&callgrind, "producer-api", &drover.url(), &environment())?;
     api.ignore_log();
-    let mut count_posts = |posts| {
-        let requests = vec![drover::single(&format!("/v1/queues/{QUEUE}/messages")); posts];
+    let mut count_load = |posts| {
+        let requests = vec![drover::single_post(&format!("/v1/queues/{QUEUE}/messages")); posts];
         let before = drover.status()?.totals.enqueued;
-        let load = || load::send(api.address(), requests, connections, Until::AllSent);
-        let (instructions, _) = callgrind.count(&api, load)?;
+        let send = || load::send(api.address(), requests, connections, Until::AllSent);
+        let (instructions, _) = callgrind.count(&api, send)?;
         drover.check_stored(before, posts)?;
         Ok::<_, Error>(instructions)
     };
-    count_posts(posts / 4)?;
-    let (half, all) = (count_posts(posts)?, count_posts(2 * posts)?);
-    each(all.saturating_sub(half), posts)
+    count_load(posts / 4)?;
+    let (half, all) = (count_load(posts)?, count_load(2 * posts)?);
+    per_message(all.saturating_sub(half), posts)
 }
 
-/// Of the worker, from the lease to the recorded result, with the handler `log`.
-fn of_a_drained_message(messages: usize) -> Result<f64> {
+/// Counts the worker's instructions per message, from the lease to the recorded result, with the handler `log`.
+fn count_drained_message(messages: usize) -> Result<f64> {
     let drover = Drover::on(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
     let mut env = environment();
     env.extend([("DROVER__WORKER__CONCURRENCY", BATCH.to_string()), ("DROVER__LOG__FILTER", "warn".into())]);
-    let mut worker = Service::counted(&callgrind, "consumer-worker", &drover.url(), &env)?;
+    let mut worker = Service::drover_under_callgrind(&callgrind, "consumer-worker", &drover.url(), &env)?;
     worker.ignore_log();
     let mut count_drain = |messages| {
-        drover.fill(messages)?;
-        callgrind.count(&worker, || drover.empty(messages))
+        drover.enqueue_paused(messages)?;
+        callgrind.count(&worker, || drover.drain_paused(messages))
     };
     count_drain(messages / 4)?;
-    each(count_drain(messages)?.0, messages)
+    per_message(count_drain(messages)?.0, messages)
 }
 
-/// Of Redis, for a message that is enqueued, leased and settled in batches of 1,000.
-fn of_redis(batches: usize) -> Result<[f64; 3]> {
+/// Counts the instructions of Redis per message that is enqueued, leased and settled in batches of 1,000.
+fn count_redis(batches: usize) -> Result<[f64; 3]> {
     let mut callgrind = Callgrind::new()?;
-    let mut redis = Service::counted_redis(&callgrind)?;
+    let mut redis = Service::redis_under_callgrind(&callgrind)?;
     redis.ignore_log();
     let runtime = Runtime::new()?;
-    let queues =
-        Queues::new(Redis::new(&format!("redis://{}", redis.address()), PATIENCE)?, DeclaredSettings::default());
+    let queues = Queues::new(
+        Redis::new(&format!("redis://{}", redis.address()), REDIS_TIME_LIMIT)?,
+        DeclaredSettings::default(),
+    );
     let queue = queues.queue(&QUEUE.parse()?);
     let consumer = ConsumerId::issue();
     let mut count_batch = || -> Result<[u64; 3]> {
@@ -100,7 +104,7 @@ fn of_redis(batches: usize) -> Result<[f64; 3]> {
         let (settled, ()) = callgrind.count(&redis, || runtime.block_on(settle(&queue, settlements)))?;
         Ok([enqueued, leased, settled])
     };
-    // The first calls bring connections and scripts.
+    // The first calls also open connections and load scripts, so they do not count.
     count_batch()?;
     let mut sums = [0; 3];
     for _ in 0..batches {
@@ -108,7 +112,7 @@ fn of_redis(batches: usize) -> Result<[f64; 3]> {
             *sum += instructions;
         }
     }
-    let [enqueued, leased, settled] = sums.map(|sum| each(sum, batches * BATCH));
+    let [enqueued, leased, settled] = sums.map(|sum| per_message(sum, batches * BATCH));
     Ok([enqueued?, leased?, settled?])
 }
 
@@ -118,11 +122,11 @@ async fn enqueue(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
-/// Leases a batch. Answers how it is to be settled.
+/// Leases a batch, and returns the settlements that complete its messages.
 async fn lease(queue: &Queue, consumer: &ConsumerId) -> Result<Vec<Settlement>> {
     let leased = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH)).await?;
     if leased.deliveries.len() != BATCH {
-        return Err(format!("{} were leased of {BATCH}", leased.deliveries.len()).into());
+        return Err(format!("{} of {BATCH} messages were leased", leased.deliveries.len()).into());
     }
     let action = Action::Complete(to_raw_value("processed ✅")?);
     Ok(leased
@@ -135,14 +139,14 @@ async fn lease(queue: &Queue, consumer: &ConsumerId) -> Result<Vec<Settlement>> 
 async fn settle(queue: &Queue, settlements: Vec<Settlement>) -> Result<()> {
     let settled = queue.settle(&settlements).await?;
     let completed = settled.iter().all(|settled| *settled == Some(State::Completed));
-    if completed { Ok(()) } else { Err("not everything that was leased is completed".into()) }
+    if completed { Ok(()) } else { Err("not all leased messages were completed".into()) }
 }
 
-/// What a service is told beside its Redis: to be patient with it, and to have as many threads on every machine.
+/// The environment of a counted service: a long time limit for Redis, and the same number of threads on every machine.
 fn environment() -> Vec<(&'static str, String)> {
-    vec![("DROVER__REDIS__TIMEOUT", format!("{}s", PATIENCE.as_secs())), ("TOKIO_WORKER_THREADS", "2".into())]
+    vec![("DROVER__REDIS__TIMEOUT", format!("{}s", REDIS_TIME_LIMIT.as_secs())), ("TOKIO_WORKER_THREADS", "2".into())]
 }
 
-fn each(instructions: u64, messages: usize) -> Result<f64> {
-    Ok(count(usize::try_from(instructions)?) / count(messages))
+fn per_message(instructions: u64, messages: usize) -> Result<f64> {
+    Ok(to_f64(usize::try_from(instructions)?) / to_f64(messages))
 }

@@ -1,5 +1,5 @@
-//! A load of HTTP requests over connections that are kept. One thread makes it, the same for every system, so its cost
-//! falls on all alike.
+//! Sends a load of HTTP requests over keep-alive connections. One thread sends it to every system in the same way, so the
+//! load costs each system the same.
 
 use std::{
     net::SocketAddr,
@@ -20,35 +20,35 @@ use tokio::{
 
 use crate::{Result, times::Times};
 
-/// When a load is over.
+/// The condition that ends a load.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
-    /// After so long.
-    Over(Duration),
-    /// When each request was sent once.
+    /// The load ends after this time.
+    Elapsed(Duration),
+    /// The load ends when each request was sent once.
     AllSent,
 }
 
-/// What came of a load. Every request was answered 2xx.
-pub(crate) struct Loaded {
+/// The result of a load in which every request was answered with 2xx.
+pub(crate) struct LoadResult {
     pub(crate) requests: usize,
-    pub(crate) took: Duration,
+    pub(crate) elapsed: Duration,
     pub(crate) times: Times,
 }
 
-impl Loaded {
+impl LoadResult {
     pub(crate) fn per_second(&self) -> f64 {
-        count(self.requests) / self.took.as_secs_f64()
+        to_f64(self.requests) / self.elapsed.as_secs_f64()
     }
 }
 
-/// A number of things as a quantity.
-#[expect(clippy::cast_precision_loss, reason = "no bench counts beyond 2^52")]
-pub(crate) fn count(things: usize) -> f64 {
-    things as f64
+/// Converts a number of items to a float.
+#[expect(clippy::cast_precision_loss, reason = "no bench counts more than 2^52 items")]
+pub(crate) fn to_f64(number: usize) -> f64 {
+    number as f64
 }
 
-/// A `POST` of JSON, or of what `media_type` says.
+/// A `POST` request with a body of this media type.
 pub(crate) fn post(path: &str, media_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -57,9 +57,14 @@ pub(crate) fn post(path: &str, media_type: &str, body: &str) -> Vec<u8> {
     .into()
 }
 
-/// Sends the requests one after the other over each of so many connections, all of them in turn.
-pub(crate) fn send(address: SocketAddr, requests: Vec<Vec<u8>>, connections: usize, until: Until) -> Result<Loaded> {
-    let sending = thread::spawn(move || -> Result<Loaded> {
+/// Sends the requests over this many connections. Each connection sends the next request when the previous one is answered.
+pub(crate) fn send(
+    address: SocketAddr,
+    requests: Vec<Vec<u8>>,
+    connections: usize,
+    until: Until,
+) -> Result<LoadResult> {
+    let sender = thread::spawn(move || -> Result<LoadResult> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
@@ -72,10 +77,10 @@ pub(crate) fn send(address: SocketAddr, requests: Vec<Vec<u8>>, connections: usi
             while let Some(ended) = clients.join_next().await {
                 times.append(ended??);
             }
-            Ok(Loaded { requests: times.len(), took: start.elapsed(), times })
+            Ok(LoadResult { requests: times.len(), elapsed: start.elapsed(), times })
         })
     });
-    sending.join().map_err(|_| "the load broke")?
+    sender.join().map_err(|_| "the thread of the load panicked")?
 }
 
 async fn client(
@@ -87,44 +92,44 @@ async fn client(
 ) -> Result<Times> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let (mut times, mut answer) = (Times::default(), Vec::with_capacity(64 * 1_024));
+    let (mut times, mut response) = (Times::default(), Vec::with_capacity(64 * 1_024));
     loop {
-        let turn = next.fetch_add(1, Ordering::Relaxed);
+        let index = next.fetch_add(1, Ordering::Relaxed);
         let is_over = match until {
-            Until::Over(duration) => start.elapsed() >= duration,
-            Until::AllSent => turn >= requests.len(),
+            Until::Elapsed(duration) => start.elapsed() >= duration,
+            Until::AllSent => index >= requests.len(),
         };
         if is_over {
             return Ok(times);
         }
         let sent = Instant::now();
-        stream.write_all(&requests[turn % requests.len()]).await?;
-        read_answer(&mut stream, &mut answer).await?;
-        times.note(sent.elapsed());
+        stream.write_all(&requests[index % requests.len()]).await?;
+        read_response(&mut stream, &mut response).await?;
+        times.record(sent.elapsed());
     }
 }
 
-/// Reads one answer to its end; errs unless it is 2xx.
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
-    answer.clear();
+/// Reads one response to its end; fails unless its status is 2xx.
+async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result<()> {
+    response.clear();
     let end = loop {
-        if stream.read_buf(answer).await? == 0 {
+        if stream.read_buf(response).await? == 0 {
             return Err("the server closed a connection".into());
         }
-        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+        if let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
         }
     };
-    let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
+    let head = std::str::from_utf8(&response[..end])?.to_ascii_lowercase();
     if !head.starts_with("http/1.1 2") {
-        return Err(format!("not a success: {}", String::from_utf8_lossy(answer)).into());
+        return Err(format!("the request failed: {}", String::from_utf8_lossy(response)).into());
     }
     let length: usize = match head.split("content-length:").nth(1) {
         Some(rest) => rest.split("\r\n").next().unwrap_or("").trim().parse()?,
-        None => return Err("an answer without a length".into()),
+        None => return Err("the response has no content-length".into()),
     };
-    while answer.len() < end + length {
-        if stream.read_buf(answer).await? == 0 {
+    while response.len() < end + length {
+        if stream.read_buf(response).await? == 0 {
             return Err("the server closed a connection".into());
         }
     }

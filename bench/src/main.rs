@@ -1,10 +1,10 @@
 //! Measures Drover's real binaries beside its peers, on one private Redis in one run, and prints medians and ratios.
 //!
-//! Every figure is taken several times, the systems taking turns, because a machine that others use is faster at one time
-//! than at another: only ratios within a run mean something. What was measured is verified before it counts: a drain has
-//! completed every message, a load has stored exactly what was answered with success.
+//! The bench measures every figure several times and alternates between the systems. The speed of a shared machine changes
+//! over time, so only ratios within one run are meaningful. The bench verifies each measurement before it counts: a drain has
+//! completed every message, and a load has stored exactly the messages that were answered with success.
 
-#![expect(clippy::print_stdout, reason = "the figures are what it is started for")]
+#![expect(clippy::print_stdout, reason = "printing the figures is the purpose of this program")]
 
 mod callgrind;
 mod cost;
@@ -31,40 +31,40 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// Measures Drover beside its peers
 #[derive(Parser)]
 pub(crate) struct Arguments {
-    /// The folder with the peers' drivers; a peer that can't be installed is left out
+    /// The folder with the peers' drivers; a peer that can't be installed is skipped
     #[arg(long, value_name = "FOLDER", default_value = "bench/peers")]
     peers: PathBuf,
-    /// How often each figure is taken
+    /// The number of times that each figure is measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Messages of a drain and of a bulk enqueue
+    /// The number of messages of a drain and of a bulk enqueue
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
-    /// Seconds of each load of single POSTs
+    /// The duration of each load of single POSTs, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Leases held at once by the worker that drains
+    /// The number of leases that the draining worker may have at a time
     #[arg(long, default_value_t = 1_000)]
     concurrency: usize,
-    /// Far-delayed and completed messages, each, with which the figures are taken again; 0 leaves this out
+    /// The number of delayed and of completed messages with which the figures are measured again; 0 skips this
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
-    /// Queues with which the figures are taken again; 0 leaves this out
+    /// The number of queues with which the figures are measured again; 0 skips this
     #[arg(long, default_value_t = 10_000)]
     queues: usize,
-    /// Only figures whose name contains this
+    /// Measure only figures whose name contains this text
     #[arg(long)]
     only: Option<String>,
-    /// Where the plots go
+    /// The folder for the plots
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     plots: PathBuf,
-    /// Only count instructions, and fail where one figure is beyond its bound
+    /// Only count instructions, and fail if a count exceeds its bound
     #[arg(long)]
     instructions: bool,
 }
 
 impl Arguments {
-    pub(crate) fn wants(&self, figure: &str) -> bool {
+    pub(crate) fn includes(&self, figure: &str) -> bool {
         self.only.as_ref().is_none_or(|only| figure.contains(only.as_str()))
     }
 }
@@ -89,8 +89,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("\nRound {round} of {}", arguments.rounds);
         rounds::measure(arguments, &peers, &mut figures)?;
     }
-    println!("\nWith much there already");
-    rounds::measure_with_much_there(arguments, &mut figures)?;
+    println!("\nWith a backlog, and with many queues");
+    rounds::measure_under_backlog(arguments, &mut figures)?;
     report::print(&figures);
     plot::write(&figures, &arguments.plots)
 }

@@ -1,5 +1,5 @@
-//! The systems that Drover is measured beside: they are installed outside the tree, and started for each figure. One that can't
-//! be installed on this machine is named, and left out.
+//! Installs the systems that Drover is compared with in a cache folder of the user, and starts them for each figure. It skips
+//! and names a system that can't be installed on this machine.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,32 +12,32 @@ use serde_json::Value;
 
 use crate::{
     Result,
-    drover::single,
-    load::{self, Loaded, Until},
+    drover::single_post,
+    load::{self, LoadResult, Until},
     service::Service,
 };
 
-/// The peers that can be measured on this machine: where each stands ready.
+/// The folders of the peers that are installed; `None` for a peer that is skipped.
 pub(crate) struct Peers {
     /// The drivers of `BullMQ` and Bull.
     drivers: Option<PathBuf>,
     /// The producer with `NestJS` and Bull.
     nest: Option<PathBuf>,
-    /// The axum server that echoes.
+    /// The axum server that echoes each message.
     echo: Option<PathBuf>,
 }
 
-/// A system that takes single POSTs.
+/// A system that accepts single POSTs.
 #[derive(Clone, Copy)]
 pub(crate) enum Producer {
     /// `NestJS` with Bull.
     Nest,
-    /// An axum server that parses and echoes.
+    /// An axum server that parses and echoes a message.
     Echo,
 }
 
 impl Peers {
-    /// Installs what stands in `source`, in a folder of the user's cache.
+    /// Copies the peers of `source` to a folder in the user's cache, and installs them there.
     pub(crate) fn prepare(source: &Path) -> Result<Self> {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
@@ -46,11 +46,11 @@ impl Peers {
         println!("Installing the peers in {}", cache.display());
         let prepare = |names: &str, part: &str, install: fn(&Path) -> Result<()>| {
             let folder = cache.join(part);
-            let copied = do_run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
+            let copied = run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
             match copied.and_then(|()| install(&folder)) {
                 Ok(()) => Some(folder),
                 Err(error) => {
-                    println!("Left out, because it can't be installed here: {names}: {error}");
+                    println!("Skipped, because it can't be installed here: {names}: {error}");
                     None
                 }
             }
@@ -59,17 +59,17 @@ impl Peers {
             drivers: prepare("BullMQ and Bull", "node", install_packages),
             nest: prepare("NestJS + Bull", "nest", |folder| {
                 install_packages(folder)?;
-                do_run(Command::new("npm").args(["run", "build"]).current_dir(folder))
+                run(Command::new("npm").args(["run", "build"]).current_dir(folder))
             }),
             echo: prepare("axum echo", "axum-echo", |folder| {
                 let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 build.args(["build", "--release", "--locked"]).env_remove("CARGO_TARGET_DIR");
-                do_run(build.current_dir(folder))
+                run(build.current_dir(folder))
             }),
         })
     }
 
-    /// A figure of a peer that its driver takes and reports as a line of JSON; none where it is left out.
+    /// Runs a peer's driver, which measures a figure and reports it as a line of JSON; `None` if the peer is skipped.
     pub(crate) fn driver(&self, system: &str, figure: &[&str]) -> Result<Option<Value>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = RedisServer::start();
@@ -85,8 +85,13 @@ impl Peers {
         Ok(Some(serde_json::from_str(line)?))
     }
 
-    /// The same load of single POSTs that Drover gets; none where the producer is left out.
-    pub(crate) fn post_singles(&self, producer: Producer, connections: usize, seconds: u64) -> Result<Option<Loaded>> {
+    /// Sends the same load of single POSTs that Drover gets; `None` if the producer is skipped.
+    pub(crate) fn post_singles(
+        &self,
+        producer: Producer,
+        connections: usize,
+        seconds: u64,
+    ) -> Result<Option<LoadResult>> {
         let redis = RedisServer::start();
         let (mut command, path) = match (producer, &self.nest, &self.echo) {
             (Producer::Nest, Some(folder), _) => {
@@ -102,36 +107,38 @@ impl Peers {
         command.env("REDIS_PORT", redis.port().to_string());
         let service = Service::peer(command, HeldPort::take())?;
         let address = service.address();
-        load::send(address, vec![single(path)], connections, Until::Over(Duration::from_secs(1)))?;
-        let loaded = load::send(address, vec![single(path)], connections, Until::Over(Duration::from_secs(seconds)))?;
+        load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
+        let loaded =
+            load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(seconds)))?;
         drop(service);
         Ok(Some(loaded))
     }
 }
 
-/// Installs packages as the lock file says; where that lacks what npm asks for on this machine, as near to it as npm comes.
+/// Installs the packages of the lock file with `npm ci`, or with `npm install` if that fails because the lock file lacks a
+/// package for this machine.
 fn install_packages(folder: &Path) -> Result<()> {
     let (lock, installed) = (folder.join("package-lock.json"), folder.join("installed-lock.json"));
-    let wanted = std::fs::read(&lock)?;
-    if std::fs::read(&installed).is_ok_and(|installed| installed == wanted) {
+    let required = std::fs::read(&lock)?;
+    if std::fs::read(&installed).is_ok_and(|installed| installed == required) {
         return Ok(());
     }
-    let npm = |what: &str| {
+    let npm = |subcommand: &str| {
         let mut command = Command::new("npm");
-        command.args([what, "--no-audit", "--no-fund"]).current_dir(folder);
+        command.args([subcommand, "--no-audit", "--no-fund"]).current_dir(folder);
         command
     };
-    if !runs(&mut npm("ci")) {
-        do_run(&mut npm("install"))?;
+    if !succeeds(&mut npm("ci")) {
+        run(&mut npm("install"))?;
     }
-    Ok(std::fs::write(installed, wanted)?)
+    Ok(std::fs::write(installed, required)?)
 }
 
-fn runs(command: &mut Command) -> bool {
+fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn do_run(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> Result<()> {
     let status = command.stdout(Stdio::null()).status();
     let program = command.get_program().display();
     match status {

@@ -1,10 +1,10 @@
-//! Bars, as SVG.
+//! Draws the medians of some figures as bar charts in SVG.
 
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     Result,
-    figures::{Figures, human},
+    figures::{Figures, format_number},
     rounds::DROVER,
 };
 
@@ -15,15 +15,15 @@ const PLOTS: [(&str, &str, &str); 4] = [
     ("cost, Redis CPU µs", "cost.svg", "µs of Redis for a message, from enqueue to result"),
 ];
 
-const ROW: usize = 28;
-const LABELS: f64 = 170.0;
-const WIDEST: f64 = 420.0;
+const ROW_HEIGHT: usize = 28;
+const LABEL_WIDTH: f64 = 170.0;
+const MAX_BAR_WIDTH: f64 = 420.0;
 
 /// Writes a plot for each figure that was measured.
 pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for (figure, file, title) in PLOTS {
-        let bars = figures.of(figure);
+        let bars = figures.medians(figure);
         if !bars.is_empty() {
             fs::write(folder.join(file), svg(title, &bars)?)?;
         }
@@ -33,20 +33,20 @@ pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
 }
 
 fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
-    let most = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
-    let height = 50 + ROW * bars.len();
+    let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let height = 50 + ROW_HEIGHT * bars.len();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{height}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"24\" \
          font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
     for (row, (system, value)) in bars.iter().enumerate() {
-        let (top, width) = (40 + ROW * row, (value / most * WIDEST).max(1.0));
-        let (middle, end) = (top + 15, LABELS + width + 6.0);
+        let (top, width) = (40 + ROW_HEIGHT * row, (value / max * MAX_BAR_WIDTH).max(1.0));
+        let (middle, end) = (top + 15, LABEL_WIDTH + width + 6.0);
         let colour = if system.starts_with(DROVER) { "#1f77b4" } else { "#9aa5b1" };
-        writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABELS - 8.0)?;
-        writeln!(svg, "<rect x=\"{LABELS}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
-        writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", human(*value))?;
+        writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABEL_WIDTH - 8.0)?;
+        writeln!(svg, "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
+        writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;
     }
     Ok(svg + "</svg>\n")
 }

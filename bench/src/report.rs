@@ -1,11 +1,11 @@
-//! The table of medians, and how far each budget is met.
+//! Prints the table of medians and the table of performance budgets.
 
 use crate::{
-    figures::{Figures, human},
+    figures::{Figures, format_number},
     rounds::DROVER,
 };
 
-/// How much better than a peer Drover is to be.
+/// A bound on Drover's median of a figure, relative to a peer's or absolute.
 struct Budget {
     figure: &'static str,
     peer: &'static str,
@@ -13,11 +13,11 @@ struct Budget {
 }
 
 enum Bound {
-    /// At least so many times as much as the peer.
+    /// The figure must be at least this many times the peer's.
     AtLeast(f64),
-    /// At most so much of what the peer has.
+    /// The figure must be at most this many times the peer's.
     AtMost(f64),
-    /// At most so much, whatever the peer has.
+    /// The figure must be at most this value.
     Absolute(f64),
 }
 
@@ -33,7 +33,7 @@ const BUDGETS: [Budget; 12] = [
     budget("POST × 50, 1/s", "NestJS + Bull", AtLeast(15.0)),
     budget("POST × 50, 1/s", "axum echo", AtLeast(0.5)),
     budget("cost, Redis CPU µs", "BullMQ", AtMost(0.125)),
-    // Beside the payload, which has 160 bytes.
+    // This includes the payload, which has 160 bytes.
     budget("cost, bytes waiting", "", Absolute(270.0)),
     budget("cost, bytes completed", "BullMQ", AtMost(0.36)),
     budget("latency idle, p50 ms", "", Absolute(0.6)),
@@ -43,31 +43,32 @@ const BUDGETS: [Budget; 12] = [
     budget("backlog, drain 1/s", "empty", AtLeast(0.75)),
 ];
 
-/// Prints all medians, each as a ratio to Drover's, and then the budgets.
+/// Prints all medians with the ratio of Drover's to each, and then the budgets.
 pub(crate) fn print(figures: &Figures) {
     println!("\n| figure | system | median | Drover / this |\n|---|---|---:|---:|");
     for figure in figures.names() {
-        let drovers = figures.get(figure, DROVER);
-        for (system, value) in figures.of(figure) {
-            let ratio = drovers.filter(|_| system != DROVER).map_or_else(String::new, |own| human(own / value));
-            println!("| {figure} | {system} | {} | {ratio} |", human(value));
+        let drover = figures.median(figure, DROVER);
+        for (system, value) in figures.medians(figure) {
+            let ratio =
+                drover.filter(|_| system != DROVER).map_or_else(String::new, |drover| format_number(drover / value));
+            println!("| {figure} | {system} | {} | {ratio} |", format_number(value));
         }
     }
     println!("\n| budget | | measured | met |\n|---|---|---:|---|");
     for Budget { figure, peer, bound } in &BUDGETS {
-        let own = figures.get(figure, DROVER).or_else(|| figures.get(figure, "backlog"));
+        let own = figures.median(figure, DROVER).or_else(|| figures.median(figure, "backlog"));
         let Some(own) = own else { continue };
         let (rule, measured, is_met) = match bound {
-            Absolute(most) => (format!("≤ {}", human(*most)), own, own <= *most),
+            Absolute(most) => (format!("≤ {}", format_number(*most)), own, own <= *most),
             AtLeast(times) | AtMost(times) => {
-                let Some(peers) = figures.get(figure, peer) else { continue };
-                let ratio = own / peers;
+                let Some(of_peer) = figures.median(figure, peer) else { continue };
+                let ratio = own / of_peer;
                 match bound {
                     AtMost(_) => (format!("≤ {times} × {peer}"), ratio, ratio <= *times),
                     _ => (format!("≥ {times} × {peer}"), ratio, ratio >= *times),
                 }
             }
         };
-        println!("| {figure} | {rule} | {} | {} |", human(measured), if is_met { "yes" } else { "no" });
+        println!("| {figure} | {rule} | {} | {} |", format_number(measured), if is_met { "yes" } else { "no" });
     }
 }

@@ -1,3 +1,6 @@
+//! Starts a process that serves HTTP or Redis, waits until it answers, reads its log and its memory, and ends it when it is
+//! dropped.
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -11,62 +14,67 @@ use drover_tests::HeldPort;
 
 use crate::{Result, callgrind::Callgrind};
 
-/// How long a process may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time within which a process must answer after its start.
+const START_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A process that serves something, ended when this is dropped.
+/// A server process, which is killed when this is dropped.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
-    /// Held, so that nobody else takes it.
+    /// Reserves the port, so that no other test or bench uses it.
     _port: HeldPort,
 }
 
 impl Service {
-    /// Starts one of Drover's release binaries, with nothing of Drover's in the environment but this.
+    /// Starts one of Drover's binaries. These are the only `DROVER_` variables in its environment.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = HeldPort::take();
         Self::start(drover(name, &port, redis, env)?, port, is_ready)
     }
 
-    /// The same under callgrind, where it is some fifty times slower.
-    pub(crate) fn counted(callgrind: &Callgrind, name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
+    /// Starts one of Drover's binaries under callgrind, where it is about fifty times slower.
+    pub(crate) fn drover_under_callgrind(
+        callgrind: &Callgrind,
+        name: &str,
+        redis: &str,
+        env: &[(&str, String)],
+    ) -> Result<Self> {
         let port = HeldPort::take();
         let command = drover(name, &port, redis, env)?;
-        Self::start(callgrind.around(&command), port, is_ready)
+        Self::start(callgrind.wrap(&command), port, is_ready)
     }
 
-    /// Starts a redis-server that keeps nothing on disk, under callgrind.
-    pub(crate) fn counted_redis(callgrind: &Callgrind) -> Result<Self> {
+    /// Starts a redis-server without persistence under callgrind.
+    pub(crate) fn redis_under_callgrind(callgrind: &Callgrind) -> Result<Self> {
         let port = HeldPort::take();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.number().to_string()]);
-        Self::start(callgrind.around(&command), port, is_redis)
+        Self::start(callgrind.wrap(&command), port, is_redis)
     }
 
-    /// Starts another process that is told its port by `PORT`.
+    /// Starts a peer, which reads its port from the variable `PORT`.
     pub(crate) fn peer(mut command: Command, port: HeldPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
         Self::start(command, port, is_http)
     }
 
     fn start(mut command: Command, port: HeldPort, is_up: fn(SocketAddr) -> bool) -> Result<Self> {
-        let what = command.get_program().display().to_string();
+        let program = command.get_program().display().to_string();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let address = port.address();
         let service = Self { child, address, _port: port };
         let start = Instant::now();
         while !is_up(address) {
-            if start.elapsed() > PATIENCE {
-                return Err(format!("{what} does not answer").into());
+            if start.elapsed() > START_TIME_LIMIT {
+                return Err(format!("{program} does not answer").into());
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(service)
     }
 
-    /// The id that the system knows it by.
-    pub(crate) fn id(&self) -> u32 {
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -74,25 +82,25 @@ impl Service {
         self.address
     }
 
-    /// Calls `note` with each line of its log from now on.
-    pub(crate) fn follow_log(&mut self, mut note: impl FnMut(&str) + Send + 'static) {
+    /// Calls `on_line` with each further line of its log.
+    pub(crate) fn follow_log(&mut self, mut on_line: impl FnMut(&str) + Send + 'static) {
         if let Some(log) = self.child.stdout.take() {
             thread::spawn(move || {
                 for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
-                    note(&line);
+                    on_line(&line);
                 }
             });
         }
     }
 
-    /// Reads its log, so that it does not wait for somebody to do so.
+    /// Reads and discards its log, so that a full pipe does not block the process.
     pub(crate) fn ignore_log(&mut self) {
         self.follow_log(|_| ());
     }
 
-    /// The memory that it holds, and the most that it held, in MiB.
+    /// Its current and its peak memory, in MiB.
     pub(crate) fn memory(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let field = |name: &str| -> Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
             Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1_024.0)
@@ -120,34 +128,34 @@ fn drover(name: &str, port: &HeldPort, redis: &str, env: &[(&str, String)]) -> R
     Ok(command)
 }
 
-/// Beside this very binary.
+/// The path of a binary in the folder of the running bench.
 fn binary(name: &str) -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let binary = this.parent().unwrap_or(Path::new(".")).join(name);
+    let bench = std::env::current_exe()?;
+    let binary = bench.parent().unwrap_or(Path::new(".")).join(name);
     if binary.exists() { Ok(binary) } else { Err(format!("{} is not built; run make bench", binary.display()).into()) }
 }
 
 fn is_ready(address: SocketAddr) -> bool {
-    answer(address, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 200")
+    response(address, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 200")
 }
 
 fn is_http(address: SocketAddr) -> bool {
-    answer(address, "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 ")
+    response(address, "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 ")
 }
 
 fn is_redis(address: SocketAddr) -> bool {
-    answer(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
+    response(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
 }
 
-/// What is answered to a request until the connection ends; nothing where nobody answers.
-fn answer(address: SocketAddr, request: &str) -> String {
-    let ask = || -> std::io::Result<String> {
+/// Sends a request and returns the response up to the end of the connection; empty if there is no response.
+fn response(address: SocketAddr, request: &str) -> String {
+    let send = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
         socket.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        socket.read_to_string(&mut response)?;
+        Ok(response)
     };
-    ask().unwrap_or_default()
+    send().unwrap_or_default()
 }

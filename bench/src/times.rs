@@ -1,15 +1,17 @@
+//! Collects measured times and calculates their percentiles.
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long things took, or how late they were.
+/// Measured durations or delays, in milliseconds.
 #[derive(Default)]
 pub(crate) struct Times(Vec<f64>);
 
 impl Times {
-    pub(crate) fn note(&mut self, took: Duration) {
-        self.note_millis(took.as_secs_f64() * 1e3);
+    pub(crate) fn record(&mut self, duration: Duration) {
+        self.record_millis(duration.as_secs_f64() * 1e3);
     }
 
-    pub(crate) fn note_millis(&mut self, millis: f64) {
+    pub(crate) fn record_millis(&mut self, millis: f64) {
         self.0.push(millis);
     }
 
@@ -21,19 +23,19 @@ impl Times {
         self.0.len()
     }
 
-    pub(crate) fn least(&self) -> f64 {
+    pub(crate) fn min(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The time, in ms, within which so many of a hundred were.
-    pub(crate) fn percentile(&mut self, of_hundred: usize) -> f64 {
+    /// The percentile, in ms.
+    pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_by(f64::total_cmp);
-        let place = self.0.len() * of_hundred / 100;
-        self.0.get(place.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        let index = self.0.len() * percent / 100;
+        self.0.get(index.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 }
 
-/// Milliseconds since 1970, with fractions.
+/// The wall clock's milliseconds since 1970, with fractions.
 pub(crate) fn wall_millis() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }

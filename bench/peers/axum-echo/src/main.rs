@@ -1,4 +1,4 @@
-//! The ceiling: an axum server that parses a message and echoes it, with no queue behind it.
+//! The upper limit for the API's throughput: an axum server that parses a message and echoes it, without a queue.
 use axum::{Json, Router, http::StatusCode, routing::post};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
