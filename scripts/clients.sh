@@ -27,17 +27,17 @@ if ! cmp -s "$sources/requirements.txt" "$folder/venv/requirements.txt"; then
 fi
 "${CARGO:-cargo}" build --quiet --locked --workspace --bins --examples
 
-# The description needs no Redis.
+# The API serves its OpenAPI document without Redis.
 port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
 DROVER__API__BIND=127.0.0.1:$port DROVER__REDIS__URL=redis://127.0.0.1:1 "$target/debug/producer-api" >"$folder/api.log" 2>&1 &
 api=$!
 trap 'kill -TERM $api 2>/dev/null || true; wait' EXIT
-fetched() { curl --silent --fail --max-time 10 --output "$folder/openapi.json" "http://127.0.0.1:$port/openapi.json"; }
+fetch() { curl --silent --fail --max-time 10 --output "$folder/openapi.json" "http://127.0.0.1:$port/openapi.json"; }
 tries=0
-until fetched; do
+until fetch; do
     tries=$((tries + 1))
     if [ $tries = 100 ]; then
-        echo "the API does not serve its description; its log is $folder/api.log" >&2
+        echo "the API does not serve its OpenAPI document; its log is $folder/api.log" >&2
         exit 1
     fi
     sleep 0.1

@@ -26,7 +26,7 @@ is_installed() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
 }
 
-# Packages ask this file before they start a service. Where there is one, as in containers, it has been decided already.
+# Packages run this program before they start a service. If it exists, as in containers, its answer stays in force.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 is_new=yes is_policy_ours=
 if is_installed; then
@@ -45,12 +45,12 @@ echo "Installing $package"
 $as_root apt-get update -qq
 if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     is_policy_ours=yes
-    # Only the services of this package: others may have to be started again because a library was renewed.
+    # It forbids only the services of this package: other services may need a restart because a library was updated.
     printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
 fi
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
-# The service of the package, which was not there before, must not start with the machine either.
+# The service of a newly installed package must not start with the machine either.
 if [ -n "$is_new" ] && command -v systemctl >/dev/null && systemctl cat "$package.service" >/dev/null 2>&1; then
     $as_root systemctl disable --quiet --now "$package.service"
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Changes one place of a Lua script at a time, and lists the changes that the model's test does not notice.
+"""Changes one place of a Lua script at a time, and prints whether the model test detects the change.
 
-The test's binary contains the scripts as text, so this program changes a copy of the binary, by texts of the same length, without a
-build. A mutant that survives shows a gap of the model, or a change without effect.
+The test's binary contains the scripts as text, so this program replaces text in a copy of the binary by text of the same length,
+without a build. A mutant that survives shows a gap in the model, or is a change without effect.
 """
 
 import argparse
@@ -17,19 +17,19 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "crates/queue-core/src/lua"
 WRITES = "DEL|HDEL|HINCRBY|HSET|LPOP|LSET|LTRIM|RPOP|RPUSH|SADD|SREM|XADD|ZADD|ZREM|ZREMRANGEBYRANK"
-# The first one leaves out a write: `type` ignores its arguments.
+# The first change removes a write: `type` ignores its arguments.
 CHANGES = [
     (rf"(?<![\w.])redis\.call\((?='(?:{WRITES})')", "type      ("),
     (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),
     (r" and ", " or  "), (r"'RPUSH'", "'LPUSH'"), (r"math\.min", "math.max"), (r"math\.max", "math.min"), (r"\bnot ", "    "),
 ]
-# The model does not cover quotas, and relies on the audit.
-LEFT_OUT = {"quota.lua", "audit.lua"}
+# The model does not cover quotas, and it uses the audit as an oracle.
+EXCLUDED = {"quota.lua", "audit.lua"}
 
 
 def mutants():
     for file in sorted(LUA.rglob("*.lua")):
-        if file.name in LEFT_OUT:
+        if file.name in EXCLUDED:
             continue
         text = file.read_text()
         comments = [range(*found.span()) for found in re.finditer(r"--[^\n]*", text)]
@@ -50,7 +50,7 @@ def survives(binary, mutant, steps, limit):
         copy.write_bytes(content)
         copy.chmod(0o755)
         environment = os.environ | {"DROVER_MODEL_STEPS": str(steps)}
-        # A failing run is shrunk for a while; a timeout then counts as caught as well.
+        # The test shrinks a failing run for some time, so a timeout also counts as caught.
         test = ["timeout", str(limit), copy, "-q"]
         done = subprocess.run(test, cwd=ROOT / "crates/queue-core", env=environment, capture_output=True)
     line = text[:position].count("\n") + 1
@@ -60,11 +60,11 @@ def survives(binary, mutant, steps, limit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("binary", type=pathlib.Path, help="the test `model`, as cargo test --test model --no-run names it")
+    parser.add_argument("binary", type=pathlib.Path, help="the test `model`, at the path that cargo test --test model --no-run prints")
     parser.add_argument("--mutants", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1_200)
-    parser.add_argument("--limit", type=int, default=60, help="seconds for each")
+    parser.add_argument("--limit", type=int, default=60, help="seconds for each mutant")
     options = parser.parse_args()
     chosen = list(mutants())
     random.Random(options.seed).shuffle(chosen)

@@ -2,13 +2,13 @@
 # Starts a private Redis with append-only persistence, the producer-api and one consumer-worker; Ctrl-C stops all three,
 # Redis last.
 #
-# In the environment may be set:
+# These environment variables may be set:
 #   CONFIG       a configuration file for both services; its redis.url is ignored, because Redis is the private one
-#   REDIS_PORT   7379
-#   API_PORT     instead of that in api.bind, which is 8080 by default
-#   WORKER_PORT  instead of that in worker.bind, which is 8081 by default
+#   REDIS_PORT   the port of Redis: 7379
+#   API_PORT     replaces the port of api.bind, 8080 by default
+#   WORKER_PORT  replaces the port of worker.bind, 8081 by default
 #   DATA         the folder in which Redis keeps the messages: data/
-#   BINARIES     a folder with binaries, instead of building them
+#   BINARIES     a folder with built binaries; without it, this script builds them
 set -euo pipefail
 
 config=()
@@ -38,12 +38,12 @@ is_open() {
 
 must_be_free() { # must_be_free VARIABLE PORT
     if [ "$2" != 0 ] && is_open "$2"; then
-        echo "Port $2 is taken. Stop what listens there, or choose another: $1=$(($2 + 1000)) make run" >&2
+        echo "Port $2 is in use. Stop the process that listens there, or choose another port: $1=$(($2 + 1000)) make run" >&2
         exit 1
     fi
 }
 
-# The port of a section; 0 where the configuration may name one, which only the binaries read.
+# The port of a section; 0 if the configuration may name a port, because only the binaries read the configuration.
 known_port() { # known_port SECTION DEFAULT
     local bind=DROVER__$1__BIND
     if [ -n "${!bind:-}" ]; then
@@ -56,14 +56,14 @@ known_port() { # known_port SECTION DEFAULT
 }
 
 if [ -z "${BINARIES:-}" ]; then
-    # The build takes minutes, so taken ports are reported before it.
+    # The build takes minutes, so ports in use are reported before it.
     must_be_free REDIS_PORT "$redis_port"
     must_be_free API_PORT "$(known_port API 8080)"
     must_be_free WORKER_PORT "$(known_port WORKER 8081)"
     "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
 fi
 
-# The configuration in effect; a mistake in it ends this script here, with what is to be done.
+# The effective configuration. An error in it ends this script here, and the binary prints what to do.
 effective=$("$binaries/producer-api" "${config[@]}" --print-config)
 bind_of() { # bind_of SECTION
     sed -n "/^\[$1\]/,/^\[/ s/^bind = \"\(.*\)\"/\1/p" <<<"$effective"
@@ -100,13 +100,13 @@ stop() {
 trap 'echo; echo "Stopping"; stop; exit 0' INT TERM
 trap stop EXIT
 
-until_answers() { # until_answers WHAT PROCESS COMMAND...
-    local what=$1 process=$2 tries=0
+wait_until() { # wait_until NAME PROCESS COMMAND...
+    local name=$1 process=$2 tries=0
     shift 2
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
         if [ $tries -gt 300 ] || ! kill -0 "$process" 2>/dev/null; then
-            echo "$what did not start; its log is above, or in $data/redis.log" >&2
+            echo "$name did not start; its log is above, or in $data/redis.log" >&2
             exit 1
         fi
         sleep 0.1
@@ -123,25 +123,25 @@ is_ready() {
 }
 
 mkdir -p "$data"
-# Each has its own session: Ctrl-C reaches only this script, which stops them in order.
+# Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.
 setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
     --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction &
 redis=$!
-until_answers Redis "$redis" redis-cli -p "$redis_port" ping
+wait_until Redis "$redis" redis-cli -p "$redis_port" ping
 
 setsid "$binaries/producer-api" "${config[@]}" &
 api=$!
 setsid "$binaries/consumer-worker" "${config[@]}" &
 worker=$!
-# Over TLS it is enough that it listens.
+# With TLS, the script only waits until the API listens.
 if [ "${api_url%%:*}" = https ]; then
-    until_answers "The API" "$api" is_open "$api_port"
+    wait_until "The API" "$api" is_open "$api_port"
 else
-    until_answers "The API" "$api" is_ready "$api_port"
+    wait_until "The API" "$api" is_ready "$api_port"
 fi
-# Port 0 is any free port, which only the worker's log names.
+# Port 0 is any free port, and only the worker's log names it.
 if [ "$worker_port" != 0 ]; then
-    until_answers "The worker" "$worker" is_ready "$worker_port"
+    wait_until "The worker" "$worker" is_ready "$worker_port"
 fi
 
 # The default configuration serves this queue.
@@ -151,16 +151,16 @@ if [ -n "${CONFIG:-}" ]; then
 fi
 cat <<END
 
-Drover runs. Post a message that is due in 1.5 s, and read what came of it:
+Drover runs. Post a message that is due in 1.5 s, and read its result:
 
   curl -i -XPOST "$api_url/v1/queues/$queue/messages" -H 'content-type: application/json' -d '{"data":{"hello":1},"delay":1500}'
-  curl "$api_url<the Location that was answered>?wait=10s"
+  curl "$api_url<the Location of the response>?wait=10s"
 
 Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages stay in $data.
 
 END
 
-# When one of the three ends, the other two stop.
+# If one of the three processes ends, the other two stop.
 wait -n "$redis" "$api" "$worker" || true
-echo "One of the three has ended: stopping the others" >&2
+echo "One of the three processes has ended: stopping the others" >&2
 exit 1

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks that cargo and rustc are as new as Cargo.toml asks for, before anything is installed or built.
+# Checks that cargo and rustc have the version that Cargo.toml requires, before anything is installed or built.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,12 +11,12 @@ is_older() {
     [ "${1%%.*}" -lt "${2%%.*}" ] || { [ "${1%%.*}" = "${2%%.*}" ] && [ "${rest%%.*}" -lt "${needed_rest%%.*}" ]; }
 }
 
-refuse() {
+fail() {
     echo "Drover needs Rust $needed or newer, and $1." >&2
     if command -v rustup >/dev/null; then
         echo "Get it with:  rustup update stable && rustup default stable" >&2
     else
-        echo "Get it with rustup, from https://rustup.rs; it can stand beside the Rust of a distribution:" >&2
+        echo "Get it with rustup, from https://rustup.rs; it can be installed beside the Rust of a distribution:" >&2
         echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
         echo "Open a new shell, or run:  . \"\$HOME/.cargo/env\"" >&2
     fi
@@ -26,16 +26,16 @@ refuse() {
 
 for tool in "${CARGO:-cargo}" "${RUSTC:-rustc}"; do
     if ! command -v "$tool" >/dev/null; then
-        refuse "there is no $tool here"
+        fail "$tool is not installed"
     fi
     if ! output=$("$tool" --version 2>&1); then
-        refuse "$tool does not work: $output"
+        fail "$tool does not work: $output"
     fi
     version=$(echo "$output" | sed -n 's/^[a-z]* \([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p')
     if [ -z "$version" ]; then
-        refuse "\"$tool --version\" does not print a version: $output"
+        fail "\"$tool --version\" does not print a version: $output"
     fi
     if is_older "$version" "$needed"; then
-        refuse "$(command -v "$tool") is $version"
+        fail "$(command -v "$tool") is $version"
     fi
 done

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Tests the API against its own description with all checks of schemathesis: a private Redis, the API with a key, and a worker,
-# on free ports.
+# Tests the API against its OpenAPI document with all checks of schemathesis. It starts a private Redis, the API with a key, and
+# a worker, on free ports.
 #
 # SEED (1) and MAX_EXAMPLES (15, a random number of requests for each operation) may be set in the environment, and
 # ACCESS=open to test an API without keys. Arguments go to schemathesis.
@@ -45,13 +45,13 @@ started+=($!)
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
 
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
-# Waiting requests must not make the run long.
+# A short limit keeps requests that wait from making the run long.
 export DROVER__API__MAX_WAIT=50ms
 headers=()
 if [ "${ACCESS:-keys}" = keys ]; then
     "$target/debug/producer-api" key --id schemathesis --scopes enqueue,read,consume,manage --queues '*' >"$folder/key" 2>/dev/null
     headers=(--header "Authorization: Bearer $(head -n 1 "$folder/key")")
-    # The second line is that of the configuration.
+    # The first line is the key, the second line is its entry in the configuration.
     echo "keys = [$(sed -n 2p "$folder/key")]" >"$folder/keys.toml"
     export DROVER__AUTH__KEYS_FILE=$folder/keys.toml
 fi

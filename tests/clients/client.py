@@ -17,12 +17,12 @@ MESSAGE = {
 LEASE = "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"
 
 
-def sent(model):
+def to_json(model):
     """The JSON of a model without the fields that are None."""
     return json.loads(model.model_dump_json(exclude_none=True))
 
 
-def refused(make):
+def is_refused(make):
     try:
         make()
     except ValidationError:
@@ -30,26 +30,26 @@ def refused(make):
     return False
 
 
-assert sent(drover.NewMessage(data={"hello": 1})) == {"data": {"hello": 1}}, "optional fields are left out"
+assert to_json(drover.NewMessage(data={"hello": 1})) == {"data": {"hello": 1}}, "optional fields are left out"
 drover.NewMessage(data=1, name=None, delay=None, priority=None)
 full = drover.NewMessage(data=1, id="order-42", delay="1h 30m", ttl=1000, hold="paid:42", backoff={"type": "fixed"})
-assert sent(full)["delay"] == "1h 30m" and sent(full)["backoff"] == {"type": "fixed"}
-assert sent(drover.SettingsPatch(max_attempts=5)) == {"max_attempts": 5}
-assert sent(drover.Receive()) == {} and sent(drover.Signal(data=1)) == {"data": 1}
-assert sent(drover.Fail(lease=LEASE, error="boom")) == {"lease": LEASE, "error": "boom"}
-assert sent(drover.Fail(lease=LEASE, error={"message": "boom"})) == {"lease": LEASE, "error": {"message": "boom"}}
+assert to_json(full)["delay"] == "1h 30m" and to_json(full)["backoff"] == {"type": "fixed"}
+assert to_json(drover.SettingsPatch(max_attempts=5)) == {"max_attempts": 5}
+assert to_json(drover.Receive()) == {} and to_json(drover.Signal(data=1)) == {"data": 1}
+assert to_json(drover.Fail(lease=LEASE, error="boom")) == {"lease": LEASE, "error": "boom"}
+assert to_json(drover.Fail(lease=LEASE, error={"message": "boom"})) == {"lease": LEASE, "error": {"message": "boom"}}
 settle = drover.Settle(settlements=[{"lease": LEASE, "action": "complete", "result": 1}])
-assert sent(settle)["settlements"][0]["action"] == "complete"
+assert to_json(settle)["settlements"][0]["action"] == "complete"
 
 for wrong in [{}, {"data": 1, "dealy": 1}, {"data": 1, "delay": "5 parsecs"}, {"data": 1, "id": "42"}]:
-    assert refused(lambda: drover.NewMessage(**wrong)), wrong
+    assert is_refused(lambda: drover.NewMessage(**wrong)), wrong
 
 assert drover.PostedMessage(**MESSAGE).attempts_made == 1
 duplicate = drover.DuplicateMessage.model_validate({**MESSAGE, "duplicate": True}).root
 assert duplicate.data == {"hello": 1} and duplicate.duplicate
 forgotten = drover.DuplicateMessage.model_validate({"id": "a", "queue": "q", "state": None, "duplicate": True}).root
 assert forgotten.id == "a" and forgotten.state is None
-assert refused(lambda: drover.DuplicateMessage.model_validate(MESSAGE)), "a duplicate needs the field duplicate"
+assert is_refused(lambda: drover.DuplicateMessage.model_validate(MESSAGE)), "a duplicate needs the field duplicate"
 received = {"consumer": "c", "messages": [{**MESSAGE, "lease": LEASE, "lease_expires_at": MESSAGE["due_at"], "timeout": None}]}
 assert drover.Received(**received).messages[0].data == {"hello": 1}
-print("the models of Python work", file=sys.stderr)
+print("the generated Python models work", file=sys.stderr)

@@ -88,7 +88,7 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
     }
     let absent = Programs::new();
     let output = absent.command("make").arg("run").output().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no cargo here"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cargo is not installed"));
     for new in [needed, "1.100.0-nightly", "2.0.0"] {
         let programs =
             Programs::new().with("cargo", &format!("echo cargo {new}")).with("rustc", &format!("echo rustc {new}"));
@@ -235,7 +235,7 @@ fn make_run_reports_a_taken_port_before_it_builds() {
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && stderr.contains(&format!("Port {port} is taken")), "{stderr}");
+    assert!(!output.status.success() && stderr.contains(&format!("Port {port} is in use")), "{stderr}");
     assert_eq!(programs.calls(), "", "nothing was built");
 }
 

@@ -8,14 +8,14 @@ NDJSON = "application/x-ndjson"
 
 
 @schemathesis.serializer(NDJSON)
-def lines(ctx, value):
-    """Sends a body of lines unchanged."""
+def ndjson(ctx, value):
+    """Sends an NDJSON body unchanged."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
 @schemathesis.hook
 def filter_case(ctx, case):
-    """Sends only texts as NDJSON. The API accepts every text and refuses each line that is no message by its number."""
+    """Sends only text as NDJSON. The API accepts every text, and reports each line that is no message by its line number."""
     return case.media_type != NDJSON or isinstance(case.body, str)
 
 
@@ -32,21 +32,21 @@ def before_call(ctx, case, kwargs):
     key = next((name for name in headers if name.lower() == "idempotency-key"), None)
     if key is not None:
         if case.media_type == NDJSON:
-            # The API refuses a key for a stream. Only the text of the description says so.
+            # The API refuses an idempotency key for NDJSON. The OpenAPI document says so only in prose.
             del headers[key]
         else:
-            # A generator repeats a key for another request, which the API must refuse.
+            # schemathesis may reuse a key for another request, and the API must refuse that.
             headers[key] = str(uuid.uuid4())
     if isinstance(case.body, dict):
         messages = case.body.get("messages")
         for message in [case.body, *(messages if isinstance(messages, list) else [])]:
-            # schemathesis puts an id of an answer into the next path without escaping its percent signs, where it would be
-            # another id.
+            # schemathesis puts the id of a response into the next path without escaping percent signs, so the path would name
+            # another message.
             if isinstance(message, dict) and isinstance(message.get("id"), str):
                 message["id"] = message["id"].replace("%", "_")
     operation = case.operation.definition.raw.get("operationId")
     if operation == "list_messages" and "hold" in (case.query or {}):
-        # Only held messages have a hold key. Only the text of the description says so.
+        # Only held messages have a hold key. The OpenAPI document says so only in prose.
         case.query["state"] = "held"
     if operation == "delete_queue":
         # A random name never confirms a deletion.

@@ -1,9 +1,9 @@
-//! Processor time for each message or request beside the calls to Redis: `make microbench`.
+//! Measures the processor time that each message or request takes outside the calls to Redis: `make microbench`.
 //!
-//! Only what can be called from outside; what stands inside a call (packing its arguments, reading its answer) is part of
-//! what `scripts` measures.
+//! It covers only public functions. The bench `scripts` includes the work inside a call: encoding arguments and decoding
+//! replies.
 
-#![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
+#![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is a failure of the bench.
 
 use std::{hint::black_box, time::Duration};
 
@@ -21,7 +21,7 @@ criterion_group! {
 criterion_main!(hot_paths);
 
 fn for_each_message(criterion: &mut Criterion) {
-    let message = stored();
+    let message = stored_message();
     criterion.bench_function("a message to JSON", |bencher| {
         bencher.iter(|| serde_json::to_vec(black_box(&message)).unwrap());
     });
@@ -31,7 +31,7 @@ fn for_each_message(criterion: &mut Criterion) {
 }
 
 fn for_each_request(criterion: &mut Criterion) {
-    // Nothing is asked of it, so it need not be there.
+    // This bench sends no command, so the Redis need not exist.
     let queues =
         Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
     criterion.bench_function("a queue by its name", |bencher| {
@@ -39,8 +39,8 @@ fn for_each_request(criterion: &mut Criterion) {
     });
 }
 
-/// A message as the API answers it, from a real Redis.
-fn stored() -> Message {
+/// A message as the API returns it, stored in a real Redis.
+fn stored_message() -> Message {
     let redis = RedisServer::start();
     let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
     let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
@@ -48,6 +48,6 @@ fn stored() -> Message {
     let queue = queues.queue(&"my-queue".parse().unwrap());
     match Runtime::new().unwrap().block_on(queue.enqueue(vec![message])).unwrap().remove(0) {
         Enqueued::Created(message) => message,
-        other => panic!("it stood already: {other:?}"),
+        other => panic!("the message was stored before: {other:?}"),
     }
 }

@@ -1,8 +1,8 @@
-//! Time of a call from the library through Redis and back, by the number of its messages: `make microbench`.
+//! Measures the round trip of a call from the library to Redis, by the number of its messages: `make microbench`.
 //!
-//! All on one machine, so absolute figures are that machine's; what is worth reading is the difference between two runs.
+//! Absolute times depend on the machine; compare the times of two runs on the same machine.
 
-#![allow(clippy::unwrap_used, missing_docs)] // A failure here is a failure of the bench.
+#![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is a failure of the bench.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ use queue_core::{
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// Messages of a call: one, what a busy worker has, the most that a call may carry.
+/// The numbers of messages in a call: one, a typical number for a busy worker, and the maximum.
 const SIZES: [usize; 3] = [1, 100, 1_000];
 
 criterion_group! {
@@ -28,29 +28,29 @@ criterion_group! {
 criterion_main!(scripts);
 
 fn calls(criterion: &mut Criterion) {
-    bench(criterion, "enqueue", |line, size| timed(|| line.enqueue(size)).0);
-    bench(criterion, "post", |line, size| timed(|| line.post(size)).0);
-    bench(criterion, "lease", |line, size| {
-        line.enqueue(size);
-        let (took, leases) = timed(|| line.lease(size));
-        line.settle(&leases);
-        took
+    bench(criterion, "enqueue", |queue, size| timed(|| queue.enqueue(size)).0);
+    bench(criterion, "post", |queue, size| timed(|| queue.post(size)).0);
+    bench(criterion, "lease", |queue, size| {
+        queue.enqueue(size);
+        let (elapsed, leases) = timed(|| queue.lease(size));
+        queue.settle(&leases);
+        elapsed
     });
-    bench(criterion, "settle", |line, size| {
-        line.enqueue(size);
-        let leases = line.lease(size);
-        timed(|| line.settle(&leases)).0
+    bench(criterion, "settle", |queue, size| {
+        queue.enqueue(size);
+        let leases = queue.lease(size);
+        timed(|| queue.settle(&leases)).0
     });
 }
 
-/// Takes the time of `call`, which answers what counts of it, with each size on a Redis of its own.
-fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&Line, usize) -> Duration) {
+/// Runs `call` with each size on a new Redis. `call` returns the time that counts.
+fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in SIZES {
-        let line = Line::new();
+        let queue = TestQueue::new();
         group.throughput(Throughput::Elements(size.try_into().unwrap()));
         group.bench_with_input(BenchmarkId::from_parameter(size), &size, |bencher, size| {
-            bencher.iter_custom(|iterations| (0..iterations).map(|_| call(&line, *size)).sum());
+            bencher.iter_custom(|iterations| (0..iterations).map(|_| call(&queue, *size)).sum());
         });
     }
     group.finish();
@@ -58,19 +58,19 @@ fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&Line, usize) -> D
 
 fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     let start = Instant::now();
-    let answer = call();
-    (start.elapsed(), answer)
+    let result = call();
+    (start.elapsed(), result)
 }
 
-/// A queue on a Redis of its own, with the settings that ship.
-struct Line {
+/// A queue with the default settings on its own Redis.
+struct TestQueue {
     runtime: Runtime,
     queue: Arc<Queue>,
     consumer: ConsumerId,
     _redis: RedisServer,
 }
 
-impl Line {
+impl TestQueue {
     fn new() -> Self {
         let redis = RedisServer::start();
         let queues =
@@ -84,7 +84,7 @@ impl Line {
         assert_eq!(enqueued.len(), size);
     }
 
-    /// One message each, all at the same time.
+    /// Posts messages concurrently, one per call.
     fn post(&self, size: usize) {
         self.runtime.block_on(async {
             let mut posts = JoinSet::new();
@@ -101,11 +101,11 @@ impl Line {
         let request = LeaseRequest::new(self.consumer.clone(), size);
         let leased = self.runtime.block_on(self.queue.lease(&request)).unwrap();
         assert_eq!(leased.deliveries.len(), size);
-        let done = Action::Complete(to_raw_value("processed").unwrap());
+        let complete = Action::Complete(to_raw_value("processed").unwrap());
         leased
             .deliveries
             .into_iter()
-            .map(|delivery| Settlement { lease: delivery.lease, action: done.clone() })
+            .map(|delivery| Settlement { lease: delivery.lease, action: complete.clone() })
             .collect()
     }
 

@@ -1,6 +1,6 @@
 //! Checks that every message of every queue is in exactly one state and has a record.
 //!
-//! `cargo run --example audit -- redis://127.0.0.1:7379 [queue …]`; exits with 1 if anything is found.
+//! `cargo run --example audit -- redis://127.0.0.1:7379 [queue …]`; it exits with 1 if it has findings.
 
 use std::{error::Error, process::ExitCode};
 
@@ -27,7 +27,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stdout, reason = "its output is what it is for")]
+#[expect(clippy::print_stdout, reason = "printing the findings is the purpose of this program")]
 fn report(line: &str) {
     println!("{line}");
 }
