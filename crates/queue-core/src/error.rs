@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_redis_is_not_available_is_told_in_words_that_are_no_librarys() {
+    fn unavailable_redis_is_reported_without_words_of_a_library() {
         let password = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         let parse = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
         let error_of = |line: &[u8]| match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error)

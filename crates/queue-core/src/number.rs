@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_out_of_range_is_told_its_range() {
+    fn number_out_of_range_is_reported_with_its_range() {
         assert_eq!(serde_json::from_str::<Priority>("-7").unwrap().get(), -7);
         let error = serde_json::from_str::<MaxAttempts>("0").unwrap_err().to_string();
         assert!(error.contains("must be a whole number from 1 to 1000"), "{error}");

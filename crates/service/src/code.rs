@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table_in_the_document_is_this_list() {
+    fn error_table_in_the_document_lists_every_code() {
         let page = include_str!("../../../docs/API.md");
         let (_, table) = page.split_once("| status | code | what to do |\n|---|---|---|\n").unwrap();
         let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();

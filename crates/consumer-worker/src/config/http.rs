@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_host_fits_as_a_whole_and_with_its_port() {
+    fn allowed_host_matches_the_whole_name_and_its_port() {
         for (host, url, fits) in [
             ("hooks.example.org", "https://hooks.example.org/a", true),
             ("Hooks.Example.org", "http://HOOKS.example.ORG", true),

@@ -152,7 +152,7 @@ fn identical_routes_stop_the_start() {
 }
 
 #[test]
-fn handler_outlasts_no_setting_that_a_pattern_gives() {
+fn handler_timeout_longer_than_the_declared_timeout_of_its_queues_is_refused() {
     let file = |queues: &str, queue: &str| {
         format!(
             "{queues}\n[[worker.routes]]\nqueue = \"{queue}\"\n\

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn permits_go_by_weight_or_strictly_by_rank() {
+    async fn permits_are_granted_by_weight_or_strictly_by_rank() {
         let [heavy, light] = shares(Order::Weighted, [3, 1]).await;
         assert!((295..=305).contains(&heavy) && heavy + light == 400, "{heavy}:{light}");
         let [first, second] = shares(Order::Strict, [1, 9]).await;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn capacity_that_was_not_used_or_waited_for_is_there_for_others() {
+    async fn unused_capacity_is_available_to_other_queues() {
         let capacity = Capacity::new(4, ROOM + 100, Order::Weighted);
         let mut mine = share(0, 1);
         let permit = capacity.take(&mut mine, 3).await;

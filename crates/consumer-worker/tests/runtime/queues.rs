@@ -70,7 +70,7 @@ async fn queues_that_fit_a_pattern_are_served_from_when_they_begin_until_they_ar
 }
 
 #[tokio::test]
-async fn queue_that_is_deleted_under_its_handlers_is_served_again_when_it_begins_anew() {
+async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_begins_again() {
     let handler = |job: Job| async move {
         if job.message().data.get() == "\"stuck\"" {
             std::future::pending::<()>().await;
@@ -148,7 +148,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
 }
 
 #[tokio::test]
-async fn large_messages_are_held_only_as_far_as_their_bytes_are_allowed() {
+async fn leased_large_messages_stay_within_the_byte_limit() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let all_are_there = CancellationToken::new();
     let seen = (Arc::clone(&running), Arc::clone(&most), all_are_there.clone());

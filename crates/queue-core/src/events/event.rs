@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_says_what_there_is_to_say_on_one_line() {
+    fn event_is_encoded_as_one_line_of_json() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
         let event = |word, text| Event::decode(id, word, text).unwrap();
         let posted = event("enqueued", "21718923400017\tiorder-42\tnwelcome\td1795424401500");

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_events_id_reads_back_and_nonsense_is_none() {
+    fn event_id_reads_back_and_invalid_text_is_none() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
         assert_eq!(id.to_string(), "120-1795424400000-2");
         assert!(id > "120-1795424400000-1".parse().unwrap() && id < "121-1795424400000-0".parse().unwrap());

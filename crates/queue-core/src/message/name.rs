@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_names_are_what_the_contract_says() {
+    fn queue_name_follows_the_rules_of_the_contract() {
         for good in ["q", "my-queue", "0", "a_b.c:d-e", &"x".repeat(128)] {
             assert!(good.parse::<QueueName>().is_ok(), "{good}");
         }

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_told_not_guessed() {
+    fn malformed_record_is_an_error() {
         for bad in ["", "no line feed", "x\n1", "1795424400000\nnot json", "1795424400000\tdx\n1"] {
             assert!(Record::decode(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_told_to_a_log() {
+    fn token_is_hidden_in_debug_output() {
         let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::draw());
         assert!(!format!("{token:?}").contains(token.secret()));
     }

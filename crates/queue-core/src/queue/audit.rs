@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn one_state_and_what_belongs_to_it_is_right() {
+    fn audit_accepts_a_message_in_one_state_with_its_index_entries() {
         for right in [
             "",
             "messages waiting",

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_patterns_stand_in_order_and_no_name_lies_in_two() {
+    fn ranges_of_patterns_are_sorted_and_do_not_overlap() {
         for (patterns, prefix, expected) in [
             (&["*"][..], "", &["*"][..]),
             (&["*", "a", "b*"], "", &["*"]),

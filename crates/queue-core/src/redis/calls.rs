@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_an_answer_is_no_failure() {
+    fn refused_call_counts_as_a_failure_only_if_memory_is_full() {
         let (calls, ms) = (Calls::default(), Duration::from_millis);
         calls.note("enqueue", ms(1), None);
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_ceiling_and_start_anew_after_a_success() {
+    fn pauses_grow_to_a_maximum_and_restart_after_a_success() {
         let mut retry = Retry::new();
         assert!(retry.pause() <= Retry::FIRST);
         for _ in 0..10 {

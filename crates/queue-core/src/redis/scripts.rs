@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_stores_anew_may_be_refused_when_memory_is_full() {
+    fn only_scripts_that_store_new_data_may_be_refused_when_memory_is_full() {
         for script in all() {
             let shebang = script.source.lines().next().unwrap_or("");
             let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");

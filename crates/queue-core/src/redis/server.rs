@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_run_well_is_no_danger() {
+    fn well_configured_server_has_no_danger() {
         for snapshots in [Snapshots::Taken, Snapshots::NotTaken, Snapshots::Unknown] {
             assert_eq!(dangers(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
         }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_that_are_not_told_are_unknown_and_not_missing() {
+    fn unreadable_snapshot_setting_is_unknown_and_not_missing() {
         let info = info("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
     }

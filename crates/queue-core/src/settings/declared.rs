@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_settings_of_the_exact_name_win_over_the_longest_start_and_that_over_all() {
+    fn declared_settings_of_the_exact_name_override_the_longest_prefix_and_that_overrides_all() {
         let declared = declared(json!({
             "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
             "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_the_units_that_fit() {
+    fn duration_pattern_has_the_units_that_fit() {
         let milliseconds = "0*(?:[0-9]|[1-9][0-9]|[1-9][0-9]{2}|1000)";
         assert_eq!(
             pattern(0, 1_000),

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exclusive_reads_as_the_contract_says_and_writes_what_it_reads() {
+    fn exclusive_setting_parses_by_the_contract_and_reads_back() {
         for json in ["false", "true", r#"{"parallel":7}"#] {
             let exclusive: Exclusive = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&exclusive).unwrap(), json);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_meta_that_are_no_settings_are_passed_over() {
+    fn fields_of_meta_that_are_no_settings_are_ignored() {
         let meta =
             [("layout", "3"), ("max_attempts", "x"), ("timeout", "0"), ("max_lapses", "7"), ("retention.x", "1")];
         let read = Settings::of_stored(meta);

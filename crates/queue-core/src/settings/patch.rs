@@ -139,7 +139,7 @@ mod tests {
     use crate::time::Millis;
 
     #[test]
-    fn patch_changes_the_settings_that_it_names_and_a_null_brings_back_the_default() {
+    fn patch_changes_the_settings_that_it_names_and_null_restores_the_default() {
         let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
                            "retention": {"completed": {"count": 7, "age": "2h"}}});
         let settings = Settings::default().patched(&first).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_setting_is_told_with_its_place() {
+    fn invalid_setting_is_reported_with_its_pointer() {
         for (patch, setting) in [
             (json!({"visibility_timeout": 99}), "visibility_timeout"),
             (json!({"backoff": []}), "backoff"),

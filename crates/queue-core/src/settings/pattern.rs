@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_a_name_a_start_or_everything() {
+    fn pattern_is_a_name_a_prefix_or_everything() {
         for (pattern, queue, fits) in [
             ("*", "user-1", true),
             ("*", "", true),

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_range_is_told_the_range() {
+    fn value_out_of_range_is_reported_with_the_range() {
         type Lease = Span<100, 86_400_000>;
         for (json, told) in [("99", "must be 100ms to 1d"), ("\"25h\"", "must be 100ms to 1d"), ("-1", "negative")] {
             let error = serde_json::from_str::<Lease>(json).unwrap_err().to_string();

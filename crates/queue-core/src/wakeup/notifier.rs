@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn wake_up_during_the_look_is_not_lost() {
+    async fn wake_up_while_the_consumer_leases_is_not_lost() {
         let notifier = WakeNotifier::new();
         notifier.woken(Duration::from_secs(1)).await;
         notifier.wake();

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn queues_come_up_at_the_earliest_instant_that_was_noted() {
+    async fn timer_of_a_queue_fires_at_its_earliest_time() {
         let timers = WakeTimers::default();
         let name = |name: &str| name.parse::<QueueName>().unwrap();
         let start = Instant::now();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queue_that_is_looked_at_again_and_again_leaves_nothing_behind() {
+    async fn repeated_timers_of_a_queue_take_no_more_memory() {
         let timers = WakeTimers::default();
         let busy: QueueName = "busy".parse().unwrap();
         for _ in 0..10_000 {

@@ -3,7 +3,7 @@
 use crate::{World, delayed, number};
 
 #[tokio::test]
-async fn the_audit_finds_what_was_broken_on_purpose() {
+async fn audit_finds_deliberate_damage() {
     let breakages = [
         "LPUSH drover:{q}:waiting ID",
         "ZADD drover:{q}:delayed 1 ID",

@@ -38,7 +38,7 @@ async fn fail_all(world: &World) {
 }
 
 #[tokio::test]
-async fn a_signal_releases_all_that_were_held_when_it_came() {
+async fn signal_releases_all_messages_held_when_it_was_sent() {
     let world = World::new();
     post_many(&world, held).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
@@ -55,7 +55,7 @@ async fn a_signal_releases_all_that_were_held_when_it_came() {
 }
 
 #[tokio::test]
-async fn a_signal_that_stopped_half_way_is_for_those_only_that_were_held_when_it_came() {
+async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     let world = World::new();
     post_many(&world, held).await;
     let cut = world.redis.command("GET drover:{q}:seq");
@@ -73,7 +73,7 @@ async fn a_signal_that_stopped_half_way_is_for_those_only_that_were_held_when_it
 }
 
 #[tokio::test]
-async fn a_purge_forgets_all_of_a_state() {
+async fn purge_removes_all_messages_of_a_state() {
     let world = World::new();
     for (state, message) in [
         (State::Held, held as fn(u64) -> NewMessage),
@@ -102,7 +102,7 @@ async fn a_purge_forgets_all_of_a_state() {
 }
 
 #[tokio::test]
-async fn all_that_failed_is_retried_in_the_order_in_which_it_failed() {
+async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     let world = World::new();
     post_many(&world, number).await;
     fail_all(&world).await;
@@ -113,7 +113,7 @@ async fn all_that_failed_is_retried_in_the_order_in_which_it_failed() {
 }
 
 #[tokio::test]
-async fn what_lapsed_together_is_recovered_by_and_by() {
+async fn leases_that_lapse_together_are_recovered_in_steps() {
     let world = World::with_settings(r#"{"visibility_timeout":100}"#);
     world.post_numbers(0..250).await;
     assert_eq!(world.lease(250).await.deliveries.len(), 250);
@@ -125,7 +125,7 @@ async fn what_lapsed_together_is_recovered_by_and_by() {
 }
 
 #[tokio::test]
-async fn nothing_is_handed_out_after_its_end_however_much_ends_at_once() {
+async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
     let world = World::new();
     let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..number(data) };
     world.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
@@ -156,7 +156,7 @@ async fn removed_messages_do_not_keep_consumers_from_the_rest() {
 }
 
 #[tokio::test]
-async fn no_more_than_too_many_are_trimmed_where_some_were_erased() {
+async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
     let world = World::with_settings(r#"{"retention":{"completed":{"min_age":0}}}"#);
     world.post_numbers(0..6).await;
     let deliveries = world.lease(6).await.deliveries;
@@ -174,7 +174,7 @@ async fn no_more_than_too_many_are_trimmed_where_some_were_erased() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_into_an_answer_keeps_its_place_also_beside_what_left_the_line() {
+async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_one() {
     let world = World::new();
     let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
     let mut ids = vec![];
@@ -192,7 +192,7 @@ async fn what_does_not_fit_into_an_answer_keeps_its_place_also_beside_what_left_
 }
 
 #[tokio::test]
-async fn changes_of_settings_at_the_same_time_lose_nothing_of_each_other() {
+async fn concurrent_changes_of_settings_are_all_kept() {
     let world = World::new();
     for count in 1..20 {
         let age = json!({"retention": {"completed": {"age": 60_000 + count}}});

@@ -28,7 +28,7 @@ async fn settle_all(world: &World, action: &Action) {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_retried_and_purged_in_steps_that_let_others_in() {
+async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls() {
     let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
     post_thousands(&world, 30, number).await;
     settle_all(&world, &Action::Fail(failure())).await;
@@ -47,7 +47,7 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_that_let_others_in(
 }
 
 #[tokio::test]
-async fn a_purge_takes_what_is_in_one_state_and_nothing_else() {
+async fn purge_removes_the_messages_of_one_state_only() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..20 {
         world.post(number(n)).await;
@@ -81,7 +81,7 @@ async fn a_purge_takes_what_is_in_one_state_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_is_gone_with_everything_and_begins_anew() {
+async fn deleted_queue_leaves_nothing_and_can_begin_again() {
     let world = World::with_settings(r#"{"visibility_timeout":"7s"}"#);
     post_thousands(&world, 50, number).await;
     let leased = world.lease(1).await;
@@ -118,7 +118,7 @@ async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn lists_go_through_every_message_of_a_state_once_and_in_order() {
+async fn list_returns_every_message_of_a_state_once_and_in_order() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..25 {
         world.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
@@ -159,7 +159,7 @@ async fn lists_go_through_every_message_of_a_state_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_although_what_it_stopped_at_has_gone() {
+async fn list_continues_after_the_message_of_its_cursor_was_removed() {
     let world = World::new();
     let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
     world.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..number(n) }).collect()).await.unwrap();
@@ -193,7 +193,7 @@ async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>>
 }
 
 #[tokio::test]
-async fn list_of_a_name_looks_at_a_thousand_messages_a_call_and_passes_over_none() {
+async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     let world = World::new();
     let message = |n: u64| match n {
         0 | 2_200 => named(n, "rare"),
@@ -216,7 +216,7 @@ async fn list_of_a_name_looks_at_a_thousand_messages_a_call_and_passes_over_none
 }
 
 #[tokio::test]
-async fn list_of_a_name_looks_at_four_mebibytes_a_call() {
+async fn list_of_a_name_scans_four_mebibytes_per_call() {
     let world = World::new();
     let large = |n: u64, name: &str| NewMessage {
         data: to_raw_value(&format!("{n}{}", " ".repeat(1_000_000))).unwrap(),

@@ -27,7 +27,7 @@ async fn one_in_each_state(world: &World) -> Vec<(State, MessageRef)> {
 }
 
 #[tokio::test]
-async fn what_has_not_started_is_cancelled_at_once_and_nothing_of_it_is_handed_out() {
+async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered() {
     let world = World::new();
     let ids = one_in_each_state(&world).await;
     let other = world.post(number(5)).await;
@@ -55,7 +55,7 @@ async fn what_has_not_started_is_cancelled_at_once_and_nothing_of_it_is_handed_o
 }
 
 #[tokio::test]
-async fn whatever_but_a_completion_ends_an_active_message_that_was_cancelled() {
+async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
     for action in [Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         let world = World::new();
         let posted = world.post(number(1)).await;
@@ -117,7 +117,7 @@ async fn only_a_delayed_message_is_promoted_and_only_a_failed_one_retried() {
 }
 
 #[tokio::test]
-async fn a_retried_message_has_its_attempts_anew_and_shows_its_last_error() {
+async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
     let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0}}"#);
     let posted = world.post(number(1)).await;
     for _ in 0..2 {
@@ -153,7 +153,7 @@ async fn message_cancelled_while_waiting_takes_its_place_again_when_it_is_retrie
 }
 
 #[tokio::test]
-async fn a_promoted_message_shows_no_longer_as_delayed_and_is_handed_out_once() {
+async fn promoted_message_is_not_delayed_any_more_and_is_delivered_once() {
     let world = World::new();
     let posted = world.post(delayed(1, 1_500)).await;
     world.queue.promote(&posted.id).await.unwrap();

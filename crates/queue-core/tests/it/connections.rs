@@ -101,7 +101,7 @@ async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_ne
 }
 
 #[tokio::test]
-async fn a_call_that_was_written_is_not_sent_again_when_its_answer_is_lost() {
+async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let world = World::new();
     let proxy = Proxy::start(world.redis.port());
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();

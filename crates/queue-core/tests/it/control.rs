@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{World, delayed, name, number, numbers, pass};
 
 #[tokio::test]
-async fn a_paused_queue_hands_out_nothing_while_due_times_go_on() {
+async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
     let world = World::new();
     world.post_numbers(0..2).await;
     let delivery = world.lease_one().await;
@@ -153,7 +153,7 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
 }
 
 #[tokio::test]
-async fn maintenance_looks_at_the_instant_for_which_all_consumers_have_a_timer() {
+async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     let world = World::new();
     maintain(&world);
     let lease_for = async |millis| {
@@ -176,7 +176,7 @@ async fn maintenance_looks_at_the_instant_for_which_all_consumers_have_a_timer()
 }
 
 #[tokio::test]
-async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
+async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     let subscriber = Subscriber::new(world.queues.redis().clone());
     tokio::spawn({
@@ -198,7 +198,7 @@ async fn what_is_posted_behind_messages_that_are_gone_wakes_idle_consumers() {
 }
 
 #[tokio::test]
-async fn message_cancelled_while_waiting_leaves_nothing_though_nobody_leases() {
+async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call() {
     let world = World::new();
     maintain(&world);
     let ttl = Some(Millis::new(100).try_into().unwrap());
@@ -232,7 +232,7 @@ async fn maintenance_sleeps_while_nothing_is_due() {
 }
 
 #[tokio::test]
-async fn a_patch_of_the_back_off_changes_what_it_names() {
+async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
     let world = World::new();
     for (patch, delay, max) in [
         (json!({"backoff": {"delay": "2h"}}), Millis::from_hours(2), Millis::from_hours(1)),

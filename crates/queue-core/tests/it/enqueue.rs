@@ -27,7 +27,7 @@ async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn ids_rise_in_the_order_of_posting_even_after_redis_came_back_empty() {
+async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
     let world = World::new();
     let mut last = String::new();
     for round in 0..3 {
@@ -47,7 +47,7 @@ async fn ids_rise_in_the_order_of_posting_even_after_redis_came_back_empty() {
 }
 
 #[tokio::test]
-async fn a_batch_is_stored_in_its_order_and_an_empty_one_is_nothing() {
+async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
     let world = World::new();
     assert!(world.queue.enqueue(Vec::new()).await.unwrap().is_empty());
     world.post_numbers(0..1_000).await;
@@ -76,7 +76,7 @@ async fn the_producers_own_id_names_the_message_and_is_stored_once() {
 }
 
 #[tokio::test]
-async fn an_instant_in_the_past_is_now_and_a_later_one_delays() {
+async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
     let world = World::new();
     let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..number(1) };
     let past = world.post(at(1_000)).await;
@@ -88,7 +88,7 @@ async fn an_instant_in_the_past_is_now_and_a_later_one_delays() {
 }
 
 #[tokio::test]
-async fn what_one_call_can_not_carry_is_refused_whole() {
+async fn batch_too_large_for_one_call_is_refused_whole() {
     let world = World::new();
     let too_many = (0..=Queue::MAX_MESSAGES as u64).map(number).collect();
     assert!(matches!(world.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
@@ -99,7 +99,7 @@ async fn what_one_call_can_not_carry_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn when_memory_is_full_nothing_is_stored_and_draining_goes_on() {
+async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     let world = World::new();
     world.post_numbers(0..10).await;
     world.redis.command("CONFIG SET maxmemory 1");
@@ -142,7 +142,7 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_not_known() {
+async fn unknown_id_has_no_message() {
     let world = World::new();
     let ids: Vec<MessageRef> = ["21718923400017", "mine"].map(|id| id.parse().unwrap()).into();
     assert!(world.queue.read(&ids).await.unwrap().iter().all(Option::is_none));

@@ -62,7 +62,7 @@ fn named(own_id: &str, message: NewMessage) -> NewMessage {
 }
 
 #[tokio::test]
-async fn every_change_of_state_is_an_event_that_says_what_it_was() {
+async fn every_change_of_state_is_an_event_with_its_cause() {
     let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
     let mut listener = listening(&world).await;
     let mut expect = async |expected: Vec<(&str, Value)>| {
@@ -157,7 +157,7 @@ async fn every_change_of_state_is_an_event_that_says_what_it_was() {
 }
 
 #[tokio::test]
-async fn while_nobody_listens_there_is_no_log_and_no_call_more() {
+async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
     let world = World::new();
     world.queue.declare().await.unwrap();
     let calls = |command: &str| {
@@ -177,7 +177,7 @@ async fn while_nobody_listens_there_is_no_log_and_no_call_more() {
 }
 
 #[tokio::test]
-async fn who_comes_back_hears_what_happened_meanwhile_once_and_in_order() {
+async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let world = World::new();
     world.queue.declare().await.unwrap();
     let feed = feed(&world);
@@ -238,7 +238,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
 }
 
 #[tokio::test]
-async fn the_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
+async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
     let world = World::new();
     let listener = listening(&world).await;
     let feed = feed(&world);
@@ -280,7 +280,7 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
 }
 
 #[tokio::test]
-async fn who_does_not_listen_is_cut_and_the_others_hear_all() {
+async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_events() {
     let world = World::new();
     world.queue.declare().await.unwrap();
     let feed = feed(&world);
@@ -297,7 +297,7 @@ async fn who_does_not_listen_is_cut_and_the_others_hear_all() {
 }
 
 #[tokio::test]
-async fn without_any_notification_events_are_heard_all_the_same() {
+async fn events_are_received_without_any_notification() {
     let world = World::new();
     world.queue.declare().await.unwrap();
     // Nobody runs it.
@@ -313,7 +313,7 @@ async fn without_any_notification_events_are_heard_all_the_same() {
 }
 
 #[tokio::test]
-async fn listeners_of_another_process_hear_the_same() {
+async fn listeners_of_another_process_receive_the_same_events() {
     let world = World::new();
     let mut here = listening(&world).await;
     let elsewhere = connect(&world.redis, "{}");
@@ -332,7 +332,7 @@ async fn listeners_of_another_process_hear_the_same() {
 }
 
 #[tokio::test]
-async fn a_listener_hears_no_more_when_its_process_stops() {
+async fn listener_ends_when_its_process_stops() {
     let world = World::new();
     world.queue.declare().await.unwrap();
     let stopping = CancellationToken::new();

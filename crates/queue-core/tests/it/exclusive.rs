@@ -33,7 +33,7 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
 }
 
 #[tokio::test]
-async fn another_takes_over_at_once_when_the_owner_gives_up() {
+async fn another_consumer_takes_over_at_once_when_the_owner_gives_up_ownership() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..5).await;
     let (a, b) = two();
@@ -49,7 +49,7 @@ async fn another_takes_over_at_once_when_the_owner_gives_up() {
 }
 
 #[tokio::test]
-async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
+async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
     let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     world.post_numbers(0..5).await;
     let (a, b) = two();
@@ -70,7 +70,7 @@ async fn another_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
 }
 
 #[tokio::test]
-async fn an_owner_without_leases_that_does_not_come_back_is_replaced() {
+async fn owner_without_leases_that_does_not_return_is_replaced() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
     let (a, b) = two();
     world.queue.declare().await.unwrap();
@@ -84,7 +84,7 @@ async fn an_owner_without_leases_that_does_not_come_back_is_replaced() {
 }
 
 #[tokio::test]
-async fn one_who_passes_by_keeps_nothing_beyond_its_leases() {
+async fn consumer_that_leases_once_owns_the_queue_only_during_its_leases() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..3).await;
     for n in 0..3 {
@@ -149,7 +149,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
 }
 
 #[tokio::test]
-async fn what_backed_off_is_promoted_to_its_place_in_the_order_posted() {
+async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_posting() {
     let settings = r#"{"exclusive":{"parallel":2},"backoff":{"type":"fixed","delay":60000}}"#;
     let world = World::with_settings(settings);
     world.post_numbers(0..3).await;
@@ -165,7 +165,7 @@ async fn what_backed_off_is_promoted_to_its_place_in_the_order_posted() {
 }
 
 #[tokio::test]
-async fn a_messages_own_delay_holds_nothing() {
+async fn delayed_message_does_not_block_an_exclusive_queue() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post(crate::delayed(0, 60_000)).await;
     world.post(number(1)).await;
@@ -173,7 +173,7 @@ async fn a_messages_own_delay_holds_nothing() {
 }
 
 #[tokio::test]
-async fn what_becomes_exclusive_while_several_work_waits_for_all_of_them() {
+async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     let world = World::with_settings("{}");
     world.post_numbers(0..4).await;
     let (a, b) = two();

@@ -9,7 +9,7 @@ fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
 }
 
 #[tokio::test]
-async fn what_is_not_started_in_time_fails_as_expired_wherever_it_stands() {
+async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
     let world = World::new();
     let hold = Some("k".parse().unwrap());
     let ids = [
@@ -35,7 +35,7 @@ async fn what_is_not_started_in_time_fails_as_expired_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn nothing_is_handed_out_after_its_end_however_many_expire_at_once() {
+async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
     let world = World::new();
     world.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
     world.post(number(900)).await;
@@ -50,7 +50,7 @@ async fn nothing_is_handed_out_after_its_end_however_many_expire_at_once() {
 }
 
 #[tokio::test]
-async fn what_has_been_started_does_not_expire_unless_it_was_released_untried() {
+async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
     let posted = world.post(with_ttl(1, 1_500)).await;
     let delivery = world.lease_one().await;
@@ -70,7 +70,7 @@ async fn what_has_been_started_does_not_expire_unless_it_was_released_untried() 
 }
 
 #[tokio::test]
-async fn a_retry_by_hand_lifts_the_ttl() {
+async fn manual_retry_removes_the_ttl() {
     let world = World::new();
     let posted = world.post(with_ttl(1, 30)).await;
     world.post(number(2)).await;

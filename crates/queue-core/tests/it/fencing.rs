@@ -39,7 +39,7 @@ async fn stale_token_changes_nothing_and_is_refused() {
 }
 
 #[tokio::test]
-async fn the_same_settle_again_is_answered_as_the_first_time() {
+async fn repeated_settle_is_answered_like_the_first_one() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     let cases = [
         (done(), State::Completed),
@@ -132,7 +132,7 @@ async fn an_extended_lease_does_not_lapse() {
 }
 
 #[tokio::test]
-async fn released_messages_go_back_to_the_head_in_their_order_with_no_attempt_spent() {
+async fn released_messages_return_to_the_head_in_their_order_without_an_attempt() {
     let world = World::new();
     world.post_numbers(0..5).await;
     let leased = world.lease(3).await;
@@ -150,7 +150,7 @@ async fn released_messages_go_back_to_the_head_in_their_order_with_no_attempt_sp
 }
 
 #[tokio::test]
-async fn a_released_message_may_come_back_later() {
+async fn released_message_may_be_delayed() {
     let world = World::new();
     world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
     let delivery = world.lease_one().await;

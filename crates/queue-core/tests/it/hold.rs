@@ -45,7 +45,7 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
 }
 
 #[tokio::test]
-async fn handlers_and_readers_see_what_the_signal_carried() {
+async fn handlers_and_readers_see_the_data_of_the_signal() {
     let world = World::new();
     let posted = world.post(held(1, "paid")).await;
     world.post(held(2, "other")).await;
@@ -64,7 +64,7 @@ async fn handlers_and_readers_see_what_the_signal_carried() {
 }
 
 #[tokio::test]
-async fn a_sticky_signal_lets_pass_what_comes_after_it_until_its_end() {
+async fn sticky_signal_releases_later_messages_until_it_expires() {
     let world = World::new();
     let sticky = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..with_data("open") };
     assert_eq!(world.queue.signal(&key("gate"), &sticky).await.unwrap(), 0, "even before there is a queue");
@@ -118,7 +118,7 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
 }
 
 #[tokio::test]
-async fn a_signal_that_stopped_half_way_is_gone_on_with_and_later_ones_wait_their_turn() {
+async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     let world = World::new();
     for _ in 0..3 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();

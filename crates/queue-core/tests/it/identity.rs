@@ -7,7 +7,7 @@ use queue_core::{Action, Changed, Enqueued, Error, NewMessage};
 use crate::{World, failure, number, numbers, pass};
 
 #[tokio::test]
-async fn the_same_request_again_answers_with_the_same_messages_and_another_is_refused() {
+async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one_is_refused() {
     let world = World::new();
     let own = NewMessage { id: Some("own".parse().unwrap()), ..number(1) };
     world.post(own.clone()).await;
@@ -42,7 +42,7 @@ async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_not_stored_again() {
+async fn repeated_post_of_a_forgotten_message_stores_nothing() {
     let world = World::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
     let first = world.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
     world.complete(&world.lease_one().await).await;
@@ -52,7 +52,7 @@ async fn what_is_no_longer_kept_is_not_stored_again() {
 }
 
 #[tokio::test]
-async fn many_at_once_with_one_key_or_one_id_store_one_message() {
+async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
     let world = Arc::new(World::new());
     let posts = (0..40).map(|n| {
         let world = Arc::clone(&world);

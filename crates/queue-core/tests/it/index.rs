@@ -88,7 +88,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
 }
 
 #[tokio::test]
-async fn a_long_poll_waits_for_a_queue_to_begin() {
+async fn long_poll_waits_until_its_queue_begins() {
     let world = World::new();
     let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
     let waiting = long_poll.receive(&world.queue, request(), Millis::from_secs(20));
@@ -200,7 +200,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
 }
 
 #[tokio::test]
-async fn maintenance_takes_out_a_name_without_a_queue() {
+async fn maintenance_removes_a_name_without_a_queue() {
     let world = World::new();
     world.post(number(1)).await;
     for n in 0..1_200 {
@@ -211,7 +211,7 @@ async fn maintenance_takes_out_a_name_without_a_queue() {
 }
 
 #[tokio::test]
-async fn names_are_read_by_their_start_and_in_pages() {
+async fn names_are_read_by_prefix_and_in_pages() {
     let world = World::new();
     let mut expected = Vec::new();
     for n in 0..2_300 {
@@ -286,7 +286,7 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_index_of_another_layout_is_refused_with_what_to_do() {
+async fn index_of_another_layout_is_refused_with_instructions() {
     let world = World::new();
     world.redis.command("SADD drover:queues q");
     let refused = world.queue.enqueue(vec![number(1)]).await.unwrap_err().to_string();

@@ -60,7 +60,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
 }
 
 #[tokio::test]
-async fn an_active_message_shows_who_has_it_and_since_when() {
+async fn active_message_shows_its_consumer_and_its_start() {
     let world = World::new();
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;
@@ -73,7 +73,7 @@ async fn an_active_message_shows_who_has_it_and_since_when() {
 }
 
 #[tokio::test]
-async fn the_visibility_timeout_is_the_queues_or_that_of_the_lease() {
+async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
     let world = World::with_settings(r#"{"visibility_timeout":"5s"}"#);
     world.post_numbers(0..2).await;
     let of_the_queue = world.lease(1).await;
@@ -117,7 +117,7 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
 }
 
 #[tokio::test]
-async fn the_next_look_is_the_earliest_due_time_or_deadline() {
+async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
     world.queue.declare().await.unwrap();
     assert_eq!(world.lease(1).await.next_look, None, "nothing is to come");
@@ -132,7 +132,7 @@ async fn the_next_look_is_the_earliest_due_time_or_deadline() {
 }
 
 #[tokio::test]
-async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_place() {
+async fn response_has_at_most_four_mebibytes_and_the_other_messages_keep_their_order() {
     let world = World::new();
     let large = |priority: i64| NewMessage {
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
@@ -154,7 +154,7 @@ async fn an_answer_carries_at_most_four_mebibytes_and_leaves_the_rest_in_its_pla
 }
 
 #[tokio::test]
-async fn a_lease_ends_when_its_run_must_and_a_grace_later_that_the_consumer_knows() {
+async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
     let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..number(2) };
     world.queue.enqueue(vec![number(1), own]).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_lease_ends_when_its_run_must_and_a_grace_later_that_the_consumer_know
 }
 
 #[tokio::test]
-async fn a_malformed_record_fails_with_the_reason_and_does_not_stop_the_line() {
+async fn malformed_record_fails_with_the_reason_and_does_not_block_the_queue() {
     let world = World::new();
     world.post_numbers(0..3).await;
     let broken = world.post(number(3)).await;

@@ -68,7 +68,7 @@ async fn a_saturated_queue_reaches_its_limit() {
 }
 
 #[tokio::test]
-async fn a_burst_is_handed_out_up_to_the_limit_and_the_next_look_is_when_the_window_opens() {
+async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_window_opens() {
     let world = World::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
     world.post_numbers(0..10).await;
     let leased = world.lease(10).await;
@@ -83,7 +83,7 @@ async fn a_burst_is_handed_out_up_to_the_limit_and_the_next_look_is_when_the_win
 }
 
 #[tokio::test]
-async fn a_changed_limit_holds_from_then_on_and_wakes_idle_consumers() {
+async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
     let world = World::with_settings("{}");
     world.post_numbers(0..200).await;
     let change = async |patch| world.queue.configure(&patch).await.unwrap();

@@ -22,7 +22,7 @@ async fn scripts_that_redis_forgot_are_sent_again() {
 }
 
 #[tokio::test]
-async fn a_redis_that_came_back_empty_gets_the_declared_settings_again() {
+async fn emptied_redis_gets_the_declared_settings_again() {
     let world = World::with_settings(r#"{"visibility_timeout":"5s","max_attempts":7}"#);
     world.post(number(1)).await;
     world.redis.command("FLUSHALL");
@@ -37,7 +37,7 @@ async fn a_redis_that_came_back_empty_gets_the_declared_settings_again() {
 }
 
 #[tokio::test]
-async fn calls_fail_in_time_while_redis_is_gone_and_work_when_it_is_back() {
+async fn calls_fail_in_time_while_redis_is_down_and_work_after_its_restart() {
     let mut world = World::on(RedisServer::start_durable(), "{}");
     world.post_numbers(0..3).await;
     let leased = world.lease(1).await;
@@ -74,7 +74,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
 }
 
 #[tokio::test]
-async fn leases_whose_answer_was_lost_are_given_back() {
+async fn leases_whose_reply_was_lost_are_returned() {
     let world = World::new();
     // Many others are live, so that they are looked for in more than one step.
     for _ in 0..3 {
@@ -106,7 +106,7 @@ async fn a_newer_layout_is_refused_with_a_clear_error() {
 }
 
 #[tokio::test]
-async fn a_queue_that_was_laid_out_anew_is_not_touched_by_those_who_knew_it_before() {
+async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one() {
     let world = World::new();
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;

@@ -21,7 +21,7 @@ fn large(bytes: usize) -> NewMessage {
 }
 
 #[tokio::test]
-async fn posts_at_the_same_time_share_calls_and_each_hears_of_its_own_message() {
+async fn concurrent_posts_share_calls_and_each_receives_its_own_message() {
     let world = World::new();
     let posted = post_all(&world, (0..2_500).map(number)).await;
     let mut ids = BTreeSet::new();
@@ -39,7 +39,7 @@ async fn posts_at_the_same_time_share_calls_and_each_hears_of_its_own_message() 
 }
 
 #[tokio::test]
-async fn a_post_that_is_alone_waits_for_no_other() {
+async fn single_post_is_sent_without_a_wait() {
     let world = World::new();
     for n in 0..20 {
         world.queue.post(number(n)).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_post_that_is_alone_waits_for_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_its_own_sake_is_refused_alone() {
+async fn refused_post_does_not_affect_other_posts_of_its_call() {
     let world = World::with_settings(r#"{"max_length":8}"#);
     let messages = [number(0), number(1), with_id(2, "a"), number(3), large(5 << 20), with_id(4, "a"), number(5)];
     let posted = post_all(&world, messages).await;
@@ -70,7 +70,7 @@ async fn what_is_refused_for_its_own_sake_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn many_bytes_travel_in_calls_of_a_bounded_size() {
+async fn large_posts_are_sent_in_calls_of_bounded_size() {
     let world = World::new();
     let posted = post_all(&world, (0..8).map(|_| large(1_200_000))).await;
     assert!(posted.iter().all(Result::is_ok));
@@ -79,7 +79,7 @@ async fn many_bytes_travel_in_calls_of_a_bounded_size() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_takes_nobodys_message_along() {
+async fn cancelled_post_does_not_cancel_other_posts_of_its_call() {
     let world = World::new();
     let _ = world.queue.post(number(0)).await.unwrap();
     world.redis.freeze();
@@ -137,7 +137,7 @@ async fn a_call_that_fails_fails_each_of_its_posts_once_and_in_time() {
 }
 
 #[tokio::test]
-async fn more_than_may_wait_is_refused_at_once_and_later_there_is_room_again() {
+async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_one_is_stored() {
     let world = World::new();
     world.queue.post(number(0)).await.unwrap();
     world.redis.freeze();
@@ -157,7 +157,7 @@ async fn more_than_may_wait_is_refused_at_once_and_later_there_is_room_again() {
 }
 
 #[tokio::test]
-async fn no_memory_is_no_memory_for_each() {
+async fn out_of_memory_refuses_each_post_of_a_call() {
     let world = World::new();
     world.queue.post(number(0)).await.unwrap();
     world.redis.command("CONFIG SET maxmemory 1");

@@ -32,7 +32,7 @@ async fn ids_in(world: &World, state: State) -> BTreeSet<String> {
 /// Ids are given in the order of posting, so what a purge spares of what is posted meanwhile is all that has a later id
 /// than anything that it took.
 #[tokio::test]
-async fn a_purge_takes_everything_posted_before_it_and_nothing_posted_after() {
+async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
     let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..number(n) };
     let kinds: [(State, &dyn Fn(u64) -> NewMessage); 4] = [
         (State::Delayed, &|n| delayed(n, 1_000_000 + n % 7)),
@@ -90,7 +90,7 @@ async fn begin_a_purge(world: &World) {
 }
 
 #[tokio::test]
-async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_at_once() {
+async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
     // One that lapsed and is back in the waiting list; its consumer may still settle it.
@@ -137,7 +137,7 @@ async fn a_purge_that_stops_half_way_is_gone_on_with_and_its_messages_are_gone_a
 }
 
 #[tokio::test]
-async fn a_purge_comes_after_one_that_stopped_half_way() {
+async fn purge_runs_after_an_interrupted_one() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     world.post(number(0)).await;
     let delivery = world.lease_one().await;
@@ -153,7 +153,7 @@ async fn a_purge_comes_after_one_that_stopped_half_way() {
 }
 
 #[tokio::test]
-async fn a_purge_beside_consumers_loses_nothing_that_is_posted_after_it() {
+async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
     let world = World::new();
     post_many(&world, 5_000, number).await;
     let others = connect(&world.redis, "{}").queue(&name());
@@ -188,7 +188,7 @@ async fn a_purge_beside_consumers_loses_nothing_that_is_posted_after_it() {
 }
 
 #[tokio::test]
-async fn a_purge_or_retry_of_a_queue_that_is_deleted_meanwhile_touches_no_other_of_its_name() {
+async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_name() {
     let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
     let finish_all = async |action: &Action| {
         while let deliveries @ [_, ..] = &world.lease(1_000).await.deliveries[..] {

@@ -15,7 +15,7 @@ fn limit(max: u32, secs: u64) -> RateLimit {
 }
 
 #[tokio::test]
-async fn a_quota_is_shared_counted_down_and_refused_when_it_is_used_up() {
+async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
     let redis = RedisServer::start();
     let (one, other) = (connect(&redis), connect(&redis));
     for left in (0..5).rev() {
@@ -60,7 +60,7 @@ async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all(
 }
 
 #[tokio::test]
-async fn a_clock_that_was_moved_back_and_a_value_that_is_none_are_forgotten_in_time() {
+async fn quota_recovers_from_a_clock_step_and_from_an_invalid_value() {
     let mut redis = RedisServer::start();
     let client = connect(&redis);
     redis.command("SET drover:quota:ops:1000 99999999999999,4");

@@ -34,7 +34,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_held_message_is_ready_from_its_signal_on() {
+async fn ready_time_of_a_held_message_is_its_signal() {
     let world = World::new();
     world.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(1) }).await;
     pass(WHILE).await;
@@ -52,7 +52,7 @@ async fn a_held_message_is_ready_from_its_signal_on() {
 }
 
 #[tokio::test]
-async fn a_promoted_message_is_ready_from_then_on() {
+async fn ready_time_of_a_promoted_message_is_its_promotion() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let posted = world.post(delayed(1, 3_600_000)).await.id;
     pass(WHILE).await;
@@ -69,7 +69,7 @@ async fn a_promoted_message_is_ready_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_message_that_comes_back_is_ready_from_then_on() {
+async fn ready_time_of_a_redelivered_message_is_its_return() {
     let world =
         World::with_settings(r#"{"visibility_timeout":2000,"backoff":{"type":"fixed","delay":200,"jitter":0}}"#);
     let posted = world.post(number(1)).await.id;
@@ -100,7 +100,7 @@ async fn a_message_that_comes_back_is_ready_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_retried_by_hand_is_ready_from_then_on() {
+async fn ready_time_of_a_manually_retried_message_is_its_retry() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     let cancelled = world.post(number(1)).await.id;
     world.queue.cancel(&cancelled).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_message_that_is_retried_by_hand_is_ready_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_plain_message_is_ready_when_it_is_due_or_posted_and_keeps_no_field_for_it() {
+async fn ready_time_of_a_new_message_is_its_due_time_and_is_not_stored() {
     let world = World::new();
     let posted = world.post(number(1)).await;
     pass(50).await;

@@ -83,7 +83,7 @@ async fn is_waiting_again(world: &World, id: &MessageRef) {
 }
 
 #[tokio::test]
-async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_once() {
+async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let posted = world.post(number(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
@@ -108,7 +108,7 @@ async fn what_is_leased_for_one_that_went_while_redis_answered_is_released_at_on
 }
 
 #[tokio::test]
-async fn deliveries_that_were_handed_over_and_not_taken_are_released_at_once() {
+async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let long_poll = long_poll(&world);
     let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
@@ -160,7 +160,7 @@ async fn eventually_active(world: &World, id: &MessageRef) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_delivery_stays_leased_when_clients_go_at_random_instants() {
+async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
     let world = Arc::new(World::with_settings(r#"{"visibility_timeout":"1h"}"#));
     let long_poll = long_poll(&world);
     for n in 0..300 {
@@ -185,7 +185,7 @@ async fn no_delivery_stays_leased_when_clients_go_at_random_instants() {
 }
 
 #[tokio::test]
-async fn a_lease_call_that_is_given_up_at_any_step_leaves_no_lease_behind() {
+async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let mut given_up = 0_usize;
     for step in 1..8 {
@@ -223,7 +223,7 @@ async fn a_lease_call_that_is_given_up_at_any_step_leaves_no_lease_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_calls() {
+async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_number_of_calls() {
     let world = Arc::new(World::with_settings(r#"{"exclusive":true}"#));
     let long_poll = long_poll(&world);
     let received = Arc::new(Mutex::new(Vec::new()));
@@ -267,7 +267,7 @@ async fn five_hundred_that_wait_at_an_exclusive_queue_cost_a_constant_number_of_
 }
 
 #[tokio::test]
-async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
+async fn owner_is_served_at_any_position_among_the_waiting_clients() {
     let world = World::with_settings(r#"{"exclusive":{"parallel":2}}"#);
     let long_poll = long_poll(&world);
     world.queue.declare().await.unwrap();
@@ -303,7 +303,7 @@ async fn the_consumer_that_has_access_is_asked_wherever_it_stands_in_line() {
 }
 
 #[tokio::test]
-async fn those_who_wait_take_over_when_the_time_of_an_owner_elsewhere_is_over() {
+async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_process() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
     let long_poll = long_poll(&world);
     world.queue.declare().await.unwrap();

@@ -5,7 +5,7 @@ use queue_core::{Action, MessageRef, NewMessage};
 use crate::{World, failure, number, pass};
 
 #[tokio::test]
-async fn completed_messages_go_by_count_but_not_before_their_time() {
+async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age() {
     let world = World::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":2000}}}"#);
     world.post_numbers(0..60).await;
     let complete_ten = async || {
@@ -27,7 +27,7 @@ async fn completed_messages_go_by_count_but_not_before_their_time() {
 }
 
 #[tokio::test]
-async fn finished_messages_go_by_age_with_everything_that_belongs_to_them() {
+async fn finished_messages_are_removed_by_age_with_all_their_data() {
     let keep = r#"{"age":1000,"min_age":0}"#;
     let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
     let world = World::with_settings(&settings);

@@ -5,7 +5,7 @@ use queue_core::{Action, Millis, NewMessage, State};
 use crate::{World, failure, number, numbers, pass};
 
 #[tokio::test]
-async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
+async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left() {
     let world = World::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     let posted = world.post(number(1)).await;
     for attempt in 1..=2 {
@@ -32,7 +32,7 @@ async fn a_failed_attempt_comes_back_after_its_pause_until_none_is_left() {
 }
 
 #[tokio::test]
-async fn the_pause_doubles_up_to_its_ceiling() {
+async fn back_off_doubles_up_to_its_maximum() {
     let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
     let posted = world.post(number(1)).await;
     for pause in [20, 40, 80, 100, 100] {
@@ -45,7 +45,7 @@ async fn the_pause_doubles_up_to_its_ceiling() {
 }
 
 #[tokio::test]
-async fn jitter_takes_away_at_most_its_part() {
+async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"100s","jitter":0.5}}"#);
     world.post_numbers(0..200).await;
     let mut pauses = Vec::new();
@@ -60,7 +60,7 @@ async fn jitter_takes_away_at_most_its_part() {
 }
 
 #[tokio::test]
-async fn a_messages_own_attempts_and_backoff_win_over_the_queues() {
+async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
     let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
     let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..number(1) };
@@ -74,7 +74,7 @@ async fn a_messages_own_attempts_and_backoff_win_over_the_queues() {
 }
 
 #[tokio::test]
-async fn a_handler_may_say_when_to_come_back_or_that_it_is_no_use() {
+async fn failure_may_set_the_retry_time_or_forbid_a_retry() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     world.post_numbers(0..2).await;
     let leased = world.lease(2).await;
@@ -89,7 +89,7 @@ async fn a_handler_may_say_when_to_come_back_or_that_it_is_no_use() {
 }
 
 #[tokio::test]
-async fn odd_backoffs_and_endless_pauses_stop_nothing() {
+async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
     let world = World::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
     let posted = world.post(number(1)).await;
     let delivery = world.lease_one().await;
@@ -107,7 +107,7 @@ async fn odd_backoffs_and_endless_pauses_stop_nothing() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_too_large_fails_and_an_error_that_is_too_long_is_cut() {
+async fn too_large_result_fails_and_too_long_error_is_truncated() {
     let world = World::new();
     world.post_numbers(0..2).await;
     let leased = world.lease(2).await;

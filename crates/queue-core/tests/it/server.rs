@@ -30,7 +30,7 @@ async fn every_policy_but_noeviction_is_a_danger() {
 }
 
 #[tokio::test]
-async fn what_a_server_does_not_permit_is_unknown() {
+async fn setting_that_an_acl_hides_is_reported_as_unknown() {
     let server = RedisServer::start();
     server.command("ACL SETUSER default -config");
     let redis = redis(&server);
@@ -72,7 +72,7 @@ fn protected(after: Duration) -> String {
 }
 
 #[tokio::test]
-async fn redis_in_protected_mode_is_reported_with_the_way_out() {
+async fn redis_in_protected_mode_is_reported_with_instructions() {
     // Whether the reset or the reason comes first differs from time to time; on a busy machine the reason takes its time.
     for (times, after) in [(20, Duration::ZERO), (3, Duration::from_millis(300))] {
         let redis = Redis::new(&protected(after), TIME_LIMIT).unwrap();

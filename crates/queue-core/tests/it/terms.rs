@@ -14,7 +14,7 @@ async fn extended_by(world: &World, delivery: &queue_core::Delivery, how: Option
 }
 
 #[tokio::test]
-async fn a_shorter_visibility_timeout_is_for_leases_made_after_it() {
+async fn shorter_visibility_timeout_applies_only_to_later_leases() {
     for exclusive in ["false", "true"] {
         let world = World::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
         world.post_numbers(0..2).await;
@@ -33,7 +33,7 @@ async fn a_shorter_visibility_timeout_is_for_leases_made_after_it() {
 }
 
 #[tokio::test]
-async fn a_process_that_declares_a_shorter_visibility_timeout_cuts_no_lease_short() {
+async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() {
     let world = World::new();
     world.post(number(1)).await;
     let delivery = world.lease_one().await;
@@ -45,7 +45,7 @@ async fn a_process_that_declares_a_shorter_visibility_timeout_cuts_no_lease_shor
 }
 
 #[tokio::test]
-async fn a_shorter_timeout_is_for_runs_that_begin_after_it() {
+async fn shorter_timeout_applies_only_to_later_runs() {
     let world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
     world.post_numbers(0..2).await;
     let long = world.lease_one().await;

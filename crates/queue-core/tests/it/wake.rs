@@ -74,7 +74,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
 }
 
 #[tokio::test]
-async fn an_idle_consumer_learns_of_the_earliest_deadline_and_recovers_it_in_time() {
+async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let subscriber = subscribed(&world);
     let notifier = subscriber.notifier(&name());

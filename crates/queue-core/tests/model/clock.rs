@@ -115,7 +115,7 @@ fn leases_of_other_durations_are_recovered_each_within_its_own() {
 }
 
 #[test]
-fn a_limit_that_was_used_up_opens_within_its_duration() {
+fn exhausted_rate_limit_reopens_within_its_duration() {
     for (before, after) in STEPS {
         let mut world = World::with_settings(r#"{"rate_limit":{"max":5,"duration":2000}}"#);
         world.post(20);
@@ -133,7 +133,7 @@ fn a_limit_that_was_used_up_opens_within_its_duration() {
 }
 
 #[test]
-fn an_exclusive_queue_whose_owner_is_gone_has_another_within_the_visibility_timeout() {
+fn exclusive_queue_of_a_dead_owner_has_another_within_the_visibility_timeout() {
     for (before, after) in STEPS {
         let mut world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
         world.post(3);
@@ -149,7 +149,7 @@ fn an_exclusive_queue_whose_owner_is_gone_has_another_within_the_visibility_time
 }
 
 #[test]
-fn retention_by_count_goes_on() {
+fn retention_by_count_continues_after_a_clock_step() {
     for (before, after) in STEPS {
         let keep = r#"{"count":3,"min_age":100,"age":60000}"#;
         let mut world = World::with_settings(&format!(
@@ -177,7 +177,7 @@ fn retention_by_count_goes_on() {
 }
 
 #[test]
-fn a_run_that_is_bounded_by_a_timeout_is_recovered_within_that() {
+fn run_with_a_timeout_is_recovered_within_the_timeout() {
     let mut world =
         World::with_settings(r#"{"visibility_timeout":"1h","timeout":2000,"max_attempts":9,"backoff":{"delay":1}}"#);
     world.post(1);
@@ -191,7 +191,7 @@ fn a_run_that_is_bounded_by_a_timeout_is_recovered_within_that() {
 }
 
 #[test]
-fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
+fn short_leases_behind_hundreds_of_longer_ones_are_recovered() {
     let mut world = World::with_settings(r#"{"visibility_timeout":"12h"}"#);
     world.post(1_000);
     world.post(3);
@@ -209,7 +209,7 @@ fn leases_behind_hundreds_that_last_longer_are_recovered_too() {
 }
 
 #[test]
-fn a_run_is_bounded_by_its_timeout_though_a_heartbeat_comes_before_any_look() {
+fn run_is_bounded_by_its_timeout_even_if_a_heartbeat_precedes_maintenance() {
     let mut world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
     world.post(1);
     let lease = world.lease(&ConsumerId::issue(), 1).deliveries.remove(0).lease;
@@ -224,7 +224,7 @@ fn a_run_is_bounded_by_its_timeout_though_a_heartbeat_comes_before_any_look() {
 }
 
 #[test]
-fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
+fn second_clock_step_is_repaired_even_if_the_first_repair_was_incomplete() {
     let mut world = World::with_settings(r#"{"visibility_timeout":10000}"#);
     world.post(1_000);
     world.post(5);
@@ -244,7 +244,7 @@ fn a_second_step_back_is_mended_though_the_first_one_was_only_in_part() {
 }
 
 #[test]
-fn retention_by_age_goes_on_behind_messages_that_finished_before_the_step() {
+fn retention_by_age_continues_behind_messages_that_finished_before_the_clock_step() {
     for (before, after) in [(1, 50), (3_000, 900)] {
         let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
         let consumer = ConsumerId::issue();
@@ -268,7 +268,7 @@ fn retention_by_age_goes_on_behind_messages_that_finished_before_the_step() {
 }
 
 #[test]
-fn retrying_and_purging_dead_letters_ends_and_spares_what_fails_meanwhile() {
+fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
     let mut world = World::with_settings(r#"{"max_attempts":1}"#);
     let consumer = ConsumerId::issue();
     let fail = |world: &World| {
@@ -312,7 +312,7 @@ fn retrying_and_purging_dead_letters_ends_and_spares_what_fails_meanwhile() {
 }
 
 #[test]
-fn what_is_due_at_an_instant_stays_due_at_it() {
+fn delayed_message_keeps_its_due_time_when_the_clock_steps_back() {
     let mut world = World::with_settings("{}");
     let delay = Some(Millis::from_secs(10).try_into().unwrap());
     world

@@ -43,7 +43,7 @@ const STEPS: u64 = 8_000;
 const SHRINKING_MS: u32 = 120_000;
 
 #[test]
-fn the_queue_does_what_the_model_says() {
+fn queue_behaves_like_the_model() {
     queue_core::Redis::inject_clock();
     let server = RedisServer::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

@@ -116,7 +116,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
 }
 
 #[test]
-fn mistake_in_a_file_is_reported_with_its_key_in_no_librarys_words() {
+fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
     for (file, expected) in [
         // Unknown keys and words.
         ("[api]\nbnid = 1", "api.bnid: \"bnid\" is unknown: did you mean \"bind\"?"),

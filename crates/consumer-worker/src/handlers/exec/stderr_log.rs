@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_a_long_line_nor_many_lines_are_kept() {
+    async fn stderr_memory_is_bounded_for_long_lines_and_many_lines() {
         let long = vec![b'x'; 1_000_000];
         let long = log(&long).await;
         assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE as u64);
