@@ -129,7 +129,7 @@ impl Share {
         self.amount
     }
 
-    /// Takes more, or returns some. When the budget has not so much left, the share stays as it was.
+    /// Takes more, or returns some. If the budget does not have enough left, the share stays unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Full> {
         if amount > self.amount {
             let more = amount - self.amount;

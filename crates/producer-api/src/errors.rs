@@ -79,7 +79,7 @@ pub(crate) const LEASE_GONE: Refusal = Refusal(
 
 /// The header `Retry-After` of most refusals that may not last, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
-/// The same for a client that wants another event stream.
+/// The refusal of one event stream more than a client may have.
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
 /// An outage refuses every request; the log reports it once in ten seconds, not once a request.
@@ -95,7 +95,7 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     let may_be_stored = matches!(error, Error::Unavailable(_));
     let mut problem = from_queue(error);
     if may_be_stored {
-        problem.detail = "Redis is not available now; try again. What was posted may have been stored or not: post it \
+        problem.detail = "Redis is not available now; try again. The messages may have been stored or not: post it \
                           with an Idempotency-Key, or with ids of your own, and it is not stored twice"
             .into();
     }
@@ -116,7 +116,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             if OUTAGE.goes_on() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
-            let detail = "Redis is not available now; try again. What was asked for may have been done, in part or not \
+            let detail = "Redis is not available now; try again. The operation may have been done, in part or not \
                           at all: it is safe to repeat";
             temporary(Code::Unavailable, detail)
         }

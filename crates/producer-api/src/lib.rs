@@ -73,7 +73,7 @@ fn log_access(keyring: &Keyring, bind: &BindAddress) {
             warn!(key = %key.id, "an API key has expired: remove it from the configuration");
         }
     } else if bind.is_loopback() {
-        info!("there are no API keys: everybody on this machine may do everything");
+        info!("there are no API keys: every program on this machine may do everything");
     } else {
         warn!(%bind, "auth.mode = \"none\": every client that reaches this address may do everything");
     }

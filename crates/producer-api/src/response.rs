@@ -46,13 +46,13 @@ impl Responder {
         self.with_all(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, most))
     }
 
-    /// The response with a value that was read, of `about` so many bytes: refused if it is large and there is no memory for it.
+    /// The response with a value that was read, of `about` this many bytes: refused if it is large and there is no memory for it.
     pub(crate) fn read(&self, value: &impl Serialize, about: usize) -> Result<Response> {
         // A response that is larger than the memory of one client is sent alone.
         self.json(value, about, self.app.response_memory.most_per_client())
     }
 
-    /// The response to an operation that was done, of `about` so many bytes. It is never refused: where there is no memory for
+    /// The response to an operation that was done, of `about` this many bytes. It is never refused: where there is no memory for
     /// it, later responses are refused.
     pub(crate) fn done(&self, value: &impl Serialize, about: usize) -> Result<Response> {
         self.json(value, about, 0)

@@ -116,7 +116,7 @@ fn reason(error: &RedisError) -> String {
         // In the words of Redis, which name what is not allowed.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
-            "what listens there does not speak as Redis does: correct the host and the port in redis.url"
+            "the server at that address is not a Redis: correct the host and the port in redis.url"
         }
         // In the words of the operating system.
         (ErrorKind::Io, _) => return error.to_string(),
@@ -153,7 +153,7 @@ mod tests {
         for (error, told) in [
             (password, "it refused the user or the password: correct them in redis.url"),
             (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
-            (parse, "what listens there does not speak as Redis does: correct the host and the port in redis.url"),
+            (parse, "the server at that address is not a Redis: correct the host and the port in redis.url"),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
             (refused, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),

@@ -21,15 +21,15 @@ use crate::{
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How soon a queue is maintained again after an error.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
-/// How often all queues are looked at: a notification may be lost.
+/// The interval at which all queues are checked, because a notification may be lost.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The looks at all queues are at least so far apart, so that they cost next to nothing whatever their number.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
-/// How long a name must stand in the index without a queue until it is taken out: a queue may be about to begin.
+/// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to begin.
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
-/// How often all keys are looked through for queues that the index lacks.
+/// The interval at which all keys are scanned for queues that the index lacks.
 const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
-/// How many queues are maintained at a time.
+/// The number of queues that are maintained at a time.
 const AT_A_TIME: usize = 8;
 
 /// Maintains all queues, so that due work is done also where no consumer leases: lapsed leases are recovered,
@@ -43,13 +43,13 @@ pub struct Maintenance {
     timers: Arc<WakeTimers>,
     /// Names without a queue, and when that was first seen.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
-    /// How often all queues are looked at. For tests, as the next two, which can't wait for hours.
+    /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for hours.
     #[doc(hidden)]
     pub look_at_all_every: Duration,
-    /// How long a name must stand in the index without a queue.
+    /// The time for which a name must be in the index without a queue before it is removed.
     #[doc(hidden)]
     pub name_without_a_queue: Duration,
-    /// How often all keys are looked through.
+    /// The interval at which all keys are scanned.
     #[doc(hidden)]
     pub look_for_unlisted_every: Duration,
 }

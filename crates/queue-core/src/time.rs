@@ -142,7 +142,7 @@ impl Millis {
         self.0
     }
 
-    /// The same as the standard library has it.
+    /// Converts it to the `Duration` of the standard library.
     pub const fn to_std(self) -> Duration {
         Duration::from_millis(self.0)
     }

@@ -14,7 +14,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All of them, by status.
+            /// All codes, ordered by status.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The status of the answer.
@@ -31,7 +31,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What to do, for people.
+            /// The instruction for people.
             pub fn help(self) -> &'static str {
                 match self {
                     $(Self::$variant => $help,)*

@@ -19,12 +19,12 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// One that is reported once until it is over.
+    /// An outage that is reported once until it ends.
     pub const fn reported_once() -> Self {
         Self { again_after: None, reported_at: Mutex::new(None) }
     }
 
-    /// One that is reported again after each pause while it goes on.
+    /// An outage that is reported again after each pause while it lasts.
     pub const fn reported_every(pause: Duration) -> Self {
         Self { again_after: Some(pause), reported_at: Mutex::new(None) }
     }

@@ -83,7 +83,7 @@ struct Sent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored_through: Option<u64>,
-    /// With NDJSON, when Redis went away: these lines may be stored or not.
+    /// With NDJSON, when Redis became unavailable: these lines may be stored or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     in_doubt: Option<InDoubt>,

@@ -124,7 +124,7 @@ fn value(found: &str) -> Option<String> {
     }
 }
 
-/// The expectation. Types of Drover have it in words, others as their names in Rust.
+/// The expectation in plain words. Drover's types already state it so; for other types serde has the name of the Rust type.
 fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
     let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
@@ -176,8 +176,8 @@ pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone)
     if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
-/// A sentence about a word that is none of those there are. It repeats the word only where a known one is near: any other text
-/// may be a secret that stands in the wrong place.
+/// A sentence that reports an unknown word and suggests a known one. It repeats the word only if a known word is similar: any
+/// other text may be a secret in the wrong place.
 pub(crate) fn no_such<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),

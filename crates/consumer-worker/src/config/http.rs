@@ -148,7 +148,7 @@ impl WebhookSecret {
         &self.0
     }
 
-    /// Reads a file of secrets, one a line.
+    /// Reads a file of secrets, one per line.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ impl Routes {
             match from_config(&route.handler) {
                 Ok(endpoint) => table.add(Entry {
                     pattern: route.queue.clone(),
-                    arms: vec![(route.name.clone(), endpoint)],
+                    handlers: vec![(route.name.clone(), endpoint)],
                     concurrency: route.concurrency,
                     weight: route.weight,
                 }),

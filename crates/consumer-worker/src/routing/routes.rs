@@ -13,36 +13,37 @@ use crate::job::Job;
 ///
 /// Made by [`on`] or [`any`], for [`Routes::route`].
 pub struct Route<S> {
-    arms: Vec<Arm<S>>,
+    handlers: Vec<NamedHandler<S>>,
     concurrency: Option<usize>,
     weight: Option<u32>,
 }
 
-/// A name, or all names, and the handler once the state is known; or the mistake in the name.
-type Arm<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
+/// A handler for one name or, without a name, for all names; it is built when the state is known. Holds the error of an invalid
+/// name.
+type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
-/// Gives messages of this name to this handler.
+/// Routes the messages of this name to this handler.
 pub fn on<S, A>(name: &str, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Route<S> {
     Route::default().on(name, handler)
 }
 
-/// Gives all messages to this handler.
+/// Routes all messages to this handler.
 pub fn any<S, A>(handler: impl IntoEndpoint<S, A> + Send + 'static) -> Route<S> {
     Route::default().fallback(handler)
 }
 
 impl<S> Default for Route<S> {
     fn default() -> Self {
-        Self { arms: Vec::new(), concurrency: None, weight: None }
+        Self { handlers: Vec::new(), concurrency: None, weight: None }
     }
 }
 
 impl<S> Route<S> {
-    /// Gives messages of this name to this handler.
+    /// Routes the messages of this name to this handler.
     #[must_use]
     pub fn on<A>(mut self, name: &str, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
         let name = name.parse().map(Some).map_err(|error| format!("the name {name:?} of a route: {error}"));
-        self.arms.push((name, Box::new(|state| handler.into_endpoint(state))));
+        self.handlers.push((name, Box::new(|state| handler.into_endpoint(state))));
         self
     }
 
@@ -50,7 +51,7 @@ impl<S> Route<S> {
     /// retries: another worker may have a route for them.
     #[must_use]
     pub fn fallback<A>(mut self, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
-        self.arms.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
+        self.handlers.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
         self
     }
 
@@ -142,10 +143,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     #[must_use]
     pub fn route<A>(mut self, queue: &str, route: impl IntoRoute<S, A>) -> Self {
         let route = route.into_route();
-        let mut arms = Vec::new();
-        for (name, endpoint) in route.arms {
+        let mut handlers = Vec::new();
+        for (name, endpoint) in route.handlers {
             match name {
-                Ok(name) => arms.push((name, endpoint(&self.state))),
+                Ok(name) => handlers.push((name, endpoint(&self.state))),
                 Err(mistake) => self.table.mistakes.push(mistake),
             }
         }
@@ -155,7 +156,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         match queue.parse() {
             Ok(pattern) => {
                 let weight = route.weight.and_then(NonZeroU32::new);
-                self.table.add(Entry { pattern, arms, concurrency: route.concurrency, weight });
+                self.table.add(Entry { pattern, handlers, concurrency: route.concurrency, weight });
             }
             Err(mistake) => self.table.mistakes.push(format!("the route of {queue:?}: {mistake}")),
         }
@@ -171,7 +172,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         L::Service: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
         L::Service: Clone + Send + Sync + 'static,
     {
-        for (_, endpoint) in self.table.routes.iter_mut().flat_map(|route| &mut route.arms) {
+        for (_, endpoint) in self.table.routes.iter_mut().flat_map(|route| &mut route.handlers) {
             *endpoint = endpoint.clone().layer(&layer);
         }
         self
@@ -206,7 +207,7 @@ pub(crate) struct Table {
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) pattern: QueuePattern,
-    pub(crate) arms: Vec<(Option<MessageName>, Endpoint)>,
+    pub(crate) handlers: Vec<(Option<MessageName>, Endpoint)>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: Option<NonZeroU32>,
 }
@@ -215,8 +216,9 @@ impl Table {
     /// Adds a route; one whose messages an earlier route of the same queue gets is a mistake.
     pub(crate) fn add(&mut self, route: Entry) {
         let earlier = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
-        let mut taken: HashSet<_> = earlier.flat_map(|earlier| &earlier.arms).map(|(name, _)| name.clone()).collect();
-        for (name, _) in &route.arms {
+        let mut taken: HashSet<_> =
+            earlier.flat_map(|earlier| &earlier.handlers).map(|(name, _)| name.clone()).collect();
+        for (name, _) in &route.handlers {
             if !taken.insert(name.clone()) {
                 let of = name.as_ref().map_or("all messages".to_owned(), |name| format!("messages named \"{name}\""));
                 let mistake = format!("the queue {} has two handlers for {of}: remove one of them", route.pattern);
@@ -233,7 +235,7 @@ impl Table {
         Some(QueueRoutes {
             rank,
             pattern: self.routes[rank].pattern.clone(),
-            arms: fitting().flat_map(|route| route.arms.iter().cloned()).collect(),
+            handlers: fitting().flat_map(|route| route.handlers.iter().cloned()).collect(),
             concurrency: fitting().find_map(|route| route.concurrency),
             weight: fitting().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
             unrouted: Mutex::default(),
@@ -259,7 +261,7 @@ impl Table {
 
 /// The routes of one queue.
 pub(crate) struct QueueRoutes {
-    arms: Vec<(Option<MessageName>, Endpoint)>,
+    handlers: Vec<(Option<MessageName>, Endpoint)>,
     /// The index of the first route that fits, among all.
     pub(crate) rank: usize,
     /// The pattern of the first route that fits, which labels the metrics of the queue.
@@ -282,6 +284,6 @@ impl QueueRoutes {
 
     pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {
         let fits = |of: &Option<MessageName>| of.as_ref().is_none_or(|of| Some(of) == name);
-        self.arms.iter().find(|(of, _)| fits(of)).map(|(_, endpoint)| endpoint)
+        self.handlers.iter().find(|(of, _)| fits(of)).map(|(_, endpoint)| endpoint)
     }
 }

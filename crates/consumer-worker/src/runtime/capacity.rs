@@ -59,7 +59,7 @@ impl Capacity {
         Arc::new(Self { order, shared: Mutex::new(shared) })
     }
 
-    /// Takes a permit for up to so many leases, at least one. The future may be dropped at any time.
+    /// Takes a permit for up to this many leases, at least one. The future may be dropped at any time.
     pub(crate) async fn take(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
             let granted = {
@@ -122,7 +122,7 @@ impl Shared {
     }
 }
 
-/// The right to lease so many messages, and to hold the bytes that one call may bring. Its rest is returned when it is dropped.
+/// The right to lease this many messages, and to hold the bytes that one call may return. Dropping it returns the unused part.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,
@@ -130,7 +130,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Keeps so many leases and bytes, and returns the rest. The leases that are kept are
+    /// Keeps this many leases and bytes, and returns the rest. The leases that are kept are
     /// [returned](Capacity::release) one by one.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
         share.had += leases as u128 * FairShare::ONE / u128::from(share.weight.get());

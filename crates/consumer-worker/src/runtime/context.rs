@@ -56,7 +56,7 @@ impl WorkerContext {
         self.interval(self.runners.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
-    /// The pause between polls of which each may lead to so many others.
+    /// The pause between polls when each may lead to this many others.
     fn interval(&self, polls: u32) -> Duration {
         let polls = polls.saturating_mul(self.workers.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(BETWEEN_POLLS.saturating_mul(polls))

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// The fewest messages that are worth a call: for so many, the fixed cost of a call is small beside theirs.
+/// The minimum number of messages for a call: from this number on, the fixed cost of a call is small relative to the messages'.
 const WORTH_A_CALL: usize = 25;
 
 /// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
@@ -175,7 +175,7 @@ impl QueueRunner {
                 }
                 Err(error) => {
                     drop(permit);
-                    outage.note(&self.context, self.queue(), &error);
+                    outage.record(&self.context, self.queue(), &error);
                     self.notifier.wake();
                     tokio::select! {
                         () = sleep(outage.retry.pause()) => {}
@@ -187,10 +187,10 @@ impl QueueRunner {
     }
 }
 
-/// The outage that keeps one runner from leasing. It is reported once, and an outage of Redis once for all runners.
+/// An outage that prevents one runner from leasing. It is reported once; an outage of Redis is reported once for all runners.
 struct LeaseOutage {
     retry: Retry,
-    /// Whether the last error was that Redis is away.
+    /// Whether the last error was that Redis is unavailable.
     of_redis: bool,
     of_queue: Outage,
 }
@@ -202,8 +202,8 @@ impl Default for LeaseOutage {
 }
 
 impl LeaseOutage {
-    /// Notes that the runner could not lease.
-    fn note(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
+    /// Records that the runner could not lease.
+    fn record(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
         if matches!(error, Error::Unavailable(_)) {
             self.of_redis = true;
             if context.redis_outage.goes_on() {

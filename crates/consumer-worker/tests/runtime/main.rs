@@ -64,7 +64,7 @@ struct Setup<'s> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hearing {
     Good,
-    /// It hears no notification: its subscription is one to another Redis.
+    /// The worker receives no notification, because it subscribes to another Redis.
     Deaf,
 }
 
@@ -90,7 +90,7 @@ impl Setup<'_> {
         let name: QueueName = "q".parse().unwrap();
         let settings = serde_json::from_str(self.settings).unwrap();
         let connections = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
-        let heard = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
+        let notifying_redis = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
         let queues = Queues::new(connections.clone(), [(name.clone(), settings)].into_iter().collect());
         let queue = queues.queue(&name);
         let stop = Stop::default();
@@ -98,7 +98,7 @@ impl Setup<'_> {
         let worker = Worker {
             metrics: metrics.clone(),
             queues: queues.clone(),
-            subscriber: routes.subscriber(heard),
+            subscriber: routes.subscriber(notifying_redis),
             routes,
             consumer: ConsumerId::issue(),
             config: config::Worker {
@@ -113,7 +113,7 @@ impl Setup<'_> {
             },
         };
         let running = tokio::spawn(worker.run(stop.clone()));
-        // The test's own, so that it hears whatever the worker does.
+        // The test has its own subscriber, so it receives every notification.
         let subscriber = Subscriber::new(connections);
         tokio::spawn({
             let subscriber = subscriber.clone();
@@ -145,7 +145,7 @@ impl World {
     }
 }
 
-/// Waits until so many messages are with their handlers.
+/// Waits until this many messages are with their handlers.
 async fn until_active(world: &World, count: u64) {
     while world.queue.status().await.unwrap().unwrap().counts.active < count {
         sleep(Duration::from_millis(5)).await;

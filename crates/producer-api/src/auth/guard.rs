@@ -30,7 +30,7 @@ struct Guard {
     endpoints: Arc<Endpoints>,
 }
 
-/// Lets only requests through that have a key, and only to routes that the key allows. Without keys the router stays as it is.
+/// Passes only requests that have a key, and only to routes that the key allows. Without configured keys, the router is unchanged.
 pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     app: &App,
@@ -100,7 +100,7 @@ impl Guard {
         parameters: Option<&RawPathParams>,
     ) -> Option<Response> {
         let Some(endpoint) = self.endpoints.find(method, path) else {
-            // Not even if the router knew the method: nobody has said which scope it needs.
+            // The request is refused even if the router knows the method, because no scope is registered for it.
             let allow = [(header::ALLOW, self.endpoints.methods(path))];
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
         };
@@ -128,8 +128,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 
 /// The same refusal for no key, an unknown key, a wrong one and an expired one.
 fn unauthorized() -> Problem {
-    let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask whoever runs \
-                  this server for one";
+    let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the operator \
+                  of this server for one";
     Problem::new(Code::Unauthorized, detail)
 }
 
@@ -137,8 +137,8 @@ fn unauthorized() -> Problem {
 fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
     let of_queue = queue.map(|queue| format!(" for a queue {}", cut(queue))).unwrap_or_default();
     let detail = format!(
-        "the key {key} does not have the scope {scope}{of_queue}; use one that does, or ask whoever runs this server to add it to \
-         this key"
+        "the key {key} does not have the scope {scope}{of_queue}; use one that does, or ask the operator of this server to \
+         add it to this key"
     );
     Problem::new(Code::Forbidden, detail).with_scope(scope.as_str())
 }
@@ -146,7 +146,7 @@ fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
 fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     let detail = format!(
         "the key {key} may make {} requests in {}, and nothing was done; try again after Retry-After, send more in one \
-         batch, or ask whoever runs this server for a higher rate_limit",
+         batch, or ask the operator of this server for a higher rate_limit",
         limit.max, limit.duration
     );
     Problem::new(Code::RateLimited, detail)

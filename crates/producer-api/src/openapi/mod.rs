@@ -20,7 +20,7 @@ A message queue over HTTP. Durations go in as whole milliseconds or as a text wi
 refused. Every refusal is `application/problem+json` with a `code` that programs match and a `detail` that names a way \
 out. The schemas can't state one rule: all `headers` of a message have together at most 4096 bytes.";
 
-/// Completes the descriptions of the handlers. The longest wait and the need for keys are those of this process.
+/// Completes the API descriptions of the handlers with this process's maximum wait and its access mode.
 pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis, access: Access) -> Value {
     let mut document = serde_json::to_value(routes).unwrap_or_default();
     document["info"] = json!({

@@ -103,7 +103,7 @@ async fn file(Path(name): Path<String>) -> Response {
     if name == "start.js" {
         return answer("text/javascript; charset=utf-8", START);
     }
-    // The page that Swagger UI brings along loads its example from another host.
+    // The page that Swagger UI contains loads its example from another host.
     let is_part = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
     match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
         Ok(Some(file)) if is_part => {

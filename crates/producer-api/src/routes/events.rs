@@ -89,10 +89,10 @@ impl EventStream {
     async fn next(&mut self) -> Option<Vec<sse::Event>> {
         let silent_until = Instant::now() + SIGN_OF_LIFE_EVERY;
         loop {
-            match timeout_at(silent_until, self.listener.hear()).await {
-                Ok(Ok(heard)) => {
+            match timeout_at(silent_until, self.listener.next_events()).await {
+                Ok(Ok(received)) => {
                     let message = self.message.as_ref();
-                    let meant = heard.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
+                    let meant = received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
                     let events = meant.map(|event| {
                         self.sent = event.id;
                         StreamedEvent { id: event.id, event: event.kind.as_str(), data: event.json() }.into()

@@ -89,8 +89,8 @@ async fn post_message(
     trace.mark(&mut message);
     let _wait_share = app.take_wait(&responder.caller, wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
-        // In one call with other messages that are posted at the same time. A request with a key has a call of its own. That,
-        // and waiting, are boxed, so that the other requests need less memory.
+        // The message shares a call with other messages that are posted at the same time. A request with a key has its own call.
+        // Its future and that of a wait are boxed, so that the other requests need less memory.
         Key(None) => queue.post(message).await.map_err(errors::from_enqueue)?,
         key => {
             let enqueued = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;

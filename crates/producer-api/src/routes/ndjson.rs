@@ -191,7 +191,7 @@ impl Intake<'_> {
             return problem;
         }
         problem.detail = format!(
-            "Redis went away: lines {first} to {last} may be stored or not, none after them is; send these again when it \
+            "Redis became unavailable: lines {first} to {last} may be stored or not, none after them is; send these again when it \
              is back. A message with an id of its own is not stored twice"
         );
         problem.with_in_doubt(InDoubt { from: first, to: last })

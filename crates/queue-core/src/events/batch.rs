@@ -32,7 +32,7 @@ impl EventBatch {
         Self { events: Vec::new(), end: newest }
     }
 
-    /// The events after one, as many of them as are at hand and not larger than so many bytes of JSON, but at least one.
+    /// The events after `after` that are in memory, up to this many bytes of JSON, but at least one.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
         let start = self.events.partition_point(|event| event.id <= Some(after));
         let mut left = bytes;

@@ -18,9 +18,10 @@ use crate::{
     wakeup::Subscriber,
 };
 
-/// A listener that falls so many batches behind is cut: they are kept until the last one has heard them.
+/// The number of batches by which a listener may be behind before it is disconnected. Batches stay in memory until the last
+/// listener has received them.
 const KEPT_BATCHES: usize = 64;
-/// So many listeners at a time read for themselves alone. The others wait for them, so that posts need not.
+/// The number of listeners that may read the log for themselves at a time. Other listeners wait, so that posts do not have to.
 const READING_AT_ONCE: usize = 4;
 
 /// The feed of the events of all queues: any number of listeners, with one reader of the log for each queue.

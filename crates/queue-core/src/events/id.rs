@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{parse_error::ParseError, time::Timestamp};
 
 /// Where an event stands in the log of its queue; the later event has the larger one. No place is used twice, not even by
-/// a Redis that came back older or empty, so a place that is found is the one that was meant.
+/// a Redis that was restored from a backup or emptied, so a place that is found is the one that was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     pub(crate) place: Place,

@@ -31,18 +31,18 @@ const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// The most bytes of JSON that one portion of events has, unless it is one event.
 const PORTION_BYTES: usize = 8 * 1_024;
-/// At most so many bytes of the log, and an entry more, are read at once for one listener alone.
+/// The maximum number of bytes of the log, apart from one entry, that a read for one listener returns.
 const STEP_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.
 ///
-/// Between two calls of [`hear`](Self::hear) it holds no event: thousands may be slow at the same time.
+/// Between two calls of [`next_events`](Self::next_events) it holds no event: thousands may be slow at the same time.
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
-    /// The event that was heard last; `None` while there is no queue.
+    /// The event that was received last; `None` while the queue does not exist.
     last: Option<EventId>,
-    /// Where the next portion is, as long as it is at hand; none when everything of it was heard.
+    /// The batch that has the next portion, while it is in memory; `None` after its last event was received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
     reading: Arc<Semaphore>,
@@ -51,7 +51,7 @@ pub struct EventListener {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It reads by itself what it has missed.
+    /// It reads the events that it missed from the log.
     CatchingUp,
     /// It receives the updates of the reader.
     Live,
@@ -72,7 +72,7 @@ impl Events {
         Self(Part::Reset(Event::reset(newest)))
     }
 
-    /// One by one.
+    /// Iterates over the events.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         match &self.0 {
             Part::Of(batch, portion) => batch.events[portion.clone()].iter(),
@@ -106,7 +106,7 @@ impl EventListener {
         Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
     }
 
-    /// The event after which everything is heard; `None` while there is no queue.
+    /// The event after which the next event follows; `None` while the queue does not exist.
     pub fn last(&self) -> Option<EventId> {
         self.last
     }
@@ -115,16 +115,16 @@ impl EventListener {
     ///
     /// # Errors
     ///
-    /// When there will be nothing more: it fell too far behind, or this process stops.
-    pub async fn hear(&mut self) -> Result<Events, Ended> {
+    /// The listener ends: it fell too far behind, or this process stops.
+    pub async fn next_events(&mut self) -> Result<Events, Ended> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
-            heard = self.hear_next() => heard,
+            received = self.wait_for_events() => received,
             () = shutdown.cancelled() => Err(Ended::Stopping),
         }
     }
 
-    async fn hear_next(&mut self) -> Result<Events, Ended> {
+    async fn wait_for_events(&mut self) -> Result<Events, Ended> {
         loop {
             if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
                 match rest.upgrade() {
@@ -134,7 +134,7 @@ impl EventListener {
             }
             if let (Phase::CatchingUp, Some(last)) = (self.phase, self.last) {
                 match self.catch_up(last).await {
-                    Ok(Some(heard)) => return Ok(heard),
+                    Ok(Some(received)) => return Ok(received),
                     Ok(None) => {}
                     Err(_) => sleep(AFTER_AN_ERROR).await,
                 }
@@ -142,8 +142,8 @@ impl EventListener {
             }
             match self.updates.recv().await {
                 Ok(updates) => {
-                    if let Some(heard) = self.take(updates) {
-                        return Ok(heard);
+                    if let Some(received) = self.take(updates) {
+                        return Ok(received);
                     }
                 }
                 Err(RecvError::Lagged(_)) => return Err(Ended::TooSlow),

@@ -25,17 +25,17 @@ use crate::{
     wakeup::{Subscriber, WakeNotifier},
 };
 
-/// How long a reader sleeps at most without a wake-up: a notification may be lost.
+/// The maximum sleep of a reader without a wake-up, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// How often a reader whose queue is gone looks for a new one.
+/// The interval at which a reader whose queue was deleted checks for a new one.
 const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// Looks that find something are so far apart: what happens meanwhile is read at once.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
-/// At most so many bytes of the log are read at once, and an entry more.
+/// The maximum number of bytes of the log, apart from one entry, that a read returns.
 const STEP_BYTES: u64 = 64 * 1_024;
 /// How many batches are kept for listeners that take them portion by portion. A slower listener reads them itself.
 const AT_HAND: usize = 8;
-/// How often a reader renews the log, which is kept for ten minutes more.
+/// The interval at which a reader renews the log, which is then kept for ten more minutes.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
 /// State that the listeners of a process share.
@@ -163,7 +163,7 @@ impl EventReader {
             return Ok(if is_much { Found::Much } else { Found::Something });
         }
         let update = match (self.at, self.queue.listen().await?) {
-            // A listener that has heard less than this reads the rest by itself.
+            // A listener that has received less than this reads the rest itself.
             (ReadTo::Unknown, Some(newest)) => {
                 FeedUpdate::Happened { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }

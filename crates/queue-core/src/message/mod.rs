@@ -27,7 +27,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// Where a message stands.
+/// The state of a message.
 #[derive(
     Debug,
     Clone,
@@ -118,7 +118,7 @@ pub struct Message {
     pub headers: Headers,
     /// When Redis took it.
     pub created_at: Timestamp,
-    /// When it may be handed out first; while it backs off, when it comes back.
+    /// The time at which it becomes ready: its due time, or the end of its back-off.
     pub due_at: Timestamp,
     /// When it was handed out last.
     #[schema(required)]
@@ -190,7 +190,7 @@ pub(crate) enum Standing {
 }
 
 impl Message {
-    /// As it is right after it was enqueued.
+    /// The message directly after its enqueue.
     pub(crate) fn enqueued(
         queue: QueueName,
         id: MessageRef,
@@ -217,7 +217,7 @@ impl Message {
         Self::from_stored(queue, stored)
     }
 
-    /// A message as it is while its first attempt runs, with all else by default. For tests of handlers.
+    /// A message during its first attempt, with defaults for all other fields. For tests of handlers.
     pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
         let record =
             Record { created_at: started_at, due_at: started_at, name: None, headers: Headers::default(), data };

@@ -125,8 +125,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// The id of a process or client that leases messages. Issued, never configured: two processes of one name would hide each
-    /// other's death.
+    /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes could
+    /// have the same one, and each would hide the other's crash.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_token(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")

@@ -1,4 +1,4 @@
-//! A message as it is posted: the payload, and options of which each has a default.
+//! A message to post: its payload, and options that each have a default.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ pub(crate) enum Due {
     /// At once.
     #[default]
     Now,
-    /// So long after Redis took it.
+    /// This long after Redis stored it.
     After(Millis),
     /// At an instant; at once if that is past.
     At(Timestamp),
@@ -123,8 +123,8 @@ impl Due {
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    const MOST: usize = 32;
-    const MOST_BYTES: usize = 4_096;
+    const MAX_COUNT: usize = 32;
+    const MAX_BYTES: usize = 4_096;
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
@@ -135,7 +135,7 @@ impl Headers {
     /// be too many or too large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
         let is_new = !self.0.contains_key(name);
-        let fits = self.0.len() < Self::MOST && self.bytes() + name.len() + value.len() <= Self::MOST_BYTES;
+        let fits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
         if is_new && fits {
             self.0.insert(name.to_owned(), value.to_owned());
         }
@@ -157,7 +157,7 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, &'static str> {
         let headers = Self(map);
-        if headers.0.len() > Self::MOST || headers.bytes() > Self::MOST_BYTES {
+        if headers.0.len() > Self::MAX_COUNT || headers.bytes() > Self::MAX_BYTES {
             return Err("headers are at most 32 and together at most 4096 bytes");
         }
         Ok(headers)
@@ -168,7 +168,7 @@ impl PartialSchema for Headers {
     fn schema() -> RefOr<Schema> {
         let value = ObjectBuilder::new().schema_type(Type::String);
         let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(value));
-        headers.max_properties(Some(Self::MOST)).into()
+        headers.max_properties(Some(Self::MAX_COUNT)).into()
     }
 }
 

@@ -191,7 +191,7 @@ pub(crate) struct Run {
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
     pub(crate) consumer: Option<ConsumerId>,
-    /// From when on it was ready again, when it came back.
+    /// The time from which it was ready again after it was requeued.
     pub(crate) ready_at: Option<Timestamp>,
     pub(crate) error: Option<MessageError>,
 }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn options_read_back_and_are_empty_when_nothing_differs() {
+    fn options_read_back_and_defaults_are_encoded_as_empty_text() {
         assert_eq!(Options::of(&NewMessage::new(raw("1"))).encode(), "");
         let options = Options {
             priority: "-5".parse().unwrap(),

@@ -13,7 +13,7 @@ use crate::{message::id::MessageId, parse_error::ParseError};
 
 /// The secret half of a lease's token, drawn anew for each lease call: 128 random bits.
 ///
-/// It is drawn by the caller, not counted in Redis, so a Redis that comes back older or empty never issues one twice.
+/// It is drawn by the caller, not counted in Redis, so a Redis that was restored from a backup or emptied never issues one twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(String);
 

@@ -10,9 +10,9 @@ use crate::{
     redis::{reply, scripts, suffix},
 };
 
-/// How many ids one step looks at.
+/// The number of ids that one step checks.
 const STEP: usize = 500;
-/// How many suspects one step looks at again, searching the lists for each.
+/// The number of suspects that one step checks again; it searches the lists for each.
 const SUSPECTS: usize = 20;
 
 /// The places in which a message stands when it is in one state.
@@ -36,7 +36,7 @@ const LISTS: [(&str, &str); 3] =
 /// The findings of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// How many messages were looked at.
+    /// The number of checked messages.
     pub messages: usize,
     /// The messages that do not stand as they should.
     pub findings: Vec<Finding>,
@@ -132,7 +132,7 @@ impl Queue {
         loop {
             let mut range = redis::cmd("LRANGE");
             range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + STEP - 1);
-            let page: Vec<String> = reply::read(self.redis.call(&range).await?)?;
+            let page: Vec<String> = reply::decode(self.redis.call(&range).await?)?;
             let is_last = page.len() < STEP;
             ids.extend(page);
             if is_last {
@@ -148,7 +148,7 @@ impl Queue {
         loop {
             let mut scan = redis::cmd(command);
             scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(STEP);
-            let (next, page): (String, Vec<String>) = reply::read(self.redis.call(&scan).await?)?;
+            let (next, page): (String, Vec<String>) = reply::decode(self.redis.call(&scan).await?)?;
             ids.extend(page.into_iter().step_by(width));
             cursor = next;
             if cursor == "0" {

@@ -83,7 +83,7 @@ impl Queue {
     async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
         match self.redis.call_script(script, &call.command).await {
             Err(CallError::StaleEpoch) => Ok(None),
-            answer => reply::read(answer.map_err(|error| self.explain(error))?).map(Some),
+            answer => reply::decode(answer.map_err(|error| self.explain(error))?).map(Some),
         }
     }
 
@@ -100,6 +100,6 @@ impl Queue {
     pub(super) async fn stored_epoch(&self) -> Result<Option<String>> {
         let mut read = redis::cmd("HGET");
         read.arg(self.keys.key(suffix::META)).arg("epoch");
-        reply::read(self.redis.call(&read).await?)
+        reply::decode(self.redis.call(&read).await?)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     redis::scripts::{self, Script},
 };
 
-/// How often a message is read anew that others change at the same time.
+/// The maximum number of times that a message is read again because others change it at the same time.
 const TIMES_READ_ANEW: usize = 30;
 
 /// The outcome of changing one message by hand.

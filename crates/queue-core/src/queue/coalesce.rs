@@ -2,10 +2,10 @@
 //!
 //! A post that finds no call of its queue under way starts one at once; one that does waits for the next, with whatever else
 //! has come by then. So nothing waits while Redis is idle, and the busier it is, the more messages share a call. When many
-//! wait, further calls start beside the first. The calls run in tasks of their own, which end when nothing waits: a client that goes
-//! away takes no other message with it, and a queue at rest costs nothing.
+//! wait, further calls start beside the first. The calls run in tasks of their own, which end when no post waits. So a client that
+//! disconnects affects no other client's message, and an idle queue costs nothing.
 //!
-//! A message that is refused for its own sake (it is too large, it stands already, it is one more than `max_length`) is
+//! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) is
 //! refused alone. A failure of a call (Redis does not answer, has no memory, has a newer layout) is the answer to each of
 //! its messages, once: nothing is sent again, for it may be stored. A call that panics fails its messages, and the next call
 //! is made all the same.
@@ -30,14 +30,14 @@ use crate::{
     },
 };
 
-/// Calls of one queue under way at once: while Redis works on one, the next is made ready and the last one answered.
+/// The number of concurrent calls of one queue: while Redis works on one, the next is prepared and the previous one answered.
 const CALLS: usize = 2;
-/// So many wait before a call starts beside another: smaller ones would cost Redis more than the time that they save. Of 6,
-/// 12, 24, 32 and 64 this served both 50 and 500 clients best.
+/// The number of posts that must wait before a second call starts beside a running one: smaller calls would cost Redis more
+/// than the time that they save. Of 6, 12, 24, 32 and 64 this number served both 50 and 500 clients best.
 const WORTH_A_CALL: usize = 24;
-/// So many bytes of all queues wait or are under way at most.
+/// The maximum number of bytes of all queues that wait or are being sent.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;
-/// A message counts as no less than this, so that there are at most 16,384 of them.
+/// The minimum number of bytes that a message counts, so that at most 16,384 messages wait.
 const LEAST_BYTES: usize = 4 * 1_024;
 
 /// State that the posts of all queues of a process share.
@@ -91,7 +91,7 @@ impl Posted {
         starts_call
     }
 
-    /// The posts of the next call, in the order posted, without those that nobody waits for any more. With `None` the call that
+    /// The posts of the next call, in the order posted, without those whose callers no longer wait. With `None` the call that
     /// would have been is over.
     fn next_call(&mut self) -> Option<(Vec<Packed>, Vec<Poster>)> {
         let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -166,7 +166,7 @@ where
             Err(error) => posters.iter().map(|_| Err(error.clone())).collect(),
         };
         for (poster, answer) in posters.into_iter().zip(answers) {
-            // A client that went away does not want to know.
+            // A client that disconnected needs no result.
             let _ = poster.answer.send(answer);
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     settings::Settings,
 };
 
-/// How often a change is tried anew when others change the same settings meanwhile.
+/// The maximum number of times that a change is tried again because others change the same settings meanwhile.
 const TRIES: usize = 20;
 
 /// The field of `meta` that differs between queues that had the same name one after the other.
@@ -39,7 +39,7 @@ impl Queue {
                 continue;
             }
             let mut changes = Vec::new();
-            for (name, value) in settings.stored() {
+            for (name, value) in settings.meta_fields() {
                 let before = known.get(&name).cloned().unwrap_or_default();
                 if before != value {
                     changes.push((name, before, value));
@@ -77,7 +77,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Name, value as it is known, new value. Answers whether it was done, which it is not when the known one is old.
+    /// Takes the name, the known value and the new value of each setting. Returns false, and changes nothing, if a known value is
+    /// outdated.
     async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
         self.call_declared(if_absent, &scripts::CONFIGURE, |epoch| {
             let mut call = Call::new(&scripts::CONFIGURE, &self.keys).arg(epoch);
@@ -94,6 +95,6 @@ impl Queue {
     async fn meta(&self) -> Result<HashMap<String, String>> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys.key(suffix::META));
-        reply::read(self.redis.call(&read).await?)
+        reply::decode(self.redis.call(&read).await?)
     }
 }

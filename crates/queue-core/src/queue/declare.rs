@@ -37,7 +37,7 @@ impl Queue {
             IfAbsent::Refuse => String::new(),
         };
         let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
-        for (setting, value) in self.declared.stored() {
+        for (setting, value) in self.declared.meta_fields() {
             call.push(setting);
             call.push(value);
         }

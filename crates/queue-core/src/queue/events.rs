@@ -1,4 +1,4 @@
-//! The log of events of a queue: it is written while somebody listens, and read in batches.
+//! The log of events of a queue: it is written while a client listens, and read in batches.
 
 use deadpool_redis::redis;
 
@@ -35,7 +35,7 @@ impl Queue {
         // With the entry that the event is in: it is there as long as nothing after it is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());
         range.arg(format!("({}-0", place.bytes + bytes));
-        let entries: Vec<LogEntry> = reply::read(self.redis.call(&range).await?)?;
+        let entries: Vec<LogEntry> = reply::decode(self.redis.call(&range).await?)?;
         if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 

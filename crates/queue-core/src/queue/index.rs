@@ -13,7 +13,7 @@ use crate::{
     redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
 };
 
-/// How many names one call reads.
+/// The number of names that one call reads.
 const PAGE: usize = 1_000;
 
 /// Adds names; those that stand there stay.
@@ -61,7 +61,7 @@ pub(crate) async fn names(
         let count = PAGE.min(most - names.len());
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-        let page: Vec<Vec<u8>> = reply::read(call(redis, &range).await?)?;
+        let page: Vec<Vec<u8>> = reply::decode(call(redis, &range).await?)?;
         let is_last = page.len() < count;
         let before = names.len();
         names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));

@@ -25,7 +25,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// How many lost lease calls are remembered; beyond that, their leases lapse.
+/// The maximum number of lost lease calls that are remembered; the leases of further ones lapse.
 const MAX_LOST: usize = 100;
 
 /// A request of a consumer for messages.
@@ -33,7 +33,7 @@ const MAX_LOST: usize = 100;
 pub struct LeaseRequest {
     /// The consumer.
     pub consumer: ConsumerId,
-    /// At most so many messages. A call hands out at most [`Queue::MAX_MESSAGES`].
+    /// The maximum number of messages. A call hands out at most [`Queue::MAX_MESSAGES`].
     pub max: usize,
     /// How long the leases last unless they are extended. Defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
@@ -52,12 +52,12 @@ pub enum OwnerTimeout {
 }
 
 impl LeaseRequest {
-    /// A request of a consumer for at most so many messages, all else by default.
+    /// A request of a consumer for at most this many messages, with defaults for all other fields.
     pub fn new(consumer: ConsumerId, max: usize) -> Self {
         Self { consumer, max, visibility_timeout: None, owner_timeout: OwnerTimeout::default() }
     }
 
-    /// As this one, of a consumer that owns an exclusive queue no longer than it has leases.
+    /// Changes the request so that its consumer owns an exclusive queue only while it has leases.
     #[must_use]
     pub fn without_owner_timeout(self) -> Self {
         Self { owner_timeout: OwnerTimeout::None, ..self }
@@ -73,9 +73,9 @@ pub struct Leased {
     pub visibility_timeout: Millis,
     /// Whether more was ready than was handed out.
     pub more_is_ready: bool,
-    /// How long until there is a known reason to look again: a message is due, or a lease of any consumer lapses.
+    /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
     pub next_look: Option<Duration>,
-    /// Which consumers may find something where this one found nothing.
+    /// The consumers that may get messages when this one got none.
     pub(crate) access: Access,
 }
 
@@ -96,11 +96,11 @@ pub struct Delivery {
     pub message: Message,
     /// The right to work on it.
     pub lease: LeaseToken,
-    /// Until when, unless it is extended.
+    /// The deadline of the lease, unless it is extended.
     pub lease_expires_at: Timestamp,
     /// How long this run may take before it counts as a failed attempt.
     pub timeout: Option<Millis>,
-    /// From when on it has been ready: when it came back, was promoted, signalled, due or posted, whichever was last.
+    /// The time from which it has been ready: the last of its post, due time, signal, promotion and requeue.
     pub ready_at: Timestamp,
 }
 
@@ -115,7 +115,7 @@ impl Queue {
         self.lease_within(request, limits::MAX_BYTES).await
     }
 
-    /// As [`lease`](Self::lease), at most so many bytes of messages, but one message at least.
+    /// Like [`lease`](Self::lease), with at most this many bytes of messages, but at least one message.
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
         let max = request.max.clamp(1, limits::MAX_MESSAGES);
@@ -148,7 +148,7 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // A call that is dropped here still counts as lost: no consumer has got the deliveries.
+        // If the caller drops this future here, the call still counts as lost, because no consumer has received the deliveries.
         self.fail_unreadable(unreadable).await;
         answer_is_lost.answered();
         // An idle consumer must call again for the second look at lost calls.
@@ -164,14 +164,14 @@ impl Queue {
         request: &LeaseRequest,
         secret: &Secret,
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
-        let messages: Vec<(String, Vec<u8>)> = reply::read(Value::Array(answer.split_off(answer.len().min(12))))?;
+        let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(12))))?;
         let mut texts = answer.split_off(answer.len().min(7));
         let (now, deadline, visibility_timeout, next_look, more_is_ready, max_attempts, queue_timeout): Terms =
-            reply::read(Value::Array(answer))?;
+            reply::decode(Value::Array(answer))?;
         let each = texts.split_off(texts.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
-            reply::read(Value::Array(texts))?;
-        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::read(Value::Array(each))?;
+            reply::decode(Value::Array(texts))?;
+        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(each))?;
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
         let visibility_timeout = Millis::new(visibility_timeout);
@@ -300,7 +300,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// How long until the second look: a call that a broken connection still held may reach Redis after the first one.
+    /// The time until the second look for lost leases: a call in a broken connection may reach Redis after the first look.
     const SECOND_LOOK: Duration = Duration::from_secs(5);
 
     fn is_due(&self) -> bool {

@@ -41,8 +41,8 @@ impl Queue {
         self.list_some(state, None, None, limit, limits::MAX_BYTES, cursor).await
     }
 
-    /// As [`list`](Self::list), but a page ends at so many bytes, with one message at least if there is one; and it lists only
-    /// messages of this name, and only held ones that wait for this key.
+    /// Like [`list`](Self::list), but a page ends at this many bytes and has at least one message if there is one. It lists only
+    /// messages of this name, and only held messages that wait for this key.
     ///
     /// Redis looks for a name in the list, message by message. Each that it looks at counts 4,195 bytes or more, so a page looks
     /// at [`Queue::MAX_MESSAGES`] at most; it may be empty and go on.
@@ -68,7 +68,7 @@ impl Queue {
         let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
         let mut answer: Vec<Value> = self.call(&scripts::LIST, call).await?;
         let found = answer.split_off(answer.len().min(2));
-        let (place, bytes): (String, usize) = reply::read(Value::Array(answer))?;
+        let (place, bytes): (String, usize) = reply::decode(Value::Array(answer))?;
         let mut messages = Vec::with_capacity(found.len());
         for value in found {
             let stored = self.decode_stored(value)?.map(|(_, stored)| stored);

@@ -11,7 +11,7 @@ use crate::{
     redis::scripts,
 };
 
-/// As `tend.lua` answers it.
+/// The reply of `tend.lua`.
 const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
@@ -19,7 +19,7 @@ impl Queue {
     /// promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. Answers how long until there is next something to
     /// do, nothing if there is nothing.
     ///
-    /// Consumers do most of it whenever they lease; it is for queues that nobody leases from.
+    /// Consumers do most of this work with each lease call; maintenance does it for queues that no consumer leases from.
     ///
     /// # Errors
     ///

@@ -56,8 +56,9 @@ use crate::{
 use coalesce::Intake;
 use declare::IfAbsent;
 
-/// How often one call declares a queue anew that others delete at the same time, or that a Redis without memory has lost.
-const TIMES_DECLARED_ANEW: u64 = 30;
+/// The maximum number of times that one call declares a queue again that others delete at the same time, or that a Redis
+/// without memory has lost.
+const MAX_DECLARATIONS: u64 = 30;
 
 /// One queue: every operation on it, each a call of one script on a batch.
 pub struct Queue {
@@ -67,9 +68,9 @@ pub struct Queue {
     declared: SettingsPatch,
     /// The epoch under which this process declared the queue.
     epoch: Mutex<Option<String>>,
-    /// Whether it was found to exist since its name was last restored.
+    /// Whether a call has found that the queue exists since this process last added its name to the index.
     was_used: AtomicBool,
-    /// Lease calls whose answer was lost: their leases, if there are any, are to be returned.
+    /// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
     lost: Mutex<Vec<lease::Lost>>,
     intake: Arc<Intake>,
     /// Messages that were posted and wait for the next call.
@@ -83,7 +84,7 @@ impl Queue {
     pub const MAX_BYTES: usize = limits::MAX_BYTES;
     /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
     pub const MAX_RESULT_BYTES: usize = limits::MAX_RESULT_BYTES;
-    /// How long a lease lasts beyond the time-out of its run, for the consumer to settle it.
+    /// The time for which a lease lasts beyond the time-out of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
     pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
@@ -99,11 +100,11 @@ impl Queue {
 
     async fn call<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<T> {
         let answer = self.redis.call_script(script, &call.command).await;
-        reply::read(answer.map_err(|error| self.explain(error))?)
+        reply::decode(answer.map_err(|error| self.explain(error))?)
     }
 
     /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
-    /// Redis has come back as another. `build` makes the call for an epoch.
+    /// Redis was replaced or emptied. `build` makes the call for an epoch.
     async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,
@@ -111,15 +112,16 @@ impl Queue {
         build: impl Fn(&str) -> Call,
     ) -> Result<T> {
         let known = self.epoch.lock().clone();
-        // Rare, so it takes no room in the future of each call.
+        // This is rare, so it is boxed to keep the future of each call small.
         let mut epoch = match known {
             Some(epoch) => epoch,
             None => Box::pin(self.declare_or(if_absent)).await?,
         };
-        for tried in 0..TIMES_DECLARED_ANEW {
+        for tried in 0..MAX_DECLARATIONS {
             match self.redis.call_script(script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
-                    // The first time at once. A process that deletes the queue again and again may do so in step with this one.
+                    // The first retry is immediate. Later ones wait a random time, because a process that deletes the queue
+                    // repeatedly may run in step with this one.
                     let most = Duration::from_millis(tried);
                     epoch = Box::pin(async {
                         sleep(most.mul_f64(rand::random())).await;
@@ -129,7 +131,7 @@ impl Queue {
                 }
                 answer => {
                     self.was_used.store(true, Ordering::Relaxed);
-                    return reply::read(answer.map_err(|error| self.explain(error))?);
+                    return reply::decode(answer.map_err(|error| self.explain(error))?);
                 }
             }
         }

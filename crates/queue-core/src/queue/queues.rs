@@ -14,13 +14,13 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// How many queue handles a process keeps. A handle is only a cache of what it knows of the queue, so the API can
-/// forget them all and begin anew when unauthenticated clients have named so many queues.
+/// The maximum number of queue handles that a process keeps. A handle is only a cache of what it knows of the queue, so the API can
+/// forget them all and begin again when unauthenticated clients have named this many queues.
 const MAX_HANDLES: usize = 10_000;
 
-/// At most so many names a page of queues looks at.
+/// The maximum number of names that a page of queues reads.
 const MOST_NAMES: usize = 1_000;
-/// How many queues are read at a time.
+/// The number of queues that are read at a time.
 const READ_AT_ONCE: usize = 32;
 
 /// All queues of one Redis.
@@ -44,7 +44,7 @@ impl Queues {
         Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
     }
 
-    /// The same, over other connections.
+    /// The same queues, over other connections.
     #[must_use]
     pub fn over(&self, redis: Redis) -> Self {
         Self::new(redis, self.shared.declared.clone())
@@ -91,7 +91,7 @@ impl Queues {
         self.shared.intake.drained().await;
     }
 
-    /// How many workers there are, in about: as many as have their [subscription](crate::Subscriber::of_prefixes).
+    /// The approximate number of workers: those that have a [subscription](crate::Subscriber::of_prefixes).
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Queues {
     pub async fn workers(&self) -> Result<u32> {
         let mut count = redis::cmd("PUBSUB");
         count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
-        let (_, workers): (String, u32) = reply::read(self.shared.redis.call(&count).await?)?;
+        let (_, workers): (String, u32) = reply::decode(self.shared.redis.call(&count).await?)?;
         Ok(workers)
     }
 
@@ -213,7 +213,7 @@ impl Queues {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
-            let (next, found): (String, Vec<Vec<u8>>) = reply::read(redis.call(&scan).await?)?;
+            let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call(&scan).await?)?;
             let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
             let names: Vec<QueueName> = names.collect();
             cursor = next;
@@ -258,7 +258,7 @@ impl<'a> NameRange<'a> {
         ranges
     }
 
-    /// Whether it has names behind this one.
+    /// Whether the range has names after this one.
     fn goes_beyond(&self, name: &QueueName) -> bool {
         let name = name.as_str();
         self.start > name || self.extent == Extent::AllThatBeginSo && name.starts_with(self.start)

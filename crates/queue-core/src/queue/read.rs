@@ -20,7 +20,7 @@ use crate::{
     wakeup::Subscriber,
 };
 
-/// How often a wait reads the message again, so that a lost notification costs time, never the answer.
+/// The interval at which a wait reads the message again, so that a lost notification only delays the answer.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Queue {
@@ -99,9 +99,9 @@ impl Queue {
         type Stands = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
         let Value::Array(mut parts) = value else { return Ok(None) };
         let stands = parts.split_off(parts.len().min(3));
-        let (id, record, options): (String, Vec<u8>, Text) = reply::read(Value::Array(parts))?;
+        let (id, record, options): (String, Vec<u8>, Text) = reply::decode(Value::Array(parts))?;
         let (run, outcome, due, deadline, held, progress, signal, max_attempts): Stands =
-            reply::read(Value::Array(stands))?;
+            reply::decode(Value::Array(stands))?;
         let id: MessageId = id.parse().map_err(Error::unexpected)?;
         let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
         let standing = match (outcome, deadline, due) {

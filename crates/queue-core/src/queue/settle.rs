@@ -27,13 +27,13 @@ pub struct Settlement {
 pub enum Action {
     /// The work is done, with this result.
     Complete(Box<RawValue>),
-    /// The attempt failed: the message comes back after its back-off while it has attempts left.
+    /// The attempt failed. The message is retried after its back-off while it has attempts left.
     Fail(Failure),
-    /// As `Fail`, but the message comes back after this pause.
+    /// Like `Fail`, but the message is retried after this delay.
     FailAndRetryAfter(Failure, Millis),
     /// No further attempt will help.
     FailForGood(Failure),
-    /// No attempt was made: the message goes back to the head of the waiting list, or comes back after the pause.
+    /// No attempt was made. The message returns to the head of the waiting list, or becomes ready after the delay.
     Release(Option<Millis>),
 }
 
@@ -78,7 +78,7 @@ fn encode_failure(failure: &Failure) -> String {
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
 
-/// As much of the start of a text as takes at most so many bytes in a JSON string.
+/// The longest start of a text that takes at most this many bytes in a JSON string.
 fn cut(text: &str, max: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find(|(_, char)| {
@@ -96,7 +96,7 @@ impl Queue {
     /// Ends leases, each on its own, in as many calls as their number and size need. The answer has the state of each message in
     /// order, or `None` where the lease was over and nothing was changed.
     ///
-    /// The same settlements may be sent again when an answer was lost: they are answered as the first time.
+    /// A caller may repeat settlements whose reply was lost; they are answered like the first time.
     ///
     /// # Errors
     ///

@@ -40,9 +40,9 @@ pub struct StickySignal {
     pub key: SignalKey,
     /// The data that messages which pass show as their signal.
     pub data: Option<Box<RawValue>>,
-    /// Until when messages that are posted pass.
+    /// The time until which posted messages are not held.
     pub until: Timestamp,
-    /// How many messages are held for the key: those that an earlier call of the signal still releases.
+    /// The number of messages held for the key that an earlier call of the signal still releases.
     pub held: u64,
 }
 
@@ -80,7 +80,7 @@ impl Queue {
         )
     }
 
-    /// Forgets the signal of a key that sticks: messages that are posted later are held again. Answers whether there was one.
+    /// Removes the sticky signal of a key, so that messages posted later are held again. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -131,8 +131,8 @@ impl Queue {
 
 fn decode(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
     let signals = Value::Array(answer.split_off(answer.len().min(1)));
-    let (are_more,) = reply::read(Value::Array(answer))?;
-    let signals: Vec<(String, u64, String, u64)> = reply::read(signals)?;
+    let (are_more,) = reply::decode(Value::Array(answer))?;
+    let signals: Vec<(String, u64, String, u64)> = reply::decode(signals)?;
     let signals = signals.into_iter().map(|(key, until, data, held)| {
         let (key, until) = (key.parse().map_err(Error::unexpected)?, Timestamp::from_millis(until));
         Ok(StickySignal { key, data: parse_json(data), until, held })

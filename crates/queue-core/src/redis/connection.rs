@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// How many connections a process shares for its calls: one may carry a large answer while the other goes on.
+/// The number of connections that a process shares for its calls: one may carry a large reply while the other stays usable.
 const SHARED: usize = 2;
-/// Over so many connections, each newer than the one before, a call is sent at most as long as it was not written.
+/// The maximum number of connections, each newer than the one before, that a call tries while it was not written to any.
 const CONNECTIONS_PER_CALL: usize = 3;
 
 /// The connections of one process to Redis.
@@ -36,7 +36,7 @@ const CONNECTIONS_PER_CALL: usize = 3;
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<Shared>,
-    /// How many replicas must have what is enqueued before it counts as stored.
+    /// The number of replicas that must have a message before it counts as stored.
     replicas: u32,
 }
 
@@ -91,7 +91,7 @@ impl Redis {
         Ok(Self { shared: Arc::new(shared), replicas: 0 })
     }
 
-    /// Lets what is enqueued count as stored only when so many replicas have it (Redis `WAIT`). Defaults to none.
+    /// Sets the number of replicas that must have a message before it counts as stored (Redis `WAIT`). Defaults to none.
     #[must_use]
     pub fn confirmed_by(self, replicas: u32) -> Self {
         Self { replicas, ..self }
@@ -109,7 +109,7 @@ impl Redis {
         self.shared.time_limit
     }
 
-    /// How long this process's calls took, and how many failed.
+    /// The durations of this process's calls, and the number of failed ones.
     pub fn calls(&self) -> &Calls {
         &self.shared.calls
     }

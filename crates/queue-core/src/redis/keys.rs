@@ -9,11 +9,12 @@ pub(crate) const INDEX: &str = "drover:queues";
 /// Matches the key `meta` of each queue.
 pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 
-/// Stands before a quota's name, `:` and its duration in ms. Each is a key with a slot of its own, which goes when the
-/// duration is over: "slice,count …", the slices of the duration in which it was used.
+/// The prefix of a quota's key, before its name, `:` and its duration in ms. Each key has its own slot, and expires after the
+/// duration: "slice,count …", the slices of the duration in which it was used.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
-/// Matches the channel of each queue whose name begins so. A name has nothing in it that a pattern reads otherwise.
+/// The pattern of the channels of all queues whose names begin with `start`. A name has no character that is special in a
+/// pattern.
 pub(crate) fn wake_of(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
 }
@@ -21,7 +22,7 @@ pub(crate) fn wake_of(start: &str) -> String {
 /// Matches the channel of each queue on which event readers are woken.
 pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
 
-/// The channel on which the end of a message is published that somebody waits for.
+/// The channel that announces the end of a message if a client waits for it.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
 /// The channel that each worker subscribes to and on which nothing is published: the number of its subscribers is that of the
@@ -75,7 +76,7 @@ pub(crate) mod suffix {
     ALIASES = "aliases";
     /// Sorted set own id → ms until when it stays taken though its message is no longer kept.
     TAKEN = "taken";
-    /// Sorted set id → ms until when somebody waits for it to finish.
+    /// Sorted set: id → the time in ms until which a client waits for the message to finish.
     AWAITED = "awaited";
     /// Sorted set of "key, tab, id" (and, if it is delayed too, a tab and the due time in ms), all of score 0: waiting for
     /// a signal. The held ones of a key lie together in the order posted.
@@ -112,7 +113,7 @@ pub(crate) mod suffix {
     PURGED_REMOVED = "purged_removed";
     /// Set of ids that have joined the waiting list since, posted before the purge began.
     RETURNED = "returned";
-    /// Stream: what happened to messages, while somebody listens; goes when nobody has for a while. The channel of the same
+    /// Stream: the events of messages while a client listens; it expires some time after the last listener. The channel of the same
     /// name wakes event readers when there is more.
     EVENTS = "events";
     /// Not a key but the channel that wakes idle consumers.

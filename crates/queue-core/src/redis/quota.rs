@@ -21,11 +21,11 @@ static SCRIPT: LazyLock<Script> =
 /// The outcome of one use of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaUse {
-    /// Whether it is within the limit. If it is not, it does not count.
+    /// Whether this use is within the limit. A use beyond the limit does not count.
     pub is_granted: bool,
-    /// How many more there may be now.
+    /// The number of further uses that the limit permits now.
     pub remaining: u32,
-    /// How long until there may be more than that.
+    /// The time until the limit permits more uses than that.
     pub more_after: Millis,
 }
 
@@ -41,7 +41,7 @@ impl Redis {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");
         call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(*limit.max).arg(duration);
-        let (granted, remaining, more_after): (u32, u32, u64) = reply::read(self.call_script(&SCRIPT, &call).await?)?;
+        let (granted, remaining, more_after): (u32, u32, u64) = reply::decode(self.call_script(&SCRIPT, &call).await?)?;
         Ok(QuotaUse { is_granted: granted == 1, remaining, more_after: Millis::new(more_after) })
     }
 }

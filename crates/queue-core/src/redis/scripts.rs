@@ -157,7 +157,7 @@ impl Script {
         ["enqueue", "patch"].contains(&self.name)
     }
 
-    /// A call of this script by its SHA, as a call that brings the script along; Redis keeps it.
+    /// A call of this script by its SHA, or as a call that sends the whole script, which Redis then keeps.
     pub(crate) fn whole(&self, by_sha: &Cmd) -> Cmd {
         let mut whole = redis::cmd("EVAL");
         whole.arg(&self.source);
@@ -243,7 +243,7 @@ mod tests {
     fn the_protocol_page_names_every_setting() {
         let (_, after) = PROTOCOL.split_once("\n## The fields of `meta`\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
-        for name in Settings::default().stored().into_keys() {
+        for name in Settings::default().meta_fields().into_keys() {
             assert!(section.contains(&format!("`{name}`")), "{name}");
         }
     }

@@ -19,7 +19,7 @@ pub struct Backoff {
     /// The longest pause, up to 30 days; never shorter than `delay`. Defaults to 1 h.
     #[schema(inline)]
     pub max: Pause,
-    /// How much of the pause may be taken away at random, so that messages that failed together do not come back
+    /// How much of the pause may be taken away at random, so that messages that failed together are not retried
     /// together: 0 (nothing) to 1 (all). Defaults to 0.2.
     #[schema(minimum = 0, maximum = 1)]
     pub jitter: f64,

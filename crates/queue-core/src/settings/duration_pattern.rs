@@ -13,7 +13,7 @@ impl Millis {
     }
 }
 
-/// A duration of so many milliseconds, as a number or as a text.
+/// The pattern of a duration between these numbers of milliseconds, as a number or as a text.
 pub(crate) fn schema(least: u64, most: u64) -> AnyOf {
     let bound = |millis: u64| usize::try_from(millis).ok();
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most));

@@ -17,7 +17,7 @@ use crate::settings::range::Count;
 pub enum Exclusive {
     /// `false`: all consumers have; `true`: one has, and works on one message at a time.
     Is(bool),
-    /// One consumer has, and works on at most so many messages at a time.
+    /// The maximum number of messages that the owner works on at a time.
     Parallel {
         /// How many: 1 to 1,000.
         parallel: Parallel,

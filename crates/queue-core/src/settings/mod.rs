@@ -104,9 +104,9 @@ impl Settings {
     /// The longest that a lease may last.
     pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
 
-    /// The fields of `meta`, and the text that each has: the setting's JSON, as the scripts read it; nothing for one that has its
+    /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for the
     /// default.
-    pub(crate) fn stored(&self) -> BTreeMap<String, String> {
+    pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
         let default = Self::default().texts();
         let differs =
             |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
@@ -163,14 +163,14 @@ mod tests {
         });
         let settings = Settings::default().patched(&patch).unwrap();
         let declared: SettingsPatch = serde_json::from_value(patch).unwrap();
-        let stored = declared.stored();
+        let stored = declared.meta_fields();
         assert_eq!(stored.len(), 11, "only what is declared: {stored:?}");
         assert!(stored.values().all(|text| !text.is_empty()), "{stored:?}");
         let read = Settings::of_stored(stored.iter().map(|(name, text)| (name.as_str(), text.as_str())));
         assert_eq!(read, settings);
         assert_eq!(*read.visibility_timeout, Millis::from_secs(2));
         assert_eq!((*read.retention.completed.count, &read.retention.failed), (5, &Retention::default().failed));
-        assert!(Settings::default().stored().values().all(String::is_empty));
+        assert!(Settings::default().meta_fields().values().all(String::is_empty));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Settings {
     }
 }
 
-/// Settings as they are declared for a queue: a merge patch, which leaves as it is what it does not name.
+/// Settings that are declared for a queue: a merge patch, which changes only the settings that it names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct SettingsPatch(Value);
@@ -60,14 +60,14 @@ impl SettingsPatch {
         Settings::default().patched(&self.0)
     }
 
-    /// Whether it names a setting.
+    /// Whether the patch names a setting.
     pub fn names(&self, setting: &str) -> bool {
         self.0.get(setting).is_some()
     }
 
-    /// The fields of `meta` that it names, and the text that each has, as in [`Settings::stored`].
-    pub(crate) fn stored(&self) -> BTreeMap<String, String> {
-        let mut stored = self.settings().unwrap_or_default().stored();
+    /// The fields of the hash `meta` for the settings that the patch names, as in [`Settings::meta_fields`].
+    pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
+        let mut stored = self.settings().unwrap_or_default().meta_fields();
         stored.retain(|field, _| self.0.pointer(&format!("/{}", field.replace('.', "/"))).is_some());
         stored
     }
@@ -127,7 +127,7 @@ pub struct InvalidSetting {
     pub setting: String,
     /// The problem with it.
     pub problem: String,
-    /// Whether it only conflicts with the other settings as they stand; otherwise it can never be taken.
+    /// Whether the patch conflicts only with the current values of other settings; otherwise it is never valid.
     pub is_conflict: bool,
 }
 

@@ -28,12 +28,12 @@ impl QueuePattern {
         self.0.strip_suffix('*')
     }
 
-    /// As it was written.
+    /// The text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it fits a text. A text that is no queue's name fits only `*`.
+    /// Whether the pattern matches a text. A text that is no queue's name matches only `*`.
     pub fn fits(&self, queue: &str) -> bool {
         self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
     }

@@ -14,79 +14,79 @@ use utoipa::{
 
 use crate::{number::Whole, parse_error::ParseError, time::Millis};
 
-/// A duration of `LEAST` to `MOST` milliseconds.
+/// A duration of `MIN` to `MAX` milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct Span<const LEAST: u64, const MOST: u64>(Millis);
+pub struct Span<const MIN: u64, const MAX: u64>(Millis);
 
-/// A whole number from `LEAST` to `MOST`.
+/// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct Count<const LEAST: u64, const MOST: u64>(u64);
+pub struct Count<const MIN: u64, const MAX: u64>(u64);
 
-impl<const LEAST: u64, const MOST: u64> Span<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     /// The shortest.
-    pub const LEAST: Millis = Millis::new(LEAST);
+    pub const MIN: Millis = Millis::new(MIN);
     /// The longest.
-    pub const MOST: Millis = Millis::new(MOST);
+    pub const MAX: Millis = Millis::new(MAX);
 
     /// A default: one that is out of range does not compile where it is a constant.
     pub(crate) const fn of(duration: Millis) -> Self {
-        assert!(LEAST <= duration.get() && duration.get() <= MOST, "a default is in its range");
+        assert!(MIN <= duration.get() && duration.get() <= MAX, "a default is in its range");
         Self(duration)
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
     /// A default: one that is out of range does not compile where it is a constant.
     pub(crate) const fn of(number: u64) -> Self {
-        assert!(LEAST <= number && number <= MOST, "a default is in its range");
+        assert!(MIN <= number && number <= MAX, "a default is in its range");
         Self(number)
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> TryFrom<Millis> for Span<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> TryFrom<Millis> for Span<MIN, MAX> {
     type Error = ParseError;
 
     fn try_from(duration: Millis) -> Result<Self, ParseError> {
-        let (least, most) = (Self::LEAST, Self::MOST);
-        if (least..=most).contains(&duration) {
+        let (min, max) = (Self::MIN, Self::MAX);
+        if (min..=max).contains(&duration) {
             Ok(Self(duration))
         } else {
-            Err(ParseError(format!("must be {least} to {most}").into()))
+            Err(ParseError(format!("must be {min} to {max}").into()))
         }
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> TryFrom<u64> for Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Count<MIN, MAX> {
     type Error = ParseError;
 
     fn try_from(number: u64) -> Result<Self, ParseError> {
-        if (LEAST..=MOST).contains(&number) {
+        if (MIN..=MAX).contains(&number) {
             Ok(Self(number))
         } else {
-            Err(ParseError(format!("must be {LEAST} to {MOST}").into()))
+            Err(ParseError(format!("must be {MIN} to {MAX}").into()))
         }
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> FromStr for Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> FromStr for Count<MIN, MAX> {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let number: u64 =
-            text.parse().map_err(|_| ParseError(format!("must be a whole number, {LEAST} to {MOST}").into()))?;
+            text.parse().map_err(|_| ParseError(format!("must be a whole number, {MIN} to {MAX}").into()))?;
         number.try_into()
     }
 }
 
-impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Span<LEAST, MOST> {
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Millis::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
     }
 }
 
-impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Count<LEAST, MOST> {
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Whole(number) = Whole::deserialize(deserializer)?;
         // A negative one is out of every range.
@@ -94,7 +94,7 @@ impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Count<LEAST, M
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> Deref for Span<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> Deref for Span<MIN, MAX> {
     type Target = Millis;
 
     fn deref(&self) -> &Millis {
@@ -102,7 +102,7 @@ impl<const LEAST: u64, const MOST: u64> Deref for Span<LEAST, MOST> {
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> Deref for Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> Deref for Count<MIN, MAX> {
     type Target = u64;
 
     fn deref(&self) -> &u64 {
@@ -110,34 +110,34 @@ impl<const LEAST: u64, const MOST: u64> Deref for Count<LEAST, MOST> {
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> fmt::Display for Span<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> fmt::Display for Span<MIN, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> fmt::Display for Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> fmt::Display for Count<MIN, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> PartialSchema for Span<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> PartialSchema for Span<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        Millis::schema_within(Self::LEAST, Self::MOST).into()
+        Millis::schema_within(Self::MIN, Self::MAX).into()
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> ToSchema for Span<LEAST, MOST> {}
+impl<const MIN: u64, const MAX: u64> ToSchema for Span<MIN, MAX> {}
 
-impl<const LEAST: u64, const MOST: u64> PartialSchema for Count<LEAST, MOST> {
+impl<const MIN: u64, const MAX: u64> PartialSchema for Count<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
         let bound = |number: u64| usize::try_from(number).ok();
-        ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(LEAST)).maximum(bound(MOST)).into()
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(MIN)).maximum(bound(MAX)).into()
     }
 }
 
-impl<const LEAST: u64, const MOST: u64> ToSchema for Count<LEAST, MOST> {}
+impl<const MIN: u64, const MAX: u64> ToSchema for Count<MIN, MAX> {}
 
 #[cfg(test)]
 mod tests {
@@ -146,9 +146,10 @@ mod tests {
     #[test]
     fn value_out_of_range_is_reported_with_the_range() {
         type Lease = Span<100, 86_400_000>;
-        for (json, told) in [("99", "must be 100ms to 1d"), ("\"25h\"", "must be 100ms to 1d"), ("-1", "negative")] {
+        for (json, expected) in [("99", "must be 100ms to 1d"), ("\"25h\"", "must be 100ms to 1d"), ("-1", "negative")]
+        {
             let error = serde_json::from_str::<Lease>(json).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
         assert_eq!(*serde_json::from_str::<Lease>("\"2s\"").unwrap(), Millis::from_secs(2));
         for json in ["0", "-1", "1001", "18446744073709551615"] {

@@ -91,7 +91,7 @@ fn show(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// Each setting may be null, to come back to its default. The default is given in words: generators of types take a field with
+/// Each setting may be null, which restores its default. The default is given in words: generators of types take a field with
 /// one for a field that is always there.
 fn take_null(object: &mut Object, defaults: &Value) {
     object.required.clear();

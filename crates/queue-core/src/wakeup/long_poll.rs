@@ -27,9 +27,9 @@ use crate::{
     wakeup::{notifier::WakeNotifier, subscriber::Subscriber},
 };
 
-/// How long a driver that finds nothing sleeps at most: a notification may be lost.
+/// The maximum sleep of a driver that finds no message, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// How long the first look may take, however short the wait.
+/// The time that the first lease call may take, however short the client's wait is.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The memory for what a consumer is answered. It is taken when messages are about to be leased, and not while the consumer waits.
@@ -184,7 +184,7 @@ impl LongPoll {
     }
 }
 
-/// Serves the consumers that wait at one queue, until none does.
+/// Serves the waiting clients of one queue until there are none.
 struct Driver {
     shared: Arc<Shared>,
     queue: Arc<Queue>,

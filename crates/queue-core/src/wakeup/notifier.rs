@@ -45,7 +45,7 @@ pub struct WakeNotifier {
 }
 
 impl WakeNotifier {
-    /// How many messages to cancel it remembers at most; the heartbeat of the leases finds the others.
+    /// The maximum number of cancelled messages that it remembers; the heartbeat of the leases finds the others.
     const MAX_TO_CANCEL: usize = 10_000;
 
     pub(crate) fn new() -> Self {
@@ -103,12 +103,12 @@ impl WakeNotifier {
         let mut look_at = self.look_at.lock();
         if look_at.is_none_or(|known| instant < known) {
             *look_at = Some(instant);
-            // A permit is kept for a listener that does not wait yet: nothing is lost between its look and its wait.
+            // `Notify` keeps a permit for a task that does not wait yet, so no wake-up is lost between its lease call and its wait.
             self.changed.notify_one();
         }
     }
 
-    /// Whether it is time to look, or will be at an instant that is known.
+    /// Whether the time of a wake-up is set, in the past or in the future.
     pub(crate) fn is_set(&self) -> bool {
         self.look_at.lock().is_some()
     }

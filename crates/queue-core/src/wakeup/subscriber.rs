@@ -32,15 +32,15 @@ use crate::{
     },
 };
 
-/// How long after its instant a queue is maintained: its consumers do the work at once, so mostly nothing is left to do.
+/// The delay of maintenance after the time that was set: the queue's consumers do the work at once, so usually none is left.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
-/// How often the subscribed connection is checked by a PING.
+/// The interval at which a PING checks the subscribed connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// How many notifiers are kept before those that nobody uses are forgotten.
+/// The number of notifiers from which unused ones are removed.
 const MAX_NOTIFIERS: usize = 10_000;
 /// Stands for all messages of a queue on the channel of those that have finished: the queue was deleted.
 const EVERY_MESSAGE: &str = "*";
-/// How many channels one SUBSCRIBE names.
+/// The maximum number of channels in one SUBSCRIBE.
 const CHANNELS_AT_ONCE: usize = 500;
 
 /// The one subscribed connection of a process, whatever the number of queues and of clients that wait.
@@ -59,7 +59,7 @@ struct Shared {
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
     connected: watch::Sender<bool>,
-    /// Queues whose names begin with one of these are listened to, also before anybody asks for their notifiers.
+    /// Queues whose names begin with one of these are subscribed to, also before their notifiers are requested.
     prefixes: Vec<String>,
     /// The channels that belong to no queue.
     channels: Vec<&'static str>,
@@ -82,7 +82,7 @@ impl Shared {
 
     /// Whether the notifications of a channel arrive without a subscription of its own. Those of events do only where all queues
     /// are listened to.
-    fn hears(&self, channel: &str) -> bool {
+    fn has_notifier(&self, channel: &str) -> bool {
         let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
         self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
     }
@@ -99,7 +99,7 @@ impl Subscriber {
         Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
-    /// As [`new`](Self::new), but it listens to all queues, whether anybody asks for their notifiers or not: for a process
+    /// As [`new`](Self::new), but it listens to all queues, whether their notifiers are requested or not: for a process
     /// with [`Maintenance`](crate::Maintenance).
     pub fn of_all_queues(redis: Redis) -> Self {
         Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
@@ -107,7 +107,7 @@ impl Subscriber {
 
     /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and listens
     /// also to every queue whose name begins with one of `prefixes`, by one subscription for each prefix.
-    /// [`new_queue`](Self::new_queue) names those whose notifiers nobody has asked for.
+    /// [`new_queue`](Self::new_queue) names those whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
         // Sorted, a prefix comes before all that begin with it, and these add nothing.
@@ -155,12 +155,12 @@ impl Subscriber {
 
     fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
-        // Clients may name any number of queues. Where all are listened to anyway, a notifier that nobody uses is forgotten.
+        // Clients may name any number of queues. Where all are listened to anyway, an unused notifier is removed.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
             notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }
         let notifier = notifiers.entry(channel.clone()).or_insert_with(|| {
-            if !self.shared.hears(&channel) {
+            if !self.shared.has_notifier(&channel) {
                 self.shared.to_subscribe.lock().push(channel);
                 self.shared.new_channels.notify_one();
             }
@@ -169,7 +169,7 @@ impl Subscriber {
         Arc::clone(notifier)
     }
 
-    /// Waits for a wake-up of a queue that is listened to by prefix and whose notifier nobody has asked for. Safe to drop half-way;
+    /// Waits for a wake-up of a queue that is listened to by prefix and whose notifier was not requested. Safe to drop half-way;
     /// one task waits at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
@@ -185,7 +185,7 @@ impl Subscriber {
         }
     }
 
-    /// Announces queues that exist: those that are listened to by prefix, and whose notifiers nobody has asked for, are new.
+    /// Announces queues that exist: those that are listened to by prefix, and whose notifiers were not requested, are new.
     pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
@@ -273,7 +273,8 @@ impl Subscriber {
                 return reason;
             }
         }
-        channels.extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.hears(channel)).cloned());
+        channels
+            .extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.has_notifier(channel)).cloned());
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }

@@ -30,7 +30,7 @@ struct Entries {
 }
 
 impl Entries {
-    /// How many entries that no longer count are kept at least, so that they are not looked for each time.
+    /// The number of outdated entries that are kept before they are removed together.
     const SLACK: usize = 1_000;
 
     /// An older entry may lie days ahead, and a busy queue would leave one with each look.

@@ -42,29 +42,31 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
     let hour = Duration::from_secs(3_600);
     let mut connected = subscriber.connection();
     connected.wait_for(|connected| *connected).await.unwrap();
-    let rings = async |what: &str| {
-        timeout(Duration::from_secs(5), notifier.woken(hour)).await.unwrap_or_else(|_| panic!("no ring after {what}"));
+    let expect_wake_up = async |what: &str| {
+        timeout(Duration::from_secs(5), notifier.woken(hour))
+            .await
+            .unwrap_or_else(|_| panic!("no wake-up after {what}"));
     };
     let quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
     let posted = world.post(number(1)).await;
     world.queue.pause().await.unwrap();
     quiet().await;
     world.queue.resume().await.unwrap();
-    rings("a resume").await;
+    expect_wake_up("a resume").await;
     quiet().await;
     world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
-    rings("a changed limit").await;
+    expect_wake_up("a changed limit").await;
     world.queue.configure(&json!({"rate_limit": null})).await.unwrap();
     let delivery = world.lease_one().await;
     world.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
     quiet().await;
     world.queue.retry(&posted.id).await.unwrap();
-    rings("a retry").await;
+    expect_wake_up("a retry").await;
     world.lease_one().await;
     let later = world.post(delayed(2, 60_000)).await;
     quiet().await;
     world.queue.promote(&later.id).await.unwrap();
-    rings("a promote").await;
+    expect_wake_up("a promote").await;
 }
 
 #[tokio::test]

@@ -22,32 +22,33 @@ fn feed(world: &World) -> EventFeed {
     EventFeed::new(subscribed(&world.queues), CancellationToken::new())
 }
 
-/// A queue that somebody listens to from its beginning on.
+/// A queue with a listener from its beginning.
 async fn listening(world: &World) -> EventListener {
     world.queue.declare().await.unwrap();
     feed(world).listen(&world.queue, None).await.unwrap().unwrap()
 }
 
-/// The kind, the JSON and the id of each event that is heard next.
+/// Waits for the next events, and returns the kind, the JSON and the id of each.
 async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
-    let events = timeout(SOON, listener.hear()).await.expect("something is heard").unwrap();
+    let events = timeout(SOON, listener.next_events()).await.expect("something is received").unwrap();
     events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
 
-/// The next events with their details: so many of them.
-async fn hear(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
-    let mut heard = Vec::new();
-    while heard.len() < count {
-        heard.extend(next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))));
+/// Waits for this many events, and returns their details.
+async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
+    let mut received = Vec::new();
+    while received.len() < count {
+        received
+            .extend(next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))));
     }
-    assert_eq!(heard.len(), count, "{heard:?}");
-    heard
+    assert_eq!(received.len(), count, "{received:?}");
+    received
 }
 
-/// The words of what is heard next, each with the id that it is about.
+/// Waits for the next events, and returns the kind of each with the id of its message.
 async fn words(listener: &mut EventListener, count: usize) -> Vec<String> {
-    let heard = hear(listener, count).await;
-    heard.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
+    let received = receive(listener, count).await;
+    received.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
 async fn reset(listener: &mut EventListener) -> Option<EventId> {
@@ -66,8 +67,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
     let mut listener = listening(&world).await;
     let mut expect = async |expected: Vec<(&str, Value)>| {
-        let heard = hear(&mut listener, expected.len()).await;
-        for ((word, said), (kind, mut json, _)) in expected.into_iter().zip(heard) {
+        let received = receive(&mut listener, expected.len()).await;
+        for ((word, said), (kind, mut json, _)) in expected.into_iter().zip(received) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
             assert_eq!((kind, &Value::Object(json.clone())), (word, &said));
@@ -184,29 +185,29 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     let posting = async {
         for n in 0..300_u64 {
-            // Batches too: one may come back to the middle of an entry.
+            // Batches too, so a listener may resume in the middle of an entry.
             world.queue.enqueue((0..=n % 7).map(|m| named(&format!("m{n}-{m}"), number(n))).collect()).await.unwrap();
         }
     };
     let expected: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
-    let hearing = async {
-        let mut heard: Vec<String> = Vec::new();
+    let receiving = async {
+        let mut received: Vec<String> = Vec::new();
         let mut last = None;
-        while heard.len() < expected.len() {
+        while received.len() < expected.len() {
             let events = next(&mut listener).await;
-            // It loses the last events now and then, wherever.
-            let kept = 1 + heard.len() % events.len().max(1);
+            // It loses the last events at various positions.
+            let kept = 1 + received.len() % events.len().max(1);
             for (kind, json, id) in events.into_iter().take(kept) {
-                assert_ne!(kind, "reset", "after {heard:?}");
-                heard.push(json["id"].as_str().unwrap().to_owned());
+                assert_ne!(kind, "reset", "after {received:?}");
+                received.push(json["id"].as_str().unwrap().to_owned());
                 last = id;
             }
             listener = feed.listen(&world.queue, last).await.unwrap().unwrap();
         }
-        heard
+        received
     };
-    let (heard, ()) = tokio::join!(hearing, posting);
-    assert_eq!(heard, expected);
+    let (received, ()) = tokio::join!(receiving, posting);
+    assert_eq!(received, expected);
 }
 
 #[tokio::test]
@@ -217,7 +218,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     for n in 0..300 {
         world.post(number(n)).await;
     }
-    let first = hear(&mut listener, 300).await[0].2;
+    let first = receive(&mut listener, 300).await[0].2;
     // As if the log had had as much more as it keeps.
     world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     world.post(number(1)).await;
@@ -266,7 +267,7 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     let mut listener = listening(&world).await;
     world.queue.delete().await.unwrap();
     assert_eq!(reset(&mut listener).await, None);
-    // It is none that a stranger could begin by listening.
+    // A listener does not begin a queue.
     assert!(feed(&world).listen(&world.queue, None).await.unwrap().is_none());
     assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     world.post(number(1)).await;
@@ -290,19 +291,19 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
         world.post(named(&format!("m{n}"), number(n))).await;
         assert_eq!(words(&mut other, 1).await, [format!("enqueued m{n}")]);
     }
-    let cut = timeout(SOON, slow.hear()).await.unwrap();
-    assert_eq!(cut.unwrap_err().to_string(), "it fell too far behind");
+    let end = timeout(SOON, slow.next_events()).await.unwrap();
+    assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
     let mut back = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
-    assert_eq!(hear(&mut back, 200).await.len(), 200, "what it missed is in the log");
+    assert_eq!(receive(&mut back, 200).await.len(), 200, "what it missed is in the log");
 }
 
 #[tokio::test]
 async fn events_are_received_without_any_notification() {
     let world = World::new();
     world.queue.declare().await.unwrap();
-    // Nobody runs it.
-    let deaf = Subscriber::new(world.queues.redis().clone());
-    let feed = EventFeed::new(deaf, CancellationToken::new());
+    // It does not run, so it receives no notification.
+    let idle_subscriber = Subscriber::new(world.queues.redis().clone());
+    let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
         world.post(named("a", number(1))).await;
@@ -326,9 +327,9 @@ async fn listeners_of_another_process_receive_the_same_events() {
     let leased = world.lease(1_000).await;
     assert_eq!(numbers(&leased).len(), 1_000);
     world.settle(&leased.deliveries[0], done()).await;
-    let heard = hear(&mut here, 2_001).await;
-    assert_eq!(heard, hear(&mut there, 2_001).await);
-    assert!(heard.is_sorted_by_key(|(.., id)| *id));
+    let received = receive(&mut here, 2_001).await;
+    assert_eq!(received, receive(&mut there, 2_001).await);
+    assert!(received.is_sorted_by_key(|(.., id)| *id));
 }
 
 #[tokio::test]
@@ -340,6 +341,6 @@ async fn listener_ends_when_its_process_stops() {
     let feed = EventFeed::new(subscriber, stopping.clone());
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     stopping.cancel();
-    assert_eq!(listener.hear().await.unwrap_err().to_string(), "this process stops");
+    assert_eq!(listener.next_events().await.unwrap_err().to_string(), "this process stops");
     timeout(SOON, feed.stopped()).await.expect("its readers have ended");
 }

@@ -144,7 +144,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     assert_eq!(numbers(&two), [1, 2]);
     world.settle(&two.deliveries[1], Action::Release(None)).await;
     world.settle(&two.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in whatever order they come back");
+    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in any order of their return");
     world.assert_clean().await;
 }
 
@@ -189,7 +189,7 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
 }
 
-/// Leases, holds for a moment, ends somehow; notes from when to when it held each.
+/// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns the start and the end of each lease.
 async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
     let mut held = Vec::new();
     while tokio::time::Instant::now() < until {

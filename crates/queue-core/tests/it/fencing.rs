@@ -101,7 +101,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     let late = world.lease(3).await;
     pass(1_550).await;
     assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
-    // Found lapsed by somebody who takes one of them; the others stand in the waiting list again.
+    // Another consumer recovers the lapsed leases and takes one message; the others are in the waiting list again.
     world.post(prioritized(0, -1)).await;
     assert_eq!(numbers(&world.lease(1).await), [0]);
     assert_eq!(world.settle(&late.deliveries[0], Action::Fail(failure())).await, None);

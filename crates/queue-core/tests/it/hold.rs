@@ -36,7 +36,7 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     assert_eq!(numbers(&leased), [0, 2, 4], "in the order posted");
     assert_eq!(leased.deliveries[0].message.hold, None);
     assert_eq!(signal(&world, "a").await, 0, "twice is nothing more");
-    assert_eq!(signal(&world, "never-heard-of").await, 0);
+    assert_eq!(signal(&world, "unknown-key").await, 0);
     world.post(held(5, "a")).await;
     assert!(world.lease(10).await.deliveries.is_empty(), "a signal is for what is held when it comes");
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.held, 3);
@@ -127,7 +127,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     world.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     world.post(held(7, "k")).await;
-    // This signal moves the rest of the first, then what came between.
+    // This signal first moves the rest of the first signal's messages, then those that were posted between the two.
     assert_eq!(world.queue.signal(&key("k"), &with_data("second")).await.unwrap(), 1);
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));

@@ -136,7 +136,7 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
         let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
         let exists = here.status().await.unwrap().is_some();
-        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: it has a message that nobody finds");
+        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: it has a message and is not listed");
     }
 }
 

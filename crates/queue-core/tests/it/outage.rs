@@ -1,4 +1,4 @@
-//! Redis goes away, forgets scripts, or comes back empty.
+//! Tests of outages: Redis is down, has forgotten the scripts, or was emptied.
 
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,7 @@ async fn leases_whose_reply_was_lost_are_returned() {
     }
     world.post_numbers(0..5).await;
     world.queue.status().await.unwrap();
-    // Redis gets the call and does it, but nobody hears the answer.
+    // Redis executes the call, but its reply is lost.
     world.redis.command("CLIENT PAUSE 300 WRITE");
     let given_up = tokio::time::timeout(Duration::from_millis(100), world.queue.lease(&world.request(3))).await;
     assert!(given_up.is_err());
@@ -91,7 +91,10 @@ async fn leases_whose_reply_was_lost_are_returned() {
     let again = world.lease(5).await;
     assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
     assert_eq!(again.deliveries[0].message.lapses, 0);
-    assert_eq!(again.deliveries[0].message.deliveries, 1, "what nobody got was not delivered");
+    assert_eq!(
+        again.deliveries[0].message.deliveries, 1,
+        "a message that no consumer received does not count as delivered"
+    );
     world.assert_clean().await;
 }
 

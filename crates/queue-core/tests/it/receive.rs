@@ -112,7 +112,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let long_poll = long_poll(&world);
     let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
-    assert!((&mut wait).now_or_never().is_none(), "it stands in line");
+    assert!((&mut wait).now_or_never().is_none(), "it is waiting");
     let posted = world.post(number(1)).await;
     eventually_active(&world, &posted.id).await;
     // The driver has handed it over by now, and this client never looks at what it got.
@@ -156,7 +156,7 @@ async fn eventually_active(world: &World, id: &MessageRef) {
         }
         pass(5).await;
     }
-    panic!("nobody leases it");
+    panic!("it is not leased");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -81,17 +81,17 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     idle(&world).await;
     notifier.woken(HOUR).await;
     world.post(number(1)).await;
-    notifier.woken(Duration::from_secs(5)).await; // It is told of the message, but somebody else is faster.
+    notifier.woken(Duration::from_secs(5)).await; // It is notified of the message, but another consumer is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..world.request(1) };
     let taken = world.queue.lease(&short).await.unwrap().deliveries.remove(0);
-    // It has not looked since, so only the lease can have told it when to look.
+    // It has made no call since, so only the lease call can have set its timer.
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     let recovered = world.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);
     let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
     assert!(late < LATE, "{late} ms after the deadline");
 
-    // A deadline that is moved forward is told as well.
+    // An earlier deadline also sends a notification.
     world.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     assert_eq!(world.lease_one().await.message.lapses, 2);

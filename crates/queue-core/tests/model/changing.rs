@@ -123,7 +123,7 @@ impl Model {
             State::Held | State::DelayedUntil(_) | State::Waiting => {
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());
-                self.keep_or_forget_what_finished();
+                self.trim_finished();
                 json!("done")
             }
         }
@@ -154,7 +154,7 @@ impl Model {
                 } else {
                     message.ready = Some(now);
                 }
-                if std::mem::take(&mut self.message(number).holds_the_line) {
+                if std::mem::take(&mut self.message(number).blocks_queue) {
                     self.join_front(vec![number]);
                 } else {
                     self.join_tail(&[number]);
@@ -230,7 +230,7 @@ impl Model {
         run.error = Some(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
         (run.lease, run.started, run.consumer, run.settled) = (Lease::None, None, None, None);
         (run.attempts, run.lapses) = (0, 0);
-        run.comes_back_at(Some(now));
+        run.set_ready_at(Some(now));
         message.run = Some(run);
         message.draft.ttl = None;
         self.join_tail(&[number]);
@@ -247,7 +247,7 @@ impl Model {
     fn settings_have_changed(&mut self, before: &Settings) {
         if self.settings.exclusive.is_some() != before.exclusive.is_some() {
             self.owner = None;
-            self.messages.values_mut().for_each(|message| message.holds_the_line = false);
+            self.messages.values_mut().for_each(|message| message.blocks_queue = false);
         }
         if self.settings.rate_limit.is_none() {
             self.leases_made.clear();

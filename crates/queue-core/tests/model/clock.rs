@@ -185,7 +185,7 @@ fn run_with_a_timeout_is_recovered_within_the_timeout() {
     world.pass(-HOUR);
     world.maintain();
     world.pass(2_600);
-    assert_eq!(world.count(State::Active), 1, "nobody has looked yet");
+    assert_eq!(world.count(State::Active), 1, "maintenance has not run yet");
     world.maintain();
     assert_eq!(world.count(State::Active), 0, "its attempt has timed out");
 }

@@ -1,4 +1,4 @@
-//! One operation, done to the real queue and to the model; both answers in the same words.
+//! Executes an operation on the real queue and on the model, and formats both results alike.
 
 use deadpool_redis::redis;
 use queue_core::{Error, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
@@ -33,7 +33,7 @@ pub(crate) fn unexpected(error: Error) -> String {
 const NOTHING: (Value, Value) = (Value::Null, Value::Null);
 
 impl World {
-    pub(crate) async fn do_it(&mut self, operation: &Operation) -> Result<Answers, String> {
+    pub(crate) async fn execute(&mut self, operation: &Operation) -> Result<Answers, String> {
         let mut done = format!("{operation:?}");
         let (real, model) = match operation {
             Operation::Post(drafts) => self.post(drafts, None).await?,
@@ -114,10 +114,10 @@ impl World {
                 let model = self.model.signal(*key, data.as_ref(), *sticky_for);
                 (json!([forgotten, released]), json!([stuck, model]))
             }
-            Operation::Tend if !self.model.exists => {
+            Operation::Maintain if !self.model.exists => {
                 (json!(unless_absent(queue.maintain().await.map(drop))?), json!(false))
             }
-            Operation::Tend => {
+            Operation::Maintain => {
                 let pause = queue.maintain().await?;
                 let watch = self.watch().filter(|watch| *watch > self.model.now());
                 let next = self.model.maintain().into_iter().chain(watch).min();

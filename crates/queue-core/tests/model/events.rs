@@ -1,4 +1,4 @@
-//! The event log in the model, written while somebody listens.
+//! The event log in the model, written while a client listens.
 
 use queue_core::Timestamp;
 use serde::Serialize;
@@ -11,14 +11,14 @@ use crate::{
     showing::{NAME, consumer, hold_key, own_id},
 };
 
-/// How long events are written down after somebody listened.
+/// The time for which events are logged after the last listener.
 const KEPT_FOR: u64 = 11 * 60 * 1_000;
 
 /// The log of events.
 #[derive(Default)]
 pub(crate) struct Log {
     pub(crate) listened_until: Option<Instant>,
-    /// As readers see them, since the log began; none when nobody ever listened.
+    /// The events since the log began, in the form that readers see; `None` before the first listener.
     pub(crate) events: Option<Vec<Value>>,
 }
 
@@ -69,7 +69,7 @@ impl Model {
             return None;
         }
         let now = self.now();
-        // A log that nobody listened to for a while has a gap.
+        // A log has a gap after a time without listeners.
         let begins = self.log.events.is_none() || self.log.listened_until.is_none_or(|until| until <= now);
         if begins {
             self.log.events = Some(Vec::new());
@@ -118,7 +118,7 @@ impl Model {
     pub(crate) fn tell_signalled(&mut self, numbers: &[Number]) {
         let signalled = numbers.iter().map(|number| {
             let message = &self.messages[number];
-            Happened::new(*number, "signalled").due(message.comes_back())
+            Happened::new(*number, "signalled").due(message.delayed_until())
         });
         let signalled = signalled.collect();
         self.tell(signalled);
@@ -155,9 +155,9 @@ impl Model {
     }
 
     /// A lease is over, but its message has not finished.
-    pub(crate) fn comeback(&self, number: Number, word: &'static str) -> Happened {
+    pub(crate) fn requeue_event(&self, number: Number, word: &'static str) -> Happened {
         let message = &self.messages[&number];
-        let back = message.comes_back();
+        let back = message.delayed_until();
         match (word, message.run_so_far().error) {
             ("retried", Some(error)) => {
                 message.about_the_run(0, Happened::new(number, word)).due(back).because(&error.json)
@@ -168,8 +168,8 @@ impl Model {
 }
 
 impl Message {
-    /// When, if it is delayed.
-    fn comes_back(&self) -> Option<Instant> {
+    /// The time at which it becomes ready, if it is delayed.
+    fn delayed_until(&self) -> Option<Instant> {
         match self.state {
             State::DelayedUntil(due) => Some(due),
             _ => None,

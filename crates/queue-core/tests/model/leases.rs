@@ -8,7 +8,7 @@ use crate::{
     doing::{raw, unexpected},
     leasing::Request,
     operation::LeaseChoice,
-    settling::{Deed, error_of, result_of},
+    settling::{LeaseAction, error_of, result_of},
     showing::consumer,
     world::World,
 };
@@ -56,14 +56,14 @@ impl World {
 
     pub(crate) async fn settle(
         &mut self,
-        settlements: &[(LeaseChoice, Deed)],
+        settlements: &[(LeaseChoice, LeaseAction)],
         done: &mut String,
     ) -> Result<(Value, Value), String> {
         let (mut of_model, mut of_queue) = (vec![], vec![]);
-        for (choice, deed) in settlements {
+        for (choice, action) in settlements {
             if let Some((token, lease)) = self.choose_lease(*choice) {
-                of_model.push((token, *deed));
-                of_queue.push(Settlement { lease, action: action(*deed, token.call) });
+                of_model.push((token, *action));
+                of_queue.push(Settlement { lease, action: to_settle_action(*action, token.call) });
             }
         }
         *done = format!("Settle({of_model:?})");
@@ -101,14 +101,14 @@ fn lease_request(request: &Request) -> LeaseRequest {
     if request.leaves_soon { lease.without_owner_timeout() } else { lease }
 }
 
-fn action(deed: Deed, call: usize) -> Action {
+fn to_settle_action(action: LeaseAction, call: usize) -> Action {
     let failure = || serde_json::from_str::<Failure>(&error_of(call)).unwrap();
-    match deed {
-        Deed::Complete => Action::Complete(raw(&result_of(call))),
-        Deed::Fail => Action::Fail(failure()),
-        Deed::FailWithPause(pause) => Action::FailAndRetryAfter(failure(), Millis::new(pause)),
-        Deed::FailForGood => Action::FailForGood(failure()),
-        Deed::Release => Action::Release(None),
-        Deed::ReleaseWithPause(pause) => Action::Release(Some(Millis::new(pause))),
+    match action {
+        LeaseAction::Complete => Action::Complete(raw(&result_of(call))),
+        LeaseAction::Fail => Action::Fail(failure()),
+        LeaseAction::FailWithPause(pause) => Action::FailAndRetryAfter(failure(), Millis::new(pause)),
+        LeaseAction::FailForGood => Action::FailForGood(failure()),
+        LeaseAction::Release => Action::Release(None),
+        LeaseAction::ReleaseWithPause(pause) => Action::Release(Some(Millis::new(pause))),
     }
 }

@@ -4,9 +4,9 @@ use queue_core::Queue;
 use serde_json::{Value, json};
 
 use crate::{
+    maintenance::Requeues,
     message::{Became, End, Instant, Kind, Lease, LeaseCall, Number, Settled, State},
     model::{CANCELLED, Model, Owner},
-    tending::Comebacks,
 };
 
 /// A lease request of a consumer.
@@ -25,7 +25,7 @@ pub(crate) struct Leased {
     pub(crate) answer: Value,
     /// Whether the answer says when to look again: it does unless there is more.
     pub(crate) says_when: bool,
-    /// The known reason to look again.
+    /// The time of the next known reason to lease again.
     pub(crate) next_look: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl Model {
         }
 
         let taken = self.take(most);
-        self.keep_or_forget_what_finished();
+        self.trim_finished();
         if taken.is_empty() {
             self.clean();
         } else if self.total("failed") > failed_before {
@@ -122,7 +122,7 @@ impl Model {
         }
         self.owner = Some(Owner { consumer, until: now + keep_for });
         self.note_clock();
-        let is_blocked = self.messages.values().any(|message| message.holds_the_line);
+        let is_blocked = self.messages.values().any(|message| message.blocks_queue);
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
 
@@ -170,7 +170,7 @@ impl Model {
     }
 
     fn give_back(&mut self, call: LeaseCall) {
-        let mut comebacks = Comebacks::default();
+        let mut requeues = Requeues::default();
         let is_of_call = |lease: Lease| lease == Lease::Live(call);
         let mine = self.numbers_by(|message| {
             (message.is_active() && message.run.as_ref().is_some_and(|run| is_of_call(run.lease))).then_some(())
@@ -178,23 +178,23 @@ impl Model {
         for number in mine {
             let message = self.message(number);
             let run = message.run.as_mut().expect("what is active has a run");
-            run.settled = Some(Settled { deed: Kind::GiveBack, became: Became::Waiting, call });
+            run.settled = Some(Settled { action: Kind::GiveBack, became: Became::Waiting, call });
             run.lease = Lease::None;
             run.started = None;
             run.consumer = None;
             run.deliveries -= 1;
-            run.comes_back_at(run.ready);
+            run.set_ready_at(run.ready);
             if message.is_to_be_cancelled {
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());
             } else {
                 self.may_expire_again(number);
-                self.return_to_line(number, true, &mut comebacks);
-                comebacks.happened.push(self.comeback(number, "released"));
+                self.return_to_waiting_list(number, true, &mut requeues);
+                requeues.happened.push(self.requeue_event(number, "released"));
             }
         }
-        self.come_back(comebacks);
-        self.keep_or_forget_what_finished();
+        self.requeue(requeues);
+        self.trim_finished();
     }
 }
 

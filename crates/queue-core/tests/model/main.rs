@@ -14,6 +14,7 @@ mod events;
 mod leases;
 mod leasing;
 mod limit;
+mod maintenance;
 mod message;
 mod model;
 mod operation;
@@ -22,7 +23,6 @@ mod purging;
 mod settings;
 mod settling;
 mod showing;
-mod tending;
 mod world;
 
 use std::{cell::Cell, env, fmt::Write, time::Duration};
@@ -75,7 +75,7 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
     let mut story = String::new();
     for operation in operations {
         world.set_clock();
-        let step = match Box::pin(world.do_it(operation)).await {
+        let step = match Box::pin(world.execute(operation)).await {
             Ok(answers) => {
                 writeln!(story, "  {}", answers.done).unwrap();
                 comparing::same("the answer", &answers.real, &answers.model)

@@ -76,7 +76,7 @@ pub(crate) struct Message {
     /// When it was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
     /// It backs off in an exclusive queue: until it is back nothing is handed out.
-    pub(crate) holds_the_line: bool,
+    pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
     /// Its deliveries, as far as they are remembered, once there were any.
     pub(crate) run: Option<Run>,
@@ -103,13 +103,13 @@ pub(crate) struct Run {
     pub(crate) timeout: Option<u64>,
     /// How long its lease was extended for, if that was longer.
     pub(crate) extension: Option<u64>,
-    /// When it is ready again, once it came back.
+    /// The time at which it is ready again after a requeue.
     pub(crate) ready: Option<Instant>,
 }
 
 impl Run {
     /// Its lease is over.
-    pub(crate) fn comes_back_at(&mut self, ready: Option<Instant>) {
+    pub(crate) fn set_ready_at(&mut self, ready: Option<Instant>) {
         (self.visibility, self.timeout, self.extension, self.ready) = (None, None, None, ready);
     }
 
@@ -118,7 +118,7 @@ impl Run {
     }
 }
 
-/// A lease that says nothing lasts so long.
+/// The duration of a lease that sets none.
 pub(crate) const DEFAULT_VISIBILITY: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,13 +126,13 @@ pub(crate) enum Lease {
     #[default]
     None,
     Live(LeaseCall),
-    /// It lapsed, and nobody has had the message since.
+    /// It lapsed, and the message has not been leased since.
     Lapsed(LeaseCall),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settled {
-    pub(crate) deed: Kind,
+    pub(crate) action: Kind,
     pub(crate) became: Became,
     pub(crate) call: LeaseCall,
 }

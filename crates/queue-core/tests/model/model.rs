@@ -16,11 +16,11 @@ pub(crate) const CANCELLED: &str = r#"{"code":"cancelled","message":"cancelled o
 pub(crate) struct Model {
     /// The time in µs since 1970.
     pub(crate) micros: u64,
-    /// The latest that it ever was.
+    /// The latest value that `micros` ever had.
     pub(crate) latest_micros: u64,
-    /// How many messages were ever posted.
+    /// The number of messages that were ever posted.
     pub(crate) posted: usize,
-    /// How many lease calls there were.
+    /// The number of lease calls.
     pub(crate) calls: usize,
     /// Lease calls of this process whose answer was lost.
     pub(crate) lost: Vec<LeaseCall>,
@@ -230,7 +230,7 @@ impl Model {
         message.state = if end == End::Completed { State::Completed } else { State::Failed };
         message.outcome = Some(Outcome { end, at, json });
         message.expires = None;
-        message.holds_the_line = false;
+        message.blocks_queue = false;
         message.is_to_be_cancelled = false;
         self.awaited.remove(&number);
         self.count(if end == End::Completed { "completed" } else { "failed" });
@@ -238,7 +238,7 @@ impl Model {
     }
 
     /// A queue that keeps none forgets what has finished at once.
-    pub(crate) fn keep_or_forget_what_finished(&mut self) {
+    pub(crate) fn trim_finished(&mut self) {
         let finished = std::mem::take(&mut self.just_finished);
         self.tell_finished(&finished);
         self.keep_own_ids_taken(&finished);

@@ -8,11 +8,11 @@ use crate::{
     leasing::Request,
     message::{Draft, Due},
     settings::{Backoff, Change, Keep, RateLimit},
-    settling::Deed,
+    settling::LeaseAction,
     showing::STATES,
 };
 
-/// Of somebody who waits for a message to finish. The waiting goes by the real time, so it must not end by itself.
+/// The time that a client waits for a message to finish. This wait uses the real clock, so it must not end by itself.
 const LONG_WAITS: [u64; 2] = [60_000, 90_000];
 
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub(crate) enum Operation {
     /// A lease call whose answer never arrives.
     LeaseInVain(Request),
     GiveBackLostLeases,
-    Settle(Vec<(LeaseChoice, Deed)>),
+    Settle(Vec<(LeaseChoice, LeaseAction)>),
     Extend(Vec<LeaseChoice>, Option<u64>),
     Report(LeaseChoice),
     ByHand(ByHand, MessageChoice),
@@ -40,7 +40,7 @@ pub(crate) enum Operation {
     WaitFor(MessageChoice, u64),
     /// Somebody listens to what happens.
     Listen,
-    Tend,
+    Maintain,
     GiveUp(u8),
     /// A consumer is gone, and its tokens with it.
     Crash(u8),
@@ -99,7 +99,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         14 => request().prop_map(Operation::Lease),
         1 => request().prop_map(Operation::LeaseInVain),
         1 => Just(Operation::GiveBackLostLeases),
-        12 => vec((lease_choice(), deed()), 1..4).prop_map(Operation::Settle),
+        12 => vec((lease_choice(), action()), 1..4).prop_map(Operation::Settle),
         3 => (vec(lease_choice(), 1..4), option::of(millis())).prop_map(|(leases, time)| Operation::Extend(leases, time)),
         2 => lease_choice().prop_map(Operation::Report),
         14 => change_by_hand(),
@@ -112,7 +112,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (0..2_u8, any::<bool>(), option::of(millis())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
         2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Listen),
-        4 => Just(Operation::Tend),
+        4 => Just(Operation::Maintain),
         2 => (0..3_u8).prop_map(Operation::GiveUp),
         1 => (0..3_u8).prop_map(Operation::Crash),
         1 => Just(Operation::Restart),
@@ -143,7 +143,7 @@ fn pass() -> impl Strategy<Value = Pass> {
         4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
         6 => Just(Pass::ToNext),
-        // Nobody listens any more, or almost nobody.
+        // No client listens any more, or the last one is about to leave.
         1 => select(vec![659_999_000, 660_000_000]).prop_map(Pass::Micros),
         1 => Just(Pass::AlmostToNext),
         1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(Pass::Back),
@@ -214,15 +214,15 @@ fn message_choice_in(state: Option<&'static str>) -> impl Strategy<Value = Messa
     (0..8_usize, any::<bool>()).prop_map(move |(nth, by_own_id)| MessageChoice { state, nth, by_own_id })
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = LeaseAction> {
     let pause = || prop_oneof![1 => Just(0), 3 => millis()];
     prop_oneof![
-        5 => Just(Deed::Complete),
-        4 => Just(Deed::Fail),
-        1 => pause().prop_map(Deed::FailWithPause),
-        2 => Just(Deed::FailForGood),
-        2 => Just(Deed::Release),
-        1 => pause().prop_map(Deed::ReleaseWithPause),
+        5 => Just(LeaseAction::Complete),
+        4 => Just(LeaseAction::Fail),
+        1 => pause().prop_map(LeaseAction::FailWithPause),
+        2 => Just(LeaseAction::FailForGood),
+        2 => Just(LeaseAction::Release),
+        1 => pause().prop_map(LeaseAction::ReleaseWithPause),
     ]
 }
 

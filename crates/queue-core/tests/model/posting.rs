@@ -92,7 +92,7 @@ impl Model {
             expires: draft.ttl.map(|ttl| now + ttl),
             state,
             ready: None,
-            holds_the_line: false,
+            blocks_queue: false,
             is_to_be_cancelled: false,
             run: None,
             outcome: None,

@@ -15,7 +15,7 @@ pub(crate) struct Purge {
     /// The waiting list as it was, and of the others those with a priority. Messages that were removed from its middle stand here too.
     pub(crate) line: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
-    /// They are gone for everybody, and still to be forgotten.
+    /// They are hidden from every call, and must still be removed.
     pub(crate) messages: BTreeMap<Number, Message>,
     /// Posted before it began, and ready again since.
     pub(crate) returned: BTreeSet<Number>,
@@ -48,7 +48,7 @@ impl Model {
         all.len()
     }
 
-    /// The first step of a purge of what waits, after which nobody goes on with it.
+    /// The first step of a purge of waiting messages, which is then interrupted.
     pub(crate) fn purge_in_vain(&mut self) {
         if self.purge.is_some() {
             self.forget_purged();

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use crate::{
     leasing::earlier,
+    maintenance::Requeues,
     message::{Became, End, Kind, Lease, LeaseCall, Number, State},
     model::{CANCELLED, Model},
-    tending::Comebacks,
 };
 
 /// How a consumer ends a lease.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Deed {
+pub(crate) enum LeaseAction {
     Complete,
     Fail,
     FailWithPause(u64),
@@ -21,7 +21,7 @@ pub(crate) enum Deed {
     ReleaseWithPause(u64),
 }
 
-impl Deed {
+impl LeaseAction {
     fn kind(self) -> Kind {
         match self {
             Self::Complete => Kind::Complete,
@@ -48,25 +48,25 @@ pub(crate) fn error_of(call: LeaseCall) -> String {
 }
 
 impl Model {
-    pub(crate) fn settle(&mut self, settlements: &[(Token, Deed)]) -> Vec<Value> {
+    pub(crate) fn settle(&mut self, settlements: &[(Token, LeaseAction)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
         // A lapsed lease is answered as such, whichever call found it.
-        let comebacks = self.recover();
-        self.come_back(comebacks);
-        self.keep_or_forget_what_finished();
+        let requeues = self.recover();
+        self.requeue(requeues);
+        self.trim_finished();
 
-        let mut comebacks = Comebacks::default();
+        let mut requeues = Requeues::default();
         let mut answers: Vec<(Token, Kind, Value)> = vec![];
-        for (token, deed) in settlements {
-            let before = answers.iter().rfind(|(other, kind, _)| other == token && *kind == deed.kind());
+        for (token, action) in settlements {
+            let before = answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.kind());
             let answer = match before {
                 Some((_, _, answer)) if !self.holds(*token) => answer.clone(),
-                _ => self.settle_one(*token, *deed, &mut comebacks),
+                _ => self.settle_one(*token, *action, &mut requeues),
             };
-            answers.push((*token, deed.kind(), answer));
+            answers.push((*token, action.kind(), answer));
         }
-        self.come_back(comebacks);
-        self.keep_or_forget_what_finished();
+        self.requeue(requeues);
+        self.trim_finished();
 
         // A call that finishes messages also trims.
         let completed = self.total("completed") - completed_before;
@@ -76,37 +76,37 @@ impl Model {
         answers.into_iter().map(|(_, _, answer)| answer).collect()
     }
 
-    fn settle_one(&mut self, token: Token, deed: Deed, comebacks: &mut Comebacks) -> Value {
+    fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
-        if self.lapsed_from(token) && deed.kind() == Kind::Complete {
+        if self.lapsed_from(token) && action.kind() == Kind::Complete {
             // Nobody has the message yet: the work is done, so it counts.
             self.message(number).run.as_mut().expect("it lapsed").lease = Lease::Live(call);
             self.finish(number, End::Completed, result_of(call));
             return json!("completed");
         }
         if !self.holds(token) {
-            return self.answer_again(token, deed.kind());
+            return self.answer_again(token, action.kind());
         }
         let is_to_be_cancelled = self.message(number).is_to_be_cancelled;
-        let state = match deed {
-            Deed::Complete => {
+        let state = match action {
+            LeaseAction::Complete => {
                 self.finish(number, End::Completed, result_of(call));
                 State::Completed
             }
             _ if is_to_be_cancelled => {
                 self.count("cancelled");
-                let end = if deed.kind() == Kind::Release { End::Failed } else { End::AttemptFailed };
+                let end = if action.kind() == Kind::Release { End::Failed } else { End::AttemptFailed };
                 self.finish(number, end, CANCELLED.into());
                 State::Failed
             }
-            Deed::Fail => self.fail_attempt(number, error_of(call), None, comebacks),
-            Deed::FailWithPause(pause) => self.fail_attempt(number, error_of(call), Some(pause), comebacks),
-            Deed::FailForGood => {
+            LeaseAction::Fail => self.fail_attempt(number, error_of(call), None, requeues),
+            LeaseAction::FailWithPause(pause) => self.fail_attempt(number, error_of(call), Some(pause), requeues),
+            LeaseAction::FailForGood => {
                 self.finish(number, End::AttemptFailed, error_of(call));
                 State::Failed
             }
-            Deed::Release => self.release(number, 0, comebacks),
-            Deed::ReleaseWithPause(pause) => self.release(number, pause, comebacks),
+            LeaseAction::Release => self.release(number, 0, requeues),
+            LeaseAction::ReleaseWithPause(pause) => self.release(number, pause, requeues),
         };
         match state {
             State::Completed => json!("completed"),
@@ -116,26 +116,26 @@ impl Model {
         }
     }
 
-    fn release(&mut self, number: Number, pause: u64, comebacks: &mut Comebacks) -> State {
+    fn release(&mut self, number: Number, pause: u64, requeues: &mut Requeues) -> State {
         self.may_expire_again(number);
-        self.end_lease(number, Kind::Release, pause, comebacks)
+        self.end_lease(number, Kind::Release, pause, requeues)
     }
 
-    /// The same settlement again is answered as the first time; any other is told that the lease is gone.
-    fn answer_again(&self, token: Token, deed: Kind) -> Value {
+    /// A repeated settlement is answered like the first one; any other is answered that the lease does not exist.
+    fn answer_again(&self, token: Token, action: Kind) -> Value {
         let gone = json!("gone");
         let Some(message) = self.messages.get(&token.number) else { return gone };
         let Some(run) = &message.run else { return gone };
         let Some(outcome) = &message.outcome else {
             return match run.settled {
-                Some(settled) if settled.call == token.call && settled.deed == deed => match settled.became {
+                Some(settled) if settled.call == token.call && settled.action == action => match settled.became {
                     Became::Delayed => json!("delayed"),
                     Became::Waiting => json!("waiting"),
                 },
                 _ => gone,
             };
         };
-        match (outcome.end, deed) {
+        match (outcome.end, action) {
             _ if run.lease != Lease::Live(token.call) => gone,
             (End::Completed, Kind::Complete) => json!("completed"),
             (End::AttemptFailed | End::Failed, Kind::Fail | Kind::FailForGood | Kind::Release) => json!("failed"),
@@ -143,7 +143,7 @@ impl Model {
         }
     }
 
-    /// Whether the lease is live, or nobody has noticed yet that it is over.
+    /// Whether the lease is live, or has lapsed and was not recovered yet.
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.messages.get(&token.number).is_some_and(|message| {
             message.is_active() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Live(token.call))

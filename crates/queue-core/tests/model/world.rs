@@ -35,9 +35,9 @@ pub(crate) struct World {
     pub(crate) raw: redis::Connection,
     /// Drover's ids, by number.
     pub(crate) ids: Vec<MessageRef>,
-    /// Every lease whose token somebody still has.
+    /// Every lease whose token a consumer still has.
     pub(crate) tokens: Vec<Held>,
-    /// An answer was lost: the library comes back for a second look by a clock of its own.
+    /// A reply was lost, and the library checks for its leases once more by its own clock.
     pub(crate) looks_again: bool,
     /// Of the log of events, if there is one.
     pub(crate) log_begins_at: Option<EventId>,
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Does a call up to the point where so many scripts have run, and never hears the last answer.
+    /// Runs a call until this many scripts have run, and loses the last reply.
     pub(crate) async fn do_in_vain(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
         let before = self.scripts_run();
         let mut call = pin!(call);
@@ -178,7 +178,7 @@ impl World {
             let (_, rest) = line.split_once(field).unwrap_or_default();
             rest.split(',').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
         };
-        // The first call of a script brings it along.
+        // The first call of a script sends the script.
         let runs = |command: &str| {
             let line = stats.lines().find(|line| line.starts_with(command)).unwrap_or_default();
             number(line, ":calls=") - number(line, "failed_calls=")

@@ -87,7 +87,7 @@ impl TryFrom<String> for Origin {
         };
         match HeaderValue::try_from(&text) {
             Ok(value) if as_written.is_some_and(|origin| origin == text) => Ok(Self(value)),
-            // Not *: it would open a queue without keys to every page that somebody on this machine looks at.
+            // Not *: it would open a queue without keys to every page that a user of this machine opens.
             _ => Err("not an origin: write it as browsers do, \"https://example.org\", one for each"),
         }
     }

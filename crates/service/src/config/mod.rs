@@ -146,7 +146,7 @@ impl<W: Section> Config<W> {
             return Err(format!(
                 "api.bind = \"{bind}\" would open the queue to the network without keys; make one with the \
                  command `producer-api key` (in a clone: target/release/producer-api key) and write its line into auth.keys, bind to \
-                 127.0.0.1, or write auth.mode = \"none\" if whoever reaches that address may do everything"
+                 127.0.0.1, or write auth.mode = \"none\" if every client that reaches that address may do everything"
             ));
         }
         self.auth.validate()?;

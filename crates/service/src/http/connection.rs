@@ -87,7 +87,7 @@ impl Connection {
                 protect(answer.headers_mut(), transport);
                 // The server does not read the rest of a body that it did not need. Without this header a client may send its next
                 // request over a connection that is being closed, and never learn its outcome.
-                if keep_alive == KeepAlive::No || deadlines.is_unheard() {
+                if keep_alive == KeepAlive::No || deadlines.has_unread_body() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 let guard = AnswerGuard(deadlines);
@@ -105,11 +105,11 @@ impl Connection {
         let mut stop = pin!(self.peer.stopping().cancelled());
         let (mut is_last, mut speaks_http2) = (false, false);
         let mut end = None;
-        let is_heard_out = loop {
+        let is_fully_read = loop {
             tokio::select! {
                 biased;
                 ended = &mut connection => match ended {
-                    Ok(()) => break !deadlines.is_unheard(),
+                    Ok(()) => break !deadlines.has_unread_body(),
                     Err(error) => {
                         debug!(%error, "a connection broke");
                         speaks_http2 = error.is_parse_version_h2();
@@ -132,7 +132,7 @@ impl Connection {
                 }
             }
         };
-        if !is_heard_out {
+        if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
                 // hyper leaves the answer to its user, who might go on with HTTP/2.
@@ -157,7 +157,7 @@ async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 /// The answer to a client that begins to speak HTTP/2.
 const NO_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How long a connection that makes room for another one may take to end its last answer.
+/// The time that a connection has to finish its last response when it is closed to make room for another one.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bounds the bytes of an answer that the kernel holds unsent. Without a bound it would hold megabytes for each client that does

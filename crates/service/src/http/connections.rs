@@ -58,7 +58,7 @@ impl Peer {
         self.is_trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was ever trusted.
+    /// Whether the connection was ever trusted.
     pub fn is_trusted(&self) -> bool {
         self.is_trusted.load(Ordering::Relaxed)
     }
@@ -192,7 +192,7 @@ impl Untrusted {
 }
 
 impl OpenConnections {
-    /// Serves at most so many at a time.
+    /// Serves at most this many connections at a time.
     fn new(most: usize) -> Self {
         Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), leaving: HashSet::new(), most }
     }

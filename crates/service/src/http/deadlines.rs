@@ -39,8 +39,8 @@ struct State {
     phase: Phase,
     /// Set while the client takes nothing, or too little, of what is written.
     stuck: Option<Stuck>,
-    /// Whether the body of the latest request was given up before its end.
-    is_unheard: bool,
+    /// Whether the body of the latest request was dropped before its end.
+    has_unread_body: bool,
 }
 
 enum Phase {
@@ -78,7 +78,7 @@ impl fmt::Display for TooSlow {
 impl Deadlines {
     pub(super) fn new(limits: Limits) -> Self {
         let phase = Phase::Headers { since: Instant::now() };
-        Self { limits, state: Mutex::new(State { phase, stuck: None, is_unheard: false }) }
+        Self { limits, state: Mutex::new(State { phase, stuck: None, has_unread_body: false }) }
     }
 
     /// Bytes came in.
@@ -93,30 +93,30 @@ impl Deadlines {
     pub(super) fn answering(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Answering;
-        state.is_unheard = false;
+        state.has_unread_body = false;
     }
 
-    /// The body of the request was given up before its end.
-    fn unheard(&self) {
-        self.state.lock().is_unheard = true;
+    /// The body of the request was dropped before its end.
+    fn body_dropped(&self) {
+        self.state.lock().has_unread_body = true;
     }
 
-    /// Whether the client may still send what belongs to a request that has its answer.
-    pub(super) fn is_unheard(&self) -> bool {
-        self.state.lock().is_unheard
+    /// Whether the client may still send the rest of the body of an answered request.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.state.lock().has_unread_body
     }
 
-    /// The answer is made; the rest of it is only to be written.
+    /// The response is complete; only its remaining bytes must be written.
     fn answered(&self) {
         self.state.lock().phase = Phase::Idle { since: Instant::now() };
     }
 
-    /// The socket takes no more for now.
+    /// The socket accepts no more bytes now.
     fn write_blocked(&self) {
         self.state.lock().stuck.get_or_insert_with(|| Stuck { since: Instant::now(), taken: 0 });
     }
 
-    /// The socket took so many bytes.
+    /// The socket accepted this many bytes.
     fn wrote(&self, bytes: usize) {
         let mut state = self.state.lock();
         if let Some(stuck) = &mut state.stuck {
@@ -127,7 +127,7 @@ impl Deadlines {
         }
     }
 
-    /// The socket took all that there was.
+    /// The socket accepted all pending bytes.
     fn flushed(&self) {
         self.state.lock().stuck = None;
     }
@@ -248,7 +248,7 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.has_ended && !self.body.is_end_stream() {
-            self.deadlines.unheard();
+            self.deadlines.body_dropped();
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum Hosts {
     /// An address, `localhost` and the names under it, and names without a dot.
     ///
     /// A web page can let a name of its own point to 127.0.0.1, and its requests then look like the server's own (DNS
-    /// rebinding). Where everybody on a machine may do everything, that would be every page that is open there.
+    /// rebinding). Without API keys, every page that is open on the machine could do that.
     OfThisMachine,
 }
 

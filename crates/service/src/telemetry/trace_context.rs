@@ -50,7 +50,7 @@ impl TraceContext {
         Self::read(place.to_str().ok(), state.as_deref())
     }
 
-    /// The place of a span, if it belongs to a trace that is sent.
+    /// The context of a span, if its trace is sampled.
     pub fn of_span(span: &Span) -> Option<Self> {
         let place = span.context().span().span_context().clone();
         (place.is_valid() && place.is_sampled()).then_some(Self(place))

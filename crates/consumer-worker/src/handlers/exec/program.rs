@@ -107,7 +107,7 @@ impl Program {
                 let stopping = stop(&mut self.child, &self.group, kill_at);
                 tokio::join!(stopping, timeout_at(kill_at, until_ended(&mut streaming))).0;
             }
-            // Also the processes that a program left behind when it ended by itself: nobody else would end them.
+            // Also the processes that a program left behind when it ended by itself: no other process would end them.
             self.group.kill();
             if timeout(TIME_TO_DIE, self.child.wait()).await.is_err() {
                 warn!("a program does not end though it is killed: it hangs in the kernel");

@@ -58,7 +58,7 @@ pub(super) enum Unread {
     Broken(&'static str),
 }
 
-/// Reads a body of up to so many bytes, and of a longer one only a little more. The bytes that were read are kept in any case.
+/// Reads a body of up to this many bytes, and of a longer one only a little more. The bytes that were read are kept in any case.
 pub(super) async fn read(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), Unread> {
     while let Some(data) = answer.chunk().await.map_err(|error| Unread::Broken(no_answer::reason(&error)))? {
         let kept = data.len().min(max - bytes.len());

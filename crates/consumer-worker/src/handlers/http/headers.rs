@@ -13,7 +13,7 @@ use crate::{config::WebhookSecret, job::Job};
 
 /// The characters of a text that are percent-encoded in a header, beside those that are not ASCII.
 const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
-/// The same in the id of a webhook: a dot would separate it from its timestamp.
+/// The characters to encode in the id of a webhook: also the dot, which separates the id from the timestamp.
 const IN_AN_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The headers of the request for a message.

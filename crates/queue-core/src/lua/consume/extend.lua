@@ -44,7 +44,7 @@ if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
   note_clock()
-  -- Shortened: somebody must look earlier.
+  -- The lease is shorter now, so a consumer must call earlier.
   if earliest < math.huge then wake_at(earliest) end
 end
 return reply

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- give_back: a lease call whose answer was lost left leases that nobody knows. Puts their messages back at the head of
+-- give_back: a lease call whose reply was lost left leases that no process knows. Puts their messages back at the head of
 -- the waiting list, in their order, as if never delivered.
 -- KEYS      options leased runs cancelling
 -- USES      settings run totals wake finish requeue owner
 -- ARGV      token of the call, then ids
--- Returns   how many were given back: those whose lease still is of that call
+-- Returns   how many messages were returned: those whose current lease is that of the call
 -- Complexity O(ids · log N)
 read_settings('exclusive', 'retention.completed', 'retention.failed')
 local token = ARGV[1]

@@ -12,7 +12,7 @@
 -- Complexity O(settlements · log N)
 read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed')
 
--- First of all, so that what has lapsed is answered as such, whoever found it.
+-- This comes first, so that a lapsed lease is reported as lapsed by every call.
 recover(MOST_RUNS, tonumber(ARGV[1]))
 write_requeued()
 write_finished()
@@ -50,7 +50,7 @@ local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 -- The same settle again, because its answer was lost, is answered as the first time.
 local function answer_again(id, place, token, action)
   local run = runs[place]
-  -- A purge takes only what waits, and nothing that comes back.
+  -- A purge removes only waiting messages, and no requeued ones.
   if run and is_purged(id) and not is_back[place] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
   if run then
     local settled = parse_run(run).settled
@@ -118,7 +118,7 @@ while at <= last do
         answers[i] = settle_otherwise(id, place, action, extra, value)
       end
     elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
-      -- The lease lapsed, but nobody has the message yet: the work is done, so it counts.
+      -- The lease lapsed, but the message was not leased again: the work is done, so it counts.
       leaving[#leaving + 1] = id
       finish(id, 'c', string.sub(run, 2), value)
       answers[i] = 'c'
@@ -147,7 +147,7 @@ write_totals()
 if completed + failed > 0 then
   if completed > 0 then trim_completed(2 * completed) end
   if failed > 0 then trim_failed(failed) end
-  -- When nothing finishes any more, somebody must still look at what is kept.
+  -- When no message finishes any more, maintenance must still trim the finished messages.
   local instant = next_trim()
   if instant < math.huge then wake_at(math.max(instant, now + 100)) end
 end

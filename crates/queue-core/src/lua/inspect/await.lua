@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- await: notes that somebody waits for a message to finish, so that its finishing is told.
+-- await: records that a client waits for a message to finish, so that a notification is sent when it finishes.
 -- KEYS      messages outcomes awaited
 -- USES      clock
 -- ARGV      id, for how long (ms)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- listen: somebody listens to the events of the queue for so long: they are written down until then. A log that nobody
+-- listen: a client listens to the events of the queue for this time; until then, events are logged. A log that nobody
 -- listened to for a while has a gap, so it begins anew.
 -- KEYS      meta events
 -- USES      clock events

@@ -1,4 +1,4 @@
--- attempt: an attempt failed. The message comes back after its back-off while it has attempts left, else it fails for
+-- attempt: an attempt failed. The message is retried after its back-off while it has attempts left, else it fails for
 -- good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
 -- USES clock settings fields run totals extra finish backoff requeue
 local function fail_attempt(id, text, options, extra, json)

@@ -1,16 +1,16 @@
--- events: what happens to messages is written into the log `events` while somebody listens; else nothing is done.
+-- events: what happens to messages is written into the log `events` while a client listens; otherwise nothing is written.
 -- An entry has its place as its id, "bytes-ms": how much the log ever had before it, and when it was written. So a
 -- place is never used twice, and the log is bounded by bytes. For each event an entry has its word and a text: the id,
 -- fields as in options (i: own id, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that it waits for),
 -- and after a line feed the JSON of its error or progress, unless that is long.
--- An entry has at most so many events that who reads the log can do it in small steps.
+-- The maximum number of events of an entry; it lets readers read the log in small steps.
 -- KEYS meta options events
 -- USES layout clock fields
 local LOG_BYTES, JSON_BYTES, ENTRY_BYTES, ENTRY_EVENTS = 16777216, 1024, 64, 100
 local is_listened = (tonumber(listened_until) or 0) > now
 local is_announced = false
 
--- The place of the next entry, of so many bytes.
+-- The position of the next entry, which has this many bytes.
 local function next_place(bytes)
   local place = tonumber(events_end) or 1
   events_end = place + bytes + ENTRY_BYTES
@@ -42,7 +42,7 @@ local function record_events(ids, describe)
       events, bytes = {}, 0
     end
   end
-  -- Once a call is enough: nobody looks before it is over.
+  -- One notification per call is enough, because no reader sees a part of a call.
   if not is_announced then redis.call('PUBLISH', EVENTS, 0) end
   is_announced = true
 end

@@ -1,5 +1,5 @@
 -- finish: messages become completed or failed. Gathered with `finish`, written by `write_finished` in a few variadic
--- calls, counted, and told to those who wait for one of them. A queue that keeps none forgets them at once.
+-- calls, counted, and announced to the clients that wait for one of them. A queue that keeps none forgets them at once.
 -- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the run as it was, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited

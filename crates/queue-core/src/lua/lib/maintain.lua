@@ -25,13 +25,13 @@ local function drop_removed(limit)
   redis.call('SREM', REMOVED, unpack(ids, 1, n))
 end
 
--- Cleans up: done when nothing is handed out, for nobody waits for it. Answers when there is more of it to do (ms).
+-- Cleans up. This runs when nothing is handed out, because no client waits for it. Returns when there is more of it to do (ms).
 local function clean()
   local more_go = trim_completed(1000)
   trim_failed(1000)
   sweep(1000)
   drop_removed(1000)
-  -- A signal whose process died on the way.
+  -- Continues a signal whose process died before it released all messages.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
   if unfinished and not release_some(unfinished, 1000) then return now end
   if purged_to then
@@ -46,7 +46,7 @@ local function clean()
   return math.min(next_trim(), next_sweep())
 end
 
--- When there is next something to tend (ms): something is due, or lapses, or expires, or all look at `watch`.
+-- When maintenance is next needed (ms): a message is due or expires, a lease lapses, or all consumers have a timer for `watch`.
 local function next_instant()
   local instant = watch > now and watch or math.huge
   if purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
@@ -57,7 +57,7 @@ local function next_instant()
   return instant
 end
 
--- An instant as an answer: µs from now, -1 for never.
+-- Converts a time to the form in which scripts return it: µs from now, -1 for never.
 local function pause_until(instant)
   if instant == math.huge then return -1 end
   return math.max(0, instant * 1000 - now_us)

@@ -18,7 +18,7 @@ local function turn_of(consumer, keep_for)
   return math.max(0, (tonumber(string.match(set.exclusive, '%d+')) or 1) - active)
 end
 
--- A lease has ended: the owner, or if it does not stay anybody, may have the next message.
+-- A lease has ended: the owner may have the next message, or any consumer if the owner does not keep the queue.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

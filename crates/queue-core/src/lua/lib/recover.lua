@@ -21,7 +21,7 @@ local function recover(limit, random)
       run.token = ''
       finish(id, 'l', format_run(run), CANCELLED)
     elseif timeout and deadline >= (tonumber(run.started) or 0) + timeout then
-      -- Spread, so that what timed out together does not come back together.
+      -- The delays are spread, so that messages that timed out together are not retried together.
       fail_attempt(id, format_run(run), options[i], string.format('%.6f', (random + i * 0.618034) % 1),
         string.format('{"code":"timed_out","message":"the run took longer than %d ms"}', timeout))
     else

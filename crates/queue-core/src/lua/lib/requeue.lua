@@ -20,7 +20,7 @@ local function requeue(id, run, pause, place)
     if set.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
     return 'delayed'
   end
-  -- In an exclusive queue the order is kept, so nothing overtakes what comes back.
+  -- An exclusive queue keeps its order, so no message overtakes a requeued one.
   local line = set.exclusive and requeued.head or requeued[place]
   line[#line + 1] = id
   return 'waiting'
@@ -35,7 +35,7 @@ local function may_expire_again(id, options, run)
   end
 end
 
--- How it came back stands in its run.
+-- The run of the message records how it was requeued.
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local how = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'

@@ -39,7 +39,7 @@ local function format_run(run)
   }, '\t')
 end
 
--- The lease is over and the message comes back, ready at that instant (ms).
+-- The lease has ended, and the message is ready again at this time (ms).
 local function becomes_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end

@@ -1,6 +1,6 @@
 -- signal: held messages of a key become waiting, or delayed if they are not due yet. A signal is for those that were
 -- held when it came: those with ids up to the last one then, its `cut`. While it is under way, `signals` has "cut" and,
--- after a tab, the data for the handlers; whoever finds it may go on.
+-- after a tab, the data for the handlers; any call that finds it may continue it.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra waiting_list wake watch ready
 local function release_some(key, limit)

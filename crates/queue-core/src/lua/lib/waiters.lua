@@ -1,4 +1,4 @@
--- waiters: those who wait for messages to finish are told that they have, or that they are gone.
+-- waiters: notifies the clients that wait for messages to finish when these have finished or were removed.
 -- KEYS meta awaited
 local function notify_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end

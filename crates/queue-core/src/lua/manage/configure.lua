@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- configure: changes settings of a queue, unless somebody else changed one of them meanwhile.
+-- configure: changes settings of a queue, unless another caller changed one of them meanwhile.
 -- KEYS      meta
 -- USES      wake configure
 -- ARGV      epoch, then for each setting three: its name, its value as the caller knows it, the new one; '' for the default

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- delete: the queue is gone, whatever it holds. Redis frees the memory on a thread of its own, so nobody waits for it.
+-- delete: removes the queue with all its messages. Redis frees the memory on its own thread, so no call waits for it.
 -- KEYS      *
 -- ARGV      the epoch of the queue that is meant
 -- Returns   1: it is gone; 0: there is none, or another one by now

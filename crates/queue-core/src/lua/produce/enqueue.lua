@@ -38,7 +38,7 @@ if key ~= '' then
   end
 end
 
--- 10 µs since 2020: larger than any id before, even when Redis came back empty.
+-- 10 µs since 2020: larger than any id before, even when Redis was emptied.
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
@@ -118,7 +118,7 @@ local function id_of(own_id)
   return until_when and until_when > now and NO_LONGER_KEPT or nil
 end
 
--- So many more the queue takes.
+-- The number of further messages that the queue accepts.
 local room = math.huge
 if set.max_length then
   room = tonumber(set.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)

@@ -72,6 +72,6 @@ local held = held_for(key, cut)
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_some(key, LIMIT)
--- If this caller goes on no more, somebody will.
+-- If this caller does not continue, another call will.
 if not is_over then wake_at(now + 1000) end
 return { held, is_over and 1 or 0 }

@@ -14,31 +14,31 @@ const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl
 
 /// Messages that join the waiting list at the end of a step.
 #[derive(Default)]
-pub(crate) struct Comebacks {
+pub(crate) struct Requeues {
     head: Vec<Number>,
     tail: Vec<Number>,
     pub(crate) happened: Vec<Happened>,
 }
 
 impl Model {
-    /// With each lease, and when somebody tends the queue.
+    /// Runs with each lease call and with each call of maintenance.
     pub(crate) fn drop_removed(&mut self) {
-        self.mend_after_a_step_back();
-        let comebacks = self.recover();
+        self.repair_after_a_clock_step();
+        let requeues = self.recover();
         self.expire();
-        self.promote_what_is_due();
-        self.come_back(comebacks);
+        self.promote_due();
+        self.requeue(requeues);
     }
 
     pub(crate) fn maintain(&mut self) -> Option<Instant> {
         self.drop_removed();
-        self.keep_or_forget_what_finished();
+        self.trim_finished();
         self.clean();
         self.next_instant().into_iter().chain(self.next_clean()).min()
     }
 
-    /// Leases, and the owner's time, that end further ahead than they were given for.
-    fn mend_after_a_step_back(&mut self) {
+    /// Shortens leases and the owner's timeout that end later than their durations allow.
+    fn repair_after_a_clock_step(&mut self) {
         let now = self.now();
         if self.clock.is_none_or(|clock| clock <= now) {
             return;
@@ -78,8 +78,8 @@ impl Model {
     }
 
     /// Leases that are over.
-    pub(crate) fn recover(&mut self) -> Comebacks {
-        let mut comebacks = Comebacks::default();
+    pub(crate) fn recover(&mut self) -> Requeues {
+        let mut requeues = Requeues::default();
         let now = self.now();
         for (deadline, number) in self.active().into_iter().filter(|(deadline, _)| *deadline <= now) {
             let timeout = self.timeout_of_run(number);
@@ -94,7 +94,7 @@ impl Model {
                 self.finish(number, End::Failed, CANCELLED.into());
             } else if run_ends.is_some_and(|end| deadline >= end) {
                 let took = format!("the run took longer than {} ms", timeout.unwrap_or(0));
-                self.fail_attempt(number, error("timed_out", &took), None, &mut comebacks);
+                self.fail_attempt(number, error("timed_out", &took), None, &mut requeues);
             } else {
                 run.lapses += 1;
                 let lapses = run.lapses;
@@ -102,28 +102,28 @@ impl Model {
                     run.lease = if lapses < max_lapses { Lease::Lapsed(call) } else { Lease::None };
                 }
                 if lapses < max_lapses {
-                    run.comes_back_at(Some(deadline));
+                    run.set_ready_at(Some(deadline));
                 }
                 self.count("lapsed");
                 if lapses < max_lapses {
-                    self.return_to_line(number, true, &mut comebacks);
-                    comebacks.happened.push(self.comeback(number, "lapsed"));
+                    self.return_to_waiting_list(number, true, &mut requeues);
+                    requeues.happened.push(self.requeue_event(number, "lapsed"));
                 } else {
                     let often = format!("the lease lapsed {lapses} times without an answer");
                     self.finish(number, End::Failed, error("lease_lapsed", &often));
                 }
             }
         }
-        comebacks
+        requeues
     }
 
-    /// The message comes back after its back-off, or after `pause`, while it has attempts left.
+    /// The message is retried after its back-off, or after `pause`, while it has attempts left.
     pub(crate) fn fail_attempt(
         &mut self,
         number: Number,
         json: String,
         pause: Option<u64>,
-        comebacks: &mut Comebacks,
+        requeues: &mut Requeues,
     ) -> State {
         let (at, queue) = (self.now(), self.settings.clone());
         let message = self.message(number);
@@ -137,36 +137,36 @@ impl Model {
         run.attempts = attempt;
         run.error = Some(AttemptError { attempt, at, json });
         self.count("retried");
-        self.end_lease(number, Kind::Fail, pause, comebacks)
+        self.end_lease(number, Kind::Fail, pause, requeues)
     }
 
     /// A lease was settled, but its message has not finished.
-    pub(crate) fn end_lease(&mut self, number: Number, deed: Kind, pause: u64, comebacks: &mut Comebacks) -> State {
+    pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: u64, requeues: &mut Requeues) -> State {
         let back = self.now() + pause;
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
         let run = message.run.as_mut().expect("what is active has a run");
         if let Lease::Live(call) = run.lease {
             let became = if pause > 0 { Became::Delayed } else { Became::Waiting };
-            run.settled = Some(Settled { deed, became, call });
+            run.settled = Some(Settled { action, became, call });
         }
         run.lease = Lease::None;
-        run.comes_back_at(Some(back));
+        run.set_ready_at(Some(back));
         if pause > 0 {
             message.state = State::DelayedUntil(back);
-            message.holds_the_line = is_exclusive;
+            message.blocks_queue = is_exclusive;
         } else {
-            self.return_to_line(number, deed == Kind::Release, comebacks);
+            self.return_to_waiting_list(number, action == Kind::Release, requeues);
         }
-        comebacks.happened.push(self.comeback(number, if deed == Kind::Fail { "retried" } else { "released" }));
+        requeues.happened.push(self.requeue_event(number, if action == Kind::Fail { "retried" } else { "released" }));
         self.message(number).state
     }
 
-    pub(crate) fn return_to_line(&mut self, number: Number, at_the_head: bool, comebacks: &mut Comebacks) {
+    pub(crate) fn return_to_waiting_list(&mut self, number: Number, at_the_head: bool, requeues: &mut Requeues) {
         self.message(number).state = State::Waiting;
-        // In an exclusive queue nothing overtakes what comes back.
+        // In an exclusive queue no message overtakes a requeued one.
         let to_the_head = at_the_head || self.settings.exclusive.is_some();
-        if to_the_head { comebacks.head.push(number) } else { comebacks.tail.push(number) }
+        if to_the_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }
 
     /// A message that was handed out, but not worked on, may expire again.
@@ -178,25 +178,25 @@ impl Model {
         }
     }
 
-    /// At the head as posted, at the tail in the order in which they came.
-    pub(crate) fn come_back(&mut self, comebacks: Comebacks) {
-        self.tell(comebacks.happened);
-        self.join_front(comebacks.head);
-        self.join_tail(&comebacks.tail);
+    /// Puts messages at the head in the order of posting, and at the tail in the order in which they were requeued.
+    pub(crate) fn requeue(&mut self, requeues: Requeues) {
+        self.tell(requeues.happened);
+        self.join_front(requeues.head);
+        self.join_tail(&requeues.tail);
     }
 
-    /// In an exclusive queue also in the order posted with those that came back before; what has left the waiting list is dropped
-    /// there.
+    /// In an exclusive queue, this also sorts the messages that were requeued before by the order of posting, and drops those that
+    /// have left the waiting list.
     pub(crate) fn join_front(&mut self, mut numbers: Vec<Number>) {
         if numbers.is_empty() {
             return;
         }
         if self.settings.exclusive.is_some() {
-            let came_back = |number: &Number| {
+            let was_requeued = |number: &Number| {
                 let run = self.messages.get(number).map(Message::run_so_far).unwrap_or_default();
                 !self.is_waiting(*number) || run.settled.is_some() || matches!(run.lease, Lease::Lapsed(_))
             };
-            let front = self.line.iter().position(|number| !came_back(number)).unwrap_or(self.line.len());
+            let front = self.line.iter().position(|number| !was_requeued(number)).unwrap_or(self.line.len());
             let before: Vec<Number> = self.line.drain(..front).collect();
             numbers.extend(before.into_iter().filter(|number| self.is_waiting(*number)));
         }
@@ -217,20 +217,20 @@ impl Model {
     }
 
     /// Messages that held the queue go to the head of the waiting list, as posted; the rest to the tail, by due time.
-    fn promote_what_is_due(&mut self) {
+    fn promote_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
         let due: Vec<Number> = due.collect();
         self.tell_of(&due, "promoted");
-        let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].holds_the_line);
+        let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].blocks_queue);
         self.join_tail(&tail);
         for number in &head {
-            self.message(*number).holds_the_line = false;
+            self.message(*number).blocks_queue = false;
         }
         self.join_front(head);
     }
 
-    /// As it was when the run began.
+    /// The timeout that was in force when the run began.
     pub(crate) fn timeout_of_run(&self, number: Number) -> Option<u64> {
         let message = &self.messages[&number];
         message.draft.timeout.or(message.run.as_ref().and_then(|run| run.timeout))
@@ -318,14 +318,14 @@ impl Model {
         self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
     }
 
-    /// When there is next something to do by itself that somebody may wait for.
+    /// The time of the next due work that a consumer may wait for.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
         let all = [self.delayed(), self.active(), self.expiring()];
         let of_purge = self.purge.as_ref().map(|_| self.now() + 1_000);
         all.iter().flatten().map(|(instant, _)| *instant).chain(of_purge).min()
     }
 
-    /// When there is next something that goes and that nobody waits for.
+    /// The time of the next cleaning, which no client waits for.
     pub(crate) fn next_clean(&self) -> Option<Instant> {
         if self.purge.is_some() {
             return Some(self.now());
