@@ -24,7 +24,7 @@ pub type Config = service::Config<Worker>;
 pub struct Worker {
     /// The address that serves its health and metrics. Defaults to 127.0.0.1:8081.
     pub bind: BindAddress,
-    /// Leases at once, per queue and process. Defaults to 100.
+    /// Handlers that run at once, per queue and process. Defaults to 100.
     pub concurrency: usize,
     /// Leases at once, over all queues of the process. Defaults to 10,000.
     pub max_leases: usize,
@@ -49,7 +49,7 @@ pub struct Route {
     /// The name of the messages. Defaults to all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
-    /// Leases at once for each of these queues. Defaults to `worker.concurrency`.
+    /// Handlers that run at once for each of these queues. Defaults to `worker.concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// With `order = "weighted"`, so many messages for each one of a queue of weight 1. Defaults to 1.

@@ -55,10 +55,10 @@ impl<S> Route<S> {
         self
     }
 
-    /// Leases at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
+    /// Handlers that run at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
     #[must_use]
-    pub fn concurrency(self, leases: usize) -> Self {
-        Self { concurrency: Some(leases), ..self }
+    pub fn concurrency(self, handlers: usize) -> Self {
+        Self { concurrency: Some(handlers), ..self }
     }
 
     /// The share of each queue of the route where several queues have more messages than the process may have leases

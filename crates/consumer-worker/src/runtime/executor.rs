@@ -51,10 +51,9 @@ impl Executor {
         queue: &Arc<Queue>,
         routes: &Arc<QueueRoutes>,
         metrics: &Arc<QueueMetrics>,
-        concurrency: usize,
     ) -> Self {
-        // There is room for the endings of all leases: sending one never waits long.
-        let (endings, to_settle) = mpsc::channel(concurrency);
+        // There is room for the endings of all leases: sending one never waits.
+        let (endings, to_settle) = mpsc::channel(context.config.max_leases);
         let no_more = CancellationToken::new();
         let settler = Settler {
             queue: Arc::clone(queue),
@@ -125,7 +124,7 @@ impl Executor {
 
 impl Shared {
     /// Works on one message, and passes its lease to the settler.
-    async fn work(self: Arc<Self>, job: Job, lease: LeaseGuard) {
+    async fn work(self: Arc<Self>, job: Job, mut lease: LeaseGuard) {
         let ran = tokio::select! {
             ran = run(Some(&*self.routes), &job) => ran,
             () = self.out_of_time.cancelled() => {
@@ -143,7 +142,7 @@ impl Shared {
             return;
         }
         let action = ran.outcome.into_action(work.job.now());
-        lease.cancel.note_ended();
+        lease.end_handler();
         let ending = Ending { lease, action, work };
         if let Err(mpsc::error::SendError(Ending { work, .. })) = self.endings.send(ending).await {
             self.metrics.note_end(Ended::Unsettled);

@@ -34,15 +34,23 @@ pub(crate) struct LeaseSet {
     leases: Mutex<HashMap<LeaseToken, Extended>>,
     /// The number of leases. Lost ones count until their handlers have ended.
     count: AtomicUsize,
-    freed: Notify,
+    /// The number of those whose handlers have not ended.
+    running: AtomicUsize,
+    handler_ended: Notify,
     capacity: Arc<Capacity>,
     metrics: Arc<QueueMetrics>,
 }
 
 impl LeaseSet {
     pub(crate) fn new(capacity: Arc<Capacity>, metrics: Arc<QueueMetrics>) -> Arc<Self> {
-        let (leases, count, freed) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        Arc::new(Self { leases, count, freed, capacity, metrics })
+        Arc::new(Self {
+            leases: Mutex::default(),
+            count: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            handler_ended: Notify::new(),
+            capacity,
+            metrics,
+        })
     }
 
     /// Adds the leases of these deliveries, which last for `visibility_timeout`, until their guards are dropped.
@@ -52,13 +60,14 @@ impl LeaseSet {
         visibility_timeout: Duration,
     ) -> Vec<(Delivery, LeaseGuard)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.running.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauged(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: Delivery| {
             let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let cancel = CancelHandle::default();
             leases.insert(token.clone(), Extended { cancel: cancel.clone(), visibility_timeout });
-            (delivery, LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes })
+            (delivery, LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: Handler::Runs })
         };
         deliveries.into_iter().map(add).collect()
     }
@@ -68,11 +77,11 @@ impl LeaseSet {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits until there are fewer leases than `concurrency`, and returns the difference. Only one task may wait.
+    /// Waits until fewer handlers than `concurrency` run, and returns the difference. Only one task may wait.
     pub(crate) async fn room(&self, concurrency: usize) -> usize {
         loop {
-            match concurrency.saturating_sub(self.count()) {
-                0 => self.freed.notified().await,
+            match concurrency.saturating_sub(self.running.load(Ordering::Relaxed)) {
+                0 => self.handler_ended.notified().await,
                 room => return room,
             }
         }
@@ -124,7 +133,15 @@ impl LeaseSet {
         self.metrics.leases.dec_by(gauged(leases.len()));
         self.capacity.release(leases.len(), bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
-        self.freed.notify_one();
+        let running = leases.iter().filter(|lease| lease.handler == Handler::Runs).count();
+        if running > 0 {
+            self.end_handlers(running);
+        }
+    }
+
+    fn end_handlers(&self, handlers: usize) {
+        self.running.fetch_sub(handlers, Ordering::Relaxed);
+        self.handler_ended.notify_one();
     }
 }
 
@@ -139,9 +156,26 @@ pub(crate) struct LeaseGuard {
     pub(crate) token: LeaseToken,
     pub(crate) cancel: CancelHandle,
     bytes: usize,
+    handler: Handler,
+}
+
+/// Whether the handler of a lease counts towards the concurrency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handler {
+    Runs,
+    HasEnded,
 }
 
 impl LeaseGuard {
+    /// Notes that the handler has ended: another one may run while this lease waits to be settled.
+    pub(crate) fn end_handler(&mut self) {
+        self.cancel.note_ended();
+        self.handler = Handler::HasEnded;
+        if let Some(set) = &self.set {
+            set.end_handlers(1);
+        }
+    }
+
     /// Drops many leases of one set at once.
     pub(crate) fn drop_all(mut leases: Vec<Self>) {
         let Some(set) = leases.first_mut().and_then(|lease| lease.set.take()) else { return };
@@ -157,5 +191,47 @@ impl Drop for LeaseGuard {
         if let Some(set) = self.set.take() {
             set.remove(slice::from_ref(self));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_core::{Message, Timestamp};
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::{config::Order, routing::Routes, runtime::WorkerMetrics};
+
+    fn delivery(n: usize) -> Delivery {
+        let id = format!("{n:014}");
+        let instant = Timestamp::from_millis(1_600_000_000_000);
+        Delivery {
+            lease: format!("{id}-AAAAAAAAAAAAAAAAAAAAAA").parse().unwrap(),
+            message: Message::started(id.parse().unwrap(), "q".parse().unwrap(), RawValue::NULL.to_owned(), instant),
+            lease_expires_at: instant,
+            timeout: None,
+            ready_at: instant,
+        }
+    }
+
+    #[tokio::test]
+    async fn handler_that_has_ended_makes_room_before_its_lease_is_settled() {
+        let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
+        let metrics = WorkerMetrics::of(&Routes::new()).of_pattern("q");
+        let set = LeaseSet::new(capacity, Arc::new(metrics));
+        let mut guards: Vec<LeaseGuard> = set
+            .add((0..2).map(delivery).collect(), Duration::from_secs(1))
+            .into_iter()
+            .map(|(_, guard)| guard)
+            .collect();
+        assert_eq!((set.count(), set.room(3).await), (2, 1));
+        guards[0].end_handler();
+        assert_eq!((set.count(), set.room(3).await), (2, 2), "its lease waits to be settled");
+        LeaseGuard::drop_all(guards.drain(..1).collect());
+        assert_eq!((set.count(), set.room(3).await), (1, 2), "it is settled");
+        // The guard of a dropped handler.
+        drop(guards);
+        assert_eq!((set.count(), set.room(3).await), (0, 3));
+        assert!(set.to_extend().is_empty());
     }
 }

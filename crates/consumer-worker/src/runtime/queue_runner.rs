@@ -17,9 +17,6 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// The minimum number of messages for a call: from this number on, the fixed cost of a call is small relative to the messages'.
-const WORTH_A_CALL: usize = 25;
-
 /// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
 /// call finds nothing and no lease is left.
 pub(crate) struct QueueRunner {
@@ -64,12 +61,6 @@ impl QueueRunner {
         let concurrency = routes.concurrency.unwrap_or(context.config.concurrency);
         let tracked = TrackedLeases::new(queue, leases);
         Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, tracked, lifetime }
-    }
-
-    /// The most messages that one call leases: a third of `concurrency`, so that Redis hands out one third and
-    /// settles another while the handlers work on the last.
-    fn batch_size(&self) -> usize {
-        (self.concurrency / 3).clamp(WORTH_A_CALL, Queue::MAX_MESSAGES)
     }
 
     fn queue(&self) -> &Arc<Queue> {
@@ -133,7 +124,7 @@ impl QueueRunner {
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
                     let room = self.leases().room(self.concurrency).await;
-                    self.context.capacity.take(&mut share, room.min(self.batch_size())).await
+                    self.context.capacity.take(&mut share, room.min(Queue::MAX_MESSAGES)).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
@@ -159,8 +150,7 @@ impl QueueRunner {
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
                     let guarded = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let start =
-                        || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, self.concurrency);
+                    let start = || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics);
                     executor.get_or_insert_with(start).run(guarded, &self.context.handlers);
                 }
                 Err(error @ Error::OtherLayout { .. }) => return Err(error),
