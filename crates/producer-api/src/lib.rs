@@ -31,7 +31,7 @@ pub use auth::issue::Issue;
 ///
 /// When the configuration can't be used or the address is taken.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let redis = config.redis.connect()?.confirmed_by(config.durability.replicas);
+    let redis = config.redis.connect()?.require_replicas(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis, config.queues);
     let keyring = Keyring::new(config.auth.load_keys()?);

@@ -20,28 +20,29 @@ pub enum Error {
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// More is posted than Redis takes, and as much as may wait for it does, or there is no [`ResponseMemory`](crate::ResponseMemory) for an answer:
-    /// nothing was done. Try again later.
+    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a reply: nothing was done. Try
+    /// again later.
     #[error("as much as may wait to be stored does, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
-    /// More messages than one call carries ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send fewer at once.
+    /// More messages than one call may have ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send fewer at
+    /// once.
     #[error("{0} messages at once, at most {most} are allowed", most = limits::MAX_MESSAGES)]
     TooManyMessages(usize),
 
-    /// More bytes than one call carries ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send less at once.
+    /// More bytes than one call may have ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send less at once.
     #[error("{0} bytes at once, at most {most} are allowed", most = limits::MAX_BYTES)]
     TooManyBytes(usize),
 
-    /// A progress of more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)). Nothing was done.
+    /// A progress report with more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)). Nothing was done.
     #[error("a progress of {0} bytes, at most {most} are kept", most = limits::MAX_RESULT_BYTES)]
     ProgressTooLarge(usize),
 
-    /// A patch has a setting that can't be taken. Nothing was changed.
+    /// A patch has an invalid setting. Nothing was changed.
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
-    /// The queue has as many messages as it takes ([`Settings::max_length`](crate::Settings::max_length)): nothing was
+    /// The queue has reached its maximum number of messages ([`Settings::max_length`](crate::Settings::max_length)): nothing was
     /// stored. Drain it, or raise the limit.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
@@ -50,15 +51,15 @@ pub enum Error {
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
-    /// There is no such queue, and this operation begins none.
+    /// There is no such queue, and this operation creates none.
     #[error("there is no such queue")]
     NoSuchQueue,
 
-    /// A cursor is not one of this list.
+    /// The cursor does not belong to this list.
     #[error("the cursor is not one of this list")]
     InvalidCursor,
 
-    /// Another version of Drover has laid out the data. Run that version, or drain the queue with it and delete it.
+    /// The data has the layout of another version of Drover. Run that version, or drain and delete the queue with it.
     #[error(
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
@@ -76,7 +77,7 @@ pub enum Error {
     Unexpected(String),
 }
 
-/// The reason why a Redis in protected mode refuses a connection, and the way out.
+/// Why a Redis in protected mode refuses a connection, and what to do.
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
 
@@ -91,8 +92,8 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        // An error that a healthy primary would not answer passes by itself, or is for the operator to mend; either way the
-        // caller's request was in order. Without a code there was no answer at all.
+        // Errors with these codes are temporary or need the operator, because a healthy primary does not return them; the
+        // caller's request was valid. An error without a code means that Redis did not answer.
         const NOT_NOW: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS MISCONF NOAUTH \
                                WRONGPASS NOPERM";
         match error.code() {
@@ -106,19 +107,19 @@ impl From<RedisError> for Error {
     }
 }
 
-/// Why Redis refused, in words that are no library's, and the way out.
+/// Explains the error without the words of the client library, and says what to do.
 fn reason(error: &RedisError) -> String {
     let words = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
             "it refused the user or the password: correct them in redis.url"
         }
         (_, Some("NOAUTH")) => "it wants a password: write it into redis.url",
-        // In the words of Redis, which name what is not allowed.
+        // The text of Redis itself, which names what is not allowed.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
             "the server at that address is not a Redis: correct the host and the port in redis.url"
         }
-        // In the words of the operating system.
+        // The text of the operating system.
         (ErrorKind::Io, _) => return error.to_string(),
         (kind, _) => return error.to_string().replace(&format!(" - {kind:?}"), ""),
     };
@@ -150,7 +151,7 @@ mod tests {
             Ok(value) => panic!("{value:?} is no error"),
         };
         let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-        for (error, told) in [
+        for (error, reason) in [
             (password, "it refused the user or the password: correct them in redis.url"),
             (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
             (parse, "the server at that address is not a Redis: correct the host and the port in redis.url"),
@@ -158,7 +159,7 @@ mod tests {
             (refused, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {
-            assert_eq!(Error::from(error).to_string(), format!("Redis is not available: {told}"));
+            assert_eq!(Error::from(error).to_string(), format!("Redis is not available: {reason}"));
         }
         let unexpected = Error::from(error_of(b"-ERR DB index is out of range\r\n"));
         assert_eq!(unexpected.to_string(), "unexpected answer from Redis: ERR DB index is out of range");

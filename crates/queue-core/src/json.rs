@@ -1,4 +1,4 @@
-//! Reading JSON strictly: a structure is read from an object only, and JSON that is kept as it came has a size.
+//! Reads JSON strictly: a struct is read only from an object, and JSON that is kept unparsed has a maximum size.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,7 +12,7 @@ use utoipa::{
     openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
 };
 
-/// A structure that is read from an object, and not from a list of its members, which derived code takes too.
+/// A struct that is read only from an object; derived code would also accept a list of its members.
 #[derive(Debug)]
 pub struct JsonObject<T>(pub T);
 
@@ -51,18 +51,18 @@ pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
 ///
 /// # Errors
 ///
-/// The problem with it.
+/// The field has an invalid value.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads an optional field of any JSON that is at most so many bytes long.
+/// Reads an optional field with any JSON of at most `BYTES` bytes.
 ///
 /// # Errors
 ///
-/// It is longer.
+/// The JSON is longer.
 pub(crate) fn at_most<'de, const BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {

@@ -1,10 +1,10 @@
-//! The bounds of one call and of one message, which the library and its scripts share.
+//! The limits of one call and of one message, which the library and its scripts share.
 
 use crate::time::Millis;
 
-/// The most messages that one call carries either way.
+/// The maximum number of messages in the request or the reply of one call.
 pub(crate) const MAX_MESSAGES: usize = 1_000;
-/// The most bytes of payload that one call carries either way: 4 MiB.
+/// The maximum bytes of payload in the request or the reply of one call: 4 MiB.
 pub(crate) const MAX_BYTES: usize = 4 * 1_024 * 1_024;
 /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
 pub(crate) const MAX_RESULT_BYTES: usize = 64 * 1_024;

@@ -17,31 +17,31 @@ use crate::{
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
 
-/// The shortest time between two rounds of a queue, unless work is left.
+/// The minimum time between two rounds of a queue, unless work is left.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How soon a queue is maintained again after an error.
-const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
-/// The looks at all queues are at least so far apart, so that they cost next to nothing whatever their number.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
+const BETWEEN_QUEUES: Duration = Duration::from_millis(10);
 /// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to begin.
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
 const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// The number of queues that are maintained at a time.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
-/// Maintains all queues, so that due work is done also where no consumer leases: lapsed leases are recovered,
-/// what expires fails, what is no longer kept goes. Repairs the index of queues: names without a queue go, and queues without a
-/// name are listed again.
+/// Maintains all queues, including those from which no consumer leases: it recovers lapsed leases, fails expired messages and
+/// forgets messages that are no longer kept. It also repairs the index of queues: it removes names without a queue and adds
+/// missing names.
 ///
-/// It sleeps until a queue has something to do. Any number of processes may have one: the second to come finds nothing left.
+/// It sleeps until a queue has work. Any number of processes may run it; the first one does the work.
 pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
     timers: Arc<WakeTimers>,
-    /// Names without a queue, and when that was first seen.
+    /// Names without a queue, and when each was first found.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
     /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for hours.
     #[doc(hidden)]
@@ -55,8 +55,8 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// `subscriber` is one [of all queues](Subscriber::of_all_queues); the caller keeps it running. `None` for another
-    /// one, which does not listen to all queues.
+    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None` for any
+    /// other subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {
@@ -70,7 +70,7 @@ impl Maintenance {
         })
     }
 
-    /// Works until `shutdown`.
+    /// Maintains the queues until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -86,7 +86,7 @@ impl Maintenance {
         let mut is_logged = false;
         loop {
             let queue = self.timers.next().await;
-            while under_way.len() >= AT_A_TIME {
+            while under_way.len() >= MAX_CONCURRENT {
                 // A task that panicked does nothing more; the others go on.
                 if let Some(Ok(result)) = under_way.join_next().await {
                     log_outage(&mut is_logged, result);
@@ -121,14 +121,14 @@ impl Maintenance {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
                     Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
                     Ok(None) => {}
-                    Err(_) => timers.set(queue, AFTER_AN_ERROR),
+                    Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),
                 }
                 result.map(drop)
             });
         }
     }
 
-    /// After each new subscription, because earlier notifications were missed, and now and then.
+    /// Checks all queues after each new subscription, because notifications may have been missed, and at a fixed interval.
     async fn look_at_all_repeatedly(&self) {
         let mut connection = self.subscriber.connection();
         let mut ticks = interval(self.look_at_all_every);
@@ -137,7 +137,7 @@ impl Maintenance {
             let is_new = tokio::select! {
                 _ = ticks.tick() => false,
                 changed = connection.changed() => {
-                    // The sender is held here.
+                    // This can't happen, because `self.subscriber` owns the sender.
                     if changed.is_err() {
                         return;
                     }
@@ -147,12 +147,12 @@ impl Maintenance {
             let names = loop {
                 match self.queues.names().await {
                     Ok(names) => break names,
-                    Err(_) => sleep(AFTER_AN_ERROR).await,
+                    Err(_) => sleep(PAUSE_AFTER_ERROR).await,
                 }
             };
             self.without_queue.lock().await.retain(|name, _| names.binary_search(name).is_ok());
-            // Spread over the time until the next look; at once when nothing is known.
-            let pace = if is_new { Duration::ZERO } else { BETWEEN_LOOKS };
+            // A regular check is spread over time; after a new subscription all queues are checked at once.
+            let pace = if is_new { Duration::ZERO } else { BETWEEN_QUEUES };
             for (n, name) in (0_u32..).zip(names) {
                 self.timers.set(name, pace.saturating_mul(n));
             }
@@ -164,18 +164,18 @@ impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.look_at_all_every).await;
-            // A name that fails is added the next time; the look at all queues logs an outage.
+            // A name that could not be added is added the next time; the check of all queues logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
 
-    /// At the start, because something may have been cut off before it, and now and then.
+    /// Scans all keys at the start, because an earlier process may have been interrupted, and then at a fixed interval.
     async fn look_for_unlisted(&self) {
         loop {
             while self.queues.restore_all_names().await.is_err() {
-                sleep(AFTER_AN_ERROR).await;
+                sleep(PAUSE_AFTER_ERROR).await;
             }
-            // Spread, so that processes that began together do not look together.
+            // The interval is random, so that processes that started together do not scan together.
             sleep(self.look_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Whole numbers of JSON, and those with a range: each checks its range, names it in its errors, and has the schema.
+//! Whole numbers in JSON. Number types with a range check the range, name it in their errors, and provide the JSON schema.
 
 use std::{fmt, str::FromStr};
 
@@ -12,41 +12,41 @@ use crate::parse_error::ParseError;
 
 /// A whole number of JSON, where 5.0 is the same number as 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole(pub i64);
+pub struct WholeNumber(pub i64);
 
-/// The whole number that a number is, if it is one.
+/// Converts a float to the whole number that it equals; `None` if it has a fraction or is too large.
 pub(crate) fn whole(number: f64) -> Option<i64> {
-    /// From here on not every whole number is a float.
+    /// 2^53: above it, a float does not represent every whole number.
     const MOST: f64 = 9_007_199_254_740_992.0;
     let is_whole = number.fract() == 0.0 && number.abs() <= MOST;
     #[expect(clippy::cast_possible_truncation, reason = "it was checked")]
     is_whole.then_some(number as i64)
 }
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for WholeNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Number;
         impl de::Visitor<'_> for Number {
-            type Value = Whole;
+            type Value = WholeNumber;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number")
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
-                Ok(Whole(number))
+            fn visit_i64<E>(self, number: i64) -> Result<WholeNumber, E> {
+                Ok(WholeNumber(number))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
+            fn visit_u64<E>(self, number: u64) -> Result<WholeNumber, E> {
                 // A number that does not fit is out of every range.
-                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+                Ok(WholeNumber(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<WholeNumber, E> {
                 match whole(number) {
-                    Some(number) => Ok(Whole(number)),
+                    Some(number) => Ok(WholeNumber(number)),
                     // A number that does not fit is out of every range.
-                    None if number.fract() == 0.0 => Ok(Whole(if number > 0.0 { i64::MAX } else { i64::MIN })),
+                    None if number.fract() == 0.0 => Ok(WholeNumber(if number > 0.0 { i64::MAX } else { i64::MIN })),
                     None => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
                 }
             }
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// The number that a text is. One that is no number is out of every range; the parser would take a plus.
+/// Parses a whole number. Any other text, also one with a plus sign, becomes a number outside every range.
 fn whole_text(text: &str) -> i64 {
     Some(text).filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok()).unwrap_or(i64::MIN)
 }
@@ -65,7 +65,7 @@ macro_rules! ranged_number {
     ($(#[$doc:meta])* $name:ident($inner:ty) in $min:literal..=$max:literal, default $default:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "Whole")]
+        #[serde(try_from = "WholeNumber")]
         pub struct $name($inner);
 
         impl $name {
@@ -75,10 +75,10 @@ macro_rules! ranged_number {
             }
         }
 
-        impl TryFrom<Whole> for $name {
+        impl TryFrom<WholeNumber> for $name {
             type Error = ParseError;
 
-            fn try_from(Whole(number): Whole) -> Result<Self, ParseError> {
+            fn try_from(WholeNumber(number): WholeNumber) -> Result<Self, ParseError> {
                 number.try_into()
             }
         }
@@ -134,7 +134,7 @@ ranged_number! {
 }
 
 ranged_number! {
-    /// How many messages a call is for at most. Defaults to 1.
+    /// The maximum number of messages of a call. Defaults to 1.
     MostMessages(usize) in 1..=1_000, default 1
 }
 

@@ -1,5 +1,5 @@
-//! Instants by Redis's clock and durations, in whole milliseconds, and how they are read and written. Nothing that is read
-//! comes out earlier or shorter than its text says.
+//! Instants by Redis's clock and durations, in whole milliseconds, with their text and JSON forms. Reading never makes an instant
+//! earlier or a duration shorter than its text.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{number, parse_error::ParseError};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The first instant that no message may be due at: 2200-01-01, so that every instant has 13 digits.
+    /// 2200-01-01: every due time must be earlier, so that every instant has 13 digits.
     pub const LIMIT: Self = Self(7_258_118_400_000);
 
-    /// From milliseconds since 1970.
+    /// Converts milliseconds since 1970.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -29,7 +29,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The duration since `earlier`; zero if `earlier` is later than this instant.
     pub fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Timestamp {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
                 let instant: jiff::Timestamp =
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
-                // Rounded up: a message must not be due before the instant that was asked for.
+                // Rounded up, because a message must not be due before the requested instant.
                 let millis = instant.as_nanosecond().max(0).unsigned_abs().div_ceil(1_000_000);
                 let leap = if names_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
                 match u64::try_from(millis).map(|millis| Timestamp(millis) + leap) {
@@ -97,8 +97,8 @@ impl ToSchema for Timestamp {
     }
 }
 
-/// Whether an instant is in a second 60, which the parser takes for second 59. No clock that counts from 1970 has it: what
-/// is due then is due in the next second.
+/// Whether the text is in a second 60 (a leap second), which the parser reads as second 59. Unix time has no such second, so the
+/// instant is moved to the next second.
 fn names_leap_second(text: &str) -> bool {
     let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
     let digits = time.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b':').filter(|byte| *byte != b':');
@@ -114,25 +114,25 @@ fn names_leap_second(text: &str) -> bool {
 pub struct Millis(u64);
 
 impl Millis {
-    /// No time at all.
+    /// A duration of zero.
     pub const ZERO: Self = Self(0);
 
-    /// From milliseconds.
+    /// Converts milliseconds.
     pub const fn new(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// From seconds.
+    /// Converts seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000)
     }
 
-    /// From hours.
+    /// Converts hours.
     pub const fn from_hours(hours: u64) -> Self {
         Self::from_secs(hours * 3_600)
     }
 
-    /// From days.
+    /// Converts days.
     pub const fn from_days(days: u64) -> Self {
         Self::from_hours(days * 24)
     }
@@ -147,17 +147,17 @@ impl Millis {
         Duration::from_millis(self.0)
     }
 
-    /// Whether there is no time in it.
+    /// Whether the duration is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 }
 
-/// The units of a duration, the longest first, in milliseconds. A month and a year have no fixed length, and are none.
+/// The units of a duration, the longest first, in milliseconds. Months and years are missing, because they have no fixed length.
 pub(crate) const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// As a person would write it, and as it reads back: `1h 30m`. In days, not in weeks.
+/// Writes the duration with units, such as `1h 30m`; the text reads back as the same duration. Weeks are written as days.
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
@@ -187,7 +187,7 @@ impl std::str::FromStr for Millis {
         let mut units = UNITS.iter();
         let mut millis: u64 = 0;
         let mut rest = text.trim_ascii();
-        // At least one part, and no unit twice or before a longer one.
+        // There must be at least one part, each with a shorter unit than the part before.
         loop {
             let (count, after) = split_while(rest, |char| char.is_ascii_digit());
             let (unit, after) = split_while(after.trim_ascii_start(), |char| char.is_ascii_alphabetic());
@@ -203,7 +203,7 @@ impl std::str::FromStr for Millis {
     }
 }
 
-/// The beginning of a text that has such characters only, and what follows it.
+/// Splits a text after its first characters that satisfy `belongs`.
 fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|char| !belongs(char)).unwrap_or(text.len()))
 }

@@ -1,4 +1,4 @@
-//! A part of the log of events, decoded.
+//! Decodes a part of the log of events.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use crate::{
     error::{Error, Result},
     events::{
         event::Event,
-        id::{EventId, Place},
+        id::{EntryId, EventId},
     },
 };
 
-/// The word of the entry with which a log begins; it is no event.
-const MARK: &str = "listening";
+/// The type of the first entry of a log, which is no event.
+const FIRST_ENTRY: &str = "listening";
 
-/// The events of a log after a place.
+/// The events of a log after one event.
 #[derive(Debug, Clone)]
 pub(crate) struct EventBatch {
-    /// In the order in which it happened.
+    /// The events, in the order in which they happened.
     pub(crate) events: Vec<Event>,
-    /// The place of the last of them, or that of an entry without a known event.
+    /// The id up to which the log was read: that of the last event, or of a later entry without a known event.
     pub(crate) end: EventId,
 }
 
-/// An entry of the log: its place, and the word and the text of each event.
+/// An entry of the log: its id, and the type and the text of each event.
 pub(crate) type LogEntry = (String, Vec<(String, String)>);
 
 impl EventBatch {
-    /// Of a log that nothing is known of but its newest event.
+    /// A batch without events, for a log that was read up to its newest event.
     pub(crate) fn empty(newest: EventId) -> Self {
         Self { events: Vec::new(), end: newest }
     }
 
-    /// The events after `after` that are in memory, up to this many bytes of JSON, but at least one.
+    /// The range of the events after `after`, up to this many bytes of JSON, but at least one event.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
         let start = self.events.partition_point(|event| event.id <= Some(after));
         let mut left = bytes;
@@ -45,20 +45,20 @@ impl EventBatch {
         start..start + fitting.count()
     }
 
-    /// From entries of the log, the first of which must be the one that `after` is in; `None` if it is not.
+    /// Decodes entries of the log. The first entry must be the one that has the event `after`; `None` if it is not.
     pub(crate) fn decode(after: EventId, entries: Vec<LogEntry>) -> Result<Option<Self>> {
         let mut batch = Self::empty(after);
-        for (nth, (place, events)) in entries.into_iter().enumerate() {
-            let place: Place = place.parse().map_err(Error::unexpected)?;
-            if nth == 0 && place != after.place {
+        for (nth, (entry, events)) in entries.into_iter().enumerate() {
+            let entry: EntryId = entry.parse().map_err(Error::unexpected)?;
+            if nth == 0 && entry != after.entry {
                 return Ok(None);
             }
-            let mut id = EventId { place, nth: 0 };
+            let mut id = EventId { entry, nth: 0 };
             batch.end = id.max(after);
-            for (word, text) in events.into_iter().filter(|(word, _)| word != MARK) {
+            for (event_type, text) in events.into_iter().filter(|(event_type, _)| event_type != FIRST_ENTRY) {
                 id.nth += 1;
                 if id > after {
-                    batch.events.extend(Event::decode(id, &word, &text));
+                    batch.events.extend(Event::decode(id, &event_type, &text));
                     batch.end = id;
                 }
             }
@@ -73,15 +73,15 @@ impl EventBatch {
 /// An update that an event reader sends to the listeners.
 #[derive(Debug, Clone)]
 pub(crate) enum FeedUpdate {
-    /// This, after that event.
+    /// New events.
     Happened {
-        /// The event before it.
+        /// The event before the batch.
         after: EventId,
-        /// The events.
+        /// The new events.
         batch: Arc<EventBatch>,
     },
-    /// The log does not go on from where it was: after this event it does.
+    /// Events were lost. The next events come after this one.
     Reset(EventId),
-    /// There is no such queue any more.
+    /// The queue does not exist any more.
     Lost,
 }

@@ -1,4 +1,4 @@
-//! An event of a message: how the log has it, and how readers see it.
+//! An event of a message: its form in the log, and the JSON that clients receive.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,40 +14,40 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum EventKind {
-    /// It was posted, or posted anew by a change: it is waiting, delayed or held.
+    /// The message was posted or patched: it is waiting, delayed or held.
     Enqueued,
-    /// The signal came that it was held for: it is waiting, or delayed.
+    /// A signal released the message: it is waiting, or delayed.
     Signalled,
-    /// It was delayed and is waiting: it was due, or a client promoted it.
+    /// The delayed message is waiting now: it was due, or a client promoted it.
     Promoted,
-    /// It was handed out.
+    /// The message was handed out.
     Started,
-    /// Its handler reported.
+    /// The handler reported progress.
     Progress,
-    /// It is done.
+    /// The message was completed.
     Completed,
-    /// It will run again: an attempt failed and others are left, or a client retried it after it had failed for good.
+    /// The message will run again: an attempt failed and others are left, or a client retried the failed message.
     Retried,
-    /// It failed for good: its attempts were used up, it expired, it was cancelled, or its lease lapsed too often.
+    /// The message failed for good: its attempts were used up, it expired, it was cancelled, or its lease lapsed too often.
     Failed,
-    /// Its lease was given up with no attempt spent: it is waiting, or delayed.
+    /// The message was released without spending an attempt: it is waiting, or delayed.
     Released,
-    /// Its lease lapsed: it is waiting.
+    /// The lease lapsed: the message is waiting.
     Lapsed,
-    /// A client erased it, or purged its queue. A message that goes by its age alone has no event.
+    /// A client erased the message, or purged its queue. A message that retention forgets has no event.
     Erased,
-    /// This happened to the feed and not to a message: the events before it are no longer known in full. It was too long ago, or
-    /// the queue was deleted, or Redis has lost its memory.
+    /// Concerns the feed, not a message: some earlier events were lost, because they were too old, the queue was deleted, or Redis
+    /// lost its data.
     Reset,
 }
 
 impl EventKind {
-    /// The word for it.
+    /// The kind as text.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// The state that the message is in from then on; none when it is gone.
+    /// The state of the message after the event; `None` if the message was erased.
     fn state(self, is_held: bool, is_delayed: bool) -> Option<State> {
         match self {
             Self::Enqueued if is_held => Some(State::Held),
@@ -63,13 +63,12 @@ impl EventKind {
     }
 }
 
-/// Something that happened to a message, or a reset of the feed.
+/// An event of a message, or a reset of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Where it stands in the log. A reset has the id of the newest event, and everything that happens after that follows; with
-    /// `None` there is no such queue now.
+    /// The event's id. A reset has the id of the newest event, after which the feed continues; `None` if the queue does not exist.
     pub id: Option<EventId>,
-    /// The kind.
+    /// What happened.
     pub kind: EventKind,
     /// `None` for a reset.
     message: Option<MessageId>,
@@ -77,9 +76,9 @@ pub struct Event {
     json: Box<str>,
 }
 
-/// As readers see it; what there is nothing to say of is left out.
+/// The JSON that clients receive; absent details are omitted.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct EventJson<'a> {
     id: &'a str,
     at: Timestamp,
     state: Option<State>,
@@ -105,18 +104,18 @@ struct Details<'a> {
     progress: Option<Box<RawValue>>,
 }
 
-/// JSON as it came. A line feed between its tokens would end a line of the stream that sends it on.
+/// Replaces line breaks between the tokens of JSON, because a line break would end a line of the event stream.
 fn on_one_line(json: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(json.replace(['\n', '\r'], " ")).ok()
 }
 
 impl Event {
-    /// The reset of a feed, after which everything is read that happens after `newest`.
+    /// A reset of the feed, which continues after `newest`.
     pub(crate) fn reset(newest: Option<EventId>) -> Self {
         Self { id: newest, kind: EventKind::Reset, message: None, own_id: None, json: "{}".into() }
     }
 
-    /// Whether it concerns this message, by Drover's id or the producer's own. A reset concerns every message.
+    /// Whether the event concerns this message, by Drover's id or the producer's own. A reset concerns every message.
     pub fn is_about(&self, message: &MessageRef) -> bool {
         match (&self.message, message) {
             (None, _) => true,
@@ -125,14 +124,14 @@ impl Event {
         }
     }
 
-    /// All its details, as one line of JSON.
+    /// The event as one line of JSON.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// `None` for what a newer version may have written, or is not Drover's.
-    pub(crate) fn decode(id: EventId, word: &str, text: &str) -> Option<Self> {
-        let kind = word.parse().ok().filter(|kind| *kind != EventKind::Reset)?;
+    /// Decodes an event of the log; `None` for one of an unknown kind or form, which a newer version may have written.
+    pub(crate) fn decode(id: EventId, event_type: &str, text: &str) -> Option<Self> {
+        let kind = event_type.parse().ok().filter(|kind| *kind != EventKind::Reset)?;
         let (text, json) = text.split_once('\n').map_or((text, None), |(text, json)| (text, Some(json)));
         let mut fields = text.split('\t');
         let message: MessageId = fields.next()?.parse().ok()?;
@@ -156,8 +155,8 @@ impl Event {
             _ => details.error = json.and_then(on_one_line),
         }
         let state = kind.state(details.hold.is_some(), details.due_at.is_some());
-        let shown_id = own_id.as_ref().map_or(message.as_str(), OwnId::as_str);
-        let json = serde_json::to_string(&Shown { id: shown_id, at: id.place.at, state, details }).ok()?;
+        let public_id = own_id.as_ref().map_or(message.as_str(), OwnId::as_str);
+        let json = serde_json::to_string(&EventJson { id: public_id, at: id.entry.at, state, details }).ok()?;
         Some(Self { id: Some(id), kind, message: Some(message), own_id, json: json.into() })
     }
 }
@@ -169,7 +168,7 @@ mod tests {
     #[test]
     fn event_is_encoded_as_one_line_of_json() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
-        let event = |word, text| Event::decode(id, word, text).unwrap();
+        let event = |event_type, text| Event::decode(id, event_type, text).unwrap();
         let posted = event("enqueued", "21718923400017\tiorder-42\tnwelcome\td1795424401500");
         assert_eq!(
             posted.json(),

@@ -1,32 +1,32 @@
-//! The ids of events: places in the log of a queue.
+//! The ids of events and of the entries of a queue's log.
 
 use std::{fmt, str::FromStr};
 
 use crate::{parse_error::ParseError, time::Timestamp};
 
-/// Where an event stands in the log of its queue; the later event has the larger one. No place is used twice, not even by
-/// a Redis that was restored from a backup or emptied, so a place that is found is the one that was meant.
+/// The id of an event in the log of its queue; a later event has a larger id. No id is used twice, not even by a Redis that was
+/// restored from a backup or emptied, so an id never finds another event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
-    pub(crate) place: Place,
-    /// Which event of the entry, from 1; or 0 before the first.
+    pub(crate) entry: EntryId,
+    /// The number of the event in its entry, from 1; 0 means before the first.
     pub(crate) nth: usize,
 }
 
-/// Where an entry stands: how many bytes the log ever had before it, and when it was written.
+/// The id of an entry: how many bytes were ever written before it, and when it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct EntryId {
     pub(crate) bytes: u64,
     pub(crate) at: Timestamp,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.bytes, self.at.as_millis())
     }
 }
 
-impl FromStr for Place {
+impl FromStr for EntryId {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
@@ -37,7 +37,7 @@ impl FromStr for Place {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.place, self.nth)
+        write!(f, "{}-{}", self.entry, self.nth)
     }
 }
 
@@ -45,14 +45,14 @@ impl FromStr for EventId {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let (place, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT)?;
-        Ok(Self { place: place.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT)? })
+        let (entry, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT)?;
+        Ok(Self { entry: entry.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT)? })
     }
 }
 
 const NOT_AN_EVENT: &str = "an event's id is three numbers with hyphens between them";
 
-/// Digits alone, and few enough to be of a double, as Redis's scripts count.
+/// Parses a number of digits only, and at most 15 of them, because Lua's numbers are doubles.
 fn number(digits: &str) -> Result<u64, ParseError> {
     if digits.is_empty() || digits.len() > 15 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(NOT_AN_EVENT.into());

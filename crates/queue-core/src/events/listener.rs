@@ -1,4 +1,4 @@
-//! One listener to the events of a queue: it receives updates of the event reader, and reads by itself what it missed.
+//! One listener to the events of a queue: it receives updates from the event reader, and reads missed events itself.
 
 use std::{
     ops::Range,
@@ -26,23 +26,23 @@ use crate::{
     queue::Queue,
 };
 
-/// How long a listener that can't read what it missed waits before it tries again.
+/// The pause of a listener that could not read missed events.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
 
-/// The most bytes of JSON that one portion of events has, unless it is one event.
+/// The maximum bytes of JSON of one portion of events; a single event may be larger.
 const PORTION_BYTES: usize = 8 * 1_024;
 /// The maximum number of bytes of the log, apart from one entry, that a read for one listener returns.
 const STEP_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.
 ///
-/// Between two calls of [`next_events`](Self::next_events) it holds no event: thousands may be slow at the same time.
+/// Between two calls of [`next_events`](Self::next_events) it keeps no event in memory, so thousands of listeners may be slow.
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
     /// The event that was received last; `None` while the queue does not exist.
     last: Option<EventId>,
-    /// The batch that has the next portion, while it is in memory; `None` after its last event was received.
+    /// The batch that has the next portion, as long as it is in memory; `None` if all its events were received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
     reading: Arc<Semaphore>,
@@ -51,9 +51,9 @@ pub struct EventListener {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It reads the events that it missed from the log.
+    /// The listener reads missed events from the log.
     CatchingUp,
-    /// It receives the updates of the reader.
+    /// The listener receives the updates of the reader.
     Live,
 }
 
@@ -84,7 +84,7 @@ impl Events {
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
-    /// It fell behind the other listeners. The events that it missed are in the log: listen again, from after the last one.
+    /// The listener fell behind the others. The missed events are in the log: listen again, after the last received event.
     #[error("it fell too far behind")]
     TooSlow,
     /// This process stops.
@@ -93,7 +93,7 @@ pub enum Ended {
 }
 
 impl EventListener {
-    /// Receives `updates`, which go on from `newest`; but first the events after `last`, if there is one.
+    /// A listener that receives `updates`, which continue after `newest`; if `last` is given, first the events after `last`.
     pub(crate) fn new(
         queue: Arc<Queue>,
         updates: broadcast::Receiver<FeedUpdate>,
@@ -106,12 +106,12 @@ impl EventListener {
         Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
     }
 
-    /// The event after which the next event follows; `None` while the queue does not exist.
+    /// The last event that was received; `None` while the queue does not exist.
     pub fn last(&self) -> Option<EventId> {
         self.last
     }
 
-    /// Waits for the next events. Safe to drop half-way.
+    /// Waits for the next events. The future may be dropped at any time.
     ///
     /// # Errors
     ///
@@ -152,9 +152,9 @@ impl EventListener {
         }
     }
 
-    /// Reads what was missed, a bounded part.
+    /// Reads a bounded part of the missed events.
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = Arc::clone(&self.reading).acquire_owned().await;
         // Updates of the reader are received from here on, so that no gap lies between them and this read.
         let updates = self.updates.resubscribe();

@@ -1,4 +1,4 @@
-//! Events of queues: what they say, the log that has them, and the feed by which clients follow it.
+//! Events of queues: their content, the log that stores them, and the feed by which clients receive them.
 
 mod batch;
 mod event;

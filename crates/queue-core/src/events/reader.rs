@@ -1,4 +1,4 @@
-//! Reads the log of one queue for all its listeners in this process.
+//! The event reader: reads the log of one queue for all its listeners in this process.
 
 use std::collections::HashMap;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -28,13 +28,14 @@ use crate::{
 /// The maximum sleep of a reader without a wake-up, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
 /// The interval at which a reader whose queue was deleted checks for a new one.
-const LOOK_FOR_A_NEW_QUEUE_EVERY: Duration = Duration::from_secs(1);
-/// Looks that find something are so far apart: what happens meanwhile is read at once.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
+/// The pause after a read that found events, so that the next read returns several events together.
+const BETWEEN_READS: Duration = Duration::from_millis(10);
 /// The maximum number of bytes of the log, apart from one entry, that a read returns.
 const STEP_BYTES: u64 = 64 * 1_024;
-/// How many batches are kept for listeners that take them portion by portion. A slower listener reads them itself.
-const AT_HAND: usize = 8;
+/// The number of recent batches that stay in memory for listeners that take them portion by portion. A slower listener reads the
+/// log itself.
+const RECENT_BATCHES: usize = 8;
 /// The interval at which a reader renews the log, which is then kept for ten more minutes.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,47 +44,54 @@ pub(crate) struct Shared {
     pub(crate) subscriber: Subscriber,
     pub(super) readers: TaskTracker,
     pub(crate) shutdown: CancellationToken,
-    /// One for each queue that has a reader.
-    pub(crate) tails: Mutex<HashMap<QueueName, broadcast::Sender<FeedUpdate>>>,
-    /// For those that read for themselves alone.
+    /// The sender of updates for each queue that has a reader.
+    pub(crate) senders: Mutex<HashMap<QueueName, broadcast::Sender<FeedUpdate>>>,
+    /// Limits how many listeners read missed events themselves.
     pub(super) reading: Arc<Semaphore>,
 }
 
-/// Reads the log of one queue for all its listeners in this process, until there is none.
+/// Reads the log of one queue for all its listeners in this process, as long as there are any.
 pub(crate) struct EventReader {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     notifier: Arc<WakeNotifier>,
-    tail: broadcast::Sender<FeedUpdate>,
-    at: ReadTo,
-    at_hand: VecDeque<Arc<EventBatch>>,
+    sender: broadcast::Sender<FeedUpdate>,
+    read_to: ReadTo,
+    recent_batches: VecDeque<Arc<EventBatch>>,
 }
 
 /// How far a reader has read.
 #[derive(Debug, Clone, Copy)]
 enum ReadTo {
-    /// It has not looked yet.
+    /// The reader has read nothing yet.
     Unknown,
     /// Up to this event.
     After(EventId),
-    /// The queue is gone, or was when it looked last.
+    /// The queue did not exist at the last read.
     NoQueue,
 }
 
-/// The result of a look.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
-    /// As much as is read at once: there is more.
-    Much,
+    /// So many events that there are probably more.
+    Many,
     Something,
     Nothing,
 }
 
 impl EventReader {
-    /// A reader that has read nothing yet, and sends its updates by `tail`.
-    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, tail: broadcast::Sender<FeedUpdate>) -> Self {
+    /// A reader that has read nothing yet, and sends its updates by `sender`.
+    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, sender: broadcast::Sender<FeedUpdate>) -> Self {
         let notifier = shared.subscriber.notifier_of_events(queue.name());
-        Self { shared, queue, notifier, tail, at: ReadTo::Unknown, at_hand: VecDeque::with_capacity(AT_HAND) }
+        Self {
+            shared,
+            queue,
+            notifier,
+            sender,
+            read_to: ReadTo::Unknown,
+            recent_batches: VecDeque::with_capacity(RECENT_BATCHES),
+        }
     }
 
     /// Works until there is no listener, or until the shutdown.
@@ -91,8 +99,8 @@ impl EventReader {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             () = self.follow() => {}
-            // The listeners learn it when the last sender of the channel goes.
-            () = shared.shutdown.cancelled() => drop(shared.tails.lock().remove(self.queue.name())),
+            // The listeners learn of the shutdown when the last sender of the channel is dropped.
+            () = shared.shutdown.cancelled() => drop(shared.senders.lock().remove(self.queue.name())),
         }
     }
 
@@ -101,24 +109,24 @@ impl EventReader {
         let mut is_logged = false;
         let mut renew_at = Instant::now() + RENEW_EVERY;
         while self.has_listeners() {
-            let looked = async {
+            let reading = async {
                 if renew_at <= Instant::now() {
                     self.queue.listen().await?;
                     renew_at = Instant::now() + RENEW_EVERY;
                 }
-                self.look().await
+                self.read().await
             };
-            match looked.await {
+            match reading.await {
                 Ok(found) => {
                     retry.reset();
                     if std::mem::take(&mut is_logged) {
                         info!(queue = %self.queue.name(), "events can be read again");
                     }
                     match found {
-                        Found::Much => {}
-                        Found::Something => sleep(BETWEEN_LOOKS).await,
-                        // A wake-up during the look counts.
-                        Found::Nothing => self.notifier.woken(self.patience()).await,
+                        Found::Many => {}
+                        Found::Something => sleep(BETWEEN_READS).await,
+                        // A wake-up that arrived during the read ends this wait at once.
+                        Found::Nothing => self.notifier.woken(self.max_pause()).await,
                     }
                 }
                 Err(error) => {
@@ -131,38 +139,38 @@ impl EventReader {
         }
     }
 
-    /// Whether there is a listener; if not, this reader is no longer the queue's.
+    /// Whether there is a listener; if not, this reader is removed from its queue.
     fn has_listeners(&self) -> bool {
-        let mut tails = self.shared.tails.lock();
-        let has_listeners = self.tail.receiver_count() > 0;
+        let mut senders = self.shared.senders.lock();
+        let has_listeners = self.sender.receiver_count() > 0;
         if !has_listeners {
-            tails.remove(self.queue.name());
+            senders.remove(self.queue.name());
         }
         has_listeners
     }
 
-    fn patience(&self) -> Duration {
-        match self.at {
-            ReadTo::NoQueue => LOOK_FOR_A_NEW_QUEUE_EVERY,
+    fn max_pause(&self) -> Duration {
+        match self.read_to {
+            ReadTo::NoQueue => CHECK_DELETED_QUEUE_EVERY,
             ReadTo::Unknown | ReadTo::After(_) => POLL,
         }
     }
 
-    async fn look(&mut self) -> Result<Found> {
-        if let ReadTo::After(last) = self.at
+    async fn read(&mut self) -> Result<Found> {
+        if let ReadTo::After(last) = self.read_to
             && let Some(batch) = self.queue.events_after(last, STEP_BYTES).await?
         {
             if batch.end == last {
                 return Ok(Found::Nothing);
             }
-            let is_much = batch.end.place.bytes >= last.place.bytes + STEP_BYTES / 2;
+            let are_many = batch.end.entry.bytes >= last.entry.bytes + STEP_BYTES / 2;
             let batch = Arc::new(batch);
-            self.at_hand.truncate(AT_HAND - 1);
-            self.at_hand.push_front(Arc::clone(&batch));
+            self.recent_batches.truncate(RECENT_BATCHES - 1);
+            self.recent_batches.push_front(Arc::clone(&batch));
             self.send(FeedUpdate::Happened { after: last, batch });
-            return Ok(if is_much { Found::Much } else { Found::Something });
+            return Ok(if are_many { Found::Many } else { Found::Something });
         }
-        let update = match (self.at, self.queue.listen().await?) {
+        let update = match (self.read_to, self.queue.listen().await?) {
             // A listener that has received less than this reads the rest itself.
             (ReadTo::Unknown, Some(newest)) => {
                 FeedUpdate::Happened { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
@@ -176,12 +184,12 @@ impl EventReader {
     }
 
     fn send(&mut self, update: FeedUpdate) {
-        self.at = match &update {
+        self.read_to = match &update {
             FeedUpdate::Happened { batch, .. } => ReadTo::After(batch.end),
             FeedUpdate::Reset(newest) => ReadTo::After(*newest),
             FeedUpdate::Lost => ReadTo::NoQueue,
         };
-        // All listeners may have gone.
-        let _ = self.tail.send(update);
+        // All listeners may have ended.
+        let _ = self.sender.send(update);
     }
 }

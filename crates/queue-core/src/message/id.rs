@@ -1,4 +1,4 @@
-//! The ids of messages: Drover's own, and the one by which a message is asked for.
+//! The ids of messages: Drover's id, and the id by which a client names a message.
 
 use std::{fmt, str::FromStr};
 
@@ -24,14 +24,14 @@ validated_text! {
 }
 
 impl MessageId {
-    /// About when the message was posted: ids are counted in 10 µs since 2020, and may run ahead of the clock.
+    /// The approximate time of the post: ids count units of 10 µs since 2020, and may run ahead of the clock.
     pub(crate) fn posted_at(&self) -> Timestamp {
         const YEAR_2020_MS: u64 = 1_577_836_800_000;
         Timestamp::from_millis(YEAR_2020_MS + self.as_str().parse::<u64>().unwrap_or(0) / 100)
     }
 }
 
-/// An id by which a message is asked for: Drover's or the producer's own.
+/// An id by which a client names a message: Drover's or the producer's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MessageRef {
     /// Drover's id.
@@ -58,7 +58,7 @@ impl Serialize for MessageRef {
 
 impl PartialSchema for MessageRef {
     fn schema() -> RefOr<Schema> {
-        /// That of either.
+        /// The schema of either id.
         const PATTERN: &str = r"^(?:[0-9]{14}|(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+)$";
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
         text.min_length(Some(1)).max_length(Some(256)).into()

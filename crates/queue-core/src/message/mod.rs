@@ -1,4 +1,4 @@
-//! A message as its readers see it: its state, its error, and all that is known of it.
+//! A message as clients read it: its state, its error, and everything that is stored about it.
 
 mod failure;
 pub(crate) mod id;
@@ -55,22 +55,22 @@ pub enum State {
     Waiting,
     /// Leased.
     Active,
-    /// Done, with a result.
+    /// Completed, with a result.
     Completed,
-    /// Given up, with an error: a dead letter.
+    /// Failed for good, with an error: a dead letter.
     Failed,
 }
 
 impl State {
-    /// All, in the order in which a message goes through them.
+    /// All states, in the order in which a message passes through them.
     pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// The word for it.
+    /// The state as text.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Whether nothing more will come of the message by itself.
+    /// Whether the message has finished.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
@@ -80,34 +80,34 @@ impl State {
     }
 }
 
-/// A message as a reader sees it.
+/// A message as clients read it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(examples(json!(example())))]
 pub struct Message {
     /// The producer's own id, or Drover's where there is none.
     #[schema(inline)]
     pub id: MessageRef,
-    /// The queue that it is in.
+    /// The message's queue.
     #[schema(inline)]
     pub queue: QueueName,
     /// The kind of message, by which workers route.
     #[schema(required, inline)]
     pub name: Option<MessageName>,
-    /// Where it stands.
+    /// The state of the message.
     pub state: State,
-    /// The payload, as it came.
+    /// The unchanged payload.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The lower goes first.
+    /// The priority; the lower number goes first.
     #[schema(inline)]
     pub priority: Priority,
-    /// From creation until it was due first, in milliseconds.
+    /// The time from its creation to its first due time, in milliseconds.
     #[schema(value_type = u64)]
     pub delay: Millis,
     /// How many attempts it has.
     #[schema(inline)]
     pub max_attempts: MaxAttempts,
-    /// How many attempts have ended, by completing or failing.
+    /// How many attempts have completed or failed.
     pub attempts_made: u32,
     /// How often it was handed out.
     pub deliveries: u32,
@@ -116,7 +116,7 @@ pub struct Message {
     /// Headers that the producer sent beside the data.
     #[schema(inline)]
     pub headers: Headers,
-    /// When Redis took it.
+    /// When Redis stored the message.
     pub created_at: Timestamp,
     /// The time at which it becomes ready: its due time, or the end of its back-off.
     pub due_at: Timestamp,
@@ -132,11 +132,11 @@ pub struct Message {
     /// The key of the signal that it waits for.
     #[schema(required, inline)]
     pub hold: Option<SignalKey>,
-    /// The data of the signal that released it; only there if it had any.
+    /// The data of the signal that released the message; absent if the signal had none.
     #[schema(value_type = Value)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Box<RawValue>>,
-    /// The consumer that has it, or had it last.
+    /// The consumer that leases the message, or leased it last.
     #[schema(required, inline)]
     pub consumer: Option<ConsumerId>,
     /// The progress that its handler reported last.
@@ -145,7 +145,7 @@ pub struct Message {
     /// The result of its handler.
     #[schema(required, value_type = Value)]
     pub result: Option<Box<RawValue>>,
-    /// The error of the last attempt that failed, unless it completed since.
+    /// The error of the last failed attempt; absent if the message completed.
     #[schema(required)]
     pub error: Option<MessageError>,
 }
@@ -160,28 +160,28 @@ fn example() -> serde_json::Value {
     })
 }
 
-/// One message as Redis has it.
+/// One message as Redis stores it.
 pub(crate) struct Stored {
     pub(crate) id: MessageRef,
     pub(crate) record: Record,
     pub(crate) options: Options,
     pub(crate) run: Run,
-    pub(crate) standing: Standing,
+    pub(crate) standing: StoredState,
     pub(crate) max_attempts: MaxAttempts,
     pub(crate) progress: Option<Box<RawValue>>,
     pub(crate) signal: Option<Box<RawValue>>,
 }
 
-/// The outcome of the hold of a message when it was enqueued.
-pub(crate) enum Gate {
+/// Whether an enqueued message with a hold key is held.
+pub(crate) enum HoldOutcome {
     /// It waits for its signal.
-    Closed,
-    /// A signal that sticks, and what that carried: it did not have to wait.
+    Held,
+    /// A sticky signal with this data let it pass.
     PassedBy(Option<Box<RawValue>>),
 }
 
-/// The state with what goes with it.
-pub(crate) enum Standing {
+/// The state of a stored message, with the data of that state.
+pub(crate) enum StoredState {
     Held,
     Delayed(Timestamp),
     Waiting,
@@ -197,20 +197,20 @@ impl Message {
         message: NewMessage,
         created_at: Timestamp,
         max_attempts: MaxAttempts,
-        gate: Gate,
+        gate: HoldOutcome,
     ) -> Self {
         let mut options = Options::of(&message);
         options.expires_at = options.ttl.map(|ttl| created_at + ttl);
         let due_at = message.due().instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let standing = match &options.hold {
-            Some(_) if matches!(gate, Gate::Closed) => Standing::Held,
-            _ if due_at > created_at => Standing::Delayed(due_at),
-            _ => Standing::Waiting,
+            Some(_) if matches!(gate, HoldOutcome::Held) => StoredState::Held,
+            _ if due_at > created_at => StoredState::Delayed(due_at),
+            _ => StoredState::Waiting,
         };
         let signal = match gate {
-            Gate::Closed => None,
-            Gate::PassedBy(signal) => signal,
+            HoldOutcome::Held => None,
+            HoldOutcome::PassedBy(signal) => signal,
         };
         let run = Run::default();
         let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal };
@@ -224,7 +224,7 @@ impl Message {
         let run =
             Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
         let (options, max_attempts) = (Options::default(), MaxAttempts::default());
-        let (standing, progress, signal) = (Standing::Active, None, None);
+        let (standing, progress, signal) = (StoredState::Active, None, None);
         Self::from_stored(queue, Stored { id, record, options, run, standing, max_attempts, progress, signal })
     }
 
@@ -257,21 +257,21 @@ impl Message {
             error: None,
         };
         match standing {
-            Standing::Held => {
+            StoredState::Held => {
                 message.state = State::Held;
                 message.hold = options.hold;
             }
-            Standing::Waiting => message.show_run(run),
-            Standing::Delayed(due_at) => {
+            StoredState::Waiting => message.show_run(run),
+            StoredState::Delayed(due_at) => {
                 message.state = State::Delayed;
                 message.due_at = due_at;
                 message.show_run(run);
             }
-            Standing::Active => {
+            StoredState::Active => {
                 message.state = State::Active;
                 message.show_run(run);
             }
-            Standing::Finished(outcome) => {
+            StoredState::Finished(outcome) => {
                 message.finished_at = Some(outcome.finished_at);
                 message.show_run(outcome.run);
                 match outcome.end {

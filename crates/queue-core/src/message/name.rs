@@ -1,4 +1,4 @@
-//! Names, keys and ids as text: each type checks its texts, explains what is wrong with another, and has the schema.
+//! Names, keys and ids: each type validates its text, explains in its error what is invalid, and provides the JSON schema.
 
 use std::{fmt, str::FromStr};
 
@@ -63,11 +63,11 @@ fn is_token(text: &str, max: usize) -> bool {
 }
 
 fn is_plain_text(text: &str, max: usize) -> bool {
-    // A character has at most four bytes, so most texts need not be counted.
+    // A character has at most four bytes, so the characters of a short text need not be counted.
     (1..=max * 4).contains(&text.len()) && text.chars().count() <= max && !text.chars().any(char::is_control)
 }
 
-/// Whether a path can have it as a segment: clients take dots away before they send it.
+/// Whether a text can be a segment of a URL's path; clients remove the segments `.` and `..` before they send a request.
 fn is_segment(text: &str, max: usize) -> bool {
     is_plain_text(text, max) && !text.contains('/') && text != "." && text != ".."
 }
@@ -116,7 +116,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// A key that a producer sends with a request so that the same request, sent again, does nothing more.
+    /// A key that a producer sends with a request, so that a repeated request has no further effect.
     IdempotencyKey, up to 255 of r"^[!-~]+$", |text| {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else {
             Err("an idempotency key is 1 to 255 visible ASCII characters")

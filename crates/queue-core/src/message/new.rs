@@ -1,4 +1,4 @@
-//! A message to post: its payload, and options that each have a default.
+//! A message to post: its payload, and its options, each of which has a default.
 
 use std::collections::BTreeMap;
 
@@ -25,26 +25,26 @@ use crate::{
     json!({"data": 2, "id": "order-42", "priority": -1})
 ))]
 pub struct NewMessage {
-    /// The payload: any JSON, kept byte for byte.
+    /// The payload: any JSON, stored unchanged.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
     /// The kind of message, by which workers route. Defaults to none.
     #[schema(inline)]
     pub name: Option<MessageName>,
-    /// An id of the producer's own, not all digits: posting it again stores nothing. Defaults to none.
+    /// The producer's own id, not all digits: a second message with the same id is not stored. Defaults to none.
     #[schema(inline)]
     pub id: Option<OwnId>,
-    /// How long until it may be handed out; not with `deliver_at`. Defaults to no time.
+    /// The delay until the message may be handed out; not with `deliver_at`. Defaults to no delay.
     #[schema(inline)]
     pub delay: Option<Delay>,
     /// The instant at which it may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
     #[schema(inline, value_type = Option<GivenInstant>)]
     pub deliver_at: Option<Timestamp>,
-    /// The lower goes first; negative ones before those without. Defaults to 0.
+    /// The priority: a lower number goes first, negative numbers before the default. Defaults to 0.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Priority,
-    /// How many attempts it has. Defaults to the queue's setting.
+    /// The maximum number of attempts. Defaults to the queue's setting.
     #[schema(inline)]
     pub max_attempts: Option<MaxAttempts>,
     /// The pause before another attempt. Defaults to the queue's setting.
@@ -53,11 +53,10 @@ pub struct NewMessage {
     /// How long one run may take: up to 7 days. Defaults to the queue's setting.
     #[schema(inline)]
     pub timeout: Option<RunTime>,
-    /// For how long after it was posted it may still be started; then it fails as expired: up to 3,650 days. Defaults to
-    /// for ever.
+    /// How long after its post the message may be started, up to 3,650 days; later it fails as expired. Defaults to no limit.
     #[schema(inline)]
     pub ttl: Option<TimeToLive>,
-    /// The key of the signal that it waits for. Defaults to none.
+    /// The key of the signal that the message waits for. Defaults to none.
     #[schema(inline)]
     pub hold: Option<SignalKey>,
     /// Headers that consumers see beside the data: together at most 4096 bytes. Defaults to none.
@@ -66,7 +65,7 @@ pub struct NewMessage {
     pub headers: Headers,
 }
 
-/// An instant as a producer may give it.
+/// The schema of an instant that a producer sends.
 struct GivenInstant;
 
 impl PartialSchema for GivenInstant {
@@ -80,9 +79,9 @@ impl PartialSchema for GivenInstant {
 
 impl ToSchema for GivenInstant {}
 
-/// How long a message may be delayed.
+/// The delay of a message.
 pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
-/// For how long after it was posted a message may be started.
+/// The ttl of a message: how long after its post it may be started.
 type TimeToLive = Span<1, { NewMessage::LONGEST_DELAY.get() }>;
 
 /// When a message may be handed out first.
@@ -98,7 +97,7 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    /// The instant, for a message that Redis took at `created`.
+    /// The instant, for a message that Redis stored at `created`.
     pub(crate) fn instant(self, created: Timestamp) -> Timestamp {
         match self {
             Self::Now => created,
@@ -107,7 +106,7 @@ impl Due {
         }
     }
 
-    /// As `enqueue.lua` reads it.
+    /// The text that `enqueue.lua` reads.
     pub(crate) fn encode(self) -> String {
         match self {
             Self::Now => String::new(),
@@ -126,13 +125,13 @@ impl Headers {
     const MAX_COUNT: usize = 32;
     const MAX_BYTES: usize = 4_096;
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds one that is not there yet. Answers whether it is there now: it is not, and nothing is changed, where they would
-    /// be too many or too large.
+    /// Adds a header if its name is not there yet. Returns `false`, and changes nothing, if the headers would be too many or too
+    /// large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
         let is_new = !self.0.contains_key(name);
         let fits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
@@ -146,7 +145,7 @@ impl Headers {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// The value of one.
+    /// The value of one header.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -175,7 +174,7 @@ impl PartialSchema for Headers {
 impl ToSchema for Headers {}
 
 impl NewMessage {
-    /// The longest that a message may be delayed.
+    /// The maximum delay of a message.
     pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
 
     /// A message with this payload and everything else by default.
@@ -202,7 +201,7 @@ impl NewMessage {
         both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
     }
 
-    /// When it may be handed out first. A delay goes before an instant.
+    /// When it may be handed out first. A delay takes precedence over an instant.
     pub(crate) fn due(&self) -> Due {
         match (self.delay, self.deliver_at) {
             (Some(delay), _) if !delay.is_zero() => Due::After(*delay),

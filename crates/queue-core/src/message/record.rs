@@ -1,8 +1,8 @@
-//! How a message is written down in Redis: the record, the options, the run, the outcome.
+//! The stored form of a message in Redis: the record, the options, the run, the outcome.
 //!
-//! All four are text that a person can read in `redis-cli`. The record is a header and, after a line feed, the payload
-//! as it came. A header and the options are *fields*: each a tab, a letter, the value. `lua/lib/fields.lua` reads
-//! the same.
+//! All four are text that a person can read in `redis-cli`. The record is a header and, after a line feed, the unchanged
+//! payload. A header and the options are *fields*: each is a tab, a letter and the value. `lua/lib/fields.lua` reads the same
+//! format.
 
 use std::fmt::Write;
 
@@ -20,12 +20,12 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// A text in Redis is not what this library writes there.
+/// The error of a stored text that this library did not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-/// The letters of fields.
+/// The tags of fields: one letter each.
 mod tag {
     pub(super) const DUE: char = 'd';
     pub(super) const NAME: char = 'n';
@@ -35,14 +35,14 @@ mod tag {
     pub(super) const BACKOFF: char = 'b';
     pub(super) const OWN_ID: char = 'i';
     pub(super) const TIMEOUT: char = 't';
-    /// How long it may wait, on its way into Redis; there it becomes an instant.
+    /// The ttl in a request; `enqueue.lua` replaces it by `EXPIRES`, an instant.
     pub(super) const TTL: char = 'l';
     pub(super) const EXPIRES: char = 'e';
     pub(super) const HOLD: char = 'k';
     pub(super) const READY: char = 'r';
 }
 
-/// Adds a field, where there is a value.
+/// Adds a field if there is a value.
 fn push(text: &mut String, tag: char, value: Option<impl std::fmt::Display>) {
     if let Some(value) = value {
         write!(text, "\t{tag}{value}").expect("writing to a string does not fail");
@@ -56,7 +56,7 @@ fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
     })
 }
 
-/// The payload of a message, and when it was created and is due first.
+/// The payload of a message, its creation and its first due time.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) created_at: Timestamp,
@@ -67,7 +67,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The record but for the instants, which the script puts before it by its own clock.
+    /// The record without the instants, which the script adds by Redis's clock.
     pub(crate) fn encode(message: &NewMessage) -> String {
         let data = message.data.get();
         let mut text = String::with_capacity(data.len() + 1);
@@ -80,7 +80,7 @@ impl Record {
         text
     }
 
-    /// Stands for a record that can't be read.
+    /// The record to show for one that can't be read.
     pub(crate) fn unreadable(id: &MessageId) -> Self {
         let created_at = id.posted_at();
         Self {
@@ -117,7 +117,7 @@ impl Record {
     }
 }
 
-/// The options of a message: all that differs from the queue's settings.
+/// The options of a message: the values that differ from the queue's settings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Options {
     pub(crate) priority: Priority,
@@ -128,12 +128,12 @@ pub(crate) struct Options {
     pub(crate) ttl: Option<Millis>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) hold: Option<SignalKey>,
-    /// When it was promoted or signalled, and so became ready.
+    /// When the message became ready by a promotion or a signal.
     pub(crate) ready_at: Option<Timestamp>,
 }
 
 impl Options {
-    /// Those of a message that is posted.
+    /// The options of a message to post.
     pub(crate) fn of(message: &NewMessage) -> Self {
         Self {
             priority: message.priority,
@@ -147,7 +147,7 @@ impl Options {
         }
     }
 
-    /// Empty when nothing differs.
+    /// The stored text; empty if no option differs.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         let json = |backoff| serde_json::to_string(backoff).expect("a back-off has a JSON form");
@@ -183,7 +183,7 @@ impl Options {
     }
 }
 
-/// The deliveries of a message, as far as they are remembered; `lua/lib/run.lua` has the format.
+/// The stored facts about the deliveries of a message; `lua/lib/run.lua` describes the format.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Run {
     pub(crate) started_at: Option<Timestamp>,
@@ -191,7 +191,7 @@ pub(crate) struct Run {
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
     pub(crate) consumer: Option<ConsumerId>,
-    /// The time from which it was ready again after it was requeued.
+    /// The time since which a requeued message is ready again.
     pub(crate) ready_at: Option<Timestamp>,
     pub(crate) error: Option<MessageError>,
 }
@@ -228,13 +228,13 @@ impl Run {
     }
 }
 
-/// The number behind a letter in the terms of a run.
+/// The number after a letter in the terms of a run.
 fn term(terms: &str, letter: char) -> Option<u64> {
     let (_, rest) = terms.split_once(letter)?;
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
-/// The outcome of a message; `lua/lib/finish.lua` has the format.
+/// The outcome of a message; `lua/lib/finish.lua` describes the format.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) finished_at: Timestamp,
@@ -257,7 +257,7 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // The run was kept as it stood when it ended: an attempt that was made counts, a lapse or a cancel does not.
+        // The stored run does not count its last attempt. A completion or a failed attempt counts; a lapse or a cancel does not.
         if letter != 'l' {
             run.attempts += 1;
         }
@@ -270,7 +270,7 @@ impl Outcome {
     }
 }
 
-/// A duration between creation and due time, as a message shows it.
+/// The delay of a message: from its creation to its first due time.
 pub(crate) fn delay(record: &Record) -> Millis {
     record.due_at.since(record.created_at)
 }

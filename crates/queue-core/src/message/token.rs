@@ -1,4 +1,4 @@
-//! The token of a lease, and the secret half of it.
+//! The token of a lease, and its secret half.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -11,9 +11,9 @@ use utoipa::{
 
 use crate::{message::id::MessageId, parse_error::ParseError};
 
-/// The secret half of a lease's token, drawn anew for each lease call: 128 random bits.
+/// The secret half of a lease's token: 128 random bits, generated for each lease call.
 ///
-/// It is drawn by the caller, not counted in Redis, so a Redis that was restored from a backup or emptied never issues one twice.
+/// The caller generates it, not Redis, so a Redis that was restored from a backup or emptied never issues the same secret twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(String);
 
@@ -27,9 +27,8 @@ impl Secret {
     }
 }
 
-/// The token of one lease: it names the message and proves the right to work on it.
-///
-/// As text: the message's id, `-`, and 22 characters that can't be guessed.
+/// The token of one lease: it names the message and proves the right to work on it. As text it is the message's id, `-`, and 22
+/// characters that can't be guessed.
 #[derive(Clone, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct LeaseToken {
@@ -78,7 +77,7 @@ impl ToSchema for LeaseToken {
     }
 }
 
-/// Only the message's id: a token in a log would let its reader settle the lease.
+/// Shows only the message's id, because a token in a log would let its reader settle the lease.
 impl fmt::Debug for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LeaseToken({}-…)", self.id)

@@ -1,4 +1,4 @@
-//! The audit: checks that each message stands in exactly one state, while the queue is in use.
+//! The audit: checks that each message is in exactly one state, while the queue is in use.
 
 use std::{collections::HashMap, fmt};
 
@@ -12,10 +12,10 @@ use crate::{
 
 /// The number of ids that one step checks.
 const STEP: usize = 500;
-/// The number of suspects that one step checks again; it searches the lists for each.
+/// The number of suspects that one step checks again; for each of them it searches the lists.
 const SUSPECTS: usize = 20;
 
-/// The places in which a message stands when it is in one state.
+/// The keys of which exactly one contains a message; each is the key of a state.
 const STATES: [&str; 9] = [
     "held",
     "waiting",
@@ -24,12 +24,12 @@ const STATES: [&str; 9] = [
     "leased",
     "completed",
     "failed",
-    // Purged, and still to be forgotten.
+    // Purged, but not forgotten yet.
     "purged",
     "purged_prioritized",
 ];
 
-/// The lists, in which messages that are gone may still stand, marked as such, until they come up.
+/// Each list with the set that marks its stale ids, whose messages were removed.
 const LISTS: [(&str, &str); 3] =
     [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED), (suffix::PURGED, suffix::PURGED_REMOVED)];
 
@@ -38,11 +38,11 @@ const LISTS: [(&str, &str); 3] =
 pub struct Audit {
     /// The number of checked messages.
     pub messages: usize,
-    /// The messages that do not stand as they should.
+    /// The messages with a problem.
     pub findings: Vec<Finding>,
 }
 
-/// One message that does not stand as it should.
+/// One message with a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The message's id.
@@ -58,8 +58,8 @@ impl fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Checks that every message is in exactly one state and has a record, while the queue is in use: in steps, with
-    /// what looks wrong checked again in one script. Holds the ids of the queue in memory.
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use. It works in steps, and
+    /// checks each suspect again in one script. It keeps the ids of the queue in memory.
     ///
     /// # Errors
     ///
@@ -95,21 +95,21 @@ impl Queue {
         }
         let messages = suspects.len();
 
-        // First by the indices alone, with the lists as they were read; then, for what looks wrong, all at one instant.
+        // The first check uses the lists as they were read above; the second check reads everything about a suspect at one instant.
         let ids: Vec<String> = suspects.keys().cloned().collect();
         let mut wrong = Vec::new();
         for some in ids.chunks(STEP) {
-            for (id, mut places) in some.iter().zip(self.places("index", some).await?) {
-                places.extend(suspects[id].iter().map(ToString::to_string));
-                if problem(&places).is_some() {
+            for (id, mut key_names) in some.iter().zip(self.key_names("index", some).await?) {
+                key_names.extend(suspects[id].iter().map(ToString::to_string));
+                if problem(&key_names).is_some() {
                     wrong.push(id.clone());
                 }
             }
         }
         let mut findings = Vec::new();
         for some in wrong.chunks(SUSPECTS) {
-            for (id, places) in some.iter().zip(self.places("list", some).await?) {
-                if let Some(problem) = problem(&places) {
+            for (id, key_names) in some.iter().zip(self.key_names("list", some).await?) {
+                if let Some(problem) = problem(&key_names) {
                     findings.push(Finding { id: id.clone(), problem });
                 }
             }
@@ -118,13 +118,13 @@ impl Queue {
         Ok(Audit { messages, findings })
     }
 
-    async fn places(&self, how: &str, ids: &[String]) -> Result<Vec<Vec<String>>> {
+    async fn key_names(&self, how: &str, ids: &[String]) -> Result<Vec<Vec<String>>> {
         let mut call = Call::new(&scripts::AUDIT, &self.keys).arg(how);
         for id in ids {
             call.push(id.as_str());
         }
-        let places: Vec<String> = self.call(&scripts::AUDIT, call).await?;
-        Ok(places.iter().map(|places| places.split_whitespace().map(str::to_owned).collect()).collect())
+        let key_names: Vec<String> = self.call(&scripts::AUDIT, call).await?;
+        Ok(key_names.iter().map(|key_names| key_names.split_whitespace().map(str::to_owned).collect()).collect())
     }
 
     async fn whole_list(&self, suffix: &str) -> Result<Vec<String>> {
@@ -141,7 +141,7 @@ impl Queue {
         }
     }
 
-    /// The ids in a hash or set; `width` is how many values stand in the answer for each.
+    /// The ids in a hash or set; the reply of `command` has `width` values for each id.
     async fn scan(&self, command: &str, suffix: &str, width: usize) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         let mut cursor = String::from("0");
@@ -158,34 +158,36 @@ impl Queue {
     }
 }
 
-/// The problem with a message that stands in these places; `None` if there is none.
-fn problem(places: &[String]) -> Option<String> {
-    let stands = |place: &str| places.iter().any(|there| there == place);
-    let mut states: Vec<&str> = places.iter().map(String::as_str).filter(|place| STATES.contains(place)).collect();
-    // A message that was taken out of the middle of a list still stands there until it comes up.
+/// The problem of a message that these keys contain; `None` if there is none.
+fn problem(key_names: &[String]) -> Option<String> {
+    let is_in = |key_name: &str| key_names.iter().any(|there| there == key_name);
+    let mut states: Vec<&str> =
+        key_names.iter().map(String::as_str).filter(|key_name| STATES.contains(key_name)).collect();
+    // A message that was removed from the middle of a list leaves its id there, marked, until the id reaches the end.
     for (list, mark) in LISTS {
-        if stands(mark) {
+        if is_in(mark) {
             match states.iter().position(|state| *state == list) {
                 Some(at) => drop(states.remove(at)),
                 None => return Some(format!("marked as {mark}, but not in {list}")),
             }
         }
     }
-    if places.is_empty() {
-        return None; // It went while the audit was under way.
+    if key_names.is_empty() {
+        return None; // The message was removed during the audit.
     }
-    if !stands(suffix::MESSAGES) {
-        let is_only_marked = places.iter().all(|place| LISTS.iter().any(|(list, mark)| place == list || place == mark));
-        return (!states.is_empty() || !is_only_marked).then(|| format!("no record, but in {}", places.join(", ")));
+    if !is_in(suffix::MESSAGES) {
+        let is_only_marked =
+            key_names.iter().all(|key_name| LISTS.iter().any(|(list, mark)| key_name == list || key_name == mark));
+        return (!states.is_empty() || !is_only_marked).then(|| format!("no record, but in {}", key_names.join(", ")));
     }
     let [state] = states[..] else {
-        return Some(format!("in {} states: {}", states.len(), places.join(", ")));
+        return Some(format!("in {} states: {}", states.len(), key_names.join(", ")));
     };
     let finished = matches!(state, suffix::COMPLETED | suffix::FAILED);
-    if finished != stands(suffix::OUTCOMES) {
+    if finished != is_in(suffix::OUTCOMES) {
         return Some(format!("{state}, but with {} outcome", if finished { "no" } else { "an" }));
     }
-    if finished && stands(suffix::RUNS) {
+    if finished && is_in(suffix::RUNS) {
         return Some(format!("{state}, but with a run"));
     }
     for (mark, belongs_to) in [
@@ -203,11 +205,11 @@ fn problem(places: &[String]) -> Option<String> {
             ],
         ),
     ] {
-        if stands(mark) && !belongs_to.contains(&state) {
+        if is_in(mark) && !belongs_to.contains(&state) {
             return Some(format!("{state}, but {mark}"));
         }
     }
-    if (state == suffix::LEASED) != stands("token") {
+    if (state == suffix::LEASED) != is_in("token") {
         return Some(format!("{state}, but with {} token", if state == suffix::LEASED { "no" } else { "a" }));
     }
     None
@@ -217,7 +219,7 @@ fn problem(places: &[String]) -> Option<String> {
 mod tests {
     use super::problem;
 
-    fn places(text: &str) -> Vec<String> {
+    fn key_names(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
@@ -241,12 +243,12 @@ mod tests {
             "messages waiting runs purged purged_removed",
             "purged purged_removed",
         ] {
-            assert_eq!(problem(&places(right)), None, "{right}");
+            assert_eq!(problem(&key_names(right)), None, "{right}");
         }
     }
 
     #[test]
-    fn anything_else_is_told() {
+    fn audit_reports_a_message_in_several_states_or_without_a_record() {
         for wrong in [
             "messages",
             "waiting",
@@ -269,7 +271,7 @@ mod tests {
             "progress",
             "waiting removed signalled",
         ] {
-            assert!(problem(&places(wrong)).is_some(), "{wrong}");
+            assert!(problem(&key_names(wrong)).is_some(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Operations on all messages of a state, in steps that let others in between; deletion of a queue.
+//! Operations on all messages of a state, in steps between which other calls run; deletion of a queue.
 
 use deadpool_redis::redis::{self, FromRedisValue, Value};
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Large operations, in steps that let others in between.
+/// Large operations, in steps between which other calls run.
 impl Queue {
-    /// Forgets the messages that are in one state when it begins; none that is posted after, and none that is active: of
-    /// those there is nothing to purge. Answers how many. If this process dies on the way, maintenance goes on with what waited.
+    /// Forgets the messages that are in one state when it begins, and returns how many. Messages that are posted later stay, and
+    /// active messages are never purged. If this process dies during a purge of waiting messages, maintenance continues it.
     ///
     /// # Errors
     ///
@@ -26,20 +26,20 @@ impl Queue {
             return Ok(0);
         }
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
-        let (mut purged, mut cut, mut place) = (0, String::new(), String::new());
+        let (mut purged, mut cut, mut cursor) = (0, String::new(), String::new());
         loop {
-            let call = Call::new(&scripts::PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&place);
+            let call = Call::new(&scripts::PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&cursor);
             let step: Option<(u64, String, String)> = self.call_unless_deleted(&scripts::PURGE, call).await?;
-            let Some((count, next_cut, next_place)) = step else { return Ok(purged) };
+            let Some((count, next_cut, next_cursor)) = step else { return Ok(purged) };
             purged += count;
-            (cut, place) = (next_cut, next_place);
-            if place.is_empty() {
+            (cut, cursor) = (next_cut, next_cursor);
+            if cursor.is_empty() {
                 return Ok(purged);
             }
         }
     }
 
-    /// Makes all messages ready that have failed until now, oldest first, with their attempts anew. Answers how many.
+    /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns how many.
     ///
     /// # Errors
     ///
@@ -60,10 +60,10 @@ impl Queue {
         }
     }
 
-    /// Deletes the queue with everything in it, active messages too: their leases are gone, and whatever waits for its
-    /// messages ends. Answers whether there was one.
+    /// Deletes the queue with all its messages, active ones too: their leases and all waits for its messages end. Returns whether
+    /// the queue existed.
     ///
-    /// This deletes the queue that stands when it is called: one of the same name that begins meanwhile stays.
+    /// It deletes only the queue that exists when it is called; a queue of the same name that is created meanwhile stays.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Queue {
     pub async fn delete(&self) -> Result<bool> {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {
-            // If it is gone by now, another process has deleted it, which has the same effect.
+            // If another process has deleted the queue meanwhile, the effect is the same.
             self.call::<Value>(&scripts::DELETE, Call::new(&scripts::DELETE, &self.keys).arg(epoch)).await?;
             self.epoch.lock().take_if(|known| known == epoch);
         }
@@ -79,7 +79,7 @@ impl Queue {
         Ok(epoch.is_some())
     }
 
-    /// Calls a script for the queue of an epoch; `None` if that was deleted meanwhile.
+    /// Calls a script for the queue with a known epoch; `None` if that queue was deleted meanwhile.
     async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
         match self.redis.call_script(script, &call.command).await {
             Err(CallError::StaleEpoch) => Ok(None),
@@ -87,10 +87,10 @@ impl Queue {
         }
     }
 
-    /// Takes the name out of the index, unless there is such a queue.
+    /// Removes the name from the index, unless the queue exists.
     pub(crate) async fn forget_name(&self) -> Result<()> {
         index::remove(&self.redis, &self.name).await?;
-        // A queue may have begun before its name went, so it is looked for after that.
+        // The queue may have been created before its name was removed, so the check comes after the removal.
         if self.stored_epoch().await?.is_some() {
             index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
         }

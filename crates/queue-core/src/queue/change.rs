@@ -11,24 +11,24 @@ use crate::{
 };
 
 /// The maximum number of times that a message is read again because others change it at the same time.
-const TIMES_READ_ANEW: usize = 30;
+const MAX_REREADS: usize = 30;
 
 /// The outcome of changing one message by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// It was done.
+    /// The message was changed.
     Done,
     /// The message is active: its consumer is asked to stop, and the end of the lease shows the outcome.
     Requested,
-    /// The message is in a state in which it can't be done. Nothing was changed.
+    /// The message is in a state that does not permit the change. Nothing was changed.
     Refused(State),
     /// There is no such message.
     Unknown,
 }
 
 impl Queue {
-    /// Cancels a message: one that has not started fails with the code `cancelled`; the consumer of an active one is asked
-    /// to stop, and whatever but a completion it settles then ends the message as cancelled.
+    /// Cancels a message. A message that has not started fails with the code `cancelled`. The consumer of an active message is
+    /// asked to stop; any settle except a completion then fails the message as cancelled.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Queue {
         })
     }
 
-    /// Forgets a message and all that belongs to it; not while it is active.
+    /// Forgets a message and everything that belongs to it, unless it is active.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Queue {
         Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }
 
-    /// Makes a failed message ready at once, with its attempts anew and without a ttl.
+    /// Makes a failed message ready at once, with its attempts reset and without a ttl.
     ///
     /// # Errors
     ///
@@ -74,19 +74,20 @@ impl Queue {
         Ok(only_from(State::Failed, found_in(self.call(&scripts::RETRY, call).await?)?))
     }
 
-    /// Changes a message that was never handed out. `edit` is given it as it would be posted now, and changes its data, name,
-    /// headers or priority; with a delay or an instant that it sets the message is due then, by Redis's clock. It is called again
-    /// where another client changes the message at the same time.
+    /// Changes a message that was never handed out. `edit` receives the message as a new post and changes its data, name, headers
+    /// or priority; a delay or an instant that it sets becomes the due time, by Redis's clock. `edit` is called again when another
+    /// client has changed the message at the same time.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`]. Within, the error of `edit`: nothing was changed.
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`]. The inner result has the error of `edit`:
+    /// nothing was changed.
     pub async fn patch<E>(
         &self,
         id: &MessageRef,
         edit: impl Fn(&mut NewMessage) -> Result<(), E>,
     ) -> Result<Result<Changed, E>> {
-        for _ in 0..TIMES_READ_ANEW {
+        for _ in 0..MAX_REREADS {
             let read: Vec<Value> =
                 self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
             let value = read.into_iter().next().unwrap_or(Value::Nil);
@@ -105,7 +106,7 @@ impl Queue {
         Err(Error::Unavailable("the message was changed again and again at the same time".into()))
     }
 
-    /// `None` where the message has another header by now.
+    /// Returns `None` if the message's header has changed meanwhile.
     async fn write_patch(
         &self,
         id: &MessageRef,
@@ -143,7 +144,7 @@ impl Queue {
     }
 }
 
-/// The header of the record in a message that `read` answered.
+/// The header of the record in a reply of `read.lua`.
 fn header_of(value: &Value) -> &str {
     let record = match value {
         Value::Array(parts) => parts.get(1),

@@ -1,14 +1,14 @@
-//! Messages that are posted one by one, stored together.
+//! Stores messages that are posted one by one together.
 //!
-//! A post that finds no call of its queue under way starts one at once; one that does waits for the next, with whatever else
-//! has come by then. So nothing waits while Redis is idle, and the busier it is, the more messages share a call. When many
-//! wait, further calls start beside the first. The calls run in tasks of their own, which end when no post waits. So a client that
-//! disconnects affects no other client's message, and an idle queue costs nothing.
+//! A post starts a call at once if its queue has no running call; otherwise it waits for the next call, together with all posts
+//! that arrive until then. So no post waits while Redis is idle, and with more load more messages share a call. When many posts
+//! wait, a second call starts beside the first. The calls run in tasks of their own, which end when no post waits. So a client
+//! that disconnects affects no other client's message, and an idle queue costs nothing.
 //!
 //! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) is
 //! refused alone. A failure of a call (Redis does not answer, has no memory, has a newer layout) is the answer to each of
-//! its messages, once: nothing is sent again, for it may be stored. A call that panics fails its messages, and the next call
-//! is made all the same.
+//! its messages: nothing is sent again, because it may be stored. A call that panics fails its messages, and the next call
+//! starts as usual.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 
@@ -26,19 +26,19 @@ use crate::{
     message::NewMessage,
     queue::{
         Queue,
-        enqueue::{Answer, Enqueued, Packed, WhenFull},
+        enqueue::{Answer, EncodedMessage, Enqueued, WhenFull},
     },
 };
 
 /// The number of concurrent calls of one queue: while Redis works on one, the next is prepared and the previous one answered.
-const CALLS: usize = 2;
+const MAX_CALLS: usize = 2;
 /// The number of posts that must wait before a second call starts beside a running one: smaller calls would cost Redis more
 /// than the time that they save. Of 6, 12, 24, 32 and 64 this number served both 50 and 500 clients best.
-const WORTH_A_CALL: usize = 24;
-/// The maximum number of bytes of all queues that wait or are being sent.
+const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
+/// The maximum number of bytes, over all queues, that wait or are being sent.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;
-/// The minimum number of bytes that a message counts, so that at most 16,384 messages wait.
-const LEAST_BYTES: usize = 4 * 1_024;
+/// Each message counts at least this many bytes, so that at most 16,384 messages wait.
+const MIN_BYTES: usize = 4 * 1_024;
 
 /// State that the posts of all queues of a process share.
 pub(crate) struct Intake {
@@ -53,8 +53,8 @@ impl Default for Intake {
 }
 
 impl Intake {
-    fn admit(&self, message: &Packed) -> Result<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(message.bytes().max(LEAST_BYTES)).map_err(|_| Error::Overloaded)?;
+    fn admit(&self, message: &EncodedMessage) -> Result<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(message.bytes().max(MIN_BYTES)).map_err(|_| Error::Overloaded)?;
         Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| Error::Overloaded)
     }
 
@@ -66,14 +66,14 @@ impl Intake {
 
 /// The posts of one queue.
 #[derive(Default)]
-pub(super) struct Posted {
+pub(super) struct PendingPosts {
     waiting: VecDeque<Post>,
     calls: usize,
 }
 
 /// One message, and the task that waits for its outcome.
 struct Post {
-    message: Packed,
+    message: EncodedMessage,
     poster: Poster,
 }
 
@@ -82,18 +82,19 @@ struct Poster {
     _room: OwnedSemaphorePermit,
 }
 
-impl Posted {
-    /// Takes in a post. Answers whether a call is to be started for it.
-    fn take_in(&mut self, post: Post) -> bool {
+impl PendingPosts {
+    /// Adds a post. Returns whether the caller must start a call.
+    fn add(&mut self, post: Post) -> bool {
         self.waiting.push_back(post);
-        let starts_call = self.calls == 0 || (self.calls < CALLS && self.waiting.len() >= WORTH_A_CALL);
+        let starts_call =
+            self.calls == 0 || (self.calls < MAX_CALLS && self.waiting.len() >= MIN_POSTS_FOR_SECOND_CALL);
         self.calls += usize::from(starts_call);
         starts_call
     }
 
-    /// The posts of the next call, in the order posted, without those whose callers no longer wait. With `None` the call that
-    /// would have been is over.
-    fn next_call(&mut self) -> Option<(Vec<Packed>, Vec<Poster>)> {
+    /// The posts of the next call, in the order posted, without posts whose callers no longer wait. `None` if no post waits: the
+    /// task of this call ends.
+    fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<Poster>)> {
         let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
             && bytes + next.message.bytes() <= limits::MAX_BYTES
@@ -108,7 +109,7 @@ impl Posted {
         }
         if messages.is_empty() {
             self.calls -= 1;
-            // Its memory goes too: there may be thousands of queues at rest.
+            // Frees the memory of the list, because there may be thousands of idle queues.
             self.waiting = VecDeque::new();
             return None;
         }
@@ -119,21 +120,21 @@ impl Posted {
 impl Queue {
     /// Stores one message, in one call with others that are posted at the same time.
     ///
-    /// As with [`enqueue`](Self::enqueue), nothing is sent again when Redis did not answer, and a future that is dropped
-    /// leaves open whether the message is stored. It is over within the time limit of a call, waiting included.
+    /// As with [`enqueue`](Self::enqueue), nothing is sent again when Redis did not answer, and if the future is dropped, the
+    /// message may be stored or not. It ends within the time limit of a call, including the wait for earlier calls.
     ///
     /// # Errors
     ///
     /// Those of `enqueue`, and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
-        let packed = Packed::of(&message);
+        let packed = EncodedMessage::of(&message);
         if packed.bytes() > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(packed.bytes()));
         }
         let room = self.intake.admit(&packed)?;
         let (answer, answered) = oneshot::channel();
         let post = Post { message: packed, poster: Poster { answer, _room: room } };
-        if self.posted.lock().take_in(post) {
+        if self.posted.lock().add(post) {
             self.intake.calls.spawn(Arc::clone(self).store_posted());
         }
         let answer = timeout(self.redis.time_limit(), answered).await;
@@ -142,7 +143,7 @@ impl Queue {
     }
 
     async fn store_posted(self: Arc<Self>) {
-        let send = |messages: Vec<Packed>| {
+        let send = |messages: Vec<EncodedMessage>| {
             let queue = Arc::clone(&self);
             async move { queue.send(&messages, WhenFull::RefuseRest, None).await }
         };
@@ -150,15 +151,15 @@ impl Queue {
     }
 }
 
-/// Makes call after call as long as something waits.
-async fn make_calls<S>(posted: &Mutex<Posted>, send: impl Fn(Vec<Packed>) -> S)
+/// Makes one call after the other as long as posts wait.
+async fn make_calls<S>(posted: &Mutex<PendingPosts>, send: impl Fn(Vec<EncodedMessage>) -> S)
 where
     S: Future<Output = Result<Vec<Answer>>>,
 {
     loop {
         let next = posted.lock().next_call();
         let Some((messages, posters)) = next else { return };
-        // This task counts as one of the queue's calls until it has noted that it ends: a panic must not end it before.
+        // `next_call` counts down the queue's calls when this task ends, so a panic must not end the task earlier.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
         let answers: Vec<Result<Answer>> = match called {
@@ -183,16 +184,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {
-        let (posted, intake) = (Arc::<Mutex<Posted>>::default(), Intake::default());
+        let (posted, intake) = (Arc::<Mutex<PendingPosts>>::default(), Intake::default());
         let stored = Arc::<Mutex<Vec<usize>>>::default();
         let post = async |is_bad: bool| {
-            let packed = Packed::of(&NewMessage::new(to_raw_value(&1).unwrap()));
+            let packed = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
             let (answer, answered) = oneshot::channel();
             let room = intake.admit(&packed).unwrap();
             let post = Post { message: packed, poster: Poster { answer, _room: room } };
-            if posted.lock().take_in(post) {
+            if posted.lock().add(post) {
                 let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
-                let send = move |messages: Vec<Packed>| {
+                let send = move |messages: Vec<EncodedMessage>| {
                     assert!(!is_bad, "a fault in the code");
                     stored.lock().push(messages.len());
                     let answer = |_| Answer {

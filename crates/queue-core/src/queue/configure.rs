@@ -15,12 +15,12 @@ use crate::{
 /// The maximum number of times that a change is tried again because others change the same settings meanwhile.
 const TRIES: usize = 20;
 
-/// The field of `meta` that differs between queues that had the same name one after the other.
+/// The field of `meta` that distinguishes queues that had the same name one after the other.
 const EPOCH: &str = "epoch";
 
 impl Queue {
-    /// Changes settings by a merge patch (RFC 7396); a null brings back the default. Settings that are declared in the configuration
-    /// win again when the queue is next declared. A patch that names something begins the queue if there is none.
+    /// Changes settings by a merge patch (RFC 7396); a null restores the default. Settings that are declared in the configuration
+    /// win again when the queue is next declared. A patch that is not empty creates the queue if it does not exist.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Queue {
             let known = self.meta().await?;
             let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.patched(patch)?;
-            // The declared settings belong to those that are answered, so they are declared before they are read.
+            // The returned settings include the declared ones, so the queue is declared before its settings are read.
             let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
                 self.declare_or(if_absent).await?;
@@ -52,7 +52,7 @@ impl Queue {
         Err(Error::Unavailable("others change the settings all the time".into()))
     }
 
-    /// Hands out nothing more until [`resume`](Self::resume). Due times go on, and so does what is active.
+    /// Hands out no message until [`resume`](Self::resume). Messages still become due, and active messages continue.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a queue begins: `declare.lua` alone decides it. A call that must begin no queue learns that there is none.
+//! Creates queues: only `declare.lua` creates one. A call that may not create a queue learns that it does not exist.
 
 use tracing::debug;
 
@@ -8,17 +8,17 @@ use crate::{
     redis::scripts,
 };
 
-/// The outcome of a call where there is no queue.
+/// What a call does if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
-    /// It begins the queue.
+    /// The call creates the queue.
     Begin,
-    /// It is refused as [`Error::NoSuchQueue`].
+    /// The call fails with [`Error::NoSuchQueue`].
     Refuse,
 }
 
 impl Queue {
-    /// Begins the queue if there is none, with its declared settings, and learns its epoch.
+    /// Creates the queue if it does not exist, writes its declared settings, and returns its epoch.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Queue {
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         let new_epoch = match if_absent {
             IfAbsent::Begin => {
-                // The name first: a name without messages is harmless, messages without a name would not be found.
+                // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
                 index::add_if_absent(&self.redis, &self.name).await?;
                 format!("{:016x}", rand::random::<u64>())
             }
@@ -48,7 +48,7 @@ impl Queue {
         };
         debug!(queue = %self.name, epoch, has_begun, "declared");
         if has_begun {
-            // A deletion may have taken the name out meanwhile.
+            // A concurrent deletion may have removed the name.
             index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
         }
         *self.epoch.lock() = Some(epoch.clone());

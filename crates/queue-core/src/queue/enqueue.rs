@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Gate, IdempotencyKey, Message, MessageId, MessageRef, NewMessage, State,
+        HoldOutcome, IdempotencyKey, Message, MessageId, MessageRef, NewMessage, State,
         record::{Options, Record},
     },
     number::MaxAttempts,
@@ -19,17 +19,16 @@ use crate::{
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are created")]
 pub enum Enqueued {
-    /// It was stored.
+    /// The message was stored.
     Created(Message),
-    /// It stood already, by the producer's own id or by an idempotency key; in this state. Nothing was changed.
+    /// The message existed already, by the producer's own id or by an idempotency key, and is in this state. Nothing was changed.
     Duplicate(MessageRef, State),
-    /// The same request was made before, but what it stored has finished since and is no longer kept. Nothing was
-    /// changed.
+    /// The same request was made before, but its message has finished and is no longer kept. Nothing was changed.
     Forgotten(MessageRef),
 }
 
 impl Enqueued {
-    /// The id under which it can be read.
+    /// The id under which the message can be read.
     pub fn id(&self) -> &MessageRef {
         match self {
             Self::Created(message) => &message.id,
@@ -37,7 +36,7 @@ impl Enqueued {
         }
     }
 
-    /// Where it stands; `None` if it is no longer kept.
+    /// The state of the message; `None` if it is no longer kept.
     pub fn state(&self) -> Option<State> {
         match self {
             Self::Created(message) => Some(message.state),
@@ -50,7 +49,7 @@ impl Enqueued {
 impl Queue {
     /// Stores messages, all or none, in the order given.
     ///
-    /// It is not sent again when Redis did not answer: then it may have been stored or not.
+    /// The call is not sent again when Redis did not answer; then the messages may be stored or not.
     ///
     /// # Errors
     ///
@@ -60,9 +59,9 @@ impl Queue {
         self.store(messages, None).await
     }
 
-    /// As [`enqueue`](Self::enqueue), but safe to repeat: a call with the same key and the same fingerprint stores nothing more,
-    /// for as long as the queue's [`idempotency_window`](crate::Settings::idempotency_window). Each request has
-    /// a fingerprint of its own: a hash of its content, without tabs.
+    /// Like [`enqueue`](Self::enqueue), but safe to repeat: during the queue's
+    /// [`idempotency_window`](crate::Settings::idempotency_window), a call with the same key and fingerprint stores nothing more.
+    /// The fingerprint is a hash of the request's content, without tabs.
     ///
     /// # Errors
     ///
@@ -87,8 +86,8 @@ impl Queue {
         if messages.len() > limits::MAX_MESSAGES {
             return Err(Error::TooManyMessages(messages.len()));
         }
-        let packed: Vec<Packed> = messages.iter().map(Packed::of).collect();
-        let bytes = packed.iter().map(Packed::bytes).sum();
+        let packed: Vec<EncodedMessage> = messages.iter().map(EncodedMessage::of).collect();
+        let bytes = packed.iter().map(EncodedMessage::bytes).sum();
         if bytes > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(bytes));
         }
@@ -96,10 +95,10 @@ impl Queue {
         messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
     }
 
-    /// Calls the script for messages that one call can carry, and answers the result for each.
+    /// Calls the script for messages that fit into one call, and returns the result of each.
     pub(super) async fn send(
         &self,
-        messages: &[Packed],
+        messages: &[EncodedMessage],
         when_full: WhenFull,
         idempotency: Option<(&IdempotencyKey, &str)>,
     ) -> Result<Vec<Answer>> {
@@ -108,7 +107,7 @@ impl Queue {
             .call_declared(IfAbsent::Begin, &scripts::ENQUEUE, |epoch| {
                 let mut call = Call::new(&scripts::ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
-                for Packed { due, options, record } in messages {
+                for EncodedMessage { due, options, record } in messages {
                     if !(due.is_empty() && options.is_empty()) {
                         for arg in ["", due, options] {
                             call.push(arg);
@@ -146,8 +145,8 @@ impl Queue {
             };
         }
         let gate = match mark {
-            "*" => Gate::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
-            _ => Gate::Closed,
+            "*" => HoldOutcome::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
+            _ => HoldOutcome::Held,
         };
         let Answer { created_at, max_attempts, .. } = *answer;
         Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, gate)))
@@ -155,18 +154,18 @@ impl Queue {
 }
 
 /// A message as the script takes it.
-pub(super) struct Packed {
+pub(super) struct EncodedMessage {
     due: String,
     options: String,
     record: String,
 }
 
-impl Packed {
+impl EncodedMessage {
     pub(super) fn of(message: &NewMessage) -> Self {
         Self { due: message.due().encode(), options: Options::of(message).encode(), record: Record::encode(message) }
     }
 
-    /// As many as count against what one call may carry.
+    /// The bytes that count against the limit of one call.
     pub(super) fn bytes(&self) -> usize {
         self.record.len()
     }
@@ -179,12 +178,12 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
-/// The part that a call stores of more messages than the queue takes.
+/// What a call stores if the queue does not have room for all its messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WhenFull {
-    /// Nothing.
+    /// No message.
     RefuseAll,
-    /// The first ones, as many as there is room for.
+    /// The first messages, as many as there is room for.
     RefuseRest,
 }
 

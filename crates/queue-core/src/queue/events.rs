@@ -1,4 +1,4 @@
-//! The log of events of a queue: it is written while a client listens, and read in batches.
+//! Reads the log of events of a queue in batches; the scripts write it while a client listens.
 
 use deadpool_redis::redis;
 
@@ -10,13 +10,12 @@ use crate::{
     time::Millis,
 };
 
-/// The log is kept for ten minutes after the last call of `listen`, and for the minute that lies
-/// between two such times.
+/// How long the log is kept after a call of `listen`: ten minutes, and one minute for the interval between two calls.
 const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
 
 impl Queue {
-    /// Lets events be written down for eleven minutes, and answers the id of the newest; `None` if there is no such queue.
-    /// A client that listens for longer repeats it, as [`EventFeed`](crate::EventFeed) does.
+    /// Makes the queue log events for eleven minutes, and returns the id of the newest event; `None` if the queue does not exist.
+    /// A client that listens for longer repeats the call, as [`EventFeed`](crate::EventFeed) does.
     ///
     /// # Errors
     ///
@@ -27,20 +26,20 @@ impl Queue {
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
-    /// The next events after one, of so many bytes of the log and an entry more; no events if there are none; `None` if not
-    /// everything that came after it is still there.
+    /// Reads the events after one event, at most `bytes` of the log and one entry more. The batch is empty if there are none; `None`
+    /// if the log has already lost some of them.
     pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<EventBatch>> {
-        let place = id.place;
+        let entry = id.entry;
         let mut range = redis::cmd("XRANGE");
-        // With the entry that the event is in: it is there as long as nothing after it is missing.
-        range.arg(self.keys.key(suffix::EVENTS)).arg(place.to_string());
-        range.arg(format!("({}-0", place.bytes + bytes));
+        // Includes the entry of the event itself: as long as it exists, no later entry is missing.
+        range.arg(self.keys.key(suffix::EVENTS)).arg(entry.to_string());
+        range.arg(format!("({}-0", entry.bytes + bytes));
         let entries: Vec<LogEntry> = reply::decode(self.redis.call(&range).await?)?;
         if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 
-    /// All events after one, as [`listen`](Self::listen) answered it; `None` if not all of them are there. For tests:
-    /// [`EventFeed`](crate::EventFeed) read in steps.
+    /// All events after one that [`listen`](Self::listen) returned; `None` if the log has lost some of them. For tests;
+    /// [`EventFeed`](crate::EventFeed) reads in steps.
     #[doc(hidden)]
     pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
         const ALL: u64 = 1 << 40;

@@ -12,17 +12,17 @@ use crate::{
 /// The outcome of extending a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extended {
-    /// It lasts until then.
+    /// The lease lasts until this instant.
     Until(Timestamp),
-    /// It lasts until then, but the message is to be cancelled: stop working on it, and settle.
+    /// The lease lasts until this instant, but the message is to be cancelled: stop working on it, and settle.
     ToBeCancelled(Timestamp),
-    /// It has lapsed, or was ended: nothing was changed.
+    /// The lease has lapsed or was settled: nothing was changed.
     LeaseOver,
 }
 
 impl Queue {
-    /// Lets leases last for `visibility_timeout` from now, by default as long as the queue's leases do. An answer for
-    /// each, in order.
+    /// Extends leases to `visibility_timeout` from now; `None` is the visibility timeout with which each was handed out. Returns the
+    /// outcome for each lease, in order.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! The index of queues: a sorted set of their names, by which queues are listed and found by patterns.
 //!
 //! A queue exists when it has an epoch in its `meta`, which lies in another slot than the index, so that no script can change
-//! both. The index may lag behind: a name may stand in it without a queue, and for a while a queue may be missing. The rules
-//! that keep it right: the process that begins a queue adds its name before and after; the one that deletes a queue takes the
-//! name out after, then looks for the queue once more; maintenance repairs what was cut off between such steps.
+//! both. The index may lag behind: it may have a name without a queue, and for a while it may lack a queue. Three rules keep it
+//! correct: the process that creates a queue adds its name before and after; the process that deletes a queue removes the name
+//! afterwards, then checks for the queue once more; maintenance repairs the index after an interruption between these steps.
 
 use deadpool_redis::redis::{self, Value};
 
@@ -16,7 +16,7 @@ use crate::{
 /// The number of names that one call reads.
 const PAGE: usize = 1_000;
 
-/// Adds names; those that stand there stay.
+/// Adds names; names that are already in the index stay.
 pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
     for some in names.chunks(PAGE) {
         let mut add = redis::cmd("ZADD");
@@ -29,7 +29,8 @@ pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
     Ok(())
 }
 
-/// Adds a name that is not there. It is looked up before it is written, because a Redis that is full refuses to write even what is there.
+/// Adds a name if it is missing. The lookup comes first, because a Redis whose memory is full refuses even a write that changes
+/// nothing.
 pub(crate) async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
     let mut score = redis::cmd("ZSCORE");
     score.arg(keys::INDEX).arg(name.as_str());
@@ -45,7 +46,7 @@ pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
     call(redis, &remove).await.map(drop)
 }
 
-/// The names that begin so, in order, from behind `after`: at most `most`. Fewer are all that there are.
+/// The first `most` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
 pub(crate) async fn names(
     redis: &Redis,
     start: &str,

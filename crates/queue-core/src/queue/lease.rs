@@ -1,4 +1,4 @@
-//! Leases messages. A call whose answer is lost is found again by its token, and its leases are released.
+//! Leases messages. The leases of a call whose reply was lost are found again by the call's token, and returned.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        ConsumerId, Failure, LeaseToken, Message, MessageId, MessageRef, Standing, Stored,
+        ConsumerId, Failure, LeaseToken, Message, MessageId, MessageRef, Stored, StoredState,
         record::{Malformed, Options, Record, Run},
         token::Secret,
     },
@@ -25,7 +25,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// The maximum number of lost lease calls that are remembered; the leases of further ones lapse.
+/// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
 const MAX_LOST: usize = 100;
 
 /// A request of a consumer for messages.
@@ -37,17 +37,17 @@ pub struct LeaseRequest {
     pub max: usize,
     /// How long the leases last unless they are extended. Defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
-    /// For how long it owns an exclusive queue beyond its leases.
+    /// How long the consumer owns an exclusive queue beyond its leases.
     pub owner_timeout: OwnerTimeout,
 }
 
-/// For how long a consumer owns an exclusive queue beyond its leases.
+/// How long a consumer owns an exclusive queue beyond its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerTimeout {
-    /// For a visibility timeout after each call: it will call again.
+    /// For the visibility timeout after each lease call, because the consumer will call again.
     #[default]
     VisibilityTimeout,
-    /// It owns the queue no longer than it has leases.
+    /// Keeps ownership only while it has leases.
     None,
 }
 
@@ -71,7 +71,7 @@ pub struct Leased {
     pub deliveries: Vec<Delivery>,
     /// How long the leases last.
     pub visibility_timeout: Millis,
-    /// Whether more was ready than was handed out.
+    /// Whether more messages were ready than were handed out.
     pub more_is_ready: bool,
     /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
     pub next_look: Option<Duration>,
@@ -84,8 +84,8 @@ pub struct Leased {
 pub(crate) enum Access {
     /// All consumers.
     All,
-    /// The queue is exclusive: this consumer alone, until it gives up or its time is over. `None` while no consumer has access,
-    /// because leases of several consumers live that the queue handed out before it became exclusive.
+    /// The queue is exclusive: only this consumer, until it gives up or its owner timeout ends. `None` while no consumer has
+    /// access, because consumers still have leases that the queue handed out before it became exclusive.
     OneConsumer(Option<ConsumerId>),
 }
 
@@ -100,17 +100,17 @@ pub struct Delivery {
     pub lease_expires_at: Timestamp,
     /// How long this run may take before it counts as a failed attempt.
     pub timeout: Option<Millis>,
-    /// The time from which it has been ready: the last of its post, due time, signal, promotion and requeue.
+    /// The time since which the message has been ready: the last of its post, due time, signal, promotion and requeue.
     pub ready_at: Timestamp,
 }
 
 impl Queue {
-    /// Leases what is ready, after lapsed leases were recovered and due messages promoted.
+    /// Leases ready messages, after it has recovered lapsed leases and promoted due messages.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: leases that were made all the same are returned with the next call, with no attempt
-    /// spent; also when the returned future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: leases that the call may have made are returned with the next call, without spending an attempt;
+    /// the same happens when the future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
     }
@@ -140,7 +140,7 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // Nothing was leased, so nothing is to be returned.
+            // No message was leased, so no lease must be returned.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
                 answer_is_lost.answered();
                 return Err(error);
@@ -148,7 +148,7 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // If the caller drops this future here, the call still counts as lost, because no consumer has received the deliveries.
+        // Until here a dropped future counts as a lost call, because no consumer has received the deliveries.
         self.fail_unreadable(unreadable).await;
         answer_is_lost.answered();
         // An idle consumer must call again for the second look at lost calls.
@@ -190,8 +190,8 @@ impl Queue {
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
             let signal = signals.next().flatten().and_then(parse_json);
             let Ok(id) = id.parse::<MessageId>() else {
-                // Not written by Drover: it lapses until it fails, and stops no other message.
-                warn!(queue = %self.name, id, "an id in the waiting list is none");
+                // Drover did not write this id. Its lease lapses until the message fails; other messages are not affected.
+                warn!(queue = %self.name, id, "the waiting list has an invalid id");
                 continue;
             };
             let lease = LeaseToken::new(id.clone(), secret.clone());
@@ -207,7 +207,7 @@ impl Queue {
                         record,
                         options,
                         run,
-                        standing: Standing::Active,
+                        standing: StoredState::Active,
                         max_attempts,
                         progress: None,
                         signal,
@@ -221,7 +221,7 @@ impl Queue {
         Ok((Leased { deliveries, visibility_timeout, more_is_ready, next_look, access }, unreadable))
     }
 
-    /// A malformed record never stops the queue: it goes to the dead letters with the reason.
+    /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
     async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) {
         if unreadable.is_empty() {
             return;
@@ -237,12 +237,12 @@ impl Queue {
             })
             .collect();
         if let Err(error) = self.settle(&settlements).await {
-            warn!(queue = %self.name, %error, "what can't be read could not be failed: its lease will lapse");
+            warn!(queue = %self.name, %error, "unreadable messages could not be failed: their leases will lapse");
         }
     }
 
-    /// Returns the leases of calls whose answers were lost, a bounded number of live leases at a time. Every lease
-    /// call begins with it; a consumer that stops does it once more.
+    /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
+    /// begins with this, and a consumer that stops calls it once more.
     ///
     /// # Errors
     ///
@@ -260,7 +260,7 @@ impl Queue {
                     break;
                 }
             }
-            // A scan may show one twice. There are no more than one lease call hands out.
+            // A scan may return an id twice. The ids fit into one call, because one lease call handed them out.
             ids.sort_unstable();
             ids.dedup();
             if !ids.is_empty() {
@@ -290,7 +290,7 @@ impl Queue {
 /// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to look again, whether
 /// more is ready, `max_attempts` and the time-out of the queue.
 type Terms = (u64, u64, u64, i64, bool, String, Option<String>);
-/// A value for each message, where any of them needs one.
+/// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
 
 /// A lease call whose answer was lost.
@@ -300,7 +300,7 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// The time until the second look for lost leases: a call in a broken connection may reach Redis after the first look.
+    /// The pause before the second look for lost leases: a call over a broken connection may reach Redis after the first look.
     const SECOND_LOOK: Duration = Duration::from_secs(5);
 
     fn is_due(&self) -> bool {
@@ -311,7 +311,7 @@ impl Lost {
         self.look_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
-    /// After the first look there is a second.
+    /// Whether the call must be looked for once more: yes after the first look, no after the second.
     fn is_needed_again(&mut self) -> bool {
         let was_first = self.look_at.is_none();
         self.look_at = Some(Instant::now() + Self::SECOND_LOOK);
@@ -330,7 +330,7 @@ fn decode_delivery(
     Ok((Record::decode(record)?, options, run))
 }
 
-/// Remembers a lease call as lost unless it is marked as answered; so a call that is dropped half-way counts too.
+/// Remembers a lease call as lost when it is dropped, unless it was marked as answered.
 struct LostUnlessAnswered<'q> {
     queue: &'q Queue,
     secret: Secret,

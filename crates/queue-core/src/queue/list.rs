@@ -1,4 +1,4 @@
-//! Lists of messages, page by page: of one state, all or those of a name or a hold key.
+//! Lists the messages of one state, page by page: all, or only those with a name or a hold key.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use deadpool_redis::redis::Value;
@@ -11,28 +11,28 @@ use crate::{
     redis::{reply, scripts},
 };
 
-/// The most bytes that the place of a held message has: its key, two tabs, its id and when it is due.
-const MAX_PLACE_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
+/// The maximum length of a decoded cursor, that of a held message: its key, two tabs, its id and its due time.
+const MAX_POSITION_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Debug, Default)]
 pub struct Page {
     /// The messages.
     pub messages: Vec<Message>,
-    /// How many bytes Redis has of them, and of those that it looked at because of a name.
+    /// The stored bytes of the messages, and of other messages that were checked for a name.
     pub bytes: usize,
-    /// The cursor with which the list goes on, an opaque text; `None` at the end.
+    /// The cursor for the next page, an opaque text; `None` at the end.
     pub next: Option<String>,
 }
 
 impl Queue {
     /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones
-    /// as they stand in the waiting list, finished ones from the newest back. At most `limit` of them, up to
-    /// [`Queue::MAX_MESSAGES`]; a page ends at [`Queue::MAX_BYTES`], counting everything that is known of a message. It may
-    /// have fewer, or none, and go on: what is gone still stands in a list for a while.
+    /// in the order of the waiting list, finished ones from newest to oldest. A page has at most `limit` messages, up to
+    /// [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that is stored about a message. It may have
+    /// fewer messages, or none, before the end, because ids of removed messages stay in a list for a while.
     ///
-    /// Messages move while they are listed. One that stays in its state is listed once; in the waiting list, where all move with
-    /// each lease, one may be listed twice or passed over.
+    /// A message that stays in its state during the listing is listed once. In the waiting list every lease shifts the positions,
+    /// so a message may be listed twice or skipped.
     ///
     /// # Errors
     ///
@@ -44,8 +44,8 @@ impl Queue {
     /// Like [`list`](Self::list), but a page ends at this many bytes and has at least one message if there is one. It lists only
     /// messages of this name, and only held messages that wait for this key.
     ///
-    /// Redis looks for a name in the list, message by message. Each that it looks at counts 4,195 bytes or more, so a page looks
-    /// at [`Queue::MAX_MESSAGES`] at most; it may be empty and go on.
+    /// Redis searches the list for a name, message by message. Each checked message counts at least 4,195 bytes, so a page checks at
+    /// most [`Queue::MAX_MESSAGES`]; it may be empty before the end.
     ///
     /// # Errors
     ///
@@ -59,43 +59,45 @@ impl Queue {
         max_bytes: usize,
         cursor: Option<&str>,
     ) -> Result<Page> {
-        let place = cursor.map_or(Ok(String::new()), |cursor| place_of(cursor, state, hold))?;
+        let position = cursor.map_or(Ok(String::new()), |cursor| decode_cursor(cursor, state, hold))?;
         if hold.is_some() && state != State::Held {
             return Ok(Page::default());
         }
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
-        let call = Call::new(&scripts::LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(place);
+        let call = Call::new(&scripts::LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(position);
         let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
         let mut answer: Vec<Value> = self.call(&scripts::LIST, call).await?;
         let found = answer.split_off(answer.len().min(2));
-        let (place, bytes): (String, usize) = reply::decode(Value::Array(answer))?;
+        let (position, bytes): (String, usize) = reply::decode(Value::Array(answer))?;
         let mut messages = Vec::with_capacity(found.len());
         for value in found {
             let stored = self.decode_stored(value)?.map(|(_, stored)| stored);
             messages.extend(stored.map(|stored| Message::from_stored(self.name.clone(), stored)));
         }
-        Ok(Page { messages, bytes, next: (!place.is_empty()).then(|| cursor_to(&place)) })
+        Ok(Page { messages, bytes, next: (!position.is_empty()).then(|| encode_cursor(&position)) })
     }
 }
 
-/// The cursor that leads to a place in a list.
-fn cursor_to(place: &str) -> String {
-    URL_SAFE_NO_PAD.encode(place)
+/// Encodes the position after which a page continues, as `list.lua` returns it, as a cursor.
+fn encode_cursor(position: &str) -> String {
+    URL_SAFE_NO_PAD.encode(position)
 }
 
-/// The place that a cursor leads to, if it has the form of those that `list.lua` answers for a state and a hold key.
-fn place_of(cursor: &str, state: State, hold: Option<&SignalKey>) -> Result<String> {
+/// Decodes a cursor to a position, if it has the form that `list.lua` returns for the state and the hold key.
+fn decode_cursor(cursor: &str, state: State, hold: Option<&SignalKey>) -> Result<String> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    decoded.filter(|place| place.len() <= MAX_PLACE_BYTES && is_place(place, state, hold)).ok_or(Error::InvalidCursor)
+    decoded
+        .filter(|position| position.len() <= MAX_POSITION_BYTES && is_position(position, state, hold))
+        .ok_or(Error::InvalidCursor)
 }
 
-fn is_place(place: &str, state: State, hold: Option<&SignalKey>) -> bool {
+fn is_position(position: &str, state: State, hold: Option<&SignalKey>) -> bool {
     let is_number = |text: &str| (1..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     match state {
-        State::Held => place.split_once('\t').is_some_and(|(key, _)| hold.is_none_or(|hold| key == hold.as_str())),
-        State::Waiting | State::Completed => is_number(place),
+        State::Held => position.split_once('\t').is_some_and(|(key, _)| hold.is_none_or(|hold| key == hold.as_str())),
+        State::Waiting | State::Completed => is_number(position),
         State::Delayed | State::Active | State::Failed => {
-            place.split_once(':').is_some_and(|(score, id)| is_number(score) && is_number(id))
+            position.split_once(':').is_some_and(|(score, id)| is_number(score) && is_number(id))
         }
     }
 }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_cursor_has_the_form_of_its_state() {
-        for (place, state, hold, is_one) in [
+        for (position, state, hold, is_one) in [
             ("k\t21718923400017", State::Held, None, true),
             ("k\t21718923400017", State::Held, Some("k"), true),
             ("k\t21718923400017", State::Held, Some("k2"), false),
@@ -119,13 +121,13 @@ mod tests {
             ("-1:2", State::Active, None, false),
         ] {
             let hold = hold.map(|key| key.parse().unwrap());
-            assert_eq!(place_of(&cursor_to(place), state, hold.as_ref()).is_ok(), is_one, "{place}");
+            assert_eq!(decode_cursor(&encode_cursor(position), state, hold.as_ref()).is_ok(), is_one, "{position}");
         }
     }
 
     #[test]
     fn a_cursor_of_the_longest_key_reads_back() {
-        let place = format!("{}\t21718923400017\t1795424400000", "\u{1f600}".repeat(256));
-        assert_eq!(place_of(&cursor_to(&place), State::Held, None).unwrap(), place);
+        let position = format!("{}\t21718923400017\t1795424400000", "\u{1f600}".repeat(256));
+        assert_eq!(decode_cursor(&encode_cursor(&position), State::Held, None).unwrap(), position);
     }
 }

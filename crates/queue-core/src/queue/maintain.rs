@@ -1,4 +1,4 @@
-//! Maintenance of one queue: what happens by itself as time passes.
+//! Maintenance of one queue: the work that time makes necessary.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
     redis::scripts,
 };
 
-/// The reply of `tend.lua`.
+/// The reply of `tend.lua` if the queue does not exist.
 const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
-    /// Does what must happen by itself as time passes, a bounded part: recovers lapsed leases, fails what has expired,
-    /// promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. Answers how long until there is next something to
-    /// do, nothing if there is nothing.
+    /// Does a bounded part of the maintenance: recovers lapsed leases, fails expired messages, promotes due ones, forgets messages
+    /// that are no longer kept, and continues interrupted signals and purges. Returns the time until maintenance is next needed;
+    /// `None` if it is not.
     ///
     /// Consumers do most of this work with each lease call; maintenance does it for queues that no consumer leases from.
     ///

@@ -56,11 +56,10 @@ use crate::{
 use coalesce::Intake;
 use declare::IfAbsent;
 
-/// The maximum number of times that one call declares a queue again that others delete at the same time, or that a Redis
-/// without memory has lost.
-const MAX_DECLARATIONS: u64 = 30;
+/// The maximum number of times that one call declares a queue again, because other processes delete it at the same time.
+const MAX_REDECLARATIONS: u64 = 30;
 
-/// One queue: every operation on it, each a call of one script on a batch.
+/// One queue and the operations on it. Each operation calls one script with a batch of messages.
 pub struct Queue {
     redis: Redis,
     name: QueueName,
@@ -74,13 +73,13 @@ pub struct Queue {
     lost: Mutex<Vec<lease::Lost>>,
     intake: Arc<Intake>,
     /// Messages that were posted and wait for the next call.
-    posted: Mutex<coalesce::Posted>,
+    posted: Mutex<coalesce::PendingPosts>,
 }
 
 impl Queue {
-    /// The most messages that one call carries either way: 1,000.
+    /// The maximum number of messages in the request or the reply of one call: 1,000.
     pub const MAX_MESSAGES: usize = limits::MAX_MESSAGES;
-    /// The most bytes of payload that one call carries either way: 4 MiB.
+    /// The maximum bytes of payload in the request or the reply of one call: 4 MiB.
     pub const MAX_BYTES: usize = limits::MAX_BYTES;
     /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
     pub const MAX_RESULT_BYTES: usize = limits::MAX_RESULT_BYTES;
@@ -103,8 +102,8 @@ impl Queue {
         reply::decode(answer.map_err(|error| self.explain(error))?)
     }
 
-    /// Calls a script that wants the queue's epoch, declaring the queue first where this process has not or where
-    /// Redis was replaced or emptied. `build` makes the call for an epoch.
+    /// Calls a script that needs the queue's epoch. It first declares the queue if this process has not, or if Redis was replaced
+    /// or emptied. `build` makes the call for an epoch.
     async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,
@@ -117,11 +116,10 @@ impl Queue {
             Some(epoch) => epoch,
             None => Box::pin(self.declare_or(if_absent)).await?,
         };
-        for tried in 0..MAX_DECLARATIONS {
+        for tried in 0..MAX_REDECLARATIONS {
             match self.redis.call_script(script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
-                    // The first retry is immediate. Later ones wait a random time, because a process that deletes the queue
-                    // repeatedly may run in step with this one.
+                    // The first retry is immediate; later ones wait randomly.
                     let most = Duration::from_millis(tried);
                     epoch = Box::pin(async {
                         sleep(most.mul_f64(rand::random())).await;
@@ -138,8 +136,8 @@ impl Queue {
         Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
     }
 
-    /// Adds the name to the index if the queue was used since this was last called, and exists. It stands there already, but
-    /// for what was cut off between two steps.
+    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has the
+    /// name already; it lacks it only after an interruption.
     pub(crate) async fn restore_name(&self) -> Result<()> {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());
@@ -169,7 +167,7 @@ fn random() -> String {
     format!("{:.6}", rand::random_range(0.0..0.999_999))
 }
 
-/// A script's call under construction.
+/// Builds the call of a script.
 struct Call {
     command: Cmd,
 }

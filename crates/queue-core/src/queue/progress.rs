@@ -16,13 +16,13 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// It is longer.
+    /// The JSON is longer.
     pub fn deserialize_progress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
         json::at_most::<{ limits::MAX_RESULT_BYTES }, D>(deserializer)
     }
 
-    /// Keeps what a handler reports of its progress: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Answers whether it was kept: it is
-    /// not when the lease is over.
+    /// Stores the progress that a handler reports: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Returns `false`, and stores nothing,
+    /// when the lease is over.
     ///
     /// # Errors
     ///

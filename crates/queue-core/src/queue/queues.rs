@@ -1,4 +1,4 @@
-//! All queues of one Redis: their handles, their declared settings, their names, and how they stand, page by page.
+//! All queues of one Redis: their handles, their declared settings, their names, and pages of their status.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,14 +14,14 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// The maximum number of queue handles that a process keeps. A handle is only a cache of what it knows of the queue, so the API can
-/// forget them all and begin again when unauthenticated clients have named this many queues.
+/// The number of queue handles from which unused ones are removed, because clients may name any number of queues. A handle only
+/// caches facts about its queue, so removing it is safe.
 const MAX_HANDLES: usize = 10_000;
 
 /// The maximum number of names that a page of queues reads.
-const MOST_NAMES: usize = 1_000;
-/// The number of queues that are read at a time.
-const READ_AT_ONCE: usize = 32;
+const MAX_NAMES: usize = 1_000;
+/// The maximum number of queues that are read concurrently.
+const MAX_CONCURRENT_READS: usize = 32;
 
 /// All queues of one Redis.
 #[derive(Clone)]
@@ -55,14 +55,14 @@ impl Queues {
         &self.shared.redis
     }
 
-    /// A queue. It need not exist: it does from its first message or its first settings.
+    /// The handle of a queue. The queue need not exist: its first message or its first settings create it.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
         let mut handles = self.shared.handles.lock();
         if let Some(queue) = handles.get(name) {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            // Handles in use stay.
+            // Handles that are in use stay.
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.of(name);
@@ -72,8 +72,8 @@ impl Queues {
         queue
     }
 
-    /// Applies the declared settings to each queue that is named there. A pattern names no queue: its settings are applied
-    /// when a queue that fits is declared.
+    /// Applies the declared settings to each queue that they name. The settings of a pattern are applied when a matching queue is
+    /// declared.
     ///
     /// # Errors
     ///
@@ -85,13 +85,12 @@ impl Queues {
         Ok(())
     }
 
-    /// Waits until everything that was [posted](Queue::post) is stored or refused. To be awaited when nothing more is
-    /// posted, at the end of the process.
+    /// Waits until every [posted](Queue::post) message is stored or refused. Call it at the end of the process, after the last post.
     pub async fn posts_done(&self) {
         self.shared.intake.drained().await;
     }
 
-    /// The approximate number of workers: those that have a [subscription](crate::Subscriber::of_prefixes).
+    /// The approximate number of workers: the processes with a [subscription](crate::Subscriber::of_prefixes).
     ///
     /// # Errors
     ///
@@ -103,7 +102,7 @@ impl Queues {
         Ok(workers)
     }
 
-    /// The names of all queues, in order. A name may stand here for a while whose queue is gone.
+    /// The names of all queues, in order. The name of a deleted queue may be included for a while.
     ///
     /// # Errors
     ///
@@ -112,7 +111,7 @@ impl Queues {
         self.names_from("").await
     }
 
-    /// Of these, the ones that begin so.
+    /// The names that begin with `start`, in order.
     ///
     /// # Errors
     ///
@@ -121,12 +120,11 @@ impl Queues {
         index::names(&self.shared.redis, start, None, usize::MAX).await
     }
 
-    /// How queues stand, in the order of their names: at most `limit` (from 1 to 1,000) of those that fit a pattern, whose
-    /// names begin with `prefix` and come behind `after`. With them comes the name behind which the list goes on; `None` at the
-    /// end.
+    /// The status of queues, in the order of their names: at most `limit` (from 1 to 1,000) queues that match a pattern, whose names
+    /// begin with `prefix` and come after `after`. Also returns the name after which the next page begins; `None` at the end.
     ///
-    /// A page looks at 1,000 names at most, and a name may stand in the index whose queue is gone: it may have fewer queues
-    /// than asked for, or none, and go on. Names that fit no pattern are not looked at.
+    /// A page reads at most 1,000 names, and the index may have names of deleted queues. So a page may have fewer queues than
+    /// `limit`, or none, before the end. Names that match no pattern are not read.
     ///
     /// # Errors
     ///
@@ -139,7 +137,7 @@ impl Queues {
         limit: usize,
     ) -> Result<(Vec<QueueStatus>, Option<QueueName>)> {
         let ranges = NameRange::of(patterns, prefix);
-        let limit = limit.clamp(1, MOST_NAMES);
+        let limit = limit.clamp(1, MAX_NAMES);
         let (mut found, mut looked_at, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
             // One more name shows whether the list goes on.
@@ -149,7 +147,8 @@ impl Queues {
             looked_at += names.len();
             after = names.last().cloned();
             let queues: Vec<Arc<Queue>> = names.iter().map(|name| self.queue(name)).collect();
-            let reading = stream::iter(queues).map(|queue| async move { queue.status().await }).buffered(READ_AT_ONCE);
+            let reading =
+                stream::iter(queues).map(|queue| async move { queue.status().await }).buffered(MAX_CONCURRENT_READS);
             found.extend(reading.try_collect::<Vec<_>>().await?.into_iter().flatten());
             if found.len() > limit {
                 found.truncate(limit);
@@ -158,15 +157,15 @@ impl Queues {
             if !goes_on {
                 return Ok((found, None));
             }
-            if found.len() == limit || looked_at == MOST_NAMES {
+            if found.len() == limit || looked_at == MAX_NAMES {
                 return Ok((found, after));
             }
-            // Where few queues are left, many names are passed over in few steps.
-            wanted = READ_AT_ONCE.max(limit - found.len()).min(MOST_NAMES - looked_at);
+            // When few names have a queue, larger steps skip the others faster.
+            wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - looked_at);
         }
     }
 
-    /// The names in these ranges, in order, from behind `after`: at most `most`. Fewer are all that there are.
+    /// The first `most` names in these ranges, in order, after `after`. Fewer names mean that there are no more.
     async fn names_in(
         &self,
         ranges: &[NameRange<'_>],
@@ -179,7 +178,7 @@ impl Queues {
                 Extent::AllThatBeginSo => {
                     names.extend(index::names(&self.shared.redis, range.start, after, most - names.len()).await?);
                 }
-                // Whether there is such a queue is known when it is read.
+                // Whether this queue exists is found when its status is read.
                 Extent::One => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == most {
@@ -189,7 +188,7 @@ impl Queues {
         Ok(names)
     }
 
-    /// Adds the names of queues that this process has used since the last call, where they are missing in the index. To be repeated about once a minute.
+    /// Adds missing names to the index, for queues that this process has used since the last call. Repeat it about once a minute.
     ///
     /// # Errors
     ///
@@ -202,7 +201,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Looks through all keys for queues, and adds those to the index that are missing there.
+    /// Scans all keys for queues, and adds missing names to the index.
     ///
     /// # Errors
     ///
@@ -225,7 +224,7 @@ impl Queues {
     }
 }
 
-/// Names that stand together in the index.
+/// A range of adjacent names in the index.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct NameRange<'a> {
     start: &'a str,
@@ -239,7 +238,7 @@ enum Extent {
 }
 
 impl<'a> NameRange<'a> {
-    /// The names that fit a pattern and begin with `prefix`: ranges in order, of which none lies in another.
+    /// The names that match a pattern and begin with `prefix`, as sorted ranges that do not overlap.
     fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
         let ranges = patterns.iter().filter_map(|pattern| {
             let (start, extent) = match pattern.start() {
@@ -282,11 +281,11 @@ mod tests {
             (&["b*"], "a", &[]),
         ] {
             let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-            let told = |range: &NameRange<'_>| match range.extent {
+            let text = |range: &NameRange<'_>| match range.extent {
                 Extent::AllThatBeginSo => format!("{}*", range.start),
                 Extent::One => range.start.to_owned(),
             };
-            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(told).collect();
+            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(text).collect();
             assert_eq!(ranges, expected, "{patterns:?} {prefix}");
         }
     }

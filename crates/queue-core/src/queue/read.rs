@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Message, MessageId, MessageRef, Standing, Stored,
+        Message, MessageId, MessageRef, Stored, StoredState,
         record::{Options, Outcome, Record, Run},
     },
     number::MaxAttempts,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The interval at which a wait reads the message again, so that a lost notification only delays the answer.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const READ_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Queue {
     /// Reads messages, in order; `None` for one that is unknown or no longer kept.
@@ -33,7 +33,7 @@ impl Queue {
         let mut messages = Vec::with_capacity(ids.len());
         while messages.len() < ids.len() {
             let rest = &ids[messages.len()..];
-            // One call answers as much as it may carry.
+            // One call returns as many messages as fit into its reply.
             let answered = self.read_stored(&rest[..rest.len().min(limits::MAX_MESSAGES)]).await?;
             if answered.is_empty() {
                 return Err(Error::unexpected("no answer for the first message"));
@@ -47,7 +47,7 @@ impl Queue {
         Ok(messages)
     }
 
-    /// Reads a message once it has finished, or when `wait` is over; by wake-up, without polling.
+    /// Waits until a message has finished, or until `wait` is over, and reads it. Notifications end the wait, not polling.
     ///
     /// # Errors
     ///
@@ -66,11 +66,11 @@ impl Queue {
             if message.state.is_final() || Instant::now() >= until {
                 return Ok(Some(message));
             }
-            // Registered before the call, so that nothing comes between the call and the wait.
+            // Registered before the call, so that no notification is missed between the call and the wait.
             let finishing = subscriber.finishing(&self.name, &drovers_id);
             let mut finished = pin!(finishing.finished.notified());
             finished.as_mut().enable();
-            let pause = until.min(Instant::now() + ASK_AGAIN);
+            let pause = until.min(Instant::now() + READ_INTERVAL);
             if self.is_awaited(&drovers_id, wait).await? {
                 // The next read shows whether it has finished.
                 let _ = timeout_at(pause, finished).await;
@@ -108,17 +108,17 @@ impl Queue {
             (Some(outcome), ..) => {
                 let outcome = Outcome::decode(&outcome)
                     .map_err(|malformed| Error::unexpected(format!("{malformed} of {id} in {}", self.name)))?;
-                Standing::Finished(outcome)
+                StoredState::Finished(outcome)
             }
-            (None, Some(_), _) => Standing::Active,
+            (None, Some(_), _) => StoredState::Active,
             (None, None, Some(due)) => {
-                Standing::Delayed(Timestamp::from_millis(due.parse().map_err(Error::unexpected)?))
+                StoredState::Delayed(Timestamp::from_millis(due.parse().map_err(Error::unexpected)?))
             }
-            (None, None, None) if held.is_some() => Standing::Held,
-            (None, None, None) => Standing::Waiting,
+            (None, None, None) if held.is_some() => StoredState::Held,
+            (None, None, None) => StoredState::Waiting,
         };
         let stored = Stored {
-            // A part that can't be read is left out: the message is, or will be, a dead letter with the reason.
+            // An unreadable part is omitted: the message has failed, or will fail, with the reason.
             record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
             options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Ending leases: completing, failing and releasing messages.
+//! Settles leases: completes, fails and releases messages.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -18,7 +18,7 @@ use crate::{
 pub struct Settlement {
     /// The lease.
     pub lease: LeaseToken,
-    /// The outcome of the work.
+    /// The action that ends it.
     pub action: Action,
 }
 
@@ -31,14 +31,14 @@ pub enum Action {
     Fail(Failure),
     /// Like `Fail`, but the message is retried after this delay.
     FailAndRetryAfter(Failure, Millis),
-    /// No further attempt will help.
+    /// The attempt failed, and the message is not retried.
     FailForGood(Failure),
     /// No attempt was made. The message returns to the head of the waiting list, or becomes ready after the delay.
     Release(Option<Millis>),
 }
 
 impl Action {
-    /// The letter, the extra and the value as `settle.lua` takes them.
+    /// The arguments of `settle.lua`: the letter of the action, its extra and its value.
     fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
             Self::Complete(result) if result.get().len() > limits::MAX_RESULT_BYTES => {
@@ -62,14 +62,14 @@ fn bounded(pause: Millis) -> u64 {
     pause.min(NewMessage::LONGEST_DELAY).get()
 }
 
-/// An error's JSON, at most [`Queue::MAX_ERROR_BYTES`]: its code and text are cut where they are too long to be kept.
+/// The JSON of an error, at most `MAX_ERROR_BYTES`: a code or a text that is too long is truncated.
 fn encode_failure(failure: &Failure) -> String {
     const CODE_BYTES: usize = 128;
-    /// The names of the two members, and what stands around them.
-    const AROUND: usize = r#"{"code":"","message":""}"#.len();
-    /// Stands at the end of a text that was cut.
+    /// The bytes of the JSON without the two values.
+    const FRAME_BYTES: usize = r#"{"code":"","message":""}"#.len();
+    /// The end of a truncated text.
     const CUT: &str = "… (cut)";
-    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - AROUND;
+    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - FRAME_BYTES;
     let code = cut(&failure.code, CODE_BYTES);
     let mut message = cut(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
@@ -93,10 +93,10 @@ fn cut(text: &str, max: usize) -> &str {
 }
 
 impl Queue {
-    /// Ends leases, each on its own, in as many calls as their number and size need. The answer has the state of each message in
-    /// order, or `None` where the lease was over and nothing was changed.
+    /// Ends leases independently of each other, in as many calls as their number and size need. Returns the state of each message
+    /// in order, or `None` if the lease was over and nothing was changed.
     ///
-    /// A caller may repeat settlements whose reply was lost; they are answered like the first time.
+    /// A caller may repeat settlements whose reply was lost; they get the same reply again.
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl Queue {
         while !rest.is_empty() {
             let some = &rest[..rest.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
-            let any_again = if ids.len() < some.len() { "1" } else { "" };
-            let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random()).arg(any_again);
+            let any_repeated = if ids.len() < some.len() { "1" } else { "" };
+            let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random()).arg(any_repeated);
             let (mut count, mut bytes) = (0, 0);
             let mut in_common = None;
             for Settlement { lease, action } in some {

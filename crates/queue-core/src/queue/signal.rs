@@ -1,4 +1,4 @@
-//! Signals, which release held messages, and those of them that stick.
+//! Signals, which release held messages; sticky signals also release messages that are posted later.
 
 use deadpool_redis::redis::Value;
 use serde::Deserialize;
@@ -20,25 +20,25 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"data": {"amount": 12}, "sticky_for": "1h"})))]
 pub struct Signal {
-    /// The data that released messages show as their signal: any JSON up to 4096 bytes, for each of them has a copy. Defaults to
-    /// nothing.
+    /// The data that released messages show as their signal: any JSON up to 4096 bytes, because each message has a copy. Defaults
+    /// to no data.
     #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
     #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// For how long messages that are posted later pass at once: up to 30 days. Defaults to not at all.
+    /// How long messages that are posted later are not held: up to 30 days. Defaults to no time.
     #[schema(inline)]
     pub sticky_for: Option<StickyTime>,
 }
 
-/// For how long a signal sticks.
+/// How long a signal is sticky.
 type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 
-/// A signal that sticks.
+/// A sticky signal.
 #[derive(Debug, Clone)]
 pub struct StickySignal {
-    /// Its key.
+    /// The key of the signal.
     pub key: SignalKey,
-    /// The data that messages which pass show as their signal.
+    /// The data that messages released by this signal show.
     pub data: Option<Box<RawValue>>,
     /// The time until which posted messages are not held.
     pub until: Timestamp,
@@ -47,7 +47,7 @@ pub struct StickySignal {
 }
 
 impl Queue {
-    /// The signal of a key, if it sticks now.
+    /// The sticky signal of a key, if there is one now.
     ///
     /// # Errors
     ///
@@ -58,8 +58,8 @@ impl Queue {
         Ok(signals.pop())
     }
 
-    /// The signals that stick, the first to end first, behind one that ends then and has that key; and whether there are more. At most
-    /// `limit` of them, up to [`Queue::MAX_MESSAGES`]; fewer where they are large.
+    /// The sticky signals, ordered by their end, after the one with the end and the key of `behind`; and whether there are more. At
+    /// most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is large.
     ///
     /// # Errors
     ///
@@ -69,12 +69,12 @@ impl Queue {
         behind: Option<(Timestamp, &SignalKey)>,
         limit: usize,
     ) -> Result<(Vec<StickySignal>, bool)> {
-        let place = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
+        let cursor = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
         decode(
             self.call(
                 &scripts::SIGNAL,
-                Call::new(&scripts::SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(place),
+                Call::new(&scripts::SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(cursor),
             )
             .await?,
         )
@@ -91,15 +91,16 @@ impl Queue {
     }
 
     /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
-    /// Answers how many. A signal that sticks begins the queue if there is none. Only the first step is made at once; if this process dies, the next one goes on.
+    /// Returns how many. A sticky signal creates the queue if it does not exist. The release works in steps; if this process dies
+    /// between two steps, maintenance continues it.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the signal may have come or not; it is safe to repeat.
+    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to repeat.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
-        // Nothing is held in a queue that is not there; one that sticks is for what will be.
+        // A queue that does not exist holds no message; only a sticky signal matters for later messages.
         let if_absent = if signal.sticky_for.is_some() { IfAbsent::Begin } else { IfAbsent::Refuse };
         let mut step = "begin";
         let mut released = 0;

@@ -1,4 +1,4 @@
-//! How a queue stands: its counts, settings and totals.
+//! The status of a queue: its counts, settings and totals.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,28 +12,28 @@ use crate::{
     time::Millis,
 };
 
-/// The field of `meta` that stands there while the queue is paused.
+/// The field that `meta` has while the queue is paused.
 pub(super) const PAUSED: &str = "paused";
 
-/// How a queue stands.
+/// The status of a queue.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Queue)]
 pub struct QueueStatus {
-    /// Its name.
+    /// The queue's name.
     #[schema(inline)]
     pub queue: QueueName,
-    /// Whether it is paused.
+    /// Whether the queue is paused.
     pub paused: bool,
     /// How many messages are in each state.
     #[schema(inline)]
     pub counts: Counts,
-    /// For how many milliseconds the message at the head of the waiting list has been due.
+    /// How many milliseconds ago the message at the head of the waiting list became ready.
     #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
-    /// Its settings.
+    /// The queue's settings.
     #[schema(value_type = ShownSettings)]
     pub settings: Settings,
-    /// Totals of events since it exists.
+    /// Totals of events since the queue was created.
     #[schema(inline)]
     pub totals: Totals,
 }
@@ -49,14 +49,14 @@ pub struct Counts {
     pub waiting: u64,
     /// Leased.
     pub active: u64,
-    /// Done, and still kept.
+    /// Completed, and still kept.
     pub completed: u64,
-    /// Given up, and still kept.
+    /// Failed, and still kept.
     pub failed: u64,
 }
 
 impl Counts {
-    /// How many are in one state.
+    /// How many messages are in one state.
     pub fn of(&self, state: State) -> u64 {
         match state {
             State::Held => self.held,
@@ -69,7 +69,7 @@ impl Counts {
     }
 }
 
-/// Totals of events since the queue exists.
+/// Totals of events since the queue was created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Totals {
     /// Messages stored.
@@ -89,7 +89,7 @@ pub struct Totals {
 }
 
 impl Queue {
-    /// How the queue stands; `None` if there is none of that name.
+    /// The status of the queue; `None` if it does not exist.
     ///
     /// # Errors
     ///

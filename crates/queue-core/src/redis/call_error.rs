@@ -1,14 +1,14 @@
-//! The outcome of a call that Redis did not answer as asked, before it is explained for a queue.
+//! The error of a call to Redis, before it is converted to the [`Error`] of an operation on a queue.
 
 use deadpool_redis::redis;
 
 use crate::error::Error;
 
-/// Why a call has no answer.
+/// Why a call failed.
 pub(crate) enum CallError {
-    /// The queue has another epoch: declare it and repeat. Nothing was done.
+    /// The queue has another epoch. Nothing was done; the caller must declare the queue and repeat the call.
     StaleEpoch,
-    /// The queue has a newer data layout. Nothing was done.
+    /// The queue has another data layout, the one with this number. Nothing was done.
     OtherLayout(u32),
     /// Anything else.
     Failed(Error),
@@ -29,7 +29,7 @@ fn leading_number(detail: Option<&str>) -> u32 {
     detail.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// For commands that are about no queue.
+/// The conversion for commands that belong to no queue.
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {

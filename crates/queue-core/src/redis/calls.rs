@@ -1,4 +1,4 @@
-//! Counts the calls that one process makes to Redis, by script, and puts the counts on its metrics page.
+//! Metrics of the calls that one process makes to Redis: durations and failures, by script.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     redis::{call_error::CallError, scripts},
 };
 
-/// The name under which what is no script is counted.
+/// The label of commands that call no script.
 pub(crate) const COMMAND: &str = "command";
 
-/// In seconds.
+/// The bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// Names of labels with their values.
@@ -29,19 +29,19 @@ pub struct Calls {
     scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
 }
 
-/// The figures of one script, which begin with its first call.
+/// The metrics of one script, created with its first call.
 #[derive(Debug)]
 struct CallsOfScript {
     times: Histogram,
-    /// By [`reason`].
+    /// The failures, indexed by [`reason`].
     failures: [Counter; REASONS.len()],
 }
 
-/// Why calls fail: Redis was not there, did not answer in time or could not serve; it had no memory left for what was to be stored;
-/// its answer was one that no version of it should give.
+/// Why calls fail: Redis was unreachable, did not answer in time or could not serve; its memory was full; or its reply was one
+/// that no version of Redis should give.
 const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
 
-/// The place in [`REASONS`]. That a queue is full, say, is an answer and no failure.
+/// The index in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
 fn reason(error: &CallError) -> Option<usize> {
     match error {
         CallError::Failed(Error::Unavailable(_)) => Some(0),
@@ -63,7 +63,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// Puts them on a metrics page.
+    /// Registers these metrics for the metrics page.
     pub fn register(&self, registry: &mut Registry) {
         let help = "How long calls to Redis took, by script; a batch is one call";
         registry.register("drover_redis_call_duration_seconds", help, self.times.clone());
@@ -87,7 +87,7 @@ impl Calls {
         }
     }
 
-    /// A few dozen names of a few letters: comparing them costs less than hashing one.
+    /// The metrics of a script. Comparing a few dozen short names is faster than hashing one.
     fn of(&self, script: &str) -> Option<&CallsOfScript> {
         let (script, calls) = self.scripts.iter().find(|(known, _)| *known == script)?;
         Some(calls.get_or_init(|| CallsOfScript {

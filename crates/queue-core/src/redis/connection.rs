@@ -1,5 +1,5 @@
-//! The connections of one process to Redis, and the calls over them: how long a call may take, when it may be sent once
-//! more, and what its failure means.
+//! The connections of one process to Redis, and the calls over them: the time limit of a call, when a call may be sent again,
+//! and which error a failure becomes.
 
 use std::{
     sync::{
@@ -22,15 +22,15 @@ use crate::{
     },
 };
 
-/// The number of connections that a process shares for its calls: one may carry a large reply while the other stays usable.
+/// The number of shared connections of a process: while one carries a large reply, the other stays usable.
 const SHARED: usize = 2;
-/// The maximum number of connections, each newer than the one before, that a call tries while it was not written to any.
+/// The maximum number of connections that a call tries, one after the other, as long as no byte of it was written.
 const CONNECTIONS_PER_CALL: usize = 3;
 
 /// The connections of one process to Redis.
 ///
 /// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes
-/// from a deadpool pool, and goes when a call over it fails or does not end in time; the next call brings a new one. A call
+/// from a deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. A call
 /// that meets a connection which Redis has closed is sent over a new one, if no byte of it was written; a call that was
 /// written is never sent again.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ struct Shared {
     pool: Pool,
     connections: [SharedConnection; SHARED],
     next_connection: AtomicUsize,
-    /// For calls that wait for replicas: whatever comes after them over the same connection waits too.
+    /// The connection for calls that wait for replicas, because later calls over the same connection wait too.
     confirmed: SharedConnection,
     time_limit: Duration,
     calls: Arc<Calls>,
@@ -58,21 +58,21 @@ impl Redis {
     /// Prepares connections to `url` (`redis://[user:password@]host:port[/db]`, or `unix:` and a path). Nothing is
     /// connected yet: Redis may come up later than this process.
     ///
-    /// Every call, connecting included, is over after `time_limit`.
+    /// Every call, including the time to connect, ends after `time_limit`.
     ///
     /// # Errors
     ///
-    /// When `url` is not one of Redis; the text does not repeat it, for it may hold a password.
+    /// When `url` is not a Redis URL; the error text does not contain it, because it may have a password.
     pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidRedisUrl> {
         Self::with(url, time_limit, Arc::default())
     }
 
-    /// As this one, with connections of its own: they belong to the tasks of the runtime that calls first. Its
-    /// calls are counted with the rest.
+    /// A handle with the same settings and its own connections, which belong to the runtime of its first call. Its calls are
+    /// counted together with the calls of this handle.
     ///
     /// # Errors
     ///
-    /// None that [`new`](Self::new) did not have.
+    /// The same as [`new`](Self::new).
     pub fn apart(&self) -> Result<Self, InvalidRedisUrl> {
         let info = self.shared.client.get_connection_info().clone();
         let apart = Self::with(info, self.shared.time_limit, Arc::clone(&self.shared.calls))?;
@@ -93,12 +93,12 @@ impl Redis {
 
     /// Sets the number of replicas that must have a message before it counts as stored (Redis `WAIT`). Defaults to none.
     #[must_use]
-    pub fn confirmed_by(self, replicas: u32) -> Self {
+    pub fn require_replicas(self, replicas: u32) -> Self {
         Self { replicas, ..self }
     }
 
-    /// Lets the scripts of this process take the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; to be
-    /// called before anything else is.
+    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; call it
+    /// before any other function.
     #[doc(hidden)]
     pub fn inject_clock() {
         scripts::inject_clock();
@@ -114,12 +114,12 @@ impl Redis {
         &self.shared.calls
     }
 
-    /// Asks whether Redis answers and takes writes: a replica would answer to a PING as well. One whose memory is full is
-    /// there, for it can be drained.
+    /// Checks whether Redis answers and accepts writes; a PING would succeed on a replica too. A Redis whose memory is full
+    /// passes, because its queues can be drained.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when it does not.
+    /// [`Error::Unavailable`] when Redis does not answer or accepts no writes.
     pub async fn ping(&self) -> Result<()> {
         let mut ping = redis::cmd("EVAL");
         ping.arg("#!lua flags=allow-oom\nreturn 1").arg(0);
@@ -135,10 +135,10 @@ impl Redis {
         self.over(self.next_connection(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
     }
 
-    /// Sends the call of a script. One that stores messages waits until as many replicas have them as are set.
+    /// Sends the call of a script. A script that stores messages waits until the required number of replicas has them.
     ///
-    /// It errs as not available when they don't have them in time, or when the connection is lost before they have confirmed it;
-    /// the primary has them then, and the replicas may get them later.
+    /// It fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before; the primary then
+    /// has the messages, and the replicas may receive them later.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         let in_script = |error| in_script(script, error);
         if self.replicas == 0 || !script.stores_messages() {
@@ -146,12 +146,12 @@ impl Redis {
             return self.over(self.next_connection(), sending).await.map(|(answer, _)| answer).map_err(in_script);
         }
         let mut wait = redis::cmd("WAIT");
-        // Half of the time, so that there is an answer before the call is out of it.
+        // Half of the time limit, so that the reply of WAIT arrives before the limit of the call.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
         let sending = Sending { command, script: Some(script), wait: Some(&wait) };
-        let (answer, confirmed_by) = self.over(&self.shared.confirmed, sending).await.map_err(in_script)?;
-        if confirmed_by < self.replicas {
-            let text = format!("{confirmed_by} of {} replicas have confirmed in time", self.replicas);
+        let (answer, confirmations) = self.over(&self.shared.confirmed, sending).await.map_err(in_script)?;
+        if confirmations < self.replicas {
+            let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));
             self.shared.calls.note_failure(script.name, &error);
             return Err(error);
@@ -172,7 +172,7 @@ impl Redis {
                 let (mut connection, of) = shared.connection(&self.shared.pool, &self.shared.client).await?;
                 generation = Some(of);
                 match sending.over(&mut connection).await {
-                    // Each comes at once, but its connection was there a moment ago: Redis is up.
+                    // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
                     Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
                         shared.discard(of);
                         connections += 1;
@@ -203,30 +203,30 @@ struct Sending<'c> {
 }
 
 impl Sending<'_> {
-    /// The name under which it is counted.
+    /// The name under which the call is counted.
     fn name(&self) -> &'static str {
         self.script.map_or(calls::COMMAND, |script| script.name)
     }
 
-    /// The answer, and how many replicas have confirmed it: none if nothing waits for them.
+    /// The reply, and how many replicas have confirmed the writes; 0 without a WAIT.
     async fn over(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
         let answer = match (connection.query(self.command).await, self.script) {
-            // With the whole script, so that Redis can't forget it in between.
+            // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
             (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
                 connection.query(&script.whole(self.command)).await?
             }
             (answer, _) => answer?,
         };
-        let confirmed_by = match self.wait {
-            // The script is done: over another connection it would be done twice.
+        let confirmations = match self.wait {
+            // The script has run, so the call must not be sent again over another connection.
             Some(wait) => connection.query(wait).await.map_err(Unanswered::for_good)?,
             None => 0,
         };
-        Ok((answer, confirmed_by))
+        Ok((answer, confirmations))
     }
 }
 
-/// Names the script in an error that makes no sense without it.
+/// Adds the script's name to an unexpected error.
 fn in_script(script: &Script, error: CallError) -> CallError {
     match error {
         CallError::Failed(Error::Unexpected(text)) => {
@@ -236,7 +236,7 @@ fn in_script(script: &Script, error: CallError) -> CallError {
     }
 }
 
-/// A text is not the URL of a Redis.
+/// The error of a text that is not the URL of a Redis.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("not the URL of a Redis; expected redis://host:port, redis://user:password@host:port/db or unix:/path")]
 pub struct InvalidRedisUrl;

@@ -2,8 +2,8 @@
 
 use crate::message::QueueName;
 
-/// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has a slot of its own: an index, which
-/// may lag behind the queues.
+/// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has its own cluster slot, so it is only
+/// an index, which may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// Matches the key `meta` of each queue.
@@ -35,24 +35,25 @@ pub(crate) mod suffix {
         ($($(#[$doc:meta])* $name:ident = $suffix:literal;)*) => {
             $($(#[$doc])* pub(crate) const $name: &str = $suffix;)*
 
-            /// All of them, in the order in which scripts are given the keys.
+            /// All suffixes, in the order in which scripts receive the keys.
             pub(crate) const ALL: &[&str] = &[$($name),*];
         };
     }
 
     suffixes! {
     /// Hash: layout version, epoch, settings, totals (`total:…`), `paused`, `owner` and `owner_until` (ms) of an
-    /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (what ever left the front of `completed`), `watch`
-    /// (the instant at which idle consumers look again), `largest` (bytes of the largest record and options so far),
-    /// `largest_extra` (bytes of the largest error or data of a signal that a message came to have, unless all are small), `listened_until`
-    /// (ms until when events are written down), `events_end` (bytes that the log of events ever had), `clock` (ms, at most a
-    /// second before the newest lease was given or extended), `mending` (how far leases were looked at after a step of the clock), `purged_to` (the last id when a purge began that goes on).
+    /// exclusive queue, `limiter_used` (leases in `limiter`), `trimmed` (how many messages ever left the front of `completed`),
+    /// `watch` (the instant at which idle consumers call `lease` again), `largest` (bytes of the largest record with its options
+    /// so far), `largest_extra` (bytes of the largest error or signal data beside a record, unless all are small),
+    /// `listened_until` (ms until which events are logged), `events_end` (bytes that were ever written to the log of events),
+    /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
+    /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began).
     META = "meta";
     /// String: the last id.
     SEQ = "seq";
-    /// Hash id → record: what each message carries, and when it was created and is due first.
+    /// Hash id → record: the payload of each message, its creation and its first due time.
     MESSAGES = "messages";
-    /// Hash id → fields: what differs from the queue's settings.
+    /// Hash id → fields: options that differ from the queue's settings.
     OPTIONS = "options";
     /// List of ids: ready at priority 0.
     WAITING = "waiting";
@@ -62,7 +63,7 @@ pub(crate) mod suffix {
     DELAYED = "delayed";
     /// Sorted set id → deadline in ms: active.
     LEASED = "leased";
-    /// Hash id → run: token, attempts, lapses, consumer; only while there is something to say.
+    /// Hash id → run: token, attempts, lapses, consumer; only for unfinished messages that were handed out or retried.
     RUNS = "runs";
     /// List of ids in the order of finishing.
     COMPLETED = "completed";
@@ -70,48 +71,48 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome: result or error, times, token, consumer.
     OUTCOMES = "outcomes";
-    /// Set of ids that still stand in `waiting` but are gone: skipped and forgotten when they come up.
+    /// Set of ids that are still in `waiting` although their messages were removed: skipped when they reach the head.
     REMOVED = "removed";
     /// Hash own id → id.
     ALIASES = "aliases";
-    /// Sorted set own id → ms until when it stays taken though its message is no longer kept.
+    /// Sorted set own id → ms until which it stays taken, even if its message is no longer kept.
     TAKEN = "taken";
     /// Sorted set: id → the time in ms until which a client waits for the message to finish.
     AWAITED = "awaited";
-    /// Sorted set of "key, tab, id" (and, if it is delayed too, a tab and the due time in ms), all of score 0: waiting for
-    /// a signal. The held ones of a key lie together in the order posted.
+    /// Sorted set of "key, tab, id" (and, if the message is delayed too, a tab and the due time in ms), all of score 0: messages
+    /// that wait for a signal. The held messages of a key are adjacent, in the order posted.
     HELD = "held";
-    /// Sorted set id → ms when it expires unless it has been leased.
+    /// Sorted set id → ms at which the message expires unless it has been leased.
     EXPIRING = "expiring";
-    /// List of "first,last,count": when leases were made, while there is a rate limit.
+    /// List of "first,last,count": the instants (ms) and numbers of leases, while there is a rate limit.
     LIMITER = "limiter";
-    /// Set of ids that back off in an exclusive queue: while there is one, nothing is handed out.
+    /// Set of ids that back off in an exclusive queue: while it has one, no message is handed out.
     BLOCKING = "blocking";
     /// Set of ids of active messages that are to be cancelled.
     CANCELLING = "cancelling";
-    /// Hash id → JSON: what handlers reported last.
+    /// Hash id → JSON: the progress that the handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that still stand in `completed` but are gone: skipped and forgotten when they are trimmed.
+    /// Set of ids that are still in `completed` although their messages were erased: skipped when they are trimmed.
     ERASED = "erased";
-    /// Hash key → cut and data: signals that are under way.
+    /// Hash key → cut and data: unfinished signals.
     SIGNALS = "signals";
-    /// Hash key → data: signals that stick.
+    /// Hash key → data: sticky signals.
     STICKY = "sticky";
-    /// Sorted set key → ms until when a signal sticks.
+    /// Sorted set key → ms until which the signal is sticky.
     STICKY_UNTIL = "sticky_until";
     /// Hash id → JSON: the data of the signal that released a message.
     SIGNALLED = "signalled";
-    /// Hash idempotency key → its end, the fingerprint of its request, the ids that it stands for.
+    /// Hash idempotency key → its expiry, the fingerprint of its request, the ids of the request's messages.
     DEDUP = "dedup";
-    /// Sorted set idempotency key → ms when it ends.
+    /// Sorted set idempotency key → ms at which it expires.
     DEDUP_UNTIL = "dedup_until";
-    /// List of ids that stood in `waiting` when that was purged, and are still to be forgotten.
+    /// List of ids that were in `waiting` when it was purged, and are not forgotten yet.
     PURGED = "purged";
-    /// Sorted set of ids that stood in `prioritized` then.
+    /// Sorted set of ids that were in `prioritized` at the purge.
     PURGED_PRIORITIZED = "purged_prioritized";
-    /// Set of ids that stood in `removed` then.
+    /// Set of ids that were in `removed` at the purge.
     PURGED_REMOVED = "purged_removed";
-    /// Set of ids that have joined the waiting list since, posted before the purge began.
+    /// Set of ids that were posted before the purge and have joined the waiting list after it.
     RETURNED = "returned";
     /// Stream: the events of messages while a client listens; it expires some time after the last listener. The channel of the same
     /// name wakes event readers when there is more.
@@ -132,7 +133,7 @@ impl Keys {
         Self { prefix: format!("drover:{{{queue}}}:") }
     }
 
-    /// The queue that a key or a channel is of.
+    /// The queue to which a key or a channel belongs.
     pub(crate) fn queue_of(key: &str) -> Option<QueueName> {
         key.strip_prefix("drover:{")?.split_once('}')?.0.parse().ok()
     }
@@ -141,7 +142,7 @@ impl Keys {
         format!("{}{suffix}", self.prefix)
     }
 
-    /// As [`key`](Self::key), into a text that is there: a call has twenty keys.
+    /// Like [`key`](Self::key), but reuses the buffer `key`, because a call has up to twenty keys.
     pub(crate) fn write(&self, suffix: &str, key: &mut String) {
         key.clear();
         key.push_str(&self.prefix);

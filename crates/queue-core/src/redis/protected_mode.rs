@@ -7,13 +7,14 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::error::{Error, PROTECTED_MODE};
 
-/// The words with which such a Redis closes a connection.
+/// The first bytes that such a Redis sends before it closes a connection.
 const DENIED: &[u8; 7] = b"-DENIED";
-/// How long it may take to say so: it does at once, but a machine may be busy. Less than a call may take, so that a server that
-/// answers nothing at all is reported with the first error and not as one that is slow.
+/// The maximum wait for these bytes; Redis sends them at once, but a machine may be busy. It is shorter than the time limit of a
+/// call, so that a server that sends nothing is reported with the first error and not as a timeout.
 const TIME_TO_SAY_SO: Duration = Duration::from_secs(1);
-/// Why no connection came about. Redis in protected mode closes a connection without reading from it, so a client that has
-/// written already sees a reset and not the reason: the reason is read over a connection that nothing is written to.
+
+/// Explains why connecting failed. Redis in protected mode closes a connection without reading from it, so a client that has
+/// already written sees a reset and not the reason. Therefore the reason is read over a second connection without writing.
 pub(crate) async fn explain(error: RedisError, client: &Client) -> Error {
     let is_closed = error.is_io_error() && !error.is_connection_refusal() && !error.is_timeout();
     if is_closed && timeout(TIME_TO_SAY_SO, is_denied(client)).await.unwrap_or(false) {

@@ -1,4 +1,4 @@
-//! Quotas of uses over all processes. The API limits its keys by them.
+//! Quotas: limits of uses over all processes. The API limits the requests of its keys with them.
 
 use std::sync::LazyLock;
 

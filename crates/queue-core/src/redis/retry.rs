@@ -13,19 +13,19 @@ impl Retry {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_millis(500);
 
-    /// As after a success.
+    /// Begins with the first pause.
     pub fn new() -> Self {
         Self { next: Self::FIRST }
     }
 
-    /// How long to wait now.
+    /// Returns the next pause.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next.mul_f64(rand::random_range(0.5..=1.0));
         self.next = (self.next * 2).min(Self::LONGEST);
         pause
     }
 
-    /// After a success.
+    /// Begins with the first pause again, after a success.
     pub fn reset(&mut self) {
         *self = Self::new();
     }

@@ -1,8 +1,8 @@
 //! The Lua scripts, assembled from their fragments.
 //!
-//! The headers of scripts and fragments are read here, so that they can't drift from the code: `-- KEYS` names the keys that
-//! the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments that those need in turn come
-//! with them.
+//! This module reads the headers of scripts and fragments, so that a header can't differ from its code. `-- KEYS` names the
+//! keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments that these
+//! fragments need are included too.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use crate::{limits, redis::keys::suffix, settings::Settings};
 /// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
 
-/// Stands for the fragment `clock` in tests that move the time by hand: `drover:{<queue>}:clock` holds it in µs.
+/// Replaces the fragment `clock` in tests that set the time by hand: the key `drover:{<queue>}:clock` has it in µs.
 const INJECTED_CLOCK: &str = "\
 local now_us = tonumber(redis.call('GET', (string.gsub(META, 'meta$', 'clock'))))
 local now = math.floor(now_us / 1000)
 ";
 
-/// Stands for the fragment `layout` in scripts that only read: what is left of it.
+/// Replaces the fragment `layout` in scripts that only read: they need no check of the layout, only `purged_to`.
 const PURGED_TO: &str = "local purged_to = redis.call('HGET', META, 'purged_to')\n";
 
 /// The effect of [`Redis::inject_clock`](crate::Redis::inject_clock).
@@ -36,22 +36,22 @@ pub(crate) fn inject_clock() {
 /// The data layout that this version reads and writes.
 pub(crate) const LAYOUT: u32 = 3;
 
-/// Runs, each perhaps with an error, that one call reads or writes at most, so that they are no more bytes than it may carry.
-const MOST_RUNS: usize = 400;
-const _: () = assert!(MOST_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MAX_BYTES);
+/// The maximum number of runs that one call reads or writes: each may have an error, and together they must fit into one call.
+const MAX_RUNS: usize = 400;
+const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MAX_BYTES);
 
-/// The same for outcomes, each perhaps with a result.
-const MOST_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
+/// The maximum number of outcomes that one call reads: each may have a result.
+const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
 
-/// The constants that the scripts and the library share. A script has those as locals that it names.
+/// The constants that the scripts and the library share. A script gets the ones that it names as locals.
 fn constants() -> [(&'static str, u64); 6] {
     let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     [
         ("DEFAULT_VISIBILITY", Settings::default().visibility_timeout.get()),
         ("MAX_MESSAGES", number(limits::MAX_MESSAGES)),
         ("MAX_BYTES", number(limits::MAX_BYTES)),
-        ("MOST_RUNS", number(MOST_RUNS)),
-        ("MOST_RESULTS", number(MOST_RESULTS)),
+        ("MAX_RUNS", number(MAX_RUNS)),
+        ("MAX_RESULTS", number(MAX_RESULTS)),
         ("RUN_TIMEOUT_GRACE", limits::RUN_TIMEOUT_GRACE.get()),
     ]
 }
@@ -74,9 +74,9 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "due", "events", "expire", "extra", "failed", "fields",
-    "finish", "forget_purged", "front", "held", "instants", "layout", "leave", "limiter", "maintain", "owner",
-    "places", "purged", "ready", "recover", "requeue", "run", "settings", "shown", "signal", "state", "sweep",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "due", "events", "expire", "extra",
+    "failed", "fields", "finish", "forget_purged", "front", "held", "instants", "layout", "limiter", "maintain", "owner",
+    "purged", "ready", "recover", "remove_from_state", "requeue", "run", "settings", "shown", "signal", "state", "sweep",
     "timeout", "totals", "trim", "waiters", "waiting_list", "wake", "watch",
 }
 
@@ -85,7 +85,7 @@ macro_rules! scripts {
         $($(pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::assemble($file, include_str!(concat!("../lua/", $folder, "/", $file, ".lua"))));)*)*
 
-        /// The names of all of them.
+        /// The names of all scripts of queues.
         pub(crate) const NAMES: &[&str] = &[$($($file),*),*];
 
         #[cfg(test)]
@@ -126,7 +126,7 @@ impl Script {
         let writes = !shebang.contains("no-writes");
         let mut needs = Needs::default();
         if writes {
-            // Before anything else is done.
+            // The check of the layout comes before everything else.
             needs.fragment("layout");
         }
         needs.of(text);
@@ -139,7 +139,7 @@ impl Script {
             _ => fragment.into(),
         });
         let code = fragments.collect::<String>() + body;
-        // As locals they are found at once.
+        // Lua reads locals faster than table fields.
         let local = |(name, value): (String, String)| format!("local {name} = {value}\n");
         let keys_and_indices = keys.iter().zip(1..);
         let locals: String = keys_and_indices
@@ -152,12 +152,12 @@ impl Script {
         Self::new(name, keys, source)
     }
 
-    /// Whether replicas are to confirm what it writes.
+    /// Whether replicas must confirm the writes of this script.
     pub(crate) fn stores_messages(&self) -> bool {
         ["enqueue", "patch"].contains(&self.name)
     }
 
-    /// A call of this script by its SHA, or as a call that sends the whole script, which Redis then keeps.
+    /// Converts a call of this script by its SHA to a call that sends the whole script, which Redis then caches.
     pub(crate) fn whole(&self, by_sha: &Cmd) -> Cmd {
         let mut whole = redis::cmd("EVAL");
         whole.arg(&self.source);
@@ -170,10 +170,10 @@ impl Script {
     }
 }
 
-/// The fragments and keys that a script needs, and those that they need in turn.
+/// The fragments and keys that a script needs, directly or through other fragments.
 #[derive(Default)]
 struct Needs {
-    /// Each once, behind those that it uses.
+    /// Each fragment once, after the fragments that it uses.
     fragments: Vec<(&'static str, &'static str)>,
     keys: BTreeSet<&'static str>,
 }
@@ -195,15 +195,15 @@ impl Needs {
         self.fragments.push((name, text));
     }
 
-    /// In the order of [`suffix::ALL`], each as a word or all as `*`.
+    /// The needed keys in the order of [`suffix::ALL`]; a header names each key, or all keys as `*`.
     fn keys(&self) -> Vec<&'static str> {
         suffix::ALL.iter().copied().filter(|key| self.keys.contains("*") || self.keys.contains(key)).collect()
     }
 }
 
-/// The library's own defaults, as the fragment `settings` reads them.
+/// The defaults of settings as a Lua table, for the fragment `settings`.
 fn defaults() -> String {
-    // A setting that is none or off is none in Lua.
+    // A setting that is null or false by default is nil in Lua.
     let set = Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false");
     let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
     format!("local DEFAULTS = {{ {} }}\n", entries.join(", "))
@@ -221,7 +221,7 @@ mod tests {
 
     const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    /// The subjects of the rows of tables in one section of the protocol page: the code in the first column.
+    /// The names in the first column of the tables in one section of the protocol page.
     fn documented(section: &str) -> BTreeSet<&'static str> {
         let (_, after) = PROTOCOL.split_once(&format!("\n## {section}\n")).expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);

@@ -1,4 +1,4 @@
-//! Checks of the Redis server: its version, and how it is run, as far as messages are in danger.
+//! Checks whether the version, role or configuration of the Redis server endangers messages.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::{
     redis::connection::Redis,
 };
 
-/// The oldest versions that have all that the scripts use.
+/// The oldest versions that have all commands that the scripts use.
 const OLDEST_REDIS: (u32, u32) = (7, 0);
 const OLDEST_VALKEY: (u32, u32) = (7, 2);
 
-/// A danger to the messages in a Redis because of how it is run. Its text says what may happen and what to do.
+/// A danger to the messages in a Redis because of its version or configuration. The text says what may happen and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Danger {
@@ -27,7 +27,7 @@ pub enum Danger {
         /// Its product and version, such as "Redis 6.2.14".
         found: String,
     },
-    /// It is a replica: it takes no writes, or loses them when it next follows its primary.
+    /// It is a replica: it refuses writes, or loses them at its next synchronization with its primary.
     #[error(
         "the server is a replica, where no message can be stored for good; point redis.url at the primary, or promote this \
          server"
@@ -63,7 +63,7 @@ pub enum Danger {
 }
 
 impl Danger {
-    /// Whether there is no use in sending work to it until that is mended; the others leave it working, unsafely.
+    /// Whether no work should be sent to the server until the danger is removed; with other dangers it works, but unsafely.
     pub fn prevents_work(&self) -> bool {
         matches!(self, Self::TooOld { .. } | Self::Replica)
     }
@@ -78,10 +78,10 @@ enum Snapshots {
 }
 
 impl Redis {
-    /// Finds what endangers messages in the server that answers now, those that prevent work first.
+    /// Finds the dangers to messages in the server that answers now; dangers that prevent work come first.
     ///
-    /// It comes over a connection of its own: what a server does not permit must not cost the shared ones, and a new
-    /// connection leads to whatever server stands behind the address now.
+    /// The check uses its own connection: a refused command must not discard the shared ones, and a new connection reaches the
+    /// server that is behind the address now.
     ///
     /// # Errors
     ///
@@ -93,15 +93,15 @@ impl Redis {
     }
 
     async fn ask_for_dangers(&self) -> Result<Vec<Danger>> {
-        // The time of the whole is limited.
+        // The caller limits the total time.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let mut connection = self.client().get_multiplexed_async_connection_with_config(&config).await?;
-        // All default sections at once, for a server that is too old takes one section's name at most.
+        // All default sections at once, because an old server accepts at most one section's name.
         let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
             Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
             answer => answer?,
         };
-        // Read only where it matters: each refusal would add to the log of refusals that a Redis with users keeps.
+        // Read only if needed, because a Redis with ACLs logs each refused command.
         let snapshots = match field(&info, "aof_enabled") {
             Some("0") => snapshots(&mut connection).await?,
             _ => Snapshots::Unknown,
@@ -110,7 +110,7 @@ impl Redis {
     }
 }
 
-/// INFO does not have the save points.
+/// Reads the save points, which INFO does not show.
 async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
     let mut save = redis::cmd("CONFIG");
     save.arg("GET").arg("save");
@@ -124,12 +124,12 @@ async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapsh
     }
 }
 
-/// A managed Redis often answers as if there were no such command; one with users of its own names the missing right.
+/// Whether a command is forbidden: a managed Redis often answers that the command is unknown; a Redis with ACLs answers NOPERM.
 fn is_not_permitted(error: &RedisError) -> bool {
     matches!(error.code(), Some("ERR" | "NOPERM"))
 }
 
-/// A field that is missing in INFO is no danger: other servers that speak the protocol have fewer.
+/// A field that INFO lacks is no danger, because compatible servers have fewer fields.
 fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old(info));
@@ -148,7 +148,7 @@ fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
 }
 
 fn too_old(info: &str) -> Option<Danger> {
-    // Valkey has both fields: its `redis_version` is that of the Redis which it began as.
+    // Valkey has both fields: its `redis_version` is the Redis version with which it is compatible.
     let (product, version, oldest) = match field(info, "valkey_version") {
         Some(version) => ("Valkey", version, OLDEST_VALKEY),
         None => ("Redis", field(info, "redis_version")?, OLDEST_REDIS),
@@ -166,7 +166,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// As servers write it: sections with headings, fields that begin alike, CRLF.
+    /// An INFO reply as servers write it: sections with headings, fields with a common prefix, CRLF.
     fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
         let text = format!(
             "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\

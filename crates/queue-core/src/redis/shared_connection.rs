@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) type Pool = managed::Pool<Connector>;
 
-/// Makes the connections of a pool.
+/// Opens the connections of a pool.
 pub(crate) struct Connector {
     info: ConnectionInfo,
 }
@@ -44,7 +44,7 @@ impl managed::Manager for Connector {
     async fn create(&self) -> RedisResult<Connection> {
         let wire = Wire::connect(&self.info).await?;
         let traffic = wire.traffic();
-        // A call's time is limited as a whole; a limit on each of its answers would only cut it short.
+        // `Redis` limits the total time of a call, so the client needs no limit for each reply.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let (multiplexed, driver) =
             MultiplexedConnection::new_with_config(self.info.redis_settings(), wire, config).await?;
@@ -68,7 +68,7 @@ impl managed::Manager for Connector {
 pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
     traffic: Arc<Traffic>,
-    /// Ends with the last clone, and the socket with it.
+    /// The task that drives the socket; both end with the last clone.
     _driver: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -77,7 +77,7 @@ impl Connection {
     pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Unanswered> {
         let written_before = self.traffic.written();
         command.query_async(&mut self.multiplexed).await.map_err(|error| {
-            // A command that has failed is not written any more. As long as nothing at all was written, neither was this.
+            // A failed command is not written later. If nothing was written meanwhile, this command was not written either.
             if self.traffic.written() == written_before {
                 Unanswered::NeverWritten(error)
             } else {
@@ -87,16 +87,16 @@ impl Connection {
     }
 }
 
-/// Why a command has no answer of use.
+/// Why a command has no usable reply.
 pub(crate) enum Unanswered {
-    /// Redis has not received a byte of it: it may be sent once more.
+    /// Redis has received no byte of the command: it may be sent again.
     NeverWritten(RedisError),
-    /// Redis answered with an error, or may have done the command though its answer was lost: it must not be sent again.
+    /// Redis answered with an error, or its reply was lost and the command may have run: it must not be sent again.
     Failed(RedisError),
 }
 
 impl Unanswered {
-    /// Rules out that anything is sent again.
+    /// Marks the command as one that must not be sent again.
     pub(crate) fn for_good(self) -> Self {
         Self::Failed(self.into_error())
     }
@@ -112,15 +112,15 @@ impl Unanswered {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<Slot>,
-    /// The latest generation whose connection has failed. Beside the lock, so that a call that is out of time need not
-    /// wait for another one that connects.
+    /// The latest generation whose connection has failed. It is outside the lock, so that a call whose time is over need not wait
+    /// for another call that connects.
     broken: AtomicU64,
 }
 
 #[derive(Default)]
 struct Slot {
     connection: Option<Object<Connector>>,
-    /// Counts the connections, so that of many calls that fail together only the first throws theirs away.
+    /// The number of this connection, so that of many calls that fail together only the first discards it.
     generation: u64,
 }
 
@@ -142,7 +142,7 @@ impl SharedConnection {
         if let Some(connection) = &slot.connection {
             return Ok((Connection::clone(connection), slot.generation));
         }
-        // Boxed, so that what is rare takes no room in the future of every call.
+        // Connecting is rare, so it is boxed to keep the future of each call small.
         let connection = Box::pin(connect(pool, client)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;
@@ -150,7 +150,7 @@ impl SharedConnection {
         Ok((shared, slot.generation))
     }
 
-    /// The next call over this one brings a new connection.
+    /// Marks the connection of this generation as broken; the next call opens a new one.
     pub(crate) fn discard(&self, generation: u64) {
         self.broken.fetch_max(generation, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! The socket under one connection to Redis. It counts what is written to it, and refuses to write to a peer that has closed
-//! it. So it is certain after a failed call whether Redis may have received a part of it.
+//! The socket under one connection to Redis. It counts the bytes written, and refuses to write if the peer has closed the
+//! connection. So after a failed call it is certain whether Redis may have received a part of the call.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// How many bytes the kernel has taken to send.
+    /// How many bytes the kernel has accepted for sending.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
@@ -54,7 +54,7 @@ type Socket = Either<TcpStream, UnixStream>;
 pub(crate) struct Wire {
     socket: Socket,
     traffic: Arc<Traffic>,
-    /// Something was read since the last write, so that nothing may be under way.
+    /// Whether something was read since the last write, so that no call may be in flight.
     is_quiet: bool,
 }
 
@@ -73,8 +73,8 @@ impl Wire {
         Arc::clone(&self.traffic)
     }
 
-    /// Asks the kernel whether the peer has closed the socket. The runtime learns it a moment later, and a call that is
-    /// written in that moment is lost.
+    /// Asks the kernel whether the peer has closed the socket. The runtime learns of the close a moment later, and a call that is
+    /// written in between is lost.
     fn peer_has_closed(&self) -> bool {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -95,7 +95,7 @@ impl Wire {
     }
 }
 
-/// Connects to whichever address of the host answers first.
+/// Connects to the address of the host that answers first.
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let attempts: Vec<_> =
         lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();

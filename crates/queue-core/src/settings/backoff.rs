@@ -1,4 +1,4 @@
-//! The pause between a failed attempt of a message and the next one. The rule itself stands in `lua/lib/backoff.lua`.
+//! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,8 +19,8 @@ pub struct Backoff {
     /// The longest pause, up to 30 days; never shorter than `delay`. Defaults to 1 h.
     #[schema(inline)]
     pub max: Pause,
-    /// How much of the pause may be taken away at random, so that messages that failed together are not retried
-    /// together: 0 (nothing) to 1 (all). Defaults to 0.2.
+    /// The largest fraction by which the pause is shortened at random, so that messages that failed together are not
+    /// retried together: from 0 to 1. Defaults to 0.2.
     #[schema(minimum = 0, maximum = 1)]
     pub jitter: f64,
 }
@@ -31,14 +31,14 @@ type Pause = Span<0, { Millis::from_days(30).get() }>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Growth {
-    /// Always the same.
+    /// The pause is always the same.
     Fixed,
-    /// Doubled with each attempt made: 1, 2, 4, 8 times the delay.
+    /// The pause doubles with each attempt: 1, 2, 4, 8 times the delay.
     #[default]
     Exponential,
 }
 
-/// A back-off as it is read: each member may be absent or null, and then has its default.
+/// The JSON of a back-off. A member that is absent or null has its default.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GivenBackoff {
@@ -69,7 +69,7 @@ impl Default for Backoff {
     }
 }
 
-/// A number from 0 to 1, in whole thousandths, as the scripts read it.
+/// A number from 0 to 1, in whole thousandths, because the scripts read it as a short decimal.
 #[derive(Deserialize)]
 #[serde(try_from = "f64")]
 struct Share(f64);

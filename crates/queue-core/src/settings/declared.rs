@@ -1,4 +1,4 @@
-//! The settings that a configuration declares for queues, by name and by pattern, and which of them hold for a queue.
+//! The settings that a configuration declares for queues, by name and by pattern, and their merge for one queue.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::{
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
 ///
-/// For each setting of a queue the entry of its exact name comes first, then the pattern with the longest start that fits,
-/// and so on down to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
+/// For each setting of a queue the entry of its exact name wins, then the matching pattern with the longest prefix, and so on down
+/// to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeclaredSettings(BTreeMap<QueuePattern, SettingsPatch>);
@@ -39,13 +39,13 @@ impl DeclaredSettings {
         self.0.keys().filter_map(QueuePattern::queue)
     }
 
-    /// Checks the ranges of each entry, merged with those of the patterns that fit it.
+    /// Checks the ranges of each entry, merged with the entries of the patterns that match it.
     ///
     /// # Errors
     ///
     /// The first entry with a setting that is out of range, and the setting.
     pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
-        // The entries that fit one queue are each other's extension, so no queue has a merge that is not seen here.
+        // Of the patterns that match one queue, each is a prefix of the next, so every possible merge is checked here.
         self.patterns().try_for_each(|pattern| {
             self.of_all(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })
@@ -53,8 +53,8 @@ impl DeclaredSettings {
 
     fn merged(&self, name: &str) -> SettingsPatch {
         let mut fitting: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.fits(name)).collect();
-        // Of patterns that fit one name the longer text is the more exact one; a name is longer than any start of it, and
-        // as long as the pattern of its whole, which it goes before.
+        // Of the patterns that match one name, the longer text is the more exact one. A name is longer than its prefixes; the name
+        // itself also wins over the pattern with the name as its prefix.
         fitting
             .sort_by_key(|(pattern, _)| (pattern.start().unwrap_or(pattern.as_str()).len(), pattern.start().is_none()));
         let mut merged = SettingsPatch::default();

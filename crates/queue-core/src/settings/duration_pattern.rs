@@ -13,7 +13,7 @@ impl Millis {
     }
 }
 
-/// The pattern of a duration between these numbers of milliseconds, as a number or as a text.
+/// The schema of a duration between these numbers of milliseconds, as a number or as a text.
 pub(crate) fn schema(least: u64, most: u64) -> AnyOf {
     let bound = |millis: u64| usize::try_from(millis).ok();
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most));
@@ -24,7 +24,7 @@ pub(crate) fn schema(least: u64, most: u64) -> AnyOf {
     AnyOfBuilder::new().item(number).item(text).examples(examples).build()
 }
 
-/// The pattern of a text in this range: a number of one unit, or several units, the longest first.
+/// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
 fn pattern(least: u64, most: u64) -> String {
     let mut ways = vec![format!("0*(?:{})", number(least, most))];
     for (at, (unit, millis)) in UNITS.iter().enumerate() {
@@ -32,7 +32,7 @@ fn pattern(least: u64, most: u64) -> String {
         if fewest <= all {
             ways.push(format!("0*(?:{}){unit}", number(fewest, all)));
         }
-        // With shorter units after it, each less than one of the unit before, it stays within the next number.
+        // Shorter units may follow; together they add less than one of this unit, so the text stays below the next number.
         let rest = rest(&UNITS[at + 1..]);
         if !rest.is_empty() && fewest.max(1) < all {
             ways.push(format!("(?:{}){unit}{rest}", number(fewest.max(1), all - 1)));
@@ -41,7 +41,7 @@ fn pattern(least: u64, most: u64) -> String {
     format!("^(?:{})$", ways.join("|"))
 }
 
-/// Any of the shorter units.
+/// The pattern of the shorter units that may follow.
 fn rest(units: &[(&str, u64)]) -> String {
     units.iter().fold(String::new(), |mut rest, (unit, _)| {
         let digits = match *unit {
@@ -56,9 +56,9 @@ fn rest(units: &[(&str, u64)]) -> String {
     })
 }
 
-/// The pattern of a whole number in this range, without zeros before it.
+/// The pattern of a whole number in this range, without leading zeros.
 fn number(least: u64, most: u64) -> String {
-    // Blocks of numbers of which so many last digits may be any, by the digits before these.
+    // Splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
     let mut blocks: Vec<(u64, u32)> = Vec::new();
     let mut from = least;
     while from <= most {

@@ -15,7 +15,7 @@ use crate::settings::range::Count;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Exclusive {
-    /// `false`: all consumers have; `true`: one has, and works on one message at a time.
+    /// `false`: all consumers have access; `true`: one consumer has access, and works on one message at a time.
     Is(bool),
     /// The maximum number of messages that the owner works on at a time.
     Parallel {
@@ -32,11 +32,11 @@ impl Default for Exclusive {
     }
 }
 
-/// One consumer at a time, so many messages at a time.
+/// One consumer has access, and works on up to `parallel` messages at a time.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Object {
-    /// How many messages
+    /// The maximum number of messages.
     #[schema(inline)]
     parallel: Parallel,
 }

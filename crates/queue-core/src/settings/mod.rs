@@ -1,5 +1,5 @@
-//! The settings of a queue. Each stands here once: its name, its type (which has its range and its JSON form) and its default.
-//! Everything else derives from that: merge patches, the fields of `meta`, the defaults that the scripts know, the schemas.
+//! The settings of a queue. This module defines each setting once: its name, its type (with its range and its JSON form) and its
+//! default. Everything else derives from that: merge patches, the fields of `meta`, the defaults in the scripts, the schemas.
 
 pub(crate) mod backoff;
 pub(crate) mod declared;
@@ -43,10 +43,10 @@ pub struct Settings {
     /// The pause before the next attempt. Defaults to exponential from 1 s to at most 1 h, with a jitter of 0.2.
     #[schema(inline)]
     pub backoff: Backoff,
-    /// The lapse that ends a message: 1 to 1,000. Defaults to 3.
+    /// How many lapses make a message fail: 1 to 1,000. Defaults to 3.
     #[schema(inline)]
     pub max_lapses: Count<1, 1_000>,
-    /// How many leases may be made in which time, over all consumers. Defaults to none.
+    /// The maximum number of leases in a window of time, over all consumers. Defaults to no limit.
     #[schema(inline)]
     pub rate_limit: Option<RateLimit>,
     /// Whether only one consumer at a time has access. Defaults to `false`.
@@ -58,11 +58,11 @@ pub struct Settings {
     /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
     #[schema(inline)]
     pub idempotency_window: IdempotencyWindow,
-    /// For how long after its message has finished a producer's own id stays taken, also when the message is no longer kept:
-    /// up to 30 days. With 0 it is free as soon as the message is no longer kept. Defaults to 1 h.
+    /// How long a producer's own id stays taken after its message has finished, even if the message is no longer kept: up to
+    /// 30 days. With 0 the id is free as soon as the message is no longer kept. Defaults to 1 h.
     #[schema(inline)]
     pub id_window: IdWindow,
-    /// How many messages that have not finished the queue takes: 1 to 1,000,000,000. Defaults to none.
+    /// The maximum number of unfinished messages in the queue: 1 to 1,000,000,000. Defaults to no limit.
     #[schema(inline)]
     pub max_length: Option<Count<1, 1_000_000_000>>,
     /// For how long finished messages are kept.
@@ -70,9 +70,9 @@ pub struct Settings {
     pub retention: Retention,
 }
 
-/// How long a lease may last.
+/// The visibility timeout of a lease.
 pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
-/// How long a run may take.
+/// The timeout of a run.
 pub(crate) type RunTime = Span<1, { Millis::from_days(7).get() }>;
 type IdempotencyWindow = Span<1_000, { Millis::from_days(30).get() }>;
 type IdWindow = Span<0, { Millis::from_days(30).get() }>;
@@ -95,13 +95,13 @@ impl Default for Settings {
     }
 }
 
-/// The setting whose members are declared, and so stored, one by one.
+/// The setting whose members are stored as separate fields of `meta`, because each may be declared alone.
 const GROUP: &str = "retention";
 
 impl Settings {
-    /// The shortest that a lease may last.
+    /// The minimum visibility timeout.
     pub const SHORTEST_LEASE: Millis = Millis::new(100);
-    /// The longest that a lease may last.
+    /// The maximum visibility timeout.
     pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
 
     /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for the
@@ -126,8 +126,8 @@ impl Settings {
         texts.into_iter().map(|(name, json)| (name, json.get().to_owned())).collect()
     }
 
-    /// The settings that fields of `meta` hold. Fields that are no settings are passed over, and so is one that is not what
-    /// Drover writes.
+    /// Reads the settings from fields of `meta`. It ignores fields that are no settings, and invalid values, which Drover did not
+    /// write.
     pub(crate) fn of_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let mut settings = Self::default();
         for (name, text) in meta {
@@ -144,7 +144,7 @@ impl Settings {
     }
 }
 
-/// The members of a JSON object, each as it is written.
+/// The members of a JSON object, each as unparsed JSON.
 fn members(json: &str) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_str(json).expect("it is a JSON object")
 }

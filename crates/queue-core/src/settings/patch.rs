@@ -1,4 +1,4 @@
-//! Merge patches of settings (RFC 7396): what the API takes, and what a configuration declares.
+//! Merge patches of settings (RFC 7396), which the API accepts and a configuration declares.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use serde_json::{Map, Value};
 use crate::settings::Settings;
 
 impl Settings {
-    /// These settings with a merge patch (RFC 7396) over them; a null brings back the default.
+    /// Applies a merge patch (RFC 7396) to these settings; a null restores the default.
     ///
     /// # Errors
     ///
-    /// The setting that is unknown, not of its kind, or out of range.
+    /// The setting that is unknown, of a wrong type, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
         if let Some(setting) = list_in(patch) {
-            // Derived code would read an object from a list of its members too.
+            // Derived code would also accept a list of an object's members.
             return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
         }
         let mut merged = self.as_json();
@@ -24,7 +24,7 @@ impl Settings {
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
-            // Only of what has no default: it may be left away where there is one that it changes.
+            // A required member without a default: a patch may omit it if the current settings have it.
             let is_conflict = problem.starts_with("missing field");
             invalid(setting, problem, is_conflict)
         })?;
@@ -55,7 +55,7 @@ impl SettingsPatch {
     ///
     /// # Errors
     ///
-    /// The first setting that is unknown, not of its kind, or out of range.
+    /// The first setting that is unknown, of a wrong type, or out of range.
     pub fn settings(&self) -> Result<Settings, InvalidSetting> {
         Settings::default().patched(&self.0)
     }
@@ -72,13 +72,13 @@ impl SettingsPatch {
         stored
     }
 
-    /// Lays another patch over this one.
+    /// Merges another patch into this one; the other one wins.
     pub(super) fn extend(&mut self, other: &Self) {
         merge(&mut self.0, &other.0, None);
     }
 }
 
-/// A null counts as absent here.
+/// Reads declared settings; a null counts as absent.
 impl<'de> Deserialize<'de> for SettingsPatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Self(mut patch) = Self::default();
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for SettingsPatch {
     }
 }
 
-/// Merges as RFC 7396 has it, but that a null brings back what stands in `defaults` where there are any.
+/// Merges as RFC 7396 describes, except that a null restores the value in `defaults`, if given.
 fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -99,7 +99,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     for (name, value) in members {
         match defaults {
             None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
-            // A word that is no setting stays and is refused later, whatever its value.
+            // A name that is no setting stays in the result, so that it is refused later.
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
             Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
             None => merge(&mut target[name], value, None),
@@ -107,7 +107,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     }
 }
 
-/// Where in a patch a list stands, if one does.
+/// The path of a list in a patch, if there is one.
 fn list_in(patch: &Value) -> Option<String> {
     match patch {
         Value::Array(_) => Some(String::new()),
@@ -119,11 +119,11 @@ fn list_in(patch: &Value) -> Option<String> {
     }
 }
 
-/// A setting is unknown, not of its kind, or out of its range.
+/// The error of a setting that is unknown, of a wrong type, or out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct InvalidSetting {
-    /// The setting; a dot leads into an object.
+    /// The path of the setting; a dot separates the names of nested members.
     pub setting: String,
     /// The problem with it.
     pub problem: String,

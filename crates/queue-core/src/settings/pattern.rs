@@ -1,4 +1,4 @@
-//! Patterns of queues' names: one name, the start of names, or all of them.
+//! Patterns of queues' names: one name, a prefix, or all names.
 
 use std::{fmt, str::FromStr};
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{message::QueueName, parse_error::ParseError};
 
-/// Which queues a key, a route or declared settings are for: the one of that name, those that begin so (`user-*`), or
-/// all (`*`).
+/// The queues to which a key, a route or declared settings apply: one queue by its name, the queues with a prefix (`user-*`), or
+/// all queues (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct QueuePattern(String);
@@ -18,12 +18,12 @@ impl QueuePattern {
         Self("*".into())
     }
 
-    /// The queue, where it is one queue's name.
+    /// The queue, if the pattern is the name of one queue.
     pub fn queue(&self) -> Option<QueueName> {
         self.0.parse().ok()
     }
 
-    /// The text with which the names begin, where it is no one queue's name.
+    /// The prefix of the matching names; `None` if the pattern is the name of one queue.
     pub fn start(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }

@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use crate::{number::Whole, parse_error::ParseError, time::Millis};
+use crate::{number::WholeNumber, parse_error::ParseError, time::Millis};
 
 /// A duration of `MIN` to `MAX` milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,9 +25,9 @@ pub struct Span<const MIN: u64, const MAX: u64>(Millis);
 pub struct Count<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
-    /// The shortest.
+    /// The minimum duration.
     pub const MIN: Millis = Millis::new(MIN);
-    /// The longest.
+    /// The maximum duration.
     pub const MAX: Millis = Millis::new(MAX);
 
     /// A default: one that is out of range does not compile where it is a constant.
@@ -88,8 +88,8 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Whole(number) = Whole::deserialize(deserializer)?;
-        // A negative one is out of every range.
+        let WholeNumber(number) = WholeNumber::deserialize(deserializer)?;
+        // A negative number is outside every range.
         u64::try_from(number).unwrap_or(u64::MAX).try_into().map_err(de::Error::custom)
     }
 }

@@ -1,4 +1,4 @@
-//! How often something may happen in which time: leases of a queue, requests of a key.
+//! A rate limit: a maximum number of leases of a queue, or of requests of a key, in a window of time.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,10 +12,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// How many: 1 to 1,000,000.
+    /// The maximum number: 1 to 1,000,000.
     #[schema(inline)]
     pub max: Count<1, 1_000_000>,
-    /// The window: 1 ms to 24 h.
+    /// The length of the window: 1 ms to 24 h.
     #[schema(inline)]
     pub duration: Span<1, { Millis::from_hours(24).get() }>,
 }

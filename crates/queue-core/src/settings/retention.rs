@@ -1,4 +1,4 @@
-//! For how long, and how many, finished messages are kept.
+//! Retention: how long, and how many, finished messages are kept.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,30 +8,30 @@ use crate::{
     time::Millis,
 };
 
-/// For how long finished messages are kept.
+/// How long finished messages are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Completed ones. Defaults to 24 h and 10,000 messages.
+    /// Completed messages. Defaults to 24 h and 10,000 messages.
     #[schema(inline)]
     pub completed: Keep,
-    /// Failed ones, the dead letters. Defaults to 14 days and 100,000 messages.
+    /// Failed messages, the dead letters. Defaults to 14 days and 100,000 messages.
     #[schema(inline)]
     pub failed: Keep,
 }
 
-/// A finished message goes when it is older than `age`, or when more than `count` are kept and it is older than
+/// A finished message is forgotten when it is older than `age`, or when more than `count` are kept and it is older than
 /// `min_age`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
-    /// The longest that one is kept, up to 3,650 days.
+    /// The maximum time that a message is kept, up to 3,650 days.
     #[schema(inline)]
     pub age: Age,
-    /// How many are kept: up to 1,000,000,000. With 0 none is kept at all: a message is gone once it has finished.
+    /// How many messages are kept: up to 1,000,000,000. With 0 a message is forgotten as soon as it has finished.
     #[schema(inline)]
     pub count: Count<0, 1_000_000_000>,
-    /// The shortest that one is kept, so that its result can be read: up to `age`. Defaults to 60 s.
+    /// The minimum time that a message is kept, so that its result can be read: up to `age`. Defaults to 60 s.
     #[schema(inline)]
     pub min_age: Age,
 }
@@ -53,7 +53,7 @@ impl Keep {
 }
 
 impl Retention {
-    /// The kind whose members contradict each other.
+    /// The name of the member (`completed` or `failed`) whose values contradict each other.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         if self.completed.min_age > self.completed.age {
             return Some("retention.completed");

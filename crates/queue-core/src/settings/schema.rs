@@ -1,4 +1,4 @@
-//! The schemas of settings: as they are answered and as they are taken. Both derive from that of [`Settings`].
+//! The schemas of settings in responses and in requests. Both derive from the schema of [`Settings`].
 
 use serde_json::Value;
 use utoipa::{
@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::settings::{Settings, patch::SettingsPatch};
 
-/// The schema of settings as they are answered: all of them, durations in milliseconds.
+/// The schema of settings in responses: all settings, with durations in milliseconds.
 pub(crate) struct ShownSettings;
 
 impl PartialSchema for ShownSettings {
@@ -53,8 +53,8 @@ fn defaults() -> Value {
     serde_json::to_value(Settings::default()).expect("settings have a JSON form")
 }
 
-/// Where a type and a field both say something, the derived schema is all of two schemas, the second one an object with nothing but
-/// the field's words. Those belong to the first.
+/// If a type and its field both have a description, utoipa derives `allOf` with two schemas; the second has only the field's
+/// description. This moves the description to the first schema and drops the second.
 fn describe_itself(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::AllOf(all)) = schema else { return };
     let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };
@@ -66,7 +66,8 @@ fn describe_itself(schema: &mut RefOr<Schema>) {
     *schema = first.clone();
 }
 
-/// Of what is taken in several forms the first is answered, but for objects; each member of an object is always there.
+/// Converts a request's schema to that of a response: of several forms it keeps the first, except objects; all members are
+/// required.
 fn show(schema: &mut RefOr<Schema>) {
     describe_itself(schema);
     match schema {
@@ -100,7 +101,7 @@ fn take_null(object: &mut Object, defaults: &Value) {
         describe_itself(property);
         match property {
             RefOr::T(Schema::Object(members)) => take_null(members, default),
-            // May be null as it is. Members that a patch lacks may stand in the settings already.
+            // This setting already permits null. A patch may omit members that the current settings have.
             RefOr::T(Schema::OneOf(optional)) => {
                 for item in &mut optional.items {
                     if let RefOr::T(Schema::Object(members)) = item {

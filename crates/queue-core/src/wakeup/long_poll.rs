@@ -1,5 +1,5 @@
-//! Consumers that wait for messages of a queue: one driver a queue leases for all of them, in their order, and hands over
-//! what it got. A delivery that was handed over and not taken is released at once.
+//! Long polling: consumers wait for messages of a queue. One driver per queue leases for all of them, in their order, and hands
+//! over the deliveries. Deliveries that a consumer does not take are released at once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,22 +27,22 @@ use crate::{
     wakeup::{notifier::WakeNotifier, subscriber::Subscriber},
 };
 
-/// The maximum sleep of a driver that finds no message, because a notification may be lost.
+/// The maximum time between two lease calls of a driver, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// The time that the first lease call may take, however short the client's wait is.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The time that the first lease call may take, even if the client's wait is shorter.
+const MIN_FIRST_LEASE_TIME: Duration = Duration::from_secs(2);
 
-/// The memory for what a consumer is answered. It is taken when messages are about to be leased, and not while the consumer waits.
+/// The memory for the response to a consumer. It is taken just before messages are leased, not while the consumer waits.
 pub trait ResponseMemory: Send + Sync {
-    /// Takes memory for the answer of one call, and answers for how many bytes of messages it is. With `None` there is no memory:
-    /// nothing is leased, and the consumer is answered [`Error::Overloaded`].
+    /// Takes memory for one response, and returns how many bytes of messages fit into it. `None` if there is no memory: no message
+    /// is leased, and the consumer gets [`Error::Overloaded`].
     fn take(&self) -> Option<usize>;
 
-    /// Frees what was taken: nothing was leased.
+    /// Frees the memory again, because no message was leased.
     fn release(&self);
 }
 
-/// As much memory as a call needs.
+/// Memory without a limit.
 struct Unbounded;
 
 impl ResponseMemory for Unbounded {
@@ -53,10 +53,10 @@ impl ResponseMemory for Unbounded {
     fn release(&self) {}
 }
 
-/// Leases messages for consumers that wait for them: any number of them, with one driver a queue while any consumer waits.
+/// Leases messages for any number of waiting consumers, with one driver for each queue at which a consumer waits.
 ///
-/// A driver leases for its consumers in the order in which they came. Messages that were leased for one that has gone in the
-/// meantime are released at once, with no attempt spent.
+/// A driver leases for its consumers in the order of their arrival. Messages that were leased for a consumer that has
+/// disconnected meanwhile are released at once, without spending an attempt.
 #[derive(Clone)]
 pub struct LongPoll {
     shared: Arc<Shared>,
@@ -64,13 +64,13 @@ pub struct LongPoll {
 
 struct Shared {
     subscriber: Subscriber,
-    /// The drivers, and the releases of what was handed over and not taken.
+    /// The drivers, and the releases of deliveries that were not taken.
     tasks: TaskTracker,
     shutdown: CancellationToken,
     waiting: Mutex<HashMap<QueueName, WaitingClients>>,
 }
 
-/// The consumers that wait at one queue, by the number under which each came.
+/// The clients that wait at one queue, by number in the order of arrival.
 #[derive(Default)]
 struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
@@ -91,8 +91,7 @@ struct Waiter {
     memory: Arc<dyn ResponseMemory>,
 }
 
-/// Deliveries on their way to the consumer that they were leased for. It may go away before it takes them: then they are
-/// released.
+/// Deliveries on their way to their consumer. If the consumer disconnects before it takes them, they are released.
 struct Offer {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
@@ -116,7 +115,7 @@ impl Drop for Offer {
         let queue = Arc::clone(&self.queue);
         let releasing = async move {
             if let Err(error) = queue.settle(&settlements).await {
-                warn!(queue = %queue.name(), %error, "the leases of a client that has gone will lapse");
+                warn!(queue = %queue.name(), %error, "the leases of a disconnected client will lapse");
             }
         };
         drop(self.tasks.spawn_on(releasing, &self.runtime));
@@ -124,15 +123,15 @@ impl Drop for Offer {
 }
 
 impl LongPoll {
-    /// `subscriber` wakes the drivers; the caller keeps it running. After `shutdown` no consumer waits any longer.
+    /// `subscriber` wakes the drivers; the caller must run it. `shutdown` ends all waits.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         tasks.close();
         Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases what is ready, or waits until something is, for at most `wait`; then there are no deliveries. Safe to give
-    /// up half-way.
+    /// Leases ready messages, or waits until there are some, for at most `wait`; then it returns no deliveries. The future may be
+    /// dropped at any time.
     ///
     /// # Errors
     ///
@@ -141,7 +140,7 @@ impl LongPoll {
         self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
     }
 
-    /// As [`receive`](Self::receive), with memory for the answer that is taken from `memory` before anything is leased.
+    /// Like [`receive`](Self::receive), but it takes the memory for the response from `memory` before it leases messages.
     ///
     /// # Errors
     ///
@@ -155,20 +154,20 @@ impl LongPoll {
     ) -> Result<Vec<Delivery>> {
         let until = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
-        self.wait_in_order(queue, Waiter { request, answer, until, memory });
-        match timeout_at(until + FIRST_LOOK, answered).await {
+        self.add_waiter(queue, Waiter { request, answer, until, memory });
+        match timeout_at(until + MIN_FIRST_LEASE_TIME, answered).await {
             Ok(Ok(offer)) => offer.map(Offer::take),
-            // The driver does not come round, or this process stops.
+            // The driver did not serve this consumer in time, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
         }
     }
 
-    /// Waits until all drivers have ended, which they do soon after the shutdown, and all releases.
+    /// Waits until all drivers and releases have ended, which happens soon after the shutdown.
     pub async fn stopped(&self) {
         self.shared.tasks.wait().await;
     }
 
-    fn wait_in_order(&self, queue: &Arc<Queue>, waiter: Waiter) {
+    fn add_waiter(&self, queue: &Arc<Queue>, waiter: Waiter) {
         let notifier = self.shared.subscriber.notifier(queue.name());
         let mut waiting = self.shared.waiting.lock();
         if let Some(clients) = waiting.get_mut(queue.name()) {
@@ -179,7 +178,7 @@ impl LongPoll {
                 Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), notifier: Arc::clone(&notifier) };
             self.shared.tasks.spawn(driver.run());
         }
-        // A consumer that is new looks at once, whatever was known before.
+        // The driver leases for a new consumer at once, even if it found no message a moment ago.
         notifier.wake();
     }
 }
@@ -194,11 +193,11 @@ struct Driver {
 impl Driver {
     async fn run(self) {
         let mut retry = Retry::new();
-        while let Some(first_end) = self.next_end() {
+        while let Some(first_deadline) = self.next_deadline() {
             tokio::select! {
-                () = self.notifier.woken(POLL.min(first_end.saturating_duration_since(Instant::now()))) => {}
+                () = self.notifier.woken(POLL.min(first_deadline.saturating_duration_since(Instant::now()))) => {}
                 () = self.shared.shutdown.cancelled() => {
-                    // The consumers learn it when their channels close.
+                    // The consumers learn of the shutdown when their channels close.
                     self.shared.waiting.lock().remove(self.queue.name());
                     return;
                 }
@@ -212,8 +211,8 @@ impl Driver {
         }
     }
 
-    /// When the first waiting consumer gives up; `None` when none waits, and then this driver is no longer the queue's.
-    fn next_end(&self) -> Option<Instant> {
+    /// The earliest end of a consumer's wait; `None` if no consumer waits: then this driver is removed from its queue.
+    fn next_deadline(&self) -> Option<Instant> {
         let mut waiting = self.shared.waiting.lock();
         let clients = waiting.get_mut(self.queue.name())?;
         clients.waiters.retain(|_, waiter| !waiter.answer.is_closed());
@@ -224,56 +223,56 @@ impl Driver {
         end
     }
 
-    /// Leases for one consumer after the other, as long as one may find something: in an exclusive queue only the consumer that
-    /// has access may.
+    /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that has
+    /// access can get messages.
     async fn serve(&self) -> Result<(), ()> {
         let mut turn = Some(Turn::first());
         let mut result = Ok(());
         let mut newest = 0;
-        while let Some(asking) = turn.take().and_then(|turn| self.next(turn)) {
-            newest = asking.newest;
-            let leased = match asking.memory.take() {
-                Some(max_bytes) => self.queue.lease_within(&asking.request, max_bytes).await,
+        while let Some(client) = turn.take().and_then(|turn| self.next(turn)) {
+            newest = client.newest;
+            let leased = match client.memory.take() {
+                Some(max_bytes) => self.queue.lease_within(&client.request, max_bytes).await,
                 None => Err(Error::Overloaded),
             };
             if leased.as_ref().map_or(true, |leased| leased.deliveries.is_empty()) {
-                asking.memory.release();
+                client.memory.release();
             }
             match leased {
                 Ok(leased) => {
                     if let Some(pause) = leased.next_look {
                         self.notifier.wake_in(pause);
                     }
-                    turn = asking.turn_after(&leased);
+                    turn = client.turn_after(&leased);
                     if !leased.deliveries.is_empty() {
-                        self.hand_over(asking.number, leased.deliveries);
+                        self.hand_over(client.number, leased.deliveries);
                     }
                 }
-                // The queue may begin while consumers wait.
+                // The queue may be created while consumers wait.
                 Err(Error::NoSuchQueue) => {}
                 Err(error) => {
                     if matches!(error, Error::Unavailable(_)) {
                         result = Err(());
                     } else {
-                        turn = Some(Turn { from: asking.number + 1, ..asking.turn });
+                        turn = Some(Turn { from: client.number + 1, ..client.turn });
                     }
-                    self.answer(asking.number, Err(error));
+                    self.answer(client.number, Err(error));
                 }
             }
         }
-        self.dismiss(newest);
+        self.end_overdue_waits(newest);
         result
     }
 
-    /// The first waiting consumer whose turn it is.
-    fn next(&self, turn: Turn) -> Option<Asking> {
+    /// The first waiting client that `turn` permits.
+    fn next(&self, turn: Turn) -> Option<ServedClient> {
         let waiting = self.shared.waiting.lock();
         let clients = waiting.get(self.queue.name())?;
         let is_next = |waiter: &Waiter| {
             !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
         let (number, waiter) = clients.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
-        Some(Asking {
+        Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
             memory: Arc::clone(&waiter.memory),
@@ -291,14 +290,14 @@ impl Driver {
         let waiter =
             self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
-            // It may have gone. An offer that is not taken releases what is in it.
+            // The consumer may have disconnected. An offer that is not taken releases its deliveries.
             let _ = waiter.answer.send(answer);
         }
     }
 
-    /// Answers consumers whose time is over and that waited when the last look began: there is nothing for them. For those that
-    /// came later there has been no look yet.
-    fn dismiss(&self, newest: u64) {
+    /// Ends the waits whose time is over without deliveries, up to the client `newest`. For later clients the driver has not called
+    /// `lease` yet.
+    fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
         let overdue: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
             Some(clients) => {
@@ -312,11 +311,11 @@ impl Driver {
     }
 }
 
-/// The waiting client whose turn it is.
+/// The clients of which the driver serves the first one next.
 struct Turn {
-    /// From this number on.
+    /// Clients with this number or a later one.
     from: u64,
-    /// Nobody but this consumer.
+    /// If set, only clients of this consumer.
     only: Option<ConsumerId>,
 }
 
@@ -326,27 +325,27 @@ impl Turn {
     }
 }
 
-/// A waiting consumer while messages are leased for it.
-struct Asking {
+/// A waiting client while the driver leases messages for it.
+struct ServedClient {
     number: u64,
     request: LeaseRequest,
     memory: Arc<dyn ResponseMemory>,
-    /// The newest consumer when the look began.
+    /// The newest client when the driver chose this one.
     newest: u64,
     turn: Turn,
 }
 
-impl Asking {
-    /// The next consumer that may find something after this one has got what it got, if there is one.
+impl ServedClient {
+    /// The clients that may get messages after this lease call; `None` if there are none.
     fn turn_after(&self, leased: &Leased) -> Option<Turn> {
         let after = self.number + 1;
         match &leased.access {
             Access::All => leased.more_is_ready.then_some(Turn { from: after, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // It may wait here with several requests. When one found nothing, another one does not either.
+                // The owner may wait with several requests. If one of them got no message, the others do not either.
                 (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
             }
-            // The owner is served once a look: it changes only when another process leases, and that wakes this one.
+            // The owner is served once per wake-up: it changes only when another process leases, and that wakes this driver.
             Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
                 Some(Turn { from: 0, only: Some(owner.clone()) })
             }

@@ -1,4 +1,4 @@
-//! Wake-ups: how an idle process learns, by a notification or by a timer, that it should look at a queue.
+//! Wake-ups: notifications and timers tell an idle process when to check a queue for work.
 
 mod long_poll;
 mod notifier;

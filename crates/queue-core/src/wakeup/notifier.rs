@@ -1,5 +1,5 @@
-//! The wake notifier of one queue: it wakes the consumer of this process when it should look at the queue, because of a
-//! notification or because an instant has come.
+//! The wake notifier of one queue: it wakes the consumer of this process when it should check the queue, because a notification
+//! arrived or a set time was reached.
 
 use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
 
@@ -11,19 +11,19 @@ use tokio::{
 
 use crate::message::{ConsumerId, MessageId};
 
-/// A wake-up of the idle consumers of a queue, as the notification has it.
+/// A notification for the idle consumers of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake<'p> {
-    /// All consumers are to look after this pause.
+    /// All consumers should check the queue after this pause.
     In(Duration),
-    /// This consumer alone is to look now: no other one has access.
+    /// Only this consumer should check the queue now, because no other has access.
     For(&'p str),
-    /// The consumer that works on this message is to cancel it.
+    /// The consumer that works on this message should cancel it.
     Cancel(&'p str),
 }
 
 impl<'p> Wake<'p> {
-    /// A payload that can't be read wakes at once.
+    /// Parses a payload; an invalid one wakes all consumers at once.
     pub(crate) fn parse(payload: &'p str) -> Self {
         match payload.split_once('\t') {
             Some(("cancel", id)) => Self::Cancel(id),
@@ -33,19 +33,19 @@ impl<'p> Wake<'p> {
     }
 }
 
-/// Wakes the consumer of one queue when it should look; remembers the earliest instant at which it should.
+/// Wakes the consumer of one queue when it should check the queue; it keeps the earliest instant that was set.
 #[derive(Debug)]
 pub struct WakeNotifier {
     look_at: Mutex<Option<Instant>>,
     changed: Notify,
-    /// The only consumer that it wakes; if it is not set, it wakes whatever consumer waits.
+    /// The consumer whose wake-ups it accepts; if it is not set, it accepts those of every consumer.
     consumer: OnceLock<ConsumerId>,
     to_cancel: Mutex<HashSet<MessageId>>,
     cancel_requested: Notify,
 }
 
 impl WakeNotifier {
-    /// The maximum number of cancelled messages that it remembers; the heartbeat of the leases finds the others.
+    /// The maximum number of cancelled messages that it keeps; extending the leases reports the others.
     const MAX_TO_CANCEL: usize = 10_000;
 
     pub(crate) fn new() -> Self {
@@ -58,9 +58,9 @@ impl WakeNotifier {
         }
     }
 
-    /// Makes it the notifier of this consumer alone: wake-ups for other consumers are passed over.
+    /// Makes this notifier ignore wake-ups for other consumers.
     pub fn wake_only(&self, consumer: &ConsumerId) {
-        // The first one stays.
+        // The first consumer that was set stays.
         let _ = self.consumer.set(consumer.clone());
     }
 
@@ -81,7 +81,7 @@ impl WakeNotifier {
         }
     }
 
-    /// Waits until messages are to be cancelled, and answers which. Safe to drop half-way.
+    /// Waits until messages must be cancelled, and returns their ids. The future may be dropped at any time.
     pub async fn cancelled(&self) -> HashSet<MessageId> {
         loop {
             let cancelled = mem::take(&mut *self.to_cancel.lock());
@@ -97,7 +97,7 @@ impl WakeNotifier {
         self.wake_in(Duration::ZERO);
     }
 
-    /// Wakes after the pause, or earlier if an earlier instant is known.
+    /// Wakes after the pause, or earlier if an earlier instant is set.
     pub fn wake_in(&self, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut look_at = self.look_at.lock();
@@ -108,18 +108,18 @@ impl WakeNotifier {
         }
     }
 
-    /// Whether the time of a wake-up is set, in the past or in the future.
+    /// Whether a wake-up is set, at any instant.
     pub(crate) fn is_set(&self) -> bool {
         self.look_at.lock().is_some()
     }
 
-    /// Waits until it is time to look, at the latest after `poll`. A wake-up that comes during the look counts for the next wait.
-    /// One task waits at a time.
+    /// Waits for the next wake-up, at most for `poll`. A wake-up between two waits ends the next wait at once. Only one task may
+    /// wait at a time.
     pub async fn woken(&self, poll: Duration) {
         let latest = Instant::now() + poll;
         loop {
             let instant = self.look_at.lock().map_or(latest, |instant| instant.min(latest));
-            // A timer for what is due already would fire with the next whole millisecond.
+            // A timer for an instant in the past would fire only at the next whole millisecond.
             if instant <= Instant::now() {
                 self.look_at.lock().take_if(|due| *due <= Instant::now());
                 return;

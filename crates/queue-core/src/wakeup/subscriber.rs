@@ -1,4 +1,4 @@
-//! The subscription to notifications: one connection for all that a process waits for.
+//! The subscription to notifications: one connection for all queues and clients of a process.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,21 +32,21 @@ use crate::{
     },
 };
 
-/// The delay of maintenance after the time that was set: the queue's consumers do the work at once, so usually none is left.
+/// The delay of maintenance after the notified time: consumers do the work at that time, so usually none is left.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
 /// The interval at which a PING checks the subscribed connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// The number of notifiers from which unused ones are removed.
 const MAX_NOTIFIERS: usize = 10_000;
-/// Stands for all messages of a queue on the channel of those that have finished: the queue was deleted.
+/// The id on the channel of finished messages that means all messages of a queue, because the queue was deleted.
 const EVERY_MESSAGE: &str = "*";
 /// The maximum number of channels in one SUBSCRIBE.
 const CHANNELS_AT_ONCE: usize = 500;
 
-/// The one subscribed connection of a process, whatever the number of queues and of clients that wait.
+/// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
-/// A notification only says *look*. After each new subscription every notifier wakes once, so a notification that was lost in
-/// between costs nothing; a slow poll covers the rest.
+/// A notification has no message; it only makes a consumer check the queue. After each new subscription every notifier wakes
+/// once, so a notification that was lost before does no harm; a slow poll covers all other losses.
 #[derive(Clone)]
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -59,13 +59,13 @@ struct Shared {
     new_channels: Notify,
     waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
     connected: watch::Sender<bool>,
-    /// Queues whose names begin with one of these are subscribed to, also before their notifiers are requested.
+    /// Queues whose names begin with one of these prefixes are subscribed to, even before their notifiers are requested.
     prefixes: Vec<String>,
     /// The channels that belong to no queue.
     channels: Vec<&'static str>,
     new_queues: Mutex<HashSet<QueueName>>,
     new_queue: Notify,
-    /// When each of all queues is to be looked at; for a process with maintenance.
+    /// When maintenance must check each queue; only in a process with maintenance.
     timers: Option<Arc<WakeTimers>>,
 }
 
@@ -75,13 +75,12 @@ struct Waiters {
 }
 
 impl Shared {
-    /// Whether a queue is listened to because of the start of its name.
+    /// Whether the queue's name begins with a subscribed prefix.
     fn matches_prefix(&self, queue: &QueueName) -> bool {
         self.prefixes.iter().any(|prefix| queue.as_str().starts_with(prefix))
     }
 
-    /// Whether the notifications of a channel arrive without a subscription of its own. Those of events do only where all queues
-    /// are listened to.
+    /// Whether a subscription by pattern covers the channel. Channels of events are covered only if all queues are subscribed to.
     fn has_notifier(&self, channel: &str) -> bool {
         let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
         self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
@@ -94,23 +93,22 @@ impl Shared {
 }
 
 impl Subscriber {
-    /// Prepares the connection; [`run`](Self::run) keeps it. It listens to the queues whose notifiers are asked for.
+    /// Prepares the connection; [`run`](Self::run) opens it. It subscribes to the queues whose notifiers are requested.
     pub fn new(redis: Redis) -> Self {
         Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
-    /// As [`new`](Self::new), but it listens to all queues, whether their notifiers are requested or not: for a process
-    /// with [`Maintenance`](crate::Maintenance).
+    /// Like [`new`](Self::new), but subscribes to all queues, for a process with [`Maintenance`](crate::Maintenance).
     pub fn of_all_queues(redis: Redis) -> Self {
         Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// For a worker: as [`new`](Self::new), but it is counted among [the workers](crate::Queues::workers), and listens
-    /// also to every queue whose name begins with one of `prefixes`, by one subscription for each prefix.
-    /// [`new_queue`](Self::new_queue) names those whose notifiers were not requested.
+    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::workers), and it also subscribes to
+    /// every queue whose name begins with one of `prefixes`, by one pattern for each prefix.
+    /// [`new_queue`](Self::new_queue) returns the queues among them whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // Sorted, a prefix comes before all that begin with it, and these add nothing.
+        // After sorting, a prefix comes before the prefixes that begin with it, which are redundant.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::listening(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
@@ -143,7 +141,7 @@ impl Subscriber {
         }
     }
 
-    /// The notifier that wakes when a consumer of `queue` should look.
+    /// The notifier that wakes when a consumer should check `queue`.
     pub fn notifier(&self, queue: &QueueName) -> Arc<WakeNotifier> {
         self.notifier_on(Keys::of(queue).key(suffix::WAKE))
     }
@@ -155,7 +153,7 @@ impl Subscriber {
 
     fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
-        // Clients may name any number of queues. Where all are listened to anyway, an unused notifier is removed.
+        // Clients may name any number of queues. If all queues are subscribed to, an unused notifier may be removed.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
             notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }
@@ -169,8 +167,8 @@ impl Subscriber {
         Arc::clone(notifier)
     }
 
-    /// Waits for a wake-up of a queue that is listened to by prefix and whose notifier was not requested. Safe to drop half-way;
-    /// one task waits at a time.
+    /// Waits for a wake-up of a queue that is subscribed to by prefix and whose notifier was not requested. The future may be
+    /// dropped at any time; only one task may wait at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
             let next_queue = {
@@ -185,7 +183,7 @@ impl Subscriber {
         }
     }
 
-    /// Announces queues that exist: those that are listened to by prefix, and whose notifiers were not requested, are new.
+    /// Announces existing queues: those that are subscribed to by prefix and whose notifiers were not requested count as new.
     pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
@@ -194,8 +192,8 @@ impl Subscriber {
         self.shared.new_queue.notify_one();
     }
 
-    /// Forgets the notifier of a queue that is listened to by prefix. If a wake-up has come since its user looked last, or comes
-    /// again, the queue is new.
+    /// Removes the notifier of a queue that is subscribed to by prefix. If a wake-up is pending or arrives later, the queue counts
+    /// as new.
     pub fn forget(&self, queue: &QueueName) {
         if !self.shared.matches_prefix(queue) {
             return;
@@ -207,17 +205,17 @@ impl Subscriber {
         }
     }
 
-    /// Whether the connection is there now.
+    /// Whether the connection is open now.
     pub fn is_connected(&self) -> bool {
         *self.shared.connected.borrow()
     }
 
-    /// Tells each time that the connection breaks or is there again: then another server may stand behind it.
+    /// Reports each time that the connection breaks or is restored; it may then lead to another server.
     pub fn connection(&self) -> watch::Receiver<bool> {
         self.shared.connected.subscribe()
     }
 
-    /// Registers interest in the end of a message. Register first, then ask Redis, then wait.
+    /// Registers a wait for the end of a message. Register first, then read the message, then wait.
     pub(crate) fn finishing(&self, queue: &QueueName, id: &MessageId) -> Finishing {
         let key = (queue.clone(), id.clone());
         let mut waiters = self.shared.waiters.lock();
@@ -227,12 +225,12 @@ impl Subscriber {
         Finishing { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
     }
 
-    /// Keeps the connection, reconnecting whenever it breaks, until this is dropped.
+    /// Keeps the connection open, reconnecting whenever it breaks, until the future is dropped.
     pub async fn keep(&self) {
         self.run(CancellationToken::new()).await;
     }
 
-    /// Keeps the connection until `shutdown`, reconnecting whenever it breaks.
+    /// Keeps the connection open until `shutdown`, reconnecting whenever it breaks.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut retry = Retry::new();
         let mut is_logged = false;
@@ -242,7 +240,7 @@ impl Subscriber {
                 () = shutdown.cancelled() => return,
             };
             self.shared.connected.send_replace(false);
-            // Once for each outage, not for each try.
+            // One log line for each outage, not for each attempt to reconnect.
             if !is_logged {
                 warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
                 is_logged = true;
@@ -254,7 +252,7 @@ impl Subscriber {
         }
     }
 
-    /// Answers why it ended.
+    /// Returns the reason why the subscription ended.
     async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
         let limit = self.shared.redis.time_limit();
         let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
@@ -283,7 +281,7 @@ impl Subscriber {
         if std::mem::take(is_logged) {
             info!("the subscription to Redis is back");
         }
-        self.wake_everybody();
+        self.wake_all();
         self.listen(&mut sink, &mut messages, limit).await
     }
 
@@ -337,7 +335,7 @@ impl Subscriber {
         }
     }
 
-    /// For one message of a queue, or for all of a queue that was deleted.
+    /// Ends the waits for one message, or for all messages of a deleted queue.
     fn end_waits(&self, payload: &str) {
         let Some((queue, id)) = payload.split_once('\t') else { return };
         let Ok(queue) = queue.parse::<QueueName>() else { return };
@@ -351,7 +349,7 @@ impl Subscriber {
         }
     }
 
-    fn wake_everybody(&self) {
+    fn wake_all(&self) {
         self.shared.notifiers.lock().values().for_each(|notifier| notifier.wake());
         self.shared.waiters.lock().values().for_each(|waiters| waiters.finished.notify_waiters());
     }
@@ -371,7 +369,7 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = redis::RedisRes
     }
 }
 
-/// Interest in the end of one message; given up when dropped.
+/// A registered wait for the end of one message; dropping it removes the wait.
 pub(crate) struct Finishing {
     pub(crate) finished: Arc<Notify>,
     key: (QueueName, MessageId),

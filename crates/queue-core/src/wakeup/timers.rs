@@ -1,4 +1,4 @@
-//! Wake timers: the earliest instant at which each of many queues is to be looked at. Their number is bounded by that of the
+//! Wake timers: the earliest instant at which maintenance must check each queue. Their number is proportional to the number of
 //! queues.
 
 use std::{
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::message::QueueName;
 
-/// The earliest instant at which each queue is to be looked at.
+/// The earliest instant at which each queue must be checked.
 #[derive(Debug, Default)]
 pub struct WakeTimers {
     entries: Mutex<Entries>,
@@ -25,7 +25,7 @@ pub struct WakeTimers {
 #[derive(Debug, Default)]
 struct Entries {
     instants: HashMap<QueueName, Instant>,
-    /// May hold older entries of a queue too: only what `instants` has counts.
+    /// All entries by instant. Only the entries that equal the one in `instants` are valid; the others are outdated.
     order: BinaryHeap<Reverse<(Instant, QueueName)>>,
 }
 
@@ -33,8 +33,8 @@ impl Entries {
     /// The number of outdated entries that are kept before they are removed together.
     const SLACK: usize = 1_000;
 
-    /// An older entry may lie days ahead, and a busy queue would leave one with each look.
-    fn drop_what_does_not_count(&mut self) {
+    /// Without this, a busy queue would leave one outdated entry with each check, perhaps for days.
+    fn drop_outdated(&mut self) {
         if self.order.len() > 2 * self.instants.len() + Self::SLACK {
             self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();
         }
@@ -51,11 +51,12 @@ impl WakeTimers {
         }
         entries.instants.insert(queue.clone(), instant);
         entries.order.push(Reverse((instant, queue)));
-        entries.drop_what_does_not_count();
+        entries.drop_outdated();
         self.earlier.notify_one();
     }
 
-    /// Waits until it is time to look at a queue, and clears its timer. Safe to drop half-way; one task waits at a time.
+    /// Waits until a queue must be checked, and clears its timer. The future may be dropped at any time; only one task may wait at a
+    /// time.
     pub async fn next(&self) -> QueueName {
         loop {
             let instant = match self.take_due() {
@@ -73,7 +74,7 @@ impl WakeTimers {
         }
     }
 
-    /// A queue whose time has come, or else when the next one's does.
+    /// A queue whose instant has passed, or as the error the next instant.
     fn take_due(&self) -> Result<QueueName, Option<Instant>> {
         let mut entries = self.entries.lock();
         while let Some(Reverse((instant, queue))) = entries.order.peek() {

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- extend: moves the deadlines of live leases. A lapsed one can't be extended, and none beyond the end of its run.
+-- extend: moves the deadlines of live leases. A lapsed lease can't be extended, and no lease beyond the timeout of its run.
 -- KEYS      options leased runs cancelling
 -- USES      clock settings run watch timeout clock_step
--- ARGV      for how long from now (ms; '' for the visibility timeout with which each was handed out), then for each lease: id,
---           token
--- Returns   for each 0: gone; or the new deadline (ms), negative if the message is to be cancelled
+-- ARGV      duration from now (ms; '' for the visibility timeout with which each lease was handed out), then for each lease:
+--           id, token
+-- Returns   for each lease 0: it is over; or the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
 read_settings('clock')
 local wanted = tonumber(ARGV[1])
@@ -19,11 +19,11 @@ local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
 local reply, moved, changed, earliest = {}, {}, {}, math.huge
 for i, id in ipairs(ids) do
   local token = ARGV[2 * i + 1]
-  local held = runs[i] and string.sub(runs[i], 1, #token + 1) == token .. '\t'
-  if held and tonumber(deadlines[i] or 0) > now then
+  local is_leased = runs[i] and string.sub(runs[i], 1, #token + 1) == token .. '\t'
+  if is_leased and tonumber(deadlines[i] or 0) > now then
     local run = parse_run(runs[i])
     local extension = wanted and wanted > run.visibility and wanted or nil
-    -- It lies ahead when Redis's clock has stepped back since.
+    -- `started` is later than now if Redis's clock has stepped back since the hand-out.
     local started = math.min(tonumber(run.started) or now, now)
     if extension ~= run.extension or started ~= tonumber(run.started) then
       run.extension, run.started = extension, started
@@ -43,7 +43,7 @@ end
 if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
-  note_clock()
+  record_clock()
   -- The lease is shorter now, so a consumer must call earlier.
   if earliest < math.huge then wake_at(earliest) end
 end

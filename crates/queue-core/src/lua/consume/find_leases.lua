@@ -1,9 +1,9 @@
 #!lua flags=no-writes
--- find_leases: the live leases of one lease call, by its token; about a thousand are looked at in one step.
+-- find_leases: finds the live leases of one lease call by its token. One step checks about a thousand leases.
 -- KEYS      leased runs
 -- USES      run
--- ARGV      token, cursor over `leased` (0 at first): others may settle meanwhile, and nothing is passed over
--- Returns   the cursor to go on from (0: at the end), then ids
+-- ARGV      token, cursor of ZSCAN over `leased` (0 at first), so that settles in between hide no lease
+-- Returns   the cursor for the next step (0: at the end), then ids
 -- Complexity O(1,000)
 local page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)
 local reply, ids = { page[1] }, {}

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- give_back: a lease call whose reply was lost left leases that no process knows. Puts their messages back at the head of
--- the waiting list, in their order, as if never delivered.
+-- give_back: ends the leases of a lease call whose reply was lost, because no process knows them. Returns their messages to the
+-- head of the waiting list, in their order, as if they had never been delivered.
 -- KEYS      options leased runs cancelling
 -- USES      settings run totals wake finish requeue owner
 -- ARGV      token of the call, then ids
--- Returns   how many messages were returned: those whose current lease is that of the call
+-- Returns   how many messages were returned: those whose current lease has this token
 -- Complexity O(ids · log N)
 read_settings('exclusive', 'retention.completed', 'retention.failed')
 local token = ARGV[1]
@@ -17,7 +17,7 @@ for i = 2, #ARGV do
   if run.token == token then
     run.settled = 'bw' .. run.token
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
-    becomes_ready_at(run, run.ready)
+    set_ready_at(run, run.ready)
     mine[#mine + 1] = id
     if cancelling[i - 1] == 1 then
       count('cancelled')

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- lease: hands out messages: maintains the queue, then takes from the front of the waiting list what the limit, the owner and
--- a pause leave.
+-- lease: maintains the queue, then hands out messages from the head of the waiting list, as many as the rate limit, the owner
+-- of an exclusive queue and a pause permit.
 -- KEYS      messages options waiting prioritized leased runs removed expiring signalled
 -- USES      clock instants settings fields run totals events waiting_list watch trim finish timeout requeue expire clock_step maintain limiter owner
--- ARGV      epoch, at most so many, at most so many bytes of records, token, consumer, for how long (ms) the consumer
---           keeps an exclusive queue ('' for its visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
--- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to look again (-1:
+-- ARGV      epoch, maximum number of messages, maximum bytes of their records, token, consumer, owner timeout (ms) of an
+--           exclusive queue ('' for the visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
+-- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
 --           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
 --           its own deadline, false or for each the data of the signal that released it, false or (in an exclusive queue)
---           the consumer that has access ('': nobody), false or for each its options, false or for each its run as it was
---           before; then for each message: id, record
+--           the consumer that has access ('': nobody), false or for each its options, false or for each its run
+--           before this lease; then for each message: id, record
 -- Complexity O(messages · log N)
 read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
   'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest',
@@ -21,27 +21,27 @@ local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
 maintain(tonumber(ARGV[8]))
 write_requeued()
 
--- Ready messages may still not be handed out: then no more than the instant at which that changes is known.
+-- Limits how many ready messages are handed out. `opens_at` is the instant at which the limit changes, if it is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end
   if allowed <= 0 and instant then opens_at = math.min(opens_at, instant) end
 end
 if set.paused then at_most(0) end
-if set.exclusive then at_most(turn_of(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
-if set.rate_limit and max > 0 then at_most(permitted(set.rate_limit)) end
+if set.exclusive then at_most(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
+if set.rate_limit and max > 0 then at_most(permitted_leases(set.rate_limit)) end
 
--- One call asks for all that most queues lack.
-local anything_rare = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
+-- One call checks all keys that most queues do not have.
+local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
 local taken = {}
 do
-  -- Peeks before it takes, so that what would not fit into the answer stays where it is.
+  -- Reads the ids before it removes them, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
-  -- Small ones of what comes to a record (an error, the data of a signal) fit into this.
+  -- Room for a small error or small data of a signal beside the record.
   local ROOM_BESIDE_A_RECORD = 512
-  local largest_beside = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
-  local sizes_matter = ((tonumber(set.largest) or 0) + largest_beside) * max > max_bytes
+  local max_extra = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
+  local sizes_matter = ((tonumber(set.largest) or 0) + max_extra) * max > max_bytes
   local function size_of(id)
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
       + redis.call('HSTRLEN', SIGNALLED, id)
@@ -76,9 +76,9 @@ do
     if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
   end
 
-  -- Removed messages still stand in the list: they are passed over, a bounded number a call.
+  -- Ids of removed messages are still in the list; a bounded number of them is skipped per call.
   local function take_waiting()
-    local any_removed = anything_rare and redis.call('EXISTS', REMOVED) == 1
+    local any_removed = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
     for _ = 1, 10 do
       if full then return end
       local wanted = max - #taken
@@ -89,8 +89,8 @@ do
         return
       end
       local passed, skipped = 0, {}
-      for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-        if gone == 1 then
+      for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+        if is_removed == 1 then
           skipped[#skipped + 1] = ids[i]
         elseif full or take({ ids[i] }) == 0 then
           break
@@ -102,15 +102,15 @@ do
     end
   end
 
-  local any_prioritized = anything_rare and redis.call('EXISTS', PRIORITIZED) == 1
+  local any_prioritized = has_rare_keys and redis.call('EXISTS', PRIORITIZED) == 1
   if any_prioritized then take_prioritized('-inf', '(0') end
   take_waiting()
   if any_prioritized then take_prioritized('(0', '+inf') end
 end
 
--- Nothing is handed out after its end, however much else expired at once.
+-- No message is handed out after its ttl, even when `maintain` had too many expired messages for one call.
 local function drop_expired()
-  if #taken == 0 or not anything_rare or redis.call('EXISTS', EXPIRING) == 0 then return end
+  if #taken == 0 or not has_rare_keys or redis.call('EXISTS', EXPIRING) == 0 then return end
   local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken))
   local live = {}
   for i, id in ipairs(taken) do
@@ -125,7 +125,7 @@ local clean_at
 if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()
 
--- More of it than was handed out, and this consumer may have it at once.
+-- Whether more messages are ready, and this consumer may lease them at once.
 local more = opens_at == math.huge and not set.paused and (not set.exclusive or #taken < max) and anything_is_ready()
 
 local deadline = now + visibility_timeout
@@ -138,21 +138,21 @@ if #taken > 0 then
   local records = redis.call('HMGET', MESSAGES, unpack(taken))
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
   local known_runs = redis.call('HLEN', RUNS)
-  local before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(taken))
-  reply[11], reply[12] = options, before
+  local runs_before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(taken))
+  reply[11], reply[12] = options, runs_before
   local queue_timeout = tonumber(set.timeout)
   local first_run = format_run({
     token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
     visibility = visibility_timeout, timeout = queue_timeout,
   })
   local runs, deadlines, own_deadlines, earliest = {}, {}, {}, deadline
-  -- No run may take longer than its lease: then all leases end at once.
+  -- Without timeouts of runs all leases have the same deadline.
   local end_as_one = not options and not set.timeout
   local deadline_text = instant_text(deadline)
   for i, id in ipairs(taken) do
     local run = first_run
-    if before and before[i] then
-      local earlier = parse_run(before[i])
+    if runs_before and runs_before[i] then
+      local earlier = parse_run(runs_before[i])
       earlier.token, earlier.started, earlier.consumer = token, now, consumer
       earlier.deliveries = earlier.deliveries + 1
       earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
@@ -168,8 +168,8 @@ if #taken > 0 then
     deadlines[even - 1], deadlines[even] = deadline_text, id
     reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
   end
-  -- Redis keeps a small hash or sorted set as one text and searches through it, which is slow where hundreds come and go. A
-  -- long entry makes it a table; that it stays when the entry is gone.
+  -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
+  -- long entry converts it to a hash table or skiplist, which it stays when the entry is removed.
   local long = known_runs <= A_FEW and known_runs + #taken > A_FEW and string.rep('-', 65)
   if long then
     redis.call('HSET', RUNS, long, '')
@@ -183,14 +183,14 @@ if #taken > 0 then
   end
   record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   wake_at(earliest)
-  note_clock()
-  if set.rate_limit then note_leases(set.rate_limit, #taken) end
+  record_clock()
+  if set.rate_limit then record_leases(set.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end
-  if anything_rare and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
+  if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
--- A consumer that will not look again at once must know when to: there is next something to tend, the window opens, the
--- owner's time is over. Clean-up may wait a second.
+-- A consumer that does not call again at once must know when to: maintenance is needed, the rate limit permits leases, or the
+-- owner timeout ends. Clean-up may wait one second.
 if not more then
   local instant = math.min(next_instant(), opens_at)
   if clean_at then instant = math.min(instant, math.max(clean_at, now + 1000)) end

@@ -1,9 +1,9 @@
 #!lua
--- progress: keeps what the holder of a live lease reports.
+-- progress: stores the progress that a consumer reports for a live lease.
 -- KEYS      leased runs progress
 -- USES      clock run events
 -- ARGV      id, token, JSON
--- Returns   1: kept, or 0: the lease is gone and nothing was changed
+-- Returns   1: stored, or 0: the lease is over and nothing was changed
 -- Complexity O(log N)
 local id, token, json = ARGV[1], ARGV[2], ARGV[3]
 local run = redis.call('HGET', RUNS, id)

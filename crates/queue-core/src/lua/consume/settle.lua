@@ -1,19 +1,18 @@
 #!lua flags=allow-oom
--- settle: ends leases, each on its own: complete, fail, or release.
+-- settle: completes, fails or releases messages; each lease ends independently of the others.
 -- KEYS      options delayed leased runs outcomes cancelling
 -- USES      clock settings run totals purged waiting_list wake watch trim finish requeue attempt recover owner
--- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements: '' and what
---           they have in common: the token, the action, and its extra; then for each of them: id, value.
+-- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements. A group is '', the
+--           token, the action and its extra, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
 --           number in [0, 1) for the back-off, or '+' and the pause in ms); x fails for good (value: the error's
 --           JSON); r releases without an attempt spent (extra: the pause in ms, or '' for the head of the waiting list)
--- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g, gone: the lease is over and nothing was
---           changed
+-- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was changed
 -- Complexity O(settlements · log N)
 read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed')
 
 -- This comes first, so that a lapsed lease is reported as lapsed by every call.
-recover(MOST_RUNS, tonumber(ARGV[1]))
+recover(MAX_RUNS, tonumber(ARGV[1]))
 write_requeued()
 write_finished()
 
@@ -34,36 +33,36 @@ local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS,
 local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
--- A message that is named again has the place where it was named first, so that its outcome there is known.
-local places, first_place, outcomes, is_back = nil, {}, {}, {}
+-- A message that is named again uses the index where it was named first, so that its outcome there is known.
+local indices, first_index, outcomes, is_requeued = nil, {}, {}, {}
 if ARGV[2] ~= '' then
-  places = {}
+  indices = {}
   for i, id in ipairs(ids) do
-    first_place[id] = first_place[id] or i
-    places[i] = first_place[id]
+    first_index[id] = first_index[id] or i
+    indices[i] = first_index[id]
   end
 end
 
-local no_longer_leased, over, leaving = {}, 0, {}
+local ended_ids, ended, completed_late = {}, 0, {}
 local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 
--- The same settle again, because its answer was lost, is answered as the first time.
-local function answer_again(id, place, token, action)
-  local run = runs[place]
-  -- A purge removes only waiting messages, and no requeued ones.
-  if run and is_purged(id) and not is_back[place] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
+-- A settle that is repeated because its reply was lost gets the same reply again.
+local function repeat_reply(id, index, token, action)
+  local run = runs[index]
+  -- A purge removes only waiting messages; a message that this call requeued or that is delayed was not purged.
+  if run and is_purged(id) and not is_requeued[index] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
   if run then
     local settled = parse_run(run).settled
     if settled == action .. 'd' .. token then return 'd' end
     if settled == action .. 'w' .. token then return 'w' end
     return 'g'
   end
-  local outcome = outcomes[place] or redis.call('HGET', OUTCOMES, id)
+  local outcome = outcomes[index] or redis.call('HGET', OUTCOMES, id)
   if not outcome then return 'g' end
   local letter, settled_by = string.match(outcome, '^(.)%d+\t([^\t]*)')
   if settled_by ~= token then return 'g' end
   if letter == 'c' then return action == 'c' and 'c' or 'g' end
-  -- A release of what was to be cancelled failed it too.
+  -- A release of a message that was to be cancelled also failed it.
   return action == 'c' and 'g' or 'f'
 end
 
@@ -71,15 +70,15 @@ local function release(id, text, own_options, pause)
   local run = parse_run(text)
   run.settled = 'r' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
-  becomes_ready_at(run, now + pause)
+  set_ready_at(run, now + pause)
   may_expire_again(id, own_options, run)
   return requeue(id, format_run(run), pause, 'head')
 end
 
--- Of a lease that is not over; anything but a plain completion.
-local function settle_otherwise(id, place, action, extra, value)
-  local run = runs[place]
-  if cancelling[place] == 1 then
+-- Settles a live lease by any action except `c`.
+local function settle_other(id, index, action, extra, value)
+  local run = runs[index]
+  if cancelling[index] == 1 then
     count('cancelled')
     finish(id, action == 'r' and 'l' or 'f', run, CANCELLED)
     return 'f'
@@ -87,9 +86,9 @@ local function settle_otherwise(id, place, action, extra, value)
     finish(id, 'f', run, value)
     return 'f'
   elseif action == 'r' then
-    return LETTER_OF[release(id, run, options[place], tonumber(extra) or 0)]
+    return LETTER_OF[release(id, run, options[index], tonumber(extra) or 0)]
   end
-  return LETTER_OF[fail_attempt(id, run, options[place], extra, value)]
+  return LETTER_OF[fail_attempt(id, run, options[index], extra, value)]
 end
 
 local answers, find = {}, string.find
@@ -105,43 +104,43 @@ while at <= last do
   else
     i = i + 1
     at = at + 2
-    local place = places and places[i] or i
-    local run = runs[place]
-    local finished_before, back_before = finished.n, places and #requeued.runs
+    local index = indices and indices[i] or i
+    local run = runs[index]
+    local finished_before, requeued_before = finished.n, indices and #requeued.runs
     if run and token ~= '' and find(run, start, 1, true) == 1 then
-      over = over + 1
-      no_longer_leased[over] = id
+      ended = ended + 1
+      ended_ids[ended] = id
       if action == 'c' then
         finish(id, 'c', run, value)
         answers[i] = 'c'
       else
-        answers[i] = settle_otherwise(id, place, action, extra, value)
+        answers[i] = settle_other(id, index, action, extra, value)
       end
     elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
       -- The lease lapsed, but the message was not leased again: the work is done, so it counts.
-      leaving[#leaving + 1] = id
+      completed_late[#completed_late + 1] = id
       finish(id, 'c', string.sub(run, 2), value)
       answers[i] = 'c'
     else
-      answers[i] = answer_again(id, place, token, action)
+      answers[i] = repeat_reply(id, index, token, action)
     end
-    if places and finished.n > finished_before then
-      runs[place], outcomes[place] = false, finished.outcomes[2 * finished.n]
-    elseif places and #requeued.runs > back_before then
-      runs[place], is_back[place] = requeued.runs[#requeued.runs], true
+    if indices and finished.n > finished_before then
+      runs[index], outcomes[index] = false, finished.outcomes[2 * finished.n]
+    elseif indices and #requeued.runs > requeued_before then
+      runs[index], is_requeued[index] = requeued.runs[#requeued.runs], true
     end
   end
 end
 
-leave_waiting(leaving)
-if over > 0 then
-  redis.call('ZREM', LEASED, unpack(no_longer_leased))
-  if any_cancelling then redis.call('SREM', CANCELLING, unpack(no_longer_leased)) end
+remove_from_waiting_list(completed_late)
+if ended > 0 then
+  redis.call('ZREM', LEASED, unpack(ended_ids))
+  if any_cancelling then redis.call('SREM', CANCELLING, unpack(ended_ids)) end
 end
 local was_empty = write_requeued()
 write_finished()
 if was_empty then wake_now() end
-if set.exclusive and over > 0 then wake_owner() end
+if set.exclusive and ended > 0 then wake_owner() end
 local completed, failed = totals.completed or 0, totals.failed or 0
 write_totals()
 if completed + failed > 0 then

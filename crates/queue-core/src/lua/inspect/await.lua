@@ -2,9 +2,9 @@
 -- await: records that a client waits for a message to finish, so that a notification is sent when it finishes.
 -- KEYS      messages outcomes awaited
 -- USES      clock
--- ARGV      id, for how long (ms)
--- Returns   1 if it is awaited now, 0 if it has finished or is unknown
--- Complexity O(log N); also forgets, a hundred a call, whose wait is over
+-- ARGV      id, duration of the wait (ms)
+-- Returns   1 if the wait was recorded, 0 if the message has finished or is unknown
+-- Complexity O(log N); also forgets up to a hundred waits that have ended
 local id, wait = ARGV[1], tonumber(ARGV[2])
 local over = redis.call('ZRANGE', AWAITED, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
 if #over > 0 then redis.call('ZREM', AWAITED, unpack(over)) end

@@ -1,30 +1,30 @@
 #!lua flags=no-writes
--- list: the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by
--- key, waiting ones as they stand in the waiting list, finished ones from the newest back.
+-- list: lists the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by key,
+-- waiting ones in the order of the waiting list, finished ones from newest to oldest.
 -- KEYS      messages waiting prioritized delayed leased completed failed removed held erased
--- USES      settings fields places shown
--- ARGV      state, at most so many messages, at most so many bytes (but one message at least), where to go on ('' at first),
---           the name that they have and the key that held ones wait for ('': any)
--- Returns   where to go on ('' at the end); how many of the bytes are used; then the messages as `read` answers them. Fewer than
---           asked for, or none, is not yet the end
--- Complexity O(log² N + messages), with a name O(1,000); waiting O(place in the waiting list)
+-- USES      settings fields cursors shown
+-- ARGV      state, maximum number of messages, maximum bytes (exceeded by a single large message only), cursor ('' at first),
+--           a name and a hold key that the messages must have ('': any)
+-- Returns   the cursor for the next page ('' at the end); how many bytes are used; then the messages as `read` returns them. A page
+--           may have fewer messages than requested, or none, before the end
+-- Complexity O(log² N + messages), with a name O(1,000); waiting O(position in the waiting list)
 read_settings('max_attempts', 'trimmed')
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold = ARGV[4], ARGV[5], ARGV[6]
--- Of a name there may be few, so the call looks at more messages than it answers. Each takes a part of the bytes, as if it
--- were answered, so that the bytes bound how many are looked at, too.
+-- Few messages may have the name, so the call checks more messages than it returns. Each checked message counts a minimum
+-- number of bytes, so that the bytes also bound how many are checked.
 local most = name == '' and limit or MAX_MESSAGES
 local least_bytes = name == '' and 0 or math.ceil(MAX_BYTES / MAX_MESSAGES)
 
--- Each answers ids, and for each the place to go on from after it, '' at the end.
+-- Each `found_…` function returns ids, and for each id the cursor that continues after it, '' at the end.
 local function found_in_set(found)
-  local ids, ends = {}, {}
+  local ids, cursors_after = {}, {}
   for i = 1, #found, 2 do
     ids[#ids + 1] = found[i]
-    ends[#ids] = places.of(found[i], found[i + 1])
+    cursors_after[#ids] = cursors.of(found[i], found[i + 1])
   end
-  if #ids < most then ends[#ids] = '' end
-  return ids, ends
+  if #ids < most then cursors_after[#ids] = '' end
+  return ids, cursors_after
 end
 
 local function found_held()
@@ -33,55 +33,55 @@ local function found_held()
   if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end
   if cursor ~= '' then from = '(' .. cursor end
   local members = redis.call('ZRANGE', HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
-  local ids, ends = {}, members
+  local ids, cursors_after = {}, members
   for i, member in ipairs(members) do ids[i] = string.match(member, '\t(%d+)\t?%d*$') end
-  if #ids < most then ends[#ids] = '' end
-  return ids, ends
+  if #ids < most then cursors_after[#ids] = '' end
+  return ids, cursors_after
 end
 
-local function found_in_line()
+local function found_waiting()
   local from = tonumber(cursor) or 0
   local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
   local plain = redis.call('LLEN', WAITING)
-  local ids, ends, ranked = {}, {}, {}
+  local ids, cursors_after, ranked = {}, {}, {}
   local function add(found, are_ranked)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
-      ends[#ids] = string.format('%d', from + #ids)
+      cursors_after[#ids] = string.format('%d', from + #ids)
       ranked[#ids] = are_ranked
     end
   end
-  local function next_place() return from + #ids end
+  local function next_index() return from + #ids end
   local function room() return most - #ids end
-  if next_place() < before then
-    add(redis.call('ZRANGE', PRIORITIZED, next_place(), math.min(before, next_place() + room()) - 1), true)
+  if next_index() < before then
+    add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(before, next_index() + room()) - 1), true)
   end
-  if room() > 0 and next_place() >= before and next_place() < before + plain then
-    local at = next_place() - before
+  if room() > 0 and next_index() >= before and next_index() < before + plain then
+    local at = next_index() - before
     add(redis.call('LRANGE', WAITING, at, at + room() - 1), false)
   end
-  if room() > 0 and next_place() >= before + plain then
-    local at = next_place() - plain
+  if room() > 0 and next_index() >= before + plain then
+    local at = next_index() - plain
     add(redis.call('ZRANGE', PRIORITIZED, at, at + room() - 1), true)
   end
-  if #ids < most then ends[#ids] = '' end
-  return ids, ends, ranked
+  if #ids < most then cursors_after[#ids] = '' end
+  return ids, cursors_after, ranked
 end
 
--- Places are counted since the queue exists, so that a trim moves nothing.
+-- A cursor is an index that counts trimmed messages too, so that a trim does not change it.
 local function found_completed()
   local trimmed = tonumber(set.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
   local from = math.max(trimmed, to - most)
-  local ids, ends = {}, {}
-  if to <= from then return ids, ends end
+  local ids, cursors_after = {}, {}
+  if to <= from then return ids, cursors_after end
   local found = redis.call('LRANGE', COMPLETED, from - trimmed, to - trimmed - 1)
   for i = #found, 1, -1 do
     ids[#ids + 1] = found[i]
-    local place = from + i - 1
-    ends[#ids] = place > trimmed and string.format('%.0f', place) or ''
+    local index = from + i - 1
+    cursors_after[#ids] = index > trimmed and string.format('%.0f', index) or ''
   end
-  return ids, ends
+  return ids, cursors_after
 end
 
 local function show_named(id)
@@ -92,33 +92,33 @@ local function show_named(id)
   return show(id)
 end
 
-local gone_from = { waiting = REMOVED, completed = ERASED }
-local ids, ends, ranked
+local removed_from = { waiting = REMOVED, completed = ERASED }
+local ids, cursors_after, ranked
 if state == 'held' then
-  ids, ends = found_held()
+  ids, cursors_after = found_held()
 elseif state == 'delayed' then
-  ids, ends = found_in_set(places.members_from(DELAYED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_from(DELAYED, cursor, most))
 elseif state == 'waiting' then
-  ids, ends, ranked = found_in_line()
+  ids, cursors_after, ranked = found_waiting()
 elseif state == 'active' then
-  ids, ends = found_in_set(places.members_from(LEASED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_from(LEASED, cursor, most))
 elseif state == 'completed' then
-  ids, ends = found_completed()
+  ids, cursors_after = found_completed()
 else
-  ids, ends = found_in_set(places.members_before(FAILED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_before(FAILED, cursor, most))
 end
 
-local gone = #ids > 0 and gone_from[state] and redis.call('SMISMEMBER', gone_from[state], unpack(ids)) or {}
+local is_removed = #ids > 0 and removed_from[state] and redis.call('SMISMEMBER', removed_from[state], unpack(ids)) or {}
 local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
   local shown, more = false, 0
-  -- A message that is marked as removed from the list may be ready at a priority.
-  if gone[i] ~= 1 or (ranked and ranked[i]) then shown, more = show_named(id) end
+  -- An id that is marked as removed from the list may be ready at another priority.
+  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, more = show_named(id) end
   more = math.max(more, least_bytes)
   if bytes > 0 and bytes + more > max_bytes then break end
   bytes = bytes + more
-  reply[1] = ends[i]
+  reply[1] = cursors_after[i]
   if shown then reply[#reply + 1] = shown end
 end
 reply[2] = bytes

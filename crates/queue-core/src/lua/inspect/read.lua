@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- read: what is known of messages, by id or by the producer's own id.
+-- read: returns everything that is stored about messages, by id or by the producer's own id.
 -- KEYS      aliases
 -- USES      settings shown
 -- ARGV      ids

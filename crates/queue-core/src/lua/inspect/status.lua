@@ -1,20 +1,20 @@
 #!lua flags=no-writes
--- status: how a queue stands: counts by state, settings, totals.
+-- status: returns the counts by state, the settings and the totals of a queue.
 -- KEYS      meta waiting prioritized delayed leased completed failed removed held erased
 -- USES      clock ready
--- Returns   false if there is no such queue, or: held, delayed, waiting, active, completed, failed; for how long (ms)
+-- Returns   false if the queue does not exist; or the numbers of held, delayed, waiting, active, completed, failed; how long (ms)
 --           the message at the head of the waiting list has been ready (-1: none); then the fields of `meta` and their
 --           values
 -- Complexity O(1)
 local meta = redis.call('HGETALL', META)
 if #meta == 0 then return false end
 
--- The first of the list that has not left it, as far as one looks.
+-- Returns the first id of the list that is not marked as removed, among the first `MAX_MESSAGES`.
 local function first_in_list()
   local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and MAX_MESSAGES - 1 or 0)
   if #ids == 0 then return nil end
-  for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-    if gone == 0 then return ids[i] end
+  for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    if is_removed == 0 then return ids[i] end
   end
 end
 local function since(id)

@@ -1,5 +1,5 @@
--- attempt: an attempt failed. The message is retried after its back-off while it has attempts left, else it fails for
--- good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
+-- attempt: records a failed attempt. The message is retried after its back-off while it has attempts left; otherwise it
+-- fails for good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
 -- USES clock settings fields run totals extra finish backoff requeue
 local function fail_attempt(id, text, options, extra, json)
   local run = parse_run(text)
@@ -19,7 +19,7 @@ local function fail_attempt(id, text, options, extra, json)
   end
   run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
-  becomes_ready_at(run, now + pause)
-  note_extra(#run.error)
+  set_ready_at(run, now + pause)
+  record_extra(#run.error)
   return requeue(id, format_run(run), pause, 'tail')
 end

@@ -1,10 +1,10 @@
--- backoff: the pause (ms) before the next attempt. `spec` is the setting's JSON: the pause is always the same, or exponential
--- (doubled with each attempt made) and cut at `max` or at `delay`, whichever is longer; `random` in [0, 1) takes up to `jitter`
--- of it away.
+-- backoff: the pause (ms) before the next attempt. `spec` is the setting's JSON. The pause is fixed, or exponential: it
+-- doubles with each attempt, up to the longer of `max` and `delay`. `jitter` is the largest fraction by which `random` in
+-- [0, 1) shortens the pause.
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(
     spec, '^{"type":"(%a+)","delay":(%d+),"max":(%d+),"jitter":([%d.]+)}$')
-  if not kind then return 1000 end -- Not written by Drover: no reason to stop the queue.
+  if not kind then return 1000 end -- Drover did not write this value; the queue continues with a default.
   local pause = tonumber(delay)
   if kind == 'exponential' then
     pause = pause * 2 ^ (attempts_made - 1)

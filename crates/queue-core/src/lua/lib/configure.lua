@@ -1,4 +1,5 @@
--- configure: settings take other values, '' for the default, and what hangs on them follows. Answers whether any did.
+-- configure: writes new values of settings ('' for the default) and resets the state that depends on them. Returns whether any
+-- value changed.
 -- KEYS meta limiter blocking
 local function configure(fields)
   local changed = {}
@@ -11,7 +12,7 @@ local function configure(fields)
     end
   end
   if not next(changed) then return false end
-  -- Only how many run in parallel may change, too: then the owner stays, and what backs off.
+  -- If only the parallel limit changes, the owner and the messages that back off stay.
   local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
   if changed.exclusive == '' or (changed.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')

@@ -1,5 +1,5 @@
--- due: delayed messages whose time has come join the tail of the waiting list, by due time, then as posted; those that
--- backed off in an exclusive queue join its head, for they held it. Answers whether nothing was ready before.
+-- due: moves due messages to the tail of the waiting list, by due time, then in the order posted. In an exclusive queue a
+-- message that backed off blocked the queue, so it moves to the head. Returns whether no message was ready before.
 -- KEYS delayed blocking
 -- USES instants events waiting_list front
 local function describe_promoted()
@@ -12,17 +12,17 @@ local function promote(limit)
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
   record_events(due, describe_promoted)
   if redis.call('EXISTS', BLOCKING) == 0 then
-    return join_tail(due)
+    return push_tail(due)
   end
   local head, tail = {}, {}
   for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due))) do
-    local line = blocks == 1 and head or tail
-    line[#line + 1] = due[i]
+    local list = blocks == 1 and head or tail
+    list[#list + 1] = due[i]
   end
-  local was_empty = #tail > 0 and join_tail(tail)
+  local was_empty = #tail > 0 and push_tail(tail)
   if #head > 0 then
     redis.call('SREM', BLOCKING, unpack(head))
-    was_empty = join_front(head) or was_empty
+    was_empty = requeue_at_head(head) or was_empty
   end
   return was_empty
 end

@@ -1,42 +1,42 @@
--- events: what happens to messages is written into the log `events` while a client listens; otherwise nothing is written.
--- An entry has its place as its id, "bytes-ms": how much the log ever had before it, and when it was written. So a
--- place is never used twice, and the log is bounded by bytes. For each event an entry has its word and a text: the id,
--- fields as in options (i: own id, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that it waits for),
--- and after a line feed the JSON of its error or progress, unless that is long.
--- The maximum number of events of an entry; it lets readers read the log in small steps.
+-- events: writes the events of messages to the log `events` while a client listens; otherwise it writes nothing.
+-- The id of an entry is "bytes-ms": the bytes of all entries ever written before it, and the instant at which it was written.
+-- So an id is never used twice, and the log is bounded by bytes. For each event an entry has its type and a text: the
+-- message's id, fields as in options (i: own id, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that the
+-- message waits for), and after a line feed the JSON of its error or progress, if that is short.
+-- `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events
 -- USES layout clock fields
 local LOG_BYTES, JSON_BYTES, ENTRY_BYTES, ENTRY_EVENTS = 16777216, 1024, 64, 100
 local is_listened = (tonumber(listened_until) or 0) > now
 local is_announced = false
 
--- The position of the next entry, which has this many bytes.
-local function next_place(bytes)
-  local place = tonumber(events_end) or 1
-  events_end = place + bytes + ENTRY_BYTES
+-- Reserves the id of the next entry, which has this many bytes.
+local function next_entry_id(bytes)
+  local start = tonumber(events_end) or 1
+  events_end = start + bytes + ENTRY_BYTES
   redis.call('HSET', META, 'events_end', string.format('%d', events_end))
-  return string.format('%d-%d', place, now)
+  return string.format('%d-%d', start, now)
 end
 
--- `...` is words and texts by turns. Only `listen` begins the log, with an end to it.
+-- `...` alternates event types and texts. Only the script `listen` creates the log, and it sets an expiry.
 local function write_entry(bytes, ...)
-  local place = next_place(bytes)
-  redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), place, ...)
+  local entry_id = next_entry_id(bytes)
+  redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
 end
 
--- One event for each message, before it is forgotten; `describe` answers its word, its fields and its JSON.
+-- Records one event for each message, before the message is forgotten. `describe` returns the event's type, fields and JSON.
 local function record_events(ids, describe)
   if not is_listened or #ids == 0 then return end
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
   local events, bytes = {}, 0
   for i, id in ipairs(ids) do
-    local word, fields, json = describe(id, i)
+    local event_type, fields, json = describe(id, i)
     local own_id = field(options[i], 'i')
     local text = id .. (own_id and '\ti' .. own_id or '') .. (fields or '')
     if json and #json <= JSON_BYTES then text = text .. '\n' .. json end
-    events[#events + 1] = word
+    events[#events + 1] = event_type
     events[#events + 1] = text
-    bytes = bytes + #word + #text
+    bytes = bytes + #event_type + #text
     if #events == 2 * ENTRY_EVENTS or i == #ids then
       write_entry(bytes, unpack(events))
       events, bytes = {}, 0

@@ -1,6 +1,6 @@
--- expire: messages that have not been started by their time fail as expired, wherever they stand.
+-- expire: fails messages, in whichever state, that were not started before their ttl ended.
 -- KEYS options runs expiring
--- USES instants run totals state leave finish
+-- USES instants run totals state remove_from_state finish
 local EXPIRED = '{"code":"expired","message":"not started within its ttl"}'
 
 local function finish_expired(id)
@@ -13,7 +13,7 @@ local function expire(limit)
   for _, id in ipairs(ids) do
     local options = redis.call('HGET', OPTIONS, id)
     local state = state_of(id, options)
-    leave(id, state, options)
+    remove_from_state(id, state, options)
     if state then finish_expired(id) end
   end
 end

@@ -1,10 +1,11 @@
--- extra: how large the error or the signal's data is that comes to a message beside its record, for scripts that answer
--- messages: `largest_extra` of `meta` is the largest so far, unless all are small.
+-- extra: records the size of the largest error or signal data that a message has beside its record, because scripts that
+-- return messages must bound their bytes. `largest_extra` of `meta` is the largest size so far; it is absent while all are
+-- small.
 -- KEYS meta
 local SMALL = 256
 local largest_extra
 
-local function note_extra(bytes)
+local function record_extra(bytes)
   if bytes <= SMALL then return end
   largest_extra = largest_extra or tonumber(redis.call('HGET', META, 'largest_extra')) or 0
   if bytes > largest_extra then

@@ -1,6 +1,6 @@
--- failed: the messages that had failed by an instant (ms), oldest first. Those whose instant lies ahead of now failed before
--- Redis's clock stepped back, so they are among them; what has failed since the instant is not.
--- None when the clock has stepped back behind the instant: then nothing tells them apart.
+-- failed: finds the messages that failed up to an instant (ms), oldest first. A message whose time of failure is later than
+-- now failed before Redis's clock stepped back, so it is included. When the clock has stepped back to before the instant,
+-- older and newer failures can't be told apart, so none is returned.
 -- KEYS failed
 -- USES clock instants
 local function failed_up_to(instant, limit)

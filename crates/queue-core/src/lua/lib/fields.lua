@@ -1,7 +1,7 @@
--- fields: one value out of the tagged text of `options`: each is a tab, a letter, the value.
+-- fields: reads one field of a tagged text, such as `options`. Each field is a tab, a letter (its tag) and the value.
 local patterns = {}
 
--- Most messages have no options: that must cost nothing.
+-- The check comes first because most messages have no options.
 local function field(text, tag)
   if not text or text == '' then return nil end
   local pattern = patterns[tag]
@@ -12,7 +12,7 @@ local function field(text, tag)
   return string.match(text, pattern)
 end
 
--- A field in the header of a record with its tab and letter, or nothing.
+-- Returns a field in the header of a record, with its tab and letter; '' if it is absent.
 local function field_in(record, tag)
   return string.match(record or '', '^[^\n]-(\t' .. tag .. '[^\t\n]*)') or ''
 end

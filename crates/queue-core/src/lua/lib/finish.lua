@@ -1,11 +1,11 @@
--- finish: messages become completed or failed. Gathered with `finish`, written by `write_finished` in a few variadic
--- calls, counted, and announced to the clients that wait for one of them. A queue that keeps none forgets them at once.
+-- finish: makes messages completed or failed. `finish` collects them; `write_finished` writes them in a few variadic calls,
+-- counts them, and notifies the clients that wait for them. A queue that keeps no finished messages forgets them at once.
 -- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
--- (ms), a tab, the run as it was, a line feed, and the JSON of the result or error.
+-- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited
 -- USES instants run totals events waiters trim
 local function nothing_finished()
-  -- `outcomes` are ids and outcomes by turns; `failed` are the ids of those that failed.
+  -- `outcomes` alternates ids and outcomes; `failed` has the ids of the failed messages.
   return { n = 0, ids = {}, outcomes = {}, failed = {} }
 end
 local finished = nothing_finished()
@@ -28,7 +28,7 @@ local function describe_end(_, i)
   return 'failed', attempt, json
 end
 
--- The ids of what was completed, and the ids and outcomes by turns of what is kept.
+-- Returns the ids of the completed messages, and for the messages that are kept, ids and outcomes alternately.
 local function sort_finished(keeps_completed, keeps_failed)
   if #finished.failed == 0 then return finished.ids, keeps_completed and finished.outcomes or {} end
   local completed, kept = {}, {}
@@ -55,21 +55,21 @@ local function write_finished()
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
   record_events(finished.ids, describe_end)
-  -- One call asks for both, because most queues have neither.
-  local anything_rare = redis.call('EXISTS', ALIASES, AWAITED) > 0
-  if anything_rare and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
+  -- One call checks both keys, because most queues have neither.
+  local has_rare_keys = redis.call('EXISTS', ALIASES, AWAITED) > 0
+  if has_rare_keys and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))
   if #completed > 0 and not keeps_completed then forget(completed, 'taken') end
   if #failed > 0 and not keeps_failed then forget(failed, 'taken') end
   if #outcomes > 0 then redis.call('HSET', OUTCOMES, unpack(outcomes)) end
   if #completed > 0 and keeps_completed then redis.call('RPUSH', COMPLETED, unpack(completed)) end
   if #failed > 0 and keeps_failed then
-    local places = {}
+    local entries = {}
     for i, id in ipairs(failed) do
-      places[2 * i - 1], places[2 * i] = now_text, id
+      entries[2 * i - 1], entries[2 * i] = now_text, id
     end
-    redis.call('ZADD', FAILED, unpack(places))
+    redis.call('ZADD', FAILED, unpack(entries))
   end
-  if anything_rare then notify_waiters(finished.ids) end
+  if has_rare_keys then notify_waiters(finished.ids) end
   finished = nothing_finished()
 end

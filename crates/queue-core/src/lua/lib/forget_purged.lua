@@ -1,4 +1,4 @@
--- forget_purged: a step of forgetting what a purge took out of the waiting list.
+-- forget_purged: forgets, in bounded steps, the messages that a purge has taken out of the waiting list.
 -- KEYS meta runs expiring purged purged_prioritized purged_removed returned
 -- USES layout events waiters trim
 local function forget_messages(ids)
@@ -15,14 +15,14 @@ local function forget_purged()
     redis.call('ZREM', PURGED_PRIORITIZED, unpack(ids))
   else
     local found = redis.call('LPOP', PURGED, MAX_MESSAGES) or {}
-    -- A message that had left the waiting list before only stood there.
-    local is_gone = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
-    local gone = {}
+    -- An id in `purged_removed` was a stale entry of the list: its message had been removed before the purge.
+    local is_stale = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
+    local stale = {}
     for i, id in ipairs(found) do
-      local those = is_gone[i] == 1 and gone or ids
-      those[#those + 1] = id
+      local target = is_stale[i] == 1 and stale or ids
+      target[#target + 1] = id
     end
-    if #gone > 0 then redis.call('SREM', PURGED_REMOVED, unpack(gone)) end
+    if #stale > 0 then redis.call('SREM', PURGED_REMOVED, unpack(stale)) end
   end
   if #ids > 0 then forget_messages(ids) end
   if redis.call('EXISTS', PURGED, PURGED_PRIORITIZED) == 0 then

@@ -1,5 +1,5 @@
--- held: the member of `held` that a message has: its key, its id, and, if it is delayed as well, when it is due (ms), so
--- that the held ones of a key lie together in the order posted. nil for a message that is not held.
+-- held: finds the member of the sorted set `held` for a message: its hold key, its id, and its due time (ms) if it is not due
+-- yet. So the held messages of a key are adjacent, in the order posted. Returns nil for a message that is not held.
 -- KEYS held
 -- USES fields
 local function held_member(id, options)

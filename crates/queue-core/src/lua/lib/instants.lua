@@ -1,5 +1,5 @@
--- instants: as text. Stands behind the clock. Redis writes a number out with 17 digits, which takes longer than most of
--- what is done for a message; most messages of a call have the same instants.
+-- instants: formats instants as text. Redis formats a number with 17 digits, which is slow; most messages of a call share
+-- the same instants, so the last text is cached.
 -- USES clock
 local instant_of_text, text_of_instant
 local function instant_text(instant)

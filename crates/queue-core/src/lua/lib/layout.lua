@@ -1,6 +1,5 @@
--- layout: a process that knows another layout of a queue changes nothing there. Stands in every script that writes;
--- `KNOWN_LAYOUT` before it is the library's own. With the number comes what the fragments `events`, `wake` and `purged` go by,
--- so that it costs no call of its own.
+-- layout: stops a script if the queue has another data layout than `KNOWN_LAYOUT`, the library's own. Every script that writes
+-- begins with it. The same HMGET reads the fields that the fragments `events`, `watch` and `purged` need, which saves a call.
 -- KEYS meta
 local layout, listened_until, events_end, watch, purged_to =
   unpack(redis.call('HMGET', META, 'layout', 'listened_until', 'events_end', 'watch', 'purged_to'))

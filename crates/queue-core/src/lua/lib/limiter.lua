@@ -1,6 +1,6 @@
--- limiter: a log of when leases were made, so that no window of `duration` sees more than `max`, wherever it starts. An
--- entry is "first,last,count"; leases within a thousandth of the duration share one and count as the last of them, so
--- the log has about a thousand entries at most, whatever `max`.
+-- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has
+-- more than `max` leases. An entry is "first,last,count". Leases within a thousandth of the duration share an entry and count
+-- as made at its last instant, so the log has at most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
 -- USES clock instants settings
 local function parse_entry(text)
@@ -10,7 +10,7 @@ end
 
 local function parse_limit(text)
   local max, duration = string.match(text, '^{"max":(%d+),"duration":(%d+)}$')
-  -- A limit that Drover did not write limits nothing.
+  -- A value that Drover did not write sets no limit.
   return tonumber(max) or math.huge, tonumber(duration) or 0
 end
 
@@ -26,8 +26,8 @@ local function log_leases(duration, leases)
   redis.call('RPUSH', LIMITER, now_text .. ',' .. now_text .. ',' .. leases)
 end
 
--- When Redis's clock has stepped back, leases were made at instants that lie ahead: they count as made now.
-local function count_what_lies_ahead_as_now(duration)
+-- After Redis's clock has stepped back, leases with a later instant than now count as made now.
+local function move_future_leases_to_now(duration)
   local ahead = 0
   while true do
     local newest = redis.call('LINDEX', LIMITER, -1)
@@ -40,11 +40,11 @@ local function count_what_lies_ahead_as_now(duration)
   if ahead > 0 then log_leases(duration, ahead) end
 end
 
--- How many leases may be made now, and, if none, when the window opens (ms).
-local function permitted(limit)
+-- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be.
+local function permitted_leases(limit)
   local max, duration = parse_limit(limit)
   local used, opens_at = tonumber(set.limiter_used) or 0, nil
-  count_what_lies_ahead_as_now(duration)
+  move_future_leases_to_now(duration)
   while true do
     local oldest = redis.call('LINDEX', LIMITER, 0)
     if not oldest then
@@ -65,7 +65,7 @@ local function permitted(limit)
   return max - used
 end
 
-local function note_leases(limit, leases)
+local function record_leases(limit, leases)
   local _, duration = parse_limit(limit)
   redis.call('HSET', META, 'limiter_used', set.limiter_used + leases)
   log_leases(duration, leases)

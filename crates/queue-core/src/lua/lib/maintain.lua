@@ -1,23 +1,22 @@
--- maintain: what must happen by itself as time passes, a bounded part a call. Answers whether something became due and
--- nothing was ready before.
+-- maintain: does the work that time makes necessary, a bounded part per call: recovers lapsed leases, expires messages and
+-- promotes due ones. Returns whether a message became ready while no other was.
 -- KEYS waiting delayed leased removed expiring signals
 -- USES layout clock trim recover expire due clock_step signal sweep forget_purged
 local function maintain(random)
-  mend_after_a_step_back()
+  shorten_deadlines_after_clock_step()
   recover(100, random)
   expire(100)
   return promote(1000)
 end
 
--- A message that was removed from the middle of the waiting list is dropped when it comes to the head, also where nobody
--- leases.
+-- Drops removed messages that have reached the head of the waiting list, for queues from which no consumer leases.
 local function drop_removed(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)
   if #ids == 0 then return end
   local n = 0
-  for i, gone in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-    if gone == 0 then break end
+  for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    if is_removed == 0 then break end
     n = i
   end
   if n == 0 then return end
@@ -25,9 +24,9 @@ local function drop_removed(limit)
   redis.call('SREM', REMOVED, unpack(ids, 1, n))
 end
 
--- Cleans up. This runs when nothing is handed out, because no client waits for it. Returns when there is more of it to do (ms).
+-- Cleans up when no message is handed out, because no client waits for this work. Returns the instant (ms) of the next clean-up.
 local function clean()
-  local more_go = trim_completed(1000)
+  local more_to_trim = trim_completed(1000)
   trim_failed(1000)
   sweep(1000)
   drop_removed(1000)
@@ -38,7 +37,7 @@ local function clean()
     forget_purged()
     if purged_to then return now end
   end
-  if more_go then return now end
+  if more_to_trim then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first = redis.call('LINDEX', WAITING, 0)
     if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end
@@ -46,7 +45,7 @@ local function clean()
   return math.min(next_trim(), next_sweep())
 end
 
--- When maintenance is next needed (ms): a message is due or expires, a lease lapses, or all consumers have a timer for `watch`.
+-- Returns when maintenance is next needed (ms): a message is due or expires, a lease lapses, or the timers for `watch` end.
 local function next_instant()
   local instant = watch > now and watch or math.huge
   if purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end

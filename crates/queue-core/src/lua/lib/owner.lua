@@ -1,10 +1,11 @@
--- owner: in an exclusive queue one consumer has access at a time (`true`: to one message, `{"parallel":n}`: to n). It keeps it while it has live leases, and for a
--- while after each time it asked; another takes over when neither holds, or when it gives up.
+-- owner: gives one consumer, the owner, access to an exclusive queue (`true`: to one message at a time, `{"parallel":n}`: to
+-- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls; then, or
+-- when it gives up, another consumer may become the owner.
 -- KEYS meta leased blocking wake
 -- USES clock settings waiting_list wake clock_step
 
--- How many messages this consumer may lease now, and, if it is not its turn, when the owner's time is over (ms).
-local function turn_of(consumer, keep_for)
+-- Returns how many messages this consumer may lease now, and, if another consumer is the owner, until when (ms).
+local function leases_for_owner(consumer, keep_for)
   local active = redis.call('ZCARD', LEASED)
   local owner_until = tonumber(set.owner_until) or 0
   if set.owner ~= consumer and (active > 0 or owner_until > now) then
@@ -12,13 +13,13 @@ local function turn_of(consumer, keep_for)
   end
   set.owner = consumer
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
-  note_clock()
-  -- A message that backs off holds the queue.
+  record_clock()
+  -- A message that backs off blocks the queue.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
   return math.max(0, (tonumber(string.match(set.exclusive, '%d+')) or 1) - active)
 end
 
--- A lease has ended: the owner may have the next message, or any consumer if the owner does not keep the queue.
+-- After a lease has ended: wakes the owner for the next message, or all consumers if the queue has no owner any more.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

@@ -1,8 +1,8 @@
--- purged: a purge of what is waiting takes the whole line aside at once: `waiting` becomes `purged`, `prioritized` becomes
--- `purged_prioritized`, `removed` becomes `purged_removed`. From then on these messages are hidden from every call; they are
--- forgotten in steps, by the process that purges or by maintenance. `purged_to` of `meta` is the last id that there was.
--- A message up to that id that is in no other state is one of them, unless it has joined the waiting list since:
--- `returned`.
+-- purged: tells whether a message was purged. A purge of the state `waiting` renames the whole waiting list at once: `waiting`
+-- becomes `purged`, `prioritized` becomes `purged_prioritized`, `removed` becomes `purged_removed`. Every call then hides
+-- these messages; the process that purges, or maintenance, forgets them in steps. `purged_to` of `meta` is the last id at the
+-- time of the purge. A message up to that id which is in no other state was purged, unless it has joined the waiting list
+-- since then: the set `returned` has those ids.
 -- KEYS prioritized returned
 -- USES layout
 local function is_purged(id)

@@ -1,8 +1,8 @@
--- ready: the instant (ms) from which on a waiting message has been ready: when it came back, as its run says; else when it
--- was promoted or signalled, as its options say; else when it was due or posted, as its record says.
+-- ready: finds the instant (ms) since which a waiting message has been ready: its requeue, from its run; otherwise its promotion
+-- or signal, from its options; otherwise its due time or post, from its record.
 -- KEYS messages options runs
 -- USES instants fields run
-local function ready_now(options)
+local function with_ready_now(options)
   return string.gsub(options or '', '\tr%d+', '') .. '\tr' .. now_text
 end
 

@@ -1,5 +1,5 @@
--- requeue: messages whose lease is over but which have not finished. Gathered with `requeue`, written by
--- `write_requeued`, which answers whether nothing was ready before.
+-- requeue: makes unfinished messages whose lease has ended ready or delayed. `requeue` collects them; `write_requeued` writes
+-- them, and returns whether no message was ready before.
 -- KEYS delayed runs expiring blocking
 -- USES clock settings fields run events waiting_list watch front
 local function nothing_requeued()
@@ -7,8 +7,8 @@ local function nothing_requeued()
 end
 local requeued = nothing_requeued()
 
--- After a pause (ms), or at once at the 'head' or 'tail' of the waiting list. Answers the state.
-local function requeue(id, run, pause, place)
+-- Requeues a message after a pause (ms), or, without one, at the 'head' or 'tail' of the waiting list. Returns its new state.
+local function requeue(id, run, pause, side)
   requeued.ids[#requeued.ids + 1] = id
   requeued.dues[#requeued.ids] = pause > 0 and '\td' .. now + pause or ''
   requeued.runs[#requeued.runs + 1] = id
@@ -21,12 +21,12 @@ local function requeue(id, run, pause, place)
     return 'delayed'
   end
   -- An exclusive queue keeps its order, so no message overtakes a requeued one.
-  local line = set.exclusive and requeued.head or requeued[place]
-  line[#line + 1] = id
+  local list = set.exclusive and requeued.head or requeued[side]
+  list[#list + 1] = id
   return 'waiting'
 end
 
--- A message that was handed out but not worked on may expire again.
+-- Restores the expiry of a message that was handed out, if no attempt was made and no lease lapsed.
 local function may_expire_again(id, options, run)
   local instant = tonumber(field(options, 'e'))
   if instant and run.attempts == 0 and run.lapses == 0 then
@@ -48,8 +48,8 @@ local function write_requeued()
   redis.call('HSET', RUNS, unpack(requeued.runs))
   record_events(requeued.ids, describe_requeued)
   local was_empty = false
-  if #requeued.head > 0 then was_empty = join_front(requeued.head) end
-  if #requeued.tail > 0 then was_empty = join_tail(requeued.tail) or was_empty end
+  if #requeued.head > 0 then was_empty = requeue_at_head(requeued.head) end
+  if #requeued.tail > 0 then was_empty = push_tail(requeued.tail) or was_empty end
   if #requeued.delayed > 0 then
     redis.call('ZADD', DELAYED, unpack(requeued.delayed))
     wake_at(requeued.earliest)

@@ -1,13 +1,12 @@
--- run: what is remembered of a message's deliveries, as tab-separated text:
+-- run: reads and writes the run, the record of a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
--- `token` is that of the live lease; with a `!` before it the lease has lapsed and the message is back in the waiting
--- list; empty between leases. `settled` is the last settle that did not finish the message: its letter (b: given
--- back), the state that it led to, and its token.
--- `terms` has a letter and a number (ms) for each that is needed. Of the lease, as it was handed out, whatever the settings
--- are by now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, how long it was
--- extended for, if that was longer than its visibility timeout. Of a message that came back: r, the instant from which on it
--- is ready again.
--- `error` is the last one: attempt, instant (ms) and JSON, separated by spaces.
+-- `token` is the token of the live lease; a `!` before it means that the lease has lapsed and the message has returned to the
+-- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: its letter (b:
+-- returned because the reply was lost), the first letter of the new state, and its token.
+-- `terms` has a letter and a number (ms) for each value that is needed. For a lease, the values at hand-out, whatever the
+-- settings are now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, the duration
+-- of its last extension, if longer than its visibility timeout. For a requeued message: r, the instant at which it is ready.
+-- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
 end
@@ -39,14 +38,14 @@ local function format_run(run)
   }, '\t')
 end
 
--- The lease has ended, and the message is ready again at this time (ms).
-local function becomes_ready_at(run, ready)
+-- Changes a run whose lease has ended: its message is ready again at this instant (ms).
+local function set_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end
 
 local NEVER_RUN = format_run(parse_run(nil))
 
--- Which attempt an event is about, and whose: the run's last one that failed, or `more` after it.
+-- Returns the attempt and the consumer of an event as fields: the run's failed attempts plus `more`.
 local function attempt_of(run, more)
   return '\ta' .. run.attempts + more .. (run.consumer ~= '' and '\tc' .. run.consumer or '')
 end

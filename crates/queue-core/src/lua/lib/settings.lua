@@ -1,5 +1,5 @@
--- settings: fields of `meta`; a setting that the queue lacks has its default, another field is nil. `DEFAULTS` stands
--- before this fragment, made of the library's own.
+-- settings: reads fields of `meta` into `set`. A setting that is missing there has its default from `DEFAULTS`, which the library
+-- writes before this fragment; any other missing field is nil.
 -- KEYS meta
 local set = {}
 

@@ -1,4 +1,4 @@
--- shown: what is known of one message, and how many bytes of that an answer carries.
+-- shown: reads everything that is stored about one message, and counts its bytes.
 -- KEYS messages options delayed leased runs outcomes progress signalled
 -- USES settings purged held
 local function show(id)

@@ -1,12 +1,12 @@
--- signal: held messages of a key become waiting, or delayed if they are not due yet. A signal is for those that were
--- held when it came: those with ids up to the last one then, its `cut`. While it is under way, `signals` has "cut" and,
--- after a tab, the data for the handlers; any call that finds it may continue it.
+-- signal: releases the held messages of a key: they become waiting, or delayed if they are not due yet. A signal releases the
+-- messages that were held when it arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
+-- `signals` has its cut, a tab and the data for the handlers; any call that finds it there may continue it.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra waiting_list wake watch ready
 local function release_some(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
-    -- Not written by Drover.
+    -- Drover did not write this value.
     redis.call('HDEL', SIGNALS, key)
     return true
   end
@@ -34,7 +34,7 @@ local function release_some(key, limit)
     record_events(ids, function(_, i) return 'signalled', dues[i] end)
     if data ~= '' then
       redis.call('HSET', SIGNALLED, unpack(signalled))
-      note_extra(#data)
+      record_extra(#data)
     end
     if #delayed > 0 then
       redis.call('ZADD', DELAYED, unpack(delayed))
@@ -44,10 +44,10 @@ local function release_some(key, limit)
       local options = redis.call('HMGET', OPTIONS, unpack(ready))
       local changed = {}
       for i, id in ipairs(ready) do
-        changed[2 * i - 1], changed[2 * i] = id, ready_now(options[i])
+        changed[2 * i - 1], changed[2 * i] = id, with_ready_now(options[i])
       end
       redis.call('HSET', OPTIONS, unpack(changed))
-      if join_tail(ready) then wake_now() end
+      if push_tail(ready) then wake_now() end
     end
   end
   local is_over = #members < limit

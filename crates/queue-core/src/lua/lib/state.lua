@@ -1,8 +1,8 @@
--- state: where one message stands.
+-- state: finds the state of one message.
 -- KEYS messages delayed leased outcomes aliases
 -- USES purged held
 
--- nil for a message that is not there.
+-- Returns nil for a message that does not exist.
 local function state_of(id, options)
   if redis.call('HEXISTS', MESSAGES, id) == 0 then return nil end
   local outcome = redis.call('HGET', OUTCOMES, id)
@@ -14,7 +14,7 @@ local function state_of(id, options)
   return 'waiting'
 end
 
--- Drover's own id of a message that may be asked for by the producer's.
+-- Returns Drover's id of a message, which may be given by the producer's own id.
 local function drovers_id(id)
   if string.match(id, '^%d+$') then return id end
   return redis.call('HGET', ALIASES, id) or id

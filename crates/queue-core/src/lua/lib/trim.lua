@@ -3,12 +3,12 @@
 -- KEYS meta messages options completed failed outcomes aliases taken progress erased signalled
 -- USES layout clock instants settings fields
 
--- The producer's own ids of messages.
+-- Returns the producer's own ids of messages.
 local function own_ids_of(ids)
   local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
     local own_id = field(options, 'i')
-    -- While purged messages are being forgotten, another message may have the id by now.
+    -- While purged messages are being forgotten, a newer message may have the same own id.
     if own_id and not (purged_to and redis.call('HGET', ALIASES, own_id) ~= ids[i]) then
       own_ids[#own_ids + 1] = own_id
     end
@@ -16,7 +16,7 @@ local function own_ids_of(ids)
   return own_ids
 end
 
--- Messages finish now: their own ids stay taken for `id_window`, also when the messages are no longer kept.
+-- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
   local window = tonumber(redis.call('HGET', META, 'id_window') or DEFAULTS.id_window)
   if window == 0 then return end
@@ -28,8 +28,8 @@ local function keep_own_ids_taken(ids)
   if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
 end
 
--- Everything that belongs to messages, but their place in a state. Their own ids stay 'taken' as long as is said above, or
--- become 'free'.
+-- Deletes everything that belongs to messages, except their entries in the keys of states. Their own ids stay 'taken' for
+-- `id_window`, or become 'free'.
 local function forget(ids, own_ids_become)
   local have_options = redis.call('HLEN', OPTIONS) > 0
   if have_options and redis.call('HLEN', ALIASES) > 0 then
@@ -48,11 +48,11 @@ local function forget(ids, own_ids_become)
   if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
 end
 
--- The setting is JSON: times in ms, and how many messages.
+-- Reads the retention setting from its JSON: age (ms), count and minimum age (ms).
 local function limits_of(kind)
   local name, form = 'retention.' .. kind, '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
   local age, kept, min_age = string.match(set[name], form)
-  -- Not written by Drover: no reason to stop.
+  -- Drover did not write this value; the default applies.
   if not age then age, kept, min_age = string.match(DEFAULTS[name], form) end
   return tonumber(age), tonumber(kept), tonumber(min_age)
 end
@@ -67,49 +67,50 @@ local function finished_at(id)
   return outcome and tonumber(string.match(outcome, '^.(%d+)'))
 end
 
--- Whether a message that finished then may go, where too many are kept or not. When Redis's clock has stepped back, an instant
--- may lie ahead: it is older than all that came since, so it goes when there are too many.
-local function may_go(at, age, min_age, are_too_many)
+-- Whether a message that finished at this instant may be forgotten; `are_too_many`: more than `count` messages are kept. An
+-- instant later than now was written before Redis's clock stepped back, so its message is an old one.
+local function may_be_trimmed(at, age, min_age, are_too_many)
   return at <= now - age or (are_too_many and (at <= now - min_age or at > now))
 end
 
--- `trimmed` counts what ever left the front of the list, so that places in it can be named for good.
+-- `trimmed` counts all messages that ever left the front of the list, so that a position counted from the first message ever
+-- stays valid.
 local function pop_completed(k)
   redis.call('HINCRBY', META, 'trimmed', k)
   return redis.call('LPOP', COMPLETED, k)
 end
 
--- `completed` is a list in the order of finishing, so if the k-th may go, all before it may. Mostly not even the first
--- may; else tries the largest k, then halves. While erased messages stand in the list, one by one. Answers whether more go
--- with one that finished after them.
+-- `completed` is a list in the order of finishing: if the k-th message may be forgotten, all before it may. Usually not even
+-- the first may; otherwise the largest k is tried first, then halved. While the list has erased messages, they are checked
+-- one by one. Returns whether more messages may be forgotten together with a message that finished after them.
 local function trim_completed(limit)
   local age, kept, min_age = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
   local k = math.min(limit, length)
   if k == 0 then return end
-  local function nth_may_go(nth)
+  local function nth_may_be_trimmed(nth)
     local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
     if not at then return nth == 1 end
-    return may_go(at, age, min_age, nth <= length - erased - kept)
+    return may_be_trimmed(at, age, min_age, nth <= length - erased - kept)
   end
-  -- One that lies ahead goes with what finished after it: so many go with one behind them.
-  local go_with_another = 0
+  -- A message whose instant is later than now is forgotten with the first later message that may be.
+  local trimmed_with_later = 0
   local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
   if first and first > now then
-    go_with_another = length
-    while go_with_another > 0 and not nth_may_go(go_with_another) do
-      go_with_another = math.floor(go_with_another / 2)
+    trimmed_with_later = length
+    while trimmed_with_later > 0 and not nth_may_be_trimmed(trimmed_with_later) do
+      trimmed_with_later = math.floor(trimmed_with_later / 2)
     end
   end
   if erased > 0 then
-    -- Each is read, with its result.
-    for i = 1, math.min(k, MOST_RESULTS) do
+    -- Each outcome is read with its result, so few are checked per call.
+    for i = 1, math.min(k, MAX_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
       local at = finished_at(id)
       if redis.call('SREM', ERASED, id) == 1 then
         erased = erased - 1
         pop_completed(1)
-      elseif not at or i <= go_with_another or may_go(at, age, min_age, length - erased > kept) then
+      elseif not at or i <= trimmed_with_later or may_be_trimmed(at, age, min_age, length - erased > kept) then
         pop_completed(1)
         forget({ id }, 'taken')
       else
@@ -119,16 +120,16 @@ local function trim_completed(limit)
     end
     return
   end
-  if go_with_another == 0 and not nth_may_go(1) then return end
-  if go_with_another > 0 then
-    k = math.min(k, go_with_another)
+  if trimmed_with_later == 0 and not nth_may_be_trimmed(1) then return end
+  if trimmed_with_later > 0 then
+    k = math.min(k, trimmed_with_later)
   else
-    while k > 1 and not nth_may_go(k) do
+    while k > 1 and not nth_may_be_trimmed(k) do
       k = math.floor(k / 2)
     end
   end
   forget(pop_completed(k), 'taken')
-  return go_with_another > k
+  return trimmed_with_later > k
 end
 
 local function trim_failed(limit)
@@ -148,9 +149,9 @@ local function trim_failed(limit)
   forget(ids, 'taken')
 end
 
--- When the next finished message may go (ms).
+-- Returns the instant (ms) at which the next finished message may be forgotten.
 local function next_trim()
-  local function goes_at(kind, at, count)
+  local function trimmed_at(kind, at, count)
     local age, kept, min_age = limits_of(kind)
     if count <= kept then return math.min(at, now) + age end
     return at > now and now or at + min_age
@@ -159,11 +160,11 @@ local function next_trim()
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0)) or now
-    instant = goes_at('completed', at, length - redis.call('SCARD', ERASED))
+    instant = trimmed_at('completed', at, length - redis.call('SCARD', ERASED))
   end
   local first = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
   if first[2] then
-    instant = math.min(instant, goes_at('failed', tonumber(first[2]), redis.call('ZCARD', FAILED)))
+    instant = math.min(instant, trimmed_at('failed', tonumber(first[2]), redis.call('ZCARD', FAILED)))
   end
   return instant
 end

@@ -1,23 +1,23 @@
--- waiting_list: messages become ready, at the head or at the tail of the waiting list, each at its priority. A message
--- that was removed from the middle and still stands in the list takes that place again, so that no id ever stands there
--- twice. Answers whether nothing was ready before.
+-- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes them. A message
+-- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
+-- The functions that add messages return whether no message was ready before.
 -- KEYS options waiting prioritized removed returned
 -- USES layout fields
 
--- `ids` were just put into the list at priority 0, where some stood already, marked as removed.
-local function take_places_again(ids, push)
-  local standing, others = {}, {}
-  for i, stands in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-    local those = stands == 1 and standing or others
-    those[#those + 1] = ids[i]
+-- `ids` were just pushed to the list. Ids that were still in it, marked as removed, are unmarked instead of pushed.
+local function restore_removed_ids(ids, push)
+  local restored, others = {}, {}
+  for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
+    local target = is_in_list == 1 and restored or others
+    target[#target + 1] = ids[i]
   end
-  if #standing == 0 then return end
+  if #restored == 0 then return end
   redis.call(push == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
-  redis.call('SREM', REMOVED, unpack(standing))
+  redis.call('SREM', REMOVED, unpack(restored))
   if #others > 0 then redis.call(push, WAITING, unpack(others)) end
 end
 
-local function join_waiting(ids, push)
+local function push_ready(ids, push)
   if purged_to then
     for _, id in ipairs(ids) do
       if id <= purged_to then redis.call('SADD', RETURNED, id) end
@@ -41,10 +41,10 @@ local function join_waiting(ids, push)
     local length = redis.call(push, WAITING, unpack(plain))
     was_empty = length == #plain
     if not was_empty then
-      -- A message that was removed but still stands in the list is not ready.
-      local gone = redis.call('SCARD', REMOVED)
-      was_empty = length - gone == #plain
-      if gone > 0 then take_places_again(plain, push) end
+      -- A removed message whose id is still in the list is not ready.
+      local removed = redis.call('SCARD', REMOVED)
+      was_empty = length - removed == #plain
+      if removed > 0 then restore_removed_ids(plain, push) end
     end
   end
   if #ranked > 0 then
@@ -54,22 +54,22 @@ local function join_waiting(ids, push)
   return was_empty
 end
 
-local function join_tail(ids)
-  return join_waiting(ids, 'RPUSH')
+local function push_tail(ids)
+  return push_ready(ids, 'RPUSH')
 end
 
--- The first of `ids` will be the first of the waiting list.
-local function join_head(ids)
+-- The first of `ids` becomes the first of the waiting list.
+local function push_head(ids)
   local reversed = {}
   for i = #ids, 1, -1 do
     reversed[#reversed + 1] = ids[i]
   end
-  return join_waiting(reversed, 'LPUSH')
+  return push_ready(reversed, 'LPUSH')
 end
 
--- Takes messages out of the waiting list, wherever they stand there. In the list they stay until they come up, and are
--- skipped.
-local function leave_waiting(ids)
+-- Removes messages from the waiting list. At priority 0 the ids stay in the list, marked as removed; they are skipped when
+-- they reach the head.
+local function remove_from_waiting_list(ids)
   for _, id in ipairs(ids) do
     if redis.call('ZREM', PRIORITIZED, id) == 0 then
       redis.call('SADD', REMOVED, id)

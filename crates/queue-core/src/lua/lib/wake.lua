@@ -1,4 +1,4 @@
--- wake: tells idle consumers to look now. A notification says no more than "look".
+-- wake: notifies idle consumers to call `lease` now. The notification carries no message.
 -- KEYS wake
 local function wake_now()
   redis.call('PUBLISH', WAKE, '0')

@@ -1,7 +1,7 @@
--- watch: tells idle consumers at which instant (ms) to look again, as µs from now.
+-- watch: notifies idle consumers at which instant (ms) to call `lease` again, as µs from now.
 --
--- `watch` is an instant (ms) for which every idle consumer has a timer: as long as it lies ahead, nothing later than
--- it needs a notification, because all look then and learn what comes next.
+-- `watch` is an instant (ms) for which every idle consumer has a timer. While it is in the future, a later instant needs no
+-- notification, because all consumers call `lease` at `watch` and learn the next instant.
 -- KEYS meta wake
 -- USES layout clock instants
 local function wake_at(instant)

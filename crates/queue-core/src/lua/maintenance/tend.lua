@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- tend: does for a queue what must happen by itself as time passes: recovers lapsed leases, fails what has expired,
--- promotes what is due, forgets what is no longer kept, goes on with signals that stopped half-way. A bounded part a call.
+-- tend: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
+-- messages that are no longer kept, and continues interrupted signals and purges.
 -- USES      settings totals wake finish requeue maintain
 -- ARGV      a random number in [0, 1) for back-offs
--- Returns   µs until there is next something to do; -1: never, 0: at once; -2: there is no such queue
+-- Returns   µs until maintenance is next needed; -1: never; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages
 if not layout then return -2 end
 read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed', 'clock',

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- cancel: a message that has not started fails as cancelled; the consumer of an active one is told to stop, and
--- whatever but a completion it settles then fails the message as cancelled.
+-- cancel: fails a message that has not started as cancelled. The consumer of an active message is notified to stop; any settle
+-- except a completion then fails the message as cancelled.
 -- KEYS      options runs failed cancelling wake
--- USES      clock settings run totals watch state leave trim finish
+-- USES      clock settings run totals watch state remove_from_state trim finish
 -- ARGV      id, Drover's or the producer's own
--- Returns   the state in which it was found, or false: unknown. From held, delayed and waiting it has failed now; an
---           active one is to stop; one that had finished is as it was
+-- Returns   the state in which the message was found, or false: unknown. A held, delayed or waiting message has failed now; an
+--           active one is to be cancelled; a finished one is unchanged
 -- Complexity O(log N)
 read_settings('retention.completed', 'retention.failed')
 local id = drovers_id(ARGV[1])
@@ -15,7 +15,7 @@ if state == 'active' then
   redis.call('SADD', CANCELLING, id)
   redis.call('PUBLISH', WAKE, 'cancel\t' .. id)
 elseif state == 'held' or state == 'delayed' or state == 'waiting' then
-  leave(id, state, options)
+  remove_from_state(id, state, options)
   count('cancelled')
   finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, CANCELLED)
   write_finished()

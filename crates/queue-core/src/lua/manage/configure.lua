@@ -2,8 +2,8 @@
 -- configure: changes settings of a queue, unless another caller changed one of them meanwhile.
 -- KEYS      meta
 -- USES      wake configure
--- ARGV      epoch, then for each setting three: its name, its value as the caller knows it, the new one; '' for the default
--- Returns   1: changed, or 0: one of them has another value by now, and nothing was changed. Or the error EPOCH
+-- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default
+-- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the error EPOCH
 -- Complexity O(settings)
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue is not the one that was declared')

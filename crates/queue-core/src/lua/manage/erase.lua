@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
--- erase: forgets a message and all that belongs to it.
+-- erase: forgets a message and everything that belongs to it.
 -- KEYS      options runs taken
--- USES      events waiters state leave trim
+-- USES      events waiters state remove_from_state trim
 -- ARGV      id, Drover's or the producer's own
--- Returns   the state in which it was found, or false: unknown. It is gone, unless it is active: then it is as it was
+-- Returns   the state in which the message was found, or false: unknown. An active message is unchanged, any other is forgotten
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
 local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)
 if state and state ~= 'active' then
-  leave(id, state, options)
+  remove_from_state(id, state, options)
   record_events({ id }, function() return 'erased' end)
   redis.call('HDEL', RUNS, id)
   notify_waiters({ id })
   forget({ id }, 'free')
 end
--- An own id whose message is no longer kept is free from now on.
+-- The message is no longer kept, but its own id was still taken: the own id becomes free.
 if not state and redis.call('ZREM', TAKEN, ARGV[1]) == 1 then return 'completed' end
 return state

@@ -1,12 +1,12 @@
 #!lua
--- patch: changes a message that was never handed out: what its record says, its priority, when it is due.
+-- patch: changes the record, the priority or the due time of a message that was never handed out.
 -- KEYS      meta messages options delayed runs held
 -- USES      clock instants settings fields run events waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the header of its record as the caller read it; the new record without the
---           instants, and without the payload if that stays; its priority ('' as it is); when it is due ('' as it is, '+1500' ms
---           from now, or an instant in ms)
--- Returns   false: unknown; or the state in which it was found, and what came of it: 'patched'; 'started': it was handed out or
---           has finished; 'other': its header is another one by now. Unless it was patched it is as it was
+--           instants, and without the payload if that stays; its priority ('' for unchanged); its due time ('' for
+--           unchanged, '+1500' ms from now, or an instant in ms)
+-- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
+--           out or has finished; 'other': its header has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
 read_settings('largest')
 local id = drovers_id(ARGV[1])
@@ -28,7 +28,7 @@ if due ~= '' then
   local instant = tonumber(due)
   if string.byte(due) == 43 then instant = now + instant end
   if instant > now then
-    -- Later than it was created, which lies ahead of now when Redis's clock has stepped back since.
+    -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
     moves, first_due = true, math.max(instant, created + 1)
     if state == 'waiting' then becomes = 'delayed' end
   elseif state ~= 'waiting' then
@@ -39,7 +39,7 @@ end
 local due_field = first_due and first_due > created and '\td' .. instant_text(first_due) or ''
 
 if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
--- A field that is not known stays.
+-- Fields that this version does not know stay.
 local others = string.gsub(fields_before, '\t[dnh][^\t]*', '')
 record = created_text .. due_field .. others .. new
 
@@ -47,12 +47,12 @@ local is_ranked_anew = priority and priority ~= (tonumber(field(options, 'p')) o
 if is_ranked_anew then
   options = (priority ~= 0 and '\tp' .. ARGV[4] or '') .. string.gsub(options, '\tp[^\t]*', '')
 end
--- It is ready when it is due, whenever it was before.
+-- The message is ready at its new due time; an earlier ready instant no longer counts.
 if moves then options = (string.gsub(options, '\tr[^\t]*', '')) end
 local hold = state == 'held' and field(options, 'k')
 local member = hold and held_member(id, options)
 
--- Nothing was written until here, and nothing is refused from here.
+-- All checks come before this line, all writes after it.
 redis.call('HSET', MESSAGES, id, record)
 if options == '' then redis.call('HDEL', OPTIONS, id) else redis.call('HSET', OPTIONS, id, options) end
 if #record + #options > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', #record + #options) end
@@ -68,7 +68,7 @@ if hold and moves then
   redis.call('ZREM', HELD, member)
   redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
 elseif state == 'waiting' and (moves or is_ranked_anew) then
-  leave_waiting({ id })
+  remove_from_waiting_list({ id })
 elseif state == 'delayed' and becomes == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
@@ -76,6 +76,6 @@ if becomes == 'delayed' and moves then
   redis.call('ZADD', DELAYED, instant_text(first_due), id)
   wake_at(first_due)
 elseif becomes == 'waiting' and (moves or is_ranked_anew) then
-  if join_tail({ id }) then wake_now() end
+  if push_tail({ id }) then wake_now() end
 end
 return { state, 'patched' }

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- promote: a delayed message becomes ready at once.
+-- promote: makes a delayed message ready at once.
 -- KEYS      options delayed runs blocking
 -- USES      clock settings run events waiting_list wake ready state front
 -- ARGV      id, Drover's or the producer's own
--- Returns   the state in which it was found, or false: unknown. Only a delayed one has changed
+-- Returns   the state in which the message was found, or false: unknown. Only a delayed message is changed
 -- Complexity O(log N)
 read_settings('exclusive')
 local id = drovers_id(ARGV[1])
@@ -17,13 +17,13 @@ if state == 'delayed' then
     run.ready = now
     redis.call('HSET', RUNS, id, format_run(run))
   else
-    redis.call('HSET', OPTIONS, id, ready_now(options))
+    redis.call('HSET', OPTIONS, id, with_ready_now(options))
   end
   record_events({ id }, function() return 'promoted' end)
-  -- A message that backed off in an exclusive queue held the queue, so it goes to the head of the waiting list.
+  -- A message that backed off in an exclusive queue blocked the queue, so it goes to the head of the waiting list.
   local blocked = redis.call('SREM', BLOCKING, id) == 1
   local was_empty
-  if blocked then was_empty = join_front({ id }) else was_empty = join_tail({ id }) end
+  if blocked then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }) end
   if was_empty or blocked then wake_now() end
 end
 return state

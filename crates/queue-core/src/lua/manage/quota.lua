@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Counts one use against a limit, if it is within it: no window of the duration, wherever it starts, sees more than `max`.
+-- quota: counts one use against a limit, if the limit permits it: no window of the duration, wherever it starts, has more than
+-- `max` uses.
 --
--- The duration is cut into 20 slices. The uses in the slice of now and in the 20 before it are counted, which lie
--- at least over one duration; so a quota that is used up evenly yields 20/21 of `max`, 95 %.
+-- The duration is divided into 20 slices. The uses in the current slice and in the 20 before it count, which together cover at
+-- least one duration. So with an even load a quota permits 20/21 of `max`, 95 %.
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
 -- ARGV max, duration in ms (a multiple of 20)
@@ -24,7 +25,7 @@ local slices = {}
 for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
   slice, count = tonumber(slice), tonumber(count)
   if slice >= current then
-    -- A use in the future counts as one of now, so that it is forgotten in time.
+    -- A use in the future counts as one in the current slice, so that it is forgotten in time.
     clock_was_moved_back = clock_was_moved_back or slice > current
     used, used_now = used + count, used_now + count
   elseif slice >= current - 20 then

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- retry: dead letters become ready at once, with their attempts and lapses anew and without a ttl.
+-- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl.
 -- KEYS      meta options runs failed outcomes
 -- USES      clock instants fields run events extra waiting_list wake state failed
--- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, up to which instant of failing
---           (ms; '' at first: those that have failed by now)
--- Returns   of one the state in which it was found, or false: unknown; only a failed one has changed. Of some how many, the
---           instant up to which, and 1 if there are more; or the error EPOCH
+-- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
+--           first: now)
+-- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
+--           were retried, the instant, and 1 if there are more; or the error EPOCH
 -- Complexity O(messages · log N)
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
@@ -17,8 +17,8 @@ local function retry(ids)
     -- The last error is still shown.
     if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
-    becomes_ready_at(run, now)
-    note_extra(#run.error)
+    set_ready_at(run, now)
+    record_extra(#run.error)
     runs[#runs + 1] = id
     runs[#runs + 1] = format_run(run)
     if field(options[i], 'e') then
@@ -29,7 +29,7 @@ local function retry(ids)
   redis.call('ZREM', FAILED, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
-  if join_tail(ids) then wake_now() end
+  if push_tail(ids) then wake_now() end
 end
 
 if ARGV[1] == 'one' then
@@ -42,6 +42,6 @@ if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
   return redis.error_reply('EPOCH the queue is not the one that was declared')
 end
 local up_to = ARGV[3] == '' and now_text or ARGV[3]
-local ids = failed_up_to(up_to, MOST_RUNS / 2)
+local ids = failed_up_to(up_to, MAX_RUNS / 2)
 if #ids > 0 then retry(ids) end
-return { #ids, up_to, #ids == MOST_RUNS / 2 and 1 or 0 }
+return { #ids, up_to, #ids == MAX_RUNS / 2 and 1 or 0 }

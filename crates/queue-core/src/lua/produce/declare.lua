@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- declare: begins the queue if there is none, unless it is to be begun by others; writes the settings that are declared for it.
--- Nothing else begins a queue.
+-- declare: creates the queue if it does not exist and the caller permits it; writes the declared settings. No other script
+-- creates a queue.
 -- KEYS      meta
 -- USES      wake configure
--- ARGV      the epoch of the queue if it begins now ('' if it must not), then setting and value by turns
--- Returns   the epoch, and 1 if the queue has just begun; or false: there is none. Or the error LAYOUT: another Drover has laid
---           this queue out
+-- ARGV      the epoch for a new queue ('' if none may be created), then settings and values alternately
+-- Returns   the epoch, and 1 if the queue was created; or false: it does not exist. Or the error LAYOUT: the queue has the data
+--           layout of another version of Drover
 -- Complexity O(settings)
 local epoch = redis.call('HGET', META, 'epoch')
 local begins = not epoch

@@ -1,16 +1,15 @@
 #!lua
--- enqueue: stores messages in the order given, all or none; or, of messages that have nothing to do with each other,
--- those for which there is room.
+-- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
 -- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until
 -- USES      clock instants settings fields events extra waiting_list wake watch state
--- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, what is refused of more than max_length
---           takes ('all' or the 'rest'); then for each message its record without the instant of creation; before it, if it
---           is not due now or has options, three: '', when it is due ('' now, '+1500' ms from now, or an instant in ms),
---           its options
--- Returns   the server's time in ms, max_attempts of the queue, then an id for each message; before it '=' and after it a tab and
---           its state ('' if it is no longer kept): it stood already, by the producer's own id (then the id is all zeros if the message is no longer kept) or the idempotency key;
---           before it '*' and after it a tab and the signal's data: a sticky signal let it pass at once. Of one of the
---           'rest' that was refused: '!' and max_length.
+-- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
+--           max_length ('all' or the 'rest'); then for each message its record without the instant of creation. Before the
+--           record of a message that is not due now or has options: '', its due time ('' now, '+1500' ms from now, or an
+--           instant in ms), its options
+-- Returns   the server's time in ms, max_attempts of the queue, then for each message its id.
+--           '=', id, tab, state: the message existed already, by the producer's own id or the idempotency key (state '': it is
+--           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data let
+--           the message pass. '!', max_length: the message was refused as one of the 'rest'.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
 read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
@@ -18,8 +17,8 @@ if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not th
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, set.max_attempts }
 
--- A message of this very call has no record yet.
-local function standing_answer(id, state)
+-- `state` is given for a message of this call, which has no record yet.
+local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
 
@@ -31,19 +30,19 @@ if key ~= '' then
     if of ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
     for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
       for n = 0, tonumber(more) do
-        reply[#reply + 1] = standing_answer(string.format('%014d', tonumber(first) + n))
+        reply[#reply + 1] = existing_reply(string.format('%014d', tonumber(first) + n))
       end
     end
     return reply
   end
 end
 
--- 10 µs since 2020: larger than any id before, even when Redis was emptied.
+-- An id counts units of 10 µs since 2020, so it is larger than any earlier id even after Redis was emptied.
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
--- An id is written in two halves: whole numbers are written faster than others, and these are small ones everywhere. The
--- first half is the same for most of a call.
+-- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
+-- call.
 local format = string.format
 local high, low = math.floor(next_id / 10000000), next_id % 10000000
 local high_text = format('%07d', high)
@@ -57,24 +56,24 @@ local function take_id()
   return id
 end
 
-local records, all_options, aliases, mine, mine_states = {}, {}, {}, {}, {}
+local records, all_options, aliases, new_ids, new_states = {}, {}, {}, {}, {}
 local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
-local hold_of = {}
+local hold_keys = {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest, largest_signal = 0, 0
 local stored, readies, delays = 0, 0, 0
 
--- A held message passes at once while a signal of its key sticks.
-local function sticks(hold)
+-- While a sticky signal of its key lasts, a message is not held.
+local function is_sticky(hold)
   local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
   return until_when and until_when > now
 end
 
-local function stand(id, due, options)
+local function add_to_state(id, due, options)
   local hold = field(options, 'k')
-  local passed = hold and sticks(hold)
+  local passed = hold and is_sticky(hold)
   if hold and not passed then
-    hold_of[id] = hold
+    hold_keys[id] = hold
     held[#held + 1] = 0
     held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
     return id, 'held'
@@ -102,12 +101,12 @@ local function record_enqueued()
   local ids = {}
   for i = 1, stored do ids[i] = records[2 * i - 1] end
   record_events(ids, function(id, i)
-    local record, hold = records[2 * i], hold_of[id]
+    local record, hold = records[2 * i], hold_keys[id]
     return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
   end)
 end
 
--- The message that has a producer's own id, or had it and is no longer kept; nil if the id is free.
+-- Returns the id of the message with a producer's own id, NO_LONGER_KEPT if that message was forgotten, nil if the own id is free.
 local NO_LONGER_KEPT = '00000000000000'
 local any_taken
 local function id_of(own_id)
@@ -135,9 +134,9 @@ while at <= last do
   at = at + 1
   answered = answered + 1
   local own_id = field(options, 'i')
-  local standing = own_id and (mine[own_id] or id_of(own_id))
-  if standing then
-    reply[answered] = standing_answer(standing, mine_states[own_id])
+  local existing = own_id and (new_ids[own_id] or id_of(own_id))
+  if existing then
+    reply[answered] = existing_reply(existing, new_states[own_id])
   elseif stored + 1 > room then
     if refused == 'all' then return redis.error_reply('FULL ' .. set.max_length) end
     reply[answered] = '!' .. set.max_length
@@ -154,7 +153,7 @@ while at <= last do
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
-        -- From here on it is an instant.
+        -- The stored option is an instant, not a duration.
         options = string.gsub(options, '\tl%d+', '\te' .. now + ttl)
         expiring[#expiring + 1] = now + ttl
         expiring[#expiring + 1] = id
@@ -165,19 +164,19 @@ while at <= last do
     end
     if #record + #options > largest then largest = #record + #options end
     if own_id then
-      mine[own_id] = id
+      new_ids[own_id] = id
       aliases[#aliases + 1] = own_id
       aliases[#aliases + 1] = id
     end
-    local answer, state = stand(id, due, options)
+    local answer, state = add_to_state(id, due, options)
     reply[answered] = answer
-    if own_id then mine_states[own_id] = state end
+    if own_id then new_states[own_id] = state end
   end
 end
 
 if answered > 2 + 1000 then return redis.error_reply('ERR at most 1000 messages a call') end
 
--- Nothing was written until here, and nothing is refused from here.
+-- All checks come before this line, all writes after it.
 if key ~= '' then
   local ids, first, previous = {}, nil, nil
   for i = 3, #reply do
@@ -202,7 +201,7 @@ if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
 if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
 if #signalled > 0 then
   redis.call('HSET', SIGNALLED, unpack(signalled))
-  note_extra(largest_signal)
+  record_extra(largest_signal)
 end
 if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', stored)
@@ -216,5 +215,5 @@ if #delayed > 0 then
   redis.call('ZADD', DELAYED, unpack(delayed))
   wake_at(earliest)
 end
-if #ready > 0 and join_tail(ready) then wake_now() end
+if #ready > 0 and push_tail(ready) then wake_now() end
 return reply

@@ -1,24 +1,25 @@
 #!lua flags=allow-oom
--- signal: releases the messages that are held for a key; a bounded number a call. Shows and forgets signals that stick.
+-- signal: releases the messages that are held for a key, a bounded number per call. Shows, lists and removes sticky signals.
 -- KEYS      seq held signals sticky sticky_until
--- USES      clock settings places watch signal
--- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), for how long (ms) the signal sticks ('' not at all);
---           or '', key, 'show' or 'forget'; or '', '', 'list', at most so many, where to go on (until when, a colon, key; '' at first)
--- Returns   to 'begin': how many were held, or -1: an earlier signal of that key was still under way and has been
---           moved on, begin again; and 1 if this one is over. To 'go on': 0, and 1 if it is over. Or the error EPOCH.
---           To 'forget': 1 if it stuck, else 0. To 'show' and 'list': 1 if there are more; then for each signal that sticks, the first to
---           end first: key, until when (ms), data, how many messages are held for the key; up to 4 MiB
+-- USES      clock settings cursors watch signal
+-- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), how long (ms) the signal is sticky
+--           ('' for not sticky); or '', key, 'show' or 'forget'; or '', '', 'list', maximum number, cursor (expiry, a colon,
+--           key; '' at first)
+-- Returns   'begin': how many messages were held, or -1: this call has continued an earlier signal of the key, so call 'begin'
+--           again; then 1 if the signal is finished. 'go on': 0, and 1 if the signal is finished. Or the error EPOCH.
+--           'forget': 1 if there was a sticky signal, otherwise 0. 'show' and 'list': 1 if there are more; then for each sticky
+--           signal, by expiry: key, expiry (ms), data, how many messages are held for the key; up to 4 MiB
 -- Complexity O(messages · log N); show and list O(signals · log N)
 local function held_for(key, up_to)
   return redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. up_to .. '\255')
 end
 
-local function sticks(key)
+local function is_sticky(key)
   return (tonumber(redis.call('ZSCORE', STICKY_UNTIL, key)) or 0) > now
 end
 
 local function forget_sticky(key)
-  local stuck = sticks(key)
+  local stuck = is_sticky(key)
   redis.call('ZREM', STICKY_UNTIL, key)
   redis.call('HDEL', STICKY, key)
   return stuck and 1 or 0
@@ -40,16 +41,16 @@ local function show_signals(keys, are_more)
   return reply
 end
 
--- One whose time is over may stand there until it is swept.
-local function list_signals(limit, place)
+-- An expired signal stays in the set until it is swept, so the list begins after now.
+local function list_signals(limit, cursor)
   local from = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
-  local ends, key = string.match(place, '^(%d+):(.*)$')
-  if ends then from = math.max(from, places.standing_before(STICKY_UNTIL, ends, key, true)) end
+  local ends, key = string.match(cursor, '^(%d+):(.*)$')
+  if ends then from = math.max(from, cursors.count_before(STICKY_UNTIL, ends, key, true)) end
   local keys = redis.call('ZRANGE', STICKY_UNTIL, from, from + limit - 1)
   return show_signals(keys, from + #keys < redis.call('ZCARD', STICKY_UNTIL) and 1 or 0)
 end
 
-if ARGV[3] == 'show' then return show_signals(sticks(ARGV[2]) and { ARGV[2] } or {}, 0) end
+if ARGV[3] == 'show' then return show_signals(is_sticky(ARGV[2]) and { ARGV[2] } or {}, 0) end
 if ARGV[3] == 'list' then return list_signals(tonumber(ARGV[4]), ARGV[5]) end
 if ARGV[3] == 'forget' then return forget_sticky(ARGV[2]) end
 
@@ -72,6 +73,6 @@ local held = held_for(key, cut)
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_some(key, LIMIT)
--- If this caller does not continue, another call will.
+-- If this caller does not continue, maintenance does.
 if not is_over then wake_at(now + 1000) end
 return { held, is_over and 1 or 0 }

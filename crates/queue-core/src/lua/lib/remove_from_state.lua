@@ -1,15 +1,15 @@
--- leave: a message is taken away from where it stands.
+-- remove_from_state: removes a message from the key of its state.
 -- KEYS delayed failed held expiring blocking erased
 -- USES held waiting_list wake
 
--- Takes a message out of its state, whichever but active. In the lists it stays until it comes up, and is skipped.
-local function leave(id, state, options)
+-- Works for every state except active. In the lists the id stays, marked as removed, until it reaches the end and is skipped.
+local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)
   if state == 'waiting' then
-    leave_waiting({ id })
+    remove_from_waiting_list({ id })
   elseif state == 'delayed' then
     redis.call('ZREM', DELAYED, id)
-    -- A message that backs off blocks an exclusive queue: now it no longer does.
+    -- A message that backs off blocks an exclusive queue, so its removal unblocks the queue.
     if redis.call('SREM', BLOCKING, id) == 1 then wake_now() end
   elseif state == 'held' then
     redis.call('ZREM', HELD, held_member(id, options))

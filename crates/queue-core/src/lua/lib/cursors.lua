@@ -1,0 +1,39 @@
+-- cursors: pages through a sorted set. A cursor is "score:id" of the last member that was listed; it stays valid when that
+-- member is removed.
+local cursors = {}
+
+function cursors.of(id, score)
+  return string.format('%.0f', score) .. ':' .. id
+end
+
+-- Counts the members that sort before this one; with `at_it_too`, the member itself as well.
+function cursors.count_before(key, score, id, at_it_too)
+  local low, high = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local member = redis.call('ZRANGE', key, middle, middle)[1]
+    if member < id or (at_it_too and member == id) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+-- Returns the members after a cursor ('' for the first ones), each followed by its score.
+function cursors.members_from(key, cursor, limit)
+  local score, id = string.match(cursor, '^(%d+):(%d+)$')
+  local from = score and cursors.count_before(key, score, id, true) or 0
+  return redis.call('ZRANGE', key, from, from + limit - 1, 'WITHSCORES')
+end
+
+-- Returns the members before a cursor ('' for the last ones) in descending order, each followed by its score.
+function cursors.members_before(key, cursor, limit)
+  local score, id = string.match(cursor, '^(%d+):(%d+)$')
+  local before = score and cursors.count_before(key, score, id, false) or redis.call('ZCARD', key)
+  if before == 0 then return {} end
+  local found = redis.call('ZRANGE', key, math.max(0, before - limit), before - 1, 'WITHSCORES')
+  local last_first = {}
+  for i = #found - 1, 1, -2 do
+    last_first[#last_first + 1] = found[i]
+    last_first[#last_first + 1] = found[i + 1]
+  end
+  return last_first
+end
