@@ -175,13 +175,18 @@ fn sections(page: &str) -> Vec<String> {
     sections
 }
 
-/// The endpoints that a section describes, in its tables and lists, as the description of the API writes them.
+/// The endpoints that a section describes in its tables and lists, each with its method and whole path. The document shortens
+/// `/v1/queues/{queue}/` to `{queue}/`.
 fn endpoints(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.starts_with('|') || line.starts_with("- "));
-    rows.flat_map(quoted)
-        .filter(|text| text.split_once(' ').is_some_and(|(_, path)| path.starts_with(['/', '…'])))
-        .map(|endpoint| endpoint.replace('…', "/v1/queues/{queue}"))
-        .collect()
+    let endpoint = |text: &str| {
+        let (method, path) = text.split_once(' ')?;
+        match path.starts_with("{queue}/") {
+            true => Some(format!("{method} /v1/queues/{path}")),
+            false => path.starts_with('/').then(|| text.to_owned()),
+        }
+    };
+    rows.flat_map(quoted).filter_map(endpoint).collect()
 }
 
 #[tokio::test]
