@@ -181,10 +181,8 @@ fn endpoints(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.starts_with('|') || line.starts_with("- "));
     let endpoint = |text: &str| {
         let (method, path) = text.split_once(' ')?;
-        match path.starts_with("{queue}/") {
-            true => Some(format!("{method} /v1/queues/{path}")),
-            false => path.starts_with('/').then(|| text.to_owned()),
-        }
+        let whole = if path.starts_with("{queue}/") { format!("/v1/queues/{path}") } else { path.to_owned() };
+        whole.starts_with('/').then(|| format!("{method} {whole}"))
     };
     rows.flat_map(quoted).filter_map(endpoint).collect()
 }

@@ -263,7 +263,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn patched_message_moves_to_its_new_place_in_the_order() {
+async fn patched_message_moves_to_its_new_position_in_the_order() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
     for id in ["a", "b", "c", "d", "e"] {

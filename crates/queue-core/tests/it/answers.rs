@@ -1,18 +1,18 @@
-//! Everything that a call answers counts towards its 4 MiB.
+//! All parts of an answer count towards its limit of 4 MiB: data, errors, progress, results and signals.
 
 use queue_core::{Action, Failure, Message, NewMessage, Queue, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number, script_calls};
 
-/// Bytes that an answer may have beside those that count: names of fields, instants.
+/// Bytes of a message in an answer that do not count: names of fields, instants.
 const BESIDE: usize = 1_024;
 
 fn bytes_of(messages: &[Message]) -> usize {
     messages.iter().map(|message| serde_json::to_vec(message).unwrap().len()).sum()
 }
 
-/// Reads all of a state, page by page; answers how many messages there are.
+/// Reads all messages of a state, page by page, and returns their number.
 async fn list_all(world: &World, state: State) -> usize {
     let (mut count, mut cursor) = (0, None);
     loop {
@@ -34,7 +34,7 @@ fn control_characters() -> Failure {
 }
 
 #[tokio::test]
-async fn a_page_of_large_messages_ends_in_every_state() {
+async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     let large = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
     let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large() };
@@ -62,7 +62,7 @@ async fn a_page_of_large_messages_ends_in_every_state() {
 }
 
 #[tokio::test]
-async fn progress_results_and_signals_count() {
+async fn progress_results_and_signals_count_toward_the_answer_limit() {
     let world = World::new();
     let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..number(n) };
     world.queue.enqueue((0..400).map(held).collect()).await.unwrap();
@@ -109,7 +109,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
     let page = world.queue.list(State::Failed, 1, None).await.unwrap();
     let error = page.messages[0].error.as_ref().unwrap();
     assert!(serde_json::to_vec(&error.message).unwrap().len() <= 8 * 1_024);
-    assert!(error.message.len() > 1_000, "as much of it as fits is kept");
+    assert!(error.message.len() > 1_000, "as much of the text as fits is kept");
     assert_eq!(list_all(&world, State::Failed).await, 1_000);
     assert_eq!(world.queue.retry_failed().await.unwrap(), 1_000);
     assert!(script_calls(&world, "retry") >= 5, "each call reads the errors of a few");
@@ -118,7 +118,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
 }
 
 #[tokio::test]
-async fn results_are_not_read_where_messages_with_own_ids_are_forgotten() {
+async fn forgetting_messages_with_own_ids_reads_no_results() {
     let took = async |own_ids: bool| {
         let world = World::new();
         for hundred in 0..12 {
@@ -136,7 +136,7 @@ async fn results_are_not_read_where_messages_with_own_ids_are_forgotten() {
         world.redis.command("CONFIG RESETSTAT");
         while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(world.redis.command("EXISTS drover:{q}:messages"), ":0");
-        // The time that Redis itself took for them (µs), whatever else the machine does.
+        // The time that Redis spent in the scripts (µs). Other load of the machine does not change it much.
         let stats = world.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
         line.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()

@@ -1,4 +1,4 @@
-//! The audit finds what is wrong, and nothing else.
+//! The audit finds damage, and reports nothing for an undamaged queue.
 
 use crate::{World, delayed, number};
 

@@ -1,18 +1,18 @@
-//! Bounds of one call: a script does a part and leaves the rest to the next call, until all is done.
+//! Bounds of one call: a script does a bounded part of a large operation, and further calls do the rest.
 
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
 use crate::{World, delayed, failure, number, numbers, pass, prioritized};
 
-/// More than one step of a large operation.
+/// A number of messages that needs more than one step.
 const MANY: u64 = 2_300;
 
 fn held(data: u64) -> NewMessage {
     NewMessage { hold: Some("key".parse().unwrap()), ..number(data) }
 }
 
-/// Posts in calls that are not too large.
+/// Posts messages in several calls within the limit of a call.
 async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
     let all: Vec<u64> = (0..MANY).collect();
     let mut ids = vec![];
@@ -61,7 +61,7 @@ async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     let cut = world.redis.command("GET drover:{q}:seq");
     let cut = cut.lines().last().unwrap();
     world.post(held(MANY)).await;
-    // As a process leaves it that dies between two steps.
+    // The state that a process leaves when it dies between two steps.
     world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
     while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!((count(&world, State::Held).await, count(&world, State::Waiting).await), (1, MANY));
@@ -96,7 +96,7 @@ async fn purge_removes_all_messages_of_a_state() {
     assert_eq!(world.queue.purge(State::Completed).await.unwrap(), MANY);
     post_many(&world, number).await;
     fail_all(&world).await;
-    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), MANY + 3, "and those that were cancelled");
+    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), MANY + 3, "cancelled messages are forgotten too");
     assert_eq!(world.redis.command("KEYS drover:{q}:messages"), "*0");
     world.assert_clean().await;
 }
@@ -138,7 +138,7 @@ async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
 }
 
 #[tokio::test]
-async fn removed_messages_do_not_keep_consumers_from_the_rest() {
+async fn removed_messages_block_no_other_message() {
     let world = World::new();
     world.post_numbers(0..101).await;
     for message in world.queue.list(State::Waiting, 100, None).await.unwrap().messages {
@@ -146,7 +146,7 @@ async fn removed_messages_do_not_keep_consumers_from_the_rest() {
     }
     let leased = loop {
         let leased = world.lease(1).await;
-        assert!(leased.more_is_ready || !leased.deliveries.is_empty(), "it says to ask again");
+        assert!(leased.more_is_ready || !leased.deliveries.is_empty(), "the answer says when to lease again");
         if !leased.deliveries.is_empty() {
             break leased;
         }

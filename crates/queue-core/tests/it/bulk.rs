@@ -33,7 +33,7 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls
     post_thousands(&world, 30, number).await;
     settle_all(&world, &Action::Fail(failure())).await;
     assert_eq!(world.queue.retry_failed().await.unwrap(), 30_000);
-    // Between two calls Redis serves others: how long one takes is bounded by how much it does.
+    // Redis serves other clients between two calls, so each call must do a bounded amount of work.
     assert!(script_calls(&world, "retry") >= 30);
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.failed, status.counts.waiting), (0, 30_000));
@@ -69,7 +69,7 @@ async fn purge_removes_the_messages_of_one_state_only() {
     assert_eq!(world.queue.purge(State::Delayed).await.unwrap(), 20);
     assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 4);
     assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 1);
-    assert_eq!(world.queue.purge(State::Active).await.unwrap(), 0, "active ones stay");
+    assert_eq!(world.queue.purge(State::Active).await.unwrap(), 0, "active messages are kept");
     assert_eq!(counts().await.active, 3);
     world.assert_clean().await;
     for key in ["options", "outcomes", "removed", "aliases"] {
@@ -87,7 +87,7 @@ async fn deleted_queue_leaves_nothing_and_can_begin_again() {
     let leased = world.lease(1).await;
     world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(world.queue.delete().await.unwrap());
-    // Nobody waits while so much is freed: a thread of Redis's does it.
+    // A background thread of Redis frees the memory, so no client waits for it.
     eventually("Redis has freed the queue aside", || {
         let freed = world.redis.command("INFO memory");
         let freed = freed.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));
@@ -100,7 +100,11 @@ async fn deleted_queue_leaves_nothing_and_can_begin_again() {
     let posted = world.post(number(1)).await;
     assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
     let status = world.queue.status().await.unwrap().unwrap();
-    assert_eq!((status.totals.enqueued, status.settings.visibility_timeout.get()), (1, 7_000), "declared anew");
+    assert_eq!(
+        (status.totals.enqueued, status.settings.visibility_timeout.get()),
+        (1, 7_000),
+        "the queue is declared again"
+    );
 }
 
 async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
@@ -176,7 +180,7 @@ fn named(data: u64, name: &str) -> NewMessage {
     NewMessage { name: Some(name.parse().unwrap()), ..number(data) }
 }
 
-/// The numbers of each page of the messages of a name.
+/// The numbers of the messages on each page of the list of a name.
 async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>> {
     let (name, mut cursor, mut pages) = (name.parse().unwrap(), None, Vec::new());
     loop {
@@ -206,7 +210,7 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     }
     assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
     assert_eq!(pages_of_name(&world, State::Delayed, "rare").await, [[0_u64; 0]]);
-    // Messages that were removed, and still stand in the list, are looked at too.
+    // A page also counts entries of removed messages that are still in the waiting list.
     let page = world.queue.list(State::Waiting, 1_000, None).await.unwrap();
     for message in &page.messages[..900] {
         world.queue.cancel(&message.id).await.unwrap();

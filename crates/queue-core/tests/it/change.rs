@@ -1,4 +1,4 @@
-//! Cancel, erase, promote and retry.
+//! Operations on one message: cancel, erase, promote and retry.
 
 use queue_core::{Action, Changed, MessageRef, Millis, State};
 
@@ -64,7 +64,11 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
         let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], queue_core::Extended::ToBeCancelled(_)));
         assert_eq!(world.settle(&delivery, action.clone()).await, Some(State::Failed));
-        assert_eq!(world.settle(&delivery, action).await, Some(State::Failed), "answered as the first time");
+        assert_eq!(
+            world.settle(&delivery, action).await,
+            Some(State::Failed),
+            "a repeated settle gets the first answer"
+        );
         assert_eq!(world.read(&posted.id).await.error.unwrap().code, "cancelled");
         world.assert_clean().await;
     }
@@ -135,7 +139,7 @@ async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
 }
 
 #[tokio::test]
-async fn message_cancelled_while_waiting_takes_its_place_again_when_it_is_retried() {
+async fn message_cancelled_while_waiting_returns_to_its_position_when_retried() {
     let world = World::new();
     let second = {
         world.post_numbers(0..1).await;
@@ -159,7 +163,7 @@ async fn promoted_message_is_not_delayed_any_more_and_is_delivered_once() {
     world.queue.promote(&posted.id).await.unwrap();
     let delivery = world.lease_one().await;
     pass(1_520).await;
-    assert!(world.lease(1).await.deliveries.is_empty(), "not again at its due time");
+    assert!(world.lease(1).await.deliveries.is_empty(), "the message is not delivered again at its due time");
     assert_eq!(delivery.message.delay, Millis::new(1_500));
     world.assert_clean().await;
 }

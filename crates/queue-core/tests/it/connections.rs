@@ -1,4 +1,4 @@
-//! Connections to Redis that are closed while nothing is under way, and answers that are lost on their way.
+//! Connections that Redis closes while they are idle, and answers that are lost.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use queue_core::{DeclaredSettings, Enqueued, Error, Queues, Redis, State};
 
 use crate::{World, done, name, number, numbers, pass};
 
-/// A process shares two connections for its calls, and uses them in turn: after each closing, two calls meet both.
+/// A process uses its two shared connections in turn, so two calls after each closing use both.
 async fn no_call_fails(world: &World, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
@@ -45,7 +45,7 @@ async fn no_call_fails(world: &World, close: impl AsyncFn()) {
         }
     }
     let status = world.queue.status().await.unwrap().unwrap();
-    assert_eq!((status.totals.enqueued, status.counts.completed), (20, 20), "none is stored twice");
+    assert_eq!((status.totals.enqueued, status.counts.completed), (20, 20), "no message is stored twice");
     world.assert_clean().await;
 }
 
@@ -107,7 +107,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     for round in 0..10 {
-        // Both connections are there, and the queue is declared.
+        // Both connections are open, and the queue is declared.
         for _ in 0..2 {
             queue.status().await.unwrap();
         }
@@ -117,6 +117,6 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
         assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
     }
     let status = world.queue.status().await.unwrap().unwrap();
-    assert_eq!(status.totals.enqueued, 20, "each is stored once, also those whose answers were lost");
+    assert_eq!(status.totals.enqueued, 20, "each message is stored once, also if its answer was lost");
     world.assert_clean().await;
 }

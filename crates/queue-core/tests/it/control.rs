@@ -93,13 +93,13 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     let settings = world.queue.configure(&back).await.unwrap();
     assert_eq!(settings, queue_core::Settings::default());
     let meta = world.redis.command("HKEYS drover:{q}:meta");
-    assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not kept: {meta}");
+    assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
     let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
     assert!(matches!(refused, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
     assert_eq!(*world.queue.status().await.unwrap().unwrap().settings.max_attempts, 3, "nothing of it");
 }
 
-/// Maintenance at work, as in the API.
+/// Runs maintenance in the background, as the API does.
 fn maintain(world: &World) {
     let subscriber = Subscriber::of_all_queues(world.queues.redis().clone());
     let maintenance = Maintenance::new(world.queues.clone(), subscriber.clone()).unwrap();
@@ -148,7 +148,8 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     let completed = async || world.queue.status().await.unwrap().unwrap().counts.completed;
     until("what is too many goes", async || completed().await == 5).await;
     until("what is too old goes", async || completed().await == 0).await;
-    until("dead letters go too", async || world.queue.status().await.unwrap().unwrap().counts.failed == 0).await;
+    until("dead letters are forgotten too", async || world.queue.status().await.unwrap().unwrap().counts.failed == 0)
+        .await;
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1");
     assert_eq!(world.redis.command("EXISTS drover:{q}:outcomes"), ":0");
     world.assert_clean().await;
@@ -166,15 +167,12 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     world.post(number(1)).await;
     world.complete(&lease_for(1_500).await).await;
     let posted = world.post(number(2)).await;
-    // By now it has looked, and found nothing to come.
+    // After this time maintenance has looked and found nothing due.
     pass(700).await;
     let lost = lease_for(1_500).await;
     until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
     let late = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
-    assert!(
-        late.since(lost.lease_expires_at) < Millis::from_secs(3),
-        "by its timer, not when it looks for other reasons"
-    );
+    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(3), "the timer starts the work, not a later look");
 }
 
 #[tokio::test]
@@ -222,7 +220,7 @@ async fn maintenance_sleeps_while_nothing_is_due() {
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
     let mut before = calls();
-    // Until it has looked at what there is.
+    // Wait until maintenance has looked at the queue.
     loop {
         pass(1_000).await;
         if before == std::mem::replace(&mut before, calls()) {

@@ -1,4 +1,4 @@
-//! Storing messages.
+//! Enqueueing: ids, defaults, own ids, and limits of a batch.
 
 use queue_core::{Enqueued, Error, MessageRef, NewMessage, Queue, State, Timestamp};
 use serde_json::value::RawValue;
@@ -55,12 +55,12 @@ async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
 }
 
 #[tokio::test]
-async fn the_producers_own_id_names_the_message_and_is_stored_once() {
+async fn own_id_names_its_message_and_is_stored_once() {
     let world = World::new();
     let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..number(data) };
     let first = world.post(own(1)).await;
     assert_eq!(first.id.to_string(), "order-42");
-    // Alone, and twice in one batch with others.
+    // The own id is posted alone, and twice in one batch with others.
     let again = world.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
     assert!(matches!(&again, Enqueued::Duplicate(id, State::Waiting) if *id == first.id), "{again:?}");
     let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..number(data) };
@@ -70,7 +70,7 @@ async fn the_producers_own_id_names_the_message_and_is_stored_once() {
     assert_eq!(batch[2].id(), batch[0].id());
     assert_eq!(world.read(&"order-43".parse().unwrap()).await.data.get(), "3");
     assert_eq!(numbers(&world.lease(10).await), [1, 3, 4]);
-    // Kept while its message is, in whatever state.
+    // An own id is kept while its message is kept, in any state.
     assert!(matches!(world.queue.enqueue(vec![own(7)]).await.unwrap()[0], Enqueued::Duplicate(..)));
     world.assert_clean().await;
 }
@@ -104,9 +104,9 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     world.post_numbers(0..10).await;
     world.redis.command("CONFIG SET maxmemory 1");
     assert!(matches!(world.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
-    // By a process that starts only now, too.
-    let newcomer = crate::connect(&world.redis, "{}").queue(&name());
-    let mut deliveries = newcomer.lease(&world.request(4)).await.unwrap().deliveries;
+    // Messages can be drained, also by a process that starts now.
+    let new_process = crate::connect(&world.redis, "{}").queue(&name());
+    let mut deliveries = new_process.lease(&world.request(4)).await.unwrap().deliveries;
     deliveries.extend(world.lease(100).await.deliveries);
     for delivery in deliveries {
         world.complete(&delivery).await;

@@ -1,4 +1,4 @@
-//! The events of a queue and those who listen to them.
+//! The events of a queue and their listeners.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn listening(world: &World) -> EventListener {
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
 async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
-    let events = timeout(SOON, listener.next_events()).await.expect("something is received").unwrap();
+    let events = timeout(SOON, listener.next_events()).await.expect("a message is received").unwrap();
     events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
 
@@ -195,7 +195,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
         let mut last = None;
         while received.len() < expected.len() {
             let events = next(&mut listener).await;
-            // It loses the last events at various positions.
+            // The listener reconnects after different positions.
             let kept = 1 + received.len() % events.len().max(1);
             for (kind, json, id) in events.into_iter().take(kept) {
                 assert_ne!(kind, "reset", "after {received:?}");
@@ -219,7 +219,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
         world.post(number(n)).await;
     }
     let first = receive(&mut listener, 300).await[0].2;
-    // As if the log had had as much more as it keeps.
+    // Moves the end of the log on by 20 MB, more than the log keeps.
     world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     world.post(number(1)).await;
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
@@ -228,7 +228,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     world.post(named("later", number(1))).await;
     assert_eq!(words(&mut back, 1).await, ["enqueued later"]);
     assert_eq!(words(&mut listener, 1).await, ["enqueued later"]);
-    // An id that never was, and one of an event that its entry does not have.
+    // An id that no event had, and the id of an event beyond the end of its entry.
     for never in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
         let mut back = feed.listen(&world.queue, Some(never.parse().unwrap())).await.unwrap().unwrap();
         assert!(reset(&mut back).await.is_some(), "{never}");
@@ -247,11 +247,11 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     let last = listener.last();
     drop(listener);
     let left: u64 =
-        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("it goes by itself");
+        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("maintenance forgets it");
     assert!((600_000..=660_000).contains(&left), "{left} ms");
     world.post(number(2)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"));
-    // As if they had passed.
+    // Ends the time for which events are logged.
     world.redis.command("HSET drover:{q}:meta listened_until 1");
     world.post(number(3)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
@@ -342,5 +342,5 @@ async fn listener_ends_when_its_process_stops() {
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     stopping.cancel();
     assert_eq!(listener.next_events().await.unwrap_err().to_string(), "this process stops");
-    timeout(SOON, feed.stopped()).await.expect("its readers have ended");
+    timeout(SOON, feed.stopped()).await.expect("the readers of the queue have ended");
 }

@@ -1,4 +1,4 @@
-//! Exclusive queues.
+//! Exclusive queues: one consumer at a time, order, and changes of the owner.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
     let (a, b) = two();
     let mut leased = lease_as(&world, &a, 10).await;
     assert_eq!(numbers(&leased), [0]);
-    assert!(!leased.more_is_ready, "not before this one has ended");
+    assert!(!leased.more_is_ready, "no other message may be leased before this one has ended");
     assert!(lease_as(&world, &a, 10).await.deliveries.is_empty());
     assert!(lease_as(&world, &b, 10).await.deliveries.is_empty());
     world.complete(&leased.deliveries[0]).await;
@@ -39,11 +39,14 @@ async fn another_consumer_takes_over_at_once_when_the_owner_gives_up_ownership()
     let (a, b) = two();
     let first = lease_as(&world, &a, 1).await;
     world.queue.give_up_ownership(&a).await.unwrap();
-    assert!(lease_as(&world, &b, 1).await.deliveries.is_empty(), "not while a lease of the first lives");
+    assert!(
+        lease_as(&world, &b, 1).await.deliveries.is_empty(),
+        "no access while a lease of the first consumer is live"
+    );
     world.settle(&first.deliveries[0], Action::Release(None)).await;
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [0]);
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
-    // Giving up what one does not have changes nothing.
+    // A consumer that is not the owner changes nothing when it gives up ownership.
     world.queue.give_up_ownership(&a).await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
 }
@@ -56,7 +59,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     let of_a = lease_as(&world, &a, 10).await;
     assert_eq!(numbers(&of_a), [0, 1, 2]);
     pass(1_200).await;
-    // One lease lives on for a while.
+    // One of the two leases stays live.
     world.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
     pass(1_000).await;
     let early = lease_as(&world, &b, 10).await;
@@ -97,7 +100,7 @@ async fn consumer_that_leases_once_owns_the_queue_only_during_its_leases() {
 }
 
 #[tokio::test]
-async fn message_that_backs_off_holds_an_exclusive_queue_and_keeps_its_place() {
+async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() {
     let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     world.post_numbers(0..3).await;
     let first = world.lease_one().await;
@@ -108,14 +111,14 @@ async fn message_that_backs_off_holds_an_exclusive_queue_and_keeps_its_place() {
     pass(1_010).await;
     let again = world.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
-    // With a pause of its handler's choice, or released for a while: the same.
+    // The same holds for a pause that the handler chose, and for a release with a pause.
     world.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(world.lease(1).await.deliveries.is_empty());
     pass(1_010).await;
     let again = world.lease_one().await;
     world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
     assert!(world.lease(1).await.deliveries.is_empty());
-    // A user that can't wait promotes or cancels it.
+    // Promoting or cancelling the message unblocks the queue.
     world.queue.promote(&first.message.id).await.unwrap();
     let again = world.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
@@ -134,7 +137,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     world.settle(&dead, Action::FailForGood(failure())).await;
     let first = world.lease_one().await;
     world.settle(&first, Action::Fail(failure())).await;
-    // How many run is no reason to let others pass.
+    // No message overtakes it, even when more messages may run.
     world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(world.lease(5).await.deliveries.is_empty());
     // A message that is retried by hand stands behind those whose back-off ends.
@@ -182,7 +185,7 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     world.queue.configure(&json!({"exclusive": true})).await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     world.complete(&of_a.deliveries[0]).await;
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty(), "the other's lease lives");
+    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
     world.complete(&of_b.deliveries[0]).await;
     assert_eq!(numbers(&lease_as(&world, &a, 1).await), [2]);
     world.queue.configure(&json!({"exclusive": null})).await.unwrap();
@@ -203,7 +206,7 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
                 pass(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
                 let (action, to) = match rand::random_range(0..10) {
-                    // It dies with the lease.
+                    // The consumer dies with the lease.
                     0 => {
                         held.push((consumer.clone(), from, delivery.lease_expires_at.as_millis(), number));
                         continue;
@@ -212,7 +215,7 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
                     2 => (Action::Release(None), None),
                     _ => (done(), Some(number)),
                 };
-                // Noted before the settle, by the clock that is never ahead of it: the lease ends later.
+                // The end is noted before the settle, so the real end of the lease is later.
                 let to_instant = from;
                 world.settle(&delivery, action).await;
                 held.push((consumer.clone(), from, to_instant, to.unwrap_or(u64::MAX)));

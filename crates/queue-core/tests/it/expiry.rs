@@ -81,7 +81,11 @@ async fn manual_retry_removes_the_ttl() {
     let message = world.read(&posted.id).await;
     assert_eq!((message.state, message.expires_at), (State::Waiting, None));
     assert_eq!(message.error.unwrap().code, "expired", "the last error is kept");
-    assert_eq!(numbers(&world.lease(10).await), [2, 1], "its place had come up, so it goes to the tail");
+    assert_eq!(
+        numbers(&world.lease(10).await),
+        [2, 1],
+        "its entry was dropped at the head, so the message goes to the tail"
+    );
     world.assert_clean().await;
 }
 
@@ -92,16 +96,24 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     let delivery = world.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started = delivery.message.started_at.unwrap();
-    assert_eq!(delivery.lease_expires_at, started + Millis::new(2_500), "half a second to say so itself");
+    assert_eq!(
+        delivery.lease_expires_at,
+        started + Millis::new(2_500),
+        "the worker has half a second to report the timeout"
+    );
     let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-    assert_eq!(extended, [queue_core::Extended::Until(started + Millis::new(2_500))], "not beyond the run's end");
+    assert_eq!(
+        extended,
+        [queue_core::Extended::Until(started + Millis::new(2_500))],
+        "an extension does not pass the end of the run"
+    );
     pass(2_520).await;
     world.queue.maintain().await.unwrap();
     let message = world.read(&posted.id).await;
     assert_eq!((message.attempts_made, message.lapses), (1, 0));
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(world.complete(&delivery).await, None);
-    // A message's own wins over the queue's.
+    // The timeout of a message replaces that of the queue.
     let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
     pass(20).await;
     let leased = world.lease(10).await;

@@ -55,7 +55,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         for round in 0..3 {
             assert_eq!(world.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
-        // Another end than the first is not what happened.
+        // A settlement that differs from the first one is refused.
         let other = if state == State::Completed { Action::Fail(failure()) } else { done() };
         assert_eq!(world.settle(&delivery, other).await, None, "after {action:?}");
         for left in world.lease(10).await.deliveries {
@@ -64,7 +64,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         world.assert_clean().await;
     }
     let totals = world.queue.status().await.unwrap().unwrap().totals;
-    assert_eq!((totals.completed, totals.failed, totals.retried), (3, 1, 2), "each is counted once");
+    assert_eq!((totals.completed, totals.failed, totals.retried), (3, 1, 2), "each message is counted once");
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn released_messages_return_to_the_head_in_their_order_without_an_attempt(
 }
 
 #[tokio::test]
-async fn released_message_may_be_delayed() {
+async fn released_message_is_delayed_by_the_given_pause() {
     let world = World::new();
     world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
     let delivery = world.lease_one().await;

@@ -38,7 +38,10 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     assert_eq!(signal(&world, "a").await, 0, "twice is nothing more");
     assert_eq!(signal(&world, "unknown-key").await, 0);
     world.post(held(5, "a")).await;
-    assert!(world.lease(10).await.deliveries.is_empty(), "a signal is for what is held when it comes");
+    assert!(
+        world.lease(10).await.deliveries.is_empty(),
+        "a signal releases only messages that are held when it is sent"
+    );
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.held, 3);
     assert_eq!(world.queue.list(State::Held, 10, None).await.unwrap().messages.len(), 3);
     world.assert_clean().await;
@@ -60,7 +63,7 @@ async fn handlers_and_readers_see_the_data_of_the_signal() {
         world.complete(delivery).await;
     }
     assert_eq!(world.queue.erase(&posted.id).await.unwrap(), Changed::Done);
-    assert_eq!(world.redis.command("EXISTS drover:{q}:signalled"), ":0", "it goes with the message");
+    assert_eq!(world.redis.command("EXISTS drover:{q}:signalled"), ":0", "the key is forgotten with the message");
 }
 
 #[tokio::test]
@@ -123,7 +126,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     for _ in 0..3 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();
     }
-    // As if the process that signalled had died after noting the signal.
+    // The state of Redis when the signalling process has died after it noted the signal.
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     world.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     world.post(held(7, "k")).await;
@@ -140,7 +143,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     assert_eq!(data.iter().filter(|data| *data == "1").count(), 3_000);
     assert_eq!(data.last().unwrap(), "\"second\"");
 
-    // Maintenance goes on too.
+    // Maintenance also continues an unfinished signal.
     for _ in 0..2 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "j")).collect()).await.unwrap();
     }

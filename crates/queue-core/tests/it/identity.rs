@@ -1,4 +1,4 @@
-//! Idempotency keys and own ids.
+//! Idempotency keys and own ids: repeated posts store nothing.
 
 use std::sync::Arc;
 
@@ -112,13 +112,13 @@ async fn is_taken(world: &World, id: &str) -> bool {
     match world.queue.enqueue(vec![own(id, 9)]).await.unwrap().remove(0) {
         Enqueued::Created(_) => false,
         Enqueued::Forgotten(own) => own.as_str() == id,
-        other @ Enqueued::Duplicate(..) => panic!("it is still kept: {other:?}"),
+        other @ Enqueued::Duplicate(..) => panic!("the message is still kept: {other:?}"),
     }
 }
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // One is forgotten as it finishes, the others by age.
+    // One message is forgotten when it finishes, the others by age.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
@@ -204,7 +204,7 @@ async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
     let mut steps = 0;
     while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {
         steps += 1;
-        assert!(steps <= 12, "a thousand a step");
+        assert!(steps <= 12, "each step handles a thousand messages");
     }
     assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0");
 }

@@ -1,4 +1,4 @@
-//! Queues that begin and end, and the index of their names, which lies in another slot.
+//! Queues that begin and end, and the index of their names, which is in another cluster slot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{World, connect, name, number, pass};
 
-/// Another process, whose calls to Redis take so long each way.
+/// Another process, whose requests to Redis and answers are delayed by this time.
 struct Slow {
     queues: Queues,
     _proxy: Proxy,
@@ -122,7 +122,7 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
 #[tokio::test]
 async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     let world = World::new();
-    // One of both is slow, so that the steps of the other come between its own.
+    // One process is slow, so that the other one acts between its steps.
     let slow = slow_process(&world.redis, Duration::from_millis(3));
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
@@ -173,7 +173,7 @@ async fn a_deletion_spares_the_queue_that_begins_after_it() {
     };
     let before = looks();
     let (deleted, ()) = tokio::join!(deleting.delete(), async {
-        // Once it has looked at the queue it needs 600 ms until it deletes it.
+        // The slow process deletes the name 600 ms after it looked at the queue.
         while looks() == before {
             pass(5).await;
         }
@@ -191,7 +191,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
     let old = connect(&world.redis, "{}").queue(&"old".parse().unwrap());
     old.enqueue(vec![number(1)]).await.unwrap();
     world.post(number(1)).await;
-    // As a deletion leaves it that was cut off between its steps.
+    // The index as a deletion leaves it that was interrupted between its steps.
     world.redis.command("DEL drover:queues");
     maintain(&world.queues);
     for queue in [name(), "old".parse().unwrap()] {
@@ -237,7 +237,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
         let queue = world.queues.queue(&format!("b{n:03}").parse().unwrap());
         queue.configure(&json!({"max_attempts": 5})).await.unwrap();
     }
-    // One after the other they would take 20 s.
+    // Reads one after the other would take 20 s.
     let slow = slow_process(&world.redis, Duration::from_millis(50));
     let all = [QueuePattern::all()];
     let ninth = "b009".parse().unwrap();
@@ -247,7 +247,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
     let (rest, next) = world.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
-    assert_eq!((rest.len(), next), (40, None), "nothing comes behind the last one");
+    assert_eq!((rest.len(), next), (40, None), "no event follows the last one");
     let before = world.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(before.0[0].queue.as_str(), "b000");
 }

@@ -1,4 +1,4 @@
-//! Leases: their order, their deadlines, their loss.
+//! Leases: the order of messages, deadlines, lapses, and limits of an answer.
 
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::{World, delayed, number, numbers, pass, prioritized};
 
 #[tokio::test]
-async fn first_in_first_out_at_one_priority() {
+async fn messages_of_one_priority_are_leased_in_order_of_posting() {
     let world = World::new();
     world.post_numbers(0..10).await;
     assert_eq!(numbers(&world.lease(4).await), [0, 1, 2, 3]);
@@ -17,7 +17,7 @@ async fn first_in_first_out_at_one_priority() {
 }
 
 #[tokio::test]
-async fn the_lower_priority_number_first_with_negative_ones_before_the_rest() {
+async fn lower_priority_numbers_are_leased_first() {
     let world = World::new();
     for (data, priority) in [(1, 5), (2, 0), (3, -1), (4, 1), (5, 0), (6, -100), (7, 1), (8, -1)] {
         world.post(prioritized(data, priority)).await;
@@ -52,7 +52,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
         }
         seen.extend(numbers(&leased));
         if leased.deliveries.is_empty() {
-            tokio::time::sleep(leased.next_look.expect("a message is to come")).await;
+            tokio::time::sleep(leased.next_look.expect("a message will be due")).await;
         }
     }
     assert_eq!(seen, (0..=200).collect::<Vec<_>>());
@@ -120,7 +120,7 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
     world.queue.declare().await.unwrap();
-    assert_eq!(world.lease(1).await.next_look, None, "nothing is to come");
+    assert_eq!(world.lease(1).await.next_look, None, "nothing will be due");
     world.post(delayed(1, 5_000)).await;
     let look = world.lease(1).await.next_look.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&look), "{look}");
@@ -132,7 +132,7 @@ async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
 }
 
 #[tokio::test]
-async fn response_has_at_most_four_mebibytes_and_the_other_messages_keep_their_order() {
+async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their_order() {
     let world = World::new();
     let large = |priority: i64| NewMessage {
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
@@ -162,12 +162,12 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
         let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, lasts_until);
         let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-        assert_eq!(extended, [Extended::Until(lasts_until)], "not beyond it");
+        assert_eq!(extended, [Extended::Until(lasts_until)], "an extension does not pass the timeout");
     }
 }
 
 #[tokio::test]
-async fn malformed_record_fails_with_the_reason_and_does_not_block_the_queue() {
+async fn malformed_record_fails_and_blocks_no_other_message() {
     let world = World::new();
     world.post_numbers(0..3).await;
     let broken = world.post(number(3)).await;

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::{World, done, numbers};
 
-/// Takes what it may for so long, as soon as the window opens; answers when each lease was made.
+/// Leases as much as the limit allows for this time, and returns the instant of each lease.
 async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(max) };
     let end = Instant::now() + time;
@@ -26,7 +26,7 @@ async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
     starts
 }
 
-/// No window of `duration`, wherever it starts, has more than `max`.
+/// Asserts that no window of `duration` has more than `max` leases, wherever it starts.
 fn assert_limit(mut starts: Vec<u64>, max: usize, duration: u64) {
     starts.sort_unstable();
     for window in starts.windows(max + 1) {
@@ -77,7 +77,7 @@ async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_win
     assert!(limited.deliveries.is_empty() && !limited.more_is_ready);
     let pause = limited.next_look.unwrap().as_millis();
     assert!((1_000..=2_000).contains(&pause), "{pause} ms");
-    // A release or a failure gives no lease back.
+    // A release or a failure does not undo its lease in the window.
     world.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
     assert!(world.lease(10).await.deliveries.is_empty());
 }
@@ -89,13 +89,13 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
     let change = async |patch| world.queue.configure(&patch).await.unwrap();
     change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
     assert_eq!(world.lease(100).await.deliveries.len(), 50);
-    // Less: what was leased before counts.
+    // With a lower limit, earlier leases still count.
     change(json!({"rate_limit": {"max": 20}})).await;
     assert!(world.lease(100).await.deliveries.is_empty());
-    // More: only the difference is free.
+    // With a higher limit, only the difference is free.
     change(json!({"rate_limit": {"max": 60}})).await;
     assert_eq!(world.lease(100).await.deliveries.len(), 10);
-    // A shorter window forgets earlier.
+    // With a shorter window, leases stop counting earlier.
     crate::pass(120).await;
     change(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
     assert_eq!(world.lease(100).await.deliveries.len(), 5);

@@ -1,4 +1,4 @@
-//! queue-core against a real Redis. Each test has one of its own.
+//! Tests of queue-core on a real Redis. Each test starts its own server.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -41,7 +41,7 @@ use queue_core::{
 };
 use serde_json::value::to_raw_value;
 
-/// How long a call may take here: longer than by default, for a machine that is busy.
+/// The time limit of a call, longer than the default because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A queue of one test on a Redis of its own.
@@ -70,7 +70,7 @@ impl World {
     async fn post(&self, message: NewMessage) -> Message {
         match self.queue.enqueue(vec![message]).await.unwrap().remove(0) {
             Enqueued::Created(message) => message,
-            other => panic!("it stood already: {other:?}"),
+            other => panic!("the message existed already: {other:?}"),
         }
     }
 
@@ -147,7 +147,7 @@ fn numbers(leased: &Leased) -> Vec<u64> {
     leased.deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// How many calls of a script this process has made.
+/// The number of calls of a script that this process has made.
 fn script_calls(world: &World, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     world.queues.redis().calls().register(&mut registry);
@@ -156,7 +156,7 @@ fn script_calls(world: &World, script: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
 }
 
-/// Lets Redis's clock go on. Not a guess about how long something takes: what is waited for is the time itself.
+/// Waits until Redis's clock has advanced by this time, which the test needs to pass.
 async fn pass(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }

@@ -31,7 +31,7 @@ async fn emptied_redis_gets_the_declared_settings_again() {
     world.post(number(2)).await;
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!((status.settings.visibility_timeout.get(), *status.settings.max_attempts), (5_000, 7));
-    assert_eq!(world.queues.names().await.unwrap().len(), 1, "the index too");
+    assert_eq!(world.queues.names().await.unwrap().len(), 1, "the index names the queue again");
     assert_eq!(numbers(&world.lease(10).await), [2]);
     world.assert_clean().await;
 }
@@ -57,7 +57,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
     let world = World::new();
     world.post_numbers(0..3).await;
     world.redis.freeze();
-    // Begun one after the other, so that some of them meet others that time out or connect.
+    // The calls begin one after the other, so that some begin while others time out or connect.
     let calls = (0..60).map(async |n| {
         tokio::time::sleep(Duration::from_millis(n * 50)).await;
         let start = Instant::now();
@@ -65,7 +65,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
     });
     for (answer, took) in futures_util::future::join_all(calls).await {
         assert!(matches!(answer, Err(Error::Unavailable(_))));
-        // One time limit, not another one after it.
+        // The call fails after one time limit, not after two.
         assert!(took < TIME_LIMIT * 2, "{took:?}");
     }
     world.redis.thaw();
@@ -76,7 +76,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
 #[tokio::test]
 async fn leases_whose_reply_was_lost_are_returned() {
     let world = World::new();
-    // Many others are live, so that they are looked for in more than one step.
+    // Many other leases are live, so that the search for the lost ones takes more than one step.
     for _ in 0..3 {
         world.post_numbers(100..1_000).await;
         assert_eq!(world.lease(1_000).await.deliveries.len(), 900);
@@ -103,8 +103,8 @@ async fn a_newer_layout_is_refused_with_a_clear_error() {
     let world = World::new();
     world.post(number(1)).await;
     world.redis.command("HSET drover:{q}:meta layout 99");
-    let newcomer = connect(&world.redis, "{}");
-    let error = newcomer.queue(&crate::name()).enqueue(vec![number(2)]).await.unwrap_err();
+    let new_process = connect(&world.redis, "{}");
+    let error = new_process.queue(&crate::name()).enqueue(vec![number(2)]).await.unwrap_err();
     assert!(matches!(&error, Error::OtherLayout { found: 99, .. }), "{error}");
 }
 

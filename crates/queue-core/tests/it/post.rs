@@ -1,4 +1,4 @@
-//! Posts that share calls.
+//! Concurrent posts that share calls to Redis: limits, refusals, and failures of a call.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -45,7 +45,7 @@ async fn single_post_is_sent_without_a_wait() {
         world.queue.post(number(n)).await.unwrap();
     }
     assert_eq!(script_calls(&world, "enqueue"), 20);
-    assert_eq!(numbers(&world.lease(100).await), (0..20).collect::<Vec<_>>(), "one after the other: in their order");
+    assert_eq!(numbers(&world.lease(100).await), (0..20).collect::<Vec<_>>(), "sequential posts keep their order");
 }
 
 #[tokio::test]
@@ -57,12 +57,12 @@ async fn refused_post_does_not_affect_other_posts_of_its_call() {
     assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
     assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
     assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
-    // Five of eight are there: of six more, three.
+    // The queue has five of its eight messages, so three of six more are stored.
     let posted = post_all(&world, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
     let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
     assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
-    assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "what stands already needs no room");
-    // All or none is as it was.
+    assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
+    // A batch is still stored all or none.
     let batch = world.queue.enqueue(vec![number(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 8);
@@ -79,7 +79,7 @@ async fn large_posts_are_sent_in_calls_of_bounded_size() {
 }
 
 #[tokio::test]
-async fn cancelled_post_does_not_cancel_other_posts_of_its_call() {
+async fn disconnected_client_cancels_no_other_post() {
     let world = World::new();
     let _ = world.queue.post(number(0)).await.unwrap();
     world.redis.freeze();
@@ -87,11 +87,11 @@ async fn cancelled_post_does_not_cancel_other_posts_of_its_call() {
         let queue = world.queue.clone();
         tokio::spawn(async move { queue.post(number(n)).await })
     });
-    let mut gone: Vec<_> = posts.collect();
-    // On this runtime of one thread all have begun after this: the first two have calls under way, the others wait.
+    let mut disconnected: Vec<_> = posts.collect();
+    // The runtime has one thread, so all posts have begun after this: the first two calls are sent, the other posts wait.
     tokio::task::yield_now().await;
-    let others = gone.split_off(3);
-    for task in gone {
+    let others = disconnected.split_off(3);
+    for task in disconnected {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
@@ -106,7 +106,7 @@ async fn cancelled_post_does_not_cancel_other_posts_of_its_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_fails_each_of_its_posts_once_and_in_time() {
+async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     let world = World::new();
     world.queue.post(number(0)).await.unwrap();
     world.redis.freeze();
@@ -117,18 +117,18 @@ async fn a_call_that_fails_fails_each_of_its_posts_once_and_in_time() {
             let queue = world.queue.clone();
             posts.push(tokio::spawn(async move { queue.post(number(n)).await }));
         }
-        // So that the first two lots have calls of their own, as many as there may be, and the rest waits for these.
+        // The first two groups get a call each, the maximum number of calls, and the posts of the third group wait for them.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }
     for post in posts {
         assert!(matches!(post.await.unwrap(), Err(Error::Unavailable(_))));
     }
-    // All of them after one time limit: the rest would take two if it went by its own call.
+    // All posts fail after one time limit. With a further call the waiting ones would need two.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
     world.redis.thaw();
     world.queues.posts_done().await;
-    // Those that were sent may be stored or not, but none was sent twice.
+    // A post that was sent may be stored or not, but none was sent twice.
     let posted = post_all(&world, (301..=400).map(number)).await;
     assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
     let stored = numbers(&world.lease(1_000).await);
@@ -144,11 +144,11 @@ async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_o
     let posted = post_all(&world, (0..70).map(|_| large(1 << 20))).await;
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
-    assert_eq!((overloaded, unavailable), (7, 63), "of 64 MiB");
+    assert_eq!((overloaded, unavailable), (7, 63), "64 MiB may wait, so 63 posts of more than 1 MiB");
     world.redis.thaw();
     world.queues.posts_done().await;
     let posted = post_all(&world, (0..60).map(|_| large(1 << 20))).await;
-    // Redis may be too slow for so many at once on a busy machine, which is another thing.
+    // On a busy machine Redis may be too slow for so many posts; such a failure is not `Overloaded`.
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     assert_eq!(overloaded, 0, "there is room");
     assert!(posted.iter().any(Result::is_ok));

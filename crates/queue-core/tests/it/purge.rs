@@ -1,4 +1,4 @@
-//! A purge forgets what is there when it begins, while others post, lease, retry and die.
+//! A purge forgets the messages that exist when it begins, while other processes post, lease, retry and die.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,8 +29,7 @@ async fn ids_in(world: &World, state: State) -> BTreeSet<String> {
     }
 }
 
-/// Ids are given in the order of posting, so what a purge spares of what is posted meanwhile is all that has a later id
-/// than anything that it took.
+/// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged one.
 #[tokio::test]
 async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
     let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..number(n) };
@@ -62,20 +61,29 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
         };
         let (posted, purged) = tokio::join!(posting, purging);
         let left = ids_in(&world, state).await;
-        let gone: BTreeSet<String> = old.union(&posted).filter(|id| !left.contains(*id)).cloned().collect();
-        assert!(old.is_subset(&gone), "{state:?}: {} of the old ones stay", old.difference(&gone).count());
-        assert_eq!(gone.len() as u64, purged, "{state:?}: as many are gone as it says");
-        assert!(gone.last() < left.first(), "{state:?}: {:?} is gone, {:?} is not", gone.last(), left.first());
-        assert!(left.len() >= 20, "{state:?}: something was posted after it");
+        let purged_ids: BTreeSet<String> = old.union(&posted).filter(|id| !left.contains(*id)).cloned().collect();
+        assert!(
+            old.is_subset(&purged_ids),
+            "{state:?}: {} messages from before the purge are kept",
+            old.difference(&purged_ids).count()
+        );
+        assert_eq!(purged_ids.len() as u64, purged, "{state:?}: the purge answers the number of purged messages");
+        assert!(
+            purged_ids.last() < left.first(),
+            "{state:?}: {:?} is purged, {:?} is kept",
+            purged_ids.last(),
+            left.first()
+        );
+        assert!(left.len() >= 20, "{state:?}: some messages were posted after the purge began");
         world.assert_clean().await;
     }
 }
 
-/// Takes the waiting list aside, and stops before all of it is forgotten.
+/// Begins a purge of waiting messages, and interrupts it before all are forgotten.
 async fn begin_a_purge(world: &World) {
     let proxy = Proxy::start(world.redis.port());
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
-    // Its second step would begin after the answer to the first, a while later.
+    // The second step would begin after the answer of the first, which is delayed.
     proxy.slow(Duration::from_millis(300));
     let purging = queue.purge(State::Waiting);
     let cutting = async {
@@ -86,20 +94,20 @@ async fn begin_a_purge(world: &World) {
     };
     let (purged, ()) = tokio::join!(purging, cutting);
     assert!(purged.is_err());
-    assert_eq!(world.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge stopped half-way");
+    assert_eq!(world.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge was interrupted");
 }
 
 #[tokio::test]
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
-    // One that lapsed and is back in the waiting list; its consumer may still settle it.
+    // A message whose lease lapsed, so that it waits again; its consumer may still settle it.
     let lapsing = world.post(number(0)).await.id;
     let late = world.lease_one().await;
     world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
     pass(5).await;
     world.queue.maintain().await.unwrap();
-    // One that was cancelled, and so still stands in the waiting list.
+    // A cancelled message, which still has an entry in the waiting list.
     let cancelled = world.post(number(1)).await.id;
     assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
     let named = world.post(own("order", 2)).await.id;
@@ -110,13 +118,13 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let counts = world.queue.status().await.unwrap().unwrap().counts;
     assert_eq!((counts.waiting, counts.failed), (0, 1));
     assert!(world.lease(10).await.deliveries.is_empty());
-    assert_eq!(world.complete(&late).await, None, "it was purged");
+    assert_eq!(world.complete(&late).await, None, "the message was purged");
     for id in [&lapsing, &named] {
         assert!(world.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
         assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Unknown);
         assert_eq!(world.queue.erase(id).await.unwrap(), Changed::Unknown);
     }
-    // Made ready after the purge began, though posted before.
+    // A message that was posted before the purge and made ready after it began.
     assert_eq!(world.queue.retry(&cancelled).await.unwrap(), Changed::Done);
     let again = world.post(own("order", 4)).await.id;
     world.assert_clean().await;
@@ -145,8 +153,8 @@ async fn purge_runs_after_an_interrupted_one() {
     post_many(&world, 2_500, number).await;
     begin_a_purge(&world).await;
     post_many(&world, 1_500, number).await;
-    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 1_500, "it counts its own");
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1", "the failed one");
+    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 1_500, "the script counts its own bytes");
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1", "only the failed message is kept");
     assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 1);
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":0");
     world.assert_clean().await;
@@ -212,7 +220,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
             let bulk =
                 async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
             let deleting = async {
-                // After the first step, before the last.
+                // The purge has done its first step and not its last one.
                 let steps = || world.redis.command("HLEN drover:{q}:outcomes");
                 while steps() == ":3000" && (state == State::Failed || !retries) {
                     pass(1).await;

@@ -1,4 +1,4 @@
-//! Quotas.
+//! Quotas: the number of requests that a client may make in a time.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all(
         let (first, last) = (window[0].0, window[40].1);
         assert!(last - first >= Duration::from_secs(1), "41 within {:?}", last - first);
     }
-    // 40 at once, and again after each 1.05 s at the latest.
+    // The caller gets 40 requests at once, and 40 more after at most 1.05 s each time.
     assert!(granted.len() >= 40 * 4, "{}", granted.len());
 }
 

@@ -1,18 +1,18 @@
-//! From when on a message has been ready: what the age of the waiting list's head and the delay of a start go by.
+//! The instant at which a message became ready, from which its age and its start delay count.
 
 use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 
 use crate::{World, delayed, failure, number, pass};
 
-/// A message is posted, and after a while made ready.
+/// The time in ms between the post of a message and the operation that makes it ready.
 const WHILE: u64 = 400;
 
 impl World {
     async fn oldest_waiting_age(&self) -> u64 {
-        self.queue.status().await.unwrap().unwrap().oldest_waiting_age.expect("something waits").get()
+        self.queue.status().await.unwrap().unwrap().oldest_waiting_age.expect("a message waits").get()
     }
 
-    /// Checks that the message at the head has been ready since then, at the earliest, by Redis's clock; takes it.
+    /// Asserts that the message at the head became ready at `since` or later, by Redis's clock, and leases it.
     async fn take_ready_since(&self, since: u64, how: &str) -> Delivery {
         pass(20).await;
         let age = self.oldest_waiting_age().await;
@@ -41,7 +41,7 @@ async fn ready_time_of_a_held_message_is_its_signal() {
     let since = world.now();
     world.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     world.take_ready_since(since, "signalled").await;
-    // One that is delayed too is ready when it is due.
+    // A message that is held and delayed is ready when it is due.
     let posted = world.post(NewMessage { hold: Some("k".parse().unwrap()), ..delayed(2, WHILE) }).await;
     world.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     pass(WHILE).await;

@@ -1,5 +1,5 @@
-//! Consumers that wait for messages through [`LongPoll`]: what they cost Redis, and what becomes of deliveries that nobody
-//! takes.
+//! Consumers that wait for messages through [`LongPoll`]: the calls that they cost, and the release of deliveries whose client has
+//! disconnected.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{World, number, pass};
 
 const LONG: Millis = Millis::from_secs(300);
 
-/// A long poll that is woken by posts, as that of an API is.
+/// A long poll that posts wake, as in an API.
 fn long_poll(world: &World) -> LongPoll {
     let subscriber = Subscriber::new(world.queues.redis().clone());
     let keeping = subscriber.clone();
@@ -30,12 +30,12 @@ fn long_poll(world: &World) -> LongPoll {
     LongPoll::new(subscriber, CancellationToken::new())
 }
 
-/// A consumer without a name, as an HTTP client that gives none.
-fn passer_by() -> LeaseRequest {
+/// A new consumer, as for an HTTP client that gives no consumer id.
+fn unnamed_request() -> LeaseRequest {
     LeaseRequest::new(ConsumerId::issue(), 1).without_owner_timeout()
 }
 
-/// How many scripts Redis has run.
+/// The number of scripts that Redis has run.
 fn calls(world: &World) -> usize {
     let stats = world.redis.command("INFO commandstats");
     let calls =
@@ -43,7 +43,7 @@ fn calls(world: &World) -> usize {
     calls.unwrap_or(0)
 }
 
-/// Waits until no script has run for a while, and answers how many have.
+/// Waits until no script has run for a while, and returns the number of scripts so far.
 async fn calls_when_quiet(world: &World) -> usize {
     let mut known = calls(world);
     loop {
@@ -64,7 +64,7 @@ async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
         if !leased.is_empty() {
             return leased;
         }
-        assert!(tokio::time::Instant::now() < deadline, "it stays leased");
+        assert!(tokio::time::Instant::now() < deadline, "the message stays leased");
         pass(5).await;
     }
 }
@@ -87,7 +87,7 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let posted = world.post(number(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
-    // The call is under way when its client goes, and is answered after that.
+    // The client disconnects during the call, which is answered afterwards.
     world.redis.freeze();
     let wait = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
@@ -100,7 +100,7 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
         pass(10).await;
         message = world.read(&posted.id).await;
     }
-    assert_eq!((message.state, message.deliveries), (State::Waiting, 1), "it was leased, and released");
+    assert_eq!((message.state, message.deliveries), (State::Waiting, 1), "the message was leased and released");
     assert_eq!((message.attempts_made, message.lapses), (0, 0));
     let next = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(5)).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
@@ -112,10 +112,10 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let long_poll = long_poll(&world);
     let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
-    assert!((&mut wait).now_or_never().is_none(), "it is waiting");
+    assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
     let posted = world.post(number(1)).await;
     eventually_active(&world, &posted.id).await;
-    // The driver has handed it over by now, and this client never looks at what it got.
+    // By now the driver has handed the message over, but this client never reads it.
     pass(50).await;
     drop(wait);
     is_waiting_again(&world, &posted.id).await;
@@ -124,7 +124,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     world.assert_clean().await;
 }
 
-/// Memory for answers that is all taken.
+/// Memory for answers, none of which is free.
 struct Full;
 
 impl ResponseMemory for Full {
@@ -156,7 +156,7 @@ async fn eventually_active(world: &World, id: &MessageRef) {
         }
         pass(5).await;
     }
-    panic!("it is not leased");
+    panic!("the message is not leased");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -173,7 +173,7 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
             tokio::task::yield_now().await;
         }
         client.abort();
-        // A client that was still there may have got it.
+        // A client that was still connected may have received the message.
         let leased = match client.await {
             Ok(deliveries) => deliveries,
             Err(_) => lease_within_ten_seconds(&world).await,
@@ -218,7 +218,7 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
         assert_eq!(world.read(&unreadable.id).await.state, State::Failed);
         world.queue.erase(&unreadable.id).await.unwrap();
     }
-    assert!(given_up >= 2, "at least while it leases and while it fails what can't be read");
+    assert!(given_up >= 2, "drops happened at least while the script leased and while it failed unreadable messages");
     world.assert_clean().await;
 }
 
@@ -230,7 +230,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     let (is_held, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..500 {
-        let (long_poll, request, world) = (long_poll.clone(), passer_by(), Arc::clone(&world));
+        let (long_poll, request, world) = (long_poll.clone(), unnamed_request(), Arc::clone(&world));
         let (received, is_held, overlaps) = (Arc::clone(&received), Arc::clone(&is_held), Arc::clone(&overlaps));
         clients.spawn(async move {
             let deliveries: Vec<Delivery> = long_poll.receive(&world.queue, request, LONG).await.unwrap();
@@ -246,10 +246,10 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     world.post(number(0)).await;
     let for_a_post = calls_when_quiet(&world).await - before;
     assert_eq!(*received.lock().unwrap(), [0]);
-    // The post, its lease, its settlement, and a few looks that find nothing.
+    // The post, the lease, the settlement, and a few lease calls that find nothing.
     assert!((3..=8).contains(&for_a_post), "{for_a_post} calls for one post");
 
-    // Nothing is waited for but the time itself: two polls of the idle driver.
+    // The test waits for two polls of the idle driver.
     let before = calls(&world);
     pass(11_000).await;
     let while_idle = calls(&world) - before;
@@ -257,11 +257,11 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
 
     let before = calls(&world);
     world.post_numbers(1..=100).await;
-    eventually("all are received", || (received.lock().unwrap().len() == 101).then_some(()));
+    eventually("all messages are received", || (received.lock().unwrap().len() == 101).then_some(()));
     let for_a_hundred = calls_when_quiet(&world).await - before;
     assert!(for_a_hundred <= 700, "{for_a_hundred} calls for 100 messages");
     assert_eq!(*received.lock().unwrap(), (0..=100).collect::<Vec<_>>(), "in their order");
-    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one at a time");
+    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time has access");
     clients.abort_all();
     world.assert_clean().await;
 }
@@ -272,7 +272,7 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
     let long_poll = long_poll(&world);
     world.queue.declare().await.unwrap();
     let owner = world.request(1);
-    assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "it has access now");
+    assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "the owner has access now");
     let mut others = JoinSet::new();
     for _ in 0..100 {
         let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(1) };
@@ -310,11 +310,11 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
     let mut clients = JoinSet::new();
     for _ in 0..50 {
-        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), passer_by());
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), unnamed_request());
         clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     world.post(number(1)).await;
-    // Well before the driver would look by itself.
+    // This is well before the next poll of the driver.
     let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(received[0].message.data.get(), "1");
     // A lease that lapses frees the queue too.

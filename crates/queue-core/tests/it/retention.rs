@@ -17,10 +17,10 @@ async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age(
         complete_ten().await;
     }
     let status = world.queue.status().await.unwrap().unwrap();
-    assert_eq!(status.counts.completed, 50, "none is older than min_age");
+    assert_eq!(status.counts.completed, 50, "no message is older than min_age");
     pass(2_050).await;
     complete_ten().await;
-    // Each call may forget twice what it finished, so one call of ten trims twenty; those of one each trimmed two.
+    // A call may forget twice as many messages as it finishes: a call of ten forgets twenty, a call of one forgets two.
     let status = world.queue.status().await.unwrap().unwrap();
     assert!((10..=40).contains(&status.counts.completed), "{:?}", status.counts);
     world.assert_clean().await;
@@ -46,7 +46,7 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
     for hash in ["messages", "outcomes", "options", "aliases"] {
         assert_eq!(world.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }
-    // Its own id is free again.
+    // The own id of the message is free again.
     assert_eq!(world.post(own("a", 5)).await.data.get(), "5");
     world.assert_clean().await;
 }

@@ -1,4 +1,4 @@
-//! Attempts that fail, and the pauses between them.
+//! Failed attempts, and the pauses between them.
 
 use queue_core::{Action, Millis, NewMessage, State};
 
@@ -17,7 +17,7 @@ async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left()
         let error = message.error.unwrap();
         assert_eq!((error.code.as_str(), error.message.as_str(), error.attempt), ("boom", "it went wrong", attempt));
         assert_eq!(message.due_at, error.at + Millis::new(1_000));
-        assert!(world.lease(1).await.deliveries.is_empty(), "not before the pause is over");
+        assert!(world.lease(1).await.deliveries.is_empty(), "the message is not delivered before the pause is over");
         pass(1_010).await;
     }
     let last = world.lease_one().await;

@@ -51,9 +51,8 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
 }
 
-/// A server that refuses everybody as Redis in protected mode does: it says why, reads nothing, and closes. Of every other
-/// connection it says so only after a while, if there is one, and of those between them not at all, as if the reset had been
-/// faster.
+/// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If `after` is not
+/// zero, every second connection gets the reason after that time, and the others get none, as if the reset had been faster.
 fn protected(after: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -73,11 +72,13 @@ fn protected(after: Duration) -> String {
 
 #[tokio::test]
 async fn redis_in_protected_mode_is_reported_with_instructions() {
-    // Whether the reset or the reason comes first differs from time to time; on a busy machine the reason takes its time.
+    // Either the reset or the reason may come first; on a busy machine the reason comes late.
     for (times, after) in [(20, Duration::ZERO), (3, Duration::from_millis(300))] {
         let redis = Redis::new(&protected(after), TIME_LIMIT).unwrap();
         for _ in 0..times {
-            let Err(Error::Unavailable(reason)) = redis.ping().await else { panic!("it does not answer") };
+            let Err(Error::Unavailable(reason)) = redis.ping().await else {
+                panic!("the server refuses the connection")
+            };
             assert!(reason.contains("is in protected mode") && reason.contains("requirepass"), "{reason}");
         }
     }

@@ -1,4 +1,4 @@
-//! A lease keeps the times with which it was handed out, whatever becomes of the queue's settings.
+//! A lease keeps its visibility timeout and timeout when the settings of the queue change.
 
 use queue_core::{Extended, Millis, State};
 use serde_json::json;
@@ -9,7 +9,7 @@ async fn extended_by(world: &World, delivery: &queue_core::Delivery, how: Option
     let before = world.read(&delivery.message.id).await.started_at.unwrap();
     match world.queue.extend(std::slice::from_ref(&delivery.lease), how).await.unwrap()[..] {
         [Extended::Until(deadline)] => deadline.since(before).get(),
-        ref other => panic!("it was not extended: {other:?}"),
+        ref other => panic!("the lease was not extended: {other:?}"),
     }
 }
 
@@ -20,7 +20,7 @@ async fn shorter_visibility_timeout_applies_only_to_later_leases() {
         world.post_numbers(0..2).await;
         let delivery = world.lease_one().await;
         world.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap();
-        assert!(extended_by(&world, &delivery, None).await >= 30_000, "as it was handed out");
+        assert!(extended_by(&world, &delivery, None).await >= 30_000, "the lease is extended by its own duration");
         pass(1_550).await;
         world.queue.maintain().await.unwrap();
         assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
@@ -39,7 +39,7 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
     let delivery = world.lease_one().await;
     connect(&world.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
     assert!(extended_by(&world, &delivery, None).await >= 30_000);
-    // Extended for longer once, and then as it was handed out.
+    // One longer extension, then extensions by the original duration.
     assert!(extended_by(&world, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
     assert!(extended_by(&world, &delivery, None).await < 60_000);
 }
@@ -60,7 +60,7 @@ async fn shorter_timeout_applies_only_to_later_runs() {
     assert_eq!(world.read(&long.message.id).await.state, State::Active);
     let timed_out = world.read(&short.message.id).await;
     assert_eq!((timed_out.state, timed_out.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
-    // Without one now, it keeps the one that it has.
+    // The queue has no timeout any more, but the run keeps its own.
     world.queue.configure(&json!({"timeout": null})).await.unwrap();
     assert!(extended_by(&world, &long, Some(Millis::from_hours(1))).await <= 60_500);
     world.assert_clean().await;

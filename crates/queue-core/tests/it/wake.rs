@@ -1,4 +1,4 @@
-//! Notifications: idle consumers look when there is something.
+//! Wake-ups: idle consumers are woken when a message becomes ready, and readers when it finishes.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{World, delayed, done, name, number, pass};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// As late, in ms, as what has a timer may be on a machine that is busy. Without one it would be found after an hour.
+/// The maximum lateness in ms of work that has a timer, on a busy machine. Without a timer it would wait for the poll, for an hour.
 const LATE: u64 = 1_000;
 
 /// A subscriber that runs until the test ends.
@@ -20,7 +20,7 @@ fn subscribed(world: &World) -> Subscriber {
     subscriber
 }
 
-/// Waits as an idle consumer does, whose poll is an hour, until it finds something; answers how often it looked.
+/// Consumes as an idle consumer whose poll is an hour: returns the first delivery, and the number of lease calls until then.
 async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Delivery, u32) {
     let notifier = subscriber.notifier(&name());
     let mut looks = 0;
@@ -40,7 +40,7 @@ async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Del
     }
 }
 
-/// Until the subscription stands.
+/// Waits until the subscription exists.
 async fn idle(world: &World) {
     let subscribers = format!("PUBSUB NUMSUB drover:{{{}}}:wake", name());
     while !world.redis.command(&subscribers).contains(":1") {
@@ -84,7 +84,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     notifier.woken(Duration::from_secs(5)).await; // It is notified of the message, but another consumer is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..world.request(1) };
     let taken = world.queue.lease(&short).await.unwrap().deliveries.remove(0);
-    // It has made no call since, so only the lease call can have set its timer.
+    // This consumer has made no call since, so only the lease call of the other one can have set its timer.
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     let recovered = world.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);
@@ -111,8 +111,11 @@ async fn a_reader_waits_for_the_result_without_polling() {
     };
     let (message, settled) = tokio::join!(async { (wait.await.unwrap().unwrap(), Instant::now()) }, work);
     assert_eq!(message.0.result.unwrap().get(), "\"done\"");
-    assert!(message.1.duration_since(settled) < Duration::from_secs(5), "long before its wait is over");
-    assert_eq!(world.redis.command("EXISTS drover:{q}:awaited"), ":0", "nothing is left of the wait");
+    assert!(
+        message.1.duration_since(settled) < Duration::from_secs(5),
+        "the reader is answered long before its wait is over"
+    );
+    assert_eq!(world.redis.command("EXISTS drover:{q}:awaited"), ":0", "the wait leaves no key");
 
     let unfinished = world.post(number(2)).await;
     let start = Instant::now();

@@ -1,4 +1,5 @@
-//! Changes by hand: how they are drawn, done to the real queue, and done to the model.
+//! Operations on one message (cancel, erase, promote, retry, patch): their random choice, and their execution on the real queue and on the
+//! model.
 
 use std::{convert::Infallible, iter::once};
 
@@ -19,7 +20,7 @@ use crate::{
 
 /// A change of one message.
 #[derive(Debug, Clone)]
-pub(crate) enum ByHand {
+pub(crate) enum MessageChange {
     Cancel,
     Erase,
     Promote,
@@ -41,23 +42,23 @@ fn patch() -> impl Strategy<Value = Patch> {
     (named, priority, delay).prop_map(|(named, priority, delay)| Patch { named, priority, delay })
 }
 
-/// A change by hand, and the state in which the message mostly is.
-pub(crate) fn by_hand() -> impl Strategy<Value = (ByHand, Option<&'static str>)> {
+/// A random operation, and the state in which its message should be, if any.
+pub(crate) fn message_change() -> impl Strategy<Value = (MessageChange, Option<&'static str>)> {
     let any_state = || select(STATES.to_vec());
     let choice = prop_oneof![
-        3 => any_state().prop_map(|state| (ByHand::Cancel, state)),
-        2 => Just((ByHand::Cancel, "active")),
-        2 => any_state().prop_map(|state| (ByHand::Erase, state)),
-        2 => Just((ByHand::Erase, "completed")),
-        2 => Just((ByHand::Promote, "delayed")),
-        3 => Just((ByHand::Retry, "failed")),
-        5 => (patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (ByHand::Patch(patch), state)),
+        3 => any_state().prop_map(|state| (MessageChange::Cancel, state)),
+        2 => Just((MessageChange::Cancel, "active")),
+        2 => any_state().prop_map(|state| (MessageChange::Erase, state)),
+        2 => Just((MessageChange::Erase, "completed")),
+        2 => Just((MessageChange::Promote, "delayed")),
+        3 => Just((MessageChange::Retry, "failed")),
+        5 => (patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (MessageChange::Patch(patch), state)),
     ];
     (choice, prop::bool::weighted(0.8)).prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
 }
 
-/// The word for a state.
-pub(crate) fn word(state: State) -> &'static str {
+/// The name of a state in answers.
+pub(crate) fn state_name(state: State) -> &'static str {
     match state {
         State::Held => "held",
         State::DelayedUntil(_) => "delayed",
@@ -69,24 +70,24 @@ pub(crate) fn word(state: State) -> &'static str {
 }
 
 fn refused(state: State) -> Value {
-    json!({"refused": word(state)})
+    json!({"refused": state_name(state)})
 }
 
 impl World {
-    pub(crate) async fn change_by_hand(
+    pub(crate) async fn change_message(
         &mut self,
-        what: &ByHand,
+        what: &MessageChange,
         choice: MessageChoice,
-        done: &mut String,
+        description: &mut String,
     ) -> Result<(Value, Value), String> {
         let (id, number) = self.choose_message(choice);
-        *done = format!("{what:?}({number:?})");
+        *description = format!("{what:?}({number:?})");
         let (changed, model) = match what {
-            ByHand::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
-            ByHand::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
-            ByHand::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
-            ByHand::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
-            ByHand::Patch(patch) => (self.patch(&id, patch).await, self.model.patch(number, patch)),
+            MessageChange::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
+            MessageChange::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
+            MessageChange::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
+            MessageChange::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
+            MessageChange::Patch(patch) => (self.patch(&id, patch).await, self.model.patch(number, patch)),
         };
         Ok((show_changed(changed.map_err(unexpected)?), model))
     }
@@ -134,19 +135,19 @@ impl Model {
             None => json!("unknown"),
             Some((_, state @ State::ActiveUntil(_))) => refused(state),
             Some((number, _)) => {
-                self.tell_of(&[number], "erased");
+                self.log_for_each(&[number], "erased");
                 self.forget_for_good(number);
                 json!("done")
             }
         }
     }
 
-    /// A message that held the queue goes to the head of the waiting list.
+    /// A message that blocked an exclusive queue goes to the head of the waiting list.
     pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::DelayedUntil(_))) => {
-                self.tell_of(&[number], "promoted");
+                self.log_for_each(&[number], "promoted");
                 let now = self.now();
                 let message = self.message(number);
                 if let Some(run) = &mut message.run {
@@ -169,7 +170,7 @@ impl Model {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::Failed)) => {
-                self.tell_of(&[number], "retried");
+                self.log_for_each(&[number], "retried");
                 self.retry_one(number);
                 json!("done")
             }
@@ -177,7 +178,7 @@ impl Model {
         }
     }
 
-    /// Only what was never handed out.
+    /// Changes a message that was never handed out.
     fn patch(&mut self, number: Option<Number>, patch: &Patch) -> Value {
         let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
         let now = self.now();
@@ -203,7 +204,7 @@ impl Model {
                 message.state = later.map_or(State::Waiting, State::DelayedUntil);
             }
         }
-        self.tell_enqueued(once(number));
+        self.log_enqueued(once(number));
         if joins {
             self.join_tail(&[number]);
         }
@@ -213,14 +214,14 @@ impl Model {
     pub(crate) fn retry_failed(&mut self) -> usize {
         let failed = self.failed();
         let numbers: Vec<Number> = failed.iter().map(|(_, number)| *number).collect();
-        self.tell_of(&numbers, "retried");
+        self.log_for_each(&numbers, "retried");
         for number in numbers {
             self.retry_one(number);
         }
         failed.len()
     }
 
-    /// As new, but for its deliveries and its last error, and without a ttl.
+    /// Makes a failed message ready as if it were new, but it keeps its deliveries and last error, and has no ttl.
     fn retry_one(&mut self, number: Number) {
         let now = self.now();
         let message = self.message(number);
@@ -260,7 +261,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn give_up(&mut self, consumer: u8) {
+    pub(crate) fn give_up_ownership(&mut self, consumer: u8) {
         self.owner.take_if(|owner| owner.consumer == consumer);
     }
 }

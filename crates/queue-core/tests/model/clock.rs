@@ -1,5 +1,5 @@
-//! Redis's clock steps by hours, either way: limits, owners, leases and retention recover within their own duration. The
-//! model steps back at random; here each is followed to its end.
+//! Redis's clock steps back or forward by hours: limits, owners, leases and retention recover within their own durations. The
+//! random operations of the model also step back; each test here follows one case to its end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ impl World {
         world
     }
 
-    /// The clock goes on, or steps.
+    /// Moves the clock by this time, which may be negative.
     fn pass(&mut self, millis: i64) {
         self.now += millis;
         raw_redis::cmd("SET").arg("drover:{q}:clock").arg(self.now * 1_000).exec(&mut self.raw).unwrap();
@@ -72,7 +72,7 @@ impl World {
     }
 }
 
-/// A step back; a step forward of a few seconds and back, during which something happens; a step forward.
+/// Each case is a step before the tested action, and a step after it.
 const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 5 * HOUR)];
 
 #[test]
@@ -138,7 +138,7 @@ fn exclusive_queue_of_a_dead_owner_has_another_within_the_visibility_timeout() {
         let mut world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
         world.post(3);
         world.pass(before);
-        // It leaves its lease behind, and its time.
+        // The consumer dies with its lease, and remains the owner.
         assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
         world.pass(after);
         let other = ConsumerId::issue();

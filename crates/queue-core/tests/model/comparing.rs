@@ -1,4 +1,5 @@
-//! After each step: what readers see, the events, and what an audit says, against the model. After the last one: what is left.
+//! Compares the real queue with the model after each step: messages, lists, status, events, and the audit. After the last step it
+//! compares the keys that are left in Redis.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +40,8 @@ impl World {
         same("the events", &self.translate_json(&json!(real)), &json!(events))
     }
 
-    /// Makes an end of everything, and looks at what is left: of a queue nothing but what says that it exists.
-    pub(crate) async fn leave_nothing(&mut self) -> Difference {
+    /// Ends all messages, and checks that Redis has only the keys that an empty queue has.
+    pub(crate) async fn compare_leftovers(&mut self) -> Difference {
         const LEFT_OF_A_QUEUE: [&str; 5] =
             ["drover:queues", "drover:{q}:clock", "drover:{q}:events", "drover:{q}:meta", "drover:{q}:seq"];
         let ended = async {
@@ -49,9 +50,9 @@ impl World {
                 let plain = json!({"rate_limit": null, "exclusive": null});
                 self.queue.configure(&plain).await?;
             }
-            // A lease that is given back, then as many that lapse as there may be, then a dead letter that is purged.
+            // In turn: a returned lease, lapses up to `max_lapses`, and a dead letter that is purged.
             for _ in 0..6 {
-                // Everything that has an end of its own is over by then.
+                // All retention, windows and sticky signals end within this time.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
                 self.set_clock();
                 for state in State::ALL.iter().copied() {
@@ -77,21 +78,21 @@ impl World {
         same("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
     }
 
-    /// Until when idle consumers have a timer (ms).
+    /// The instant until which idle consumers have a timer, in ms.
     pub(crate) fn watch(&mut self) -> Option<u64> {
         let watch: Reply = redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
         redis::from_redis_value(watch).unwrap_or_default()
     }
 
-    /// Every message that ever was, by Drover's id and by the producer's own.
+    /// Compares every message that was ever posted, by Drover's id and by its own id.
     async fn compare_messages(&self) -> Difference {
         let by_id = (0..self.ids.len()).map(|number| (self.ids[number].clone(), Some(number)));
         let by_own_id = (0..4).map(|own| (MessageRef::Own(own_id(own).parse().unwrap()), self.model.find_own_id(own)));
         let (refs, numbers): (Vec<_>, Vec<_>) = by_id.chain(by_own_id).unzip();
         let found = self.queue.read(&refs).await.map_err(|error| error.to_string())?;
-        for ((message, number), asked) in found.iter().zip(numbers).zip(refs) {
+        for ((message, number), reference) in found.iter().zip(numbers).zip(refs) {
             let real = message.as_ref().map_or(Value::Null, show_message);
-            same(&format!("reading {asked}"), &self.translate_json(&real), &self.model.show_if_kept(number))?;
+            same(&format!("reading {reference}"), &self.translate_json(&real), &self.model.show_if_kept(number))?;
         }
         Ok(())
     }
@@ -112,7 +113,7 @@ impl World {
         same("the status", &json!(real), &self.model.status())
     }
 
-    /// Page by page.
+    /// Compares the list of a state, read page by page.
     async fn compare_list(&self, state: &str, page: usize) -> Difference {
         let mut listed = vec![];
         let mut cursor = None;
@@ -134,7 +135,7 @@ pub(crate) fn same(what: &str, real: &Value, model: &Value) -> Difference {
     if real == model {
         return Ok(());
     }
-    // Of a large answer only what differs.
+    // Of a large answer, only the fields that differ are reported.
     if let (Value::Object(real), Value::Object(model)) = (real, model) {
         for (field, value) in model {
             same(&format!("{what}, {field}"), real.get(field).unwrap_or(&Value::Null), value)?;

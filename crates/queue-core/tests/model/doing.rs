@@ -18,14 +18,14 @@ pub(crate) struct Answers {
     pub(crate) real: Value,
     pub(crate) model: Value,
     /// The operation, in words.
-    pub(crate) done: String,
+    pub(crate) description: String,
 }
 
 pub(crate) fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 pub(crate) fn unexpected(error: Error) -> String {
     format!("the queue answers: {error}")
 }
@@ -34,26 +34,26 @@ const NOTHING: (Value, Value) = (Value::Null, Value::Null);
 
 impl World {
     pub(crate) async fn execute(&mut self, operation: &Operation) -> Result<Answers, String> {
-        let mut done = format!("{operation:?}");
+        let mut description = format!("{operation:?}");
         let (real, model) = match operation {
             Operation::Post(drafts) => self.post(drafts, None).await?,
             Operation::PostOnce(key, fingerprint, drafts) => self.post(drafts, Some((*key, *fingerprint))).await?,
             Operation::Lease(request) => self.lease(request).await?,
-            Operation::LeaseInVain(request) => Box::pin(self.lease_in_vain(request)).await?,
-            Operation::PurgeInVain => {
+            Operation::LeaseAndLoseAnswer(request) => Box::pin(self.lease_and_lose_answer(request)).await?,
+            Operation::InterruptPurge => {
                 let queue = self.queue.clone();
-                // Where one step is enough its answer may come.
-                let _ = Box::pin(self.do_in_vain(1, queue.purge(State::Waiting))).await;
-                self.model.purge_in_vain();
+                // If one step is enough, the answer arrives.
+                let _ = Box::pin(self.run_and_lose_answer(1, queue.purge(State::Waiting))).await;
+                self.model.interrupt_purge();
                 NOTHING
             }
-            Operation::Settle(settlements) => self.settle(settlements, &mut done).await?,
-            Operation::Extend(choices, time) => self.extend(choices, *time, &mut done).await?,
-            Operation::Report(choice) => self.report(*choice, &mut done).await?,
-            Operation::ByHand(what, choice) => self.change_by_hand(what, *choice, &mut done).await?,
-            Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut done)).await?,
-            Operation::Crash(who) => {
-                self.tokens.retain(|held| held.consumer != *who);
+            Operation::Settle(settlements) => self.settle(settlements, &mut description).await?,
+            Operation::Extend(choices, time) => self.extend(choices, *time, &mut description).await?,
+            Operation::Report(choice) => self.report(*choice, &mut description).await?,
+            Operation::ChangeMessage(what, choice) => self.change_message(what, *choice, &mut description).await?,
+            Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut description)).await?,
+            Operation::Crash(number) => {
+                self.known_leases.retain(|known| known.consumer != *number);
                 NOTHING
             }
             Operation::Restart => {
@@ -63,18 +63,18 @@ impl World {
             Operation::Pass(pass) => {
                 let before = self.model.micros;
                 self.model.pass(*pass);
-                done = format!("Pass({} µs)", self.model.micros.cast_signed() - before.cast_signed());
+                description = format!("Pass({} µs)", self.model.micros.cast_signed() - before.cast_signed());
                 NOTHING
             }
             of_the_queue => self.change_the_queue(of_the_queue).await.map_err(unexpected)?,
         };
-        Ok(Answers { real: self.translate_json(&real), model, done })
+        Ok(Answers { real: self.translate_json(&real), model, description })
     }
 
     async fn change_the_queue(&mut self, operation: &Operation) -> Result<(Value, Value), queue_core::Error> {
         let queue = self.queue.clone();
         let answers = match operation {
-            Operation::GiveBackLostLeases => {
+            Operation::ReturnLostLeases => {
                 queue.return_lost_leases().await?;
                 self.model.return_lost_leases();
                 NOTHING
@@ -100,7 +100,7 @@ impl World {
             }
             Operation::Signal(key, has_data, sticky_for) => {
                 let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
-                // A plain one comes when none sticks: so those that do are forgotten now and then.
+                // A plain signal first deletes the sticky one, so that sticky signals also end this way.
                 let is_plain = !has_data && sticky_for.is_none();
                 let forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
                 let signal = Signal {
@@ -131,9 +131,9 @@ impl World {
                 }
                 (json!(newest.is_some()), json!(begins.is_some()))
             }
-            Operation::GiveUp(who) => {
-                queue.give_up_ownership(&consumer(*who).parse().unwrap()).await?;
-                self.model.give_up(*who);
+            Operation::GiveUpOwnership(number) => {
+                queue.give_up_ownership(&consumer(*number).parse().unwrap()).await?;
+                self.model.give_up_ownership(*number);
                 NOTHING
             }
             Operation::Delete => {
@@ -147,17 +147,17 @@ impl World {
                 self.model.is_listed = false;
                 NOTHING
             }
-            Operation::SeeToNames => {
+            Operation::RestoreUsedNames => {
                 self.queues.restore_used_names().await?;
-                self.model.see_to_name();
+                self.model.restore_used_name();
                 NOTHING
             }
-            Operation::FindUnlisted => {
+            Operation::RestoreAllNames => {
                 self.queues.restore_all_names().await?;
                 self.model.is_listed |= self.model.exists;
                 NOTHING
             }
-            other => unreachable!("{other:?} is done elsewhere"),
+            other => unreachable!("`execute` handles {other:?}"),
         };
         Ok(answers)
     }
@@ -166,22 +166,22 @@ impl World {
         &mut self,
         choice: MessageChoice,
         time: u64,
-        done: &mut String,
+        description: &mut String,
     ) -> Result<(Value, Value), String> {
         let (id, number) = self.choose_message(choice);
-        *done = format!("WaitFor({number:?}, {time})");
+        *description = format!("WaitFor({number:?}, {time})");
         let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NOTHING) };
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
-        // It reads, then says that it waits.
-        Box::pin(self.do_in_vain(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
+        // The first script reads the message, the second notes the wait.
+        Box::pin(self.run_and_lose_answer(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
         Ok(NOTHING)
     }
 
     async fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Result<(Value, Value), String> {
         let first = self.model.posted as u64;
-        // Duplicates leave numbers out, so which number a draft will have is known after the model has spoken.
+        // A duplicate gets no number, so the model determines the number of each draft.
         let numbers = self.model.numbers_for(drafts);
         let messages = drafts.iter().zip(numbers).map(|(draft, number)| self.new_message(draft, number)).collect();
         let answer = match once {
@@ -230,7 +230,7 @@ impl World {
     }
 }
 
-/// Whether it was done, which it is not where there is no queue.
+/// `true` if it was done, `false` if the queue does not exist.
 fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core::Error> {
     match done {
         Ok(()) => Ok(true),

@@ -22,14 +22,14 @@ pub(crate) struct Log {
     pub(crate) events: Option<Vec<Value>>,
 }
 
-/// The details of one event.
-pub(crate) struct Happened {
+/// An event that is not logged yet.
+pub(crate) struct NewEvent {
     number: Number,
     word: &'static str,
     fields: Map<String, Value>,
 }
 
-impl Happened {
+impl NewEvent {
     pub(crate) fn new(number: Number, word: &'static str) -> Self {
         Self { number, word, fields: Map::new() }
     }
@@ -43,12 +43,12 @@ impl Happened {
         self.with("due_at", due.map(Timestamp::from_millis))
     }
 
-    fn because(self, json: &str) -> Self {
+    fn with_json(self, json: &str) -> Self {
         let field = if self.word == "progress" { "progress" } else { "error" };
         self.with(field, Some(serde_json::from_str::<Value>(json).unwrap()))
     }
 
-    /// The state that the message is in from then on.
+    /// The state of the message after the event.
     fn state(&self) -> Option<&'static str> {
         let is_delayed = self.fields.contains_key("due_at");
         match self.word {
@@ -63,7 +63,7 @@ impl Happened {
 }
 
 impl Model {
-    /// Somebody listens. Answers whether the log begins with that, if there is such a queue.
+    /// A client listens. Returns whether the log begins with it; `None` if the queue does not exist.
     pub(crate) fn listen(&mut self) -> Option<bool> {
         if !self.exists {
             return None;
@@ -79,96 +79,96 @@ impl Model {
         Some(begins)
     }
 
-    pub(crate) fn tell(&mut self, all: Vec<Happened>) {
+    pub(crate) fn log_events(&mut self, all: Vec<NewEvent>) {
         let now = self.now();
         if self.log.listened_until.is_none_or(|until| until <= now) {
             return;
         }
-        let shown: Vec<Value> = all.into_iter().map(|happened| self.show_event(happened)).collect();
+        let shown: Vec<Value> = all.into_iter().map(|event| self.show_event(event)).collect();
         self.log.events.get_or_insert_default().extend(shown);
     }
 
-    fn show_event(&self, happened: Happened) -> Value {
-        let number = happened.number;
+    fn show_event(&self, event: NewEvent) -> Value {
+        let number = event.number;
         let (_, message) = self.with_purged().find(|(other, _)| *other == number).expect("the message is known");
         let id = message.draft.own_id.map_or(name(number), own_id);
-        let mut shown = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": happened.state()});
-        shown.as_object_mut().unwrap().extend(happened.fields);
+        let mut shown = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": event.state()});
+        shown.as_object_mut().unwrap().extend(event.fields);
         shown
     }
 
-    pub(crate) fn tell_of(&mut self, numbers: &[Number], word: &'static str) {
-        self.tell(numbers.iter().map(|number| Happened::new(*number, word)).collect());
+    pub(crate) fn log_for_each(&mut self, numbers: &[Number], word: &'static str) {
+        self.log_events(numbers.iter().map(|number| NewEvent::new(*number, word)).collect());
     }
 
-    pub(crate) fn tell_enqueued(&mut self, numbers: impl Iterator<Item = Number>) {
+    pub(crate) fn log_enqueued(&mut self, numbers: impl Iterator<Item = Number>) {
         let enqueued = numbers.map(|number| {
             let message = &self.messages[&number];
             let hold = message.draft.hold.filter(|_| message.state == State::Held);
             let is_ready = message.state == State::Waiting;
-            Happened::new(number, "enqueued")
+            NewEvent::new(number, "enqueued")
                 .with("name", message.draft.named.then_some(NAME))
                 .due(Some(message.first_due).filter(|due| *due > message.created && !is_ready))
                 .with("hold", hold.map(hold_key))
         });
         let enqueued = enqueued.collect();
-        self.tell(enqueued);
+        self.log_events(enqueued);
     }
 
-    pub(crate) fn tell_signalled(&mut self, numbers: &[Number]) {
+    pub(crate) fn log_signalled(&mut self, numbers: &[Number]) {
         let signalled = numbers.iter().map(|number| {
             let message = &self.messages[number];
-            Happened::new(*number, "signalled").due(message.delayed_until())
+            NewEvent::new(*number, "signalled").due(message.delayed_until())
         });
         let signalled = signalled.collect();
-        self.tell(signalled);
+        self.log_events(signalled);
     }
 
-    pub(crate) fn tell_started(&mut self, numbers: &[Number]) {
+    pub(crate) fn log_started(&mut self, numbers: &[Number]) {
         let started = numbers.iter().map(|number| {
             let message = &self.messages[number];
             let name = message.draft.named.then_some(NAME);
-            message.about_the_run(1, Happened::new(*number, "started").with("name", name))
+            message.add_run(1, NewEvent::new(*number, "started").with("name", name))
         });
         let started = started.collect();
-        self.tell(started);
+        self.log_events(started);
     }
 
-    pub(crate) fn tell_progress(&mut self, number: Number, progress: &str) {
-        let happened = self.messages[&number].about_the_run(1, Happened::new(number, "progress")).because(progress);
-        self.tell(vec![happened]);
+    pub(crate) fn log_progress(&mut self, number: Number, progress: &str) {
+        let event = self.messages[&number].add_run(1, NewEvent::new(number, "progress")).with_json(progress);
+        self.log_events(vec![event]);
     }
 
-    /// Of what has just finished.
-    pub(crate) fn tell_finished(&mut self, numbers: &[Number]) {
+    /// Logs the end of messages that have just finished.
+    pub(crate) fn log_finished(&mut self, numbers: &[Number]) {
         let finished = numbers.iter().map(|number| {
             let message = &self.messages[number];
             let outcome = message.outcome.as_ref().expect("what has finished has an outcome");
             let attempts = message.attempts_made() - message.run_so_far().attempts;
             match message.state {
-                State::Completed => message.about_the_run(attempts, Happened::new(*number, "completed")),
-                _ => message.about_the_run(attempts, Happened::new(*number, "failed")).because(&outcome.json),
+                State::Completed => message.add_run(attempts, NewEvent::new(*number, "completed")),
+                _ => message.add_run(attempts, NewEvent::new(*number, "failed")).with_json(&outcome.json),
             }
         });
         let finished = finished.collect();
-        self.tell(finished);
+        self.log_events(finished);
     }
 
-    /// A lease is over, but its message has not finished.
-    pub(crate) fn requeue_event(&self, number: Number, word: &'static str) -> Happened {
+    /// The event of a lease that is over while its message has not finished.
+    pub(crate) fn requeue_event(&self, number: Number, word: &'static str) -> NewEvent {
         let message = &self.messages[&number];
         let back = message.delayed_until();
         match (word, message.run_so_far().error) {
             ("retried", Some(error)) => {
-                message.about_the_run(0, Happened::new(number, word)).due(back).because(&error.json)
+                message.add_run(0, NewEvent::new(number, word)).due(back).with_json(&error.json)
             }
-            _ => message.about_the_run(1, Happened::new(number, word)).due(back),
+            _ => message.add_run(1, NewEvent::new(number, word)).due(back),
         }
     }
 }
 
 impl Message {
-    /// The time at which it becomes ready, if it is delayed.
+    /// The instant at which a delayed message becomes ready.
     fn delayed_until(&self) -> Option<Instant> {
         match self.state {
             State::DelayedUntil(due) => Some(due),
@@ -176,9 +176,9 @@ impl Message {
         }
     }
 
-    /// The attempt is the last one that failed, or so many after it.
-    fn about_the_run(&self, more: u32, happened: Happened) -> Happened {
+    /// Adds the consumer, and the attempt: `more` after the last one that failed.
+    fn add_run(&self, more: u32, event: NewEvent) -> NewEvent {
         let run = self.run_so_far();
-        happened.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer))
+        event.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer))
     }
 }

@@ -24,7 +24,7 @@ impl World {
             (Ok(leased), Some(expected)) => (leased, expected),
             (Ok(_), None) => return Err("a lease began a queue".to_owned()),
         };
-        if self.looks_again {
+        if self.rechecks_lost_leases {
             leased.next_look = None;
         }
         for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
@@ -32,32 +32,36 @@ impl World {
         }
         // All idle consumers have a timer for `watch`, so an answer may rely on it.
         let watch = self.watch().filter(|watch| *watch > self.model.now());
-        let next =
-            expected.next_look.into_iter().chain(watch).min().filter(|_| expected.says_when && !self.looks_again);
+        let next = expected
+            .next_look
+            .into_iter()
+            .chain(watch)
+            .min()
+            .filter(|_| expected.has_next_look && !self.rechecks_lost_leases);
         let next = json!(next.map(|next| self.model.micros_until(next)));
         let model = json!({"leased": expected.answer, "next_look": next});
         Ok((show_leased(&leased), model))
     }
 
-    pub(crate) async fn lease_in_vain(&mut self, request: &Request) -> Result<(Value, Value), String> {
+    pub(crate) async fn lease_and_lose_answer(&mut self, request: &Request) -> Result<(Value, Value), String> {
         let queue = self.queue.clone();
         queue.return_lost_leases().await.map_err(unexpected)?;
         if !self.model.exists || !self.model.has_declared {
             queue.declare().await.map_err(unexpected)?;
             self.model.declare();
         }
-        self.do_in_vain(1, queue.lease(&lease_request(request))).await?;
+        self.run_and_lose_answer(1, queue.lease(&lease_request(request))).await?;
         let call = self.model.calls;
         self.model.lease(request);
         self.model.lost.push(call);
-        self.looks_again = true;
+        self.rechecks_lost_leases = true;
         Ok((Value::Null, Value::Null))
     }
 
     pub(crate) async fn settle(
         &mut self,
         settlements: &[(LeaseChoice, LeaseAction)],
-        done: &mut String,
+        description: &mut String,
     ) -> Result<(Value, Value), String> {
         let (mut of_model, mut of_queue) = (vec![], vec![]);
         for (choice, action) in settlements {
@@ -66,7 +70,7 @@ impl World {
                 of_queue.push(Settlement { lease, action: to_settle_action(*action, token.call) });
             }
         }
-        *done = format!("Settle({of_model:?})");
+        *description = format!("Settle({of_model:?})");
         let settled = self.queue.settle(&of_queue).await.map_err(unexpected)?;
         // Without settlements there is no call.
         let model = if of_model.is_empty() { vec![] } else { self.model.settle(&of_model) };
@@ -77,18 +81,22 @@ impl World {
         &mut self,
         choices: &[LeaseChoice],
         time: Option<u64>,
-        done: &mut String,
+        description: &mut String,
     ) -> Result<(Value, Value), String> {
         let chosen: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
         let (tokens, leases): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
-        *done = format!("Extend({tokens:?}, {time:?})");
+        *description = format!("Extend({tokens:?}, {time:?})");
         let extended = self.queue.extend(&leases, time.map(Millis::new)).await.map_err(unexpected)?;
         Ok((extended.into_iter().map(show_extended).collect(), self.model.extend(&tokens, time).into()))
     }
 
-    pub(crate) async fn report(&mut self, choice: LeaseChoice, done: &mut String) -> Result<(Value, Value), String> {
+    pub(crate) async fn report(
+        &mut self,
+        choice: LeaseChoice,
+        description: &mut String,
+    ) -> Result<(Value, Value), String> {
         let Some((token, lease)) = self.choose_lease(choice) else { return Ok((Value::Null, Value::Null)) };
-        *done = format!("Report({token:?})");
+        *description = format!("Report({token:?})");
         let progress = format!("[{}]", token.call);
         let reported = self.queue.report_progress(&lease, &raw(&progress)).await.map_err(unexpected)?;
         Ok((json!(reported), json!(self.model.report(token, &progress))))
@@ -98,7 +106,7 @@ impl World {
 fn lease_request(request: &Request) -> LeaseRequest {
     let mut lease = LeaseRequest::new(consumer(request.consumer).parse().unwrap(), request.max);
     lease.visibility_timeout = request.visibility_timeout.map(Millis::new);
-    if request.leaves_soon { lease.without_owner_timeout() } else { lease }
+    if request.without_owner_timeout { lease.without_owner_timeout() } else { lease }
 }
 
 fn to_settle_action(action: LeaseAction, call: usize) -> Action {

@@ -1,4 +1,4 @@
-//! Leasing: who gets what.
+//! Lease calls in the model: which messages a consumer gets.
 
 use queue_core::Queue;
 use serde_json::{Value, json};
@@ -15,22 +15,22 @@ pub(crate) struct Request {
     pub(crate) consumer: u8,
     pub(crate) max: usize,
     pub(crate) visibility_timeout: Option<u64>,
-    /// Whether it keeps an exclusive queue no longer than it has leases.
-    pub(crate) leaves_soon: bool,
+    /// Whether the consumer remains the owner of an exclusive queue only while it has leases.
+    pub(crate) without_owner_timeout: bool,
 }
 
-/// The messages that it got.
+/// The result of a lease call.
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
-    /// Whether the answer says when to look again: it does unless there is more.
-    pub(crate) says_when: bool,
+    /// Whether the answer says when to look again. It does unless more messages are ready.
+    pub(crate) has_next_look: bool,
     /// The time of the next known reason to lease again.
     pub(crate) next_look: Option<Instant>,
 }
 
 impl Model {
-    /// `None` where there is no queue.
+    /// Leases messages; `None` if the queue does not exist.
     pub(crate) fn lease(&mut self, request: &Request) -> Option<Leased> {
         self.return_lost_leases();
         if !self.declare_if_it_exists() {
@@ -39,19 +39,19 @@ impl Model {
         let (call, now) = (self.calls, self.now());
         self.calls += 1;
         let failed_before = self.total("failed");
-        self.drop_removed();
+        self.do_due_work();
         let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
 
         let mut most = if self.is_paused { 0 } else { request.max };
         let mut opens = None;
         if let Some(parallel) = self.settings.exclusive {
-            let keep_for = if request.leaves_soon { 0 } else { visibility_timeout };
-            let (allowed, until) = self.turn_of(request.consumer, keep_for, parallel);
+            let keep_for = if request.without_owner_timeout { 0 } else { visibility_timeout };
+            let (allowed, until) = self.leases_for_owner(request.consumer, keep_for, parallel);
             most = most.min(allowed);
             opens = until;
         }
         if most > 0 {
-            let (allowed, until) = self.permitted();
+            let (allowed, until) = self.leases_within_limit();
             most = most.min(allowed);
             opens = until;
         }
@@ -83,10 +83,10 @@ impl Model {
             (run.visibility, run.timeout) = (Some(visibility_timeout), queue_timeout);
             message.run = Some(run);
             let mut shown = self.show(*number);
-            shown["progress"] = Value::Null; // That is for readers.
+            shown["progress"] = Value::Null; // Only readers get the progress.
             deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout, "ready": ready}));
         }
-        self.tell_started(&taken);
+        self.log_started(&taken);
         if !taken.is_empty() {
             self.note_clock();
         }
@@ -100,20 +100,21 @@ impl Model {
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
         Some(Leased {
             answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
-            says_when: !more,
+            has_next_look: !more,
             next_look: known.into_iter().min(),
             taken,
         })
     }
 
-    /// From when on a message has been ready.
+    /// The instant at which a message became ready.
     pub(crate) fn ready_since(&self, number: Number) -> Instant {
         let message = &self.messages[&number];
         message.run.as_ref().and_then(|run| run.ready).or(message.ready).unwrap_or(message.first_due)
     }
 
-    /// In an exclusive queue: how many a consumer may lease, and if it is not its turn, when the owner's time is over.
-    fn turn_of(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
+    /// In an exclusive queue: the number of messages that a consumer may lease, and the end of the owner's timeout if another consumer is
+    /// the owner.
+    fn leases_for_owner(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
         let (now, active) = (self.now(), self.active().len());
         let is_owner = self.owner.as_ref().is_some_and(|owner| owner.consumer == consumer);
         let owner_is_over = self.owner.as_ref().map(|owner| owner.until).filter(|until| *until > now);
@@ -126,31 +127,31 @@ impl Model {
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
 
-    /// How many leases the limit leaves, and if none, when it leaves one.
-    fn permitted(&mut self) -> (usize, Option<Instant>) {
+    /// The number of leases within the rate limit, and if none, the instant of the next one.
+    fn leases_within_limit(&mut self) -> (usize, Option<Instant>) {
         let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
         let now = self.now();
-        // A lease that lies ahead since Redis's clock stepped back counts as made now.
+        // A lease after the present, which Redis's clock can cause by stepping back, counts as made now.
         self.leases_made.iter_mut().for_each(|made| *made = now.min(*made));
         self.leases_made.retain(|made| made + limit.duration > now);
         let left = limit.max.saturating_sub(self.leases_made.len());
         (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
     }
 
-    /// Negative priorities, then those without one, then positive ones.
+    /// Takes messages of negative priorities, then of priority 0, then of positive ones.
     fn take(&mut self, most: usize) -> Vec<Number> {
         let mut taken = vec![];
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         taken.extend(before.into_iter().map(|(_, number)| number).take(most));
-        // Removed messages are passed over, also those right behind the last one.
+        // Entries of removed messages are dropped, also those directly behind the last taken message.
         let has_room = taken.len() < most;
-        while has_room && !self.line.is_empty() {
-            let is_waiting = self.is_waiting(self.line[0]);
+        while has_room && !self.waiting_list.is_empty() {
+            let is_waiting = self.is_waiting(self.waiting_list[0]);
             if is_waiting && taken.len() >= most {
                 break;
             }
-            let number = self.line.remove(0);
+            let number = self.waiting_list.remove(0);
             taken.extend(Some(number).filter(|_| is_waiting));
         }
         let room = most - taken.len();
@@ -162,7 +163,7 @@ impl Model {
         self.messages.values().any(|message| message.state == State::Waiting)
     }
 
-    /// Lease calls whose answer was lost: as if they had never been made.
+    /// Undoes the lease calls whose answers were lost.
     pub(crate) fn return_lost_leases(&mut self) {
         for call in std::mem::take(&mut self.lost) {
             self.give_back(call);
@@ -190,7 +191,7 @@ impl Model {
             } else {
                 self.may_expire_again(number);
                 self.return_to_waiting_list(number, true, &mut requeues);
-                requeues.happened.push(self.requeue_event(number, "released"));
+                requeues.events.push(self.requeue_event(number, "released"));
             }
         }
         self.requeue(requeues);

@@ -1,4 +1,4 @@
-//! The limit over windows so long that leases share entries of its log, which the model leaves out.
+//! The rate limit over windows so long that several leases share an entry of its log; the model has no such entries.
 
 use std::time::Duration;
 
@@ -34,13 +34,13 @@ fn no_window_sees_more_than_the_limit_and_a_saturated_queue_reaches_it() {
     runtime.block_on(queue.enqueue(messages)).unwrap();
     let mut made: Vec<u64> = vec![];
     for step in 0..2_000_u64 {
-        // At odd intervals, some of them shorter than an entry lasts.
+        // The intervals differ; some are shorter than an entry lasts.
         now += 1 + step * step % 47;
         set_clock(now);
         let leased = runtime.block_on(queue.lease(&request)).unwrap();
         made.extend(leased.deliveries.iter().map(|_| now));
         if leased.deliveries.is_empty() {
-            let opens = leased.next_look.expect("it says when the window opens");
+            let opens = leased.next_look.expect("the answer says when the window opens");
             assert!(opens > Duration::ZERO && opens <= Duration::from_millis(DURATION), "{opens:?}");
         }
     }

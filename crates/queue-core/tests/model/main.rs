@@ -1,7 +1,7 @@
-//! The queue against a model of it: random operations, the time moved by hand, and after each step every answer, every
-//! message, every list and every event compared; at the end nothing is left behind. A difference is shrunk to a few operations.
+//! Random operations run on a real queue and on a model of it in memory, under a clock that the test sets. After each step the test
+//! compares every answer, message, list and event; at the end no key may be left. proptest shrinks a difference to a few operations.
 //!
-//! `DROVER_MODEL_STEPS` runs longer, `DROVER_MODEL_SEED` other cases; a failure names its seed.
+//! `DROVER_MODEL_STEPS` sets the number of steps, `DROVER_MODEL_SEED` selects other cases; a failure prints its seed.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -37,9 +37,9 @@ use queue_core::Redis;
 use tokio::runtime::Builder;
 use world::World;
 
-/// How many steps are made unless something else is asked for.
+/// The number of steps unless `DROVER_MODEL_STEPS` sets another.
 const STEPS: u64 = 8_000;
-/// The longest time that is spent on finding a smaller case.
+/// The longest time that proptest spends on finding a smaller case.
 const SHRINKING_MS: u32 = 120_000;
 
 #[test]
@@ -77,7 +77,7 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
         world.set_clock();
         let step = match Box::pin(world.execute(operation)).await {
             Ok(answers) => {
-                writeln!(story, "  {}", answers.done).unwrap();
+                writeln!(story, "  {}", answers.description).unwrap();
                 comparing::same("the answer", &answers.real, &answers.model)
             }
             Err(error) => {
@@ -92,7 +92,7 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
         };
         step.map_err(|difference| format!("{difference}\nafter\n{story}"))?;
     }
-    world.leave_nothing().await.map_err(|difference| format!("{difference}\nafter\n{story}"))
+    world.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{story}"))
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -1,9 +1,9 @@
-//! Maintenance in the model: the work that falls due as time passes, done when a call asks for it.
+//! Maintenance in the model: due messages, lapsed leases, expiry and trimming, which lease calls and maintenance calls run.
 
 use queue_core::Queue;
 
 use crate::{
-    events::Happened,
+    events::NewEvent,
     leasing::earlier,
     message::{AttemptError, Became, End, Instant, Kind, Lease, Message, Number, Settled, State},
     model::{CANCELLED, Model},
@@ -17,12 +17,12 @@ const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl
 pub(crate) struct Requeues {
     head: Vec<Number>,
     tail: Vec<Number>,
-    pub(crate) happened: Vec<Happened>,
+    pub(crate) events: Vec<NewEvent>,
 }
 
 impl Model {
-    /// Runs with each lease call and with each call of maintenance.
-    pub(crate) fn drop_removed(&mut self) {
+    /// Recovers lapsed leases, and moves expired and due messages. Each lease call and each maintenance call does this.
+    pub(crate) fn do_due_work(&mut self) {
         self.repair_after_a_clock_step();
         let requeues = self.recover();
         self.expire();
@@ -31,7 +31,7 @@ impl Model {
     }
 
     pub(crate) fn maintain(&mut self) -> Option<Instant> {
-        self.drop_removed();
+        self.do_due_work();
         self.trim_finished();
         self.clean();
         self.next_instant().into_iter().chain(self.next_clean()).min()
@@ -62,7 +62,7 @@ impl Model {
         }
     }
 
-    /// When nothing is handed out.
+    /// Trims and forgets. A call that hands out no message does this.
     pub(crate) fn clean(&mut self) {
         self.trim_completed(1_000);
         self.trim_failed(1_000);
@@ -72,12 +72,13 @@ impl Model {
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
         // A removed message is dropped when it comes to the head of the waiting list.
-        let standing = self.line.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.line.len());
-        self.line.drain(..standing);
+        let standing =
+            self.waiting_list.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.waiting_list.len());
+        self.waiting_list.drain(..standing);
         self.forget_purged();
     }
 
-    /// Leases that are over.
+    /// Ends leases that have lapsed.
     pub(crate) fn recover(&mut self) -> Requeues {
         let mut requeues = Requeues::default();
         let now = self.now();
@@ -89,7 +90,7 @@ impl Model {
             let run = message.run.as_mut().expect("what is active has a run");
             let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
             if is_to_be_cancelled {
-                run.lease = Lease::None; // Nobody settled it.
+                run.lease = Lease::None; // It ended without a settlement.
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());
             } else if run_ends.is_some_and(|end| deadline >= end) {
@@ -107,7 +108,7 @@ impl Model {
                 self.count("lapsed");
                 if lapses < max_lapses {
                     self.return_to_waiting_list(number, true, &mut requeues);
-                    requeues.happened.push(self.requeue_event(number, "lapsed"));
+                    requeues.events.push(self.requeue_event(number, "lapsed"));
                 } else {
                     let often = format!("the lease lapsed {lapses} times without an answer");
                     self.finish(number, End::Failed, error("lease_lapsed", &often));
@@ -140,7 +141,7 @@ impl Model {
         self.end_lease(number, Kind::Fail, pause, requeues)
     }
 
-    /// A lease was settled, but its message has not finished.
+    /// Ends a settled lease whose message has not finished.
     pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: u64, requeues: &mut Requeues) -> State {
         let back = self.now() + pause;
         let is_exclusive = self.settings.exclusive.is_some();
@@ -158,7 +159,7 @@ impl Model {
         } else {
             self.return_to_waiting_list(number, action == Kind::Release, requeues);
         }
-        requeues.happened.push(self.requeue_event(number, if action == Kind::Fail { "retried" } else { "released" }));
+        requeues.events.push(self.requeue_event(number, if action == Kind::Fail { "retried" } else { "released" }));
         self.message(number).state
     }
 
@@ -169,7 +170,7 @@ impl Model {
         if to_the_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }
 
-    /// A message that was handed out, but not worked on, may expire again.
+    /// A released message may expire again if no attempt or lease of it has failed or lapsed.
     pub(crate) fn may_expire_again(&mut self, number: Number) {
         let message = self.message(number);
         let run = message.run_so_far();
@@ -180,7 +181,7 @@ impl Model {
 
     /// Puts messages at the head in the order of posting, and at the tail in the order in which they were requeued.
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
-        self.tell(requeues.happened);
+        self.log_events(requeues.events);
         self.join_front(requeues.head);
         self.join_tail(&requeues.tail);
     }
@@ -196,8 +197,9 @@ impl Model {
                 let run = self.messages.get(number).map(Message::run_so_far).unwrap_or_default();
                 !self.is_waiting(*number) || run.settled.is_some() || matches!(run.lease, Lease::Lapsed(_))
             };
-            let front = self.line.iter().position(|number| !was_requeued(number)).unwrap_or(self.line.len());
-            let before: Vec<Number> = self.line.drain(..front).collect();
+            let front =
+                self.waiting_list.iter().position(|number| !was_requeued(number)).unwrap_or(self.waiting_list.len());
+            let before: Vec<Number> = self.waiting_list.drain(..front).collect();
             numbers.extend(before.into_iter().filter(|number| self.is_waiting(*number)));
         }
         numbers.sort_unstable();
@@ -216,12 +218,13 @@ impl Model {
         }
     }
 
-    /// Messages that held the queue go to the head of the waiting list, as posted; the rest to the tail, by due time.
+    /// Makes due messages ready: those that blocked an exclusive queue at the head of the waiting list, in the order of posting; the rest at
+    /// the tail, by due time.
     fn promote_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
         let due: Vec<Number> = due.collect();
-        self.tell_of(&due, "promoted");
+        self.log_for_each(&due, "promoted");
         let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].blocks_queue);
         self.join_tail(&tail);
         for number in &head {
@@ -240,8 +243,8 @@ impl Model {
         self.messages[&number].draft.timeout.or(self.settings.timeout)
     }
 
-    /// Forgets from the front of `completed`, a bounded number: erased ones one by one; else as many as may go, or the
-    /// half, or the half of that.
+    /// Forgets at most `limit` messages from the front of `completed`. With erased entries it goes one by one; else it tries `limit`
+    /// messages, then half as many, and so on, as the script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
         let mut some = limit.min(self.completed.len());
@@ -251,7 +254,7 @@ impl Model {
             Some(at) => may_go(at, now, keep, nth <= excess),
             None => nth == 1,
         };
-        // One that lies ahead goes with what finished after it.
+        // A message that finished before the clock stepped back goes together with messages that finished after it.
         let mut with_another = 0;
         if self.completed.first().and_then(|first| self.finished_at(*first)).is_some_and(|first| first > now) {
             with_another = self.completed.len();
@@ -297,7 +300,7 @@ impl Model {
         }
     }
 
-    /// A bounded number: those that are too old; or, if more than these are too many, those.
+    /// Forgets at most `limit` failed messages: those older than `age`, or those beyond `count` if there are more of these.
     pub(crate) fn trim_failed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.failed, self.now());
         let failed = self.failed();
@@ -305,7 +308,7 @@ impl Model {
         let too_many = failed.len().saturating_sub(keep.count).min(limit);
         let mut some: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
         if too_many > some.len() {
-            // Redis's clock has stepped back since those that lie ahead failed.
+            // Messages that failed after the present: Redis's clock has stepped back since.
             let ahead = failed.iter().filter(|(at, _)| *at > now);
             some = older_than(keep.min_age).chain(ahead).take(too_many).map(|(_, number)| *number).collect();
         }
@@ -348,7 +351,8 @@ impl Model {
     }
 }
 
-/// A message that lies ahead finished before Redis's clock stepped back: it goes when there are too many.
+/// Whether retention may forget a message that finished at this instant. An instant after the present is from before a clock step back: its
+/// message goes when there are too many.
 fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
     at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }

@@ -1,4 +1,4 @@
-//! One message, as the model knows it.
+//! A message in the model, with its run and outcome.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(crate) struct Draft {
     pub(crate) hold: Option<u8>,
 }
 
-/// Only what differs from a plain message.
+/// Writes only the options that differ from a plain message's.
 impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = [
@@ -50,8 +50,9 @@ pub(crate) enum Due {
     #[default]
     Now,
     After(u64),
-    /// An instant so far ahead of now.
+    /// An instant this far after now.
     AtFuture(u64),
+    /// An instant this far before now.
     AtPast(u64),
 }
 
@@ -70,15 +71,15 @@ pub(crate) struct Message {
     pub(crate) draft: Draft,
     pub(crate) created: Instant,
     pub(crate) first_due: Instant,
-    /// When it fails unless it has started. None while it has, or when it may wait for ever.
+    /// The instant at which the message fails unless it has started; `None` after its start, or without a ttl.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
     /// When it was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
-    /// It backs off in an exclusive queue: until it is back nothing is handed out.
+    /// The message backs off in an exclusive queue, so that the queue hands out nothing until its back-off ends.
     pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
-    /// Its deliveries, as far as they are remembered, once there were any.
+    /// The state of its deliveries; `None` before the first one.
     pub(crate) run: Option<Run>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) progress: Option<String>,
@@ -98,17 +99,17 @@ pub(crate) struct Run {
     /// The last settlement that did not finish it.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
-    /// How its lease was handed out.
+    /// The visibility timeout with which its lease was handed out.
     pub(crate) visibility: Option<u64>,
     pub(crate) timeout: Option<u64>,
-    /// How long its lease was extended for, if that was longer.
+    /// The duration of its last extension, if longer than the visibility timeout.
     pub(crate) extension: Option<u64>,
     /// The time at which it is ready again after a requeue.
     pub(crate) ready: Option<Instant>,
 }
 
 impl Run {
-    /// Its lease is over.
+    /// Clears the terms of a lease that is over, and sets the instant at which the message is ready again.
     pub(crate) fn set_ready_at(&mut self, ready: Option<Instant>) {
         (self.visibility, self.timeout, self.extension, self.ready) = (None, None, None, ready);
     }
@@ -126,7 +127,7 @@ pub(crate) enum Lease {
     #[default]
     None,
     Live(LeaseCall),
-    /// It lapsed, and the message has not been leased since.
+    /// The lease lapsed, and the message has not been leased since.
     Lapsed(LeaseCall),
 }
 
@@ -143,14 +144,14 @@ pub(crate) enum Became {
     Waiting,
 }
 
-/// The four kinds of settlement.
+/// The kinds of settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Complete,
     Fail,
     FailForGood,
     Release,
-    /// Its lease call's answer was lost.
+    /// The lease was undone because the answer of its call was lost.
     GiveBack,
 }
 

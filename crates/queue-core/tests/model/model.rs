@@ -1,4 +1,4 @@
-//! The queue as it should be: plain vectors and maps, one instant for all.
+//! The model of a queue: plain vectors and maps, and one clock.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 pub(crate) const CANCELLED: &str = r#"{"code":"cancelled","message":"cancelled on request"}"#;
 
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct Model {
     /// The time in µs since 1970.
     pub(crate) micros: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Model {
     pub(crate) calls: usize,
     /// Lease calls of this process whose answer was lost.
     pub(crate) lost: Vec<LeaseCall>,
-    /// Whether this process has declared the queue that stands.
+    /// Whether this process has declared the queue since it began.
     pub(crate) has_declared: bool,
 
     pub(crate) exists: bool,
@@ -36,26 +36,26 @@ pub(crate) struct Model {
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
-    /// Ready at priority 0, in order. A message that leaves from the middle still stands here until it comes up, and no longer waits at
-    /// priority 0: when it does again it takes its place again.
-    pub(crate) line: Vec<Number>,
-    /// In the order of finishing. An erased message still stands here until it comes up.
+    /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the head:
+    /// if the message becomes ready again before that, it takes its old position.
+    pub(crate) waiting_list: Vec<Number>,
+    /// In the order of completion. An erased message keeps its entry until trimming reaches it.
     pub(crate) completed: Vec<Number>,
     /// Own ids that stay taken though their messages are no longer kept.
     pub(crate) taken: BTreeMap<u8, Instant>,
-    /// At most a second before the last lease was given or extended, or the owner of an exclusive queue asked.
+    /// An instant up to a second before the last lease, extension, or lease request of the owner of an exclusive queue.
     pub(crate) clock: Option<Instant>,
     /// Whether the index names the queue.
     pub(crate) is_listed: bool,
-    /// Whether this process has used the queue since it last saw to its name.
+    /// Whether this process has used the queue since it last restored the queue's name in the index.
     pub(crate) was_used: bool,
     pub(crate) totals: BTreeMap<&'static str, u64>,
     pub(crate) requests: BTreeMap<u8, Request>,
     pub(crate) sticky: BTreeMap<u8, Sticky>,
     pub(crate) awaited: BTreeMap<Number, Instant>,
-    /// A purge of what waited that is under way.
+    /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
-    /// Messages that have finished in this step: whether it is kept is decided at its end.
+    /// Messages that have finished in this step. The end of the step decides whether they are kept.
     pub(crate) just_finished: Vec<Number>,
     pub(crate) log: Log,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Request {
     pub(crate) numbers: Vec<Number>,
 }
 
-/// A signal that sticks.
+/// A sticky signal.
 pub(crate) struct Sticky {
     pub(crate) until: Instant,
     pub(crate) data: Option<String>,
@@ -84,8 +84,8 @@ impl Model {
         self.micros / 1_000
     }
 
-    /// Declares the queue, as a process does before it first enqueues, leases, signals or configures. Declared settings win over what was
-    /// set at run time.
+    /// Declares the queue, as a process does before it first enqueues, leases, signals or configures. Declared settings win over
+    /// settings changed at run time.
     pub(crate) fn declare(&mut self) {
         if !self.exists || !self.has_declared {
             self.exists = true;
@@ -97,7 +97,7 @@ impl Model {
         self.was_used = true;
     }
 
-    /// As [`declare`](Self::declare), but by what begins no queue. Answers whether there is one.
+    /// As [`declare`](Self::declare), but for an operation that begins no queue. Returns whether the queue exists.
     pub(crate) fn declare_if_it_exists(&mut self) -> bool {
         if self.exists {
             let is_listed = self.is_listed;
@@ -107,8 +107,8 @@ impl Model {
         self.exists
     }
 
-    /// Sees to it that the index names the queue if this process has used it.
-    pub(crate) fn see_to_name(&mut self) {
+    /// Adds the name of the queue to the index if this process has used the queue.
+    pub(crate) fn restore_used_name(&mut self) {
         self.is_listed |= self.exists && self.was_used;
         self.was_used = false;
     }
@@ -123,7 +123,7 @@ impl Model {
         self.messages.get_mut(&number).expect("the message is known")
     }
 
-    /// The messages for which `key` answers something, in its order, then as posted.
+    /// The messages for which `key` returns a value, in the order of the values, then of posting.
     pub(crate) fn sorted_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<(K, Number)> {
         let mut found: Vec<_> =
             self.messages.iter().filter_map(|(number, message)| Some((key(message)?, *number))).collect();
@@ -173,7 +173,7 @@ impl Model {
         expiring
     }
 
-    /// Whether it waits at priority 0: then its place in the waiting list counts.
+    /// Whether the message waits at priority 0, so that its entry in the waiting list counts.
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
         let waits = |message: &Message| message.state == State::Waiting && message.draft.priority == 0;
         self.messages.get(&number).is_some_and(waits)
@@ -199,27 +199,27 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// To the end of the waiting list, unless another priority gives it its place; or it left the waiting list from its middle, and still
-    /// has its place there.
+    /// Makes messages ready at the tail of the waiting list. A message of another priority gets no entry there, and one that still has
+    /// an entry keeps it.
     pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
             message.state = State::Waiting;
-            if message.draft.priority == 0 && !self.line.contains(number) {
-                self.line.push(*number);
+            if message.draft.priority == 0 && !self.waiting_list.contains(number) {
+                self.waiting_list.push(*number);
             }
         }
     }
 
-    /// To the front of the waiting list, the first of them first.
+    /// Makes messages ready at the head of the waiting list, in this order.
     pub(crate) fn join_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {
             let message = self.message(*number);
             message.state = State::Waiting;
             if message.draft.priority == 0 {
-                self.line.insert(0, *number);
+                self.waiting_list.insert(0, *number);
             }
         }
     }
@@ -237,10 +237,10 @@ impl Model {
         self.just_finished.push(number);
     }
 
-    /// A queue that keeps none forgets what has finished at once.
+    /// Ends a step: keeps the messages that have finished in it, or forgets them if the retention count is 0.
     pub(crate) fn trim_finished(&mut self) {
         let finished = std::mem::take(&mut self.just_finished);
-        self.tell_finished(&finished);
+        self.log_finished(&finished);
         self.keep_own_ids_taken(&finished);
         for number in finished {
             let is_completed = self.message(number).state == State::Completed;
@@ -253,7 +253,7 @@ impl Model {
         }
     }
 
-    /// Messages finish now: their own ids stay taken for a while, also when they are no longer kept.
+    /// The own ids of messages that finish now stay taken for `id_window`, also when the messages are no longer kept.
     fn keep_own_ids_taken(&mut self, numbers: &[Number]) {
         let until = self.now() + self.settings.id_window;
         if self.settings.id_window > 0 {
@@ -262,7 +262,7 @@ impl Model {
         }
     }
 
-    /// Its own id is free at once.
+    /// Forgets a message, and frees its own id at once.
     pub(crate) fn forget_for_good(&mut self, number: Number) {
         if let Some(own_id) = self.messages.get(&number).and_then(|message| message.draft.own_id) {
             self.taken.remove(&own_id);

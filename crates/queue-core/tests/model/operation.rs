@@ -1,10 +1,10 @@
-//! The operations on a queue, and how they are drawn. Messages and leases are chosen by small numbers ("the n-th of those
-//! that there are"), so that what is left of a shrunken case still means something.
+//! The operations on a queue, and their random choice. An operation names a message or lease by its position among the existing ones,
+//! so that it stays valid when proptest removes earlier operations.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
-    changing::{ByHand, by_hand},
+    changing::{MessageChange, message_change},
     leasing::Request,
     message::{Draft, Due},
     settings::{Backoff, Change, Keep, RateLimit},
@@ -21,55 +21,55 @@ pub(crate) enum Operation {
     /// With an idempotency key and a fingerprint.
     PostOnce(u8, u8, Vec<Draft>),
     Lease(Request),
-    /// A lease call whose answer never arrives.
-    LeaseInVain(Request),
-    GiveBackLostLeases,
+    /// A lease call whose answer is lost.
+    LeaseAndLoseAnswer(Request),
+    ReturnLostLeases,
     Settle(Vec<(LeaseChoice, LeaseAction)>),
     Extend(Vec<LeaseChoice>, Option<u64>),
     Report(LeaseChoice),
-    ByHand(ByHand, MessageChoice),
+    ChangeMessage(MessageChange, MessageChoice),
     RetryFailed,
     Purge(&'static str),
-    /// A purge of what waits whose process dies after the first step.
-    PurgeInVain,
+    /// A purge of waiting messages whose process dies after the first step.
+    InterruptPurge,
     Pause,
     Resume,
     Configure(Change),
-    /// A key, whether it carries data, for how long it sticks.
+    /// The key, whether the signal has data, and for how long it is sticky.
     Signal(u8, bool, Option<u64>),
     WaitFor(MessageChoice, u64),
-    /// Somebody listens to what happens.
+    /// A client listens to events.
     Listen,
     Maintain,
-    GiveUp(u8),
-    /// A consumer is gone, and its tokens with it.
+    GiveUpOwnership(u8),
+    /// A consumer dies, and its tokens are lost.
     Crash(u8),
-    /// The process starts anew.
+    /// The process restarts.
     Restart,
     Delete,
     /// The process that deletes or begins the queue is cut off between its two keys: the index lacks the name.
     LoseName,
     /// Names of queues that were used are added to the index.
-    SeeToNames,
-    /// All keys are looked through for queues that the index lacks.
-    FindUnlisted,
+    RestoreUsedNames,
+    /// A scan of all keys adds missing names to the index.
+    RestoreAllNames,
     Pass(Pass),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LeaseChoice {
-    /// One of those that are not over.
+    /// The n-th live lease.
     Live(usize),
-    /// Any that ever was, the newest first.
+    /// The n-th lease ever, the newest first.
     Any(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageChoice {
-    /// Of one state if there are any, else of all that ever were.
+    /// A message of this state if there is one, else of any state.
     pub(crate) state: Option<&'static str>,
     pub(crate) nth: usize,
-    /// Whether it is asked for by the producer's own id, if it has one.
+    /// Whether the operation uses the message's own id, if it has one.
     pub(crate) by_own_id: bool,
 }
 
@@ -79,13 +79,13 @@ pub(crate) enum Pass {
     Micros(u64),
     /// Redis's clock steps back.
     Back(u64),
-    /// Exactly to the next instant at which something happens by itself.
+    /// Exactly to the next instant at which maintenance, a window or the owner's timeout is due.
     ToNext,
-    /// A microsecond less.
+    /// A microsecond less than `ToNext`.
     AlmostToNext,
 }
 
-/// Some settings, then whatever happens under them.
+/// Some changes of settings, then random operations.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let settings = vec(change().prop_map(Operation::Configure), 0..4);
     (settings, vec(operation(), 1..80)).prop_map(|(settings, rest)| settings.into_iter().chain(rest).collect())
@@ -97,15 +97,15 @@ fn operation() -> impl Strategy<Value = Operation> {
         10 => few_drafts().prop_map(Operation::Post),
         3 => post_once(),
         14 => request().prop_map(Operation::Lease),
-        1 => request().prop_map(Operation::LeaseInVain),
-        1 => Just(Operation::GiveBackLostLeases),
+        1 => request().prop_map(Operation::LeaseAndLoseAnswer),
+        1 => Just(Operation::ReturnLostLeases),
         12 => vec((lease_choice(), action()), 1..4).prop_map(Operation::Settle),
         3 => (vec(lease_choice(), 1..4), option::of(millis())).prop_map(|(leases, time)| Operation::Extend(leases, time)),
         2 => lease_choice().prop_map(Operation::Report),
-        14 => change_by_hand(),
+        14 => change_message(),
         1 => Just(Operation::RetryFailed),
         2 => select(STATES.to_vec()).prop_map(Operation::Purge),
-        2 => Just(Operation::PurgeInVain),
+        2 => Just(Operation::InterruptPurge),
         1 => Just(Operation::Pause),
         2 => Just(Operation::Resume),
         5 => change().prop_map(Operation::Configure),
@@ -113,18 +113,18 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Listen),
         4 => Just(Operation::Maintain),
-        2 => (0..3_u8).prop_map(Operation::GiveUp),
+        2 => (0..3_u8).prop_map(Operation::GiveUpOwnership),
         1 => (0..3_u8).prop_map(Operation::Crash),
         1 => Just(Operation::Restart),
         1 => Just(Operation::Delete),
         1 => Just(Operation::LoseName),
-        1 => Just(Operation::SeeToNames),
-        1 => Just(Operation::FindUnlisted),
+        1 => Just(Operation::RestoreUsedNames),
+        1 => Just(Operation::RestoreAllNames),
         14 => pass().prop_map(Operation::Pass),
     ]
 }
 
-/// Requests that differ have fingerprints that differ, and the same request has as many messages each time.
+/// Different requests have different fingerprints, and a repeated request has the same number of messages.
 fn post_once() -> impl Strategy<Value = Operation> {
     (0..3_u8, 0..2_u8).prop_flat_map(|(key, fingerprint)| {
         vec(draft(), 1 + 2 * usize::from(fingerprint))
@@ -132,7 +132,7 @@ fn post_once() -> impl Strategy<Value = Operation> {
     })
 }
 
-/// Few different ones, so that instants coincide.
+/// A few different durations, so that instants coincide.
 fn millis() -> impl Strategy<Value = u64> {
     select(vec![1, 100, 200, 300, 500, 1_000, 2_000, 5_000])
 }
@@ -143,7 +143,7 @@ fn pass() -> impl Strategy<Value = Pass> {
         4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
         6 => Just(Pass::ToNext),
-        // No client listens any more, or the last one is about to leave.
+        // The time for which events are logged after the last listener, and a millisecond less.
         1 => select(vec![659_999_000, 660_000_000]).prop_map(Pass::Micros),
         1 => Just(Pass::AlmostToNext),
         1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(Pass::Back),
@@ -185,7 +185,12 @@ fn backoff() -> impl Strategy<Value = Backoff> {
 
 fn request() -> impl Strategy<Value = Request> {
     (0..3_u8, 1..6_usize, option::weighted(0.4, millis()), prop::bool::weighted(0.2)).prop_map(
-        |(consumer, max, visibility_timeout, leaves_soon)| Request { consumer, max, visibility_timeout, leaves_soon },
+        |(consumer, max, visibility_timeout, without_owner_timeout)| Request {
+            consumer,
+            max,
+            visibility_timeout,
+            without_owner_timeout,
+        },
     )
 }
 
@@ -200,9 +205,9 @@ fn any_state() -> BoxedStrategy<&'static str> {
     select(STATES.to_vec()).boxed()
 }
 
-fn change_by_hand() -> impl Strategy<Value = Operation> {
-    by_hand().prop_flat_map(|(what, state)| {
-        message_choice_in(state).prop_map(move |choice| Operation::ByHand(what.clone(), choice))
+fn change_message() -> impl Strategy<Value = Operation> {
+    message_change().prop_flat_map(|(what, state)| {
+        message_choice_in(state).prop_map(move |choice| Operation::ChangeMessage(what.clone(), choice))
     })
 }
 

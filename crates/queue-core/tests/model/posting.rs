@@ -1,4 +1,4 @@
-//! Posting, and the signals that held messages wait for.
+//! Posts and signals in the model.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Model {
-    /// Stores all or none. `once` is an idempotency key and the fingerprint of its request.
+    /// Stores all messages or none. `once` is an idempotency key and the fingerprint of its request.
     pub(crate) fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Value {
         self.declare();
         let now = self.now();
@@ -56,7 +56,7 @@ impl Model {
         for (number, message) in new {
             self.store(number, message);
         }
-        self.tell_enqueued(first_new..self.posted);
+        self.log_enqueued(first_new..self.posted);
         let mut is_new: Vec<Number> = (first_new..self.posted).collect();
         let show = |(number, draft): (&Number, &Draft)| match is_new.iter().position(|new| new == number) {
             Some(at) => {
@@ -68,7 +68,7 @@ impl Model {
         numbers.iter().zip(drafts).map(show).collect()
     }
 
-    /// For an own id that stays taken though its message is no longer kept.
+    /// The number that stands for an own id that is taken while its message is no longer kept.
     pub(crate) fn was_taken(&self, own_id: u8) -> Option<Number> {
         self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
     }
@@ -120,9 +120,9 @@ impl Model {
         json!({"duplicate": id, "state": self.show(number)["state"]})
     }
 
-    /// Releases what is held for a key: it becomes waiting, or delayed if it is not due yet. Answers how many.
+    /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns their number.
     pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
-        // One that sticks is for what will be posted.
+        // A sticky signal begins the queue.
         if sticky_for.is_some() {
             self.declare();
         } else if !self.declare_if_it_exists() {
@@ -137,7 +137,7 @@ impl Model {
         for number in &released {
             let message = self.message(*number);
             message.signal = data.cloned();
-            // One that was due as it was posted is due, also when Redis's clock has stepped back since.
+            // A message that was due when it was posted is due, even if Redis's clock has stepped back since.
             if message.first_due > now.max(message.created) {
                 message.state = State::DelayedUntil(message.first_due);
             } else {
@@ -145,11 +145,11 @@ impl Model {
                 self.join_tail(&[*number]);
             }
         }
-        self.tell_signalled(&released);
+        self.log_signalled(&released);
         released.len()
     }
 
-    /// Somebody waits for a message to finish.
+    /// A client waits for a message to finish.
     pub(crate) fn wait_for(&mut self, number: Number, wait: u64) {
         let now = self.now();
         if !self.is_unfinished(number) {

@@ -1,28 +1,28 @@
-//! Purges: what waits is taken aside at once, and forgotten in steps that others may make.
+//! Purges: a purge moves all waiting messages aside at once, and forgets them in steps. Any process may run a step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    changing::word,
+    changing::state_name,
     message::{Message, Number},
     model::Model,
 };
 
-/// A purge of what waited that is under way.
+/// An unfinished purge of waiting messages.
 pub(crate) struct Purge {
-    /// The last message that there was when it began.
+    /// The last message that was posted before it began.
     pub(crate) cut: Number,
-    /// The waiting list as it was, and of the others those with a priority. Messages that were removed from its middle stand here too.
-    pub(crate) line: Vec<Number>,
+    /// The waiting list when the purge began, with entries of messages that were removed from its middle.
+    pub(crate) waiting_list: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
-    /// They are hidden from every call, and must still be removed.
+    /// The messages that are still to be forgotten. No call shows them.
     pub(crate) messages: BTreeMap<Number, Message>,
-    /// Posted before it began, and ready again since.
+    /// Messages that were posted before the purge began and became ready since.
     pub(crate) returned: BTreeSet<Number>,
 }
 
 impl Model {
-    /// Forgets all messages of one state. Answers how many.
+    /// Forgets all messages of one state, and returns their number.
     pub(crate) fn purge(&mut self, state: &str) -> usize {
         if state == "waiting" {
             while self.purge.is_some() {
@@ -38,7 +38,7 @@ impl Model {
             return 0;
         }
         let all = self.numbers_in(state);
-        self.tell_of(&all, "erased");
+        self.log_for_each(&all, "erased");
         if state == "completed" {
             self.pop_completed(self.completed.len());
         }
@@ -49,7 +49,7 @@ impl Model {
     }
 
     /// The first step of a purge of waiting messages, which is then interrupted.
-    pub(crate) fn purge_in_vain(&mut self) {
+    pub(crate) fn interrupt_purge(&mut self) {
         if self.purge.is_some() {
             self.forget_purged();
         } else {
@@ -58,7 +58,7 @@ impl Model {
         }
     }
 
-    /// In the order of the state.
+    /// The messages of a state, in its order.
     fn numbers_in(&self, state: &str) -> Vec<Number> {
         fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
             sorted.into_iter().map(|(_, number)| number).collect()
@@ -73,25 +73,25 @@ impl Model {
 
     fn begin_purge(&mut self) -> usize {
         let prioritized: Vec<Number> = self.prioritized().into_iter().map(|(_, number)| number).collect();
-        let line = std::mem::take(&mut self.line);
-        if line.is_empty() && prioritized.is_empty() {
+        let waiting_list = std::mem::take(&mut self.waiting_list);
+        if waiting_list.is_empty() && prioritized.is_empty() {
             return 0;
         }
-        let waiting = self.numbers_by(|message| (word(message.state) == "waiting").then_some(()));
+        let waiting = self.numbers_by(|message| (state_name(message.state) == "waiting").then_some(()));
         let gone = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("it waits")));
         let messages = gone.collect();
         let cut = self.last.expect("something was posted");
-        self.purge = Some(Purge { cut, line, prioritized, messages, returned: BTreeSet::new() });
+        self.purge = Some(Purge { cut, waiting_list, prioritized, messages, returned: BTreeSet::new() });
         waiting.len()
     }
 
-    /// A step: first those with a priority, then the rest.
+    /// A step of the purge: first messages with a priority, then the others.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
-        let some = if purge.prioritized.is_empty() { &mut purge.line } else { &mut purge.prioritized };
+        let some = if purge.prioritized.is_empty() { &mut purge.waiting_list } else { &mut purge.prioritized };
         let some: Vec<Number> =
             std::mem::take(some).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
-        self.tell_of(&some, "erased");
+        self.log_for_each(&some, "erased");
         let purge = self.purge.as_mut().expect("it is under way");
         for number in some {
             let own_id = purge.messages.remove(&number).and_then(|message| message.draft.own_id);
@@ -102,19 +102,19 @@ impl Model {
             }
             self.awaited.remove(&number);
         }
-        if purge.prioritized.is_empty() && purge.line.is_empty() {
+        if purge.prioritized.is_empty() && purge.waiting_list.is_empty() {
             self.purge = None;
         }
     }
 
-    /// Messages that become ready.
+    /// Notes messages that become ready during a purge.
     pub(crate) fn note_returned(&mut self, numbers: &[Number]) {
         if let Some(purge) = &mut self.purge {
             purge.returned.extend(numbers.iter().filter(|number| **number <= purge.cut));
         }
     }
 
-    /// Those that are known and those that are purged and not yet forgotten.
+    /// The messages of the queue, and those of the purge that are not yet forgotten.
     pub(crate) fn with_purged(&self) -> impl Iterator<Item = (Number, &Message)> {
         let purged = self.purge.iter().flat_map(|purge| &purge.messages);
         purged.chain(&self.messages).map(|(number, message)| (*number, message))

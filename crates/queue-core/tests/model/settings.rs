@@ -9,7 +9,7 @@ pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
     pub(crate) max_lapses: u32,
     pub(crate) rate_limit: Option<RateLimit>,
-    /// How many messages the one consumer works on at a time; none for a queue that is not exclusive.
+    /// The number of messages that the one consumer works on at a time; `None` for a queue that is not exclusive.
     pub(crate) exclusive: Option<usize>,
     pub(crate) timeout: Option<u64>,
     pub(crate) idempotency_window: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Settings {
     pub(crate) failed: Keep,
 }
 
-/// Without jitter: the model knows every pause.
+/// A back-off without jitter, so that the model knows every pause.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Backoff {
     pub(crate) doubles: bool,
@@ -71,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-/// One setting, set or (`None`) brought back to its default.
+/// A change of one setting; `None` restores its default.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
     VisibilityTimeout(Option<u64>),
@@ -107,7 +107,7 @@ impl Settings {
         }
     }
 
-    /// As an answer shows them.
+    /// The settings in the form of answers.
     pub(crate) fn as_json(&self) -> Value {
         json!({
             "visibility_timeout": self.visibility_timeout,

@@ -1,4 +1,4 @@
-//! Settling, extending, reporting: what the holder of a lease may do.
+//! Operations with a lease in the model: settling, extending, reporting progress.
 
 use queue_core::Queue;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(crate) fn error_of(call: LeaseCall) -> String {
 impl Model {
     pub(crate) fn settle(&mut self, settlements: &[(Token, LeaseAction)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
-        // A lapsed lease is answered as such, whichever call found it.
+        // First recover lapsed leases, as each call does, so that their settlements are answered alike.
         let requeues = self.recover();
         self.requeue(requeues);
         self.trim_finished();
@@ -79,7 +79,7 @@ impl Model {
     fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
         if self.lapsed_from(token) && action.kind() == Kind::Complete {
-            // Nobody has the message yet: the work is done, so it counts.
+            // The message was not leased again, so the completion counts.
             self.message(number).run.as_mut().expect("it lapsed").lease = Lease::Live(call);
             self.finish(number, End::Completed, result_of(call));
             return json!("completed");
@@ -190,7 +190,7 @@ impl Model {
         let is_live = self.is_live(token);
         if is_live {
             self.message(token.number).progress = Some(progress.to_owned());
-            self.tell_progress(token.number, progress);
+            self.log_progress(token.number, progress);
         }
         is_live
     }

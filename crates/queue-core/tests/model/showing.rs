@@ -1,9 +1,9 @@
-//! Messages as readers see them.
+//! The JSON in which the model shows messages and the status, to compare them with the real queue's.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
-    changing::word,
+    changing::state_name,
     message::{End, Number, State},
     model::Model,
     posting::name,
@@ -44,7 +44,7 @@ impl Model {
         json!({
             "id": message.draft.own_id.map_or(name(number), own_id),
             "name": message.draft.named.then_some(NAME),
-            "state": word(message.state),
+            "state": state_name(message.state),
             "data": number.to_string(),
             "priority": message.draft.priority,
             "delay": message.first_due - message.created,
@@ -87,11 +87,11 @@ impl Model {
         })
     }
 
-    /// Since the first of the list, or the first that has a priority, was ready.
+    /// The time since the head of the waiting list, or the first message with a priority, became ready.
     fn oldest_waiting_age(&self) -> Option<u64> {
-        let first_in_line = self.line.iter().find(|number| self.is_waiting(**number)).copied();
+        let first_waiting = self.waiting_list.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);
-        let ready = first_in_line.into_iter().chain(first_prioritized).map(|number| self.ready_since(number));
+        let ready = first_waiting.into_iter().chain(first_prioritized).map(|number| self.ready_since(number));
         ready.min().map(|ready| self.now().saturating_sub(ready))
     }
 
@@ -109,8 +109,8 @@ impl Model {
             _ => {
                 let (before, after): (Vec<_>, Vec<_>) =
                     self.prioritized().into_iter().partition(|(priority, _)| *priority < 0);
-                let line = self.line.iter().copied().filter(|number| self.is_waiting(*number));
-                numbers(before).into_iter().chain(line).chain(numbers(after)).collect()
+                let waiting = self.waiting_list.iter().copied().filter(|number| self.is_waiting(*number));
+                numbers(before).into_iter().chain(waiting).chain(numbers(after)).collect()
             }
         }
     }

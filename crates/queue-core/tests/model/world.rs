@@ -1,4 +1,4 @@
-//! The real queue beside the model. Each operation is done to both.
+//! The real queue beside the model, and the names that both use for ids and leases.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use crate::{
     showing::own_id,
 };
 
-/// Where all cases begin: an instant of 2026, not on a whole millisecond.
+/// The instant at which each case begins: in 2026, not on a whole millisecond.
 const BEGINNING: u64 = 1_795_424_400_000_123;
 
 pub(crate) struct World {
@@ -31,22 +31,22 @@ pub(crate) struct World {
     redis: Redis,
     pub(crate) queues: Queues,
     pub(crate) queue: Arc<Queue>,
-    /// A connection beside the library's: it moves the clock and looks at the keys.
+    /// A connection of the test, which sets the clock and reads keys.
     pub(crate) raw: redis::Connection,
     /// Drover's ids, by number.
     pub(crate) ids: Vec<MessageRef>,
     /// Every lease whose token a consumer still has.
-    pub(crate) tokens: Vec<Held>,
+    pub(crate) known_leases: Vec<KnownLease>,
     /// A reply was lost, and the library checks for its leases once more by its own clock.
-    pub(crate) looks_again: bool,
-    /// Of the log of events, if there is one.
+    pub(crate) rechecks_lost_leases: bool,
+    /// The id after which the log of events begins, if there is one.
     pub(crate) log_begins_at: Option<EventId>,
-    /// The ids as they stand in answers, and what they are called here.
+    /// The model's name for each id in answers.
     names: HashMap<String, String>,
 }
 
-/// A token in the hands of a consumer.
-pub(crate) struct Held {
+/// A lease whose token a consumer has.
+pub(crate) struct KnownLease {
     pub(crate) token: Token,
     pub(crate) consumer: u8,
     pub(crate) lease: LeaseToken,
@@ -64,8 +64,8 @@ impl World {
             queues,
             raw,
             ids: vec![],
-            tokens: vec![],
-            looks_again: false,
+            known_leases: vec![],
+            rechecks_lost_leases: false,
             log_begins_at: None,
             names: HashMap::new(),
         }
@@ -87,12 +87,12 @@ impl World {
         self.model.lost.clear();
     }
 
-    /// Learns the ids of new messages; the last `count` that were given.
+    /// Adds the ids of the last `count` messages that were stored.
     pub(crate) fn learn_ids(&mut self, count: usize) -> Result<(), String> {
         let last: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
         let last: u64 = last.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
         let before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
-        // 10 µs since 2020, and never one twice.
+        // The time in units of 10 µs since 2020, but more than the previous id.
         let expected = (self.model.micros / 10 - 157_783_680_000_000).max(before + 1);
         let first = last + 1 - count as u64;
         if first != expected {
@@ -107,10 +107,10 @@ impl World {
     }
 
     pub(crate) fn learn_token(&mut self, number: Number, call: LeaseCall, consumer: u8, lease: LeaseToken) {
-        self.tokens.push(Held { token: Token { number, call }, consumer, lease });
+        self.known_leases.push(KnownLease { token: Token { number, call }, consumer, lease });
     }
 
-    /// A text of an answer, with ids as they are called here.
+    /// Replaces the ids in a text of an answer by the model's names.
     pub(crate) fn translate(&self, text: &str) -> String {
         let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let mut translated = String::with_capacity(text.len());
@@ -130,19 +130,19 @@ impl World {
         serde_json::from_str(&self.translate(&answer.to_string())).unwrap()
     }
 
-    /// The lease that is meant, if there was any.
+    /// The chosen lease, if there is one.
     pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
-        let held = match choice {
+        let known = match choice {
             LeaseChoice::Live(nth) => {
-                let live: Vec<_> = self.tokens.iter().filter(|held| self.model.holds(held.token)).collect();
+                let live: Vec<_> = self.known_leases.iter().filter(|known| self.model.holds(known.token)).collect();
                 live.get(nth % live.len().max(1)).copied()
             }
-            LeaseChoice::Any(nth) => self.tokens.iter().rev().nth(nth % self.tokens.len().max(1)),
+            LeaseChoice::Any(nth) => self.known_leases.iter().rev().nth(nth % self.known_leases.len().max(1)),
         };
-        held.map(|held| (held.token, held.lease.clone()))
+        known.map(|known| (known.token, known.lease.clone()))
     }
 
-    /// The message that is meant: how it is asked for, and its number if it has one.
+    /// The id by which the chosen message is requested, and its number if it exists.
     pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<Number>) {
         let mut candidates = choice.state.map(|state| self.model.list(state)).unwrap_or_default();
         if candidates.is_empty() {
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Runs a call until this many scripts have run, and loses the last reply.
-    pub(crate) async fn do_in_vain(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
+    pub(crate) async fn run_and_lose_answer(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
         let before = self.scripts_run();
         let mut call = pin!(call);
         while self.scripts_run() < before + scripts {
