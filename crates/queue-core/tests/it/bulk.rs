@@ -42,7 +42,7 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls
     world.assert_clean().await;
     assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 29_997);
     assert!(script_calls(&world, "purge") >= 30);
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":3", "those still active");
+    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":3", "active messages are kept");
     world.assert_clean().await;
 }
 

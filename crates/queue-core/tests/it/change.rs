@@ -92,8 +92,8 @@ async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
     for (state, id) in one_in_each_state(&world).await {
         let expected = if state == State::Active { Changed::Refused(state) } else { Changed::Done };
         assert_eq!(world.queue.erase(&id).await.unwrap(), expected, "{state:?}");
-        let gone = world.queue.read(std::slice::from_ref(&id)).await.unwrap().remove(0).is_none();
-        assert_eq!(gone, state != State::Active);
+        let is_erased = world.queue.read(std::slice::from_ref(&id)).await.unwrap().remove(0).is_none();
+        assert_eq!(is_erased, state != State::Active);
     }
     let counts = world.queue.status().await.unwrap().unwrap().counts;
     assert_eq!((counts.active, counts.completed + counts.failed + counts.waiting + counts.delayed), (1, 0));

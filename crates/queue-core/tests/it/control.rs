@@ -96,7 +96,11 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
     let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
     assert!(matches!(refused, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
-    assert_eq!(*world.queue.status().await.unwrap().unwrap().settings.max_attempts, 3, "nothing of it");
+    assert_eq!(
+        *world.queue.status().await.unwrap().unwrap().settings.max_attempts,
+        3,
+        "no setting of a refused patch is changed"
+    );
 }
 
 /// Runs maintenance in the background, as the API does.
@@ -144,10 +148,10 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     let late = world.read(&lapsing.id).await;
     assert_eq!((late.lapses, late.deliveries), (1, 1));
     assert!(lease.lease_expires_at > lease.message.created_at);
-    until("what expires fails", async || now_in(&expiring.id, State::Failed).await).await;
+    until("the expired message has failed", async || now_in(&expiring.id, State::Failed).await).await;
     let completed = async || world.queue.status().await.unwrap().unwrap().counts.completed;
-    until("what is too many goes", async || completed().await == 5).await;
-    until("what is too old goes", async || completed().await == 0).await;
+    until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
+    until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
     until("dead letters are forgotten too", async || world.queue.status().await.unwrap().unwrap().counts.failed == 0)
         .await;
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1");
@@ -187,8 +191,8 @@ async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
     world.post(number(1)).await;
     let delivery = world.lease_one().await;
-    let gone = world.post(number(2)).await;
-    world.queue.cancel(&gone.id).await.unwrap();
+    let cancelled = world.post(number(2)).await;
+    world.queue.cancel(&cancelled.id).await.unwrap();
     world.complete(&delivery).await;
     let hour = Duration::from_secs(3_600);
     while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {}

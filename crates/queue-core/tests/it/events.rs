@@ -294,7 +294,7 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let end = timeout(SOON, slow.next_events()).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
     let mut back = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
-    assert_eq!(receive(&mut back, 200).await.len(), 200, "what it missed is in the log");
+    assert_eq!(receive(&mut back, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     // No message overtakes it, even when more messages may run.
     world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(world.lease(5).await.deliveries.is_empty());
-    // A message that is retried by hand stands behind those whose back-off ends.
+    // A dead letter that is retried goes behind messages whose back-off ends.
     world.queue.retry(&dead.message.id).await.unwrap();
     world.queue.promote(&first.message.id).await.unwrap();
     let two = world.lease(5).await;

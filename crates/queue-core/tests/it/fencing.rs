@@ -111,7 +111,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     }
     world.assert_clean().await;
     assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
-    assert!(world.lease(10).await.deliveries.is_empty(), "what is done is not handed out");
+    assert!(world.lease(10).await.deliveries.is_empty(), "completed messages are not handed out");
     world.post(number(4)).await;
     assert_eq!(numbers(&world.lease(10).await), [4]);
     world.assert_clean().await;

@@ -35,7 +35,7 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     let leased = world.lease(10).await;
     assert_eq!(numbers(&leased), [0, 2, 4], "in the order posted");
     assert_eq!(leased.deliveries[0].message.hold, None);
-    assert_eq!(signal(&world, "a").await, 0, "twice is nothing more");
+    assert_eq!(signal(&world, "a").await, 0, "a repeated signal releases nothing");
     assert_eq!(signal(&world, "unknown-key").await, 0);
     world.post(held(5, "a")).await;
     assert!(
@@ -81,7 +81,11 @@ async fn sticky_signal_releases_later_messages_until_it_expires() {
     assert_eq!(world.post(held(4, "gate")).await.state, State::Held);
     assert_eq!(numbers(&world.lease(10).await), [1, 2]);
     world.queue.maintain().await.unwrap();
-    assert_eq!(world.redis.command("EXISTS drover:{q}:sticky drover:{q}:sticky_until"), ":0", "nothing is left of it");
+    assert_eq!(
+        world.redis.command("EXISTS drover:{q}:sticky drover:{q}:sticky_until"),
+        ":0",
+        "the sticky signal leaves no key"
+    );
     world.assert_clean().await;
 }
 
@@ -114,7 +118,7 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
     assert_eq!(world.queue.promote(&ids[4]).await.unwrap(), Changed::Refused(State::Held));
     assert_eq!(world.queue.purge(State::Held).await.unwrap(), 2);
     assert_eq!(signal(&world, "k").await, 0);
-    // A message that was cancelled while held is ready when it is retried: its signal may be long gone.
+    // A message that was cancelled while held is ready when it is retried, because its signal may have been sent already.
     assert_eq!(world.queue.retry(&ids[0]).await.unwrap(), Changed::Done);
     assert_eq!(numbers(&world.lease(10).await), [0]);
     world.assert_clean().await;

@@ -84,16 +84,16 @@ async fn a_full_queue_stores_nothing_and_takes_more_when_something_has_finished(
     let delivery = world.lease_one().await;
     let urgent = world.post(crate::prioritized(4, -1)).await;
     let full = world.queue.enqueue(vec![number(5), number(6)]).await;
-    assert!(matches!(full, Err(Error::QueueFull(5))), "whatever its state and priority, each counts");
+    assert!(matches!(full, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
     world.queue.erase(&urgent.id).await.unwrap();
     let two = world.queue.enqueue(vec![number(4), number(5)]).await;
     assert!(matches!(two, Err(Error::QueueFull(5))));
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "nothing of it");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "neither message is stored");
     let own = NewMessage { id: Some("own".parse().unwrap()), ..number(4) };
     world.post(own.clone()).await;
     assert!(matches!(world.queue.enqueue(vec![number(6)]).await, Err(Error::QueueFull(5))));
     let again = world.queue.enqueue(vec![own]).await.unwrap();
-    assert!(matches!(again[..], [Enqueued::Duplicate(..)]), "what stands already needs no room");
+    assert!(matches!(again[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
     let keyed = world.queue.enqueue_once(vec![number(6)], &"k".parse().unwrap(), "a").await;
     assert!(matches!(keyed, Err(Error::QueueFull(5))));
     world.complete(&delivery).await;
@@ -143,7 +143,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         }
         world.queue.purge(queue_core::State::Waiting).await.unwrap();
         world.queue.maintain().await.unwrap();
-        assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0", "nothing is left");
+        assert_eq!(world.redis.command("EXISTS drover:{q}:taken"), ":0", "no own id is left");
         world.assert_clean().await;
     }
 }
@@ -216,6 +216,6 @@ async fn erasing_frees_an_own_id_whose_message_is_no_longer_kept() {
     world.complete(&world.lease_one().await).await;
     assert!(is_taken(&world, "a").await);
     assert_eq!(world.queue.erase(&"a".parse().unwrap()).await.unwrap(), Changed::Done);
-    assert_eq!(world.queue.erase(&posted).await.unwrap(), Changed::Unknown, "there is nothing more to erase");
+    assert_eq!(world.queue.erase(&posted).await.unwrap(), Changed::Unknown, "the message is erased already");
     assert!(!is_taken(&world, "a").await);
 }

@@ -70,7 +70,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
     assert!(matches!(queue.pause().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.resume().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.configure(&json!({})).await, Err(Error::NoSuchQueue)));
-    assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "a patch that can't be");
+    assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "an invalid patch begins no queue");
     assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap(), 0);
     assert!(queue.listen().await.unwrap().is_none());
     assert!(long_poll.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
@@ -136,7 +136,7 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
         let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
         let exists = here.status().await.unwrap().is_some();
-        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: it has a message and is not listed");
+        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: the queue exists and is not listed");
     }
 }
 

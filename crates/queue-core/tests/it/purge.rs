@@ -137,8 +137,8 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
         assert_eq!(world.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "{key}");
     }
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":2");
-    let standing = world.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
-    assert!(matches!(standing, Enqueued::Duplicate(_, State::Waiting)), "{standing:?}");
+    let duplicate = world.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
+    assert!(matches!(duplicate, Enqueued::Duplicate(_, State::Waiting)), "{duplicate:?}");
     let leased = world.lease(10).await.deliveries;
     let leased: Vec<&MessageRef> = leased.iter().map(|delivery| &delivery.message.id).collect();
     assert_eq!(leased, [&cancelled, &again]);

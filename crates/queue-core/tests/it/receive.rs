@@ -77,7 +77,7 @@ async fn is_waiting_again(world: &World, id: &MessageRef) {
             assert_eq!((message.attempts_made, message.lapses), (0, 0));
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "it stays {:?}", message.state);
+        assert!(tokio::time::Instant::now() < deadline, "the message stays {:?}", message.state);
         pass(5).await;
     }
 }
@@ -218,7 +218,10 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
         assert_eq!(world.read(&unreadable.id).await.state, State::Failed);
         world.queue.erase(&unreadable.id).await.unwrap();
     }
-    assert!(given_up >= 2, "drops happened at least while the script leased and while it failed unreadable messages");
+    assert!(
+        given_up >= 2,
+        "clients gave up at least in the step that leases and in the one that fails an unreadable message"
+    );
     world.assert_clean().await;
 }
 

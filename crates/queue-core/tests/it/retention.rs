@@ -41,8 +41,8 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
     let leased = world.lease(2).await;
     world.complete(&leased.deliveries[0]).await;
     world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
-    let gone: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
-    assert!(world.queue.read(&gone).await.unwrap().iter().all(Option::is_none));
+    let forgotten: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
+    assert!(world.queue.read(&forgotten).await.unwrap().iter().all(Option::is_none));
     for hash in ["messages", "outcomes", "options", "aliases"] {
         assert_eq!(world.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }

@@ -267,9 +267,9 @@ impl Model {
         let mut number_of = |draft: &Draft| {
             let number = next;
             let is_known = |id| self.find_own_id(id).or_else(|| self.was_taken(id)).is_some();
-            let stands = draft.own_id.is_some_and(|id| is_known(id) || seen.contains(&id));
+            let is_duplicate = draft.own_id.is_some_and(|id| is_known(id) || seen.contains(&id));
             seen.extend(draft.own_id);
-            next += usize::from(!stands);
+            next += usize::from(!is_duplicate);
             number
         };
         drafts.iter().map(&mut number_of).collect()

@@ -71,10 +71,10 @@ impl Model {
         self.sticky.retain(|_, signal| signal.until > now);
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
-        // A removed message is dropped when it comes to the head of the waiting list.
-        let standing =
+        // Entries of removed messages are dropped at the head of the waiting list.
+        let removed =
             self.waiting_list.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.waiting_list.len());
-        self.waiting_list.drain(..standing);
+        self.waiting_list.drain(..removed);
         self.forget_purged();
     }
 

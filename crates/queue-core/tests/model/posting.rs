@@ -31,12 +31,12 @@ impl Model {
         let mut numbers = Vec::new();
         for draft in drafts {
             let earlier_in_batch = new.iter().find(|(_, other)| same_own_id(&other.draft, draft));
-            let standing = match earlier_in_batch {
+            let existing = match earlier_in_batch {
                 Some((number, _)) => Some(*number),
                 None => draft.own_id.and_then(|own_id| self.find_own_id(own_id).or_else(|| self.was_taken(own_id))),
             };
-            numbers.push(standing.unwrap_or(self.posted + new.len()));
-            if standing.is_none() {
+            numbers.push(existing.unwrap_or(self.posted + new.len()));
+            if existing.is_none() {
                 new.push((self.posted + new.len(), self.new_message(draft)));
             }
         }

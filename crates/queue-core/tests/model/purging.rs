@@ -78,8 +78,8 @@ impl Model {
             return 0;
         }
         let waiting = self.numbers_by(|message| (state_name(message.state) == "waiting").then_some(()));
-        let gone = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("it waits")));
-        let messages = gone.collect();
+        let purged = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("it waits")));
+        let messages = purged.collect();
         let cut = self.last.expect("something was posted");
         self.purge = Some(Purge { cut, waiting_list, prioritized, messages, returned: BTreeSet::new() });
         waiting.len()
