@@ -182,7 +182,7 @@ async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
         (format!("{LIST}?name="), "name a message's name is 1 to 128 characters"),
         (format!("{LIST}?name=a%0Ab"), "without control characters"),
         (format!("{LIST}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
-        (format!("{LIST}?hold=k&state=waiting"), "leave state away, or ask for state=held"),
+        (format!("{LIST}?hold=k&state=waiting"), "omit state, or ask for state=held"),
     ] {
         system.refused(Method::GET, &path, None, (400, "invalid_query", expected)).await;
     }

@@ -1,4 +1,4 @@
-//! A worker that welcomes people by mail.
+//! A worker that sends welcome mails.
 
 use std::{process::ExitCode, time::Duration};
 

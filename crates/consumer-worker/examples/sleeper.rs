@@ -1,5 +1,5 @@
-//! A worker for tests and measurements in which workers start and stop. Its handler sleeps for the milliseconds that the
-//! message names, and first appends the message's id to this process's file in the folder `RUNS`.
+//! A worker for tests and measurements in which workers start and stop. Its handler appends the message's id to a file in the
+//! folder `RUNS` (one file per process), then sleeps for the milliseconds in the message's data.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode, thread, time::Duration};
 
@@ -15,7 +15,7 @@ struct Work {
 
 async fn work(State(file): State<PathBuf>, job: Job, Payload(work): Payload<Work>) -> Result<(), HandlerError> {
     let mut runs = OpenOptions::new().create(true).append(true).open(file)?;
-    // One write keeps the lines of concurrent handlers whole.
+    // A single write call per line: lines of concurrent handlers do not mix.
     runs.write_all(format!("{}\n", job.id()).as_bytes())?;
     let pause = Duration::from_millis(work.ms);
     if work.blocking {

@@ -1,4 +1,5 @@
-//! One message at work, as its handler sees it: the message, its trace, its lease, and the handle that cancels the handler.
+//! A job, which is one run of a handler on a message, as the handler sees it: the message, its trace, its lease, and the
+//! handle that cancels the handler.
 
 use std::{
     sync::{
@@ -25,15 +26,15 @@ use tokio_util::{
 };
 use tracing::{Span, info_span};
 
-/// The time that it takes at most to settle the lease of a run.
+/// The time that is reserved for settling the lease of a run.
 pub(crate) const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 
-/// The time after the time-out of a run in which its remains may go on: a program that is being ended, a handler that was
-/// cancelled. The lease lasts until the outcome is recorded; then another attempt may begin.
-const AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
-const _: () = assert!(!AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
+/// The time limit for the cleanup after the time-out of a run: for stopping its program, or for its cancelled handler to end.
+/// The lease lasts until the outcome is recorded; then another attempt may begin.
+const CLEANUP_AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
+const _: () = assert!(!CLEANUP_AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
 
-/// One message at work. Cheap to clone.
+/// One run of a handler on a message. Cheap to clone.
 #[derive(Clone)]
 pub struct Job {
     inner: Arc<Inner>,
@@ -43,16 +44,16 @@ struct Inner {
     message: Message,
     timeout: Option<Millis>,
     lease_expires_at: Timestamp,
-    since: Instant,
+    started: Instant,
     cancel: CancelHandle,
     lease: Lease,
-    /// The parts of the run that go on when its handler was dropped.
-    rest: OnceLock<TaskTracker>,
+    /// Tracks the parts of the run that continue after its handler was dropped, such as a program that is being stopped.
+    cleanup: OnceLock<TaskTracker>,
 }
 
 enum Lease {
     Real(Arc<Queue>, LeaseToken),
-    /// For tests: keeps the progress that was reported.
+    /// For tests: stores the reported progress.
     Simulated(Mutex<Vec<Box<RawValue>>>),
 }
 
@@ -74,8 +75,8 @@ impl Job {
         cancel: CancelHandle,
         lease: Lease,
     ) -> Self {
-        let (since, rest) = (Instant::now(), OnceLock::new());
-        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, since, cancel, lease, rest }) }
+        let (started, cleanup) = (Instant::now(), OnceLock::new());
+        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, started, cancel, lease, cleanup }) }
     }
 
     /// The message.
@@ -93,7 +94,7 @@ impl Job {
         &self.inner.message.queue
     }
 
-    /// The name of the message, which stands for its kind.
+    /// The name of the message, which identifies its kind.
     pub fn name(&self) -> Option<&MessageName> {
         self.inner.message.name.as_ref()
     }
@@ -119,36 +120,36 @@ impl Job {
         self.inner.message.attempts_made + 1
     }
 
-    /// The time that this run may take, in ms; a longer run is a failed attempt. `None` if it may take any time.
+    /// The time limit of this run; a longer run is a failed attempt. `None` if there is no limit.
     pub fn timeout(&self) -> Option<Millis> {
         self.inner.timeout
     }
 
-    /// The instant at which the [time-out](Self::timeout) is over: the worker drops the handler then.
+    /// The instant of the [time-out](Self::timeout), at which the worker drops the handler.
     pub fn deadline(&self) -> Option<Instant> {
-        self.inner.since.checked_add(self.inner.timeout?.to_std())
+        self.inner.started.checked_add(self.inner.timeout?.to_std())
     }
 
-    /// The instant until which the lease lasted when the message was handed out, by Redis's clock. The worker extends the lease
-    /// while the handler runs.
+    /// The end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease while
+    /// the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
         self.inner.lease_expires_at
     }
 
-    /// A token that is cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler has
-    /// 0.5 s to end by itself, then the worker drops it.
+    /// A token that is cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler
+    /// must end within 0.5 s; then the worker drops it.
     pub fn stop(&self) -> &CancellationToken {
         &self.inner.cancel.0.token
     }
 
-    /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether it was kept: it is
-    /// not when the lease is over.
+    /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether it was stored;
+    /// it is not stored after the lease has ended.
     ///
     /// # Errors
     ///
     /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on after any of them.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
-        let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::of_value(&error)))?;
+        let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::value_mistake(&error)))?;
         match &self.inner.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
             Lease::Simulated(reports) => {
@@ -158,12 +159,12 @@ impl Job {
         }
     }
 
-    /// Extends the lease to this duration from now, even if this process dies meanwhile. Seldom needed: the worker extends all
-    /// its leases. The run may not take longer than its [time-out](Self::timeout) all the same.
+    /// Extends the lease to this duration from now. The lease then lasts so long even if this process dies. Seldom needed,
+    /// because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the lease may have been extended or not.
+    /// [`Error::Unavailable`]: it is unknown whether the lease was extended.
     pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         match &self.inner.lease {
@@ -179,9 +180,9 @@ impl Job {
         }
     }
 
-    /// The time by Redis's clock, as far as the worker knows it: never ahead of it.
+    /// The worker's estimate of Redis's clock, which is never ahead of it.
     pub(crate) fn now(&self) -> Timestamp {
-        let elapsed = Millis::new(u64::try_from(self.inner.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let elapsed = Millis::new(u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
     }
 
@@ -189,30 +190,30 @@ impl Job {
         &self.inner.cancel
     }
 
-    /// The instant at which a part of the run that is cancelled now must have ended: after the grace, and in any case soon
-    /// after the time-out of the run.
+    /// The deadline for a part of the run that is cancelled now: after the grace, but at the latest shortly after the
+    /// time-out of the run.
     pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
         let after_grace = tokio::time::Instant::now() + grace;
-        self.deadline().map_or(after_grace, |deadline| after_grace.min((deadline + AFTER_TIMEOUT).into()))
+        self.deadline().map_or(after_grace, |deadline| after_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
     }
 
-    /// A token that a part of the run holds which goes on for a bounded time when the handler was dropped. An attempt whose
-    /// time is over is not recorded before that part has ended, so that no other attempt runs beside it.
-    pub(crate) fn rest_token(&self) -> TaskTrackerToken {
-        self.inner.rest.get_or_init(TaskTracker::new).token()
+    /// A token for a part of the run that continues for a limited time after the handler was dropped. A timed-out attempt is
+    /// recorded only after all tokens were dropped, so that no other attempt runs at the same time.
+    pub(crate) fn cleanup_token(&self) -> TaskTrackerToken {
+        self.inner.cleanup.get_or_init(TaskTracker::new).token()
     }
 
-    /// Waits until no part of the run goes on.
-    pub(crate) async fn rest_ended(&self) {
-        if let Some(rest) = self.inner.rest.get() {
-            rest.close();
-            rest.wait().await;
+    /// Waits until all [cleanup tokens](Self::cleanup_token) were dropped.
+    pub(crate) async fn cleanup_ended(&self) {
+        if let Some(cleanup) = self.inner.cleanup.get() {
+            cleanup.close();
+            cleanup.wait().await;
         }
     }
 
     /// Begins the span of the run: a part of the trace that the message belongs to, linked to the span that posted it.
     pub(crate) fn begin_span(&self) -> Span {
-        // The id as a text and not as displayed: an id of a producer's own may have spaces and quotes, and needs quotes.
+        // The id as a string field, which the log quotes: a producer's own id may contain spaces and quotes.
         let (queue, id, attempt) = (self.queue(), self.id().as_str(), self.attempt());
         if !telemetry::is_tracing() {
             return info_span!("job", %queue, id, attempt);
@@ -228,8 +229,8 @@ impl Job {
         span
     }
 
-    /// The trace context for a URL or a program that does the work, as headers of a request: the span of this run where traces
-    /// are sent, else that of the message.
+    /// The trace context that is passed to a URL or a program, as request headers: that of this run's span where traces are
+    /// sent, else that of the message.
     pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
         let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
         let (parent, state) = if let Some(own) = own {
@@ -241,7 +242,7 @@ impl Job {
         [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
     }
 
-    /// The progress that was reported of a job of a test.
+    /// The progress that the handler of a simulated job reported.
     pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
         match &self.inner.lease {
             Lease::Real(..) => Vec::new(),
@@ -250,16 +251,16 @@ impl Job {
     }
 }
 
-/// The reason for which a handler is to stop.
+/// The reason why a handler must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CancelReason {
     /// A client cancelled the message.
     Cancelled,
-    /// The lease lapsed: the message is, or will be, with another consumer.
+    /// The lease lapsed: another consumer has the message, or will get it.
     LeaseLost,
 }
 
-/// Cancels one handler, and knows whether it has ended and whether it had its lease extended.
+/// Cancels one handler, and records whether the handler has ended and whether it extended its lease itself.
 #[derive(Clone, Default)]
 pub(crate) struct CancelHandle(Arc<RunState>);
 
@@ -268,24 +269,24 @@ struct RunState {
     token: CancellationToken,
     reason: OnceLock<CancelReason>,
     has_ended: AtomicBool,
-    /// The end of the lease, if the handler had it extended.
+    /// The end of the lease, if the handler extended it with [`Job::extend`].
     extended_until: Mutex<Option<Instant>>,
 }
 
 impl CancelHandle {
-    /// Cancels the handler. The first reason stays.
+    /// Cancels the handler. Later calls do not change the reason.
     pub(crate) fn cancel(&self, reason: CancelReason) {
         let _ = self.0.reason.set(reason);
         self.0.token.cancel();
     }
 
-    /// Waits until the handler is cancelled.
+    /// Waits until the handler is cancelled, and returns the reason.
     pub(crate) async fn cancelled(&self) -> CancelReason {
         self.0.token.cancelled().await;
         self.0.reason.get().copied().unwrap_or(CancelReason::Cancelled)
     }
 
-    /// Notes that the handler has ended: its lease is to be settled.
+    /// Records that the handler has ended, and that its lease will be settled.
     pub(crate) fn note_ended(&self) {
         self.0.has_ended.store(true, Ordering::Relaxed);
     }
@@ -298,7 +299,7 @@ impl CancelHandle {
         *self.0.extended_until.lock() = until;
     }
 
-    /// Whether the handler had its lease extended beyond an instant.
+    /// Whether the handler extended its lease beyond an instant.
     pub(crate) fn is_extended_beyond(&self, instant: Instant) -> bool {
         self.0.extended_until.lock().is_some_and(|until| until > instant)
     }

@@ -24,22 +24,22 @@ pub use config::Config;
 pub use job::Job;
 pub use queue_core::{Extended, Failure, Message, Millis, Timestamp};
 pub use routing::{
-    AsItIs, AsValue, ByName, Endpoint, FromJob, FromRef, Handler, HandlerError, IntoEndpoint, IntoOutcome, IntoRoute,
-    Outcome, Payload, Route, Routes, State, Whole, any, on,
+    Endpoint, FromJob, FromRef, Handler, HandlerError, IntoEndpoint, IntoOutcome, IntoRoute, IsEndpoint, IsHandler,
+    IsHandlerForAll, IsRoute, Outcome, Payload, Route, Routes, State, any, on,
 };
 pub use runtime::{Worker, WorkerError, WorkerMetrics};
 pub use testing::{TestJob, reported};
 
-/// The answer of the worker's port at every unknown path.
-const NOT_HERE: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
+/// The text of the 404 response of the worker's port.
+const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
-/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. For a process of your
-/// own; [`run`] is a whole program.
+/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. For a process
+/// that has its own `main` and runtime; [`run`] is a complete program.
 ///
 /// # Errors
 ///
-/// The configuration can't be used, or the address is taken.
+/// The configuration is invalid, or the address is in use.
 pub async fn serve<S>(config: Config, routes: Routes<S>, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     S: Clone + Send + Sync + 'static,
@@ -58,10 +58,10 @@ where
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), monitor.clone()))
         .route("/metrics", get(async move || page([&*registry])))
-        .fallback(|| async { Problem::new(Code::NotFound, NOT_HERE) })
+        .fallback(|| async { Problem::new(Code::NotFound, UNKNOWN_PATH) })
         .layer(middleware::from_fn(render_problems));
 
-    // Health and metrics are served until the work has ended: leases are still settled while the worker stops.
+    // Health and metrics are served until the worker has stopped, because it still settles leases while it stops.
     let stopped = CancellationToken::new();
     let monitoring = tokio::spawn(monitor.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
@@ -78,10 +78,10 @@ where
     Ok(result?)
 }
 
-/// Drover's worker: drains queues, runs handlers, records what came of each message
+/// Drover's worker: drains queues, runs handlers, records the outcome of each message
 ///
-/// Every key of the configuration stands in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
-/// file, the file over the defaults.
+/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) overrides the file, and
+/// the file overrides the defaults.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct CommandLine {
@@ -89,10 +89,10 @@ struct CommandLine {
     arguments: service::Arguments,
 }
 
-/// Runs a whole worker with these routes: reads the arguments and the configuration, whose `worker.routes` are ignored, keeps a
-/// log, serves health and metrics, and works until SIGTERM or SIGINT.
+/// Runs a complete worker program with these routes until SIGTERM or SIGINT: it reads the arguments and the configuration
+/// (ignoring `worker.routes`), logs, and serves health and metrics.
 ///
-/// Returns the exit code for `main`: success after a graceful stop, even if messages had to be released; else 1, also after a
+/// Returns the exit code for `main`: 0 after a graceful stop, even if messages were released; 1 after an error, or after a
 /// second signal, which stops the worker at once.
 pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
@@ -101,7 +101,7 @@ where
     run_with(name, |_| routes)
 }
 
-/// Runs the worker of the binary, whose routes are those of its configuration.
+/// Runs the worker of the binary, whose routes are in its configuration.
 #[doc(hidden)]
 pub fn run_configured() -> ExitCode {
     run_with("consumer-worker", |config| Routes::from_config(&config.worker.routes))

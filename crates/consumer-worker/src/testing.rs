@@ -36,12 +36,12 @@ pub struct TestJob {
 }
 
 impl TestJob {
-    /// Makes the first attempt of a message with this data in this queue, without a name and without headers, with the id
-    /// `00000000000001`.
+    /// Creates the first attempt of a message with this data in this queue. The message has the id `00000000000001`, no name
+    /// and no headers.
     ///
     /// # Panics
     ///
-    /// The name is not that of a queue, or the data has no JSON form.
+    /// The name of the queue is invalid, or the data can't be serialized as JSON.
     pub fn new(queue: &str, data: &impl Serialize) -> Self {
         let message = Message::started(
             "00000000000001".parse().expect("14 digits are an id"),
@@ -55,8 +55,7 @@ impl TestJob {
     /// Sets the name of the message.
     ///
     /// # Panics
-    ///
-    /// It is not the name of a message.
+    /// The name is invalid.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.message.name = Some(name.parse().expect("the name of a message"));
@@ -66,8 +65,7 @@ impl TestJob {
     /// Sets the id of the message.
     ///
     /// # Panics
-    ///
-    /// It is not the id of a message.
+    /// The id is invalid.
     #[must_use]
     pub fn id(mut self, id: &str) -> Self {
         self.message.id = id.parse().expect("the id of a message");
@@ -84,8 +82,7 @@ impl TestJob {
     /// Sets the data of the signal that released the message.
     ///
     /// # Panics
-    ///
-    /// The data has no JSON form.
+    /// The data can't be serialized as JSON.
     #[must_use]
     pub fn signal(mut self, data: &impl Serialize) -> Self {
         self.message.signal = Some(to_raw_value(data).expect("data with a JSON form"));
@@ -107,7 +104,7 @@ impl TestJob {
         self
     }
 
-    /// Makes the job. Its progress is kept for [`reported`]; to extend its lease does nothing.
+    /// Creates the job. [`reported`] returns the progress that its handler reports; extending its lease has no effect.
     ///
     /// # Panics
     ///
@@ -119,7 +116,7 @@ impl TestJob {
     }
 }
 
-/// The progress that a handler reported of a [`TestJob`], each report as its JSON.
+/// The progress that a handler reported for a [`TestJob`], each report as JSON.
 pub fn reported(job: &Job) -> Vec<String> {
     job.reports().iter().map(|report| report.get().to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! Tests of handlers, routes and layers as a user of the library writes them, without Redis.
+//! Tests of handlers, routes and layers through the public interface of the library, without Redis.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -123,7 +123,7 @@ enum Either {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Why data that is not a `T` is refused.
+/// The error text for data that can't be deserialized to `T`.
 async fn refused<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
     async fn take<T>(Payload(_): Payload<T>) {}
     let data: &serde_json::value::RawValue = serde_json::from_str(data).unwrap();

@@ -32,12 +32,12 @@ pub(crate) struct Shared {
     pub(crate) waits: Budget,
     /// Memory, in bytes, for bodies of requests that are received or held, and for responses.
     pub(crate) body_memory: Budget,
-    /// The part of it that responses may take.
+    /// The part of `body_memory` that responses may use.
     pub(crate) response_memory: Budget,
     pub(crate) limits: Api,
     pub(crate) metrics: Metrics,
     pub(crate) health_monitor: RedisHealthMonitor,
-    /// The body of `/openapi.json`, as soon as all routes are registered.
+    /// The body of `/openapi.json`, which is set when all routes are registered.
     pub(crate) description: OnceLock<Bytes>,
     /// Operations that run to their end even when their client disconnects.
     pub(crate) tasks: TaskTracker,
@@ -82,7 +82,7 @@ impl App {
         }))
     }
 
-    /// Takes the share of a request that waits this long; a request that does not wait needs none.
+    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero.
     pub(crate) fn take_wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waits.take(caller.key(), 1)).transpose();
         share.map_err(errors::too_many_waits)

@@ -1,20 +1,20 @@
-//! Budgets that all requests share, and of which one client may have only a part: the number of requests that wait and of event
-//! streams, and the memory for bodies and responses.
+//! Budgets that all requests share and that limit each client to a part: the numbers of waiting requests and event streams,
+//! and the memory for bodies and responses.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use service::config::KeyId;
 
-/// A share whose size is not fixed is at most this part of the free amount, so that many shares fit beside each other.
-const PARTS: usize = 8;
+/// A share of flexible size gets at most the free amount divided by this number, so that several such shares fit.
+const FREE_PARTS: usize = 8;
 
 /// The owner of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     /// All requests with keys of this id.
     Key(KeyId),
-    /// All requests from this address, where there are no keys.
+    /// All requests from this address, if the API has no keys.
     Address(IpAddr),
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Client {
     }
 }
 
-/// An amount that all requests share.
+/// A limited amount that all requests share.
 #[derive(Clone)]
 pub(crate) struct Budget {
     most: usize,
@@ -64,9 +64,9 @@ impl Taken {
 
 /// The reason why a share is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub(crate) enum BudgetExceeded {
     All,
-    /// This client has all, or nearly all, of the amount that one client may have.
+    /// The client would exceed the limit for one client, which is this amount.
     OfClient(Client, usize),
 }
 
@@ -84,32 +84,32 @@ impl Budget {
         self.most_per_client
     }
 
-    /// Takes an amount until the share is dropped.
-    pub(crate) fn take(&self, client: Option<Client>, amount: usize) -> Result<Share, Full> {
+    /// Takes an amount, which is returned when the share is dropped.
+    pub(crate) fn take(&self, client: Option<Client>, amount: usize) -> Result<Share, BudgetExceeded> {
         let mut share = Share { budget: self.clone(), client, amount: 0 };
         share.resize(amount)?;
         Ok(share)
     }
 
-    /// Takes a part of the free amount: at most `most`, and at least `least` or all that one client may have.
-    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, Full> {
+    /// Takes a share of flexible size: at most `most`, and at least `least` or the limit for one client, whichever is less.
+    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, BudgetExceeded> {
         let least = least.min(self.most_per_client);
         let amount = self.add(client.as_ref(), least, most.max(least))?;
         Ok(Share { budget: self.clone(), client, amount })
     }
 
-    /// Gives a client a part of the free amount, at least `least` and at most `most`, and returns how much. A client that is
-    /// not counted by itself has no bound but that of all.
-    fn add(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, Full> {
+    /// Adds an amount from `least` to `most` to the taken amount, and returns it. If `client` is `None`, only the limit for
+    /// all clients applies.
+    fn add(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, BudgetExceeded> {
         let mut taken = self.taken.lock();
         let free = self.most.saturating_sub(taken.all);
         let of_client = |client| taken.by_client.get(client).copied().unwrap_or(0);
         let free_for_client = client.map_or(free, |client| self.most_per_client.saturating_sub(of_client(client)));
-        let amount = (free.min(free_for_client) / PARTS).clamp(least, most);
+        let amount = (free.min(free_for_client) / FREE_PARTS).clamp(least, most);
         match client {
-            _ if amount > free => return Err(Full::All),
+            _ if amount > free => return Err(BudgetExceeded::All),
             Some(client) if amount > free_for_client => {
-                return Err(Full::OfClient(client.clone(), self.most_per_client));
+                return Err(BudgetExceeded::OfClient(client.clone(), self.most_per_client));
             }
             _ => taken.add(client, amount),
         }
@@ -129,8 +129,8 @@ impl Share {
         self.amount
     }
 
-    /// Takes more, or returns some. If the budget does not have enough left, the share stays unchanged.
-    pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Full> {
+    /// Changes the size of the share. If the budget does not have enough, the share stays unchanged.
+    pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {
             let more = amount - self.amount;
             self.budget.add(self.client.as_ref(), more, more)?;
@@ -141,9 +141,9 @@ impl Share {
         Ok(())
     }
 
-    /// Takes an amount even when the budget has not so much left, for memory that is in use already. Others get nothing until
-    /// there is room again.
-    pub(crate) fn count(&mut self, amount: usize) {
+    /// Changes the size of the share even beyond the budget, for memory that is already in use. Other shares are refused
+    /// until memory is returned.
+    pub(crate) fn force_resize(&mut self, amount: usize) {
         if amount > self.amount {
             self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
@@ -153,7 +153,7 @@ impl Share {
         }
     }
 
-    /// Another share of the same client, which is empty yet.
+    /// Another share of the same client, with size 0.
     pub(crate) fn sibling(&self) -> Self {
         Self { budget: self.budget.clone(), client: self.client.clone(), amount: 0 }
     }
@@ -175,7 +175,7 @@ mod tests {
         let budget = Budget::new(2, 1);
         let (first, second) = (budget.take(None, 1).ok(), budget.take(None, 1).ok());
         assert!(first.is_some() && second.is_some());
-        assert_eq!((budget.take(None, 1).err(), budget.taken()), (Some(Full::All), 2));
+        assert_eq!((budget.take(None, 1).err(), budget.taken()), (Some(BudgetExceeded::All), 2));
         drop(first);
         assert!(budget.take(None, 1).is_ok());
         drop(second);
@@ -188,11 +188,11 @@ mod tests {
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
         let mut sibling = one.sibling();
-        assert_eq!(sibling.resize(16), Err(Full::OfClient(client(1).unwrap(), 25)));
+        assert_eq!(sibling.resize(16), Err(BudgetExceeded::OfClient(client(1).unwrap(), 25)));
         assert!(sibling.resize(15).is_ok() && one.resize(11).is_err());
         assert_eq!((one.amount(), sibling.amount(), memory.taken()), (10, 15, 25));
         let others: Vec<_> = (2..5).map(|last| memory.take(client(last), 25).ok().unwrap()).collect();
-        assert_eq!(memory.take(client(9), 1).err(), Some(Full::All));
+        assert_eq!(memory.take(client(9), 1).err(), Some(BudgetExceeded::All));
         drop((one, others));
         assert!(sibling.resize(3).is_ok());
         assert_eq!(memory.taken(), 3);
@@ -207,12 +207,12 @@ mod tests {
         let large = memory.take_some(client(), 10, 80).ok().unwrap();
         let mut next = memory.take_some(client(), 10, 800).ok().unwrap();
         assert_eq!((large.amount(), next.amount()), (80, 90), "an eighth of what is free");
-        next.count(5_000);
+        next.force_resize(5_000);
         assert_eq!(memory.taken(), 5_080);
-        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(Full::All));
-        assert_eq!(memory.take(None, 1).err(), Some(Full::All));
-        next.count(790);
-        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(Full::OfClient(client().unwrap(), 800)));
+        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(BudgetExceeded::All));
+        assert_eq!(memory.take(None, 1).err(), Some(BudgetExceeded::All));
+        next.force_resize(790);
+        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(BudgetExceeded::OfClient(client().unwrap(), 800)));
         drop((large, next));
         let all = memory.take_some(client(), 1_000, 1_000).ok().unwrap();
         assert_eq!(all.amount(), 800, "all that one client may have");

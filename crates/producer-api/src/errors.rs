@@ -1,4 +1,4 @@
-//! The refusals of the API. Each one is written here once, with its code and a text that says what is wrong and what to do.
+//! The error responses of the API, each with its code and a text that says what is wrong and what to do.
 
 use std::{fmt::Display, time::Duration};
 
@@ -9,11 +9,11 @@ use service::{
 };
 use tracing::{error, warn};
 
-use crate::budget::Full;
+use crate::budget::BudgetExceeded;
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
-/// A refusal whose text is always the same.
+/// An error response with a fixed text.
 pub(crate) struct Refusal(Code, &'static str);
 
 impl From<Refusal> for Problem {
@@ -50,7 +50,7 @@ pub(crate) const NO_CONFIRMATION: Refusal = Refusal(
     "confirm is required: the queue's name once more, because this deletes everything in the queue",
 );
 pub(crate) const HOLD_OF_ANOTHER_STATE: Refusal =
-    Refusal(Code::InvalidQuery, "only held messages wait for a hold key: leave state away, or ask for state=held");
+    Refusal(Code::InvalidQuery, "only held messages wait for a hold key: omit state, or ask for state=held");
 pub(crate) const NOT_JSON_CONTENT: Refusal =
     Refusal(Code::UnsupportedMediaType, "the body must be JSON, sent with the header content-type: application/json");
 pub(crate) const NOT_BATCH_CONTENT: Refusal = Refusal(
@@ -77,20 +77,20 @@ pub(crate) const LEASE_GONE: Refusal = Refusal(
      lease anew, and extend leases before they expire",
 );
 
-/// The header `Retry-After` of most refusals that may not last, in seconds.
+/// The header `Retry-After` of most temporary errors, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
-/// The refusal of one event stream more than a client may have.
+/// The header `Retry-After` when there are too many event streams, in seconds.
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
-/// An outage refuses every request; the log reports it once in ten seconds, not once a request.
+/// The current outage. It is logged every ten seconds, not for each refused request.
 static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 
-/// A refusal that may not last.
+/// A temporary error, which has the header `Retry-After`.
 fn temporary(code: Code, detail: impl Into<String>) -> Problem {
     Problem::new(code, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
-/// The refusal of a request that stores messages.
+/// The error response to a request that stores messages.
 pub(crate) fn from_enqueue(error: Error) -> Problem {
     let may_be_stored = matches!(error, Error::Unavailable(_));
     let mut problem = from_queue(error);
@@ -102,7 +102,7 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     problem
 }
 
-/// The refusal of a request that begins no queue, which somebody may have deleted since it was looked for.
+/// The error response to a request that requires an existing queue, which may have been deleted since it was checked.
 pub(crate) fn from_existing_queue(error: Error, name: &QueueName) -> Problem {
     match error {
         Error::NoSuchQueue => queue_not_found(name),
@@ -166,13 +166,13 @@ pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidIdempotencyKey, detail)
 }
 
-pub(crate) fn too_many_listeners(full: Full) -> Problem {
+pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
     let (code, detail) = match full {
-        Full::All => (
+        BudgetExceeded::All => (
             Code::TooManyListeners,
             "as many listen to events of this server as may (api.max_listeners); try again, another server may have room".into(),
         ),
-        Full::OfClient(key, most) => (
+        BudgetExceeded::OfClient(key, most) => (
             Code::TooManyListenersOfKey,
             format!(
                 "{most} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
@@ -183,10 +183,10 @@ pub(crate) fn too_many_listeners(full: Full) -> Problem {
     Problem::new(code, detail).with_retry_after(EVENT_STREAM_RETRY_AFTER_SECS)
 }
 
-pub(crate) fn too_many_waits(full: Full) -> Problem {
+pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
     let with = match full {
-        Full::All => String::new(),
-        Full::OfClient(key, most) => format!(" with {key}, {most}"),
+        BudgetExceeded::All => String::new(),
+        BudgetExceeded::OfClient(key, most) => format!(" with {key}, {most}"),
     };
     let detail = format!(
         "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
@@ -195,11 +195,11 @@ pub(crate) fn too_many_waits(full: Full) -> Problem {
     temporary(Code::TooManyWaits, detail)
 }
 
-pub(crate) fn no_memory_for_body(full: Full) -> Problem {
+pub(crate) fn no_memory_for_body(full: BudgetExceeded) -> Problem {
     no_memory(full, "so this body was not taken; send it again later, or send fewer and smaller bodies at a time")
 }
 
-pub(crate) fn no_memory_for_response(full: Full) -> Problem {
+pub(crate) fn no_memory_for_response(full: BudgetExceeded) -> Problem {
     no_memory(
         full,
         "and nothing was done; read the answers that are on their way, and ask again later, for less at a time",
@@ -207,10 +207,12 @@ pub(crate) fn no_memory_for_response(full: Full) -> Problem {
 }
 
 #[cold]
-fn no_memory(full: Full, advice: &str) -> Problem {
+fn no_memory(full: BudgetExceeded, advice: &str) -> Problem {
     let used = match full {
-        Full::All => "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into(),
-        Full::OfClient(client, most) => format!(
+        BudgetExceeded::All => {
+            "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into()
+        }
+        BudgetExceeded::OfClient(client, most) => format!(
             "the server holds nearly {most} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
              api.max_body_memory)"
         ),
@@ -226,7 +228,7 @@ pub(crate) fn invalid_query(detail: impl Display) -> Problem {
 }
 
 pub(crate) fn cursor_of_another_list(list: impl Display) -> Problem {
-    let detail = format!("this cursor goes on with a list {list}; ask for that, or leave the cursor away");
+    let detail = format!("this cursor continues a list {list}; ask for that, or omit the cursor");
     Problem::new(Code::CursorNotFound, detail)
 }
 
@@ -289,15 +291,15 @@ fn invalid_setting(setting: &str, problem: &str, is_conflict: bool) -> Problem {
     let detail = match (wording::unknown_field(problem), problem.split('`').nth(1)) {
         (Some((word, known)), _) => cut(&unknown(&cut(word), known.iter().copied())),
         (None, Some(word)) if problem.starts_with("missing field") => {
-            format!("{word} is required here: nothing stands that it could be taken from")
+            format!("{word} is required here: there is no earlier value to keep")
         }
-        _ => wording::of_data(problem),
+        _ => wording::data_mistake(problem),
     };
     let code = if is_conflict { Code::SettingsConflict } else { Code::InvalidSettings };
     invalid_field(code, FieldError { pointer, detail })
 }
 
-/// The refusal of a body for one of its fields.
+/// The error response to a body with an invalid field.
 pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
     let detail = format!("{}: {}", error.pointer, error.detail);
     Problem::new(code, detail).with_errors(vec![error])

@@ -29,13 +29,13 @@ pub use auth::issue::Issue;
 ///
 /// # Errors
 ///
-/// When the configuration can't be used or the address is taken.
+/// The configuration is invalid, or the address is in use.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = config.redis.connect()?.require_replicas(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let queues = Queues::new(redis, config.queues);
     let keyring = Keyring::new(config.auth.load_keys()?);
-    let hosts = if keyring.is_empty() && config.api.bind.is_loopback() { Hosts::OfThisMachine } else { Hosts::Any };
+    let hosts = if keyring.is_empty() && config.api.bind.is_loopback() { Hosts::LocalOnly } else { Hosts::Any };
     let tls = config.api.tls.as_ref().map(Tls::load).transpose()?;
     let listener = service::bind(&config.api.bind).await?;
     log_access(&keyring, &config.api.bind);
@@ -89,7 +89,7 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
-/// Applies the declared settings as soon as Redis answers. The API starts without Redis.
+/// Applies the declared settings when Redis answers. The API also starts without Redis.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_reported = false;

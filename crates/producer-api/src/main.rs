@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A request allocates and frees dozens of small pieces of memory, on which the system's allocator spends a fifth of the time.
+/// A request makes dozens of small allocations, and the system's allocator would use a fifth of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Drover's HTTP API: takes messages, to be handed out now or later, and reports their results
 ///
-/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) wins over the
-/// file, the file over the defaults.
+/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) overrides the file, and
+/// the file overrides the defaults.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Command {

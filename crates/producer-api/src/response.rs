@@ -1,5 +1,5 @@
-//! JSON responses. A large one takes memory until its client has read it, so that clients that do not read cost a bounded
-//! amount; where a response may be large, the memory is taken before Redis is called.
+//! JSON responses. A large response counts towards the memory budget until its client has read it, so that slow clients use
+//! bounded memory. If a response may be large, the memory is reserved before Redis is called.
 
 use std::convert::Infallible;
 
@@ -16,14 +16,15 @@ use serde::Serialize;
 use crate::{
     app::App,
     auth::caller::Caller,
-    budget::{Full, Share},
+    budget::{BudgetExceeded, Share},
     errors::{self, Result},
 };
 
-/// A response of at most this size does not count. A response whose size is not known yet takes at least this much.
+/// A response of at most this size does not count towards the budget. A response of unknown size reserves at least this
+/// amount.
 const UNCOUNTED_BYTES: usize = 64 * 1_024;
 
-/// Makes the responses to a client, within the memory that the client may have.
+/// Creates the responses to a client within the client's memory budget.
 #[derive(Clone)]
 pub(crate) struct Responder {
     app: App,
@@ -39,55 +40,57 @@ impl FromRequestParts<App> for Responder {
 }
 
 impl Responder {
-    /// Takes memory for a number of messages, before Redis is called.
+    /// Reserves memory for a response with this number of messages, before Redis is called.
     pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved> {
-        // One message comes whole, however large it is.
+        // A single message is returned whatever its size, so only the minimum is reserved.
         let most = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
-        self.with_all(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, most))
+        self.reserve_total(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, most))
     }
 
-    /// The response with a value that was read, of `about` this many bytes: refused if it is large and there is no memory for it.
-    pub(crate) fn read(&self, value: &impl Serialize, about: usize) -> Result<Response> {
-        // A response that is larger than the memory of one client is sent alone.
-        self.json(value, about, self.app.response_memory.most_per_client())
+    /// The response with a value that was read. It is refused if it is large and the budget is exceeded. `expected_bytes` is
+    /// its approximate size.
+    pub(crate) fn respond_to_read(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
+        // A response larger than one client's budget needs the whole budget of the client.
+        self.json(value, expected_bytes, self.app.response_memory.most_per_client())
     }
 
-    /// The response to an operation that was done, of `about` this many bytes. It is never refused: where there is no memory for
-    /// it, later responses are refused.
-    pub(crate) fn done(&self, value: &impl Serialize, about: usize) -> Result<Response> {
-        self.json(value, about, 0)
+    /// The response to an operation that changed data, which is never refused: it may exceed the budget, and later responses
+    /// are refused then. `expected_bytes` is its approximate size.
+    pub(crate) fn respond_to_change(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
+        self.json(value, expected_bytes, 0)
     }
 
-    /// The response, which is refused if it is large and there is no memory for its size or `most`, whichever is less.
-    fn json(&self, value: &impl Serialize, about: usize, most: usize) -> Result<Response> {
-        let text = json(value, about)?;
+    /// Creates the response. It is refused if it is large and the budget lacks its size or `most`, whichever is less.
+    fn json(&self, value: &impl Serialize, expected_bytes: usize, most: usize) -> Result<Response> {
+        let text = json(value, expected_bytes)?;
         if text.len() <= UNCOUNTED_BYTES {
             return Ok(response(text.into()));
         }
-        let reserved = self.with_all(self.app.response_memory.take(self.caller.client(), text.len().min(most)))?;
+        let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(most)))?;
         Ok(reserved.hold(text))
     }
 
-    /// Takes the same amount of the memory that responses share with bodies.
-    fn with_all(&self, of_responses: Result<Share, Full>) -> Result<Reserved> {
-        let of_responses = of_responses.map_err(errors::no_memory_for_response)?;
-        let of_all = self.app.body_memory.take(self.caller.client(), of_responses.amount());
-        Ok(Reserved { of_responses, of_all: of_all.map_err(errors::no_memory_for_response)? })
+    /// Takes the amount of `response_share` also from the total budget of bodies and responses.
+    fn reserve_total(&self, response_share: Result<Share, BudgetExceeded>) -> Result<Reserved> {
+        let response_share = response_share.map_err(errors::no_memory_for_response)?;
+        let total_share = self.app.body_memory.take(self.caller.client(), response_share.amount());
+        Ok(Reserved { response_share, total_share: total_share.map_err(errors::no_memory_for_response)? })
     }
 }
 
-/// Memory for one response. Responses have a part of the memory that they share with bodies, so that bodies find room beside them.
+/// Memory that is reserved for one response. It counts towards the budget of responses and towards the total budget of bodies
+/// and responses.
 pub(crate) struct Reserved {
-    of_responses: Share,
-    of_all: Share,
+    response_share: Share,
+    total_share: Share,
 }
 
 impl Reserved {
     pub(crate) fn bytes(&self) -> usize {
-        self.of_responses.amount()
+        self.response_share.amount()
     }
 
-    /// The response, which keeps as much of the memory as it needs.
+    /// Creates the response, and returns the memory that it does not need.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<Response> {
         let text = json(value, 0)?;
         Ok(if text.len() <= UNCOUNTED_BYTES { response(text.into()) } else { self.hold(text) })
@@ -95,13 +98,13 @@ impl Reserved {
 
     fn hold(mut self, mut text: Vec<u8>) -> Response {
         text.shrink_to_fit();
-        self.of_responses.count(text.capacity());
-        self.of_all.count(text.capacity());
+        self.response_share.force_resize(text.capacity());
+        self.total_share.force_resize(text.capacity());
         response(Bytes::from_owner(Counted { text, _memory: self }))
     }
 }
 
-/// The text of a response with its memory, which is free again when the last part of the text was sent or dropped.
+/// The text of a response with its reserved memory, which is returned when the last part of the text was sent or dropped.
 struct Counted {
     text: Vec<u8>,
     _memory: Reserved,
@@ -113,7 +116,8 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// The memory for the response to a client that may wait for messages: taken only while messages are leased for it.
+/// The memory for the response to a client that may wait for messages. It is reserved only when messages are leased for the
+/// client.
 pub(crate) struct LeaseMemory {
     responder: Responder,
     messages: usize,
@@ -125,7 +129,7 @@ impl LeaseMemory {
         Self { responder, messages, state: Mutex::default() }
     }
 
-    /// The memory that was taken, or the refusal; `None` if nothing was leased.
+    /// The reserved memory or the error; `None` if nothing was leased.
     pub(crate) fn outcome(&self) -> Option<Result<Reserved>> {
         self.state.lock().take()
     }
@@ -144,18 +148,18 @@ impl ResponseMemory for LeaseMemory {
     }
 }
 
-fn json(value: &impl Serialize, about: usize) -> Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(about);
+fn json(value: &impl Serialize, expected_bytes: usize) -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(expected_bytes);
     serde_json::to_writer(&mut text, value).map_err(|_| errors::INTERNAL)?;
     Ok(text)
 }
 
 fn response(text: Bytes) -> Response {
-    /// The number of headers that a response usually has in the end.
-    const HEADERS: usize = 10;
+    /// The usual number of headers of a complete response.
+    const USUAL_HEADERS: usize = 10;
     let mut response = Response::new(Body::from(text));
-    // With room for all of them, so that the map does not grow half-way.
-    let mut headers = HeaderMap::with_capacity(HEADERS);
+    // Preallocated, so that the map does not grow later.
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.headers_mut() = headers;
     response

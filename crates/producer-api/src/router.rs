@@ -20,7 +20,7 @@ use crate::{
 
 /// All routes within their layers.
 pub(crate) fn router(app: &App) -> Router {
-    // The longest wait comes on top of the time that the rest of a request may take.
+    // The maximum wait is added to the time limit for the rest of a request.
     let time_limit = app.limits.request_timeout.to_std() + app.limits.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
     let (routes, described, endpoints) = routes::all(time_limit).split();
@@ -42,9 +42,10 @@ pub(crate) fn router(app: &App) -> Router {
 }
 
 /// The time for which a browser keeps the answer to a preflight request.
-const MAX_AGE: Duration = Duration::from_secs(3_600);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Lets pages of these origins call the API. Without any, there are no CORS headers, and browsers let no page call it.
+/// Allows pages of these origins to call the API. Without origins there are no CORS headers, and browsers block calls from
+/// other pages.
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -60,6 +61,6 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
             .allow_headers(allowed.collect::<Vec<_>>())
             .expose_headers(exposed.collect::<Vec<_>>())
-            .max_age(MAX_AGE),
+            .max_age(PREFLIGHT_MAX_AGE),
     )
 }

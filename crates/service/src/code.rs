@@ -1,13 +1,13 @@
-//! Every error code, with its status and what to do. The description of the interface and the table in docs/API.md
-//! derive from this list.
+//! Every error code, with its HTTP status and an instruction. The `OpenAPI` description derives from this list, and a test
+//! compares docs/API.md with it.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
 
-/// The list of codes: variant, status, the word that programs match, and what to do.
+/// The list of codes: variant, status, the word that programs match, and the instruction.
 macro_rules! codes {
     ($($variant:ident($status:ident, $word:literal, $help:literal),)*) => {
-        /// The code of a refusal, which a program can match.
+        /// The error code of a response, which a program can match.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
             $(#[doc = $help] $variant,)*
@@ -17,14 +17,14 @@ macro_rules! codes {
             /// All codes, ordered by status.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The status of the answer.
+            /// The HTTP status.
             pub fn status(self) -> StatusCode {
                 match self {
                     $(Self::$variant => StatusCode::$status,)*
                 }
             }
 
-            /// The word for it.
+            /// The word that programs match.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*
@@ -97,12 +97,12 @@ codes! {
 }
 
 impl Code {
-    /// The title of its problems: the usual phrase for the status.
+    /// The title of problems with this code: the standard phrase for the status.
     pub fn title(self) -> &'static str {
         self.status().canonical_reason().unwrap_or("Error")
     }
 
-    /// The code for an answer of a library, of which only the status is known.
+    /// The code for an error response of a library, of which only the status is known.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,

@@ -1,7 +1,8 @@
-//! `/livez` and `/readyz`, the same on both services, and the monitor of how Redis is run.
+//! `/livez` and `/readyz` of both services, and the monitor that checks whether Redis is configured safely.
 //!
-//! `/livez` answers while the process serves; it does not depend on Redis, or an outage of Redis would restart everything.
-//! `/readyz` answers whether work can be done now, and what endangers messages though it can.
+//! `/livez` answers while the process serves. It does not depend on Redis, because then an outage of Redis would restart all
+//! processes. `/readyz` reports whether the process can work now, and warns of settings of Redis with which messages may be
+//! lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::{code::Code, outage::Outage, problem::Problem};
 
-/// The two routes.
+/// The routes `/livez` and `/readyz`.
 pub fn routes<S: Clone + Send + Sync + 'static>(
     redis: Redis,
     subscriber: Subscriber,
@@ -44,7 +45,7 @@ impl Default for Alive {
 pub struct Ready {
     /// `ready`.
     status: &'static str,
-    /// The dangers for messages. The field is only there when Redis is run so that messages may be lost.
+    /// The settings of Redis with which messages may be lost. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -53,18 +54,18 @@ pub struct Ready {
 ///
 /// # Errors
 ///
-/// No work can be done now; the problem has the reasons.
+/// The process can't work now; the problem states the reasons.
 pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealthMonitor) -> Result<Ready, Problem> {
-    // Each time there is a call to Redis; how Redis is run is known from the last examination.
+    // Each request calls Redis, but the settings of Redis are those of the last examination.
     let answers = redis.ping().await.map_err(|error| error.to_string());
-    readiness(answers, subscriber.is_connected(), monitor.found().as_deref())
+    readiness(answers, subscriber.is_connected(), monitor.last_dangers().as_deref())
 }
 
 fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[Danger]>) -> Result<Ready, Problem> {
     let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
     let (reasons, warnings): (Vec<_>, Vec<_>) = found.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-    // An outage now, and the dangers that were found before, which may be its reason.
+    // A current outage first, then the dangers that were found earlier, which may have caused it.
     let mut all = answers.err().into_iter().collect::<Vec<_>>();
     all.extend(texts(&reasons));
     if !all.is_empty() {
@@ -79,32 +80,32 @@ fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[D
     Ok(Ready { status: "ready", warnings: texts(&warnings) })
 }
 
-/// The pause between examinations while work can be done.
-const PAUSE: Duration = Duration::from_secs(30);
-/// The pause while it can't: `/readyz` must soon know when that is over.
-const PAUSE_WHEN_NO_WORK: Duration = Duration::from_secs(1);
+/// The pause between examinations while the process is ready.
+const EXAMINE_INTERVAL: Duration = Duration::from_secs(30);
+/// The pause while the process is not ready, so that `/readyz` soon reports a recovery.
+const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
-/// Examines whether Redis is run so that messages are safe in it, and logs each danger once.
+/// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.
 ///
-/// It examines after each new subscription, because another server may be behind the address then, and now and then, because
-/// settings can be changed at any time. The last result is available without a call.
+/// It also examines after each new subscription, because the address may belong to another server then. The last result is
+/// available without a call.
 #[derive(Clone)]
 pub struct RedisHealthMonitor {
     redis: Redis,
     subscriber: Subscriber,
     found: Arc<Mutex<Option<Vec<Danger>>>>,
-    /// [`PAUSE`] but in tests.
+    /// The pause between examinations; tests use a shorter one.
     pause: Duration,
 }
 
 impl RedisHealthMonitor {
-    /// A monitor that has examined nothing yet; [`run`](Self::run) does.
+    /// Creates a monitor; it examines when it [runs](Self::run).
     pub fn new(redis: Redis, subscriber: Subscriber) -> Self {
-        Self { redis, subscriber, found: Arc::default(), pause: PAUSE }
+        Self { redis, subscriber, found: Arc::default(), pause: EXAMINE_INTERVAL }
     }
 
     /// The dangers that were found last; `None` before the first examination.
-    pub fn found(&self) -> Option<Vec<Danger>> {
+    pub fn last_dangers(&self) -> Option<Vec<Danger>> {
         self.found.lock().clone()
     }
 
@@ -120,8 +121,8 @@ impl RedisHealthMonitor {
         let mut connection = self.subscriber.connection();
         let mut retry = Retry::new();
         let outage = Outage::reported_once();
-        // While there is no subscription, the outage is reported already, and there is no server to examine. The error can't
-        // come: this monitor owns a subscriber.
+        // Without a subscription there is no server to examine, and the subscriber has logged the outage. `wait_for` can't
+        // fail, because this monitor owns a subscriber.
         while connection.wait_for(|connected| *connected).await.is_ok() {
             let pause = match self.redis.examine().await {
                 Ok(dangers) => {
@@ -136,12 +137,12 @@ impl RedisHealthMonitor {
                     retry.pause()
                 }
             };
-            // The pause is over, or the connection is another one: either way it is time to examine.
+            // Whether the pause is over or the connection has changed, the next examination follows.
             let _ = timeout(pause, connection.changed()).await;
         }
     }
 
-    /// Keeps the dangers that were found, logs those that are new or over, and returns the pause until the next examination.
+    /// Stores the dangers that were found, logs new and ended ones, and returns the pause until the next examination.
     fn note(&self, dangers: &[Danger]) -> Duration {
         let known = self.found.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known.contains(danger)) {
@@ -155,7 +156,7 @@ impl RedisHealthMonitor {
             info!(%danger, "a danger in Redis is over");
         }
         let prevented = dangers.iter().any(Danger::prevents_work);
-        if prevented { PAUSE_WHEN_NO_WORK.min(self.pause) } else { self.pause }
+        if prevented { EXAMINE_INTERVAL_NOT_READY.min(self.pause) } else { self.pause }
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn service_is_ready_once_redis_answers_is_subscribed_to_and_was_found_safe() {
+    fn service_is_ready_once_redis_answers_and_is_subscribed_to_and_examined() {
         let ready = readiness(Ok(()), true, Some(&[])).unwrap();
         assert_eq!(serde_json::to_value(ready).unwrap(), json!({"status": "ready"}));
         assert_eq!(detail(readiness(Err("away".into()), true, Some(&[]))), "away");
@@ -217,7 +218,7 @@ mod tests {
             pause: Duration::from_millis(20),
             ..RedisHealthMonitor::new(redis, subscriber.clone())
         };
-        assert_eq!(monitor.found(), None);
+        assert_eq!(monitor.last_dangers(), None);
         let shutdown = CancellationToken::new();
         let running = {
             let (monitor, shutdown) = (monitor.clone(), shutdown.clone());
@@ -229,7 +230,7 @@ mod tests {
         {
             server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
             let until_found = async {
-                while monitor.found().as_ref() != Some(&expected) {
+                while monitor.last_dangers().as_ref() != Some(&expected) {
                     sleep(Duration::from_millis(5)).await;
                 }
             };

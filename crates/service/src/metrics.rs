@@ -1,5 +1,5 @@
-//! `/metrics`, which Prometheus reads: the page itself, and the figures that both services have. `docs/OBSERVABILITY.md` documents
-//! every name, and a test compares. Each module with something to count registers it with the registry of its service.
+//! The page `/metrics` for Prometheus, and the metrics that both services have. `docs/OBSERVABILITY.md` documents every
+//! metric, and a test compares the names. Other modules register their own metrics with the registry of their service.
 
 use std::{
     fmt, fs,
@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 use queue_core::{Redis, Subscriber};
 
-/// The answer of `/metrics`: the figures of these registries.
+/// The response of `/metrics`, with the metrics of these registries.
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {
     let mut text = String::new();
     for registry in registries {
@@ -33,7 +33,7 @@ pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response 
     ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
 }
 
-/// A gauge whose value is read when it is served, by the function in it.
+/// A gauge whose value is computed by a function when `/metrics` is read.
 pub struct ReadGauge<F>(pub F);
 
 impl<F: Fn() -> u64> EncodeMetric for ReadGauge<F> {
@@ -52,23 +52,23 @@ impl<F> fmt::Debug for ReadGauge<F> {
     }
 }
 
-/// Registers the build, the process, and the calls to Redis of a service that starts now.
+/// Registers the metrics of the build, the process and the calls to Redis. To be called when the service starts.
 pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
     let info = Family::<_, Gauge>::default();
     info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    registry.register("drover_build_info", "1; its labels say what runs", info);
+    registry.register("drover_build_info", "1; the labels name the service and its version", info);
     registry.register_collector(Box::new(Process { started: SystemTime::now() }));
     let subscriber = subscriber.clone();
     let is_subscribed = ReadGauge(move || u64::from(subscriber.is_connected()));
-    registry.register("drover_redis_subscribed", "Whether the subscription to Redis stands", is_subscribed);
+    registry.register("drover_redis_subscribed", "1 while subscribed to wake-ups", is_subscribed);
     redis.calls().register(registry);
 }
 
-/// The kernel counts the time of a process in hundredths of a second, whatever its own clock does.
+/// The unit in which the kernel reports CPU time: hundredths of a second.
 const TICKS_PER_SEC: f64 = 100.0;
 
-/// The figures of this process, under the names that all exporters use, read when they are served. Without `/proc` there is
-/// only the start.
+/// The metrics of this process, under the standard names, read when `/metrics` is read. Without `/proc` only the start time
+/// is available.
 #[derive(Debug)]
 struct Process {
     started: SystemTime,
@@ -82,10 +82,10 @@ impl Collector for Process {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         write("process_start_time_seconds", "When the process started, since 1970.", &ConstGauge::new(started))?;
         if let Some(seconds) = cpu_seconds() {
-            write("process_cpu_seconds", "The time that the process has computed.", &ConstCounter::new(seconds))?;
+            write("process_cpu_seconds", "CPU time of the process.", &ConstCounter::new(seconds))?;
         }
         if let Some(bytes) = resident_bytes() {
-            write("process_resident_memory_bytes", "The memory that the process holds.", &ConstGauge::new(bytes))?;
+            write("process_resident_memory_bytes", "Resident memory of the process.", &ConstGauge::new(bytes))?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             let help = "Open files and sockets: connections are among them.";
@@ -97,7 +97,7 @@ impl Collector for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may hold anything; it ends with the last bracket. utime and stime are fields 14 and 15.
+    // The name of the program may contain any character; it ends at the last bracket. utime and stime are fields 14 and 15.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)

@@ -1,10 +1,10 @@
-//! A failure that may last: the log gets one line, or one now and then, instead of one with each try.
+//! Limits the log records of a failure that lasts: one record, or one per interval, instead of one for each failed try.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// An outage, and the instant of its last line in the log.
+/// An outage, with the instant at which it was last logged.
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();
@@ -14,32 +14,32 @@ use parking_lot::Mutex;
 /// ```
 #[derive(Debug)]
 pub struct Outage {
-    again_after: Option<Duration>,
+    report_interval: Option<Duration>,
     reported_at: Mutex<Option<Instant>>,
 }
 
 impl Outage {
     /// An outage that is reported once until it ends.
     pub const fn reported_once() -> Self {
-        Self { again_after: None, reported_at: Mutex::new(None) }
+        Self { report_interval: None, reported_at: Mutex::new(None) }
     }
 
     /// An outage that is reported again after each pause while it lasts.
     pub const fn reported_every(pause: Duration) -> Self {
-        Self { again_after: Some(pause), reported_at: Mutex::new(None) }
+        Self { report_interval: Some(pause), reported_at: Mutex::new(None) }
     }
 
-    /// Notes that it goes on. Returns whether it is to be reported now.
+    /// Notes that a call failed, so the outage goes on. Returns whether to log it now.
     pub fn goes_on(&self) -> bool {
         let mut reported_at = self.reported_at.lock();
-        let is_due = reported_at.is_none_or(|at| self.again_after.is_some_and(|after| at.elapsed() >= after));
+        let is_due = reported_at.is_none_or(|at| self.report_interval.is_some_and(|after| at.elapsed() >= after));
         if is_due {
             *reported_at = Some(Instant::now());
         }
         is_due
     }
 
-    /// Notes that it is over. Returns whether it was reported, so that its end is to be reported too.
+    /// Notes that the outage is over. Returns whether it was logged, so that its end is logged too.
     pub fn is_over(&self) -> bool {
         self.reported_at.lock().take().is_some()
     }

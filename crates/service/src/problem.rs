@@ -1,4 +1,4 @@
-//! Refusals in the form of RFC 9457 (`application/problem+json`), and the layer that writes their bodies.
+//! Error responses in the form of RFC 9457 (`application/problem+json`), and the layer that writes their bodies.
 
 use axum::{
     BoxError,
@@ -17,12 +17,14 @@ use utoipa::{
 
 use crate::code::Code;
 
-/// The header that carries a request's id both ways.
+/// The header with the id of a request, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A refusal as RFC 9457 has it. Every refusal is one: the router's and the extractors' too.
+/// An error response as RFC 9457 defines it. All error responses have this form, those of the router and the extractors
+/// included.
 ///
-/// As a response it is empty until [`render_problem`] writes its body, because only there the request's id is known.
+/// Converted to a response its body is empty; [`render_problem`] writes the body, because the request's id is known only
+/// there.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -31,13 +33,13 @@ pub struct Problem {
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
     scope: Option<&'static str>,
-    lines: Option<Box<Lines>>,
+    lines: Option<Box<LinesProgress>>,
     retry_after_secs: Option<u32>,
 }
 
 /// The progress of a stream of lines before it was refused.
 #[derive(Debug, Clone, Default)]
-struct Lines {
+struct LinesProgress {
     stored_through: Option<u64>,
     in_doubt: Option<InDoubt>,
     summary: Map<String, Value>,
@@ -55,7 +57,7 @@ pub struct InDoubt {
 /// A refusal, as RFC 9457 has it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-struct Sent<'a> {
+struct ProblemBody<'a> {
     #[schema(pattern = "^urn:drover:problem:[a-z_]+$")]
     r#type: String,
     title: &'static str,
@@ -102,7 +104,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// The same error of a field that is a part of what stands at `pointer`.
+    /// The same error with its pointer relative to a parent: prepends `pointer`.
     #[must_use]
     pub fn within(mut self, pointer: &str) -> Self {
         self.pointer.insert_str(0, pointer);
@@ -110,11 +112,11 @@ impl FieldError {
     }
 }
 
-/// A new id for a request that brings none.
+/// Creates an id for a request that has none.
 pub fn new_request_id() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes = rand::random::<u64>().to_ne_bytes();
-    // Without the formatter, for each request has one.
+    // Without `format!`, which is slower, because each request needs an id.
     let mut id = String::with_capacity(2 * bytes.len());
     for digit in bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 15]) {
         id.push(char::from(DIGITS[usize::from(digit)]));
@@ -132,28 +134,28 @@ impl Problem {
         Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }
     }
 
-    /// Names the fields.
+    /// Adds the fields with mistakes.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// Names the scope that a key lacks.
+    /// Adds the scope that a key lacks.
     #[must_use]
     pub fn with_scope(mut self, scope: &'static str) -> Self {
         self.scope = Some(scope);
         self
     }
 
-    /// Names the lines of a stream that may be stored or not.
+    /// Adds the lines of an NDJSON body that may be stored or not.
     #[must_use]
     pub fn with_in_doubt(mut self, lines: InDoubt) -> Self {
         self.lines.get_or_insert_default().in_doubt = Some(lines);
         self
     }
 
-    /// Notes that every line of a stream up to this one is stored or refused, and the summary of all lines.
+    /// Adds the number of the last line up to which every line is stored or refused, and the summary of all lines.
     #[must_use]
     pub fn with_lines(mut self, stored_through: u64, summary: &impl Serialize) -> Self {
         let lines = self.lines.get_or_insert_default();
@@ -164,7 +166,7 @@ impl Problem {
         self
     }
 
-    /// Notes the time, in seconds, after which another try makes sense.
+    /// Adds the header `Retry-After`, in seconds.
     #[must_use]
     pub fn with_retry_after(mut self, secs: u32) -> Self {
         self.retry_after_secs = Some(secs);
@@ -181,7 +183,7 @@ impl Problem {
         &self.errors
     }
 
-    /// For refusals that a library made, of which only the status is known.
+    /// The problem for an error response of a library, of which only the status is known.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let code = Code::of_status(status);
         let detail = match code {
@@ -199,7 +201,7 @@ impl Problem {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let lines = self.lines.as_deref();
-        let sent = Sent {
+        let sent = ProblemBody {
             r#type: format!("urn:drover:problem:{}", self.code.as_str()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
@@ -218,7 +220,7 @@ impl Serialize for Problem {
 
 impl PartialSchema for Problem {
     fn schema() -> RefOr<Schema> {
-        Sent::schema()
+        ProblemBody::schema()
     }
 }
 
@@ -236,13 +238,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the body of every refusal as a problem, with the id of its request. The outermost layer but for the request's id.
+/// Middleware that applies [`render_problem`] to every response.
 pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes the body of a refusal as a problem, with the id of its request, which is in the answer's headers already. Any other
-/// answer stays as it is.
+/// Writes the body of an error response as a problem, with the request's id, which it takes from the response's headers.
+/// Other responses are not changed.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

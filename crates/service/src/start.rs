@@ -1,5 +1,5 @@
-//! Starts and stops a service: its arguments, its configuration, its log, the signals that stop it, and the output outside its
-//! log, where standard output and standard error may be closed or full.
+//! Starts and stops a service: its arguments, its configuration, its log, the signals that stop it, and output to standard
+//! output and standard error, which may be closed or full.
 
 use std::{
     error::Error,
@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Read this configuration file over the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the configuration as it is in effect, without secrets, and stop
+    /// Print the effective configuration, without secrets, and exit
     #[arg(long)]
     print_config: bool,
 }
@@ -47,7 +47,7 @@ pub struct Stop {
 
 /// The time that a service has after a second signal.
 const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
-/// The time that tasks have to notice that they are dropped. A task that blocks its thread does not notice.
+/// The time limit for dropping tasks. A task that blocks its thread can't be dropped in time.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
 /// Runs a service: loads its configuration, starts its log, and lets `service` work until a signal: SIGTERM or SIGINT stops it
@@ -67,14 +67,14 @@ where
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is no log yet.
+            // The log was not started.
             complain(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Returns `None` when the configuration was only to be printed.
+/// Returns `None` for `--print-config`, which only prints the configuration.
 fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
@@ -120,7 +120,7 @@ where
         }
         result.inspect(|()| info!("{name} stopped"))
     });
-    // A plain drop would wait for tasks that block a thread.
+    // Dropping the runtime would wait for tasks that block a thread.
     runtime.shutdown_timeout(TIME_TO_DROP);
     result
 }
@@ -129,7 +129,7 @@ where
 ///
 /// # Errors
 ///
-/// The exit code when the program is over: help or the version was printed or could not be, or an argument is wrong.
+/// The exit code if the program must end: it has printed its help or version, or an argument is wrong.
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|over| {
         let printed = over.print().and_then(|()| stdout().flush());
@@ -147,7 +147,7 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
 ///
 /// # Errors
 ///
-/// Not all of it was written.
+/// The text was not completely written.
 pub fn print(text: &str) -> io::Result<()> {
     let mut output = stdout().lock();
     output.write_all(text.as_bytes())?;

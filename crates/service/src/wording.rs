@@ -1,27 +1,28 @@
-//! Texts about wrong input, for the people who sent it. The parser's own texts name types of Rust and rules of the parser; they are
-//! translated here, and a text that is not known here is reported without details.
+//! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules; this module
+//! translates them, and replaces unknown texts by a general one.
 
-/// The longest part of a wrong value that is repeated.
-const LONGEST: usize = 200;
+/// The number of characters after which a repeated input is cut.
+const MAX_REPEATED_CHARS: usize = 200;
 
-/// The mistake in a whole document, and its place.
-pub fn of_document(error: &serde_json::Error) -> String {
-    format!("{}, at line {}, column {}", of_value(error), error.line(), error.column())
+/// Describes the mistake in a whole document, with its line and column.
+pub fn document_mistake(error: &serde_json::Error) -> String {
+    format!("{}, at line {}, column {}", value_mistake(error), error.line(), error.column())
 }
 
-/// The mistake in one value, without its place: the value is a part of a document itself.
-pub fn of_value(error: &serde_json::Error) -> String {
+/// Describes the mistake in one value, without line and column, because the value is only a part of the input.
+pub fn value_mistake(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = without_place(&text);
-    if error.is_data() { of_data(what) } else { of_syntax(what).to_owned() }
+    if error.is_data() { data_mistake(what) } else { syntax_mistake(what).to_owned() }
 }
 
-/// The mistake in one value that is known to be JSON: the parser says of some values of a wrong kind that they are no JSON.
-pub fn of_json(error: &serde_json::Error) -> String {
+/// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON;
+/// here they are reported as of another kind.
+pub fn json_mistake(error: &serde_json::Error) -> String {
     match without_place(&error.to_string()) {
         "expected value" => "it is of another kind".to_owned(),
         "trailing characters" => "the list is longer than it may be".to_owned(),
-        _ => of_value(error),
+        _ => value_mistake(error),
     }
 }
 
@@ -29,7 +30,7 @@ fn without_place(text: &str) -> &str {
     text.rsplit_once(" at line ").map_or(text, |(what, _)| what)
 }
 
-fn of_syntax(what: &str) -> &'static str {
+fn syntax_mistake(what: &str) -> &'static str {
     const KNOWN: [(&str, &str); 12] = [
         ("EOF while parsing", "it ends too early"),
         ("expected `:`", "a colon is missing after the name of a field"),
@@ -38,13 +39,13 @@ fn of_syntax(what: &str) -> &'static str {
         ("trailing comma", "a comma stands before the end of a list or an object"),
         ("trailing characters", "something stands after its end"),
         ("invalid escape", "a backslash stands before what can't be escaped"),
-        ("lone leading surrogate", HALF_A_CHARACTER),
-        ("unexpected end of hex", HALF_A_CHARACTER),
+        ("lone leading surrogate", LONE_SURROGATE),
+        ("unexpected end of hex", LONE_SURROGATE),
         ("control character", "a control character stands in a text: escape it, as in \\n"),
         ("invalid unicode", "it is not UTF-8"),
         ("recursion limit", "it is nested deeper than 128 levels"),
     ];
-    const HALF_A_CHARACTER: &str = "a \\u escape is half of a character: send both halves, or the character itself";
+    const LONE_SURROGATE: &str = "a \\u escape is half of a character: send both halves, or the character itself";
     let known = KNOWN.iter().find(|(beginning, _)| what.starts_with(beginning));
     match known {
         Some((_, words)) => words,
@@ -53,8 +54,9 @@ fn of_syntax(what: &str) -> &'static str {
     }
 }
 
-/// The mistake in one value, and the name of its member where the place of the value does not show it.
-pub fn of_member(error: &serde_json::Error) -> (Option<String>, String) {
+/// Describes the mistake in one value. For a missing or duplicate field also returns its name, which the path of the error
+/// lacks.
+pub fn member_mistake(error: &serde_json::Error) -> (Option<String>, String) {
     let text = error.to_string();
     if let Some((word, known)) = unknown_field(&text) {
         return (None, unknown(&cut(word), known.iter().copied()));
@@ -66,26 +68,26 @@ pub fn of_member(error: &serde_json::Error) -> (Option<String>, String) {
     if text.starts_with("duplicate field") {
         return (name(), "it stands twice".into());
     }
-    (None, of_value(error))
+    (None, value_mistake(error))
 }
 
-/// The unknown field that the text of a parser's error is about, if it is about one, and those that there are.
+/// If the text of a parser's error is about an unknown field, returns that field and the known ones.
 pub fn unknown_field(text: &str) -> Option<(&str, Vec<&str>)> {
-    unknown_word(text.strip_prefix("unknown field `")?)
+    split_unknown_word(text.strip_prefix("unknown field `")?)
 }
 
-/// The word that an error is about, of which this is the rest from there on, and those that there are.
-fn unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
-    // The word may have anything in it, those that there are have no back-tick.
+/// Splits the rest of an error text, which begins with the unknown word, into that word and the known ones.
+fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
+    // The unknown word may contain any text; known words contain no back-tick.
     let end = ["`, expected ", "`, there are no "].iter().find_map(|end| rest.rfind(end))?;
     let (word, known) = rest.split_at(end);
     Some((word, known.split('`').skip(2).step_by(2).collect()))
 }
 
-/// The mistake in a well-formed value of a wrong kind, by the text of the parser's error.
-pub fn of_data(what: &str) -> String {
+/// Translates the parser's text about a well-formed value of a wrong kind.
+pub fn data_mistake(what: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
-        // A wrong text may have the same words in it; what is expected is the last of it.
+        // The wrong value may contain the same words, so the last occurrence is used.
         if let Some((found, expected)) = what.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
             let expected = expectation(expected);
             return match value(found) {
@@ -100,18 +102,18 @@ pub fn of_data(what: &str) -> String {
     if let Some((word, known)) = unknown_field(what) {
         return format!("the field \"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
     }
-    if let Some((word, known)) = what.strip_prefix("unknown variant `").and_then(unknown_word) {
+    if let Some((word, known)) = what.strip_prefix("unknown variant `").and_then(split_unknown_word) {
         return format!("\"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
     }
     match what.split('`').nth(1) {
         Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
         Some(word) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
-        // The text of a type itself: one of Drover's, or one of a handler's.
+        // A text that Drover's own type, or a type of a handler, reported.
         _ => cut(what),
     }
 }
 
-/// A value that was found, as it would stand in JSON.
+/// The value that the parser found, in JSON notation.
 fn value(found: &str) -> Option<String> {
     let (kind, rest) = found.split_once(' ').unwrap_or((found, ""));
     match kind {
@@ -124,7 +126,8 @@ fn value(found: &str) -> Option<String> {
     }
 }
 
-/// The expectation in plain words. Drover's types already state it so; for other types serde has the name of the Rust type.
+/// The expected value in plain words. Drover's own types already use plain words; for others serde uses the name of the Rust
+/// type.
 fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
     let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
@@ -149,15 +152,15 @@ fn expectation(expected: &str) -> String {
     words.to_owned()
 }
 
-/// A text from outside, short enough to be repeated.
+/// Cuts a text of the input, so that an error can repeat it.
 pub fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_REPEATED_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// The known word that was probably meant, if any is near.
+/// The known word that is most similar to an unknown word, if one is similar enough.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
@@ -167,7 +170,7 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// A sentence about an unknown word: what was probably meant, or what there is.
+/// A text about an unknown word, which suggests a similar known word or lists the known words.
 pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     if let Some(meant) = nearest(word, known.clone()) {
         return format!("unknown: did you mean \"{meant}\"?");
@@ -176,9 +179,9 @@ pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone)
     if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
-/// A sentence that reports an unknown word and suggests a known one. It repeats the word only if a known word is similar: any
-/// other text may be a secret in the wrong place.
-pub(crate) fn no_such<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+/// A text that reports an unknown word and suggests a known one. It repeats the word only if a known word is similar, because
+/// any other text may be a misplaced secret.
+pub(crate) fn unknown_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),
         None => format!("expected one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),
@@ -222,7 +225,7 @@ mod tests {
     }
 
     fn reported(json: &[u8]) -> String {
-        of_value(&serde_json::from_slice::<Sample>(json).unwrap_err())
+        value_mistake(&serde_json::from_slice::<Sample>(json).unwrap_err())
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn member_is_reported_with_its_name() {
-        let reported = |json: &str| of_member(&serde_json::from_str::<Sample>(json).unwrap_err());
+        let reported = |json: &str| member_mistake(&serde_json::from_str::<Sample>(json).unwrap_err());
         assert_eq!(reported(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(
             reported(r#"{"a`, expected `b":1}"#).1,
@@ -297,6 +300,6 @@ mod tests {
         let deep = r#"{"inner":"#.repeat(200);
         assert_eq!(reported(deep.as_bytes()), "it is nested deeper than 128 levels");
         let error = serde_json::from_str::<Sample>("{\n  oops}").unwrap_err();
-        assert_eq!(of_document(&error), "the name of a field must be a text in quotes, at line 2, column 3");
+        assert_eq!(document_mistake(&error), "the name of a field must be a text in quotes, at line 2, column 3");
     }
 }

@@ -1,21 +1,21 @@
-//! The section of the handler `exec`, and the keys that it has in common with the handler `http`.
+//! The section of the handler `exec`, and the keys that the handler `http` also has.
 
 use std::{fmt, iter};
 
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// The time limit of a handler: 100 ms to 7 days, as that of a message.
+/// The time limit of a handler: 100 ms to 7 days, the same range as the `timeout` of a message.
 pub type HandlerTimeout = Span<100, 604_800_000>;
 
-/// The use of the answer of a URL, or of the output of a program.
+/// How a handler uses the HTTP response, or the output of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
-    /// It becomes the message's result.
+    /// The output becomes the message's result.
     #[default]
     Result,
-    /// It is ignored: the result is null.
+    /// The output is ignored, and the result is null.
     Ignore,
 }
 
@@ -24,15 +24,15 @@ pub enum Output {
 #[serde(deny_unknown_fields)]
 pub struct ExecHandler {
     /// The program and its arguments.
-    #[serde(deserialize_with = "words")]
+    #[serde(deserialize_with = "command_line")]
     pub command: CommandLine,
-    /// The time within which it must have ended. Defaults to 1 min.
+    /// The time limit of one run of the program. Defaults to 1 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HandlerTimeout>,
-    /// The time from SIGTERM to SIGKILL for a program that is to stop. Defaults to 5 s.
+    /// The time between SIGTERM and SIGKILL when the worker stops the program. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<Span<0, 60_000>>,
-    /// The use of its output. Defaults to the result.
+    /// How the program's standard output is used. Defaults to `result`.
     #[serde(default)]
     pub output: Output,
 }
@@ -44,14 +44,14 @@ impl ExecHandler {
     pub const DEFAULT_STOP_GRACE: Millis = Millis::from_secs(5);
 }
 
-/// A program and its arguments, which no shell reads. Words that set a variable, such as `TOKEN=…` behind the program `env`, are
-/// shown without their values, which may be secrets.
+/// A program and its arguments, which are not passed through a shell. Logs and errors mask the value of an argument that sets
+/// a variable (such as `TOKEN=…` after the program `env`), because it may be a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct CommandLine {
-    /// The program: a path, or a name that is looked for in `PATH`.
+    /// The program: a path, or a name that is searched in `PATH`.
     pub program: String,
-    /// Its arguments.
+    /// The arguments of the program.
     pub arguments: Vec<String>,
 }
 
@@ -61,14 +61,14 @@ impl fmt::Debug for CommandLine {
     }
 }
 
-/// A list of words. The text of a mistake shows how to write one.
-fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
+/// Reads a command line from a list of texts. The error text shows how to write such a list.
+fn command_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list: write command = [\"python3\", \"job.py\"]")]
-    enum Written {
+    enum WordList {
         List(Vec<String>),
     }
-    let Written::List(words) = Written::deserialize(deserializer)?;
+    let WordList::List(words) = WordList::deserialize(deserializer)?;
     words.try_into().map_err(D::Error::custom)
 }
 
@@ -87,14 +87,14 @@ impl TryFrom<Vec<String>> for CommandLine {
     }
 }
 
-/// The words as they are shown.
+/// The words of the command line, with the values of variables masked.
 impl From<CommandLine> for Vec<String> {
     fn from(command: CommandLine) -> Self {
-        iter::once(command.program).chain(command.arguments).map(shown).collect()
+        iter::once(command.program).chain(command.arguments).map(masked).collect()
     }
 }
 
-fn shown(word: String) -> String {
+fn masked(word: String) -> String {
     let is_variable = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_of_a_variable_is_not_shown() {
+    fn value_of_a_variable_is_masked() {
         let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
         let command = CommandLine::try_from(words.to_vec()).unwrap();
         assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");

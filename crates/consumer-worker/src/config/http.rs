@@ -11,27 +11,27 @@ use url::{Host, Url};
 
 use super::exec::{HandlerTimeout, Output};
 
-/// POSTs each message to a URL, signed by the rules of Standard Webhooks: all to one URL, or each to the one that its header
-/// names.
+/// POSTs each message to a URL, signed by the rules of Standard Webhooks: either all messages to one URL, or each message to
+/// the URL in one of its headers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
-    /// The URL of all messages, at any address.
+    /// The URL that all messages are posted to. Its host may have any address, private ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpUrl>,
-    /// The header that names the URL of a message.
+    /// The name of the message header that contains the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_header: Option<String>,
-    /// The hosts that the header may name.
+    /// The hosts that are allowed in the URL of that header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Private networks that the header may lead to all the same. Defaults to none.
+    /// Private networks that the URL of that header may resolve to. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     pub allowed_networks: Vec<IpNet>,
     /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several")]
     pub secret: Vec<WebhookSecret>,
-    /// A file with more secrets, one a line. Defaults to none.
+    /// A file with more secrets, one per line. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<FilePath>,
     /// The time within which the answer must be complete. Defaults to 10 s.
@@ -40,13 +40,13 @@ pub struct HttpHandler {
     /// The time within which the connection must be open. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Span<100, 60_000>>,
-    /// Requests of this route that are under way to one host at once. Defaults to as many as the worker runs.
+    /// The maximum number of concurrent requests of this route to one host. Defaults to no limit but the worker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// Certificates of authorities, as PEM, that are trusted beside the system's. Defaults to none.
+    /// A PEM file of certificate authorities that are trusted in addition to the system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FilePath>,
-    /// The use of a successful answer. Defaults to the result.
+    /// How the body of a successful response is used. Defaults to `result`.
     #[serde(default)]
     pub response: Output,
 }
@@ -77,7 +77,7 @@ impl HttpHandler {
     }
 }
 
-/// Networks. The text of a mistake shows how to write one.
+/// Reads a list of networks. The error text shows how to write one.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |(n, text): (usize, String)| {
         text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", n + 1)))
@@ -85,8 +85,8 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     Vec::<String>::deserialize(deserializer)?.into_iter().enumerate().map(network).collect()
 }
 
-/// A host that messages may name in their URLs: `hooks.example.org` on the ports of http and https, or with a port of its
-/// own, `hooks.example.org:8443`.
+/// A host that messages may name in their URLs: `hooks.example.org` on the ports of http and https, or on another port,
+/// `hooks.example.org:8443`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AllowedHost {
@@ -105,13 +105,13 @@ impl TryFrom<String> for AllowedHost {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        // Without the text: it may be a URL with a password.
+        // The error does not repeat the text, which may be a URL with a password.
         let invalid = || "not a host; write \"hooks.example.org\", or \"hooks.example.org:8443\"";
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid())?)),
             _ => (text.as_str(), None),
         };
-        // In the form that hosts of URLs have, so that the two can be compared.
+        // Normalized as in a URL, so that it can be compared with the host of a URL.
         let host = Host::parse(host).map_err(|_| invalid())?.to_string();
         if host.contains('*') {
             return Err("a host has no *: name each host");
@@ -143,7 +143,7 @@ impl WebhookSecret {
     const PREFIX: &str = "whsec_";
     const HIDDEN: &str = "whsec_***";
 
-    /// The bytes.
+    /// The bytes of the secret.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -168,7 +168,7 @@ impl FromStr for WebhookSecret {
         if text == Self::HIDDEN {
             return Err("the secret is hidden here, as --print-config does; put the secret itself in".into());
         }
-        // Without the text: it may be a secret.
+        // The error does not repeat the text, which may be a secret.
         let bytes = text.strip_prefix(Self::PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
         match bytes {
             Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes)),
@@ -192,7 +192,7 @@ impl Serialize for WebhookSecret {
     }
 }
 
-/// One secret, or a list of them.
+/// Reads one secret, or a list of secrets.
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WebhookSecret>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a secret as a text, or a list of them")]
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_secrets_has_one_a_line() {
+    fn file_of_secrets_has_one_per_line() {
         assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\n\n  {SECRET}\n")).unwrap().len(), 2);
         assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\nhunter2")).unwrap_err().find("line 2"), Some(0));
         assert!(WebhookSecret::parse_lines("\n").is_err());

@@ -18,61 +18,62 @@ pub use http::{AllowedHost, HttpHandler, WebhookSecret};
 /// The configuration of a worker.
 pub type Config = service::Config<Worker>;
 
-/// The consumer-worker.
+/// The section `worker` of the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
-    /// The address that serves its health and metrics. Defaults to 127.0.0.1:8081.
+    /// The address on which the worker serves `/livez`, `/readyz` and `/metrics`. Defaults to 127.0.0.1:8081.
     pub bind: BindAddress,
-    /// Handlers that run at once, per queue and process. Defaults to 100.
+    /// The maximum number of handlers that run at once, for each queue in one process. Defaults to 100.
     pub concurrency: usize,
-    /// Leases at once, over all queues of the process. Defaults to 10,000.
+    /// The maximum number of leases over all queues of one process. Defaults to 10,000.
     pub max_leases: usize,
-    /// Bytes of data of all messages that are leased at once. Defaults to 64 MiB.
+    /// The maximum total size of the data of all leased messages, in bytes. Defaults to 64 MiB.
     pub max_bytes: usize,
-    /// The order of queues when several have more messages than the process may hold leases. Defaults to `weighted`.
+    /// The order in which queues get leases when `max_leases` is too small for all of them. Defaults to `weighted`.
     pub order: Order,
-    /// The pause between two polls of an idle queue, which find messages whose wake-up was lost. Defaults to 5 s.
+    /// The pause between two polls of an idle queue. A poll finds messages whose wake-up was lost. Defaults to 5 s.
     pub poll_interval: Span<100, 86_400_000>,
     /// The time that handlers may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: Span<0, 86_400_000>,
-    /// The handlers and their messages. Defaults to the log handler for `my-queue`.
+    /// The routes, each a handler with the messages that it gets. Defaults to the log handler for `my-queue`.
     pub routes: Vec<Route>,
 }
 
-/// A handler and its messages.
+/// A route: a handler, and the messages that it gets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The queue of the messages, or a pattern that queues fit (`user-*`).
+    /// The queue of the messages, or a pattern for the names of queues (`user-*`).
     pub queue: QueuePattern,
-    /// The name of the messages. Defaults to all messages.
+    /// The name of the messages that the handler gets. Defaults to messages of any name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
-    /// Handlers that run at once for each of these queues. Defaults to `worker.concurrency`.
+    /// The maximum number of handlers that run at once for each queue of this route. Defaults to `worker.concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// With `order = "weighted"`, so many messages for each one of a queue of weight 1. Defaults to 1.
+    /// The weight of each queue of this route with `order = "weighted"`: a queue of weight 3 gets three times as many
+    /// messages as one of weight 1. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU32>,
     /// The handler of these messages.
-    pub handler: Handler,
+    pub handler: HandlerConfig,
 }
 
-/// The order of queues when several have more messages than a worker may hold leases.
+/// The order in which queues get leases when a worker has too few for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// By their weights: no queue starves.
+    /// Queues share the leases by their weights, and no queue starves.
     Weighted,
-    /// In the order of their routes: a queue waits until no queue before it has a ready message.
+    /// Queues are served in the order of their routes: a queue waits while an earlier queue has ready messages.
     Strict,
 }
 
 /// The handler of a route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Handler {
+pub enum HandlerConfig {
     /// Logs the id and the data of each message.
     Log {
         /// The result of each message. Defaults to null.
@@ -85,8 +86,8 @@ pub enum Handler {
     Exec(ExecHandler),
 }
 
-/// By hand, so that a mistake in a handler is reported with its key: serde reads a tagged enum without the paths of its keys.
-impl<'de> Deserialize<'de> for Handler {
+/// Not derived, because a derived tagged enum reports an error without the path of the wrong key.
+impl<'de> Deserialize<'de> for HandlerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -115,7 +116,7 @@ impl<'de> Deserialize<'de> for Handler {
     }
 }
 
-impl Handler {
+impl HandlerConfig {
     /// The handler's own time limit, if the configuration sets one.
     pub fn timeout(&self) -> Option<Millis> {
         match self {
@@ -125,7 +126,7 @@ impl Handler {
         }
     }
 
-    /// Checks the keys together; the text of a mistake continues the path of the handler.
+    /// Checks the keys together. The returned error text continues the path of the handler, as in `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),
@@ -141,7 +142,10 @@ impl Section for Worker {
         must_be_within("worker.max_leases", max_leases, 1, 100_000)?;
         must(
             max_bytes >= Queue::MAX_BYTES,
-            format!("worker.max_bytes must be {} (what one call may bring) or more, not {max_bytes}", Queue::MAX_BYTES),
+            format!(
+                "worker.max_bytes must be {} (the most that one lease call returns) or more, not {max_bytes}",
+                Queue::MAX_BYTES
+            ),
         )?;
         let may_run = |key: &str, concurrency: usize| {
             must(
@@ -171,17 +175,21 @@ impl Section for Worker {
 
 /// Checks that the settings of the route's queues give its handler the time that it may take.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
-    // The queues of the route as a whole, and those that have settings of their own among them.
+    // The pattern of the route itself, and narrower patterns that have their own settings.
     let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower) {
         let declared = queues.of_all(name);
-        // Wrong entries are reported elsewhere.
+        // Invalid settings are reported when they are validated.
         let Ok(settings) = declared.settings() else { continue };
         let visibility_timeout = declared.names("visibility_timeout").then_some(*settings.visibility_timeout);
         let run_timeout = settings.timeout.as_deref().copied();
         for (setting, limit, why) in [
-            ("visibility_timeout", visibility_timeout, "what outlasts its lease when Redis is away runs twice"),
-            ("timeout", run_timeout, "the run would be over before its handler's time is"),
+            (
+                "visibility_timeout",
+                visibility_timeout,
+                "a run that outlasts its lease during an outage of Redis is repeated",
+            ),
+            ("timeout", run_timeout, "the run would time out before its handler does"),
         ] {
             if limit.is_some_and(|limit| limit < timeout) {
                 return Err(format!(

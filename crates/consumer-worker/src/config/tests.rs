@@ -19,22 +19,22 @@ fn of_handler(handler: &str) -> String {
 }
 
 #[test]
-fn defaults_are_those_of_the_contract() {
+fn defaults_are_the_documented_ones() {
     let worker = load("", &[]).unwrap().worker;
     assert_eq!((worker.bind.to_string().as_str(), worker.concurrency), ("127.0.0.1:8081", 100));
     assert_eq!((worker.max_leases, worker.max_bytes, worker.order), (10_000, 64 << 20, Order::Weighted));
     assert_eq!((*worker.poll_interval, *worker.shutdown_grace), (Millis::from_secs(5), Millis::from_secs(25)));
     let route = &worker.routes[0];
     assert_eq!(route.queue.as_str(), "my-queue");
-    assert_eq!(route.handler, Handler::Log { result: "processed ✅".into() });
+    assert_eq!(route.handler, HandlerConfig::Log { result: "processed ✅".into() });
 }
 
 #[test]
-fn routes_of_the_environment_are_json_and_replace_those_of_the_file() {
+fn routes_in_the_environment_are_json_and_replace_those_in_the_file() {
     let routes = r#"[{"queue": "a", "handler": {"type": "log", "result": "5"}}]"#;
     let environment = [("DROVER__WORKER__ROUTES", routes), ("DROVER__WORKER__CONCURRENCY", "9")];
     let worker = load("[worker]\nconcurrency = 7\norder = \"strict\"", &environment).unwrap().worker;
-    assert_eq!(worker.routes[0].handler, Handler::Log { result: "5".into() });
+    assert_eq!(worker.routes[0].handler, HandlerConfig::Log { result: "5".into() });
     assert_eq!((worker.concurrency, worker.order), (9, Order::Strict));
 }
 
@@ -84,7 +84,7 @@ fn printed_configuration_loads_again() {
 }
 
 #[test]
-fn handlers_that_can_not_be_used_stop_the_start() {
+fn invalid_handlers_stop_the_start() {
     for (handler, expected) in [
         ("type = \"http\"", "needs url"),
         ("type = \"http\", url = \"ftp://a\"", "http:// or https://"),
@@ -123,7 +123,7 @@ fn handlers_that_can_not_be_used_stop_the_start() {
 }
 
 #[test]
-fn secrets_that_sign_requests_are_never_shown() {
+fn webhook_secrets_are_never_shown() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let load = |secret: &str| {
         let handler = format!("type = \"http\", url = \"http://me:hunter2@a/b?k=hunter2\", secret = {secret}");
@@ -131,7 +131,7 @@ fn secrets_that_sign_requests_are_never_shown() {
     };
     for (written, count) in [(format!("{secret:?}"), 1), (format!("[{secret:?}, {secret:?}]"), 2)] {
         let config = load(&written).unwrap();
-        let Handler::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
+        let HandlerConfig::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
         assert_eq!(http.secret.len(), count);
         let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
         assert!(shown.contains("http://***@a/b?***"), "{shown}");

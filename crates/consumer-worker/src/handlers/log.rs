@@ -9,7 +9,7 @@ use crate::{
     routing::{Handler, Outcome},
 };
 
-/// Logs the id and the data of a message, for a demonstration. Nothing else logs the data of a message.
+/// Logs the id and the data of each message, for demonstrations. No other part of Drover logs the data of messages.
 pub(crate) struct Log {
     outcome: Outcome,
 }
@@ -29,7 +29,7 @@ impl Log {
 
 impl Handler for Log {
     async fn handle(&self, job: Job) -> Outcome {
-        // The span of the job has the queue and the id.
+        // The queue and the id are fields of the job's span.
         info!(data = job.message().data.get(), "message");
         self.outcome.clone()
     }

@@ -1,24 +1,24 @@
-//! The handlers that a configuration can name, and the routes that lead to them.
+//! The handlers that a configuration can name, and the routes that a configuration defines.
 
 mod exec;
 mod http;
 mod log;
 mod output;
 
-pub(crate) use self::exec::all_ended as all_programs_ended;
+pub(crate) use self::exec::all_programs_ended;
 use self::{exec::Exec, http::Http, log::Log};
 use crate::{
     config,
-    routing::{Endpoint, Entry, IntoEndpoint, Routes, Table},
+    routing::{Endpoint, IntoEndpoint, RouteEntry, RouteTable, Routes},
 };
 
 impl Routes {
     /// The routes of a configuration.
     pub fn from_config(routes: &[config::Route]) -> Self {
-        let mut table = Table::default();
+        let mut table = RouteTable::default();
         for (n, route) in routes.iter().enumerate() {
             match from_config(&route.handler) {
-                Ok(endpoint) => table.add(Entry {
+                Ok(endpoint) => table.add(RouteEntry {
                     pattern: route.queue.clone(),
                     handlers: vec![(route.name.clone(), endpoint)],
                     concurrency: route.concurrency,
@@ -31,11 +31,11 @@ impl Routes {
     }
 }
 
-/// The handler that a configuration describes, or the mistake in it.
-fn from_config(handler: &config::Handler) -> Result<Endpoint, String> {
+/// Makes the handler that a configuration describes. Fails with the mistake in the configuration.
+fn from_config(handler: &config::HandlerConfig) -> Result<Endpoint, String> {
     match handler {
-        config::Handler::Log { result } => Ok(Log::new(result)?.into_endpoint(&())),
-        config::Handler::Exec(exec) => Ok(Exec::new(exec)?.into_endpoint(&())),
-        config::Handler::Http(http) => Ok(Http::new(http)?.into_endpoint(&())),
+        config::HandlerConfig::Log { result } => Ok(Log::new(result)?.into_endpoint(&())),
+        config::HandlerConfig::Exec(exec) => Ok(Exec::new(exec)?.into_endpoint(&())),
+        config::HandlerConfig::Http(http) => Ok(Http::new(http)?.into_endpoint(&())),
     }
 }

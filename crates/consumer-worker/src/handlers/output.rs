@@ -1,12 +1,12 @@
-//! The result of a message from bytes: the answer of a URL, or the output of a program.
+//! Makes the result of a message from bytes: the body of a response, or the output of a program.
 
 use queue_core::{Failure, Queue};
 use serde_json::value::RawValue;
 
 use crate::routing::Outcome;
 
-/// Completes a message with these bytes: JSON as it is, null if there are none, and any other text as a string. No bytes make a
-/// failure: the work is done, and a retry would only do it again.
+/// Completes a message with these bytes: JSON is kept as it is, an empty output becomes null, and any other text becomes a
+/// string. Invalid JSON is no failure, because the work is done and a retry would repeat it.
 pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     let text = bytes.trim_ascii();
     if text.is_empty() {
@@ -23,7 +23,7 @@ pub(super) fn too_large(whose: &str, way_out: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
         format!(
-            "{whose} has more than the {} bytes that a result may have; {way_out} keeps none of it",
+            "{whose} has more than the {} bytes that a result may have; {way_out} discards the output",
             Queue::MAX_RESULT_BYTES
         ),
     ))

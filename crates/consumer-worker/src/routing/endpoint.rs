@@ -1,4 +1,5 @@
-//! Handlers of any kind, as the worker calls them: async functions, values, and `tower` services.
+//! The common form of all handlers, by which the worker calls them: async functions, values of [`Handler`], and `tower`
+//! services.
 
 use std::{
     convert::Infallible,
@@ -18,16 +19,16 @@ use tower::{Layer, Service, ServiceExt, timeout::error::Elapsed};
 use super::{FromJob, HandlerError, IntoOutcome, Outcome};
 use crate::job::Job;
 
-/// A handler that is a value with an `async fn`, as the built-in handlers are.
+/// A handler that is a type with the method `handle`, as the built-in handlers are.
 ///
 /// Most handlers are plain `async fn`s instead, see [`IntoEndpoint`].
 pub trait Handler: Send + Sync + 'static {
-    /// Works on one message and returns its outcome. A panic is a failure of that message, and of nothing else. The worker
+    /// Works on one message and returns its outcome. A panic fails the attempt, and affects no other message. The worker
     /// drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.
     fn handle(&self, job: Job) -> impl Future<Output = Outcome> + Send;
 }
 
-/// A handler of any kind, as the worker calls it: a `tower` service of [`Job`]s, which layers go around.
+/// A handler in the form that the worker calls: a `tower` service of [`Job`]s, to which layers can be added.
 #[derive(Clone)]
 pub struct Endpoint(Arc<dyn Fn(Job) -> BoxFuture<'static, Outcome> + Send + Sync>);
 
@@ -36,7 +37,7 @@ impl Endpoint {
         Self(Arc::new(call))
     }
 
-    /// Makes an endpoint of a `tower` service. An error of the service is a failed attempt.
+    /// Makes an endpoint from a `tower` service. An error of the service is a failed attempt.
     pub fn of_service<S>(service: S) -> Self
     where
         S: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
@@ -58,7 +59,7 @@ impl Endpoint {
         })
     }
 
-    /// Puts a layer around this endpoint.
+    /// Wraps this endpoint in a layer.
     #[must_use]
     pub fn layer<L>(self, layer: &L) -> Self
     where
@@ -89,31 +90,31 @@ impl Service<Job> for Endpoint {
     }
 }
 
-/// A type that can be a handler: an `async fn` whose arguments each come [from the job](FromJob) and whose result
-/// [stands for an outcome](IntoOutcome); or a value that is a [`Handler`]; or an [`Endpoint`].
+/// A type that can be a handler: an `async fn` whose arguments implement [`FromJob`] and whose return type implements
+/// [`IntoOutcome`]; or a value that implements [`Handler`]; or an [`Endpoint`].
 #[diagnostic::on_unimplemented(
-    message = "this is no handler",
+    message = "this type is not a handler",
     note = "a handler is an async fn of up to eight arguments, each of which implements FromJob (Payload, State, Job), and \
             returns a Result, an Outcome or nothing; or a value that implements Handler"
 )]
 pub trait IntoEndpoint<S, Args> {
-    /// Makes the endpoint, with the state that its arguments may come from.
+    /// Makes the endpoint. The state is the source of the handler's [`State`](crate::State) arguments.
     fn into_endpoint(self, state: &S) -> Endpoint;
 }
 
-/// Marks a handler that is an [`Endpoint`] already.
-pub struct AsItIs;
+/// Type parameter of [`IntoEndpoint`] for an [`Endpoint`].
+pub struct IsEndpoint;
 
-impl<S> IntoEndpoint<S, AsItIs> for Endpoint {
+impl<S> IntoEndpoint<S, IsEndpoint> for Endpoint {
     fn into_endpoint(self, _: &S) -> Endpoint {
         self
     }
 }
 
-/// Marks a handler that is a value, a [`Handler`].
-pub struct AsValue;
+/// Type parameter of [`IntoEndpoint`] for a value that implements [`Handler`].
+pub struct IsHandler;
 
-impl<S, H: Handler> IntoEndpoint<S, AsValue> for H {
+impl<S, H: Handler> IntoEndpoint<S, IsHandler> for H {
     fn into_endpoint(self, _: &S) -> Endpoint {
         let handler = Arc::new(self);
         Endpoint::new(move |job| {

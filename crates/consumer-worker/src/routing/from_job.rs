@@ -1,4 +1,4 @@
-//! Arguments of handlers: each takes its value from the job and from the state of the routes.
+//! The argument types of handlers, whose values are taken from the job or from the state of the routes.
 
 use queue_core::Failure;
 use serde::de::DeserializeOwned;
@@ -9,11 +9,11 @@ use crate::job::Job;
 
 /// A type that can be an argument of a handler. Its value comes from the job and the state of the [`Routes`](crate::Routes).
 pub trait FromJob<S>: Sized + Send {
-    /// The argument.
+    /// Makes the argument.
     ///
     /// # Errors
     ///
-    /// The outcome of the message when there is no such value: the handler is not called.
+    /// The outcome of the message if the value can't be made. The handler is not called then.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 
@@ -23,8 +23,8 @@ impl<S> FromJob<S> for Job {
     }
 }
 
-/// The data of the message, as a type of yours. Data that does not parse fails for good as `invalid_payload`, with
-/// the place and the reason: another attempt would meet the same data.
+/// The data of the message, deserialized to a type of yours. A message whose data can't be deserialized fails for good with
+/// the code `invalid_payload` and the path and reason of the error, because another attempt would fail too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<T>(pub T);
 
@@ -32,11 +32,11 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
     fn from_job(job: &Job, _: &S) -> Result<Self, Outcome> {
         let json = job.message().data.get();
         serde_json::from_str(json).map(Self).map_err(|_| {
-            // Parsed a second time, for the place of the mistake: to note places costs more than to parse.
+            // Parsed a second time to find the path of the error: tracking paths costs more than parsing.
             let parsed = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
             let why = parsed.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
-                "." => wording::of_json(error.inner()),
-                path => format!("{path}: {}", wording::of_json(error.inner())),
+                "." => wording::json_mistake(error.inner()),
+                path => format!("{path}: {}", wording::json_mistake(error.inner())),
             });
             let message = format!("the data is not what the handler takes: {why}");
             Outcome::FailForGood(Failure::new("invalid_payload", message))
@@ -56,7 +56,7 @@ impl<S, T: FromRef<S> + Send> FromJob<S> for State<T> {
 
 /// A part of the state, for [`State`]. Every state that can be cloned is a part of itself.
 pub trait FromRef<S> {
-    /// The part.
+    /// Makes the part from the state.
     fn from_ref(state: &S) -> Self;
 }
 

@@ -5,8 +5,8 @@ mod from_job;
 mod outcome;
 mod routes;
 
-pub use endpoint::{AsItIs, AsValue, Endpoint, Handler, IntoEndpoint};
+pub use endpoint::{Endpoint, Handler, IntoEndpoint, IsEndpoint, IsHandler};
 pub use from_job::{FromJob, FromRef, Payload, State};
 pub use outcome::{HandlerError, IntoOutcome, Outcome};
-pub use routes::{ByName, IntoRoute, Route, Routes, Whole, any, on};
-pub(crate) use routes::{Entry, QueueRoutes, Table};
+pub use routes::{IntoRoute, IsHandlerForAll, IsRoute, Route, Routes, any, on};
+pub(crate) use routes::{QueueRoutes, RouteEntry, RouteTable};

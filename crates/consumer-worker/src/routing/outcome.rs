@@ -1,4 +1,4 @@
-//! The outcome of a run: what a handler may return, its errors, and how a lease is settled by it.
+//! The outcome of a run: the types that a handler may return, its errors, and the settlement that follows.
 
 use std::{error::Error, fmt::Display, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use service::wording;
 
-/// The outcome of a run, which decides what becomes of the message.
+/// The outcome of a run, which decides the next state of the message.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a longer
@@ -31,13 +31,13 @@ impl Outcome {
         match to_raw_value(result) {
             Ok(json) => Self::Complete(json),
             Err(error) => {
-                let why = wording::of_value(&error);
+                let why = wording::value_mistake(&error);
                 Self::FailForGood(Failure::new("invalid_result", format!("the result has no JSON form: {why}")))
             }
         }
     }
 
-    /// The action that settles the lease; `now` is by Redis's clock.
+    /// The action that settles the lease; `now` is the time by Redis's clock.
     pub(crate) fn into_action(self, now: Timestamp) -> Action {
         let millis = |pause: Duration| Millis::new(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         match self {
@@ -51,10 +51,10 @@ impl Outcome {
     }
 }
 
-/// A type that a handler may return: an [`Outcome`], nothing, or a `Result` of anything that has a JSON form and of anything
-/// that becomes a [`HandlerError`], as every standard error does.
+/// A type that a handler may return: an [`Outcome`], `()`, or a `Result` whose value can be serialized as JSON and whose
+/// error converts into a [`HandlerError`], as every `std::error::Error` does.
 pub trait IntoOutcome {
-    /// The outcome that the value stands for.
+    /// Converts the value into an outcome.
     fn into_outcome(self) -> Outcome;
 }
 
@@ -79,9 +79,10 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
     }
 }
 
-/// The error of a handler, with what is to become of its message.
+/// The error of a handler, with the outcome for its message.
 ///
-/// Every standard error becomes one by `?`, and means: try again after the back-off. Other outcomes are
+/// The operator `?` converts every `std::error::Error` into this type; the message is then retried after the back-off. Other
+/// outcomes are
 /// [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at) and
 /// [`release`](Self::release):
 ///
@@ -100,19 +101,20 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 pub struct HandlerError(Outcome);
 
 impl HandlerError {
-    /// The attempt failed; another one follows after the back-off. The code is a word that a program can match, the message a
-    /// sentence for people; both are kept in the message's `error`.
+    /// The attempt failed; another one follows after the back-off. The code is a word for programs, the message a sentence
+    /// for people; both are stored in the message's `error`.
     pub fn new(code: impl Into<String>, message: impl Display) -> Self {
         Self(Outcome::Retry(Failure::new(code, message.to_string())))
     }
 
-    /// From an error that is no standard one but can be boxed as one, such as an error of `anyhow`. The code is `error`.
+    /// Converts an error that does not implement `std::error::Error` but can be boxed, such as `anyhow::Error`. The code is
+    /// `error`.
     pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::of(&*error.into())
     }
 
-    /// The work could not be begun: no attempt is spent, and the message returns to the head of the waiting list, at once or
-    /// after the pause.
+    /// The handler could not start the work: no attempt is counted, and the message returns to the head of the waiting list,
+    /// at once or after the pause.
     pub fn release(pause: Option<Duration>) -> Self {
         Self(Outcome::Release(pause))
     }
@@ -145,12 +147,12 @@ impl HandlerError {
         }
     }
 
-    /// With the texts of its causes, because only the text is kept.
+    /// Includes the texts of the causes, because only the text is stored.
     fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            // Some errors repeat their cause.
+            // The text of some errors contains the text of their cause.
             let of_cause = error.to_string();
             if !text.contains(&of_cause) {
                 text = format!("{text}: {of_cause}");

@@ -1,4 +1,4 @@
-//! The routes of a worker: which handler gets the messages of which queue or pattern, by the names of messages.
+//! The routes of a worker: they select the handler of a message by its queue (or a pattern) and its name.
 
 use std::{collections::HashSet, error::Error, marker::PhantomData, num::NonZeroU32};
 
@@ -9,17 +9,16 @@ use tower::{Layer, Service};
 use super::{Endpoint, IntoEndpoint, IntoOutcome};
 use crate::job::Job;
 
-/// The handlers of the messages of a queue, by their names, and how many of them run at once.
-///
-/// Made by [`on`] or [`any`], for [`Routes::route`].
+/// The handlers for a queue, by message name, and their concurrency and weight. Created by [`on`] or [`any`] and passed to
+/// [`Routes::route`].
 pub struct Route<S> {
     handlers: Vec<NamedHandler<S>>,
     concurrency: Option<usize>,
     weight: Option<u32>,
 }
 
-/// A handler for one name or, without a name, for all names; it is built when the state is known. Holds the error of an invalid
-/// name.
+/// A handler for one name or, without a name, for all names; the endpoint is built when the state is known. The name may be
+/// the error of an invalid name.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -47,22 +46,22 @@ impl<S> Route<S> {
         self
     }
 
-    /// Gives messages of every other name, and those without one, to this handler. Without a fallback they fail, with
-    /// retries: another worker may have a route for them.
+    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback such a message
+    /// fails and is retried, because another worker may have a route for it.
     #[must_use]
     pub fn fallback<A>(mut self, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
         self.handlers.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
         self
     }
 
-    /// Handlers that run at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
+    /// The maximum number of handlers that run at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
     #[must_use]
     pub fn concurrency(self, handlers: usize) -> Self {
         Self { concurrency: Some(handlers), ..self }
     }
 
-    /// The share of each queue of the route where several queues have more messages than the process may have leases
-    /// (`worker.max_leases`): so many messages for each one of a queue of weight 1. Defaults to 1.
+    /// The weight of each queue of the route when the leases of the process (`worker.max_leases`) do not suffice for all
+    /// queues: a queue of weight 3 gets three times as many messages as one of weight 1. Defaults to 1.
     #[must_use]
     pub fn weight(self, weight: u32) -> Self {
         Self { weight: Some(weight), ..self }
@@ -71,29 +70,29 @@ impl<S> Route<S> {
 
 /// A type that [`Routes::route`] takes for a queue: a [`Route`], or a handler for all messages.
 pub trait IntoRoute<S, A> {
-    /// The route.
+    /// Converts the value into a route.
     fn into_route(self) -> Route<S>;
 }
 
-/// Marks a [`Route`].
-pub struct ByName;
+/// Type parameter of [`IntoRoute`] for a [`Route`].
+pub struct IsRoute;
 
-impl<S> IntoRoute<S, ByName> for Route<S> {
+impl<S> IntoRoute<S, IsRoute> for Route<S> {
     fn into_route(self) -> Route<S> {
         self
     }
 }
 
-/// Marks a handler for all messages.
-pub struct Whole<A>(PhantomData<A>);
+/// Type parameter of [`IntoRoute`] for a handler of all messages.
+pub struct IsHandlerForAll<A>(PhantomData<A>);
 
-impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, Whole<A>> for H {
+impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, IsHandlerForAll<A>> for H {
     fn into_route(self) -> Route<S> {
         any(self)
     }
 }
 
-/// The handlers of a worker: by queue, and within it by the names of messages. The first route that fits gets a message.
+/// The handlers of a worker, by queue and message name. The first route that matches a message gets it.
 ///
 /// ```
 /// use consumer_worker::{HandlerError, Payload, Routes, on};
@@ -107,17 +106,17 @@ impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, Whole<A>> for H 
 ///
 /// let routes = Routes::new()
 ///     .route("mails", on("welcome", welcome)) // messages of one name
-///     .route("user-*", count); // all messages of each queue whose name begins so
+///     .route("user-*", count); // all messages of each queue whose name starts with user-
 /// # let _ = routes;
 /// ```
 #[derive(Clone)]
 pub struct Routes<S = ()> {
     state: S,
-    table: Table,
+    table: RouteTable,
 }
 
 impl Routes {
-    /// No routes yet, and no state.
+    /// Creates an empty set of routes without a state.
     pub fn new() -> Self {
         Self::with_state(())
     }
@@ -130,14 +129,15 @@ impl Default for Routes {
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
-    /// No routes yet. Handlers get a clone of the state, or of a part of it, as [`State`](crate::State).
+    /// Creates an empty set of routes with a state. Handlers get a clone of the state, or of a part of it, as
+    /// [`State`](crate::State).
     pub fn with_state(state: S) -> Self {
-        Self { state, table: Table::default() }
+        Self { state, table: RouteTable::default() }
     }
 
-    /// Gives messages of this queue, or of each queue that fits the pattern (`user-*`, or `*` for all), to this handler, or
-    /// [by their names](crate::on) to several. Of several routes that fit a queue the first one gets its messages, unless it
-    /// has no handler for their names.
+    /// Routes the messages of this queue, or of each queue that matches the pattern (`user-*`, or `*` for all), to one
+    /// handler, or [by their names](crate::on) to several. If several routes match a queue, the first one that has a handler
+    /// for the message's name gets the message.
     ///
     /// The worker reports an invalid name or pattern when it starts.
     #[must_use]
@@ -156,15 +156,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         match queue.parse() {
             Ok(pattern) => {
                 let weight = route.weight.and_then(NonZeroU32::new);
-                self.table.add(Entry { pattern, handlers, concurrency: route.concurrency, weight });
+                self.table.add(RouteEntry { pattern, handlers, concurrency: route.concurrency, weight });
             }
             Err(mistake) => self.table.mistakes.push(format!("the route of {queue:?}: {mistake}")),
         }
         self
     }
 
-    /// Puts a layer around every handler so far; a state of the layer is shared by all of them. A layer that is added later
-    /// goes around those that were added before.
+    /// Wraps every handler that was added so far in a layer. All of these handlers share the layer's state. A layer that is
+    /// added later is outside of the earlier layers.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -178,43 +178,43 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// The same routes, when no more handlers that take the state are added.
+    /// Converts the routes into a type without the state, after which no handler with that state can be added.
     #[must_use]
     pub fn without_state(self) -> Routes {
         Routes { state: (), table: self.table }
     }
 
-    pub(crate) fn table(&self) -> &Table {
+    pub(crate) fn table(&self) -> &RouteTable {
         &self.table
     }
 }
 
-impl From<Table> for Routes {
-    fn from(table: Table) -> Self {
+impl From<RouteTable> for Routes {
+    fn from(table: RouteTable) -> Self {
         Self { state: (), table }
     }
 }
 
-/// The routes, whatever state they were made with.
+/// The routes, independent of the type of the state.
 #[derive(Clone, Default)]
-pub(crate) struct Table {
-    pub(crate) routes: Vec<Entry>,
+pub(crate) struct RouteTable {
+    pub(crate) routes: Vec<RouteEntry>,
     /// The mistakes in routes, which the worker reports when it starts.
     pub(crate) mistakes: Vec<String>,
 }
 
 /// The handlers of the messages of all queues that fit a pattern.
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct RouteEntry {
     pub(crate) pattern: QueuePattern,
     pub(crate) handlers: Vec<(Option<MessageName>, Endpoint)>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: Option<NonZeroU32>,
 }
 
-impl Table {
-    /// Adds a route; one whose messages an earlier route of the same queue gets is a mistake.
-    pub(crate) fn add(&mut self, route: Entry) {
+impl RouteTable {
+    /// Adds a route. A second handler for the same queue and message name is recorded as a mistake.
+    pub(crate) fn add(&mut self, route: RouteEntry) {
         let earlier = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
         let mut taken: HashSet<_> =
             earlier.flat_map(|earlier| &earlier.handlers).map(|(name, _)| name.clone()).collect();
@@ -242,12 +242,12 @@ impl Table {
         })
     }
 
-    /// The starts of the names of queues that fit the patterns.
-    pub(crate) fn starts(&self) -> Vec<String> {
+    /// The prefixes of the patterns.
+    pub(crate) fn prefixes(&self) -> Vec<String> {
         self.routes.iter().filter_map(|route| route.pattern.start().map(str::to_owned)).collect()
     }
 
-    /// The queues that are named, each once, in the order of the routes.
+    /// The queues that routes name exactly, without duplicates, in the order of the routes.
     pub(crate) fn queues(&self) -> Vec<QueueName> {
         let mut queues: Vec<QueueName> = Vec::new();
         for queue in self.routes.iter().filter_map(|route| route.pattern.queue()) {
@@ -262,22 +262,22 @@ impl Table {
 /// The routes of one queue.
 pub(crate) struct QueueRoutes {
     handlers: Vec<(Option<MessageName>, Endpoint)>,
-    /// The index of the first route that fits, among all.
+    /// The index of the first matching route among all routes.
     pub(crate) rank: usize,
-    /// The pattern of the first route that fits, which labels the metrics of the queue.
+    /// The pattern of the first matching route, which labels the metrics of the queue.
     pub(crate) pattern: QueuePattern,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: NonZeroU32,
-    /// The names without a route that were reported.
+    /// The message names without a route that were logged.
     unrouted: Mutex<HashSet<String>>,
 }
 
 impl QueueRoutes {
-    /// The number of names without a route that are reported; producers may make up any number.
+    /// The maximum number of names without a route that are logged; producers may invent any number of names.
     const MAX_UNROUTED: usize = 1_000;
 
-    /// Whether a name without a route occurs for the first time, and is to be reported.
-    pub(crate) fn is_first_of_name(&self, name: &str) -> bool {
+    /// Notes a message name without a route. Returns whether it is new and must be logged.
+    pub(crate) fn note_unrouted(&self, name: &str) -> bool {
         let mut unrouted = self.unrouted.lock();
         unrouted.len() < Self::MAX_UNROUTED && unrouted.insert(name.to_owned())
     }

@@ -1,5 +1,5 @@
-//! The capacity of a process for leases and bytes, which all its runners share: permits for it, and the order in which runners
-//! that wait for permits get them.
+//! The capacity of a process for leases and bytes, which all its runners share: it grants permits to runners, in an order
+//! that depends on weights or ranks.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use crate::config::Order;
 
-/// The leases that a worker may hold, and the bytes of their data.
+/// The limits of a worker: the number of its leases, and the bytes of their data.
 ///
-/// A runner takes a permit before it leases: for as many leases as are free, and for all bytes that one call may bring. It
-/// returns the part that the call did not bring at once. Without free capacity runners wait: in strict order by rank, else in
-/// the order of the messages that they had, divided by their weights.
+/// A runner takes a permit before it leases. The permit covers the free leases up to the wanted number, and the maximum bytes
+/// of one lease call; the runner returns the unused part at once. Runners wait while there is no free capacity. With strict
+/// order the lowest rank goes first; otherwise the runner with the fewest messages in proportion to its weight.
 pub(crate) struct Capacity {
     order: Order,
     shared: Mutex<Shared>,
@@ -22,30 +22,30 @@ pub(crate) struct Capacity {
 struct Shared {
     free: usize,
     bytes_free: usize,
-    waiting: BTreeMap<(u128, u64), Waiting>,
-    /// A counter, so that of two equal runners the first one goes first.
-    tickets: u64,
-    /// The messages that the runner which went last has had. A runner that comes after a rest begins there, without a claim to
-    /// the capacity that it did not use.
-    level: u128,
+    waiting: BTreeMap<(u128, u64), Waiter>,
+    /// A counter that orders runners of equal priority by arrival.
+    last_ticket: u64,
+    /// The virtual time of fair queueing: the highest `had` of a runner that was granted a permit. A runner that was idle
+    /// continues from here, and can't claim the capacity that it did not use.
+    virtual_time: u128,
 }
 
-struct Waiting {
+struct Waiter {
     wanted: usize,
     granted: oneshot::Sender<Permit>,
 }
 
-/// The share of one queue.
+/// The fair-queueing state of one queue.
 #[derive(Debug)]
 pub(crate) struct FairShare {
     rank: usize,
     weight: NonZeroU32,
-    /// The messages that it has had, divided by its weight.
+    /// The number of messages that the queue got so far, divided by its weight.
     had: u128,
 }
 
 impl FairShare {
-    /// One message of a queue of weight 1.
+    /// The amount that `had` grows by for one message of a queue of weight 1.
     const ONE: u128 = 1 << 32;
 
     pub(crate) fn new(rank: usize, weight: NonZeroU32) -> Self {
@@ -55,28 +55,29 @@ impl FairShare {
 
 impl Capacity {
     pub(crate) fn new(leases: usize, bytes: usize, order: Order) -> Arc<Self> {
-        let shared = Shared { free: leases, bytes_free: bytes, waiting: BTreeMap::new(), tickets: 0, level: 0 };
+        let shared =
+            Shared { free: leases, bytes_free: bytes, waiting: BTreeMap::new(), last_ticket: 0, virtual_time: 0 };
         Arc::new(Self { order, shared: Mutex::new(shared) })
     }
 
-    /// Takes a permit for up to this many leases, at least one. The future may be dropped at any time.
+    /// Waits for a permit for 1 to `wanted` leases. The future may be dropped at any time.
     pub(crate) async fn take(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
             let granted = {
                 let mut shared = self.shared.lock();
-                share.had = share.had.max(shared.level);
-                if shared.waiting.is_empty() && shared.has_some() {
-                    shared.level = share.had;
+                share.had = share.had.max(shared.virtual_time);
+                if shared.waiting.is_empty() && shared.has_free_capacity() {
+                    shared.virtual_time = share.had;
                     return self.grant(&mut shared, wanted);
                 }
                 let (granted, permit) = oneshot::channel();
-                shared.tickets += 1;
+                shared.last_ticket += 1;
                 let turn = match self.order {
                     Order::Strict => share.rank as u128,
                     Order::Weighted => share.had,
                 };
-                let ticket = (turn, shared.tickets);
-                shared.waiting.insert(ticket, Waiting { wanted, granted });
+                let ticket = (turn, shared.last_ticket);
+                shared.waiting.insert(ticket, Waiter { wanted, granted });
                 permit
             };
             // The sender is dropped without a permit only when the receiver was dropped.
@@ -99,16 +100,17 @@ impl Capacity {
         let mut shared = self.shared.lock();
         shared.free += leases;
         shared.bytes_free += bytes;
-        while shared.has_some() {
+        while shared.has_free_capacity() {
             let Some(((turn, _), waiting)) = shared.waiting.pop_first() else { break };
             if waiting.granted.is_closed() {
                 continue;
             }
             if self.order == Order::Weighted {
-                shared.level = shared.level.max(turn);
+                shared.virtual_time = shared.virtual_time.max(turn);
             }
             let permit = self.grant(&mut shared, waiting.wanted);
-            // The permit of a runner that stopped waiting in this moment is dropped after the lock, because its drop takes it.
+            // If the runner has just stopped waiting, its permit comes back. It is dropped after the lock is released,
+            // because dropping a permit takes the lock.
             unclaimed.extend(waiting.granted.send(permit).err());
         }
         drop(shared);
@@ -117,12 +119,13 @@ impl Capacity {
 }
 
 impl Shared {
-    fn has_some(&self) -> bool {
+    fn has_free_capacity(&self) -> bool {
         self.free > 0 && self.bytes_free >= Queue::MAX_BYTES
     }
 }
 
-/// The right to lease this many messages, and to hold the bytes that one call may return. Dropping it returns the unused part.
+/// The right to lease this many messages with the maximum bytes of one lease call. Dropping the permit returns the part that
+/// was not kept.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,
@@ -130,8 +133,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Keeps this many leases and bytes, and returns the rest. The leases that are kept are
-    /// [returned](Capacity::release) one by one.
+    /// Keeps this many leases and bytes, and returns the rest. The caller [releases](Capacity::release) the kept leases one
+    /// by one.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
         share.had += leases as u128 * FairShare::ONE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);
@@ -149,15 +152,15 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const ROOM: usize = Queue::MAX_BYTES;
+    const ONE_CALL_BYTES: usize = Queue::MAX_BYTES;
 
     fn share(rank: usize, weight: u32) -> FairShare {
         FairShare::new(rank, NonZeroU32::new(weight).unwrap())
     }
 
-    /// Two queues always want more, and there is one lease: the number of times of 400 that each of them gets it.
+    /// Two queues compete for one lease, 400 times. Returns how often each queue got it.
     async fn shares(order: Order, weights: [u32; 2]) -> [usize; 2] {
-        let capacity = Capacity::new(1, ROOM, order);
+        let capacity = Capacity::new(1, ONE_CALL_BYTES, order);
         let (sender, mut turns) = tokio::sync::mpsc::channel(1);
         let tasks: Vec<_> = (0..2)
             .map(|rank| {
@@ -176,7 +179,7 @@ mod tests {
         let mut had = [0, 0];
         for _ in 0..400 {
             had[turns.recv().await.unwrap()] += 1;
-            // So that both wait again.
+            // Both tasks wait for a permit again before the next release.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             capacity.release(1, 10);
@@ -199,14 +202,14 @@ mod tests {
 
     #[tokio::test]
     async fn unused_capacity_is_available_to_other_queues() {
-        let capacity = Capacity::new(4, ROOM + 100, Order::Weighted);
+        let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
         let mut mine = share(0, 1);
         let permit = capacity.take(&mut mine, 3).await;
         assert_eq!(permit.leases, 3);
         permit.keep(&mut mine, 1, 50);
         let other = capacity.take(&mut share(1, 1), 9).await;
         assert_eq!(other.leases, 3);
-        // No lease is left: a runner that stops waiting costs the others nothing.
+        // No lease is free. A runner that stops waiting must not lose capacity.
         let mut third = share(2, 1);
         let gave_up = tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take(&mut third, 1));
         assert!(gave_up.await.is_err());

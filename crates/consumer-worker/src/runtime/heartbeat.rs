@@ -1,5 +1,5 @@
-//! The heartbeat extends the leases of all runners while their handlers run, and passes on cancellations whose notifications were
-//! lost.
+//! The heartbeat extends the leases of all runners while their handlers run, and cancels handlers whose cancel notification
+//! was lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,13 +17,13 @@ use tracing::warn;
 
 use super::lease_set::LeaseSet;
 
-/// The time from a cancel until the leases of its queue are extended, whose answer names all messages that are to be cancelled.
-const SOON: Duration = Duration::from_millis(200);
-/// The queues whose leases are extended at a time.
-const QUEUES_AT_A_TIME: usize = 16;
+/// The delay of the extra beat after a cancel. The response to extending the leases names all messages to cancel.
+const SOON_PAUSE: Duration = Duration::from_millis(200);
+/// The maximum number of queues whose leases are extended concurrently.
+const MAX_CONCURRENT_BEATS: usize = 16;
 
-/// Extends the leases of all runners three times within each visibility timeout, so that one lost call costs no lease. A beat
-/// also finds cancelled messages, for the case that their notification was lost.
+/// Extends the leases of all runners three times within each visibility timeout, so that no lease lapses when one call fails.
+/// A beat also finds cancelled messages whose notification was lost.
 #[derive(Default)]
 pub(crate) struct Heartbeat {
     timers: WakeTimers,
@@ -34,7 +34,7 @@ pub(crate) struct Heartbeat {
 pub(crate) struct TrackedLeases {
     pub(crate) queue: Arc<Queue>,
     pub(crate) leases: Arc<LeaseSet>,
-    /// The shortest time to which any of them is extended, in ms.
+    /// The shortest visibility timeout of these leases, in ms.
     shortest: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl TrackedLeases {
         Duration::from_millis(self.shortest.load(Ordering::Relaxed)) / 3
     }
 
-    /// Extends the leases, and passes on the answer to their handlers.
+    /// Extends the leases, and stops the handlers of cancelled messages and lost leases.
     async fn beat(&self) {
         if let Some(shortest) = self.leases.shortest() {
             self.shortest.store(u64::try_from(shortest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl TrackedLeases {
         if leases.is_empty() {
             return;
         }
-        // The runner meets the same error and reports it. The next beat tries again.
+        // The runner gets the same error and logs it. The next beat tries again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
         let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
@@ -65,7 +65,7 @@ impl TrackedLeases {
                 Extended::ToBeCancelled(_) => {
                     cancelled.insert(lease);
                 }
-                // A lease that was settled in the meantime is not in the set any longer, and nothing is lost.
+                // A lease that was settled in the meantime is no longer in the set: `lose` returns false.
                 Extended::LeaseOver if self.leases.lose(lease) => {
                     warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
@@ -79,20 +79,21 @@ impl TrackedLeases {
 }
 
 impl Heartbeat {
-    /// Extends the leases of a runner from now on, until it has none. New ones are extended to `visibility_timeout`.
+    /// Extends the leases of a runner from now on, until it has none. `visibility_timeout` is that of its new leases.
     pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
         let before = leases.shortest.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
         let is_new = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
-        // Shorter leases make the next beat earlier; longer ones never make it later, because the earlier leases stay as they are.
+        // A shorter timeout makes the next beat earlier. A longer timeout does not make it later, because the older leases
+        // keep their timeout.
         if is_new || visibility_timeout.get() < before {
             self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
         }
     }
 
-    /// Extends the leases of a queue soon: a message that is to be cancelled may be leased but not in the set yet.
+    /// Schedules an early beat of a queue, for a cancelled message that was leased but is not yet in the set.
     pub(crate) fn beat_soon(&self, queue: &QueueName) {
-        self.timers.set(queue.clone(), SOON);
+        self.timers.set(queue.clone(), SOON_PAUSE);
     }
 
     /// Beats until the future is dropped.
@@ -100,7 +101,7 @@ impl Heartbeat {
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                name = self.timers.next(), if under_way.len() < QUEUES_AT_A_TIME => {
+                name = self.timers.next(), if under_way.len() < MAX_CONCURRENT_BEATS => {
                     if let Some(leases) = self.tracked(&name) {
                         under_way.push(async move {
                             leases.beat().await;
@@ -109,7 +110,7 @@ impl Heartbeat {
                     }
                 }
                 Some(leases) = under_way.next(), if !under_way.is_empty() => {
-                    // The pause varies, so that the beats of many queues that began together do not stay together.
+                    // The pause is random, so that the beats of many queues are spread over time.
                     let pause = leases.pause().mul_f64(rand::random_range(0.8..=1.0));
                     self.timers.set(leases.queue.name().clone(), pause);
                 }

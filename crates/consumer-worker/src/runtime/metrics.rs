@@ -1,5 +1,6 @@
-//! The metrics of a worker, by the queues and patterns that its routes name: queues that fit a pattern count together, or producers
-//! could begin any number of series. Each runner owns the counters of its queue, so that counting needs no look-up.
+//! The metrics of a worker, by the queues and patterns that its routes name: all queues of a pattern share one series,
+//! because producers can create any number of queues. Each runner owns the counters of its queue, so that counting needs no
+//! look-up.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::routing::Routes;
 
-/// In seconds: from 1 ms, the precision of Redis's clock as Drover reads it, to a day.
-const BOUNDS: [f64; 19] = [
+/// The bounds of the histograms in seconds: from 1 ms, the precision of Redis's clock as Drover reads it, to a day.
+const BUCKET_BOUNDS: [f64; 19] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
     86_400.0,
 ];
@@ -32,10 +33,10 @@ pub struct WorkerMetrics {
     concurrency: Family<Labels<1>, Gauge>,
 }
 
-/// The names and values of labels: the queue or pattern, and with `outcomes` the outcome.
+/// Labels as names with values: the queue or pattern, and for `outcomes` also the outcome.
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// The counters of one queue, or of those that fit one pattern.
+/// The metrics of one queue, or of all queues of one pattern.
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
     pub(crate) runs: Histogram,
@@ -45,7 +46,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) concurrency: Gauge,
 }
 
-/// How a lease ended.
+/// The way in which a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum Ended {
@@ -59,12 +60,13 @@ pub(crate) enum Ended {
     Released,
     /// The lease was over before the worker settled it: the message is with another consumer.
     Lost,
-    /// The lease could not be settled: it lapses.
+    /// The lease could not be settled, and will lapse.
     Unsettled,
 }
 
 impl Ended {
-    /// The end of a lease that was settled with this action and got this answer.
+    /// Derives the end of a lease from the action that settled it and the resulting state of the message (`None` if the lease
+    /// was over).
     pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
             (None, _) => Self::Lost,
@@ -79,7 +81,7 @@ impl Ended {
 impl WorkerMetrics {
     /// Makes the counters for the queues of these routes.
     pub fn of<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
-        let histograms = || Histograms::new_with_constructor(|| Histogram::new(BOUNDS));
+        let histograms = || Histograms::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS));
         let metrics = Self {
             patterns: routes.table().routes.iter().map(|route| route.pattern.as_str().to_owned()).collect(),
             start_delays: histograms(),
@@ -97,14 +99,14 @@ impl WorkerMetrics {
 
     /// Registers the counters for a page of metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "From when a message was due until it was first handed to this worker";
+        let help = "Time from when a message was due until its first delivery to this worker";
         registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());
-        registry.register("drover_worker_handler_duration_seconds", "How long handlers ran", self.runs.clone());
-        let help = "Leases of this worker that ended, by what came of them";
+        registry.register("drover_worker_handler_duration_seconds", "Run time of handlers", self.runs.clone());
+        let help = "Ended leases, by outcome";
         registry.register("drover_worker_outcomes", help, self.outcomes.clone());
         registry.register("drover_worker_queues", "Queues that are served", self.queues.clone());
         registry.register("drover_worker_leases", "Leases that this worker holds", self.leases.clone());
-        let help = "Leases that it may hold at once";
+        let help = "Maximum leases";
         registry.register("drover_worker_concurrency", help, self.concurrency.clone());
     }
 
@@ -127,26 +129,26 @@ impl WorkerMetrics {
         self.outcomes.get_or_create_owned(&[("queue", pattern.to_owned()), ("outcome", outcome)])
     }
 
-    /// The number of leases that ended so, over all queues.
+    /// The number of leases that ended in this way, over all queues.
     pub(crate) fn total(&self, ended: Ended) -> u64 {
         self.patterns.iter().map(|pattern| self.outcome(pattern, ended).get()).sum()
     }
 }
 
-/// A number of leases for a gauge; every such number fits.
+/// Converts a number of leases to the type of a gauge.
 pub(crate) fn gauged(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl QueueMetrics {
-    /// Notes that a message was handed out; the first time, its start delay is observed.
+    /// Observes the start delay of a message if this is its first delivery.
     pub(crate) fn note_start(&self, delivery: &Delivery) {
         if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
             self.start_delays.observe(started_at.since(delivery.ready_at).to_std().as_secs_f64());
         }
     }
 
-    /// Notes that a lease has ended.
+    /// Counts a lease that has ended.
     pub(crate) fn note_end(&self, outcome: Ended) {
         self.outcomes[outcome as usize].inc();
     }

@@ -1,5 +1,5 @@
-//! The runtime of a worker: a thread of its own that leases messages, runs their handlers and settles their leases, with one
-//! runner for each queue.
+//! The runtime of a worker: its own thread leases messages, starts their handlers and settles their leases, with one runner
+//! for each queue.
 
 mod capacity;
 mod context;
@@ -39,14 +39,14 @@ use self::{
 };
 use crate::{
     config,
-    routing::{Routes, Table},
+    routing::{RouteTable, Routes},
 };
 
-/// A worker: it serves each queue that its routes name, and each that fits one of their patterns while it exists.
+/// A worker. It serves each queue that its routes name, and each existing queue that matches a pattern of its routes.
 ///
 /// Handlers run on the runtime that calls [`run`](Self::run). All other work (leasing, settling, extending, the subscription)
-/// runs in one thread of its own, with connections of its own: handlers that block their threads delay each other, but no
-/// lease lapses because of that.
+/// runs in a separate thread with separate connections. Handlers that block their threads delay other handlers, but cause no
+/// lease to lapse.
 pub struct Worker {
     /// The queues, with their declared settings.
     pub queues: Queues,
@@ -62,35 +62,36 @@ pub struct Worker {
     pub metrics: WorkerMetrics,
 }
 
-/// The reason why a worker could not work.
+/// The error that stops a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The routes have a mistake.
+    /// A route is invalid.
     #[error("{0}")]
     Routes(String),
     /// The thread of the worker could not be started.
     #[error("the worker's thread can't be started: {0}")]
     Thread(#[from] io::Error),
-    /// The thread of the worker panicked, which is a fault of Drover.
-    #[error("the worker's thread broke")]
+    /// The thread of the worker panicked, which is a bug in Drover.
+    #[error("the worker's thread panicked")]
     Broken,
-    /// A queue can't be worked on.
+    /// A queue can't be served.
     #[error(transparent)]
     Queue(#[from] Error),
 }
 
 impl Worker {
-    /// Works until `stop`. A graceful stop leases nothing more, lets handlers end within the grace, and releases the other
-    /// messages. A stop at once releases all messages whose handlers have not ended, if Redis answers within 0.2 s.
+    /// Works until `stop`. A graceful stop leases no more messages, waits for handlers until the end of the grace, and
+    /// releases the messages of the remaining handlers. An immediate stop releases the messages of all running handlers, if
+    /// Redis answers within 0.2 s.
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Routes`]; [`Error::OtherLayout`]: a newer Drover laid out one of the queues. The other queues were
+    /// [`WorkerError::Routes`]; [`Error::OtherLayout`]: one of the queues has the key layout of a newer Drover. The worker has then
     /// stopped gracefully.
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();
         let (ended, end) = oneshot::channel();
-        // If this future is dropped, the thread ends all the same.
+        // Dropping this future also stops the thread.
         let stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
         let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
         thread::Builder::new().name("drover-worker".into()).spawn(move || {
@@ -98,7 +99,7 @@ impl Worker {
                 Ok(runtime) => runtime.block_on(self.work(handlers, stop)),
                 Err(error) => Err(error.into()),
             };
-            // The receiver is gone if the future was dropped.
+            // Sending fails if the future was dropped.
             let _ = ended.send(result);
         })?;
         end.await.unwrap_or(Err(WorkerError::Broken))
@@ -110,7 +111,7 @@ impl Worker {
             return Err(WorkerError::Routes(mistake.clone()));
         }
         let begun = Instant::now();
-        let starts = table.starts();
+        let prefixes = table.prefixes();
         let queues =
             self.queues.over(self.queues.redis().apart().map_err(|error| Error::Unexpected(error.to_string()))?);
         let context = Arc::new(WorkerContext {
@@ -127,7 +128,11 @@ impl Worker {
             workers: 1.into(),
         });
         let discovery = async {
-            if starts.is_empty() { future::pending().await } else { context.discover_queues(&queues, &starts).await }
+            if prefixes.is_empty() {
+                future::pending::<()>().await;
+            } else {
+                context.discover_queues(&queues, &prefixes).await;
+            }
         };
         let runners = QueueRunners {
             context: Arc::clone(&context),
@@ -155,7 +160,7 @@ impl Worker {
 struct QueueRunners {
     context: Arc<WorkerContext>,
     queues: Queues,
-    table: Table,
+    table: RouteTable,
     metrics: WorkerMetrics,
     running: JoinSet<(QueueName, Result<RunnerEnd, Error>)>,
     names: HashSet<QueueName>,
@@ -204,28 +209,28 @@ impl QueueRunners {
         match ended {
             Ok((name, end)) => {
                 self.names.remove(&name);
-                // If the queue exists again by now, it is reported as a new queue.
+                // If the queue was created again, the subscriber reports it as new.
                 self.context.subscriber.forget(&name);
                 if end? == RunnerEnd::QueueDeleted {
                     debug!(queue = %name, "the queue was deleted");
                 }
             }
-            Err(error) => error!(%error, "the runner of a queue broke"),
+            Err(error) => error!(%error, "the runner of a queue panicked"),
         }
         Ok(())
     }
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
-    /// Makes the subscription that a worker with these routes needs.
+    /// Creates the subscriber that a worker with these routes needs.
     pub fn subscriber(&self, redis: Redis) -> Subscriber {
-        Subscriber::of_prefixes(redis, self.table().starts())
+        Subscriber::of_prefixes(redis, self.table().prefixes())
     }
 }
 
-/// Logs at the start which queues are served.
+/// Logs at the start the number of queues and patterns that are served.
 pub(crate) fn log_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
-    let (queues, patterns) = (routes.table().queues().len(), routes.table().starts().len());
+    let (queues, patterns) = (routes.table().queues().len(), routes.table().prefixes().len());
     info!(%consumer, queues, patterns, concurrency, "working");
     if queues == 0 && patterns == 0 && routes.table().mistakes.is_empty() {
         warn!("there is no route, so there is nothing to do: write [[worker.routes]], or Routes::route in a program");

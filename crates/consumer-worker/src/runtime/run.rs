@@ -21,10 +21,10 @@ use crate::{
 /// The time that a cancelled handler has to end by itself.
 const TIME_TO_STOP: Duration = Duration::from_millis(500);
 
-/// The end of a run.
-pub(crate) struct Ran {
+/// The result of a run.
+pub(crate) struct RunEnd {
     pub(crate) outcome: Outcome,
-    /// The time that the handler ran, if there was one.
+    /// The run time of the handler; `None` if no route had a handler.
     pub(crate) took: Option<Duration>,
     pub(crate) lease: LeaseState,
 }
@@ -38,16 +38,16 @@ pub(crate) enum LeaseState {
 }
 
 /// Runs the handler of one message.
-pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
+pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
     let Some(endpoint) = routes.and_then(|routes| routes.endpoint(job.name())) else {
-        return Ran { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Valid };
+        return RunEnd { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Valid };
     };
     let span = job.begin_span();
     let limit = job.timeout();
     let start = Instant::now();
-    // A handler may panic before it returns its future as well as in it.
+    // A handler may panic while it creates its future, or while the future runs.
     let running = AssertUnwindSafe(async { endpoint.handle(job.clone()).await }).catch_unwind().instrument(span);
-    let time_is_over = async {
+    let time_limit = async {
         match limit {
             Some(limit) => sleep(limit.to_std()).await,
             None => future::pending().await,
@@ -67,25 +67,25 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> Ran {
                     Outcome::Release(None)
                 }
             },
-            () = time_is_over => {
+            () = time_limit => {
                 let took = limit.unwrap_or_default().get();
                 Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {took} ms")))
             }
         }
     };
     let took = start.elapsed();
-    // A program that a dropped handler started takes a moment to end. No other attempt may run beside it.
+    // A program of a dropped handler takes a moment to end. No other attempt may start before it has ended.
     if matches!(outcome, Outcome::Retry(_)) {
-        job.rest_ended().await;
+        job.cleanup_ended().await;
     }
-    Ran { outcome, took: Some(took), lease }
+    RunEnd { outcome, took: Some(took), lease }
 }
 
-/// The failure of a message that no route takes. It is logged for the first message of a name.
+/// The failure of a message without a matching route. The first message of each name is logged.
 fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     let name = job.name().map(MessageName::as_str);
-    // No name is empty, so the empty text stands for none.
-    let is_first = routes.is_some_and(|routes| routes.is_first_of_name(name.unwrap_or_default()));
+    // A name is never empty, so the empty text represents a missing name.
+    let is_first = routes.is_some_and(|routes| routes.note_unrouted(name.unwrap_or_default()));
     let which = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
     match name {
         Some(name) if is_first => warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail"),
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{job::TIME_TO_SETTLE, routing::Routes, testing::TestJob};
 
-    /// The time that the handler of a job runs which is cancelled so long after its start and does not stop.
+    /// Runs a handler that ignores its cancellation, and cancels it after this time. Returns how long the handler ran.
     async fn runs_for(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
         let job = TestJob::new("q", &1);
         let job = timeout.into_iter().fold(job, TestJob::timeout).job();
@@ -131,7 +131,7 @@ mod tests {
         let ran = runs_for(Some(Millis::from_secs(1)), late).await;
         let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
         assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + a_timer, "{ran:?}");
-        // After the other one: a job reads the real clock, which has stood still since then.
+        // The paused clock does not affect `Job`, which reads the real clock; so these runs come last.
         for timeout in [None, Some(Millis::from_secs(10))] {
             let ran = runs_for(timeout, soon).await;
             assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + a_timer, "{ran:?}");

@@ -24,10 +24,10 @@ pub(crate) struct Ending {
     pub(crate) work: Work,
 }
 
-/// The work on a message, for the line of the log.
+/// The job and its run time, for the log record.
 pub(crate) struct Work {
     pub(crate) job: Job,
-    /// The time that the handler ran, if it did.
+    /// The run time of the handler, if it ran.
     pub(crate) took: Option<Duration>,
 }
 
@@ -40,17 +40,17 @@ pub(crate) struct Settler {
     pub(crate) stop: Stop,
 }
 
-/// The time in which the last leases are tried to be settled when no more are accepted and Redis does not answer.
-const LAST_TRIES: Duration = Duration::from_secs(5);
-/// The same when the worker is to stop at once.
-const LAST_TRIES_AT_ONCE: Duration = Duration::from_millis(200);
+/// How long the settler retries the last batch during an outage of Redis after it stopped accepting leases.
+const FINAL_RETRY_TIME: Duration = Duration::from_secs(5);
+/// The same time for an immediate stop.
+const FINAL_RETRY_TIME_AT_ONCE: Duration = Duration::from_millis(200);
 
 impl Settler {
-    /// Settles leases in batches: those that come in while a call is under way are in the next one.
+    /// Settles leases in batches: leases that arrive during a call are settled by the next call.
     ///
-    /// A settle is safe to repeat, so it is repeated until Redis answers; the leases keep their capacity meanwhile, so their
-    /// number is bounded. Ends when all senders are dropped, or no more leases are accepted; leases that Redis does not settle
-    /// soon after that lapse.
+    /// Settling is idempotent, so a failed call is repeated until Redis answers. The leases keep their capacity until then,
+    /// so their number is bounded. The future completes when all senders were dropped or no more leases are accepted; leases
+    /// that can't be settled soon after that will lapse.
     pub(crate) async fn run(self, mut endings: mpsc::Receiver<Ending>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -66,7 +66,7 @@ impl Settler {
             if count == 0 {
                 return;
             }
-            // The leases keep their capacity until they are settled.
+            // `leases` holds the guards, and thereby the capacity, until the batch is settled.
             let (mut leases, mut works, mut settlements) =
                 (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
             for Ending { lease, action, work } in batch.drain(..) {
@@ -77,7 +77,7 @@ impl Settler {
             let mut retry = Retry::new();
             while let Err(error) = self.settle(&settlements, &works).await {
                 let is_over = endings.is_closed() || self.no_more.is_cancelled();
-                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > last_tries(&self.stop) {
+                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop) {
                     error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
                     for work in &works {
                         self.note(work, None, Ended::Unsettled);
@@ -90,7 +90,7 @@ impl Settler {
         }
     }
 
-    /// Settles a batch. Fails only where another try may help.
+    /// Settles a batch. Fails only if repeating the call may help.
     async fn settle(&self, settlements: &[Settlement], works: &[Work]) -> Result<(), Error> {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
@@ -100,7 +100,7 @@ impl Settler {
                 Ok(())
             }
             Err(error @ Error::Unavailable(_)) => Err(error),
-            // One of them can't be settled, but the others can.
+            // One of the settlements is invalid: each is settled alone, so that the others succeed.
             Err(_) if settlements.len() > 1 => {
                 for (settlement, work) in settlements.iter().zip(works) {
                     Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(work))).await?;
@@ -123,7 +123,8 @@ impl Settler {
     }
 }
 
-/// Releases leases whose handlers were dropped. The messages keep their order: each call puts them at the head of the waiting list.
+/// Releases leases whose handlers were dropped. The batches go from the last message to the first, because each call puts its
+/// messages at the head of the waiting list.
 pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
@@ -133,7 +134,7 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     for some in settlements.rchunks(Queue::MAX_MESSAGES) {
         let settled = loop {
             match queue.settle(some).await {
-                Err(Error::Unavailable(_)) if begun.elapsed() < last_tries(stop) => sleep(retry.pause()).await,
+                Err(Error::Unavailable(_)) if begun.elapsed() < final_retry_time(stop) => sleep(retry.pause()).await,
                 settled => break settled,
             }
         };
@@ -144,19 +145,19 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
             let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
             let ended = settled.map_or(Ended::Unsettled, |settled| Ended::of(&settlement.action, *settled));
             metrics.note_end(ended);
-            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.into_str(), "cut off");
+            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.into_str(), "handler dropped at shutdown");
         }
     }
 }
 
-fn last_tries(stop: &Stop) -> Duration {
-    if stop.at_once.is_cancelled() { LAST_TRIES_AT_ONCE } else { LAST_TRIES }
+fn final_retry_time(stop: &Stop) -> Duration {
+    if stop.at_once.is_cancelled() { FINAL_RETRY_TIME_AT_ONCE } else { FINAL_RETRY_TIME }
 }
 
 /// Logs the end of a lease.
 pub(crate) fn log_end(work: &Work, action: Option<&Action>, ended: Ended) {
     let Work { job, took } = work;
-    // The fields of a line that the filter drops are not computed.
+    // A macro, so that the fields of a filtered record are not computed.
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(

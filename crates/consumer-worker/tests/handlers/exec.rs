@@ -27,18 +27,18 @@ async fn run_with(script: &str, more: &Value) -> Outcome {
     shell(script, more).handle(TestJob::new("q", &json!({"n": 1})).job()).await
 }
 
-/// Whether a process lives, or is a zombie.
-fn is_there(pid: &str) -> bool {
+/// Whether a process exists, zombies included.
+fn process_exists(pid: &str) -> bool {
     Path::new("/proc").join(pid.trim()).exists()
 }
 
-fn until_gone(pids: &[String]) {
-    eventually("the processes end", || (!pids.iter().any(|pid| is_there(pid))).then_some(()));
+fn wait_until_ended(pids: &[String]) {
+    eventually("the processes end", || (!pids.iter().any(|pid| process_exists(pid))).then_some(()));
 }
 
-/// The ids of processes that a script writes into a file, one a line.
+/// The process ids that a script writes into a file, one per line.
 fn pids(file: &Path, count: usize) -> Vec<String> {
-    eventually("the script tells its processes", || {
+    eventually("the script writes its process ids", || {
         let text = fs::read_to_string(file).unwrap_or_default();
         let pids: Vec<String> = text.lines().map(str::to_owned).collect();
         (pids.len() >= count && text.ends_with('\n')).then_some(pids)
@@ -88,8 +88,8 @@ async fn program_that_prints_without_end_is_ended() {
     let failure = failed(run("yes").await);
     assert_eq!(failure.code, "result_too_large");
     assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
-    assert!(start.elapsed() < Duration::from_secs(10), "it is not waited for");
-    // One that ends by itself, a byte too late; and one that prints as much as may be.
+    assert!(start.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
+    // The first program prints one byte too many and exits by itself; the second prints the maximum.
     assert_eq!(failed(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
     assert_eq!(result(run("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
     assert_eq!(result(run_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
@@ -120,7 +120,7 @@ async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
     assert_eq!(failure.code, "timed_out");
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
-    until_gone(&pids(&file, 2));
+    wait_until_ended(&pids(&file, 2));
 }
 
 #[tokio::test]
@@ -138,11 +138,11 @@ async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_su
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let start = Instant::now();
-    // They hold its stdout and stderr open.
+    // The remaining processes keep stdout and stderr open.
     let script = format!("sh -c 'echo $$ > {}; sleep 100' & sleep 100 & sleep 0.2; echo 1", file.display());
     assert_eq!(result(run(&script).await), "1");
-    until_gone(&pids(&file, 1));
-    // One that has left the group can't be ended, but waited for it is not either.
+    wait_until_ended(&pids(&file, 1));
+    // A process that has left the group can't be ended, but the handler does not wait for it.
     let script = format!("setsid sh -c 'echo $$ > {}; sleep 3' & sleep 0.2; echo 2", file.display());
     assert_eq!(result(run(&script).await), "2");
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -157,7 +157,7 @@ async fn dropped_run_ends_its_program() {
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
     let started = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
     running.abort();
-    tokio::task::spawn_blocking(move || until_gone(&started)).await.unwrap();
+    tokio::task::spawn_blocking(move || wait_until_ended(&started)).await.unwrap();
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
-    // The message's own time is over before the handler's, and would be before the end of its grace.
+    // The run times out before the handler's own time-out, and before the end of `stop_grace`.
     let routes = shell(&script, &json!({"stop_grace": "1m"}));
     let start = Instant::now();
     let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(1_000)).job();
@@ -173,8 +173,8 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     assert_eq!(failure.code, "timed_out");
     let took = start.elapsed();
     let pids = pids(&file, 2);
-    assert!(!is_there(&pids[0]), "the next attempt has no program beside it");
-    until_gone(&pids);
+    assert!(!process_exists(&pids[0]), "the next attempt has no program beside it");
+    wait_until_ended(&pids);
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
 }
 
@@ -203,7 +203,7 @@ async fn many_programs_at_once_leave_no_zombie() {
     eventually("all are reaped", || zombies().is_empty().then_some(()));
 }
 
-/// The processes that this one has started and not reaped.
+/// The children of this process that have ended but were not reaped.
 fn zombies() -> Vec<String> {
     let ours = format!(") Z {} ", std::process::id());
     let stats =

@@ -25,26 +25,26 @@ use crate::{failed, result, retried, routes};
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
 
 /// The request that a receiver got.
-struct Got {
+struct ReceivedRequest {
     line: String,
     headers: BTreeMap<String, String>,
     body: String,
 }
 
 /// A receiver that answers each request with the same bytes.
-struct Hook {
+struct HookServer {
     address: SocketAddr,
-    got: Receiver<Got>,
+    got: Receiver<ReceivedRequest>,
     connections: Arc<AtomicUsize>,
 }
 
-impl Hook {
+impl HookServer {
     fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::start(move |mut stream| stream.write_all(&answer).is_ok())
     }
 
-    /// `answer` answers a request; whether the connection stays open.
+    /// `answer` answers a request, and returns whether the connection stays open.
     fn start(answer: impl Fn(&TcpStream) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -76,7 +76,7 @@ impl Hook {
 }
 
 /// Reads requests and has them answered until either side closes.
-fn serve(stream: &TcpStream, sender: &Sender<Got>, answer: &dyn Fn(&TcpStream) -> bool) {
+fn serve(stream: &TcpStream, sender: &Sender<ReceivedRequest>, answer: &dyn Fn(&TcpStream) -> bool) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -93,7 +93,11 @@ fn serve(stream: &TcpStream, sender: &Sender<Got>, answer: &dyn Fn(&TcpStream) -
         let mut body = vec![0; headers["content-length"].parse().unwrap()];
         reader.read_exact(&mut body).unwrap();
         // The test may have ended.
-        let _ = sender.send(Got { line: line.trim_end().to_owned(), headers, body: String::from_utf8(body).unwrap() });
+        let _ = sender.send(ReceivedRequest {
+            line: line.trim_end().to_owned(),
+            headers,
+            body: String::from_utf8(body).unwrap(),
+        });
         if !answer(stream) {
             return;
         }
@@ -109,14 +113,14 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secrets");
     std::fs::write(&file, format!("{}\n", SECRETS[1])).unwrap();
-    let hook = Hook::answering(answer("200 OK", "", r#"{"ok": true}"#));
+    let hook = HookServer::answering(answer("200 OK", "", r#"{"ok": true}"#));
     let routes = hook.routes(&json!({"secret": SECRETS[0], "secret_file": file}));
     let job = TestJob::new("q", &json!({"to": "a@b.c"})).name("welcome").id("order-1").attempt(2);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let job = job.header("traceparent", trace).header("tenant", "7");
     assert_eq!(result(routes.handle(job.job()).await), r#"{"ok": true}"#);
 
-    let Got { line, headers, body } = hook.got.recv().unwrap();
+    let ReceivedRequest { line, headers, body } = hook.got.recv().unwrap();
     assert_eq!(line, "POST /hook?a=1 HTTP/1.1");
     assert_eq!(body, r#"{"to":"a@b.c"}"#);
     let expected = [
@@ -147,12 +151,12 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
 #[tokio::test]
 async fn status_decides_the_outcome() {
     for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Fine"] {
-        assert_eq!(result(Hook::answering(answer(status, "", "")).post().await), "null", "{status}");
+        assert_eq!(result(HookServer::answering(answer(status, "", "")).post().await), "null", "{status}");
     }
     for (status, code) in
         [("400 Bad Request", "http_400"), ("401 No", "http_401"), ("410 Gone", "http_410"), ("422 No", "http_422")]
     {
-        let failure = failed(Hook::answering(answer(status, "", "no such user")).post().await);
+        let failure = failed(HookServer::answering(answer(status, "", "no such user")).post().await);
         assert_eq!((failure.code.as_str(), failure.message.contains("no such user")), (code, true), "{failure:?}");
     }
     for (status, code) in [
@@ -163,55 +167,55 @@ async fn status_decides_the_outcome() {
         ("408 Request Timeout", "http_408"),
         ("425 Too Early", "http_425"),
     ] {
-        assert_eq!(retried(Hook::answering(answer(status, "", "")).post().await).code, code);
+        assert_eq!(retried(HookServer::answering(answer(status, "", "")).post().await).code, code);
     }
 }
 
 #[tokio::test]
 async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
     for (status, asked, pause) in [("429 Slow", "7", 7), ("503 Busy", "7", 7), ("429 Slow", "9999999", 86_400)] {
-        let outcome = Hook::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
+        let outcome = HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
         let Outcome::RetryAfter(_, after) = outcome else { panic!("{outcome:?}") };
         assert_eq!(after, Duration::from_secs(pause));
     }
-    // Asked again at once, it would only be busier; and other answers do not ask.
+    // A pause of zero, an invalid value, and the header with another status are ignored.
     for (status, asked) in [("429 Slow", "0"), ("429 Slow", "soon"), ("500 Broken", "7")] {
-        retried(Hook::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await);
+        retried(HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await);
     }
 }
 
 #[tokio::test]
 async fn answer_that_is_no_json_is_a_result_too() {
     assert_eq!(
-        result(Hook::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
+        result(HookServer::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
         "\"OK\""
     );
     let broken = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
-    assert_eq!(result(Hook::answering(broken).post().await), r#""{\"a\":""#);
+    assert_eq!(result(HookServer::answering(broken).post().await), r#""{\"a\":""#);
 }
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let elsewhere = Hook::answering(answer("200 OK", "", ""));
+    let elsewhere = HookServer::answering(answer("200 OK", "", ""));
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: http://{}/\r\n", elsewhere.address);
-        let failure = retried(Hook::answering(answer(status, &location, "")).post().await);
+        let failure = retried(HookServer::answering(answer(status, &location, "")).post().await);
         assert_eq!(failure.code, format!("http_{}", &status[..3]));
     }
     assert_eq!(elsewhere.connections.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_it_is_parts() {
-    let hook = Hook::answering(answer("200 OK", "", "1"));
+async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_it_is_in_a_failure() {
+    let hook = HookServer::answering(answer("200 OK", "", "1"));
     let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
     assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
-    let Got { line, headers, .. } = hook.got.recv().unwrap();
+    let ReceivedRequest { line, headers, .. } = hook.got.recv().unwrap();
     assert_eq!(
         (line.as_str(), headers["authorization"].as_str()),
         ("POST /hook?key=hunter2 HTTP/1.1", "Basic bWU6cGEgc3M=")
     );
-    // Nothing listens there any longer.
+    // The listener is dropped at once, so no program listens on this port.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
     let failure = retried(routes(&away).handle(TestJob::new("q", &1).job()).await);
@@ -223,14 +227,14 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_nothing_secret_of_i
 async fn no_answer_and_garbage_are_failed_attempts() {
     let parts = |failure: Failure| (failure.code, failure.message);
     let closed = "the connection was closed before the answer was whole";
-    assert_eq!(parts(retried(Hook::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
+    assert_eq!(parts(retried(HookServer::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
     for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
-        let failure = retried(Hook::answering(garbage).post().await);
-        assert_eq!(parts(failure), ("no_answer".into(), "what was answered is not HTTP".into()));
+        let failure = retried(HookServer::answering(garbage).post().await);
+        assert_eq!(parts(failure), ("no_answer".into(), "the answer is not HTTP".into()));
     }
-    let odd = retried(Hook::answering(answer("999 Odd", "", "")).post().await);
+    let odd = retried(HookServer::answering(answer("999 Odd", "", "")).post().await);
     assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
-    let broken_off = Hook::start(|mut stream| {
+    let broken_off = HookServer::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
         false
     });
@@ -259,13 +263,13 @@ async fn no_answer_and_garbage_are_failed_attempts() {
 #[tokio::test]
 async fn slow_answer_is_given_up_at_the_time_out() {
     let start = Instant::now();
-    let silent = Hook::start(|_| {
+    let silent = HookServer::start(|_| {
         thread::sleep(PATIENCE);
         false
     });
     assert_eq!(retried(silent.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
     let drip = |status: &'static str| {
-        Hook::start(move |mut stream| {
+        HookServer::start(move |mut stream| {
             stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 1000\r\n\r\n").as_bytes()).unwrap();
             while stream.write_all(b"1").is_ok() {
                 thread::sleep(Duration::from_millis(20));
@@ -274,7 +278,7 @@ async fn slow_answer_is_given_up_at_the_time_out() {
         })
     };
     assert_eq!(retried(drip("200 OK").post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
-    // The rest of a refusal, or of an answer that is ignored, is not waited for.
+    // The handler does not wait for the rest of an error response, or of an ignored response.
     let patient = json!({"timeout": "20s", "response": "ignore"});
     assert_eq!(failed(drip("400 Bad Request").post_with(&patient).await).code, "http_400");
     assert_eq!(result(drip("200 OK").post_with(&patient).await), "null");
@@ -287,7 +291,7 @@ async fn answer_of_100_mb_is_cut_without_being_read() {
     let written = Arc::new(AtomicUsize::new(0));
     let flood = |head: String| {
         let written = Arc::clone(&written);
-        Hook::start(move |mut stream| {
+        HookServer::start(move |mut stream| {
             stream.write_all(head.as_bytes()).unwrap();
             let chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
             for _ in 0..MANY / chunk.len() {
@@ -308,15 +312,15 @@ async fn answer_of_100_mb_is_cut_without_being_read() {
         let refusing = flood(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
         assert_eq!(retried(refusing.post().await).code, "http_500");
     }
-    // The system buffers a few megabytes for each.
+    // The kernel buffers a few megabytes for each connection.
     assert!(written.load(Ordering::SeqCst) < MANY, "{written:?}");
     let most = answer("200 OK", "", &"1".repeat(65_536));
-    assert_eq!(result(Hook::answering(most).post().await).len(), 65_536);
+    assert_eq!(result(HookServer::answering(most).post().await).len(), 65_536);
 }
 
 #[tokio::test]
 async fn connections_are_kept_and_used_again() {
-    let hook = Hook::answering(answer("200 OK", "", "1"));
+    let hook = HookServer::answering(answer("200 OK", "", "1"));
     let routes = hook.routes(&json!({}));
     for _ in 0..5 {
         assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
@@ -327,7 +331,7 @@ async fn connections_are_kept_and_used_again() {
 #[tokio::test]
 async fn requests_under_way_to_a_host_stay_within_its_limit() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let hook = Hook::start({
+    let hook = HookServer::start({
         let most = Arc::clone(&most);
         move |mut stream| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -347,8 +351,8 @@ async fn requests_under_way_to_a_host_stay_within_its_limit() {
 #[tokio::test]
 async fn dropped_run_drops_its_request() {
     let (sender, closed) = channel();
-    let hook = Hook::start(move |mut stream| {
-        // Until the other end closes.
+    let hook = HookServer::start(move |mut stream| {
+        // Reads until the client closes the connection.
         let _ = sender.send(stream.read(&mut [0]).unwrap_or(0));
         false
     });
@@ -383,7 +387,7 @@ async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
         let connections = Arc::clone(&connections);
         async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A client that does not trust it closes the connection.
+                // A client that does not trust the certificate closes the connection.
                 let Ok(stream) = TlsAcceptor::from(Arc::new(tls.clone())).accept(stream).await else { continue };
                 connections.fetch_add(1, Ordering::SeqCst);
                 let service = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
@@ -411,7 +415,7 @@ async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
         ("not_connected", true),
         "{failure:?}"
     );
-    // It is for the name, not for the address.
+    // The certificate is for the name and not for the address.
     let by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
     let failure = retried(routes(&by_address).handle(TestJob::new("q", &1).job()).await);
     assert!(failure.message.contains("for another name"), "{failure:?}");
@@ -419,7 +423,7 @@ async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
 
 #[tokio::test]
 async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
-    let hook = Hook::answering(answer("200 OK", "", "1"));
+    let hook = HookServer::answering(answer("200 OK", "", "1"));
     let port = hook.address.port();
     let allowed =
         json!([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")]);
@@ -429,7 +433,7 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
         async move { routes.handle(job).await }
     };
     let strict = routes(&handler);
-    // The name is resolved; the others are addresses as they stand, however they are written.
+    // `localhost` is resolved by DNS; the other hosts are addresses in different notations.
     for host in ["localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"] {
         let failure = failed(to(&strict, &format!("http://{host}:{port}/")).await);
         assert_eq!(failure.code, "address_refused", "{host}");

@@ -1,4 +1,4 @@
-//! Handlers that block their threads.
+//! Tests of a worker whose handlers block their threads.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{Setup, done, start, until_active};
 async fn handlers_that_block_every_thread_cost_no_lease() {
     let world = start(6, |job: Job| async move {
         let number: u64 = job.message().data.get().parse().unwrap();
-        // Three times the visibility timeout, on both threads.
+        // The handlers block both threads for three times the visibility timeout.
         if number < 2 {
             thread::sleep(Duration::from_secs(3));
         } else {
@@ -53,7 +53,7 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
     let (queue, _redis) = world.stop().await;
     let took = begun.elapsed();
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
-    // Before anything fails: a test whose threads are blocked does not end.
+    // Unblocked before the assertions, because a test with blocked threads does not end.
     unblocked.store(true, Ordering::Relaxed);
     // The grace is 1 s.
     assert!(took < Duration::from_secs(8), "{took:?}");

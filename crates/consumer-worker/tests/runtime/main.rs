@@ -1,4 +1,4 @@
-//! Tests of the worker's runtime with handlers of their own, against a real Redis.
+//! Tests of the worker's runtime with test handlers, against a real Redis.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
@@ -37,7 +37,7 @@ struct World {
     running: JoinHandle<Result<(), WorkerError>>,
 }
 
-/// A worker at work, with a visibility timeout of 1 s and a grace of 1 s.
+/// Starts a worker with a visibility timeout of 1 s and a grace of 1 s.
 fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
     start_with(r#"{"visibility_timeout":1000,"max_attempts":1}"#, concurrency, handler)
 }
@@ -46,7 +46,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// How long a call to Redis may take here: longer than by default, for a machine that is busy.
+/// The time limit of calls to Redis in these tests. It is longer than the default, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The options of a test for its worker.
@@ -145,7 +145,7 @@ impl World {
     }
 }
 
-/// Waits until this many messages are with their handlers.
+/// Waits until this many messages are active.
 async fn until_active(world: &World, count: u64) {
     while world.queue.status().await.unwrap().unwrap().counts.active < count {
         sleep(Duration::from_millis(5)).await;
@@ -328,7 +328,7 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
     let states: Vec<State> = messages.iter().map(|message| message.state).collect();
     assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);
     assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
-    // At once, not when their leases would have lapsed; and in their order.
+    // The messages are ready at once, before their leases would have lapsed, and in their order.
     let request = queue_core::LeaseRequest::new(ConsumerId::issue(), 10);
     let again = queue.lease(&request).await.unwrap().deliveries;
     assert_eq!(again.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);

@@ -1,4 +1,4 @@
-//! Many queues in one worker: by pattern, and what they share.
+//! Tests of one worker with many queues: patterns, order, and shared limits.
 
 use std::{
     sync::{
@@ -33,7 +33,7 @@ impl World {
         tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
     }
 
-    /// The figure of a line of the metrics.
+    /// The value of one series in the metrics.
     fn figure(&self, series: &str) -> usize {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
@@ -77,7 +77,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_begins_aga
         }
         done()
     };
-    // The end of its grace would stop the handler too, but not before this test fails.
+    // The grace would stop the handler too, but only after this test has failed.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let world = setup.start(Routes::new().route("user-*", handler));
     world.post_to("user-1", "stuck").await;
@@ -137,7 +137,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
     for _ in 0..4 {
         world.post_to("second", "x").await;
     }
-    // While one of them runs, it is the only one; what comes before the others goes before them.
+    // The worker runs one message at a time; a message of an earlier queue is handed out first.
     for _ in 0..4 {
         world.post_to("first", "x").await;
     }

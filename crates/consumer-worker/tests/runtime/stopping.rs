@@ -1,4 +1,4 @@
-//! Handlers that must stop: at the time-out, after a cancel, and after their lease is lost.
+//! Tests of handlers that must stop: at the time-out, after a cancel, and after their lease is lost.
 
 use std::{
     sync::{
@@ -52,7 +52,7 @@ impl Drop for OnDrop {
 
 #[tokio::test]
 async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() {
-    // The leases are extended every 100 ms, so a slower queue shows that it is not the heartbeat that tells.
+    // With a visibility timeout of 1 h the heartbeat is too slow to cancel in time, so the notification must do it.
     let world = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
         if job.message().data.get() == "0" {
             std::future::pending::<()>().await;
@@ -70,7 +70,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         let start = tokio::time::Instant::now();
         assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Requested);
         let message = world.finished(id).await;
-        // By the notification, which the machine may hold up; the heartbeat would tell it after 20 min.
+        // The notification cancels the handler, late on a busy machine; the heartbeat would cancel it after 20 min.
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         let expected = if n == 2 { State::Completed } else { State::Failed };
         assert_eq!(message.state, expected, "what is completed all the same counts");
@@ -87,7 +87,7 @@ async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let world = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = world.post(1).await;
     until_active(&world, 1).await;
-    // As `cancel` does, but for the notification.
+    // Like `cancel`, but without its notification.
     world.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
     assert_eq!(world.finished(&ids[0]).await.error.unwrap().code, "cancelled");
     world.stop().await;
@@ -109,7 +109,7 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
     });
     let ids = world.post(1).await;
     until_active(&world, 1).await;
-    // The lease lapses although its consumer lives, as if Redis had been away for long.
+    // The lease lapses although its consumer runs, as after a long outage of Redis.
     world.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
     let message = world.finished(&ids[0]).await;
     assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 2, 1));

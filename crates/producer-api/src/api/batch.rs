@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::json::{self, Body};
 
-/// The number of refused lines that are reported one by one.
+/// The maximum number of refused lines that the summary lists.
 const MAX_REFUSED: usize = 100;
 
 /// Messages to be posted, all or none.
@@ -92,7 +92,7 @@ struct RefusedLine {
 }
 
 impl LinesSummary {
-    /// Counts a line that was refused.
+    /// Counts a refused line, and lists it if the list has room.
     pub(crate) fn refuse(&mut self, line: u64, problem: Problem) {
         self.refused_count += 1;
         if self.refused.len() < MAX_REFUSED {

@@ -8,14 +8,15 @@ use crate::errors::{self, Result};
 
 /// A position in the list of one state, or in the lists of all states one after the other.
 ///
-/// Clients send it as opaque text with a checksum over it and the name of the queue, so that a mistyped cursor is refused.
+/// Clients send it as opaque text with a checksum over it and the name of the queue, so that a modified cursor, or one of
+/// another queue, is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Whether the lists of all states are listed.
+    /// Whether the list has the messages of all states.
     all: bool,
-    /// The state that is listed now.
+    /// The state of the messages at this position.
     pub(crate) state: State,
-    /// The position within the list of that state; none at its beginning.
+    /// The cursor within the list of that state; `None` at its beginning.
     pub(crate) cursor: Option<String>,
 }
 

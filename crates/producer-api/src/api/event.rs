@@ -40,7 +40,7 @@ impl IntoParams for LastEventId {
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
         let description =
             "The last id that the stream sent: the stream continues after it. An `EventSource` sends it by itself";
-        header::optional("Last-Event-ID", description, pattern)
+        header::optional_header("Last-Event-ID", description, pattern)
     }
 }
 
@@ -51,7 +51,7 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
         if !parts.headers.contains_key(LAST_EVENT_ID) {
             return Ok(Self(None));
         }
-        let last = header::only(&parts.headers, &LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+        let last = header::single_value(&parts.headers, &LAST_EVENT_ID).and_then(|value| value.to_str().ok());
         match last.map(str::trim) {
             Some("") => Ok(Self(None)),
             Some(id) => Ok(Self(Some(id.parse().map_err(|_| errors::INVALID_LAST_EVENT_ID)?))),

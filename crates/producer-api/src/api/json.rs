@@ -1,4 +1,4 @@
-//! JSON bodies as types. A body is parsed once; only one that is refused is parsed again, to find the place of the mistake.
+//! Deserializes JSON bodies. A body is parsed once; an invalid body is parsed again to find the path of the mistake.
 
 use std::fmt;
 
@@ -19,9 +19,9 @@ use crate::errors::{self, Result};
 /// The byte order mark that some editors put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A type that a body is read as.
+/// A type of a request body.
 pub(crate) trait Body: DeserializeOwned {
-    /// The code of the refusal of a body with a wrong field.
+    /// The error code for a body with an invalid field.
     const INVALID: Code;
 
     /// Checks that the fields do not contradict each other.
@@ -31,13 +31,13 @@ pub(crate) trait Body: DeserializeOwned {
 }
 
 pub(crate) fn body<T: Body>(body: &[u8]) -> Result<T> {
-    read(body, |error| errors::not_json(wording::of_document(error)))
+    read(body, |error| errors::not_json(wording::document_mistake(error)))
 }
 
-/// Reads one line of NDJSON, whose number the refusal states elsewhere.
+/// Reads one line of NDJSON. The caller adds the line's number to an error.
 pub(crate) fn line<T: Body>(line: &[u8]) -> Result<T> {
     read(line, |error| {
-        errors::line_not_json(format_args!("{}, at column {}", wording::of_value(error), error.column()))
+        errors::line_not_json(format_args!("{}, at column {}", wording::value_mistake(error), error.column()))
     })
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn line<T: Body>(line: &[u8]) -> Result<T> {
 pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let Members(members) =
-        serde_json::from_slice(body).map_err(|error| errors::not_json(wording::of_document(&error)))?;
+        serde_json::from_slice(body).map_err(|error| errors::not_json(wording::document_mistake(&error)))?;
     Ok(members)
 }
 
@@ -53,14 +53,14 @@ fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T>
     let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let read = match serde_json::from_slice::<JsonObject<T>>(json) {
         Ok(JsonObject(read)) => read.check().map(|()| read),
-        Err(error) => Err(located::<T>(json).ok_or_else(|| not_json(&error))?),
+        Err(error) => Err(find_mistake::<T>(json).ok_or_else(|| not_json(&error))?),
     };
     read.map_err(|error| errors::invalid_field(T::INVALID, error))
 }
 
 /// The mistake in a field of a body that is valid JSON; `None` for any other body.
 #[cold]
-fn located<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
+fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
     serde_json::from_slice::<&RawValue>(json).ok()?;
     let error =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_slice(json)).err()?;
@@ -70,11 +70,11 @@ fn located<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
     (!at_root || is_field).then(|| field_error(error.path(), error.inner()))
 }
 
-/// Reads an object that is a part of a body and was kept as it came.
+/// Deserializes an object that is a part of a body and was kept as raw JSON.
 ///
 /// # Errors
 ///
-/// The mistake and its place within the part, in the form that [`field_error`] reads.
+/// The mistake with its path within the part, as a text that [`field_error`] parses.
 pub(crate) fn part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
     let read =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
@@ -86,11 +86,11 @@ pub(crate) fn part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, S
 
 fn field_error(path: &Path, error: &Error) -> FieldError {
     let mut pointer = pointer(path);
-    let (member, detail) = wording::of_member(error);
+    let (member, detail) = wording::member_mistake(error);
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", segment(&member));
     }
-    // The mistake is within a part.
+    // A mistake within a part, as `part` reports it: its path is appended.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }
@@ -108,7 +108,7 @@ fn pointer(path: &Path) -> String {
     segments.collect()
 }
 
-/// A name as a segment of a JSON pointer, short enough to be repeated.
+/// A name as a segment of a JSON pointer, cut to a length that an error can repeat.
 fn segment(name: &str) -> String {
     cut(name).replace('~', "~0").replace('/', "~1")
 }

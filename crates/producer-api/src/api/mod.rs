@@ -1,4 +1,4 @@
-//! The JSON that the API takes and answers: types that derive reading, writing and schema.
+//! The types of request and response bodies, which derive deserialization, serialization and `OpenAPI` schemas.
 
 pub(crate) mod batch;
 pub(crate) mod cursor;
@@ -29,7 +29,7 @@ pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings:
 pub(crate) struct Wait(Millis);
 
 impl Wait {
-    /// The time, unless it is longer than the configuration allows.
+    /// Returns the time, or an error if it is longer than the configuration allows.
     pub(crate) fn within(self, longest: Millis) -> Result<Millis, String> {
         if self.0 <= longest {
             return Ok(self.0);

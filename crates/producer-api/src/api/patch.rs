@@ -20,29 +20,29 @@ use super::{Delay, json::Body};
 #[schema(examples(json!({"priority": -1, "delay": null, "headers": {"tried": "twice", "old": null}})))]
 pub(crate) struct MessagePatch {
     /// The payload, as a whole: any JSON but null.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "keep_null")]
     #[schema(schema_with = anything_but_null)]
     data: Option<Box<RawValue>>,
     /// The kind of message; null: none.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<MessageName>)]
     name: Option<Option<MessageName>>,
     /// How long from now until it may be handed out; null: no time.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Delay>)]
     delay: Option<Option<Delay>>,
     /// The lower goes first; null: 0.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Priority>)]
     priority: Option<Option<Priority>>,
     /// Headers to change; null removes one, or all of them.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "keep_null")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
 }
 
-/// Reads a field for which null is not the same as absent.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+/// Deserializes a field in which null differs from absent: null becomes `Some(None)`.
+fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 

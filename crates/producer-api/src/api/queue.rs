@@ -67,7 +67,7 @@ pub(crate) struct PurgeQuery {
 }
 
 impl PurgeQuery {
-    /// The state, unless it can't be purged.
+    /// Returns the state, or an error if it is missing, unknown or `active`.
     pub(crate) fn state(&self) -> Result<State> {
         match self.state.as_deref().map(str::parse) {
             Some(Ok(State::Active)) => Err(errors::ACTIVE_IS_NOT_PURGED.into()),

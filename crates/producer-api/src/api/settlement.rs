@@ -114,7 +114,7 @@ pub(crate) enum Settlement {
     Extend(Extend),
 }
 
-/// Derived code would take the value apart to find the action, and could not keep JSON as it came.
+/// Not derived, because derived code buffers the value to find the action, and then `RawValue` fields can't be read.
 impl<'de> Deserialize<'de> for Settlement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for Reason {
             return json::part(&json).map(Self::Parts).map_err(de::Error::custom);
         }
         let text = serde_json::from_str(json.get()).map(Self::Text);
-        text.map_err(|error| de::Error::custom(wording::of_value(&error)))
+        text.map_err(|error| de::Error::custom(wording::value_mistake(&error)))
     }
 }
 
@@ -249,12 +249,13 @@ impl<'de> Deserialize<'de> for LossyText {
                 f.write_str("a text")
             }
 
-            // As bytes the parser hands over halves too, which a text can't have.
+            // Read as bytes, because a `String` can't contain a lone surrogate.
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // A half has three bytes, of which each is a chunk; the first one alone does not continue another.
+                    // A lone surrogate has three bytes, each a chunk of its own; only the first is no UTF-8 continuation
+                    // byte.
                     if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }

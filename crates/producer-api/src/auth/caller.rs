@@ -1,4 +1,4 @@
-//! The client of a request: its API key, or, where there are none, its address.
+//! The client of a request: its API key, or its address if the API has no keys.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::budget::Client;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The guard leaves it in the extensions of the request; without API keys there is no guard, and none.
+    /// The guard stores the key in the request's extensions. Without configured keys there is no guard, and this is `None`.
     key: Option<Arc<ApiKey>>,
     peer: Option<Arc<Peer>>,
 }
@@ -38,7 +38,7 @@ impl Caller {
         self.key.as_ref().map(|key| Client::Key(key.id.clone()))
     }
 
-    /// Its key, or, where there are no keys, the address that it connects from.
+    /// The client's key, or its address if the API has no keys.
     pub(crate) fn client(&self) -> Option<Client> {
         self.key().or_else(|| self.peer.as_ref().map(|peer| Client::Address(peer.network())))
     }

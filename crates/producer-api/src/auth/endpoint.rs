@@ -1,4 +1,4 @@
-//! The endpoints of the API with the scope that a key needs for each. The guard and the description read them.
+//! The endpoints of the API with the scope that a key needs for each. The guard and the `OpenAPI` description use them.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use service::{Code, config::Scope};
 /// The scope that a request to a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// None, and no key: the route reveals nothing about any queue.
+    /// No scope and no key, because the route reveals nothing about queues.
     Nothing,
     /// This scope on the queue that the path names.
     OnQueue(Scope),
-    /// This scope on any queue; the response is about those queues on which the key has it.
-    OnSome(Scope),
+    /// This scope on at least one queue; the response contains only queues on which the key has the scope.
+    OnAnyQueue(Scope),
 }
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) tag: &'static str,
     pub(crate) needs: Needs,
-    /// The codes of its own refusals, beside those of all requests of its kind.
+    /// The error codes that are specific to this endpoint.
     pub(crate) refusals: Vec<Code>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Endpoints(HashMap<String, Vec<Endpoint>>);
 
 impl Endpoints {
-    /// The endpoint of a request; that of `GET` for `HEAD`.
+    /// The endpoint of a request; a `HEAD` request has the endpoint of `GET`.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         self.at(path).iter().find(|endpoint| endpoint.method == *method)

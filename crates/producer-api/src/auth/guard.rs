@@ -54,7 +54,7 @@ async fn guard(
     if path.as_ref().is_some_and(|path| guard.endpoints.is_open(path.as_str())) {
         return next.run(request).await;
     }
-    let Some(key) = presented(request.headers()).and_then(|text| guard.app.keyring.find(text)).cloned() else {
+    let Some(key) = bearer_token(request.headers()).and_then(|text| guard.app.keyring.find(text)).cloned() else {
         let mut refused = unauthorized().into_response();
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
         return refused;
@@ -67,7 +67,7 @@ async fn guard(
         None => None,
         Some(limit) => match guard.app.queues.redis().use_quota(key.id.as_str(), limit).await {
             Ok(used) => Some((limit, used)),
-            Err(error) => return not_counted(error).into_response(),
+            Err(error) => return quota_unavailable(error).into_response(),
         },
     };
     let refused = match (used, path) {
@@ -75,7 +75,7 @@ async fn guard(
             Some(rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
         }
         (_, Some(path)) => guard.refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
-        // The router answers that there is nothing at such a path.
+        // No route matches the path, so the router answers 404.
         (_, None) => None,
     };
     let mut response = if let Some(refused) = refused {
@@ -107,26 +107,27 @@ impl Guard {
         let refused = match endpoint.needs {
             Needs::Nothing => None,
             Needs::OnQueue(scope) => {
-                // A name that can't be decoded is no queue's: only a key for all queues learns what is wrong with it.
+                // A name that can't be decoded counts as empty, which only a key for all queues (`*`) allows; the extractor
+                // then reports the error.
                 let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
                 let queue = queue.map_or("", |(_, queue)| queue);
                 (!key.allows(scope, queue)).then(|| forbidden(&key.id, scope, Some(queue)))
             }
-            Needs::OnSome(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
+            Needs::OnAnyQueue(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
         };
         refused.map(IntoResponse::into_response)
     }
 }
 
-/// The text after `Bearer` in the only header `Authorization`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+/// The text after `Bearer` in the header `Authorization`, which must occur once.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
-/// The same refusal for no key, an unknown key, a wrong one and an expired one.
+/// The error response for a missing, unknown, wrong or expired key, which is the same for all of them.
 fn unauthorized() -> Problem {
     let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the operator \
                   of this server for one";
@@ -152,8 +153,9 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     Problem::new(Code::RateLimited, detail)
 }
 
-/// The request is refused: it needs Redis too, and would only be refused later, after another time limit.
-fn not_counted(error: Error) -> Problem {
+/// The error response when the quota can't be read from Redis. The request itself would need Redis too, so it is refused at
+/// once.
+fn quota_unavailable(error: Error) -> Problem {
     let is_away = matches!(error, Error::Unavailable(_));
     let mut problem = errors::from_queue(error);
     if is_away {
@@ -186,7 +188,7 @@ mod tests {
     fn key_is_read_from_one_bearer_header_only() {
         let read = |values: &[&'static str]| {
             let values = values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
-            presented(&values.collect()).map(str::to_owned)
+            bearer_token(&values.collect()).map(str::to_owned)
         };
         assert_eq!(read(&["Bearer drv_a_b"]).as_deref(), Some("drv_a_b"));
         assert_eq!(read(&["bearer  drv_a_b "]).as_deref(), Some("drv_a_b"));

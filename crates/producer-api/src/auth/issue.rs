@@ -36,11 +36,11 @@ pub struct Issue {
 }
 
 impl Issue {
-    /// Draws a key, and returns the text to print: the key, and its line for the configuration.
+    /// Creates a key, and returns the text to print: the key, and its line for the configuration.
     ///
     /// # Errors
     ///
-    /// When the arguments contradict each other, or the operating system has no randomness.
+    /// When the arguments contradict each other, or the operating system can't generate random bytes.
     pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
         let Self { id, scopes, queues, rate_limit, expires_at } = self;
         let secret = Secret::draw(&id)?;
@@ -61,7 +61,7 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
-    serde_json::from_value(Value::String(text.into())).map_err(|error| wording::of_value(&error))
+    serde_json::from_value(Value::String(text.into())).map_err(|error| wording::value_mistake(&error))
 }
 
 #[cfg(test)]

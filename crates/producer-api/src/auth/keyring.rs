@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-/// A hash that no known key has: it is compared where there is no other.
+/// A hash that no key has. It is compared for an unknown id, so that the lookup takes as long as for a known id.
 const NO_HASH: [u8; 32] = [0; 32];
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Keyring {
         self.by_id.values().flatten().map(Arc::as_ref).filter(move |key| has_expired(key, now))
     }
 
-    /// The key that was presented, if it is one and is valid.
+    /// Finds the key with this text, if it is known and has not expired.
     ///
     /// An unknown id takes as long as a known one, and a hash that is wrong in its first bit as long as one that is wrong in
     /// its last.
@@ -90,15 +90,15 @@ fn now() -> Timestamp {
 }
 
 const PREFIX: &str = "drv_";
-/// 256 bits as base64url.
+/// The length of 256 bits in base64url.
 const RANDOM_LENGTH: usize = 43;
 
-/// An API key as its owner has it: `drv_<id>_<43 characters of base64url>`, of which the last are 256 random bits.
+/// An API key as its owner has it: `drv_<id>_<43 characters of base64url>`, where the last part encodes 256 random bits.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// Draws one, from the randomness of the operating system.
+    /// Creates a key with random bytes from the operating system.
     pub(crate) fn draw(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random)?;
@@ -120,12 +120,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The hash that is kept of a key. The whole text is hashed, so a key with another id is another key.
+/// The hash of a key, which is stored instead of the key. It covers the whole text, so changing the id makes the key invalid.
 pub(crate) fn hash(key: &str) -> KeyHash {
     KeyHash::new(Sha256::digest(key).into())
 }
 
-/// The id in a text that may be a key. There need be no key of that id.
+/// Extracts the id from a text that may be a key; the keyring may have no key with that id.
 pub(crate) fn id(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(PREFIX)?;
     // Both the id and the random part may have an underscore.

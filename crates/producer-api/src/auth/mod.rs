@@ -1,5 +1,5 @@
-//! API keys: which client may do what. The keyring holds the keys, the endpoints say what each route needs, and the guard
-//! compares both for each request. Without keys there is no guard, so it costs nothing.
+//! API keys, which decide the operations that a client may do. The keyring holds the keys, the endpoints say what each route
+//! needs, and the guard compares both for each request. Without configured keys there is no guard.
 
 pub(crate) mod caller;
 pub(crate) mod endpoint;

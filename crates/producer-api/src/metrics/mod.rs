@@ -1,5 +1,5 @@
-//! `/metrics` of the API. No label has a value that a client could invent: routes are templates of the router, queues are in the
-//! index, and there is a bounded number of either.
+//! `/metrics` of the API. Clients can't create label values: routes are templates of the router, and the number of queues
+//! with metrics is bounded.
 
 mod queues;
 pub(crate) mod requests;
@@ -13,21 +13,21 @@ use service::metrics::{ReadGauge, page};
 
 use crate::budget::Budget;
 use queues::QueueMetrics;
-use requests::Measure;
+use requests::RequestMetrics;
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     queues: Arc<QueueMetrics>,
-    pub(crate) requests: Measure,
+    pub(crate) requests: RequestMetrics,
 }
 
 impl Metrics {
     pub(crate) fn new(mut registry: Registry, queues: Queues, event_streams: Budget) -> Self {
-        let requests = Measure::default();
+        let requests = RequestMetrics::default();
         requests.register(&mut registry);
         let event_streams = ReadGauge(move || event_streams.taken() as u64);
-        registry.register("drover_event_listeners", "Streams of events that are open", event_streams);
+        registry.register("drover_event_listeners", "Open event streams", event_streams);
         Self { registry: Arc::new(registry), queues: Arc::new(QueueMetrics::new(queues)), requests }
     }
 

@@ -14,27 +14,27 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The number of queues that have metrics, the first by name: always the same, so that no series comes and goes.
+/// The maximum number of queues that have metrics. They are the first by name, so that each page has the same series.
 const MAX_QUEUES: usize = 1_000;
-/// The time for reading all queues; those that were not read by then are left out.
+/// The time limit for reading all queues; queues that were not read in time are omitted.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
-/// A snapshot is served again for this time.
-const FRESH: Duration = Duration::from_secs(1);
-/// The number of queues that are read at once.
-const AT_ONCE: usize = 16;
+/// The time for which a snapshot is reused.
+const SNAPSHOT_LIFETIME: Duration = Duration::from_secs(1);
+/// The maximum number of queues that are read concurrently.
+const MAX_CONCURRENT_READS: usize = 16;
 
 pub(super) struct QueueMetrics {
     queues: Queues,
-    /// Locked during a read: requests that come meanwhile get the same snapshot.
+    /// Locked during a read, so that concurrent requests get the same snapshot.
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
 /// The status of the queues at an instant.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// The number of queues in the index; none if the index could not be read.
+    /// The number of queues in the index; `None` if the index could not be read.
     registered: Option<usize>,
-    left_out: usize,
+    omitted: usize,
     queues: Vec<QueueStatus>,
 }
 
@@ -46,7 +46,7 @@ impl QueueMetrics {
     pub(super) async fn read(&self) -> Arc<Snapshot> {
         let mut latest = self.latest.lock().await;
         if let Some((at, snapshot)) = &*latest
-            && at.elapsed() < FRESH
+            && at.elapsed() < SNAPSHOT_LIFETIME
         {
             return Arc::clone(snapshot);
         }
@@ -63,7 +63,7 @@ impl QueueMetrics {
                 let queue = self.queues.queue(&name);
                 async move { queue.status().await }
             })
-            .buffered(AT_ONCE);
+            .buffered(MAX_CONCURRENT_READS);
         let (mut queues, mut read) = (Vec::new(), 0);
         while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
             let Ok(status) = status else { continue };
@@ -71,7 +71,7 @@ impl QueueMetrics {
             // The index may name a queue that does not exist yet.
             queues.extend(status);
         }
-        Snapshot { registered: Some(registered), left_out: registered - read, queues }
+        Snapshot { registered: Some(registered), omitted: registered - read, queues }
     }
 }
 
@@ -98,9 +98,9 @@ impl Collector for Snapshot {
         if let Some(registered) = self.registered {
             gauge("drover_queues", "Queues in the index.", registered as u64)?;
         }
-        let help = "Queues without figures: too many, or not read in time.";
-        gauge("drover_queues_left_out", help, self.left_out as u64)?;
-        let mut family = |name, help, kind, write: Write<'_>| {
+        let help = "Queues without metrics: too many, or not read in time.";
+        gauge("drover_queues_left_out", help, self.omitted as u64)?;
+        let mut family = |name, help, kind, write: WriteFamily<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             self.queues.iter().try_for_each(|status| write(status, &mut family))
         };
@@ -113,24 +113,24 @@ impl Collector for Snapshot {
         let help = "For how long the message at the head of the waiting list has been due; 0 when none waits.";
         family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
             let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
-            family.encode_family(&of(status))?.encode_gauge(&age)
+            family.encode_family(&labels(status))?.encode_gauge(&age)
         })?;
         family("drover_queue_paused", "Whether the queue is paused.", MetricType::Gauge, &mut |status, family| {
-            family.encode_family(&of(status))?.encode_gauge(&u32::from(status.paused))
+            family.encode_family(&labels(status))?.encode_gauge(&u32::from(status.paused))
         })?;
         for (name, help, total) in TOTALS {
             family(name, help, MetricType::Counter, &mut |status, family| {
                 let total = ConstCounter::new(total(status));
-                total.encode(family.encode_family(&of(status))?)
+                total.encode(family.encode_family(&labels(status))?)
             })?;
         }
         Ok(())
     }
 }
 
-type Write<'w> = &'w mut dyn FnMut(&QueueStatus, &mut MetricEncoder<'_>) -> fmt::Result;
+type WriteFamily<'w> = &'w mut dyn FnMut(&QueueStatus, &mut MetricEncoder<'_>) -> fmt::Result;
 
-fn of(status: &QueueStatus) -> [(&'static str, &str); 1] {
+fn labels(status: &QueueStatus) -> [(&'static str, &str); 1] {
     [("queue", status.queue.as_str())]
 }
 
@@ -151,7 +151,7 @@ mod tests {
         }
         let snapshot = QueueMetrics::new(queues.clone());
         let read = snapshot.read_now(Instant::now() + Duration::from_secs(20)).await;
-        assert_eq!((read.registered, read.left_out, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
+        assert_eq!((read.registered, read.omitted, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
 
         let first = snapshot.read().await;
         assert!(Arc::ptr_eq(&first, &snapshot.read().await));
@@ -161,6 +161,6 @@ mod tests {
     async fn snapshot_without_redis_has_no_queues() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
         let read = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
-        assert_eq!((read.registered, read.left_out, read.queues.len()), (None, 0, 0));
+        assert_eq!((read.registered, read.omitted, read.queues.len()), (None, 0, 0));
     }
 }

@@ -1,5 +1,5 @@
-//! Metrics of requests: how long they take, by route, method and class of status. No label has a value that a client could invent: a
-//! route is a template of the router, and an unknown method is `other`.
+//! Metrics of requests: their duration, by route, method and class of status. Clients can't create label values: a route is a
+//! template of the router, and an unknown method is `other`.
 
 use std::{
     fmt,
@@ -18,11 +18,11 @@ use prometheus_client::{
 };
 
 /// The bounds of the histogram, in seconds.
-const BOUNDS: [f64; 16] =
+const BUCKET_BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 #[derive(Clone)]
-pub(crate) struct Measure {
+pub(crate) struct RequestMetrics {
     times: Family<Labels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
 }
@@ -34,7 +34,7 @@ struct Labels {
     status: &'static str,
 }
 
-/// The route of a request, if any. It is kept in the form of the router, so that no request costs a copy.
+/// The route of a request, if any. It is stored as the router's type, so that no request needs a copy of the text.
 #[derive(Debug, Clone)]
 struct Route(Option<MatchedPath>);
 
@@ -64,44 +64,44 @@ impl EncodeLabelValue for Route {
     }
 }
 
-impl Default for Measure {
+impl Default for RequestMetrics {
     fn default() -> Self {
-        Self { times: Family::new_with_constructor(|| Histogram::new(BOUNDS)), in_flight: Gauge::default() }
+        Self { times: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)), in_flight: Gauge::default() }
     }
 }
 
-impl Measure {
+impl RequestMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Requests under way, those that wait among them";
+        let help = "Requests in progress, waiting ones included";
         registry.register("drover_http_requests_in_flight", help, self.in_flight.clone());
-        let help = "How long requests took until their answer began, waits included";
+        let help = "Time from a request to the start of its response, waits included";
         registry.register("drover_http_request_duration_seconds", help, self.times.clone());
     }
 
-    pub(crate) fn begin(&self, request: &Request) -> UnderWay {
+    pub(crate) fn begin(&self, request: &Request) -> InFlightRequest {
         self.in_flight.inc();
-        UnderWay {
+        InFlightRequest {
             measure: self.clone(),
             route: Route(request.extensions().get().cloned()),
-            method: word_of_method(request.method()),
+            method: method_label(request.method()),
             start: Instant::now(),
-            status: NO_ANSWER,
+            status: NO_RESPONSE,
         }
     }
 }
 
-/// A request under way. It ends when it is dropped: with the response, or because the client has disconnected.
-pub(crate) struct UnderWay {
-    measure: Measure,
+/// A request in progress. Dropping it ends the measurement: after the response, or when the client has disconnected.
+pub(crate) struct InFlightRequest {
+    measure: RequestMetrics,
     route: Route,
     method: &'static str,
     start: Instant,
     status: &'static str,
 }
 
-impl UnderWay {
+impl InFlightRequest {
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.status = class_of_status(status);
+        self.status = status_label(status);
     }
 
     pub(crate) fn took(&self) -> Duration {
@@ -109,7 +109,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let labels = Labels { route: Route(self.route.0.take()), method: self.method, status: self.status };
         self.measure.times.get_or_create(&labels).observe(self.took().as_secs_f64());
@@ -118,9 +118,9 @@ impl Drop for UnderWay {
 }
 
 /// The class of status of a request whose client disconnected before the response.
-const NO_ANSWER: &str = "none";
+const NO_RESPONSE: &str = "none";
 
-fn class_of_status(status: StatusCode) -> &'static str {
+fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() / 100 {
         1 => "1xx",
         2 => "2xx",
@@ -130,7 +130,7 @@ fn class_of_status(status: StatusCode) -> &'static str {
     }
 }
 
-fn word_of_method(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| method == known).unwrap_or("other")
 }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn unknown_method_and_disconnected_client_have_labels() {
-        let measure = Measure::default();
+        let measure = RequestMetrics::default();
         let request = Request::builder().method("MADEUP").body(Body::empty()).unwrap();
         drop(measure.begin(&request));
         let (mut registry, mut text) = (Registry::default(), String::new());

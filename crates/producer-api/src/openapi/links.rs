@@ -1,4 +1,4 @@
-//! The links of the description: from a response to the operations that its values are parameters of.
+//! The `OpenAPI` links from a response to the operations that take its values as parameters.
 
 use serde_json::{Value, json};
 

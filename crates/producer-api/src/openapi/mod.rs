@@ -1,5 +1,5 @@
-//! The `OpenAPI` 3.1 description of the interface. A handler describes what is its own: its path, its body and its responses. Here each
-//! operation gets what follows from its registration: parameters of the path, refusals, scope, headers and links.
+//! The `OpenAPI` 3.1 description. A handler describes its path, body and responses. This module adds the rest of each
+//! operation, which follows from its registration: path parameters, error responses, scope, headers and links.
 
 #[cfg(test)]
 mod agreement;
@@ -44,10 +44,10 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     }
     document["components"]["schemas"]["Wait"] = json!(Millis::schema_within(Millis::ZERO, max_wait));
     document["components"]["headers"] = headers();
-    let given = json!({"not": {"type": "null"}});
+    let not_null = json!({"not": {"type": "null"}});
     for (name, exclusive) in [
-        ("NewMessage", json!({"delay": given, "deliver_at": given})),
-        ("Fail", json!({"retry": {"const": false}, "retry_after": given})),
+        ("NewMessage", json!({"delay": not_null, "deliver_at": not_null})),
+        ("Fail", json!({"retry": {"const": false}, "retry_after": not_null})),
     ] {
         let required: Vec<&String> = exclusive.as_object().into_iter().flat_map(Map::keys).collect();
         document["components"]["schemas"][name]["not"] = json!({"required": required, "properties": exclusive});
@@ -71,8 +71,8 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     document
 }
 
-/// Where a type and a field both have a description, the derived schema is all of two schemas, of which the second has only the
-/// description of the field. This moves it to the first.
+/// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema
+/// that has only the field's description. This moves that description into the first schema.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -1,5 +1,5 @@
-//! One operation of the description, completed by what follows from its registration: the parameters of its path, its refusals, the
-//! scope that a key needs, and the headers of its responses.
+//! Completes one operation of the `OpenAPI` description from its registration: the path parameters, the error responses, the
+//! scope that a key needs, and the response headers.
 
 use axum::http::Method;
 use queue_core::{MessageRef, QueueName, SignalKey};
@@ -13,22 +13,25 @@ use crate::auth::{
     endpoint::{Endpoint, Needs},
 };
 
-/// The refusals of every request.
-const OF_ALL: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
-/// The refusals of requests under `/v1`.
-const OF_V1: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
-/// The refusals by the parameters of a path. An empty parameter, or one with a slash, makes another path.
-const OF_PARAMETERS: [(&str, [Code; 2]); 3] = [
+/// The error codes of every request.
+const COMMON_REFUSALS: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
+/// The error codes of requests under `/v1`.
+const V1_REFUSALS: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
+/// The error codes for path parameters. `not_found` is among them, because an empty parameter or one with a slash gives
+/// another path.
+const PARAMETER_REFUSALS: [(&str, [Code; 2]); 3] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
     ("{id}", [Code::InvalidId, Code::NotFound]),
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
 ];
-/// The refusals of requests with a body.
-const OF_BODIES: [Code; 4] = [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
-/// The refusals of requests to which a body does not belong.
-const OF_NO_BODY: [Code; 4] = [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
-/// The refusals of requests that need a key.
-const OF_KEYS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
+/// The error codes of requests with a body.
+const BODY_REFUSALS: [Code; 4] =
+    [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
+/// The error codes of requests that take no body.
+const NO_BODY_REFUSALS: [Code; 4] =
+    [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
+/// The error codes of requests that need a key.
+const KEY_REFUSALS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
 
 /// One operation with its registration.
 pub(super) struct Operation<'a> {
@@ -38,19 +41,19 @@ pub(super) struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Adds what follows from the registration.
+    /// Adds the parts that follow from the registration.
     pub(super) fn complete(mut self, access: Access) {
         self.described["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
         self.complete_body();
         let scope = match self.endpoint.needs {
-            Needs::OnQueue(scope) | Needs::OnSome(scope) if access == Access::Keys => Some(scope),
+            Needs::OnQueue(scope) | Needs::OnAnyQueue(scope) if access == Access::Keys => Some(scope),
             _ => None,
         };
         if let Some(scope) = scope {
             self.described["security"] = json!([{"key": [scope.as_str()]}]);
         }
-        let of_keys = if scope.is_some() { &OF_KEYS[..] } else { &[] };
+        let of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
         let mut codes: Vec<Code> = [&self.endpoint.refusals, of_keys].concat();
         codes.extend(self.common());
         self.add_refusals(codes);
@@ -94,19 +97,19 @@ impl Operation<'_> {
         body["required"] = (!is_optional).into();
     }
 
-    /// The refusals of all operations of its kind.
+    /// The error codes that all operations of this kind have.
     fn common(&self) -> Vec<Code> {
-        let mut codes = OF_ALL.to_vec();
+        let mut codes = COMMON_REFUSALS.to_vec();
         if !self.path.starts_with("/v1/") {
             return codes;
         }
-        codes.extend(OF_V1);
-        let parameters = OF_PARAMETERS.iter().filter(|(parameter, _)| self.path.contains(parameter));
+        codes.extend(V1_REFUSALS);
+        let parameters = PARAMETER_REFUSALS.iter().filter(|(parameter, _)| self.path.contains(parameter));
         codes.extend(parameters.flat_map(|(_, refusals)| refusals));
         if self.described.get("requestBody").is_some() {
-            codes.extend(OF_BODIES);
+            codes.extend(BODY_REFUSALS);
         } else if self.endpoint.method == Method::POST {
-            codes.extend(OF_NO_BODY);
+            codes.extend(NO_BODY_REFUSALS);
         }
         codes
     }

@@ -12,14 +12,14 @@ use tokio::time::timeout;
 use crate::{
     app::App,
     auth::caller::Caller,
-    budget::{Full, Share},
+    budget::{BudgetExceeded, Share},
     errors::{self, Result},
 };
 
-/// A body of at most this size does not count: it fits into the buffer that each connection has for reading.
+/// A body of at most this size does not count towards the budget, because it fits into the connection's read buffer.
 const UNCOUNTED_BYTES: usize = 8 * 1024;
 
-/// A body whose headers say that it is JSON.
+/// A body with a JSON content type.
 pub(crate) struct JsonBody(pub(crate) Bytes);
 
 impl FromRequest<App> for JsonBody {
@@ -33,7 +33,7 @@ impl FromRequest<App> for JsonBody {
     }
 }
 
-/// As [`JsonBody`], but the body may be absent.
+/// Like [`JsonBody`], but the body may be absent.
 pub(crate) struct OptionalJsonBody(pub(crate) Option<Bytes>);
 
 impl FromRequest<App> for OptionalJsonBody {
@@ -69,7 +69,7 @@ impl FromRequest<App> for NoBody {
 /// Messages in one JSON object, or NDJSON with one message a line.
 pub(crate) enum BatchBody {
     Json(Bytes),
-    /// With the share of its client in the memory for bodies, which is empty yet.
+    /// The body, and an empty share of the memory for bodies.
     Lines(Body, Share),
 }
 
@@ -91,8 +91,8 @@ impl FromRequest<App> for BatchBody {
     }
 }
 
-/// Refuses a request of a foreign page. A browser lets any page send a request without a body; where there are no keys, that
-/// would be enough to purge a queue. Clients that are no browsers name no origin.
+/// Refuses a request of a foreign page. A browser lets any page send a request without a body, which without keys could purge
+/// a queue. Only browsers send the header `Origin`.
 fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let is_configured = app.limits.cors_origins.iter().any(|known| known.as_header() == origin);
@@ -114,7 +114,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
 
 async fn receive(request: Request, app: &App) -> Result<Bytes> {
     refuse_encoded(request.headers())?;
-    // Before any of it is read: a client that sends `expect: 100-continue` need not send it.
+    // Checked before the body is read, so that a client with `expect: 100-continue` does not send it.
     let (limit, time_limit) = (app.limits.body_limit, *app.limits.request_timeout);
     let (parts, body) = request.into_parts();
     let size = body.size_hint();
@@ -123,7 +123,7 @@ async fn receive(request: Request, app: &App) -> Result<Bytes> {
     }
     let memory = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
     let declared = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut received = Received { bytes: Vec::new(), share: None };
+    let mut received = ReceivedBody { bytes: Vec::new(), share: None };
     received.count(declared.unwrap_or(0), memory)?;
     match timeout(time_limit.to_std(), received.collect(body, declared, limit, memory)).await {
         Ok(received) => received,
@@ -131,35 +131,35 @@ async fn receive(request: Request, app: &App) -> Result<Bytes> {
     }
 }
 
-/// The amount that held bytes count towards the budget of memory.
-pub(crate) fn counted(bytes: usize) -> usize {
+/// The number of bytes that count towards the memory budget.
+pub(crate) fn counted_bytes(bytes: usize) -> usize {
     if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
 }
 
 /// The received part of a body. It is copied out of the buffers of the connection, each of which may be much larger than the piece of
 /// the body in it.
-struct Received {
+struct ReceivedBody {
     bytes: Vec<u8>,
-    /// None as long as the body does not count.
+    /// `None` while the body is too small to count.
     share: Option<Share>,
 }
 
-impl Received {
-    fn count(&mut self, bytes: usize, memory: impl Fn() -> Result<Share, Full>) -> Result<()> {
-        if counted(bytes) == 0 {
+impl ReceivedBody {
+    fn count(&mut self, bytes: usize, memory: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
+        if counted_bytes(bytes) == 0 {
             return Ok(());
         }
         let taken = memory().and_then(|share| self.share.get_or_insert(share).resize(bytes));
         taken.map_err(errors::no_memory_for_body)
     }
 
-    /// The whole body. Its memory is free again when the last part of it is dropped.
+    /// Receives the whole body. Its memory is returned when the last part of it is dropped.
     async fn collect(
         mut self,
         mut body: Body,
         declared: Option<usize>,
         limit: usize,
-        memory: impl Fn() -> Result<Share, Full>,
+        memory: impl Fn() -> Result<Share, BudgetExceeded>,
     ) -> Result<Bytes> {
         while !body.is_end_stream() {
             let frame = match body.frame().await {
@@ -168,7 +168,7 @@ impl Received {
                 Some(Err(_)) => return Err(errors::BODY_NOT_RECEIVED.into()),
             };
             let Ok(data) = frame.into_data() else { continue };
-            // Most bodies come in one piece with the headers.
+            // Most bodies arrive in one frame together with the headers.
             if declared == Some(data.len()) && self.share.is_none() {
                 return Ok(data);
             }
@@ -187,14 +187,14 @@ impl Received {
     }
 }
 
-impl AsRef<[u8]> for Received {
+impl AsRef<[u8]> for ReceivedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    // The form that nearly all clients send.
+    // Fast path for the value that nearly all clients send.
     if headers.get(header::CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json") {
         return true;
     }

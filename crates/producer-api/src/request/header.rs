@@ -1,4 +1,4 @@
-//! Headers that a request has at most once, and their description.
+//! Reads headers that may occur only once, and describes optional headers for `OpenAPI`.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use utoipa::openapi::{
@@ -6,15 +6,16 @@ use utoipa::openapi::{
     path::{Parameter, ParameterBuilder, ParameterIn},
 };
 
-/// The value of a header that the request has exactly once.
-pub(crate) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+/// The value of a header that occurs exactly once, else `None`.
+pub(crate) fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     Some(value)
 }
 
-/// The description of a header that may be absent. It has no example: the page `/docs` would send it with every request.
-pub(crate) fn optional(name: &str, description: &str, pattern: &str) -> Vec<Parameter> {
+/// The description of a header that may be absent. It has no example, because the page `/docs` would send the example with
+/// every request.
+pub(crate) fn optional_header(name: &str, description: &str, pattern: &str) -> Vec<Parameter> {
     let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
     let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
     vec![parameter.description(Some(description)).schema(Some(schema)).build()]

@@ -18,35 +18,35 @@ use crate::errors::{self, Result};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-pub(crate) struct Key(pub(crate) Option<IdempotencyKey>);
+pub(crate) struct IdempotencyHeader(pub(crate) Option<IdempotencyKey>);
 
-impl IntoParams for Key {
+impl IntoParams for IdempotencyHeader {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let pattern = r#"^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$"#;
         let description = "A key drawn for this request: sent again with it, the same request stores nothing more. 1 to 255 visible \
                            ASCII characters, bare or in quotes; not with NDJSON";
-        header::optional("Idempotency-Key", description, pattern)
+        header::optional_header("Idempotency-Key", description, pattern)
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Key {
+impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         if !parts.headers.contains_key(IDEMPOTENCY_KEY) {
             return Ok(Self(None));
         }
-        let value = header::only(&parts.headers, &IDEMPOTENCY_KEY)
+        let value = header::single_value(&parts.headers, &IDEMPOTENCY_KEY)
             .ok_or_else(|| errors::invalid_idempotency_key("the header stands twice"))?;
-        let key = value.to_str().ok().and_then(bare);
+        let key = value.to_str().ok().and_then(unquoted);
         let key = key.ok_or_else(|| errors::invalid_idempotency_key("it is not a text in quotes, nor a bare one"))?;
         key.parse().map(|key| Self(Some(key))).map_err(errors::invalid_idempotency_key)
     }
 }
 
-impl Key {
-    /// Stores messages; with a key, only if the same request has not stored them before. The same body means different
-    /// requests for a `kind` of `message` and of `batch`.
+impl IdempotencyHeader {
+    /// Stores messages; with a key, only if the same request has not stored them before. `kind` (`message` or `batch`)
+    /// distinguishes requests with the same body.
     pub(crate) async fn enqueue(
         self,
         queue: &Queue,
@@ -65,8 +65,8 @@ impl Key {
     }
 }
 
-/// The key as it was drawn: `"abc"`, a string as structured headers (RFC 9651) have it, is the same as `abc`.
-fn bare(value: &str) -> Option<String> {
+/// The key without quotes: the structured-field string `"abc"` (RFC 9651) is the same key as `abc`.
+fn unquoted(value: &str) -> Option<String> {
     let value = value.trim();
     let Some(rest) = value.strip_prefix('"') else { return Some(value.to_owned()) };
     let mut key = String::with_capacity(rest.len());
@@ -103,7 +103,7 @@ mod tests {
             (r#""a\bc""#, None),
             (r#"""#, None),
         ] {
-            assert_eq!(bare(value).as_deref(), key, "{value}");
+            assert_eq!(unquoted(value).as_deref(), key, "{value}");
         }
     }
 

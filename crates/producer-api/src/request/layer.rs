@@ -1,4 +1,4 @@
-//! The layer that every request passes: it gives the request an id and a span, measures it, and renders its refusal.
+//! The layer of every request: it adds an id and a span, measures the request, and renders error responses.
 
 use std::{
     convert::Infallible,
@@ -26,15 +26,15 @@ use tracing::{Span, debug, error, field, info_span};
 use super::header;
 use crate::{
     auth::{Access, endpoint::Endpoints},
-    metrics::requests::{Measure, UnderWay},
+    metrics::requests::{InFlightRequest, RequestMetrics},
 };
 
 /// The layer of every request.
 ///
-/// It is one layer, where the library has a layer for each task: each layer costs every request a copy of all layers within.
+/// It is one layer for all these tasks, because each layer makes every request copy all inner layers.
 #[derive(Clone)]
 pub(crate) struct RequestLayer {
-    pub(crate) measure: Measure,
+    pub(crate) measure: RequestMetrics,
     pub(crate) access: Access,
     pub(crate) endpoints: Arc<Endpoints>,
 }
@@ -74,8 +74,8 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
 }
 
 impl RequestLayer {
-    /// Keeps the connection of a client open when there are too many connections. Where there are no keys, a request for a path
-    /// that would need one proves as much as a key; a request for the server's health proves nothing.
+    /// Marks the client as trusted, so that its connection is not displaced. Called if the API has no keys: a client is then
+    /// trusted after a request to a path that would need a key, but not after a request for health or metrics.
     fn note_trusted(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
         if path.is_some_and(|path| !self.endpoints.is_open(path.as_str()))
@@ -92,7 +92,7 @@ pin_project! {
         inner: F,
         span: Span,
         id: Option<HeaderValue>,
-        under_way: UnderWay,
+        under_way: InFlightRequest,
     }
 }
 
@@ -123,7 +123,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
     }
 }
 
-/// A body that is made while it is sent, within the span of its request.
+/// Runs a streaming body within the span of its request.
 fn streaming(body: Body, span: Span) -> Body {
     let mut frames = body.into_data_stream();
     Body::from_stream(stream::poll_fn(move |context| span.in_scope(|| frames.poll_next_unpin(context))))
@@ -131,11 +131,12 @@ fn streaming(body: Body, span: Span) -> Body {
 
 const LONGEST_ID: usize = 128;
 
-/// The id that the client gave its request. It is repeated in the response and in the log, so it must be short and readable.
+/// The request id that the client sent, if it is valid. The response and the log repeat it, so it must be short and
+/// printable.
 fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_fit =
         |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    header::only(headers, &REQUEST_ID).filter(is_fit)
+    header::single_value(headers, &REQUEST_ID).filter(is_fit)
 }
 
 /// The span of a request: a part of the trace that its headers name, if any.
@@ -160,8 +161,7 @@ fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
     span
 }
 
-/// A panic costs the request that met it its response, and nothing more. Bodies stay as they are; the library's layer would
-/// put each one into a box.
+/// Answers 500 when a handler panics. The library's layer is not used, because it boxes every body.
 pub(crate) fn catch_panic(
     responding: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Result<Response, Infallible>> {

@@ -1,37 +1,37 @@
-//! Bodies split into lines. At most one line and the last frame are held in memory.
+//! Splits a body into lines. At most one line and the last frame are in memory.
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::body::counted;
-use crate::budget::{Full, Share};
+use super::body::counted_bytes;
+use crate::budget::{BudgetExceeded, Share};
 
 pub(crate) struct Lines<S> {
     stream: S,
     limit: usize,
     /// The received bytes that are not split yet.
     frame: Bytes,
-    /// The beginning of a line whose end was not received yet.
-    beginning: Vec<u8>,
+    /// The received part of a line whose end was not received yet.
+    partial_line: Vec<u8>,
     memory: Share,
-    /// Whether that line is too long, and its beginning was dropped.
+    /// Whether the partial line is too long and was dropped.
     is_too_long: bool,
     count: u64,
 }
 
-/// The reason why no other line can be read.
+/// The reason why reading lines failed.
 #[derive(Debug)]
-pub(crate) enum Cut<E> {
+pub(crate) enum LinesError<E> {
     Broken(E),
-    /// There is no memory for more of the line.
-    NoMemory(Full),
+    /// The memory budget does not suffice for the line.
+    NoMemory(BudgetExceeded),
 }
 
-/// A line, by its number from 1, without its end.
+/// A line without its line end, and its number from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) number: u64,
-    /// None if it is longer than the limit, and was dropped.
+    /// `None` if the line exceeds the limit and was dropped.
     pub(crate) text: Option<Bytes>,
 }
 
@@ -41,11 +41,11 @@ where
 {
     /// Splits a stream. A line that comes in pieces takes memory from the budget of `memory`, for its client.
     pub(crate) fn new(stream: S, limit: usize, memory: Share) -> Self {
-        Self { stream, limit, frame: Bytes::new(), beginning: Vec::new(), memory, is_too_long: false, count: 0 }
+        Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), memory, is_too_long: false, count: 0 }
     }
 
     /// The next line; `None` at the end. It is cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Option<Line>, Cut<E>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Line>, LinesError<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
                 let piece = self.frame.split_to(end);
@@ -53,10 +53,10 @@ where
                 return Ok(Some(self.end_line(piece)));
             }
             let piece = std::mem::take(&mut self.frame);
-            self.begin_line(&piece).map_err(Cut::NoMemory)?;
-            match self.stream.next().await.transpose().map_err(Cut::Broken)? {
+            self.begin_line(&piece).map_err(LinesError::NoMemory)?;
+            match self.stream.next().await.transpose().map_err(LinesError::Broken)? {
                 Some(frame) => self.frame = frame,
-                None if self.beginning.is_empty() && !self.is_too_long => return Ok(None),
+                None if self.partial_line.is_empty() && !self.is_too_long => return Ok(None),
                 None => return Ok(Some(self.end_line(Bytes::new()))),
             }
         }
@@ -64,43 +64,43 @@ where
 
     /// Drops the received bytes, and reads and drops the rest.
     pub(crate) async fn drain(&mut self) {
-        (self.frame, self.beginning) = (Bytes::new(), Vec::new());
+        (self.frame, self.partial_line) = (Bytes::new(), Vec::new());
         // A smaller amount never fails.
         let _ = self.memory.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
 
-    fn begin_line(&mut self, piece: &[u8]) -> Result<(), Full> {
-        let length = self.beginning.len() + piece.len();
+    fn begin_line(&mut self, piece: &[u8]) -> Result<(), BudgetExceeded> {
+        let length = self.partial_line.len() + piece.len();
         if length > self.limit {
             self.is_too_long = true;
-            self.beginning = Vec::new();
+            self.partial_line = Vec::new();
             self.memory.resize(0)?;
         }
         if self.is_too_long {
             return Ok(());
         }
-        if length > self.beginning.capacity() {
+        if length > self.partial_line.capacity() {
             let capacity = length.next_power_of_two().min(self.limit);
-            self.memory.resize(counted(capacity))?;
-            self.beginning.reserve_exact(capacity - self.beginning.len());
+            self.memory.resize(counted_bytes(capacity))?;
+            self.partial_line.reserve_exact(capacity - self.partial_line.len());
         }
-        self.beginning.extend_from_slice(piece);
+        self.partial_line.extend_from_slice(piece);
         Ok(())
     }
 
     fn end_line(&mut self, piece: Bytes) -> Line {
         self.count += 1;
-        let text = if self.is_too_long || self.beginning.len() + piece.len() > self.limit {
+        let text = if self.is_too_long || self.partial_line.len() + piece.len() > self.limit {
             None
-        } else if self.beginning.is_empty() {
+        } else if self.partial_line.is_empty() {
             Some(piece)
         } else {
-            let mut line = std::mem::take(&mut self.beginning);
+            let mut line = std::mem::take(&mut self.partial_line);
             line.extend_from_slice(&piece);
             Some(line.into())
         };
-        self.beginning = Vec::new();
+        self.partial_line = Vec::new();
         // A smaller amount never fails.
         let _ = self.memory.resize(0);
         self.is_too_long = false;
@@ -157,7 +157,10 @@ mod tests {
         assert!(lines.next().await.unwrap().is_some());
         assert_eq!(budget.taken(), 0);
         let _others = budget.take(None, 20_000).ok().unwrap();
-        assert!(matches!(lines.next().await, Err(Cut::NoMemory(Full::All))), "no more than 16,384 is left");
+        assert!(
+            matches!(lines.next().await, Err(LinesError::NoMemory(BudgetExceeded::All))),
+            "no more than 16,384 is left"
+        );
         assert_eq!(budget.taken(), 20_000 + 16_384);
         drop(lines);
         assert_eq!(budget.taken(), 20_000);

@@ -1,4 +1,4 @@
-//! The parameters of paths as types, each with the queue that the path names.
+//! Extractors of path parameters, each with the queue of the path.
 
 use std::{fmt::Display, str::FromStr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Query parameters (`?limit=5`) as types. Each parameter may be given once.
+//! Deserializes query parameters (`?limit=5`). Each parameter may occur once.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
@@ -12,7 +12,7 @@ use service::{Problem, wording};
 
 use crate::errors::{self, Result};
 
-/// The query parameters of a request. An unknown one is refused.
+/// The query parameters of a request. Unknown parameters are refused.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -27,7 +27,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
-/// No query parameters: each one is refused.
+/// No query parameters: any parameter is refused.
 pub(crate) type NoQuery = Query<Nothing>;
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T> {

@@ -1,4 +1,4 @@
-//! Trace context: the messages that a request posts carry its place in a trace.
+//! The trace context of a request, which is added to the headers of the messages that it posts.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use queue_core::NewMessage;
 use service::telemetry::{self, TraceContext};
 use tracing::Span;
 
-/// The place of a request in a trace: its own span, where traces are exported; else the place that its headers name.
+/// The trace context of a request: that of its own span if traces are exported, else that of its headers.
 pub(crate) struct Trace(Option<TraceContext>);
 
 impl<S: Sync> FromRequestParts<S> for Trace {
@@ -20,7 +20,7 @@ impl<S: Sync> FromRequestParts<S> for Trace {
 }
 
 impl Trace {
-    /// Adds the place to the headers of a message, unless the producer has set another one, or the headers have no room.
+    /// Adds the context to the headers of a message, unless the producer has set one or the headers are full.
     pub(crate) fn mark(&self, message: &mut NewMessage) {
         let Some(context) = &self.0 else { return };
         let headers = &mut message.headers;

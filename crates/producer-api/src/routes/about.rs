@@ -21,13 +21,13 @@ use super::registry::Routes;
 use crate::{app::App, auth::endpoint::Needs, errors::Result};
 
 /// The page shows `/openapi.json` with Swagger UI, which the binary contains.
-const PAGE: &str = include_str!("docs.html");
+const DOCS_PAGE: &str = include_str!("docs.html");
 
-/// Starts Swagger UI. It is a file of its own, because the policy forbids scripts within the page.
-const START: &str = include_str!("docs.js");
+/// Starts Swagger UI. It is a separate file, because the policy forbids inline scripts.
+const DOCS_SCRIPT: &str = include_str!("docs.js");
 
-/// The page loads only files of this server, and the pictures within the style sheet.
-const POLICY: (HeaderName, HeaderValue) = (
+/// Allows the page to load only files of this server, and images embedded in the style sheet.
+const DOCS_POLICY: (HeaderName, HeaderValue) = (
     header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -35,8 +35,8 @@ const POLICY: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// The files change only with the version of Drover.
-const KEEP_AN_HOUR: (HeaderName, HeaderValue) =
+/// Browsers may cache the files for an hour, because they change only with the version of Drover.
+const CACHE_ONE_HOUR: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
 
 pub(super) fn register(routes: Routes) -> Routes {
@@ -96,19 +96,19 @@ async fn openapi(State(app): State<App>) -> impl IntoResponse {
     (status = 200, description = "The page", body = String, content_type = "text/html"),
 ))]
 async fn docs() -> Response {
-    answer("text/html; charset=utf-8", PAGE)
+    answer("text/html; charset=utf-8", DOCS_PAGE)
 }
 
 async fn file(Path(name): Path<String>) -> Response {
     if name == "start.js" {
-        return answer("text/javascript; charset=utf-8", START);
+        return answer("text/javascript; charset=utf-8", DOCS_SCRIPT);
     }
-    // The page that Swagger UI contains loads its example from another host.
+    // Swagger UI's own page is not served, because it loads its example from another host.
     let is_part = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
     match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
         Ok(Some(file)) if is_part => {
             let bytes = file.bytes.into_owned();
-            ([KEEP_AN_HOUR], answer(&file.content_type, bytes)).into_response()
+            ([CACHE_ONE_HOUR], answer(&file.content_type, bytes)).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -119,6 +119,6 @@ fn answer(content_type: &str, body: impl IntoResponse) -> Response {
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
         answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
-    answer.headers_mut().extend([POLICY]);
+    answer.headers_mut().extend([DOCS_POLICY]);
     answer
 }

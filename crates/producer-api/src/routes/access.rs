@@ -98,7 +98,7 @@ async fn each_scope_allows_its_own_routes_and_no_others() {
         for (path, endpoint) in endpoints.all() {
             let is_allowed = match endpoint.needs {
                 Needs::Nothing => true,
-                Needs::OnQueue(needed) | Needs::OnSome(needed) => needed == scope,
+                Needs::OnQueue(needed) | Needs::OnAnyQueue(needed) => needed == scope,
             };
             assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, Needs::OnQueue(_)), "{path}");
             let status = send(&router, &endpoint.method, path, Some(&key)).await.status();

@@ -1,4 +1,4 @@
-//! Changes of one message by hand: patch, erase, cancel, retry and promote, and their refusals by the state of the message.
+//! Operations on one message: patch, erase, cancel, retry and promote, and the errors when the message's state forbids them.
 
 use axum::{http::StatusCode, response::Response};
 use queue_core::{Changed, Message, MessageRef, Millis, QueueName, State};
@@ -109,8 +109,8 @@ async fn promote_message(path: MessagePath, _: NoQuery, responder: Responder, _:
     respond(path, Operation::Promote, changed.map_err(errors::from_queue)?, reserved).await
 }
 
-/// Responds with the message as it is now, or refuses the operation that its state forbids. The memory was reserved before
-/// anything was changed.
+/// Responds with the changed message, or refuses an operation that the message's state forbids. The caller reserved the
+/// memory before the change.
 async fn respond(path: MessagePath, operation: Operation, changed: Changed, reserved: Reserved) -> Result<Response> {
     let MessagePath { app, queue, id } = path;
     let is_failed = changed == Changed::Refused(State::Failed) && operation == Operation::Cancel;
@@ -118,12 +118,12 @@ async fn respond(path: MessagePath, operation: Operation, changed: Changed, rese
         operation.check(changed, queue.name(), &id)?;
     }
     let message = find(&app, &queue, &id, Millis::ZERO).await?;
-    // Cancelling once more is answered as the first time.
+    // A repeated cancel gets the same response as the first.
     let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
     if is_failed && !message.as_ref().is_some_and(was_cancelled) {
         operation.check(changed, queue.name(), &id)?;
     }
-    // A queue may keep no finished messages.
+    // The message may be gone, because the queue may keep no finished messages.
     let message = message.map_or_else(
         || ChangedMessage::Forgotten(ForgottenMessage::new(queue.name(), &id)),
         |message| ChangedMessage::Kept(Box::new(message)),
@@ -166,7 +166,7 @@ impl Operation {
         }
     }
 
-    /// The refusal for the state of the message: it names the state, and the way out.
+    /// The error response for the state of the message. It names the state and what to do.
     fn refuse(self, state: State, queue: &QueueName, id: &MessageRef) -> Problem {
         let rule = match self {
             Self::Erase => "an active message can't be erased",
@@ -192,7 +192,7 @@ impl Operation {
             (_, State::Active) => format!("wait for what comes of it: GET {path}?wait=20s"),
             (_, State::Completed | State::Failed) => match id {
                 MessageRef::Id(_) => "to do the work once more, post its data as a new message".into(),
-                // The id is taken as long as the message exists: a message that is posted with it would be a duplicate.
+                // A new message with the same id would be a duplicate while this message exists.
                 MessageRef::Own(_) => format!(
                     "to do the work once more, post it as a new message with another id, or erase this one, DELETE {path}, and post \
                      it again"
@@ -203,7 +203,7 @@ impl Operation {
     }
 }
 
-/// The code of a refusal for the state of a message: `message_failed` for a failed one.
+/// The error code for the state of a message, such as `message_failed`.
 fn code(state: State) -> Code {
     let names_it = |code: &Code| code.as_str().strip_prefix("message_") == Some(state.as_str());
     Code::ALL.iter().copied().find(names_it).unwrap_or(Code::Internal)

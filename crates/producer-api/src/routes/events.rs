@@ -36,12 +36,12 @@ pub(super) fn register(routes: Routes) -> Routes {
     routes.tag("events").add(Needs::OnQueue(Scope::Read), refusals, routes!(listen))
 }
 
-/// A silent stream sends a sign of life this often, so that no proxy closes it.
-const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
+/// A stream without events sends a keep-alive at this interval, so that no proxy closes it.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The time after which a client reconnects when its stream has ended.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// Tells nginx, and proxies that follow it, to pass on the stream without a buffer.
+/// Disables buffering of the stream in nginx and compatible proxies.
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
@@ -75,7 +75,7 @@ async fn listen(
     Ok(([UNBUFFERED], Sse::new(events)).into_response())
 }
 
-/// The stream of one client. It reads more events when the client has taken all events before.
+/// The event stream of one client. It reads more events only after the client has read all earlier events.
 struct EventStream {
     listener: EventListener,
     message: Option<MessageRef>,
@@ -85,9 +85,9 @@ struct EventStream {
 }
 
 impl EventStream {
-    /// The next part of the stream: some events, or a sign of life; `None` at the end.
+    /// The next part of the stream: some events, or a keep-alive; `None` at the end.
     async fn next(&mut self) -> Option<Vec<sse::Event>> {
-        let silent_until = Instant::now() + SIGN_OF_LIFE_EVERY;
+        let silent_until = Instant::now() + KEEP_ALIVE_INTERVAL;
         loop {
             match timeout_at(silent_until, self.listener.next_events()).await {
                 Ok(Ok(received)) => {
@@ -106,13 +106,13 @@ impl EventStream {
                     debug!(reason = %ended, "an event stream ends");
                     return None;
                 }
-                Err(_) => return Some(vec![self.sign_of_life()]),
+                Err(_) => return Some(vec![self.keep_alive()]),
             }
         }
     }
 
-    /// A comment, or, for a client that listens to one message, the id up to which there were no events for it.
-    fn sign_of_life(&mut self) -> sse::Event {
+    /// A keep-alive: a comment, or the latest event id if events of other messages were skipped.
+    fn keep_alive(&mut self) -> sse::Event {
         if self.sent == self.listener.last() {
             return sse::Event::DEFAULT_KEEP_ALIVE;
         }

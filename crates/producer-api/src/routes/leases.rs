@@ -62,7 +62,7 @@ async fn receive(
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
     let mut request = LeaseRequest::new(consumer.clone(), max.unwrap_or_default().get());
     request.visibility_timeout = visibility_timeout.map(|time| *time);
-    // A consumer that names itself will return; one that does not has a new id for each request.
+    // Only a consumer that sends its id can return; without an id each request is a new consumer.
     if !is_named {
         request = request.without_owner_timeout();
     }
@@ -75,7 +75,7 @@ async fn receive(
     let received = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
     match reserved {
         Some(reserved) => reserved.json(&received),
-        None => responder.done(&received, 0),
+        None => responder.respond_to_change(&received, 0),
     }
 }
 
@@ -138,7 +138,7 @@ async fn settle_leases(
     if settlements.is_empty() || settlements.len() > Queue::MAX_MESSAGES {
         return Err(errors::too_many_settlements(settlements.len()));
     }
-    responder.done(&EndedAll { settlements: end_all(&path.queue, settlements).await? }, 0)
+    responder.respond_to_change(&EndedAll { settlements: end_all(&path.queue, settlements).await? }, 0)
 }
 
 async fn end_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<Ended>> {
@@ -147,7 +147,7 @@ async fn end_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8
     if ended.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(ended)) }
 }
 
-/// Ends and extends leases, each on its own; an outcome for each, in order.
+/// Ends and extends leases independently, and returns an outcome for each, in order.
 async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ended>> {
     let mut outcomes: Vec<Option<Ended>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
@@ -161,7 +161,7 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
             }
         }
     }
-    // Extensions by the same time are one call.
+    // One call for all extensions with the same visibility timeout.
     for (visibility_timeout, some) in extensions {
         for (index, ended) in extend_some(queue, visibility_timeout, some).await? {
             outcomes[index] = Some(ended);

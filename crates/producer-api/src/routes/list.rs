@@ -22,8 +22,8 @@ pub(super) fn register(routes: Routes) -> Routes {
 }
 
 const DEFAULT_LIMIT: usize = 50;
-/// The number of calls to Redis that a page is made of at most.
-const MOST_CALLS: usize = 20;
+/// The maximum number of calls to Redis for one page.
+const MAX_CALLS: usize = 20;
 
 /// The query of a list of messages.
 #[derive(Deserialize, IntoParams)]
@@ -83,8 +83,8 @@ async fn list_messages(
     reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
-/// Fills a page of at most this number of messages and bytes with as many calls as it needs: listed messages may be forgotten,
-/// and a list may go on from state to state.
+/// Fills a page up to these limits of messages and bytes. It may need several calls, because listed messages may be forgotten
+/// meanwhile, and a list may continue with the next state.
 async fn fill(
     queue: &Queue,
     mut position: Position,
@@ -93,12 +93,13 @@ async fn fill(
     mut bytes_left: usize,
 ) -> Result<(Vec<Message>, Option<Position>)> {
     let mut messages: Vec<Message> = Vec::new();
-    for _ in 0..MOST_CALLS {
+    for _ in 0..MAX_CALLS {
         let (name, hold, wanted) = (query.name.as_ref(), query.hold.as_ref(), limit - messages.len());
         let page = queue.list_some(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::from_queue)?;
         if page.bytes > bytes_left && !messages.is_empty() {
-            // The one message that every call looks at is too large for the rest of this page: the next page begins with it.
+            // A call returns at least one message, and this one is too large for the rest of the page: the next page begins
+            // with it.
             break;
         }
         messages.extend(page.messages);

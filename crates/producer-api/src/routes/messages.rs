@@ -22,7 +22,10 @@ use crate::{
     app::App,
     auth::endpoint::Needs,
     errors::{self, Result},
-    request::{BatchBody, JsonBody, MessagePath, NoQuery, Query, QueuePath, idempotency::Key, query, trace::Trace},
+    request::{
+        BatchBody, JsonBody, MessagePath, NoQuery, Query, QueuePath, idempotency::IdempotencyHeader, query,
+        trace::Trace,
+    },
     response::Responder,
 };
 
@@ -45,8 +48,8 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(Needs::OnQueue(Scope::Read), reading, routes!(read_message))
 }
 
-/// The size that the response with a message usually has beside its data, in bytes.
-const BESIDE_THE_DATA: usize = 600;
+/// The usual size of a response with a message, without the message's data, in bytes.
+const USUAL_BYTES_BESIDE_DATA: usize = 600;
 
 /// The query `?wait=20s`.
 #[derive(Deserialize, IntoParams)]
@@ -74,13 +77,13 @@ impl WaitQuery {
         (status = 201, description = "The message is stored", body = PostedMessage),
         (status = 200, description = "A message with that id exists already, or the request was made before with the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
     ),
-    params(WaitQuery, Key),
+    params(WaitQuery, IdempotencyHeader),
 )]
 async fn post_message(
     QueuePath { app, queue }: QueuePath,
     Query(query): Query<WaitQuery>,
     responder: Responder,
-    key: Key,
+    key: IdempotencyHeader,
     trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
@@ -89,9 +92,9 @@ async fn post_message(
     trace.mark(&mut message);
     let _wait_share = app.take_wait(&responder.caller, wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
-        // The message shares a call with other messages that are posted at the same time. A request with a key has its own call.
-        // Its future and that of a wait are boxed, so that the other requests need less memory.
-        Key(None) => queue.post(message).await.map_err(errors::from_enqueue)?,
+        // Without a key, messages that are posted at the same time share one call; a request with a key makes its own call.
+        // The futures of the rarer cases are boxed, so that other requests need less memory.
+        IdempotencyHeader(None) => queue.post(message).await.map_err(errors::from_enqueue)?,
         key => {
             let enqueued = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
             enqueued.into_iter().next().ok_or(errors::INTERNAL)?
@@ -103,7 +106,7 @@ async fn post_message(
     let stored = match enqueued {
         Enqueued::Created(message) => match wait {
             None => Some(message),
-            // The message is stored: when Redis fails during the wait, the wait is over, and the request has succeeded.
+            // The message is stored, so an error of Redis during the wait only ends the wait.
             Some(wait) => Box::pin(find(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
         },
         Enqueued::Duplicate(..) => Box::pin(find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
@@ -118,12 +121,15 @@ async fn post_message(
             (status, Json(message)).into_response()
         });
     };
-    let about = message.data.get().len() + BESIDE_THE_DATA;
+    let expected_bytes = message.data.get().len() + USUAL_BYTES_BESIDE_DATA;
     let mut response = if duplicate {
-        responder.read(&DuplicateMessage::Kept(Box::new(KeptDuplicate { message, duplicate: True })), about)?
+        responder.respond_to_read(
+            &DuplicateMessage::Kept(Box::new(KeptDuplicate { message, duplicate: True })),
+            expected_bytes,
+        )?
     } else {
-        // The JSON of a `PostedMessage`, without copying one object into another.
-        responder.done(&message, about)?
+        // Serializes like a `PostedMessage` without `duplicate`, but avoids the copy by `flatten`.
+        responder.respond_to_change(&message, expected_bytes)?
     };
     *response.status_mut() = status;
     let location = location(queue.name(), &id).try_into().map_err(|_| errors::INTERNAL)?;
@@ -142,20 +148,22 @@ async fn post_message(
         (status = 201, description = "All messages are stored; an entry for each", body = PostedBatch),
         (status = 200, description = "Each message existed already; or the outcome of the lines", body = BatchOrLines),
     ),
-    params(Key),
+    params(IdempotencyHeader),
 )]
 async fn post_messages(
     QueuePath { app, queue }: QueuePath,
     _: NoQuery,
     responder: Responder,
-    key: Key,
+    key: IdempotencyHeader,
     trace: Trace,
     body: BatchBody,
 ) -> Result<Response> {
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
-        (BatchBody::Lines(..), Key(Some(_))) => return Err(errors::NO_KEY_FOR_LINES.into()),
-        (BatchBody::Lines(body, share), Key(None)) => return ndjson::enqueue(&app, &queue, trace, body, share).await,
+        (BatchBody::Lines(..), IdempotencyHeader(Some(_))) => return Err(errors::NO_KEY_FOR_LINES.into()),
+        (BatchBody::Lines(body, share), IdempotencyHeader(None)) => {
+            return ndjson::enqueue(&app, &queue, trace, body, share).await;
+        }
     };
     let NewBatch { mut messages } = json::body(&body)?;
     if messages.is_empty() || messages.len() > Queue::MAX_MESSAGES {
@@ -167,7 +175,7 @@ async fn post_messages(
     let enqueued = key.enqueue(&queue, messages, "batch", &body).await?;
     let messages: Vec<BatchEntry> = enqueued.iter().map(BatchEntry::from).collect();
     let nothing_new = messages.iter().all(|entry| entry.duplicate);
-    let mut response = responder.done(&BatchOrLines::Batch(PostedBatch { messages }), 0)?;
+    let mut response = responder.respond_to_change(&BatchOrLines::Batch(PostedBatch { messages }), 0)?;
     *response.status_mut() = if nothing_new { StatusCode::OK } else { StatusCode::CREATED };
     Ok(response)
 }
@@ -188,10 +196,10 @@ async fn read_message(
     let _wait_share = app.take_wait(&responder.caller, wait)?;
     let message = find(&app, &queue, &id, wait).await?;
     let message = message.ok_or_else(|| errors::message_not_found(queue.name(), &id))?;
-    responder.read(&message, message.data.get().len() + BESIDE_THE_DATA)
+    responder.respond_to_read(&message, message.data.get().len() + USUAL_BYTES_BESIDE_DATA)
 }
 
-/// The message, at once or when it has finished or the wait is over; `None` if it does not exist or is no longer kept.
+/// Reads the message, with a wait when it has finished or the wait is over; `None` if it does not exist or is no longer kept.
 pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Option<Message>> {
     let message = if wait.is_zero() {
         queue.read(std::slice::from_ref(id)).await.map(|mut found| found.pop().flatten())

@@ -1,5 +1,5 @@
-//! NDJSON: any number of messages, one a line, stored chunk by chunk while they come in. While a chunk is being stored, nothing
-//! more is read, so the socket slows down a fast client.
+//! NDJSON: any number of messages, one a line, stored chunk by chunk while they come in. While a chunk is being stored, no
+//! more of the body is read, so TCP flow control slows down a fast client.
 
 use std::time::Duration;
 
@@ -21,21 +21,21 @@ use crate::{
     budget::Share,
     errors::{self, Result},
     request::{
-        body::counted,
-        lines::{Cut, Line, Lines},
+        body::counted_bytes,
+        lines::{Line, Lines, LinesError},
         trace::Trace,
     },
 };
 
-/// The size of a chunk in bytes, unless one line alone has more.
+/// The maximum size of a chunk in bytes; a longer single line is a chunk of its own.
 const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
 /// A chunk that is not full is stored when no other line has come for this time.
-const LINGER: Duration = Duration::from_millis(20);
+const CHUNK_DELAY: Duration = Duration::from_millis(20);
 /// A chunk takes memory in steps of this size, in bytes.
 const MEMORY_STEP: usize = 64 * 1_024;
 
-/// The lines of one request: a chunk of messages that are stored next, all or none, and the outcome of the lines before it.
-struct Intake<'a> {
+/// Collects the messages of one request into chunks, stores each chunk (all messages or none), and sums up the outcome.
+struct ChunkWriter<'a> {
     queue: &'a Queue,
     trace: Trace,
     body_limit: usize,
@@ -45,17 +45,17 @@ struct Intake<'a> {
     first_line: u64,
     last_line: u64,
     summary: LinesSummary,
-    /// The last line that was taken into the chunk or refused.
+    /// The number of the last line that was added to the chunk, skipped or refused.
     taken: u64,
     /// All lines up to this one are stored or refused.
     stored_through: u64,
-    /// The instant at which a message was last taken or stored.
+    /// The instant at which a message was last added or stored.
     active_at: Instant,
 }
 
 pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, memory: Share) -> Result<Response> {
     let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, memory.sibling());
-    let mut intake = Intake {
+    let mut writer = ChunkWriter {
         queue,
         trace,
         body_limit: app.limits.body_limit,
@@ -69,46 +69,48 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
         stored_through: 0,
         active_at: Instant::now(),
     };
-    let patience = app.limits.request_timeout.to_std();
+    let time_limit = app.limits.request_timeout.to_std();
     let ended = loop {
-        // Lines that are no messages, such as empty ones, do not keep the request open.
-        let until = if intake.chunk.is_empty() { intake.active_at + patience } else { Instant::now() + LINGER };
+        // Empty and invalid lines do not extend the time limit.
+        let until = if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
         let line = tokio::select! {
             line = timeout_at(until, lines.next()) => line,
-            () = app.shutdown.cancelled() => break intake.store().await.and(Err(errors::stopping())),
+            () = app.shutdown.cancelled() => break writer.store().await.and(Err(errors::stopping())),
         };
         let taken = match line {
-            Ok(Ok(Some(line))) => intake.take(line).await,
-            Ok(Ok(None)) => break intake.store().await,
-            Ok(Err(Cut::Broken(_))) => break Err(errors::BODY_NOT_RECEIVED.into()),
-            Ok(Err(Cut::NoMemory(full))) => break intake.store().await.and(Err(errors::no_memory_for_body(full))),
-            Err(_) if intake.chunk.is_empty() => {
-                return Err(intake.report(errors::lines_too_slow(*app.limits.request_timeout)));
+            Ok(Ok(Some(line))) => writer.take(line).await,
+            Ok(Ok(None)) => break writer.store().await,
+            Ok(Err(LinesError::Broken(_))) => break Err(errors::BODY_NOT_RECEIVED.into()),
+            Ok(Err(LinesError::NoMemory(full))) => {
+                break writer.store().await.and(Err(errors::no_memory_for_body(full)));
             }
-            Err(_) => intake.store().await,
+            Err(_) if writer.chunk.is_empty() => {
+                return Err(writer.report(errors::lines_too_slow(*app.limits.request_timeout)));
+            }
+            Err(_) => writer.store().await,
         };
         if taken.is_err() {
             break taken;
         }
-        if intake.chunk.is_empty() && intake.active_at + patience <= Instant::now() {
+        if writer.chunk.is_empty() && writer.active_at + time_limit <= Instant::now() {
             break Err(errors::lines_too_slow(*app.limits.request_timeout));
         }
     };
     match ended {
         Ok(()) => {
-            intake.summary.done = true;
-            Ok(Json(BatchOrLines::Lines(intake.summary)).into_response())
+            writer.summary.done = true;
+            Ok(Json(BatchOrLines::Lines(writer.summary)).into_response())
         }
         Err(problem) => {
-            // A client that writes the whole body before it reads would never see a response that comes earlier.
-            let _ = timeout(patience, lines.drain()).await;
-            Err(intake.report(problem))
+            // A client that writes its whole body before it reads could not receive an earlier response.
+            let _ = timeout(time_limit, lines.drain()).await;
+            Err(writer.report(problem))
         }
     }
 }
 
-impl Intake<'_> {
-    /// Takes a line into the chunk, which is stored first if it has no room.
+impl ChunkWriter<'_> {
+    /// Adds a line to the chunk. A full chunk is stored first.
     async fn take(&mut self, Line { number, text }: Line) -> Result<()> {
         match self.read(text) {
             Ok(Some((message, bytes))) => {
@@ -117,7 +119,7 @@ impl Intake<'_> {
                     self.store().await?;
                 }
                 if let Err(full) = self.make_room_for(bytes) {
-                    // The lines of the chunk are stored earlier, which makes room.
+                    // Storing the chunk now returns its memory.
                     if self.chunk.is_empty() {
                         return Err(full);
                     }
@@ -142,16 +144,16 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Takes memory for another message of the chunk.
+    /// Reserves memory for another message in the chunk.
     fn make_room_for(&mut self, bytes: usize) -> Result<()> {
-        let needed = counted(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
+        let needed = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
         if needed <= self.chunk_memory.amount() {
             return Ok(());
         }
         self.chunk_memory.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
     }
 
-    /// The message of a line and its size; nothing for an empty line.
+    /// Parses the message of a line, and returns it with its size; `None` for an empty line.
     fn read(&self, text: Option<Bytes>) -> Result<Option<(NewMessage, usize)>> {
         let line = text.ok_or_else(|| errors::line_too_large(self.body_limit))?;
         if line.trim_ascii().is_empty() {
@@ -172,7 +174,7 @@ impl Intake<'_> {
         let _ = self.chunk_memory.resize(0);
         match enqueued {
             Ok(enqueued) => self.summary.count(&enqueued),
-            // The stored form of the message is larger than its line.
+            // A single message is refused if its stored form, which is larger than its line, exceeds the limit.
             Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_one => {
                 self.summary.refuse(self.last_line, errors::from_enqueue(error));
             }
@@ -197,7 +199,7 @@ impl Intake<'_> {
         problem.with_in_doubt(InDoubt { from: first, to: last })
     }
 
-    /// States in a refusal how far the request came.
+    /// Adds the progress of the request to an error response.
     fn report(self, problem: Problem) -> Problem {
         problem.with_lines(self.stored_through, &self.summary)
     }

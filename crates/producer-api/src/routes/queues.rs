@@ -1,4 +1,4 @@
-//! Queues: their status, their settings, and operations on all of a queue.
+//! Queues: their status and settings, and operations on a whole queue.
 
 use axum::{Json, extract, http::StatusCode, response::Response};
 use queue_core::{MostMessages, Queue, QueueName, QueueStatus, SettingsPatch};
@@ -23,7 +23,7 @@ pub(super) fn register(routes: Routes) -> Routes {
     let configuring = &[Code::QueueNotFound, Code::InvalidSettings, Code::SettingsConflict];
     routes
         .tag("queues")
-        .add(Needs::OnSome(Scope::Read), &[Code::CursorNotFound], routes!(list_queues))
+        .add(Needs::OnAnyQueue(Scope::Read), &[Code::CursorNotFound], routes!(list_queues))
         .add(Needs::OnQueue(Scope::Read), &[Code::QueueNotFound], routes!(read_queue))
         .add(MANAGE, configuring, routes!(configure_queue))
         .add(MANAGE, &[Code::QueueNotFound, Code::NotConfirmed], routes!(delete_queue))
@@ -46,13 +46,13 @@ async fn list_queues(
     Query(QueueQuery { prefix, limit, cursor }): Query<QueueQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    // A cursor is the last name that the page before looked at; the key may read that queue.
+    // The cursor is the last queue name of the previous page. The key may read that queue, so the name is no secret.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
     let page = app.queues.list(&responder.caller.readable(), prefix, after.as_ref(), limit).await;
     let (queues, next_cursor) = page.map_err(errors::from_queue)?;
-    responder.read(&Queues { queues, next_cursor }, 0)
+    responder.respond_to_read(&Queues { queues, next_cursor }, 0)
 }
 
 /// Read a queue
@@ -89,7 +89,7 @@ async fn configure_queue(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) 
 )]
 async fn pause_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    // A mistyped name must not begin a queue.
+    // A mistyped name must not create a queue.
     status(&queue).await?;
     queue.pause().await.map_err(|error| errors::from_existing_queue(error, queue.name()))?;
     status(&queue).await.map(Json)
@@ -155,7 +155,7 @@ async fn delete_queue(
         Some(confirmed) if confirmed != name.as_str() => return Err(errors::not_confirmed(&name)),
         Some(_) => {}
     }
-    // Two steps, and the second one must not be left out.
+    // Runs to its end, because the deletion has two steps.
     let existed = app.run_to_end(async move { queue.delete().await }).await?;
     if existed.map_err(errors::from_queue)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
 }

@@ -1,5 +1,5 @@
-//! The registration of routes. Each route is registered once, together with the scope that a key needs for it and the codes of
-//! its own refusals; nothing else is served.
+//! The registration of routes. Each route is registered once, together with the scope that a key needs for it and its
+//! specific error codes; no other route is served.
 
 use axum::{Router, http::Method, routing::MethodRouter};
 use service::Code;
@@ -25,19 +25,19 @@ impl Routes {
         Self { router: OpenApiRouter::default(), endpoints: Endpoints::default(), time_limit, tag: "" }
     }
 
-    /// The group of the routes that are added next.
+    /// Sets the `OpenAPI` tag of the routes that are added next.
     pub(super) fn tag(self, tag: &'static str) -> Self {
         Self { tag, ..self }
     }
 
-    /// Adds a described handler with the scope that it needs and its own refusals.
+    /// Adds a handler with its `OpenAPI` description, required scope and specific error codes.
     pub(super) fn add(self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
         let (schemas, paths, handler) = route;
         let handler = handler.route_layer(self.time_limit);
         self.add_unlimited(needs, refusals, (schemas, paths, handler))
     }
 
-    /// The same for a request that takes as long as its work needs: each step of it has a time limit of its own.
+    /// Like `add`, but without a time limit for the whole request: each step has its own time limit.
     pub(super) fn add_unlimited(mut self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
         for (path, item) in &route.1.paths {
             for method in methods(item) {
@@ -49,7 +49,7 @@ impl Routes {
         self
     }
 
-    /// Adds a file of a page, which is no part of the described interface and needs no key.
+    /// Adds a static file, which has no `OpenAPI` description and needs no key.
     pub(super) fn add_file(mut self, path: &str, handler: MethodRouter<App>) -> Self {
         let endpoint = Endpoint { method: Method::GET, tag: self.tag, needs: Needs::Nothing, refusals: Vec::new() };
         self.endpoints.add(path, endpoint);

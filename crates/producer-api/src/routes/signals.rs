@@ -18,8 +18,8 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    // A signal releases messages of a producer with data of the producer, so it is a part of posting. Forgetting a sticky signal
-    // has the same effect as sending it again for a millisecond.
+    // A signal belongs to producers: it releases their messages and has their data. Forgetting a sticky signal needs the same
+    // scope, because sending it again for one millisecond has the same effect.
     const SEND: Needs = Needs::OnQueue(Scope::Enqueue);
     const READ: Needs = Needs::OnQueue(Scope::Read);
     routes
@@ -46,7 +46,8 @@ async fn send_signal(
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Released>> {
     let signal = body.map_or_else(|| Ok(Signal::default()), |body| json::body(&body))?;
-    // A sticky signal is for later messages, and begins the queue; another signal has no effect without a queue.
+    // A sticky signal applies to later messages, so it creates the queue; any other signal has no effect if the queue does
+    // not exist.
     if signal.sticky_for.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
         return Ok(Json(Released { released: 0 }));
     }
@@ -63,7 +64,8 @@ async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Resu
     let SignalPath { queue, key, .. } = path;
     let signal = queue.sticky_signal(&key).await.map_err(errors::from_queue)?;
     let Some(signal) = signal else { return Err(not_found(queue.name(), &key)) };
-    responder.read(&StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }, 0)
+    responder
+        .respond_to_read(&StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }, 0)
 }
 
 /// Forget a sticky signal
@@ -110,8 +112,8 @@ async fn list_signals(
 
 fn not_found(queue: &QueueName, key: &SignalKey) -> Problem {
     let detail = format!(
-        "no signal of the key {key} sticks in queue {queue}: none was sent with sticky_for, its time is over, or it was forgotten; \
-         GET /v1/queues/{queue}/signals lists those that stick"
+        "queue {queue} has no sticky signal of the key {key}: none was sent with sticky_for, its time is over, or it was forgotten; \
+         GET /v1/queues/{queue}/signals lists the sticky signals"
     );
     Problem::new(Code::SignalNotFound, detail)
 }

@@ -1,5 +1,5 @@
-//! The addresses that the configuration names: of listeners, of web pages, of servers and of files. Parts that may be secrets
-//! are not shown.
+//! The addresses that the configuration names: of listeners, of web pages, of servers and of files. Logs and errors mask the
+//! parts that may be secrets.
 
 use std::{
     fmt,
@@ -15,19 +15,20 @@ use url::Url;
 
 /// A host and a port to listen on: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `api.internal:8080`.
 ///
-/// A name is resolved when the service starts to listen, but `localhost` (and what ends with `.localhost`) is always
+/// A name is resolved when the service starts to listen; `localhost` and names that end with `.localhost` are always
 /// 127.0.0.1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct BindAddress(String);
 
 impl BindAddress {
-    /// Whether only this machine reaches it, as far as the text tells: any other name counts as one that others reach.
+    /// Whether only this machine can reach the address: a loopback address or `localhost`. Any other name counts as reachable
+    /// by others.
     pub fn is_loopback(&self) -> bool {
         self.0.parse::<SocketAddr>().map_or_else(|_| self.is_localhost(), |address| address.ip().is_loopback())
     }
 
-    /// The host as the system resolves it, and the port.
+    /// The host and the port in the form that is passed to the system's resolver.
     pub(crate) fn to_resolve(&self) -> String {
         let port = self.0.rsplit(':').next().unwrap_or_default();
         if self.is_localhost() { format!("{}:{port}", Ipv4Addr::LOCALHOST) } else { self.0.clone() }
@@ -87,7 +88,7 @@ impl TryFrom<String> for Origin {
         };
         match HeaderValue::try_from(&text) {
             Ok(value) if as_written.is_some_and(|origin| origin == text) => Ok(Self(value)),
-            // Not *: it would open a queue without keys to every page that a user of this machine opens.
+            // `*` is refused: without keys, every web page that is open on this machine could use the API.
             _ => Err("not an origin: write it as browsers do, \"https://example.org\", one for each"),
         }
     }
@@ -99,13 +100,13 @@ impl From<Origin> for String {
     }
 }
 
-/// A URL of http or https. Its user, password and query are never shown.
+/// An http or https URL. Logs and errors mask its user, password and query.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HttpUrl(Url);
 
 impl HttpUrl {
-    /// The URL, with all that is in it.
+    /// The whole URL, secrets included.
     pub fn expose(&self) -> &Url {
         &self.0
     }
@@ -115,7 +116,7 @@ impl TryFrom<String> for HttpUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // Without the text: it may hold a password.
+        // The error does not repeat the text, which may contain a password.
         let url = Url::parse(&text).map_err(|error| format!("{error}; write it as https://example.org/hook"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self(url)),
@@ -136,7 +137,7 @@ impl Serialize for HttpUrl {
     }
 }
 
-/// The URL of Redis, which may hold a password, or, for a socket, have it in its query.
+/// The URL of Redis. It may contain a password, which for a Unix socket is in the query.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct RedisUrl(String);
@@ -154,7 +155,7 @@ impl fmt::Debug for RedisUrl {
             Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
                 f.write_str(&without_secrets(url))
             }
-            // Where its parts are not known, any of it may be a password.
+            // If the URL can't be parsed, any part of it may be a password.
             _ => f.write_str(HIDDEN),
         }
     }
@@ -166,20 +167,21 @@ impl Serialize for RedisUrl {
     }
 }
 
-/// A URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path of its own. A user and a password in
-/// it are never shown.
+/// A URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path. Logs and errors mask the user and
+/// the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "HttpUrl")]
 pub struct OtlpEndpoint(HttpUrl);
 
 impl OtlpEndpoint {
-    /// The path of the specification.
+    /// The path that the OTLP specification defines.
     const PATH: &str = "/v1/traces";
 
-    /// The URL that traces are posted to, without user and password. Where it has no path, that of the specification is added.
+    /// The URL that traces are posted to, without user and password. If the URL has no path, the path of the specification is
+    /// added.
     pub fn url(&self) -> String {
         let mut url = self.0.expose().clone();
-        // These can't fail: an http URL has a host.
+        // Neither call can fail, because an http URL has a host.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         if url.path() == "/" {
@@ -188,8 +190,8 @@ impl OtlpEndpoint {
         url.into()
     }
 
-    /// The user and the password of the URL as the header `authorization`. They stand there and not in the URL, which
-    /// libraries show in their logs.
+    /// The user and the password of the URL as the header `authorization`. They are not sent in the URL, because libraries
+    /// log URLs.
     pub fn authorization(&self) -> Option<String> {
         let url: &Url = self.0.expose();
         let password = url.password().unwrap_or_default();
@@ -208,19 +210,19 @@ impl TryFrom<HttpUrl> for OtlpEndpoint {
 
     fn try_from(url: HttpUrl) -> Result<Self, &'static str> {
         if url.expose().query().or(url.expose().fragment()).is_some() {
-            return Err("not a place for OTLP over HTTP: write its URL without a query, \"http://127.0.0.1:4318\"");
+            return Err("not an OTLP endpoint: write its URL without a query, \"http://127.0.0.1:4318\"");
         }
         Ok(Self(url))
     }
 }
 
-/// The text that is shown for one that may be a secret.
+/// The text that is shown instead of a secret.
 const HIDDEN: &str = "***";
 
-/// As much of a URL as may be shown.
+/// The URL with its secrets masked.
 fn without_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
-        // These can't fail: such a URL has a host.
+        // Neither call can fail, because a URL with a user has a host.
         let _ = url.set_username(HIDDEN);
         let _ = url.set_password(None);
     }
@@ -231,8 +233,8 @@ fn without_secrets(mut url: Url) -> String {
     url.into()
 }
 
-/// The path of a file. It is shown if it begins like a path or a file is there; any other text may be a secret that stands in
-/// the wrong place.
+/// The path of a file. It is shown if it begins like a path or the file exists; any other text may be a misplaced secret, and
+/// is masked.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct FilePath(PathBuf);
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn origin_is_a_scheme_a_host_and_perhaps_a_port() {
+    fn origin_is_a_scheme_a_host_and_an_optional_port() {
         for text in ["https://example.org", "http://localhost:3000", "http://[::1]:80"] {
             assert_eq!(String::from(Origin::try_from(text.to_owned()).unwrap()), text);
         }

@@ -1,4 +1,4 @@
-//! The section `auth`: the API keys with their ids, hashes and scopes, and the file that holds more of them.
+//! The section `auth`: the API keys with their ids, hashes and scopes, and the file that contains more keys.
 
 use std::{borrow::Borrow, collections::HashMap, fmt, str::FromStr};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize, Serializer};
 use strum::{Display, IntoStaticStr};
 
 use super::{FilePath, InvalidConfig, sources::Sources};
-use crate::wording::no_such;
+use crate::wording::unknown_word;
 
-/// The rights of callers.
+/// The section `auth` of the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// How callers are known. Defaults to `keys`.
+    /// How clients are authenticated. Defaults to `keys`.
     pub mode: AuthMode,
     /// A file with more keys. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,18 +23,18 @@ pub struct Auth {
     pub keys: Vec<ApiKey>,
 }
 
-/// How callers are known.
+/// How clients are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
-    /// By their keys. While there are none, the API is open to its own machine and serves no other.
+    /// By API keys. While no key is configured, the API serves every client on its own machine and no others.
     Keys,
-    /// Not at all.
+    /// Clients are not authenticated: each may do everything.
     None,
 }
 
 impl Auth {
-    /// All keys: those of the configuration, and those of the file that it names, which is read now.
+    /// Returns all keys: those in the configuration, and those in `keys_file`, which this call reads.
     ///
     /// # Errors
     ///
@@ -48,12 +48,12 @@ impl Auth {
         Ok(keys)
     }
 
-    /// Whether every client that reaches the API may do everything, because there are no keys yet.
+    /// Whether every client that reaches the API may do everything, because no key is configured.
     pub(super) fn is_open(&self) -> bool {
         self.mode == AuthMode::Keys && self.has_no_keys()
     }
 
-    /// Does not read the file: a consumer-worker, which has no use for it, may not be able to.
+    /// Does not read `keys_file`, which a consumer-worker does not need and may not be permitted to read.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
             return Err(
@@ -106,12 +106,13 @@ pub struct ApiKey {
     pub hash: KeyHash,
     /// The rights of the key.
     pub scopes: Scopes,
-    /// The queues on which it has these rights.
+    /// The queues on which the key has these rights.
     pub queues: Vec<QueuePattern>,
-    /// The requests that may be made in any window of a time, over all keys of this id and all processes. Defaults to no limit.
+    /// The maximum number of requests in a sliding time window, over all keys with this id and all processes. Defaults to no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// The instant from which on it is not valid, by this machine's clock. Defaults to never.
+    /// The instant at which the key expires, by this machine's clock. Defaults to never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
@@ -122,7 +123,7 @@ impl ApiKey {
         self.scopes.has(scope) && self.queues.iter().any(|pattern| pattern.fits(queue))
     }
 
-    /// Checks what depends on more than one field, or on the use of a field here.
+    /// Checks the rules that the types of the fields do not check.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl ApiKey {
 pub struct KeyId(String);
 
 impl KeyId {
-    /// The text itself.
+    /// The id as a text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -173,7 +174,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// So that a map by ids is searched with a text.
+/// Allows to search a map by ids with a `&str`.
 impl Borrow<str> for KeyId {
     fn borrow(&self) -> &str {
         &self.0
@@ -186,10 +187,10 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The SHA-256 of an API key: all that is kept of it.
+/// The SHA-256 of an API key. The key itself is not stored.
 ///
-/// It is no slow hash, which makes up for a weak password that people chose: a key is 256 random bits, which can't be guessed, and
-/// a slow hash would cost every request.
+/// A slow password hash is not needed: a key has 256 random bits, which can't be guessed, and a slow hash would delay every
+/// request.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyHash([u8; 32]);
@@ -197,7 +198,7 @@ pub struct KeyHash([u8; 32]);
 impl KeyHash {
     const ALGORITHM: &str = "sha256:";
 
-    /// Of the digest of a key.
+    /// Creates the hash from the digest of a key.
     pub fn new(digest: [u8; 32]) -> Self {
         Self(digest)
     }
@@ -212,7 +213,7 @@ impl TryFrom<String> for KeyHash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        // Without the text: it may be the key itself.
+        // The error does not repeat the text, which may be the key itself.
         const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
                                 `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
         let digits = text.strip_prefix(Self::ALGORITHM).ok_or(EXPECTED)?;
@@ -234,7 +235,7 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// A hash opens nothing, but it does not belong in a log.
+/// The hash is masked. It grants no access, but it does not belong in a log.
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(…)")
@@ -266,7 +267,7 @@ impl Scope {
     /// All scopes.
     pub const ALL: [Self; 4] = [Self::Enqueue, Self::Read, Self::Consume, Self::Manage];
 
-    /// The word for it.
+    /// The word in the configuration.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -277,11 +278,11 @@ impl FromStr for Scope {
 
     fn from_str(word: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
-        found.ok_or_else(|| no_such(word, Self::ALL.map(Self::as_str)))
+        found.ok_or_else(|| unknown_word(word, Self::ALL.map(Self::as_str)))
     }
 }
 
-/// The scopes of one key: at least one.
+/// The scopes of one key, of which there is at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>")]
 pub struct Scopes(Vec<Scope>);

@@ -1,4 +1,4 @@
-//! The part of the configuration that stands in the environment: which variable sets which key.
+//! The part of the configuration that comes from environment variables: which variable sets which key.
 
 use std::{collections::HashMap, ffi::OsString, fs};
 
@@ -8,45 +8,47 @@ use super::{
     tree::ProblemKind,
 };
 
-/// The start of the names of all of Drover's own variables.
-const OURS: &str = "DROVER_";
-/// The start of the names of the configuration's variables.
-const OURS_OF_CONFIGURATION: &str = "DROVER__";
+/// The prefix of the names of all of Drover's variables.
+const DROVER_PREFIX: &str = "DROVER_";
+/// The prefix of the variables that set keys of the configuration.
+const CONFIG_PREFIX: &str = "DROVER__";
 /// The separator between sections and keys.
 const SEPARATOR: &str = "__";
-/// The end of the name of a variable that names a file, which has the value.
-const FROM_FILE: &str = "_file";
-/// The section whose next part is the name of a queue or a pattern, as it was written.
+/// The suffix of a variable whose text is the path of a file that contains the value.
+const FILE_SUFFIX: &str = "_file";
+/// The section whose keys are names of queues or patterns, which keep upper and lower case.
 const QUEUES: &str = "queues";
-/// A key of the configuration that ends like a variable that names a file.
+/// A key of the configuration that itself ends with the suffix `_file`.
 const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
-/// A name with more words is no key of the configuration.
-const MOST_WORDS: usize = 9;
+/// The maximum number of words in the name of a variable that sets a key.
+const MAX_WORDS: usize = 9;
 
-/// The settings from Drover's variables, whole tables before keys within them. Other variables are ignored. Fails when a variable
-/// of Drover is not UTF-8, sets a key which another one sets too, names a file which can't be read, or differs from the name of a
-/// key by underscores only.
+/// Reads Drover's variables, and sorts those that set whole tables before those that set keys in them. Other variables are
+/// ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a file that can't be
+/// read, or has the name of a key but with wrong underscores.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {
-    let mut ours: Vec<_> =
-        variables.into_iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())).collect();
+    let mut ours: Vec<_> = variables
+        .into_iter()
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(DROVER_PREFIX.as_bytes()))
+        .collect();
     ours.sort_unstable();
     let mut settings: Vec<Variable> = Vec::new();
     let mut set_by: HashMap<Vec<String>, String> = HashMap::new();
     for (name, value) in ours {
         let Some(name) = name.to_str().map(str::to_owned) else {
-            if name.as_encoded_bytes().starts_with(OURS_OF_CONFIGURATION.as_bytes()) {
+            if name.as_encoded_bytes().starts_with(CONFIG_PREFIX.as_bytes()) {
                 return Err(format!("the name of the variable {} is not UTF-8: correct it", name.display()));
             }
             continue;
         };
-        let Some(rest) = name.strip_prefix(OURS_OF_CONFIGURATION) else {
-            refuse_near_miss::<W>(&name, None)?;
+        let Some(rest) = name.strip_prefix(CONFIG_PREFIX) else {
+            refuse_wrong_underscores::<W>(&name, None)?;
             continue;
         };
         let (path, is_file) = path_of(rest);
-        refuse_near_miss::<W>(&name, Some(&path))?;
+        refuse_wrong_underscores::<W>(&name, Some(&path))?;
         let value = value.into_string().map_err(|_| format!("{name} is not UTF-8: write its value in UTF-8"))?;
         if let Some(other) = set_by.insert(path.clone(), name.clone()) {
             return Err(format!("{other} and {name} set the same key: remove one of them"));
@@ -58,7 +60,7 @@ pub(super) fn settings<W: Section>(
     Ok(settings)
 }
 
-/// The path of keys that a variable names, and whether its value stands in a file.
+/// The path of keys that a variable sets, and whether its text is the path of a file.
 fn path_of(rest: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
     for part in rest.split(SEPARATOR) {
@@ -67,7 +69,7 @@ fn path_of(rest: &str) -> (Vec<String>, bool) {
     }
     let is_queue = path.len() == 2 && path[0] == QUEUES;
     if let Some(last) = path.last().filter(|_| !is_queue)
-        && let Some(key) = last.strip_suffix(FROM_FILE).map(str::to_owned)
+        && let Some(key) = last.strip_suffix(FILE_SUFFIX).map(str::to_owned)
         && path != KEYS_FILE
     {
         path.pop();
@@ -78,7 +80,7 @@ fn path_of(rest: &str) -> (Vec<String>, bool) {
 }
 
 fn read_file(variable: &str, file: &str) -> Result<String, String> {
-    // Without the name of the file: it may be the secret itself.
+    // The error does not repeat the path, which may be a misplaced secret.
     let content = fs::read_to_string(file).map_err(|error| {
         let reason =
             if error.kind() == std::io::ErrorKind::InvalidData { "it is not UTF-8".into() } else { error.to_string() };
@@ -87,8 +89,8 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses a name with one underscore where two belong: it would be ignored, or be an unknown key.
-fn refuse_near_miss<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
+/// Refuses a name with one underscore where two are needed, which would otherwise be ignored or be an unknown key.
+fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
         return Ok(());
     }
@@ -103,13 +105,14 @@ fn refuse_near_miss<W: Section>(variable: &str, path: Option<&[String]>) -> Resu
     ))
 }
 
-/// The variable of the configuration that has the same words, with other underscores between them.
+/// The variable with the same words but correct underscores between them, if it sets a key.
 fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
-    let words: Vec<&str> = variable.strip_prefix(OURS)?.split('_').filter(|word| !word.is_empty()).collect();
-    if !(2..=MOST_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
+    let words: Vec<&str> = variable.strip_prefix(DROVER_PREFIX)?.split('_').filter(|word| !word.is_empty()).collect();
+    if !(2..=MAX_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
         return None;
     }
-    // Each bit stands for a gap between two words: whether a separator is there. One follows the section's name always.
+    // Each number is a bit set: bit n is 1 if a separator (two underscores) follows word n. A separator always follows the
+    // section's name, so bit 0 is 1.
     let mut separated: Vec<u32> = (1..1 << (words.len() - 1)).filter(|separated| separated & 1 == 1).collect();
     separated.sort_by_key(|separated| separated.count_ones());
     separated.into_iter().find_map(|separated| {
@@ -118,7 +121,7 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
             rest.push_str(if separated >> gap & 1 == 1 { SEPARATOR } else { "_" });
             rest.push_str(word);
         }
-        is_key::<W>(&path_of(&rest).0).then(|| format!("{OURS_OF_CONFIGURATION}{rest}"))
+        is_key::<W>(&path_of(&rest).0).then(|| format!("{CONFIG_PREFIX}{rest}"))
     })
 }
 
@@ -126,16 +129,16 @@ fn is_section(word: &str) -> bool {
     word == QUEUES || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Whether a path leads to a key: an empty text there is no unknown key, but a wrong value at most.
+/// Whether a path is that of a key. It is tried with an empty value, which for a key is at most a wrong value.
 fn is_key<W: Section>(path: &[String]) -> bool {
-    // The level below `queues` is the name of a queue, which is no key.
+    // The second part of a path in `queues` is the name of a queue and not a key.
     let least = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
     if path.len() < least {
         return false;
     }
     let empty = Variable { name: String::new(), path: path.to_vec(), text: String::new() };
     let Ok(defaults) = Sources::defaults() else { return false };
-    match Config::<W>::read(&defaults.under_variable(empty)) {
+    match Config::<W>::read(&defaults.overlaid_with_variable(empty)) {
         Ok(_) => true,
         Err(mistake) => match mistake.problem.kind {
             ProblemKind::UnknownKey => false,

@@ -1,4 +1,5 @@
-//! Tests over every key that `config/default.toml` shows: each can come from the environment, and no error shows a secret in it.
+//! Tests of every key in `config/default.toml`: environment variables can set each key, and no error text contains a secret
+//! value.
 
 use std::io::Write;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// The defaults with every key that they show in a comment, where each key has another value than its default.
+/// All keys of the defaults, those in comments included, with values that differ from the defaults.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -48,7 +49,8 @@ fn changed(value: Value) -> Value {
     }
 }
 
-/// Each key with its value as a text: lists as JSON, and with `tables` also the tables as JSON instead of their keys.
+/// Collects a variable for each key, with lists as JSON. With `tables` each table is one variable as JSON, instead of one for
+/// each of its keys.
 fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
@@ -67,7 +69,7 @@ fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, S
 }
 
 #[test]
-fn every_key_can_come_from_the_environment() {
+fn environment_can_set_every_key() {
     let printed = |environment: &[(String, String)]| {
         let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         load("", &environment).map(|config| toml::to_string(&config).unwrap())
@@ -82,7 +84,7 @@ fn every_key_can_come_from_the_environment() {
         for left_out in 0..all.len() {
             let mut others = all.clone();
             let (name, _) = others.remove(left_out);
-            // Their value is the default.
+            // These values do not differ from the defaults.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
         }
@@ -123,7 +125,7 @@ fn secret_from_a_file_is_never_shown() {
 }
 
 #[test]
-fn text_with_a_secret_is_in_no_error_of_any_key() {
+fn error_of_no_key_repeats_a_secret() {
     let secret = "hunter2";
     let mut all = Vec::new();
     variables("", &every_key(), false, &mut all);

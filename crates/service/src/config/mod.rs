@@ -1,4 +1,4 @@
-//! The configuration of both services: `config/default.toml`, over it a file, over both the environment.
+//! The configuration of both services. A file overrides `config/default.toml`, and environment variables override both.
 
 mod addresses;
 mod auth;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint, RedisUrl};
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::QueuePattern;
-pub use sections::{Api, Durability, Log, LogFormat, Redis, TlsFiles, Traces, Unread};
+pub use sections::{Api, Durability, Log, LogFormat, Redis, SkippedSection, TlsFiles, Traces};
 pub use tree::read_part;
 
 use self::{
@@ -28,32 +28,33 @@ use self::{
 };
 use crate::wording;
 
-/// The whole configuration. One file serves both services: both read all but the section `worker`, whose type only a worker has.
+/// The whole configuration. Both services can use one file: they read the same sections, but only a worker (with its type
+/// `W`) reads the section `worker`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config<W = Unread> {
-    /// The address of Redis.
+pub struct Config<W = SkippedSection> {
+    /// The connection to Redis.
     pub redis: Redis,
-    /// The durability of messages that are answered 2xx.
+    /// The durability of messages whose POST was answered 2xx.
     pub durability: Durability,
-    /// The producer-api.
+    /// The settings of the producer-api.
     pub api: Api,
-    /// The consumer-worker.
+    /// The settings of the consumer-worker.
     pub worker: W,
-    /// The rights of callers.
+    /// The authentication of API clients.
     pub auth: Auth,
-    /// The log.
+    /// The settings of the log.
     pub log: Log,
-    /// Where traces go.
+    /// The export of traces.
     pub traces: Traces,
     /// Declared settings of queues, by name and by pattern. Defaults to none.
     #[serde(default)]
     pub queues: DeclaredSettings,
 }
 
-/// The section of one service.
+/// A section of the configuration that belongs to one service.
 pub trait Section: Serialize + DeserializeOwned {
-    /// Checks what depends on several keys, or on the declared settings of queues.
+    /// Checks the rules that involve several keys, or the declared settings of queues.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ pub trait Section: Serialize + DeserializeOwned {
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String>;
 }
 
-/// The configuration can't be used. The text says where and why, without any value that may be a secret.
+/// The configuration is invalid. The text names the key and the reason, and contains no value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InvalidConfig(String);
@@ -70,18 +71,18 @@ pub struct InvalidConfig(String);
 ///
 /// # Errors
 ///
-/// It does not; the text names the key and the range.
+/// The value is outside of the range; the text names the key and the range.
 pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Result<(), String> {
     if (least..=most).contains(&value) { Ok(()) } else { Err(format!("{key} must be {least} to {most}, not {value}")) }
 }
 
 impl<W: Section> Config<W> {
-    /// Loads the defaults, over them `file`, over both the environment.
+    /// Loads the defaults, overrides them with `file`, and overrides both with environment variables.
     ///
     /// # Errors
     ///
-    /// The file can't be read, a key is unknown or has a value that is not of its type, a variable of the environment is
-    /// not UTF-8 or sets what another one sets, or keys contradict each other.
+    /// The file can't be read, a key is unknown or has a value that is not of its type, a variable of the environment is not
+    /// UTF-8 or sets the same key as another variable, or keys contradict each other.
     pub fn load(file: Option<&Path>) -> Result<Self, InvalidConfig> {
         Self::load_with(file, std::env::vars_os())
     }
@@ -103,15 +104,16 @@ impl<W: Section> Config<W> {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, String> {
         let file = file.map(|path| Sources::file(path, &path.display().to_string())).transpose()?;
-        let sources = Sources::defaults()?.under(file);
-        let sources = environment::settings::<W>(environment)?.into_iter().fold(sources, Sources::under_variable);
+        let sources = Sources::defaults()?.overlaid_with(file);
+        let sources =
+            environment::settings::<W>(environment)?.into_iter().fold(sources, Sources::overlaid_with_variable);
         let config = Self::read(&sources).map_err(|mistake| mistake.to_string())?;
         config.validate()?;
         Ok(config)
     }
 
-    /// Reads the sources. The entries of `queues` are merged before they are checked as a whole; here each is checked by itself,
-    /// so that a mistake is reported with its place.
+    /// Reads the sources. Besides the check of the merged settings of queues, each entry of `queues` is also checked alone,
+    /// so that a mistake is reported with its path.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {
@@ -120,7 +122,7 @@ impl<W: Section> Config<W> {
         }
         let config = sources.read()?;
         match sources.read::<Queues>() {
-            // An entry declares some of the settings: the others are not missing.
+            // An entry may omit settings, so a missing key is no mistake.
             Err(mistake) if mistake.problem.kind != ProblemKind::MissingKey => Err(mistake),
             _ => Ok(config),
         }
@@ -151,8 +153,8 @@ impl<W: Section> Config<W> {
         }
         self.auth.validate()?;
         self.queues.validate().map_err(|(pattern, invalid)| {
-            let problem = wording::of_data(&invalid.problem);
-            // Without the value: it may be a secret.
+            let problem = wording::data_mistake(&invalid.problem);
+            // The error does not repeat the value, which may be a secret.
             let problem = problem.rsplit_once(", and ").map_or(&*problem, |(_, expected)| expected);
             format!("queues.{pattern}.{}: {problem}", invalid.setting)
         })?;

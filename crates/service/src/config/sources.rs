@@ -1,5 +1,5 @@
-//! The sources of a configuration and how they are laid over each other: the defaults, a file in TOML, and variables of the
-//! environment. Tables are merged key by key; any other value replaces the one below it.
+//! The sources of a configuration and their merging: the defaults, a TOML file, and environment variables. Tables are merged
+//! key by key; any other value of a later source replaces that of an earlier source.
 
 use std::{fs, io, path::Path};
 
@@ -13,7 +13,8 @@ use super::tree::{self, Mistake, ProblemKind};
 /// The defaults, as TOML.
 pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml");
 
-/// The key of the whole tree: the crate `config` reads keys outside of all tables as paths, and no other keys.
+/// The key under which the whole tree is nested: the crate `config` interprets top-level keys as paths, but not the keys
+/// below them.
 const ROOT: &str = "drover";
 
 /// The sources of a configuration, from the lowest to the highest.
@@ -22,7 +23,7 @@ pub(super) struct Sources(Vec<Source>);
 
 #[derive(Debug, Clone)]
 struct Source {
-    /// A remark for errors about its values; the defaults have none.
+    /// The text with which errors name this source (`in FILE`, `set by VARIABLE`); none for the defaults.
     origin: Option<String>,
     values: Value,
     variable: Option<Variable>,
@@ -37,13 +38,13 @@ pub(super) struct Variable {
 }
 
 impl Sources {
-    /// The defaults alone.
+    /// The defaults as the only source.
     pub(super) fn defaults() -> Result<Self, String> {
         let values = parse_toml(DEFAULT, "config/default.toml")?;
         Ok(Self(vec![Source { origin: None, values, variable: None }]))
     }
 
-    /// A file alone, which errors call `name`. Fails when it can't be read or is not TOML.
+    /// A file as the only source. Errors name it `name`. Fails when the file can't be read or is not TOML.
     pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
@@ -53,39 +54,41 @@ impl Sources {
         Ok(Self(vec![Source { origin: Some(format!("in {name}")), values, variable: None }]))
     }
 
-    /// These sources, and others over them.
-    pub(super) fn under(mut self, over: impl IntoIterator<Item = Self>) -> Self {
+    /// Adds sources that override these.
+    pub(super) fn overlaid_with(mut self, over: impl IntoIterator<Item = Self>) -> Self {
         self.0.extend(over.into_iter().flat_map(|Self(sources)| sources));
         self
     }
 
-    /// These sources, and a variable over them. Its text becomes a number, true, false, a list or a table if it is one.
-    pub(super) fn under_variable(mut self, variable: Variable) -> Self {
+    /// Adds a variable that overrides these sources. Its text is parsed as a number, true, false, a list or a table if
+    /// possible.
+    pub(super) fn overlaid_with_variable(mut self, variable: Variable) -> Self {
         let value = scalar(&variable.text).or_else(|| structure(&variable.text));
         self.0.push(variable.into_source(value));
         self
     }
 
-    /// Whether there is such a key outside of all tables.
+    /// Whether a source has this top-level key.
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.0.iter().any(|source| source.values.get(name).is_some())
     }
 
-    /// Reads a value of a type. Where a key refuses what the text of a variable became, it gets the text itself.
+    /// Deserializes the merged sources. If a key does not accept the parsed value of a variable, it gets the variable's text
+    /// instead.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
         tree::read(self.merged()).or_else(|mistake| {
-            let Some(as_text) = self.with_text_at(&mistake) else { return Err(self.located(mistake)) };
+            let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
             match as_text.read() {
-                // The key has no text at all.
+                // The key does not accept a text either, so the first mistake is reported.
                 Err(other) if is_same_key(&other, &mistake) && other.problem.kind == ProblemKind::Type => {
-                    Err(self.located(mistake))
+                    Err(self.with_origin(mistake))
                 }
                 read => read,
             }
         })
     }
 
-    /// The values of all sources, those of the last one on top: tables are merged key by key, any other value is replaced.
+    /// Merges the values of all sources.
     fn merged(&self) -> Value {
         let mut layers = config::Config::builder();
         for source in &self.0 {
@@ -95,8 +98,9 @@ impl Sources {
         merged.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
-    /// The same sources with the text itself of the variable that set the value; none if another source set it, or this was done.
-    fn with_text_at(&self, mistake: &Mistake) -> Option<Self> {
+    /// The same sources, but with the unparsed text of the variable that set the wrong value. `None` if no variable set it,
+    /// or its value is the text already.
+    fn with_variable_as_text(&self, mistake: &Mistake) -> Option<Self> {
         let (at, value) =
             self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
         let variable = self.0[at].variable.as_ref()?;
@@ -106,8 +110,9 @@ impl Sources {
         (is_whole && !value?.is_string()).then_some(sources)
     }
 
-    /// Notes the source of the wrong value: the last one that sets it, or the only one that sets anything in a table.
-    fn located(&self, mut mistake: Mistake) -> Mistake {
+    /// Adds to a mistake the source of the wrong value: the last source that sets it, or for a table the only source that
+    /// sets it.
+    fn with_origin(&self, mut mistake: Mistake) -> Mistake {
         let mut setting = self.0.iter().filter(|source| source.value_at(&mistake).is_some());
         if let Some(last) = setting.next_back() {
             let is_table = last.value_at(&mistake).is_some_and(Value::is_object);
@@ -137,7 +142,7 @@ impl config::Source for Source {
 }
 
 impl Source {
-    /// The value that a mistake is about; of a list the whole list.
+    /// The value at the path of a mistake; if the path leads into a list, the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
             Segment::Map { key } => Some(key),
@@ -165,7 +170,7 @@ fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
         if error.message().starts_with("invalid type: integer") {
             return format!("{name}: a number in it is too large or too small; a whole number takes 64 bits at most");
         }
-        // Without the line itself: it may hold a secret.
+        // The error does not repeat the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -174,7 +179,7 @@ fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
     Ok(as_json(table.into()))
 }
 
-/// A value of TOML as one of JSON; an instant becomes its text.
+/// Converts a TOML value to JSON; an instant becomes a text.
 fn as_json(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => text.into(),
@@ -187,12 +192,12 @@ fn as_json(value: toml::Value) -> Value {
     }
 }
 
-/// The number, true or false that a text is.
+/// Parses a text that is a number, true or false.
 fn scalar(text: &str) -> Option<Value> {
     serde_json::from_str::<Value>(text).ok().filter(|value| value.is_number() || value.is_boolean())
 }
 
-/// The list or table that a text is, as JSON or as TOML.
+/// Parses a text that is a list or a table in JSON or TOML.
 fn structure(text: &str) -> Option<Value> {
     let text = text.trim();
     if !text.starts_with(['[', '{']) {
@@ -213,14 +218,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_a_variable_becomes_what_its_key_expects() {
+    fn text_of_a_variable_is_converted_to_the_type_of_its_key() {
         #[derive(Deserialize)]
         struct Keys<T> {
             key: T,
         }
         fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             let variable = Variable { name: "DROVER__KEY".into(), path: vec!["key".into()], text: text.into() };
-            let sources = Sources(Vec::new()).under_variable(variable);
+            let sources = Sources(Vec::new()).overlaid_with_variable(variable);
             sources.read().map(|Keys { key }| key).map_err(|mistake| mistake.to_string())
         }
         assert_eq!(read::<String>("5").unwrap(), "5");
@@ -237,7 +242,7 @@ mod tests {
         assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
         assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
         assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
-        // It is a list and nothing more.
+        // A list followed by other TOML is no list.
         assert!(read::<Vec<String>>("[]\nb = 1").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the configuration as a whole: what files and variables set, and how each mistake in them is reported.
+//! Tests of the configuration as a whole: the values that files and variables set, and the error text for each mistake.
 
 use std::{ffi::OsString, io::Write, os::unix::ffi::OsStringExt};
 
@@ -31,7 +31,7 @@ fn key(id: &str, hash: &str, more: &str) -> String {
 }
 
 #[test]
-fn defaults_are_those_of_the_contract() {
+fn defaults_are_the_documented_ones() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.redis.url.expose(), "redis://127.0.0.1:6379");
     assert_eq!(config.api.bind.to_string(), "127.0.0.1:8080");
@@ -221,7 +221,7 @@ fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table
 }
 
 #[test]
-fn variable_that_is_not_utf_8_is_refused_if_it_is_drovers_own() {
+fn only_drovers_own_variables_must_be_utf_8() {
     let bad = || OsString::from_vec(b"caf\xe9".to_vec());
     let load = |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
     assert!(load("LEGACY".into(), bad()).is_ok());
@@ -311,7 +311,7 @@ fn file_of_keys_that_the_environment_names_is_read_only_when_keys_are_loaded() {
 }
 
 #[test]
-fn keys_that_can_not_be_used_stop_the_start() {
+fn invalid_keys_stop_the_start() {
     let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
     let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
     for (text, expected) in [

@@ -1,6 +1,6 @@
-//! The tree of values that a configuration is read from. Its deserializer exists because that of `serde_json` takes a list for
-//! a table and repeats values in its errors: here an error names the key and the kind of its value, and never shows the value,
-//! which may be a secret.
+//! The tree of values that a configuration is read from. It has its own deserializer, because that of `serde_json` accepts a
+//! list as a table and repeats values in errors. An error of this deserializer names the key and the kind of its value, and
+//! never the value, which may be a secret.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use serde::{
 use serde_json::Value;
 use serde_path_to_error::Path;
 
-use crate::wording::{no_such, unknown};
+use crate::wording::{unknown, unknown_word};
 
-/// Reads a value of a type from a tree.
+/// Deserializes a tree.
 pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
     serde_path_to_error::deserialize(Tree(tree)).map_err(|error| {
         let path = error.path().clone();
@@ -25,12 +25,12 @@ pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
     })
 }
 
-/// A key of the configuration with a value that it can't have.
+/// An error in the configuration: the key, its source and the problem.
 #[derive(Debug)]
 pub(super) struct Mistake {
     /// The path of the key; it has no segments where the whole tree is wrong.
     pub(super) path: Path,
-    /// A remark on the source of the value.
+    /// The text that names the source of the value, as in `set by DROVER__LOG__FORMAT`.
     pub(super) origin: Option<String>,
     pub(super) problem: Problem,
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Mistake {
         let (path, text) = (&self.path, &self.problem.text);
         match text.strip_prefix('.') {
             _ if path.iter().len() == 0 => f.write_str(text)?,
-            // The text begins with the rest of the path.
+            // The text begins with the remaining path.
             Some(rest) => write!(f, "{path}.{rest}")?,
             None => write!(f, "{path}: {text}")?,
         }
@@ -65,8 +65,9 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Reads a part of a table whose deserializer reads it in parts, because a word in it decides what else it may hold. A mistake in
-/// the part is reported with the path that continues `path`, the key of the part in the table; the rest of a table has none.
+/// Reads one part of a table, for a deserializer that reads a table in parts because one of its keys decides which others are
+/// allowed. A mistake is reported with `path`, the key of the part, before its own path; `path` is empty for the remaining
+/// keys of the table.
 ///
 /// # Errors
 ///
@@ -119,7 +120,7 @@ impl<'de> Deserializer<'de> for Tree {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        // The derived visitors take a list for the values of the fields.
+        // A derived visitor would accept a list of the fields' values.
         if self.0.is_array() {
             return Err(de::Error::invalid_type(Unexpected::Seq, &"a table"));
         }
@@ -158,20 +159,20 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let text = format!("is {}, expected {}", kind(&found), words(expected));
+        let text = format!("is {}, expected {}", kind(&found), plain_expectation(expected));
         Self { text, kind: ProblemKind::Type }
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("expected {}", words(expected)))
+        Self::custom(format_args!("expected {}", plain_expectation(expected)))
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("expected {}", words(expected)))
+        Self::custom(format_args!("expected {}", plain_expectation(expected)))
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        Self::custom(no_such(word, known.iter().copied()))
+        Self::custom(unknown_word(word, known.iter().copied()))
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
@@ -184,13 +185,13 @@ impl de::Error for Problem {
     }
 }
 
-/// The kind of a value, but not its content.
+/// The kind of a value, without the value itself.
 fn kind(found: &Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(true) => "true",
         Unexpected::Bool(false) => "false",
         Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
-        // A whole number that is not one of 64 bits is read as such a float.
+        // A whole number that exceeds 64 bits is parsed as a float.
         Unexpected::Float(number) if number.abs() >= 1e18 => "a number that is too large",
         Unexpected::Float(_) => "a number with a fraction",
         Unexpected::Seq => "a list",
@@ -200,8 +201,8 @@ fn kind(found: &Unexpected<'_>) -> &'static str {
     }
 }
 
-/// The expectation, without the names of Rust's types.
-fn words(expected: &dyn Expected) -> String {
+/// Describes the expected value without naming Rust types.
+fn plain_expectation(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     let words = match text.as_str() {
         "a string" | "a borrowed string" => "a text",

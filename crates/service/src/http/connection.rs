@@ -1,6 +1,6 @@
-//! One connection: how its requests are answered, in which time, and how it ends. hyper reads and writes HTTP/1.1, and refuses by
-//! itself what is no HTTP; the deadlines and the end of a connection are ours, because hyper's server cuts off no client that does
-//! not read its answer.
+//! Serves one connection: its requests, deadlines and end. hyper reads and writes HTTP/1.1, and refuses invalid HTTP; this
+//! module adds deadlines and the closing of connections, because hyper never disconnects a client that does not read its
+//! response.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ use super::{
     request_checks::refusal_of_encoding,
 };
 
-/// One client, from its first byte to its last.
+/// A connection with the router and the limits that serve it.
 pub(super) struct Connection {
     pub(super) router: Router,
     pub(super) limits: Limits,
@@ -42,26 +42,26 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // Answers are written whole: to wait for more would gain nothing.
+        // No Nagle delay: responses are written in one piece.
         let _ = stream.set_nodelay(true);
-        bound_unsent(&stream);
+        limit_unsent_bytes(&stream);
         let Some(tls) = tls else {
             return self.answer(stream, Transport::Plain).await;
         };
         let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
-        let shaken = tokio::select! {
-            shaken = handshake => shaken,
+        let shake_result = tokio::select! {
+            shake_result = handshake => shake_result,
             () = self.peer.stopping().cancelled() => return,
         };
-        match shaken {
+        match shake_result {
             Ok(Ok(stream)) => self.answer(stream, Transport::Tls).await,
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake was not complete in time"),
         }
     }
 
-    /// Answers requests until the client goes or is too slow. When the service stops, or this connection must make room for
-    /// another one, the request under way is the last.
+    /// Answers requests until the client disconnects or is too slow. When the service stops or the connection is displaced,
+    /// it closes after the current request.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
@@ -79,21 +79,21 @@ impl Connection {
             async move {
                 let mut answer = match refusal {
                     Some(refusal) => {
-                        drop(answer); // And with it the body of the request, which is not read.
+                        drop(answer); // Also drops the request's body, which is not read.
                         refusal
                     }
                     None => answer.await?,
                 };
-                protect(answer.headers_mut(), transport);
-                // The server does not read the rest of a body that it did not need. Without this header a client may send its next
-                // request over a connection that is being closed, and never learn its outcome.
+                add_security_headers(answer.headers_mut(), transport);
+                // The server does not read the rest of an unneeded body, and closes the connection. Without this header the
+                // client could send another request on it, and never learn the outcome.
                 if keep_alive == KeepAlive::No || deadlines.has_unread_body() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 let guard = AnswerGuard(deadlines);
                 Ok::<_, Infallible>(answer.map(|body| {
                     body.map_err(move |error| {
-                        let _lives_as_long = &guard;
+                        let _kept_with_the_body = &guard;
                         error
                     })
                 }))
@@ -119,11 +119,11 @@ impl Connection {
                 () = &mut stop, if !is_last => {
                     is_last = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // The server itself ends the grace of a stop.
-                    end = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_WITHIN);
+                    // A displaced connection gets a deadline here; at a shutdown `Server` enforces the grace.
+                    end = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
                 }
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
-                    debug!("a connection that had to make room was closed before its answer was complete");
+                    debug!("a displaced connection was closed before its answer was complete");
                     return;
                 }
                 slow = poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx)) => {
@@ -135,48 +135,50 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper leaves the answer to its user, who might go on with HTTP/2.
-                let _ = timeout(self.limits.write_timeout, stream.write_all(NO_HTTP2)).await;
+                // hyper sends no response here, because its caller could switch to HTTP/2.
+                let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
-                _ = timeout(self.limits.header_timeout, hear_out(stream)) => {}
+                _ = timeout(self.limits.header_timeout, drain_client(stream)) => {}
                 () = stop => {}
             }
         }
     }
 }
 
-/// Throws away the bytes that a client still sends after its answer. To close at once would reset the connection, and a client that
-/// writes its whole request before it reads would meet the reset and never the answer.
-async fn hear_out(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Reads and discards the bytes that a client still sends after the response. Closing at once would reset the connection, and
+/// a client that writes its whole request before it reads would get the reset and not the response.
+async fn drain_client(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     if stream.shutdown().await.is_ok() {
         let _ = copy(&mut stream, &mut sink()).await;
     }
 }
 
-/// The answer to a client that begins to speak HTTP/2.
-const NO_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// The response to a client that starts HTTP/2.
+const HTTP2_REFUSAL: &[u8] =
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// The time that a connection has to finish its last response when it is closed to make room for another one.
-const DISPLACED_WITHIN: Duration = Duration::from_secs(1);
+/// The time limit for a displaced connection to finish its last response.
+const DISPLACED_GRACE: Duration = Duration::from_secs(1);
 
-/// Bounds the bytes of an answer that the kernel holds unsent. Without a bound it would hold megabytes for each client that does
-/// not read. The bytes on their way have no bound here: fast clients need them.
+/// Limits the unsent bytes that the kernel buffers, which without a limit are megabytes for each client that does not read.
+/// Sent but unacknowledged bytes are not limited, because fast clients need them.
 #[cfg(target_os = "linux")]
-fn bound_unsent(stream: &TcpStream) {
+fn limit_unsent_bytes(stream: &TcpStream) {
     const MOST_UNSENT: u32 = 128 * 1024;
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn bound_unsent(_: &TcpStream) {}
+fn limit_unsent_bytes(_: &TcpStream) {}
 
-/// The bytes that a connection buffers on either side, read or to be written: as much as headers may have.
+/// The size of a connection's read buffer and of its write buffer: the maximum size of the headers.
 const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
 
-/// HTTP/1.1 and nothing else. The time-outs are those of [`Deadlines`]; hyper's own would cost every request a new timer, and
-/// can't tell an idle connection from slow headers. hyper's limit of 100 headers stays: to set one costs every request an
-/// allocation. A client that closes its half of the connection counts as gone, so that a request that waits is dropped.
+/// hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's would cost a timer per
+/// request and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies, because
+/// setting it costs an allocation per request. A client that closes its sending half counts as disconnected, so that its
+/// waiting request is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
@@ -195,40 +197,40 @@ enum KeepAlive {
 }
 
 impl KeepAlive {
-    /// A request with a length besides its transfer encoding can smuggle another one past a proxy. hyper goes by the encoding
-    /// and hides the length; the bytes after such a request must not be read as another one (RFC 9112, 6.1). As it looks
-    /// like an honest one, the connection ends after every chunked request.
+    /// A request with both `content-length` and `transfer-encoding` can smuggle a second request past a proxy, so the bytes
+    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the length of such a request, so it can't be
+    /// recognized; therefore the connection closes after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }
 }
 
-/// The transport of answers.
+/// The transport of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Plain,
     Tls,
 }
 
-/// The headers of every answer that protect browsers, unless its route sets them: it is data and not a page, and must not be
-/// kept or framed.
-const ALWAYS: [(HeaderName, HeaderValue); 4] = [
+/// The security headers of every response whose route does not set them: a response is data, and browsers must not cache,
+/// sniff or frame it.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
 ];
 
-/// Only over TLS: a browser must ignore it over plain HTTP.
-const A_YEAR_OF_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// The header `Strict-Transport-Security`, sent only over TLS, because browsers ignore it over plain HTTP.
+const HSTS_ONE_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Adds the headers that protect browsers and the people who use them.
-fn protect(headers: &mut HeaderMap, transport: Transport) {
-    headers.reserve(ALWAYS.len() + 1);
-    for (name, value) in ALWAYS {
+/// Adds the security headers.
+fn add_security_headers(headers: &mut HeaderMap, transport: Transport) {
+    headers.reserve(SECURITY_HEADERS.len() + 1);
+    for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(value);
     }
     if transport == Transport::Tls {
-        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(A_YEAR_OF_TLS);
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(HSTS_ONE_YEAR);
     }
 }

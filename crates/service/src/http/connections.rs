@@ -1,6 +1,6 @@
-//! All connections of a server: it accepts them while there is room, makes room by closing the oldest whose client was never
-//! trusted, and owns them until the last is closed. The loop is ours because that of axum has no limit of connections, and none
-//! of any library lets a new connection displace another one.
+//! All connections of a server: the server accepts them up to a limit. At the limit a new connection displaces the oldest
+//! whose client was never trusted. Drover has its own accept loop, because axum's has no limit, and no library can displace
+//! connections.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -25,26 +25,26 @@ use tracing::{debug, info, warn};
 use super::{Limits, Tls, connection::Connection};
 use crate::outage::Outage;
 
-/// The client of one connection, with the facts that requests and the server exchange about it. Each request has it in its
-/// extensions, as `Arc<Peer>`.
+/// The client of one connection, with state that requests and the server share. Each request has it in its extensions, as
+/// `Arc<Peer>`.
 #[derive(Debug)]
 pub struct Peer {
     address: IpAddr,
     is_trusted: AtomicBool,
     is_displaced: AtomicBool,
-    /// A token of its own: connections that shared one would wait for each other at its lock.
+    /// A separate child token for each connection, to avoid contention on the lock of a shared token.
     stopping: CancellationToken,
 }
 
 impl Peer {
-    /// A client that is not trusted yet. `stopping` is cancelled when no other request of its connection is to be answered.
+    /// A client that is not trusted yet. `stopping` is cancelled when the connection must close after the current request.
     fn new(address: IpAddr, stopping: CancellationToken) -> Self {
         let (is_trusted, is_displaced) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { address, is_trusted, is_displaced, stopping }
     }
 
-    /// The address that it connects from. Of an IPv6 address only the network (the first 64 bits): one client may have all the
-    /// others in it.
+    /// The client's IPv4 address, or the /64 network of its IPv6 address, because one client may have all addresses of the
+    /// network.
     pub fn network(&self) -> IpAddr {
         match self.address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -52,29 +52,29 @@ impl Peer {
         }
     }
 
-    /// Keeps its connection from being closed to make room for another one. The service decides what makes a client trusted,
-    /// such as a valid key.
+    /// Marks the client as trusted, so that its connection is not displaced. The service decides which clients it trusts,
+    /// such as those with a valid key.
     pub fn note_trusted(&self) {
         self.is_trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection was ever trusted.
+    /// Whether the client is trusted.
     pub fn is_trusted(&self) -> bool {
         self.is_trusted.load(Ordering::Relaxed)
     }
 
-    /// Ends its connection, after the request under way.
+    /// Closes the client's connection after the current request, because a new connection needs its place.
     fn displace(&self) {
         self.is_displaced.store(true, Ordering::Relaxed);
         self.stopping.cancel();
     }
 
-    /// Whether its connection must make room for another one.
+    /// Whether the connection is being displaced.
     pub(super) fn is_displaced(&self) -> bool {
         self.is_displaced.load(Ordering::Relaxed)
     }
 
-    /// Cancelled when the request under way is the last.
+    /// Cancelled when the connection must close after the current request.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
@@ -90,36 +90,36 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Runs until the shutdown, and then until the last connection is closed.
+    /// Accepts connections until the shutdown, then waits until all connections are closed or the grace is over.
     pub(super) async fn run(self) {
         let mut open = OpenConnections::new(self.limits.max_connections);
-        let (outage, crowd) = (Outage::reported_once(), Outage::reported_once());
+        let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
-            // A client that comes when there is no room displaces the oldest one that was never trusted. Where all are
-            // trusted, it waits in the backlog, costs those that are served nothing, and is accepted next.
-            let takes_another = open.takes_another();
-            note_crowd(&crowd, open.served(), self.limits.max_connections);
+            // At the limit a new client displaces the oldest untrusted one. If all clients are trusted, the new client waits
+            // in the listener's backlog.
+            let has_room = open.has_room();
+            report_full(&full_report, open.served(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(()) = open.one_ended() => {}
-                accepted = self.listener.accept(), if takes_another => match accepted {
+                Some(()) = open.wait_for_one() => {}
+                accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, address)) => {
                         retry.reset();
                         if outage.is_over() {
                             info!("connections are accepted again");
                         }
-                        // The client that would have made room may have become trusted while this one was waited for.
-                        while !open.takes_another() {
+                        // The client that would be displaced may have become trusted during the wait.
+                        while !open.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,
-                                Some(()) = open.one_ended() => {}
+                                Some(()) = open.wait_for_one() => {}
                             }
                         }
                         self.serve(&mut open, stream, address);
                     }
-                    Err(error) if is_of_client(&error) => {}
+                    Err(error) if is_client_abort(&error) => {}
                     Err(error) => {
                         if outage.goes_on() {
                             warn!(%error, "connections can't be accepted; trying on");
@@ -132,9 +132,9 @@ impl Server<'_> {
                 },
             }
         }
-        // From here on clients are refused, and a load balancer tries another server.
+        // New clients are refused from here on, so a load balancer tries another server.
         drop(self.listener);
-        let all_closed = async { while open.one_ended().await.is_some() {} };
+        let all_closed = async { while open.wait_for_one().await.is_some() {} };
         if timeout(self.limits.grace, all_closed).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
             warn!(grace_ms, open = open.len(), "requests were still under way when the grace was over");
@@ -149,34 +149,35 @@ impl Server<'_> {
     }
 }
 
-/// Whether a client gave its connection up before it was accepted.
-fn is_of_client(error: &io::Error) -> bool {
+/// Whether the client aborted the connection before it was accepted.
+fn is_client_abort(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Reports once that there is no room, and again only after half of the connections were closed.
-fn note_crowd(crowd: &Outage, open: usize, max_connections: usize) {
-    if open >= max_connections && crowd.goes_on() {
+/// Logs once that the limit is reached, and again only after half of the connections were closed.
+fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
+    if open >= max_connections && full_report.goes_on() {
         warn!(
             max_connections,
             "as many connections are open as may be; a new one displaces the oldest that has shown no key, or waits"
         );
     } else if open <= max_connections / 2 {
-        crowd.is_over();
+        full_report.is_over();
     }
 }
 
-/// The most connections that are leaving, to make room, and have not ended yet. They come on top of those that are served.
-pub(super) const MOST_LEAVING: usize = 32;
+/// The maximum number of displaced connections that have not closed yet. They do not count towards the limit.
+pub(super) const MAX_DISPLACED: usize = 32;
 
 /// The tasks of all connections.
 struct OpenConnections {
     tasks: JoinSet<()>,
-    /// In the order in which they came. Some have ended or are trusted since: they are skipped, and forgotten now and then.
+    /// Untrusted connections, oldest first. Entries that have ended or became trusted are skipped, and removed from time to
+    /// time.
     untrusted: VecDeque<Untrusted>,
-    leaving: HashSet<Id>,
-    most: usize,
+    displaced_tasks: HashSet<Id>,
+    max_served: usize,
 }
 
 struct Untrusted {
@@ -192,34 +193,35 @@ impl Untrusted {
 }
 
 impl OpenConnections {
-    /// Serves at most this many connections at a time.
-    fn new(most: usize) -> Self {
-        Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), leaving: HashSet::new(), most }
+    /// An empty set for at most this many connections.
+    fn new(max_served: usize) -> Self {
+        Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), displaced_tasks: HashSet::new(), max_served }
     }
 
-    /// The number that is served, without those that make room.
+    /// The number of connections without the displaced ones.
     fn served(&self) -> usize {
-        self.tasks.len() - self.leaving.len()
+        self.tasks.len() - self.displaced_tasks.len()
     }
 
-    /// The number of all.
+    /// The number of all connections.
     fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether there is room for another one, or room can be made.
-    fn takes_another(&mut self) -> bool {
-        self.served() < self.most || (self.leaving.len() < MOST_LEAVING && self.oldest_untrusted().is_some())
+    /// Whether another connection can be accepted, perhaps by displacing one.
+    fn has_room(&mut self) -> bool {
+        self.served() < self.max_served
+            || (self.displaced_tasks.len() < MAX_DISPLACED && self.oldest_untrusted().is_some())
     }
 
-    /// Serves another one. If there is no room for it, the oldest one that was never trusted leaves.
+    /// Serves another connection. At the limit it displaces the oldest untrusted one.
     fn add(&mut self, peer: &Arc<Peer>, connection: impl Future<Output = ()> + Send + 'static) {
-        if self.served() >= self.most
+        if self.served() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
         {
-            debug!("a connection that was never trusted makes room for a new one");
+            debug!("a connection that was never trusted is displaced by a new one");
             oldest.displace();
-            self.leaving.extend(self.untrusted.pop_front().map(|untrusted| untrusted.task.id()));
+            self.displaced_tasks.extend(self.untrusted.pop_front().map(|untrusted| untrusted.task.id()));
         }
         let task = self.tasks.spawn(connection);
         if self.untrusted.len() > 2 * self.tasks.len() {
@@ -228,10 +230,10 @@ impl OpenConnections {
         self.untrusted.push_back(Untrusted { task, peer: Arc::downgrade(peer) });
     }
 
-    /// Waits until one has ended; `None` when there is none.
-    async fn one_ended(&mut self) -> Option<()> {
+    /// Waits until a connection has ended; `None` if there is none.
+    async fn wait_for_one(&mut self) -> Option<()> {
         let id = self.tasks.join_next_with_id().await?.map_or_else(|broken| broken.id(), |(id, ())| id);
-        self.leaving.remove(&id);
+        self.displaced_tasks.remove(&id);
         Some(())
     }
 
@@ -251,7 +253,7 @@ impl OpenConnections {
 mod tests {
     use super::*;
 
-    /// A connection that lasts until it must make room.
+    /// Adds a connection that lasts until it is displaced.
     fn connect(open: &mut OpenConnections) -> Arc<Peer> {
         let peer = Arc::new(Peer::new([127, 0, 0, 1].into(), CancellationToken::new()));
         let served = Arc::clone(&peer);
@@ -260,30 +262,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn oldest_connection_that_was_never_trusted_makes_room() {
+    async fn oldest_untrusted_connection_is_displaced() {
         let mut open = OpenConnections::new(3);
         let [first, second, third] = [connect(&mut open), connect(&mut open), connect(&mut open)];
         first.note_trusted();
-        assert!(open.takes_another());
+        assert!(open.has_room());
         let fourth = connect(&mut open);
         let displaced = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
         assert_eq!(displaced, [false, true, false, false]);
         assert_eq!((open.served(), open.len()), (3, 4));
-        open.one_ended().await;
+        open.wait_for_one().await;
         assert_eq!((open.served(), open.len()), (3, 3));
     }
 
     #[tokio::test]
-    async fn trusted_connections_make_no_room_and_few_leave_at_a_time() {
+    async fn trusted_connections_are_not_displaced_and_displaced_ones_are_limited() {
         let mut open = OpenConnections::new(1);
         connect(&mut open).note_trusted();
-        assert!(!open.takes_another());
+        assert!(!open.has_room());
         let mut open = OpenConnections::new(100);
-        let peers: Vec<_> = (0..100 + MOST_LEAVING).map(|_| connect(&mut open)).collect();
-        assert!(!open.takes_another(), "none of those that leave has ended");
-        assert_eq!((open.served(), peers.iter().filter(|peer| peer.is_displaced()).count()), (100, MOST_LEAVING));
-        open.one_ended().await;
-        assert!(open.takes_another());
+        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut open)).collect();
+        assert!(!open.has_room(), "no displaced connection has ended");
+        assert_eq!((open.served(), peers.iter().filter(|peer| peer.is_displaced()).count()), (100, MAX_DISPLACED));
+        open.wait_for_one().await;
+        assert!(open.has_room());
     }
 
     #[tokio::test]
@@ -291,7 +293,7 @@ mod tests {
         let mut open = OpenConnections::new(1_000);
         for _ in 0..500 {
             connect(&mut open).displace();
-            open.one_ended().await;
+            open.wait_for_one().await;
         }
         assert!(open.untrusted.len() < 10, "{}", open.untrusted.len());
     }

@@ -1,7 +1,7 @@
-//! The deadlines of a connection: for the headers of a request, for the next request, and for reading the answer. A stream and
-//! the bodies report to them what the client does. They are ours because hyper has no deadline for a client that does not read,
-//! its deadline for headers would cost each request a timer, and the inspecting streams of libraries do not report that a write
-//! waits.
+//! The deadlines of a connection: for the headers of a request, for the next request, and for reading the answer. The stream
+//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has none for a client
+//! that does not read, and needs a timer per request for its deadline of headers; stream wrappers of other libraries do not
+//! report blocked writes.
 
 use std::{
     fmt,
@@ -22,14 +22,14 @@ use tokio::{
 
 use super::Limits;
 
-/// The bytes of its answer that a client must take within each write time-out. With a smaller number, a client that takes a byte
-/// now and then could hold its answer for ever.
-const TAKEN_AT_LEAST: usize = 64 * 1024;
+/// The bytes of a response that a client must read within each write time-out. With a smaller number, a client that reads
+/// single bytes could keep its response open for ever.
+const MIN_TAKEN_BYTES: usize = 64 * 1024;
 
-/// The deadlines of a connection: its phase, and the beginning of the phase.
+/// The deadlines of a connection, which depend on its phase and the start of the phase.
 ///
-/// All of it happens within the connection's own task. So nothing waits for the lock, and a task that polls the connection
-/// and then [`poll_too_slow`](Self::poll_too_slow) misses nothing.
+/// Only the connection's own task uses this value. So the lock is never contended, and a task that polls the connection first
+/// and then [`poll_too_slow`](Self::poll_too_slow) misses no change.
 pub(super) struct Deadlines {
     limits: Limits,
     state: Mutex<State>,
@@ -37,32 +37,32 @@ pub(super) struct Deadlines {
 
 struct State {
     phase: Phase,
-    /// Set while the client takes nothing, or too little, of what is written.
-    stuck: Option<Stuck>,
+    /// Set while a write is blocked, until the client has read enough.
+    slow_write: Option<SlowWrite>,
     /// Whether the body of the latest request was dropped before its end.
     has_unread_body: bool,
 }
 
 enum Phase {
-    /// Headers come in. A new connection begins here: it has no reason to wait.
+    /// The headers of a request are being received. A new connection begins in this phase.
     Headers { since: Instant },
-    /// A request is answered. Its own time limits apply.
+    /// A request is being answered. The time limits of its route apply.
     Answering,
-    /// Nothing of the next request has come.
+    /// No byte of the next request was received.
     Idle { since: Instant },
 }
 
-struct Stuck {
+struct SlowWrite {
     since: Instant,
     taken: usize,
 }
 
-/// The thing that a client was too slow at.
+/// The reason why a client was too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TooSlow {
     Headers,
     Idle,
-    TakingItsAnswer,
+    ReadingAnswer,
 }
 
 impl fmt::Display for TooSlow {
@@ -70,7 +70,7 @@ impl fmt::Display for TooSlow {
         f.write_str(match self {
             Self::Headers => "the headers of its request were not complete in time",
             Self::Idle => "it was idle",
-            Self::TakingItsAnswer => "it did not take its answer",
+            Self::ReadingAnswer => "it did not take its answer",
         })
     }
 }
@@ -78,10 +78,10 @@ impl fmt::Display for TooSlow {
 impl Deadlines {
     pub(super) fn new(limits: Limits) -> Self {
         let phase = Phase::Headers { since: Instant::now() };
-        Self { limits, state: Mutex::new(State { phase, stuck: None, has_unread_body: false }) }
+        Self { limits, state: Mutex::new(State { phase, slow_write: None, has_unread_body: false }) }
     }
 
-    /// Bytes came in.
+    /// Notes that bytes were received.
     fn received(&self) {
         let mut state = self.state.lock();
         if let Phase::Idle { .. } = state.phase {
@@ -89,14 +89,14 @@ impl Deadlines {
         }
     }
 
-    /// A request's headers are complete.
+    /// Notes that the headers of a request are complete.
     pub(super) fn answering(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Answering;
         state.has_unread_body = false;
     }
 
-    /// The body of the request was dropped before its end.
+    /// Notes that the request's body was dropped before its end.
     fn body_dropped(&self) {
         self.state.lock().has_unread_body = true;
     }
@@ -106,36 +106,36 @@ impl Deadlines {
         self.state.lock().has_unread_body
     }
 
-    /// The response is complete; only its remaining bytes must be written.
+    /// Notes that the response is complete, though its last bytes may not be written yet.
     fn answered(&self) {
         self.state.lock().phase = Phase::Idle { since: Instant::now() };
     }
 
-    /// The socket accepts no more bytes now.
+    /// Notes that a write to the socket is blocked.
     fn write_blocked(&self) {
-        self.state.lock().stuck.get_or_insert_with(|| Stuck { since: Instant::now(), taken: 0 });
+        self.state.lock().slow_write.get_or_insert_with(|| SlowWrite { since: Instant::now(), taken: 0 });
     }
 
-    /// The socket accepted this many bytes.
+    /// Notes that the socket accepted this many bytes.
     fn wrote(&self, bytes: usize) {
         let mut state = self.state.lock();
-        if let Some(stuck) = &mut state.stuck {
-            stuck.taken += bytes;
-            if stuck.taken >= TAKEN_AT_LEAST {
-                state.stuck = None;
+        if let Some(slow_write) = &mut state.slow_write {
+            slow_write.taken += bytes;
+            if slow_write.taken >= MIN_TAKEN_BYTES {
+                state.slow_write = None;
             }
         }
     }
 
-    /// The socket accepted all pending bytes.
+    /// Notes that the socket accepted all pending bytes.
     fn flushed(&self) {
-        self.state.lock().stuck = None;
+        self.state.lock().slow_write = None;
     }
 
-    /// Ready when the client was too slow. The timer is set anew only when it fires or would fire too late, not with each
-    /// request: most requests cost nothing here.
+    /// Ready when the client was too slow. The timer is reset only when it fires or would fire too late, and not for each
+    /// request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        // Without a deadline there is nothing to wait for: only a poll of the connection can set one.
+        // Without a deadline the future stays pending: the next poll of the connection may set one.
         while let Some((due, what)) = self.deadline() {
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
@@ -156,15 +156,15 @@ impl Deadlines {
             Phase::Idle { since } => Some((since + self.limits.idle_timeout, TooSlow::Idle)),
             Phase::Answering => None,
         };
-        // A client that still has to take its answer is not idle.
-        match &state.stuck {
-            Some(stuck) => Some((stuck.since + self.limits.write_timeout, TooSlow::TakingItsAnswer)),
+        // A client that must still read its response is not idle.
+        match &state.slow_write {
+            Some(slow_write) => Some((slow_write.since + self.limits.write_timeout, TooSlow::ReadingAnswer)),
             None => phase,
         }
     }
 }
 
-/// A stream that reports to the deadlines which bytes come in and which the client takes.
+/// A stream that reports received bytes, written bytes and blocked writes to the deadlines.
 pub(super) struct WatchedStream<S> {
     pub(super) stream: S,
     pub(super) deadlines: Arc<Deadlines>,
@@ -232,7 +232,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 }
 
-/// The body of a request, which reports that it is given up before its end.
+/// The body of a request, which reports to the deadlines when it is dropped before its end.
 pub(super) struct RequestBody {
     body: Incoming,
     deadlines: Arc<Deadlines>,
@@ -272,8 +272,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Reports, when it is dropped, that the answer is over. It belongs to the body of the answer, which is dropped as soon as its end
-/// was handed on.
+/// Reports the end of a response when it is dropped. The response's body owns it, and hyper drops the body after its last
+/// frame.
 pub(super) struct AnswerGuard(pub(super) Arc<Deadlines>);
 
 impl Drop for AnswerGuard {
@@ -294,7 +294,7 @@ mod tests {
         Deadlines::new(Limits::default())
     }
 
-    /// The thing that it was too slow at, and after how many seconds; nothing within an hour.
+    /// Waits up to an hour. Returns the reason why the client was too slow, and after how many seconds.
     async fn too_slow(deadlines: &Deadlines) -> Option<(TooSlow, u64)> {
         let start = Instant::now();
         let mut timer = pin!(sleep(Duration::from_secs(3_600)));
@@ -331,20 +331,20 @@ mod tests {
         deadlines.answering();
         deadlines.write_blocked();
         advance(Duration::from_secs(20)).await;
-        deadlines.wrote(TAKEN_AT_LEAST - 1);
+        deadlines.wrote(MIN_TAKEN_BYTES - 1);
         deadlines.write_blocked();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::TakingItsAnswer, 10)), "too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingAnswer, 10)), "too little");
         deadlines.wrote(1);
         assert_eq!(too_slow(&deadlines).await, None, "enough");
         deadlines.write_blocked();
         deadlines.answered();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::TakingItsAnswer, 30)), "again too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingAnswer, 30)), "again too little");
         deadlines.flushed();
         assert_eq!(too_slow(&deadlines).await.map(|(what, _)| what), Some(TooSlow::Idle));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timer_that_fires_for_a_past_phase_is_set_anew() {
+    async fn timer_that_fires_for_a_past_phase_is_reset() {
         let deadlines = deadlines();
         let mut timer = pin!(sleep(Duration::from_secs(10)));
         let start = Instant::now();

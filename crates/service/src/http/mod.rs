@@ -18,43 +18,43 @@ pub use connections::Peer;
 pub use request_checks::Hosts;
 pub use tls::{InvalidTls, Tls};
 
-use self::connections::{MOST_LEAVING, Server};
+use self::connections::{MAX_DISPLACED, Server};
 use crate::config::{Api, BindAddress};
 
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections served at once. A new one displaces the oldest whose client was never trusted; where all are, it waits in
-    /// the backlog of the listener. Defaults to 10,000.
+    /// The maximum number of connections. At the limit a new connection displaces the oldest whose client was never trusted;
+    /// if all are trusted, it waits in the listener's backlog. Defaults to 10,000.
     pub max_connections: usize,
-    /// From a request's first byte, or from the beginning of a connection, until the end of the request's headers; for
-    /// the handshake of TLS too. Defaults to 10 s.
+    /// The time limit for a request's headers, from its first byte or from the start of the connection; also for the TLS
+    /// handshake. Defaults to 10 s.
     pub header_timeout: Duration,
-    /// From the end of an answer until the next request begins. Defaults to 75 s.
+    /// The time limit from the end of a response to the start of the next request. Defaults to 75 s.
     pub idle_timeout: Duration,
-    /// Until a client has taken another 64 KiB of its answer, or all that is left. Defaults to 30 s.
+    /// The time limit in which a client must read the next 64 KiB, or the rest, of a response. Defaults to 30 s.
     pub write_timeout: Duration,
-    /// The names by which clients may call the server. Defaults to any.
+    /// The names that the header `host` may have. Defaults to any.
     pub hosts: Hosts,
     /// The time that requests under way may take to end at shutdown. Defaults to 25 s.
     pub grace: Duration,
 }
 
 impl Limits {
-    /// The headers of a request with its first line, and the trailers of its body, in bytes.
+    /// The maximum size of a request's first line and headers, in bytes; also that of its trailers.
     const HEADER_BYTES: usize = 32 * 1024;
 
-    /// Few connections, for health and metrics alone.
+    /// Limits for a server of health and metrics only, with few connections.
     pub fn of_health(grace: Duration) -> Self {
         Self { max_connections: 100, grace, ..Self::default() }
     }
 
-    /// Raises the process's limit of open files to what the connections need, or lowers the number of connections where it
-    /// can't be raised: a process without a free file descriptor could not reach Redis either.
-    fn fitted_to_open_files(mut self) -> Self {
-        /// Redis, the log, the listener, files read now and then, and connections that make room.
-        const OTHERS: u64 = 128 + MOST_LEAVING as u64;
-        let needed = self.max_connections as u64 + OTHERS;
+    /// Raises the process's limit of open files to the number that the connections need. If it can't be raised, lowers the
+    /// number of connections, because a process without free file descriptors can't connect to Redis.
+    fn within_open_file_limit(mut self) -> Self {
+        /// File descriptors for Redis, the log, the listener, files, and displaced connections.
+        const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
+        let needed = self.max_connections as u64 + RESERVED_FILES;
         let limit = getrlimit(Resource::Nofile);
         let allowed = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
         if allowed(limit.current) >= needed {
@@ -66,8 +66,8 @@ impl Limits {
             Err(_) => allowed(limit.current),
         };
         if limit_now < needed {
-            // At least one, however little there is.
-            let left = usize::try_from(limit_now.saturating_sub(OTHERS)).unwrap_or(usize::MAX).max(1);
+            // At least one connection.
+            let left = usize::try_from(limit_now.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(
                 max_connections = self.max_connections,
                 served_at_once = left,
@@ -109,7 +109,7 @@ impl From<&Api> for Limits {
 ///
 /// # Errors
 ///
-/// The address is taken or not this machine's, or its name can't be resolved; the text names it.
+/// The address is in use or does not belong to this machine, or its name can't be resolved; the text names the address.
 pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
     TcpListener::bind(address.to_resolve()).await.map_err(|error| {
         let way_out =
@@ -118,7 +118,7 @@ pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown`, then lets requests under way end for at most [`Limits::grace`].
+/// Serves until `shutdown`, then waits for current requests for at most [`Limits::grace`].
 ///
 /// On return every connection is closed, and every task has ended.
 ///
@@ -133,11 +133,11 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     info!(address = %listener.local_addr()?, tls = tls.is_some(), "listening");
-    let limits = limits.fitted_to_open_files();
+    let limits = limits.within_open_file_limit();
     let server = Server { listener, router: router.with_state(()), limits, tls: tls.as_ref(), shutdown: &shutdown };
     let renewing = async {
         if let Some(tls) = &tls {
-            tls.keep_fresh(&shutdown).await;
+            tls.renew_on_change(&shutdown).await;
         }
     };
     tokio::join!(server.run(), renewing);

@@ -1,5 +1,6 @@
-//! Checks of requests that hyper accepts and this server must refuse: requests without exactly one host, with a name that a foreign
-//! web page may have, or with a body in an encoding whose end client and server may see at different places.
+//! Refuses requests that hyper accepts but that are unsafe: requests without exactly one host header, requests to a host name
+//! that a foreign web page may control (DNS rebinding), and requests whose transfer encoding a proxy may interpret
+//! differently.
 
 use std::net::IpAddr;
 
@@ -14,16 +15,16 @@ use crate::{
     problem::{Problem, REQUEST_ID, new_request_id, render_problem},
 };
 
-/// The names, in the header `host`, by which clients may call a server.
+/// The names that a server accepts in the header `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hosts {
-    /// Any.
+    /// Any name.
     Any,
-    /// An address, `localhost` and the names under it, and names without a dot.
+    /// IP addresses, `localhost` and its subdomains, and names without a dot.
     ///
-    /// A web page can let a name of its own point to 127.0.0.1, and its requests then look like the server's own (DNS
-    /// rebinding). Without API keys, every page that is open on the machine could do that.
-    OfThisMachine,
+    /// A web page can let its own host name resolve to 127.0.0.1, so that browsers treat its requests as same-origin (DNS
+    /// rebinding). Without API keys every web page that is open on the machine could use the API this way.
+    LocalOnly,
 }
 
 impl Hosts {
@@ -38,24 +39,24 @@ impl Hosts {
                 return Some(malformed("a request has one host header (RFC 9112, 3.2); send only one"));
             }
         };
-        // A client whose target has no name sends an empty host.
+        // A client sends an empty host if the target URI has no authority.
         if self == Self::Any || host.is_empty() {
             return None;
         }
         match host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) {
-            Some(host) if is_of_this_machine(host.host()) => None,
+            Some(host) if is_local(host.host()) => None,
             Some(_) => Some(refuse(Problem::new(
                 Code::ForeignHost,
                 "without API keys this server answers only to localhost and to addresses, or any web page could reach it by \
                  letting a name of its own point here; ask by one of these, let your proxy say so in the host header, or \
                  configure keys",
             ))),
-            None => Some(malformed("its host header is no name and no address; mend it")),
+            None => Some(malformed("its host header is neither a name nor an address; correct it")),
         }
     }
 }
 
-fn is_of_this_machine(host: &str) -> bool {
+fn is_local(host: &str) -> bool {
     const UNDER_LOCALHOST: &str = ".localhost";
     let end = host.len().checked_sub(UNDER_LOCALHOST.len()).and_then(|start| host.get(start..));
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -64,8 +65,8 @@ fn is_of_this_machine(host: &str) -> bool {
         || address.parse::<IpAddr>().is_ok()
 }
 
-/// The refusal of a body in an encoding that this server does not read: hyper reads one whose last encoding is `chunked`, and
-/// leaves the others to its user.
+/// The refusal of a body with a transfer encoding other than `chunked`. hyper accepts every list that ends with `chunked`,
+/// and does not decode the other encodings.
 pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     let mut encodings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     match (encodings.next(), encodings.next()) {
@@ -77,14 +78,14 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     }
 }
 
-/// A refusal after which the connection is closed: client and server may disagree about where the next request begins.
+/// A refusal that closes the connection, because client and server may disagree about the start of the next request.
 fn malformed(detail: &str) -> Response {
     let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     refusal
 }
 
-/// A refusal that is made before a request has an id.
+/// Makes the response for a request that has no id yet.
 fn refuse(problem: Problem) -> Response {
     let mut refusal = problem.into_response();
     refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
@@ -108,28 +109,28 @@ mod tests {
 
     #[test]
     fn request_has_exactly_one_host() {
-        for hosts in [Hosts::Any, Hosts::OfThisMachine] {
+        for hosts in [Hosts::Any, Hosts::LocalOnly] {
             assert_eq!(status(hosts, &[]), Some(400));
             assert_eq!(status(hosts, &["localhost", "localhost"]), Some(400));
             assert_eq!(status(hosts, &["localhost"]), None);
             assert_eq!(status(hosts, &[""]), None);
         }
         let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
-        assert!(Hosts::OfThisMachine.refusal(&old).is_none(), "HTTP/1.0 has none");
+        assert!(Hosts::LocalOnly.refusal(&old).is_none(), "HTTP/1.0 has none");
     }
 
     #[test]
     fn server_without_keys_answers_only_to_names_that_no_page_can_have() {
         for own in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {
-            assert_eq!(status(Hosts::OfThisMachine, &[own]), None, "{own}");
+            assert_eq!(status(Hosts::LocalOnly, &[own]), None, "{own}");
         }
         for foreign in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."]
         {
-            assert_eq!(status(Hosts::OfThisMachine, &[foreign]), Some(421), "{foreign}");
+            assert_eq!(status(Hosts::LocalOnly, &[foreign]), Some(421), "{foreign}");
             assert_eq!(status(Hosts::Any, &[foreign]), None, "{foreign}");
         }
-        assert_eq!(status(Hosts::OfThisMachine, &["a b"]), Some(400));
+        assert_eq!(status(Hosts::LocalOnly, &["a b"]), Some(400));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The certificate of a service. Its files are read again every few seconds, and a new certificate replaces the one before.
+//! The TLS certificate of a service. Its files are read again every few seconds, and a new certificate replaces the old one.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use tracing::{info, warn};
 
 use crate::config::{FilePath, TlsFiles};
 
-/// The pause between two looks at the files.
-const LOOK: Duration = Duration::from_secs(5);
+/// The pause between two checks of the files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A certificate that answers are encrypted with, renewed when its files change.
+/// The TLS certificate of the server, which is reloaded when its files change.
 pub struct Tls {
     files: TlsFiles,
-    /// The content at the start.
+    /// The content of the files at the start.
     pem: Pem,
     acceptor: Mutex<TlsAcceptor>,
 }
 
-/// The certificate can't be used. The text says why.
+/// The certificate is invalid. The text states the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("api.tls{0}")]
 pub struct InvalidTls(String);
@@ -38,25 +38,25 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// They can't be read, or do not belong together.
+    /// The files can't be read, or the key does not belong to the certificate.
     pub fn load(files: &TlsFiles) -> Result<Self, InvalidTls> {
         let pem = Pem::read(files)?;
         Ok(Self { files: files.clone(), acceptor: Mutex::new(pem.acceptor(files)?), pem })
     }
 
-    /// The acceptor that shakes hands with new connections.
+    /// The acceptor for the TLS handshake of new connections.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.lock().clone()
     }
 
-    /// Looks for another certificate in the files until `shutdown`. Open connections keep theirs.
-    pub(super) async fn keep_fresh(&self, shutdown: &CancellationToken) {
-        // The content that was found last, whether it can be used or not: each change is reported once.
+    /// Reloads the certificate when its files change, until `shutdown`. Open connections keep the old certificate.
+    pub(super) async fn renew_on_change(&self, shutdown: &CancellationToken) {
+        // The last content that was read, valid or not, so that each change is logged once.
         let mut seen = self.pem.clone();
         let mut reported = None;
         loop {
             tokio::select! {
-                () = sleep(LOOK) => {}
+                () = sleep(CHECK_INTERVAL) => {}
                 () = shutdown.cancelled() => return,
             }
             let files = self.files.clone();
@@ -106,7 +106,7 @@ impl Pem {
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| missing("certificate", &files.certificate, "certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing("key", &files.key, "private key"))?;
-        // rustls' own choice of versions (1.2 and 1.3) and ciphers.
+        // rustls' default versions (1.2 and 1.3) and ciphers.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));

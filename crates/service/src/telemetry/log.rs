@@ -1,5 +1,5 @@
-//! The form of the log's records. A writer escapes the characters of clients that would end a line or change how it is shown. The
-//! fields of spans are written by code of ours, because that of the library costs each request twice as much.
+//! The format of log records. A writer escapes characters that would end a line or change its display, because clients
+//! control some texts. The fields of spans have their own formatter, because the library's costs twice as much per request.
 
 use std::{
     borrow::Cow,
@@ -17,16 +17,16 @@ use tracing_subscriber::{
     },
 };
 
-/// Writes the fields of spans and events as the library does where there are no colours, at less than half of the cost: each
-/// request has a span, and most are never shown.
-pub(super) struct Plain;
+/// Formats the fields of spans and events as the library does without colours, at less than half of the cost: each request
+/// has a span, and most spans are never logged.
+pub(super) struct PlainFields;
 
-/// The bytes that the fields of most spans need.
-const USUAL: usize = 128;
+/// The buffer size that suffices for the fields of most spans.
+const USUAL_FIELD_BYTES: usize = 128;
 
-impl<'w> FormatFields<'w> for Plain {
+impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut text = Text { text: String::with_capacity(USUAL), written: Ok(()) };
+        let mut text = Text { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
         fields.record(&mut text);
         text.written?;
         writer.write_str(&text.text)
@@ -39,7 +39,7 @@ struct Text {
 }
 
 impl Text {
-    /// Writes a field that has a form of its own, or is rare, as the library does.
+    /// Writes a field with a special format, or a rare one, by the library's code.
     fn as_the_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
@@ -81,19 +81,19 @@ impl Visit for Text {
     }
 }
 
-/// The message of an event, a field of the crate `log`, a name that is a word of Rust.
+/// Whether the library formats a field of this name specially: the message, fields of the crate `log`, and raw identifiers
+/// (`r#type`).
 fn is_special(name: &str) -> bool {
     name == "message" || name.starts_with("log.") || name.starts_with("r#")
 }
 
-/// Writes each record to standard output with the characters escaped that would end its line, or change how the rest of it is
-/// shown.
-pub(super) struct Escaped {
-    /// Whether the record itself has escape sequences, for colours. The library escapes those of fields.
+/// Writes each record to standard output, and escapes characters that would end its line or change its display.
+pub(super) struct EscapedOutput {
+    /// Whether the library writes escape sequences for colours, which are kept. It escapes those in fields itself.
     pub(super) colours: bool,
 }
 
-impl MakeWriter<'_> for Escaped {
+impl MakeWriter<'_> for EscapedOutput {
     type Writer = Records<Stdout>;
 
     fn make_writer(&self) -> Self::Writer {
@@ -101,7 +101,7 @@ impl MakeWriter<'_> for Escaped {
     }
 }
 
-/// Takes a whole record with each write, as the library hands them over.
+/// A writer whose `write` gets one whole record, which is how the library calls it.
 pub(super) struct Records<W> {
     to: W,
     colours: bool,
@@ -120,7 +120,7 @@ impl<W: Write> Write for Records<W> {
 
 fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
     let (text, end) = record.strip_suffix(b"\n").map_or((record, ""), |text| (text, "\n"));
-    // Nearly all records are such.
+    // Nearly all records have only printable ASCII.
     if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return Cow::Borrowed(record);
     }
@@ -130,8 +130,8 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
         match char {
             '\u{1b}' if colours => escaped.push(char),
             '\n' => escaped.push_str("\\n"),
-            // In the form of JSON, because the record may be JSON: all of these have four digits.
-            char if misleads(char) => {
+            // As a JSON escape, because the record may be JSON; all these characters fit into four digits.
+            char if is_misleading(char) => {
                 let _ = write!(escaped, "\\u{:04x}", u32::from(char));
             }
             char => escaped.push(char),
@@ -142,7 +142,7 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
 }
 
 /// Whether a character is a control character, ends a line or paragraph, has no width, or turns the direction of text.
-fn misleads(char: char) -> bool {
+fn is_misleading(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
@@ -197,7 +197,7 @@ mod tests {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
         let by_the_library = written(|log| subscriber(log).finish());
         assert_eq!(by_the_library.matches("request{").count(), 3, "{by_the_library}");
-        assert_eq!(written(|log| subscriber(log).fmt_fields(Plain).finish()), by_the_library);
+        assert_eq!(written(|log| subscriber(log).fmt_fields(PlainFields).finish()), by_the_library);
     }
 
     fn record_of(record: &str, colours: bool) -> String {

@@ -1,4 +1,4 @@
-//! Logs and traces, the same on both services: starts them with the process, and sends the last traces at its end.
+//! Starts the log and the traces of both services, and exports the last traces when the process ends.
 
 mod log;
 mod trace_context;
@@ -21,11 +21,11 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::log::{Escaped, Plain};
+use self::log::{EscapedOutput, PlainFields};
 use crate::config::{Log, LogFormat, Traces};
 
-/// The time that the collector has for the last traces when the process stops.
-const LAST_TRACES: Duration = Duration::from_secs(3);
+/// The time limit for exporting the last traces when the process stops.
+const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A mistake in the configuration of logs or traces.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,8 @@ pub enum InvalidTelemetry {
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Starts logging to standard output, and sending traces if there is an endpoint. Not within an asynchronous runtime.
+    /// Starts logging to standard output, and exporting traces if an endpoint is configured. Must not be called in an
+    /// asynchronous runtime.
     ///
     /// # Errors
     ///
@@ -60,39 +61,39 @@ impl Telemetry {
         // A second start within one process (a test) keeps the first one's log.
         let _: Result<(), TryInitError> = match &provider {
             None => match plain_filter(&log.filter) {
-                Some(filter) => registry().with(filter).with(lines(log)).try_init(),
-                None => registry().with(filter).with(lines(log)).try_init(),
+                Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),
+                None => registry().with(filter).with(log_layer(log)).try_init(),
             },
             Some(provider) => {
-                registry().with(lines(log).with_filter(filter)).with(traces::layer(name, provider)).try_init()
+                registry().with(log_layer(log).with_filter(filter)).with(traces::layer(name, provider)).try_init()
             }
         };
         Ok(Self(provider))
     }
 
-    /// Sends the traces that are left.
+    /// Exports the remaining traces.
     pub fn finish(self) {
         if let Some(provider) = self.0 {
-            // The exporter has reported a failure.
-            let _ = provider.shutdown_with_timeout(LAST_TRACES);
+            // The exporter itself logs a failure.
+            let _ = provider.shutdown_with_timeout(FINAL_EXPORT_TIMEOUT);
         }
     }
 }
 
-/// A filter that looks at targets and levels only, as nearly all do: one that may look into spans takes a lock whenever
-/// one is entered or left, several times with each request.
+/// The filter as [`Targets`], if it selects by targets and levels only. An [`EnvFilter`], which can select by spans, takes a
+/// lock whenever a span is entered or left, several times per request.
 fn plain_filter(text: &str) -> Option<Targets> {
     (!text.contains('[')).then(|| text.parse().ok()).flatten()
 }
 
-/// The lines of the log.
-fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
+/// The layer that writes the log.
+fn log_layer<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // No report on standard error of a log that can't be written: that may not be writable either.
-    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false).with_writer(Escaped { colours });
+    // Errors of writing the log are not reported on standard error, which may not be writable either.
+    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false).with_writer(EscapedOutput { colours });
     match log.format {
         LogFormat::Pretty if colours => lines.boxed(),
-        LogFormat::Pretty => lines.fmt_fields(Plain).boxed(),
+        LogFormat::Pretty => lines.fmt_fields(PlainFields).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }

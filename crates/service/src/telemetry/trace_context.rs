@@ -12,35 +12,36 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// A place in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) describes it: a request carries it, and a
-/// message in its headers.
+/// The position in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) defines it: a trace id and the id of
+/// a parent span. The headers of requests and of messages contain it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceContext(SpanContext);
 
 impl TraceContext {
     /// The name of the header, of requests and of messages.
     pub const TRACEPARENT: &str = "traceparent";
-    /// The name of the header with the additions of vendors.
+    /// The name of the header with vendor-specific data.
     pub const TRACESTATE: &str = "tracestate";
     const LENGTH: usize = 55;
     /// A longer state is not passed on.
     const LONGEST_STATE: usize = 512;
 
-    /// From the values of the headers; `None` if they can't be read, so that a new trace begins.
+    /// Parses the values of the headers; `None` if they are invalid, and a new trace begins then.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
-        // The library accepts flags of one digit too; only a future version may have another length.
+        // The library also accepts flags of one digit, which are invalid; only a future version of the format may have
+        // another length.
         let traceparent = traceparent.filter(|place| place.len() == Self::LENGTH || !place.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
         let headers: HashMap<_, _> =
             headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
         let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
-        let place = context.span().span_context().clone();
-        place.is_valid().then_some(Self(place))
+        let span_context = context.span().span_context().clone();
+        span_context.is_valid().then_some(Self(span_context))
     }
 
-    /// From the headers of a request.
+    /// Reads the context from the headers of a request.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
-        // Made once: to look a header up by its text costs almost twice as much.
+        // Constants, because looking a header up by a text costs almost twice as much.
         const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::TRACEPARENT);
         const TRACESTATE: HeaderName = HeaderName::from_static(TraceContext::TRACESTATE);
         let mut places = headers.get_all(TRACEPARENT).iter();
@@ -52,14 +53,14 @@ impl TraceContext {
 
     /// The context of a span, if its trace is sampled.
     pub fn of_span(span: &Span) -> Option<Self> {
-        let place = span.context().span().span_context().clone();
-        (place.is_valid() && place.is_sampled()).then_some(Self(place))
+        let span_context = span.context().span().span_context().clone();
+        (span_context.is_valid() && span_context.is_sampled()).then_some(Self(span_context))
     }
 
     /// The value of the header `traceparent`.
     pub fn traceparent(&self) -> String {
-        let Self(place) = self;
-        format!("00-{}-{}-{:02x}", place.trace_id(), place.span_id(), place.trace_flags().to_u8())
+        let Self(span_context) = self;
+        format!("00-{}-{}-{:02x}", span_context.trace_id(), span_context.span_id(), span_context.trace_flags().to_u8())
     }
 
     /// The value of the header `tracestate`.
@@ -73,14 +74,14 @@ impl TraceContext {
         self.0.trace_id().to_string()
     }
 
-    /// Makes a span that has just begun a child of this place.
+    /// Makes a new span a child of this context's span.
     pub fn continue_in(&self, span: &Span) {
-        // It fails only where nothing is traced.
+        // The call fails only where traces are not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
     }
 
-    /// As [`continue_in`](Self::continue_in), with a link to this place: the run of a message is a child for readers of one trace,
-    /// and linked for readers of links.
+    /// Does the same as [`continue_in`](Self::continue_in), and adds a link to this context's span, for trace viewers that
+    /// show messages as links.
     pub fn follow_in(&self, span: &Span) {
         self.continue_in(span);
         span.add_link(self.0.clone());
@@ -91,15 +92,15 @@ impl TraceContext {
 mod tests {
     use super::*;
 
-    const PLACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const SAMPLE_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
     fn headers_that_are_written_read_back() {
-        let context = TraceContext::read(Some(PLACE), Some("vendor=a,other=b")).unwrap();
-        assert_eq!(context.traceparent(), PLACE);
+        let context = TraceContext::read(Some(SAMPLE_TRACEPARENT), Some("vendor=a,other=b")).unwrap();
+        assert_eq!(context.traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let unsampled = PLACE.replace("-01", "-00");
+        let unsampled = SAMPLE_TRACEPARENT.replace("-01", "-00");
         assert_eq!(TraceContext::read(Some(&unsampled), None).unwrap().traceparent(), unsampled);
     }
 
@@ -107,11 +108,20 @@ mod tests {
     fn invalid_headers_begin_a_new_trace() {
         let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let no_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
-        for wrong in ["", "00", "nonsense", zeros, no_span, &PLACE[..54], &PLACE.replace("00-4", "ff-4")] {
+        for wrong in [
+            "",
+            "00",
+            "nonsense",
+            zeros,
+            no_span,
+            &SAMPLE_TRACEPARENT[..54],
+            &SAMPLE_TRACEPARENT.replace("00-4", "ff-4"),
+        ] {
             assert_eq!(TraceContext::read(Some(wrong), None), None, "{wrong}");
         }
         assert_eq!(TraceContext::read(None, Some("a=b")), None);
-        let state = TraceContext::read(Some(PLACE), Some(&format!("a={}", "b".repeat(600)))).unwrap().tracestate();
+        let state =
+            TraceContext::read(Some(SAMPLE_TRACEPARENT), Some(&format!("a={}", "b".repeat(600)))).unwrap().tracestate();
         assert_eq!(state, None, "too long to be passed on");
     }
 
@@ -124,9 +134,9 @@ mod tests {
             }
             TraceContext::of_request(&map)
         };
-        let place = ("traceparent", PLACE);
+        let place = ("traceparent", SAMPLE_TRACEPARENT);
         assert_eq!(read(&[]), None);
-        assert_eq!(read(&[place]).unwrap().traceparent(), PLACE);
+        assert_eq!(read(&[place]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(read(&[place, place]), None);
         let two = read(&[place, ("tracestate", "a=1"), ("tracestate", "b=2")]);
         assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));

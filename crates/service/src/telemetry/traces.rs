@@ -1,4 +1,4 @@
-//! The traces: which spans of the program belong to them, and the exporter that sends them to a collector in batches.
+//! Selects the spans that are exported as traces, and exports them to a collector in batches.
 
 use std::{
     error::Error,
@@ -26,17 +26,17 @@ type AnyError = Box<dyn Error + Send + Sync>;
 
 static IS_TRACING: AtomicBool = AtomicBool::new(false);
 
-/// Whether traces are sent. Where they are not, no work need be done for them.
+/// Whether traces are exported. If not, callers skip the work for traces.
 pub fn is_tracing() -> bool {
     IS_TRACING.load(Ordering::Relaxed)
 }
 
-/// The provider that makes spans and sends them in batches, from a thread of its own; when 2,048 wait, the next are dropped.
+/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait.
 pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> Result<SdkTracerProvider, AnyError> {
     let exporter = Exporter::to(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
-    // The name that the specification has in the environment wins.
+    // The variable of the OpenTelemetry specification overrides the name.
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(name.to_owned());
     }
@@ -45,7 +45,7 @@ pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> 
     Ok(SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 
-/// The layer that makes a span of a trace of each span of the program that belongs to one.
+/// The `tracing` layer that records the selected spans for the export.
 pub(super) fn layer<S>(name: &str, provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -59,18 +59,18 @@ where
         .with_filter(filter_fn(is_traced))
 }
 
-/// Requests, runs of handlers, and the handlers' own spans; not those of the libraries below, and above all not those of the
-/// exporter itself.
+/// Selects spans of requests, of runs, and of handlers' own code, but none of the HTTP libraries, which the exporter itself
+/// uses.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
-    const NOISE: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
+    const EXCLUDED_LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
     let library = metadata.target().split("::").next().unwrap_or_default();
-    metadata.is_span() && *metadata.level() <= Level::INFO && !NOISE.contains(&library)
+    metadata.is_span() && *metadata.level() <= Level::INFO && !EXCLUDED_LIBRARIES.contains(&library)
 }
 
-/// The time that a collector has to answer.
+/// The time limit for one export.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends spans to a collector. A failure is reported once, and once its end: not with each batch.
+/// Sends spans to a collector. An outage of the collector and its end are logged once, not for each batch.
 #[derive(Debug)]
 struct Exporter {
     inner: Otlp,
@@ -78,9 +78,9 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Beyond the endpoint, the variables of the specification apply (`OTEL_EXPORTER_OTLP_HEADERS`).
+    /// Creates the exporter. The variables of the specification, such as `OTEL_EXPORTER_OTLP_HEADERS`, apply too.
     fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
-        // The first call decides for the process; all calls decide the same.
+        // Only the first call in a process has an effect; all calls install the same provider.
         let _ = ring::default_provider().install_default();
         let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
         let client = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).build()?;

@@ -18,8 +18,8 @@ use queue_core::Failure;
 use serde_json::{json, value::RawValue};
 use tokio::process::{self, Child};
 
-pub(crate) use self::program::all_ended;
-use self::program::{End, Limits, Ran};
+pub(crate) use self::program::all_programs_ended;
+use self::program::{EndReason, FinishedRun, Limits};
 use super::output;
 use crate::{
     config::{CommandLine, ExecHandler, Output},
@@ -27,7 +27,7 @@ use crate::{
     routing::{Handler, Outcome},
 };
 
-/// The exit code after which no further attempt would help: `EX_DATAERR` of sysexits.h.
+/// The exit code that reports invalid data, after which the message fails for good: `EX_DATAERR` of sysexits.h.
 const DATA_ERROR: i32 = 65;
 
 /// Runs a program on each message: the data is on its standard input, its standard output is the result.
@@ -38,7 +38,7 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// Fails when there is no such program.
+    /// Fails when the program does not exist.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
         let limits = Limits {
             timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),
@@ -50,44 +50,46 @@ impl Exec {
 
 impl Handler for Exec {
     async fn handle(&self, job: Job) -> Outcome {
-        let Ran { end, output, last_line } = match program::run(&self.command, &job, self.output, self.limits).await {
-            Ok(ran) => ran,
-            Err(error) => {
-                let message = format!("{} can't be run: {error}", self.command.line.program);
-                return Outcome::Retry(Failure::new("not_started", message));
-            }
-        };
+        let FinishedRun { end, output, last_line } =
+            match program::run(&self.command, &job, self.output, self.limits).await {
+                Ok(ran) => ran,
+                Err(error) => {
+                    let message = format!("{} can't be started: {error}", self.command.line.program);
+                    return Outcome::Retry(Failure::new("not_started", message));
+                }
+            };
         match end {
-            End::Exited(status) if status.success() => output::into_result(&output),
-            End::Exited(status) => of_failure(status, &last_line),
-            End::TooMuchOutput => output::too_large("what the program printed", "output = \"ignore\""),
-            End::TimedOut => {
-                let message = format!("the program was ended after {:?}{}", self.limits.timeout, with_line(&last_line));
+            EndReason::Exited(status) if status.success() => output::into_result(&output),
+            EndReason::Exited(status) => failed_exit(status, &last_line),
+            EndReason::TooMuchOutput => output::too_large("the program's output", "output = \"ignore\""),
+            EndReason::TimedOut => {
+                let message =
+                    format!("the program was ended after {:?}{}", self.limits.timeout, line_suffix(&last_line));
                 Outcome::Retry(Failure::new("timed_out", message))
             }
-            // The code that stopped it decides the outcome.
-            End::Stopped => future::pending().await,
+            // The caller that stopped the program decides the outcome, so this future never completes.
+            EndReason::Stopped => future::pending().await,
         }
     }
 }
 
-fn of_failure(status: ExitStatus, last_line: &str) -> Outcome {
+fn failed_exit(status: ExitStatus, last_line: &str) -> Outcome {
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit_{code}"),
         (None, Some(signal)) => format!("signal_{signal}"),
         (None, None) => "ended".to_owned(),
     };
-    let failure = Failure::new(code, format!("the program ended with {status}{}", with_line(last_line)));
+    let failure = Failure::new(code, format!("the program ended with {status}{}", line_suffix(last_line)));
     if status.code() == Some(DATA_ERROR) { Outcome::FailForGood(failure) } else { Outcome::Retry(failure) }
 }
 
-fn with_line(last_line: &str) -> String {
+fn line_suffix(last_line: &str) -> String {
     if last_line.is_empty() { String::new() } else { format!(": {last_line}") }
 }
 
-/// The starts of the names of variables that configure the worker: its own, and those of its exporter of traces. A program gets
-/// none of them, because they may hold secrets.
-const OURS: [&str; 2] = ["DROVER_", "OTEL_"];
+/// The prefixes of the variables that configure the worker and its trace exporter. A program does not inherit these
+/// variables, because they may contain secrets.
+const WORKER_PREFIXES: [&str; 2] = ["DROVER_", "OTEL_"];
 
 /// A program, its arguments, and the environment that it inherits.
 struct Command {
@@ -99,7 +101,7 @@ struct Command {
 impl Command {
     /// Fails when there is no such program.
     fn new(line: &CommandLine) -> Result<Self, String> {
-        if !is_there(&line.program) {
+        if !is_executable(&line.program) {
             let program = &line.program;
             return Err(if program.contains('/') {
                 format!("command: there is no program {program} that may be run")
@@ -107,8 +109,9 @@ impl Command {
                 format!("command: there is no program {program} in PATH")
             });
         }
-        let is_ours = |key: &OsString| OURS.iter().any(|ours| key.as_encoded_bytes().starts_with(ours.as_bytes()));
-        let inherited = env::vars_os().filter(|(key, _)| !is_ours(key)).collect();
+        let configures_worker =
+            |key: &OsString| WORKER_PREFIXES.iter().any(|prefix| key.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        let inherited = env::vars_os().filter(|(key, _)| !configures_worker(key)).collect();
         Ok(Self { line: line.clone(), inherited })
     }
 
@@ -132,7 +135,7 @@ impl Command {
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0);
-        // Under the names that tools for traces expect. A variable can't hold a NUL.
+        // In upper case, as tracing tools expect. A variable can't contain a NUL.
         for (name, value) in job.trace_headers() {
             let key = name.to_ascii_uppercase();
             match value {
@@ -144,8 +147,8 @@ impl Command {
     }
 }
 
-/// Whether there is a program that this user may run, in the places where the system looks for it.
-fn is_there(program: &str) -> bool {
+/// Whether the program exists and is executable, as a path or in a folder of `PATH`.
+fn is_executable(program: &str) -> bool {
     let may_run =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     if program.contains('/') {

@@ -1,4 +1,4 @@
-//! The process group of a program, which is signalled and killed as a whole.
+//! The process group of a program: signals are sent to the whole group.
 
 use std::time::Duration;
 
@@ -8,41 +8,41 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// The processes of one program: itself, and those that it started unless they have left the group. Killed when dropped, so
-/// that they outlive the worker only if the worker itself is killed.
+/// The processes of one program: the program itself, and its child processes that have not left the group. Dropping this
+/// value kills them, so they outlive the worker only if the worker itself is killed.
 ///
-/// The kernel gives the id of a group to no other process while one of the group lives. When none does it may, so a group is
-/// signalled only right after its leader was reaped, or while it is being watched.
+/// The kernel does not reuse the id of a group while the group has a process. It may reuse the id of an empty group, so a
+/// group is signalled only right after its leader was reaped, or while it is polled.
 pub(super) struct ProcessGroup {
     id: Option<Pid>,
 }
 
-/// The first and the longest pause between two looks at a group that is ending.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The first and the longest pause between two polls of a group that is ending.
+const FIRST_POLL_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_POLL_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProcessGroup {
-    /// The group that this process leads, which was just started.
+    /// The group of the child process `leader`, which was just started.
     pub(super) fn led_by(leader: &Child) -> Self {
         Self { id: leader.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) }
     }
 
-    /// Asks all processes to end.
+    /// Sends SIGTERM to all processes.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Waits until no process is left, at most until the deadline.
+    /// Waits until the group has no process, at most until the deadline.
     pub(super) async fn wait_until(&self, deadline: Instant) {
-        let gone = async {
-            let mut pause = FIRST_PAUSE;
+        let all_ended = async {
+            let mut pause = FIRST_POLL_PAUSE;
             while self.id.is_some_and(|id| test_kill_process_group(id).is_ok()) {
                 sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 2).min(LONGEST_POLL_PAUSE);
             }
         };
-        // Processes that are left are killed later.
-        let _ = timeout_at(deadline, gone).await;
+        // The caller kills the remaining processes later.
+        let _ = timeout_at(deadline, all_ended).await;
     }
 
     /// Kills all processes.
@@ -53,7 +53,7 @@ impl ProcessGroup {
 
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
-            // It fails when no process is left.
+            // The call fails when the group has no process.
             let _ = kill_process_group(id, signal);
         }
     }

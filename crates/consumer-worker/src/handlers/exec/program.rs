@@ -1,4 +1,4 @@
-//! One run of a program: a task of its own feeds it, reads its output, stops it at its time-out, and reaps it.
+//! One run of a program: a separate task writes its input, reads its output, stops it at its time-out, and reaps it.
 
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
@@ -18,18 +18,18 @@ use tracing::{Instrument, Span, warn};
 use super::{Command, process_group::ProcessGroup, stderr_log::StderrLog};
 use crate::{config::Output, job::Job};
 
-/// The time in which the output of a program that has ended is read. It is in the pipes by then, which are mostly closed; only
-/// a process that has left the group holds them open.
-const TIME_TO_READ_REST: Duration = Duration::from_millis(500);
-/// The time that a killed process has to end. One that does not end hangs in the kernel.
-const TIME_TO_DIE: Duration = Duration::from_secs(5);
+/// The time limit for reading the remaining output of a program that has ended. The output is in the pipes already; a pipe
+/// stays open only if a process has left the group.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time limit for a killed process to end. A process that takes longer hangs in the kernel.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tasks of all programs: each one ends and reaps its program, even when the handler that started it is dropped.
 static PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Waits until all programs have ended. Those whose handlers were dropped are being stopped, so it takes little longer than
-/// the longest `stop_grace`.
-pub(crate) async fn all_ended() {
+/// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so this takes little
+/// longer than the longest `stop_grace`.
+pub(crate) async fn all_programs_ended() {
     PROGRAMS.close();
     PROGRAMS.wait().await;
 }
@@ -43,32 +43,32 @@ pub(super) struct Limits {
 }
 
 /// The reason for which a program ended.
-pub(super) enum End {
-    /// It ended by itself, or by a signal of another process.
+pub(super) enum EndReason {
+    /// The program exited by itself, or by a signal of another process.
     Exited(ExitStatus),
-    /// It was stopped because it printed more than can be a result.
+    /// The program was stopped because its output exceeds the maximum size of a result.
     TooMuchOutput,
-    /// It was stopped because its time was over.
+    /// The program was stopped at its time-out.
     TimedOut,
-    /// It was stopped because its handler was to stop.
+    /// The program was stopped because its handler was cancelled or dropped.
     Stopped,
 }
 
 /// The end of a program, and its output.
-pub(super) struct Ran {
-    pub(super) end: End,
-    /// Its standard output.
+pub(super) struct FinishedRun {
+    pub(super) end: EndReason,
+    /// The standard output of the program.
     pub(super) output: Vec<u8>,
-    /// The last line of its standard error, which mostly names the mistake.
+    /// The last line of the program's standard error, which usually describes the error.
     pub(super) last_line: String,
 }
 
 /// Runs a program on a message to its end. When the future is dropped, the program is stopped.
-pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<Ran> {
+pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<FinishedRun> {
     let child = command.spawn(job, output)?;
     let group = ProcessGroup::led_by(&child);
     let stop = job.stop().child_token();
-    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), rest: job.rest_token() };
+    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), cleanup: job.cleanup_token() };
     let _stopped_when_dropped = stop.drop_guard();
     PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
 }
@@ -79,76 +79,79 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// Held until the program has ended.
-    rest: TaskTrackerToken,
+    /// Dropped when the program has ended: the run waits for that.
+    cleanup: TaskTrackerToken,
 }
 
 impl Program {
-    async fn supervise(mut self) -> io::Result<Ran> {
+    async fn supervise(mut self) -> io::Result<FinishedRun> {
         let deadline = Instant::now() + self.limits.timeout;
         let (stdout, mut output) = (self.child.stdout.take(), Vec::new());
         let mut stderr = StderrLog::of(self.child.stderr.take());
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
-            // All three at once: a program may wait for any of them.
+            // Concurrently: the program may block on any of its three pipes.
             let feeding_and_logging = async { Ok(tokio::join!(feed(stdin, data), stderr.read())) };
             let streaming = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
             let mut streaming = pin!(streaming.fuse());
             let end = tokio::select! {
-                exited = self.child.wait() => End::Exited(exited?),
-                Err(TooMuch) = &mut streaming => End::TooMuchOutput,
-                () = sleep_until(deadline) => End::TimedOut,
-                () = self.stop.cancelled() => End::Stopped,
+                exited = self.child.wait() => EndReason::Exited(exited?),
+                Err(OutputTooLarge) = &mut streaming => EndReason::TooMuchOutput,
+                () = sleep_until(deadline) => EndReason::TimedOut,
+                () = self.stop.cancelled() => EndReason::Stopped,
             };
-            if !matches!(end, End::Exited(_)) {
-                // It may have to write output before it can end.
+            if !matches!(end, EndReason::Exited(_)) {
+                // The output is still read: a program that blocks on a full pipe could not end.
                 let kill_at = self.job.must_end_by(self.limits.stop_grace);
                 let stopping = stop(&mut self.child, &self.group, kill_at);
-                tokio::join!(stopping, timeout_at(kill_at, until_ended(&mut streaming))).0;
+                tokio::join!(stopping, timeout_at(kill_at, wait_for_streams(&mut streaming))).0;
             }
-            // Also the processes that a program left behind when it ended by itself: no other process would end them.
+            // Also after the program exited by itself: it may have left child processes behind.
             self.group.kill();
-            if timeout(TIME_TO_DIE, self.child.wait()).await.is_err() {
-                warn!("a program does not end though it is killed: it hangs in the kernel");
+            if timeout(KILL_TIMEOUT, self.child.wait()).await.is_err() {
+                warn!("a program was killed but does not end: it hangs in the kernel");
             }
-            drop(self.rest);
-            match timeout(TIME_TO_READ_REST, until_ended(&mut streaming)).await {
-                Ok(Err(TooMuch)) => End::TooMuchOutput,
+            drop(self.cleanup);
+            match timeout(DRAIN_TIMEOUT, wait_for_streams(&mut streaming)).await {
+                Ok(Err(OutputTooLarge)) => EndReason::TooMuchOutput,
                 Ok(Ok(())) | Err(_) => end,
             }
         };
-        Ok(Ran { end, output, last_line: stderr.into_last_line() })
+        Ok(FinishedRun { end, output, last_line: stderr.into_last_line() })
     }
 }
 
-/// Waits for the streams, also when they have ended already.
-async fn until_ended<F: FusedFuture<Output = Result<(), TooMuch>> + Unpin>(streaming: &mut F) -> Result<(), TooMuch> {
+/// Waits for the streams. Returns at once if they have ended already.
+async fn wait_for_streams<F: FusedFuture<Output = Result<(), OutputTooLarge>> + Unpin>(
+    streaming: &mut F,
+) -> Result<(), OutputTooLarge> {
     if streaming.is_terminated() { Ok(()) } else { streaming.await }
 }
 
-/// The program printed more than can be a result.
-struct TooMuch;
+/// The output of the program exceeds the maximum size of a result.
+struct OutputTooLarge;
 
-/// Reads the output of a program, as far as it can be a result. The bytes that were read stay when the future is dropped.
-async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), TooMuch> {
+/// Reads the output of a program, up to the maximum size of a result. Bytes that were read stay in `output` when the future
+/// is dropped.
+async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), OutputTooLarge> {
     let Some(stdout) = stdout else { return Ok(()) };
     // An error counts as the end of the output: the exit status decides the outcome.
     let _ = stdout.take(Queue::MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
-    if output.len() > Queue::MAX_RESULT_BYTES { Err(TooMuch) } else { Ok(()) }
+    if output.len() > Queue::MAX_RESULT_BYTES { Err(OutputTooLarge) } else { Ok(()) }
 }
 
-/// Writes the data to a program, which need not read it.
+/// Writes the data to the standard input of a program. A program that does not read it causes no error.
 async fn feed(stdin: Option<ChildStdin>, data: &str) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(data.as_bytes()).await;
     }
 }
 
-/// Asks all processes of a program to end, and waits for that until the deadline.
+/// Sends SIGTERM to all processes of a program, and waits until they have ended or the deadline has passed.
 async fn stop(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
     group.terminate();
-    // Processes that are left are killed later.
+    // The caller kills the remaining processes later.
     if timeout_at(kill_at, child.wait()).await.is_ok() {
         group.wait_until(kill_at).await;
     }

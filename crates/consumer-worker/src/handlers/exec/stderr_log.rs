@@ -4,14 +4,15 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{info, warn};
 
 /// The longest part of a line that is logged, in bytes.
-const MAX_LINE: usize = 2 * 1_024;
-/// The lines of one run that are logged.
-const MAX_LINES: usize = 1_000;
+const MAX_LINE_BYTES: usize = 2 * 1_024;
+/// The maximum number of lines that are logged for one run.
+const MAX_LOGGED_LINES: usize = 1_000;
 
-/// Logs the standard error of a program. The part beyond the bounds is read, so that the program need not wait, and counted.
+/// Logs the standard error of a program. Bytes beyond the limits are read, so that the program does not block, and counted
+/// but not logged.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
-    /// The line so far, without the part beyond its bound.
+    /// The current line, cut at its maximum length.
     line: Vec<u8>,
     lines: usize,
     cut_bytes: u64,
@@ -31,7 +32,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         while pipe.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
             for part in buffer.split_inclusive(|byte| *byte == b'\n') {
                 let (text, is_whole) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
-                let (kept, cut) = text.split_at(text.len().min(MAX_LINE - self.line.len()));
+                let (kept, cut) = text.split_at(text.len().min(MAX_LINE_BYTES - self.line.len()));
                 self.line.extend_from_slice(kept);
                 self.cut_bytes += cut.len() as u64;
                 if is_whole {
@@ -48,8 +49,8 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         if line.is_empty() {
             return;
         }
-        if self.lines < MAX_LINES {
-            // As a field, so that its text can't pass for another line of the log.
+        if self.lines < MAX_LOGGED_LINES {
+            // As a field, so that its text can't imitate a log record.
             info!(line, "stderr");
         } else {
             self.cut_bytes += line.len() as u64;
@@ -58,7 +59,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         self.last = line;
     }
 
-    /// The last line, which mostly names the mistake.
+    /// The last line, which usually describes the error.
     pub(super) fn into_last_line(mut self) -> String {
         self.end_line();
         if self.cut_bytes > 0 {
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_line_of_any_form_is_kept() {
+    async fn last_non_empty_line_is_kept() {
         for (stderr, last) in [
             (&b""[..], ""),
             (b"one\ntwo\n", "two"),
@@ -95,10 +96,10 @@ mod tests {
     async fn stderr_memory_is_bounded_for_long_lines_and_many_lines() {
         let long = vec![b'x'; 1_000_000];
         let long = log(&long).await;
-        assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE as u64);
-        assert_eq!(long.into_last_line().len(), MAX_LINE);
-        let many = "x\n".repeat(MAX_LINES + 5);
+        assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE_BYTES as u64);
+        assert_eq!(long.into_last_line().len(), MAX_LINE_BYTES);
+        let many = "x\n".repeat(MAX_LOGGED_LINES + 5);
         let many = log(many.as_bytes()).await;
-        assert_eq!((many.lines, many.cut_bytes), (MAX_LINES + 5, 5));
+        assert_eq!((many.lines, many.cut_bytes), (MAX_LOGGED_LINES + 5, 5));
     }
 }

@@ -1,4 +1,4 @@
-//! The outcome of a message from the answer to its request: from the status, the body, and the pause that the answer asks for.
+//! Decides the outcome of a message by the response to its request: the status, the body, and the header `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +9,14 @@ use reqwest::{
 };
 use tokio::time::timeout;
 
-use super::client::{self, Unread};
+use super::client::{self, ReadError};
 use crate::{config::Output, handlers::output, routing::Outcome};
 
-/// The bytes of a refusal that are kept: enough to see the reason.
-const MAX_REFUSAL_BYTES: usize = 1_024;
+/// The number of bytes that are kept of the body of an error response.
+const MAX_ERROR_BODY_BYTES: usize = 1_024;
 
-/// The time in which a body is read that does not decide the outcome: so that a part of it can be kept, and the connection used
-/// again.
+/// The time limit for reading a body that does not decide the outcome. It is read so that its beginning can be kept, and the
+/// connection can be reused.
 const TIME_FOR_OPTIONAL_BODY: Duration = Duration::from_millis(500);
 
 /// The outcome of a message with this answer.
@@ -31,25 +31,27 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
         }
         return match client::read(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes).await {
             Ok(()) => output::into_result(&bytes),
-            Err(Unread::TooMuch) => output::too_large("the answer", "response = \"ignore\""),
-            Err(Unread::Broken(why)) => {
-                Outcome::Retry(Failure::new("no_answer", format!("the answer {} broke off: {why}", words(status))))
-            }
+            Err(ReadError::TooLarge) => output::too_large("the answer", "response = \"ignore\""),
+            Err(ReadError::Interrupted(why)) => Outcome::Retry(Failure::new(
+                "no_answer",
+                format!("the answer {} broke off: {why}", status_text(status)),
+            )),
         };
     }
-    // The body of a refusal may be long, and slow, and break off.
-    let _ = timeout(TIME_FOR_OPTIONAL_BODY, client::read(&mut answer, MAX_REFUSAL_BYTES, &mut bytes)).await;
+    // The body of an error response may be long or slow, or may end early.
+    let _ = timeout(TIME_FOR_OPTIONAL_BODY, client::read(&mut answer, MAX_ERROR_BODY_BYTES, &mut bytes)).await;
     let body = match bytes.trim_ascii() {
         [] => String::new(),
         text => format!(": {}", String::from_utf8_lossy(text)),
     };
-    let failure = Failure::new(format!("http_{}", status.as_u16()), format!("the answer was {}{body}", words(status)));
+    let failure =
+        Failure::new(format!("http_{}", status.as_u16()), format!("the answer was {}{body}", status_text(status)));
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => match requested_pause(answer.headers()) {
             Some(pause) => Outcome::RetryAfter(failure, pause),
             None => Outcome::Retry(failure),
         },
-        // They ask for another try.
+        // Both statuses ask the client to repeat the request.
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Outcome::Retry(failure),
         status if status.is_client_error() => Outcome::FailForGood(failure),
         _ => Outcome::Retry(failure),
@@ -57,36 +59,36 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
 }
 
 /// The number of a status, and its name if it has one.
-fn words(status: StatusCode) -> String {
+fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(name) => format!("{} {name}", status.as_u16()),
         None => status.as_u16().to_string(),
     }
 }
 
-/// A longer pause counts as this one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+/// A longer `Retry-After` is shortened to this pause.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// The pause that an answer asks for, in seconds or as a date. `None` if it asks for none, or for none that is longer than
-/// zero: the back-off applies then, so that a receiver with an outage gets no other request at once.
+/// The pause in the header `Retry-After`, in seconds or as a date. `None` if the header is absent, invalid or zero: the
+/// back-off applies then, so that an overloaded receiver does not get the next request at once.
 fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let requested = text(RETRY_AFTER)?;
-    // Digits and nothing else (RFC 9110, 10.2.3): a parser of numbers would take a sign too.
+    // Digits only (RFC 9110, 10.2.3): `parse` would accept a sign too.
     let is_number = !requested.is_empty() && requested.bytes().all(|byte| byte.is_ascii_digit());
     let pause = if is_number {
-        // It fails only for more digits than any number has.
-        requested.parse().map_or(LONGEST_PAUSE, Duration::from_secs)
+        // Parsing fails only when the number exceeds 64 bits.
+        requested.parse().map_or(LONGEST_RETRY_AFTER, Duration::from_secs)
     } else {
         let instant = read_date(requested)?;
-        // By the clock of the receiver, if the answer has its time.
+        // Relative to the receiver's clock, if the response has the header `Date`.
         let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
         instant.duration_since(now).ok()?
     };
-    (!pause.is_zero()).then_some(pause.min(LONGEST_PAUSE))
+    (!pause.is_zero()).then_some(pause.min(LONGEST_RETRY_AFTER))
 }
 
-/// Reads a date. A second 60 counts as the second after it, which is never early.
+/// Reads an HTTP date. The leap second :60 is read as the next second, so the pause is never too short.
 fn read_date(text: &str) -> Option<SystemTime> {
     match text.split_once(":60 ") {
         Some((before, after)) => {
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requested_pause_is_seconds_or_a_date_and_has_bounds() {
+    fn retry_after_is_seconds_or_a_date_and_has_an_upper_limit() {
         let requested = |text: &str| {
             let date = "Sun, 06 Nov 2044 08:49:37 GMT".parse().unwrap();
             requested_pause(&[(RETRY_AFTER, text.parse().unwrap()), (DATE, date)].into_iter().collect())

@@ -1,6 +1,6 @@
-//! Sends requests over connections that are kept: HTTP/2 where TLS agrees on it, else HTTP/1.1. The client follows no redirect and
-//! uses no proxy, because a message may be posted to no other host than the configuration allows. It trusts the authorities of
-//! the system, and those in a file.
+//! Sends requests over pooled connections: HTTP/2 where TLS negotiates it (ALPN), else HTTP/1.1. The client follows no
+//! redirect and uses no proxy, because a message may be posted to no other host than the configuration allows. It trusts the
+//! certificate authorities of the system, and those in `ca_file`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::routing::Outcome;
 
-/// The time after which an idle connection is closed: most servers close it a little later.
-const IDLE: Duration = Duration::from_secs(50);
-/// The pause between two pings on an HTTP/2 connection, and the time that the server has to answer one.
+/// The time after which an idle connection is closed. It is shorter than the idle time-out of most servers.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// A client, with its connections.
+/// An HTTP client with its connection pool.
 pub(super) struct Client(reqwest::Client);
 
 impl Client {
@@ -34,7 +34,7 @@ impl Client {
             .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(Resolver(networks)))
             .connect_timeout(connect_timeout)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE)
             .redirect(redirect::Policy::none())
@@ -42,8 +42,8 @@ impl Client {
         client.build().map(Self).map_err(|_| "no client for HTTP can be made".into())
     }
 
-    /// POSTs a body, and returns as soon as the headers of the answer are there. A user and a password in the URL are sent as a
-    /// header.
+    /// POSTs a body, and returns when the headers of the response have arrived. A user and a password in the URL are sent as
+    /// a header.
     pub(super) async fn post(&self, url: Url, headers: HeaderMap, body: Bytes) -> Result<Response, Outcome> {
         let answer = self.0.post(url).headers(headers).body(body).send().await;
         answer.map_err(|error| no_answer::outcome(&error))
@@ -51,31 +51,32 @@ impl Client {
 }
 
 /// The reason why a body was not read to its end.
-pub(super) enum Unread {
-    /// It has more bytes than the limit.
-    TooMuch,
-    /// It broke off.
-    Broken(&'static str),
+pub(super) enum ReadError {
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The connection failed before the body was complete, for this reason.
+    Interrupted(&'static str),
 }
 
-/// Reads a body of up to this many bytes, and of a longer one only a little more. The bytes that were read are kept in any case.
-pub(super) async fn read(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), Unread> {
-    while let Some(data) = answer.chunk().await.map_err(|error| Unread::Broken(no_answer::reason(&error)))? {
+/// Reads up to `max` bytes of a body into `bytes`, and stops soon after `max` if the body is longer. On an error `bytes` has
+/// the part that was read.
+pub(super) async fn read(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+    while let Some(data) = answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::reason(&error)))? {
         let kept = data.len().min(max - bytes.len());
         bytes.extend_from_slice(&data[..kept]);
         if kept < data.len() {
-            return Err(Unread::TooMuch);
+            return Err(ReadError::TooLarge);
         }
     }
     Ok(())
 }
 
-/// The trust in receivers: in those that the authorities of the system, and those in a file, vouch for. Fails when the file can't
-/// be read or holds no certificate, or when there is no authority but one is needed.
-pub(super) fn trust(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
+/// The TLS configuration, which trusts receivers whose certificates were issued by an authority of the system or of
+/// `ca_file`. Fails when the file can't be read or has no certificate, or when TLS is needed and there is no authority.
+pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {
-        // Certificates that can't be read are skipped, as long as any are left.
+        // Certificates that can't be read are skipped; having none at all is an error below.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {

@@ -11,15 +11,16 @@ use sha2::Sha256;
 
 use crate::{config::WebhookSecret, job::Job};
 
-/// The characters of a text that are percent-encoded in a header, beside those that are not ASCII.
-const IN_A_HEADER: &AsciiSet = &CONTROLS.add(b'%');
-/// The characters to encode in the id of a webhook: also the dot, which separates the id from the timestamp.
-const IN_AN_ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+/// The ASCII characters that are percent-encoded in the value of a header.
+const HEADER_ESCAPES: &AsciiSet = &CONTROLS.add(b'%');
+/// The characters that are percent-encoded in the id of a webhook: also the dot, which separates the id from the timestamp in
+/// the signed text.
+const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The headers of the request for a message.
 pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // All values are printable by now; one that were not would be left out.
+    // All values are printable here; an unprintable value would be omitted.
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -44,9 +45,9 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
         }
     }
     // Ids are unique within a queue, and a receiver may serve several.
-    let part = |text: &str| utf8_percent_encode(text, IN_AN_ID).to_string();
+    let part = |text: &str| utf8_percent_encode(text, ID_ESCAPES).to_string();
     let id = format!("{}:{}", part(message.queue.as_str()), part(message.id.as_str()));
-    // By the clock of this machine.
+    // The clock of this machine.
     let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !secrets.is_empty() {
         set("webhook-signature", signatures(secrets, &id, timestamp, body));
@@ -58,15 +59,16 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     headers
 }
 
-/// A text as the value of a header. Spaces at its ends are not part of a header's value, so they are encoded too.
+/// A text as the value of a header. Spaces at its ends are encoded too, because receivers trim the values of headers.
 fn text(text: &str) -> String {
     let inner = text.trim_matches(' ');
     let before = text.len() - text.trim_start_matches(' ').len();
     let after = text.len() - before - inner.len();
-    ["%20".repeat(before), utf8_percent_encode(inner, IN_A_HEADER).to_string(), "%20".repeat(after)].concat()
+    ["%20".repeat(before), utf8_percent_encode(inner, HEADER_ESCAPES).to_string(), "%20".repeat(after)].concat()
 }
 
-/// JSON in ASCII: other characters are escaped. Ends of lines and tabs occur between its tokens only, where a space means the same.
+/// JSON in ASCII, with all other characters escaped. Line ends and tabs occur only between tokens, where a space is
+/// equivalent.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
@@ -82,7 +84,7 @@ fn ascii(json: &str) -> String {
     text
 }
 
-/// The signatures of a body by the rules of Standard Webhooks, one by each secret.
+/// The signatures of a body by the rules of Standard Webhooks, one for each secret.
 fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: u64, body: &[u8]) -> String {
     let sign = |secret: &WebhookSecret| {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("a key of HMAC may have any length");
@@ -101,7 +103,7 @@ mod tests {
     use crate::testing::TestJob;
 
     #[test]
-    fn any_text_of_a_producer_fits_into_a_header() {
+    fn any_producer_text_can_be_sent_in_a_header() {
         let job =
             TestJob::new("a.b", &1).name("grüße 100%").id("bestellung.ä 1").header("x", "ä\n\u{7f}😀").attempt(2).job();
         let headers = of(&job, &[], b"1");
@@ -115,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn receiver_decodes_exactly_the_text_of_the_producer() {
+    fn receiver_decodes_exactly_the_producer_text() {
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
             let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
-            // As a receiver has it, whose parser takes the spaces around a value away.
+            // The receiver's HTTP parser trims the value.
             let received = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
             let decoded = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
             for name in ["drover-name", "drover-message-id"] {
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn data_of_a_signal_has_a_header_of_its_own() {
+    fn signal_data_is_sent_in_its_own_header() {
         let signal = serde_json::value::RawValue::from_string("{\r\n\t\"ä\": [1,\n2]}".into()).unwrap();
         let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &[], b"1");
         assert_eq!(headers["drover-signal"], r#"{   "\u00e4": [1, 2]}"#);

@@ -1,4 +1,4 @@
-//! The handler `http`: POSTs each message to a URL, and turns the answer into an outcome.
+//! The handler `http`: POSTs each message to a URL, and decides the outcome by the response.
 
 mod answer;
 mod client;
@@ -27,7 +27,7 @@ use crate::{
     routing::{Handler, Outcome},
 };
 
-/// POSTs the data of each message to a URL, signed by the rules of Standard Webhooks. The answer decides the outcome.
+/// POSTs the data of each message to a URL, signed by the rules of Standard Webhooks. The response decides the outcome.
 pub(crate) struct Http {
     target: Target,
     client: Client,
@@ -47,12 +47,12 @@ impl Http {
         let timeout = config.timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_TIMEOUT).to_std();
         let connect_timeout =
             config.connect_timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
-        let tls = client::trust(config.ca_file.as_ref(), target.may_be_https())?;
+        let tls = client::trusted_receivers(config.ca_file.as_ref(), target.may_be_https())?;
         let client = Client::new(target.networks.clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
-    /// The future is dropped at the time-out, with the connection if it is not shared.
+    /// The caller drops the future at the time-out, which also closes an HTTP/1.1 connection.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
         let headers = headers::of(job, &self.secrets, &body);
@@ -65,7 +65,7 @@ impl Http {
 
 impl Handler for Http {
     async fn handle(&self, job: Job) -> Outcome {
-        let (url, host) = match self.target.of(&job) {
+        let (url, host) = match self.target.url_for(&job) {
             Ok(found) => found,
             Err(refused) => return Outcome::FailForGood(refused),
         };
@@ -86,11 +86,11 @@ fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
 struct Target {
     destination: Destination,
     networks: Networks,
-    /// For requests under way, by host; none where there is no limit.
+    /// Limits the concurrent requests to each host; `None` where there is no limit.
     permits: Option<Vec<Semaphore>>,
 }
 
-/// The URL of all messages, or the header in which each message names its own.
+/// One URL for all messages, or the message header that contains the URL.
 enum Destination {
     Fixed(Url),
     Header { name: String, allowed_hosts: Vec<AllowedHost> },
@@ -109,7 +109,7 @@ impl Target {
         Self { destination, networks, permits }
     }
 
-    /// Whether certificates may be needed.
+    /// Whether a URL may be https, so that certificate authorities are needed.
     fn may_be_https(&self) -> bool {
         match &self.destination {
             Destination::Fixed(url) => url.scheme() == "https",
@@ -117,29 +117,29 @@ impl Target {
         }
     }
 
-    /// The URL of a message, and the index of its host; or the failure of a message that names none that is allowed.
-    fn of(&self, job: &Job) -> Result<(Url, usize), Failure> {
+    /// The URL of a message and the index of its host, or the failure if the URL is missing, invalid or not allowed.
+    fn url_for(&self, job: &Job) -> Result<(Url, usize), Failure> {
         let (name, allowed_hosts) = match &self.destination {
             Destination::Fixed(url) => return Ok((url.clone(), 0)),
             Destination::Header { name, allowed_hosts } => (name, allowed_hosts),
         };
-        let refused = |why: String| Failure::new("url_refused", why);
-        let text = job.headers().get(name).ok_or_else(|| refused(format!("the message has no header {name}")))?;
-        let url = Url::parse(text).map_err(|error| refused(format!("its header {name} is no URL: {error}")))?;
+        let url_refused = |why: String| Failure::new("url_refused", why);
+        let text = job.headers().get(name).ok_or_else(|| url_refused(format!("the message has no header {name}")))?;
+        let url = Url::parse(text).map_err(|error| url_refused(format!("its header {name} is no URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refused(format!("its header {name} must be an http:// or https:// URL")));
+            return Err(url_refused(format!("its header {name} must be an http:// or https:// URL")));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refused(format!("its header {name} must not have a user or a password")));
+            return Err(url_refused(format!("its header {name} must not have a user or a password")));
         }
         let host = url.host_str().unwrap_or_default();
-        let Some(at) = allowed_hosts.iter().position(|allowed| allowed.fits(&url)) else {
+        let Some(host_index) = allowed_hosts.iter().position(|allowed| allowed.fits(&url)) else {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            return Err(refused(format!(
+            return Err(url_refused(format!(
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
             )));
         };
-        // A host that is an address already is never resolved, so it is checked here.
+        // An IP address is not resolved, so the resolver does not check it: it is checked here.
         let address: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
@@ -150,13 +150,13 @@ impl Target {
                 let error = PrivateAddress { host: host.to_owned(), address };
                 Err(Failure::new("address_refused", error.to_string()))
             }
-            _ => Ok((url, at)),
+            _ => Ok((url, host_index)),
         }
     }
 
     /// Waits for a permit for a request to a host; returns none where there is no limit.
     async fn permit(&self, host: usize) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
+        // The semaphore is never closed.
         self.permits.as_ref()?.get(host)?.acquire().await.ok()
     }
 }

@@ -1,4 +1,4 @@
-//! The networks whose addresses may be connected to, and the resolver that drops all other addresses of a host.
+//! The networks that requests may connect to, and a DNS resolver that removes all other addresses of a host.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
-/// The networks that IANA's registry of special addresses does not call global (tunnels to any address, such as Teredo and 6to4,
-/// are among them), and 168.63.129.16, which Azure keeps for its own services.
-static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+/// The networks that IANA's registry of special-purpose addresses does not mark as global (tunnels such as Teredo and 6to4
+/// included), and 168.63.129.16, which Azure uses for its own services.
+static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 \
      192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32 \
      2001::/23 2001:db8::/32 2002::/16 3fff::/20"
@@ -19,21 +19,21 @@ static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         .map(network)
         .collect()
 });
-/// All global addresses of version 6 are in this network, but not all in it are global.
+/// All global IPv6 addresses are in this network, but not all of its addresses are global.
 static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| network("2000::/3"));
-/// Addresses of version 4, as a network that has version 6 alone writes them.
+/// IPv4 addresses as IPv6-only networks write them (NAT64).
 static NAT64: LazyLock<IpNet> = LazyLock::new(|| network("64:ff9b::/96"));
 
 fn network(text: &str) -> IpNet {
     text.parse().expect("a network is written as an address and a length")
 }
 
-/// The addresses that may be connected to.
+/// The addresses that requests may connect to.
 #[derive(Debug, Clone)]
 pub(super) enum Networks {
-    /// Any, for a URL of the configuration.
+    /// Any address, for a URL in the configuration.
     All,
-    /// Those of the public internet, and those in these networks.
+    /// Addresses of the public internet, and of these networks.
     PublicAnd(Vec<IpNet>),
 }
 
@@ -42,7 +42,7 @@ impl Networks {
         match self {
             Self::All => true,
             Self::PublicAnd(others) => {
-                // An address of version 4 in the form of version 6 is dialled as version 4.
+                // An IPv4-mapped IPv6 address is connected to as IPv4.
                 let address = address.to_canonical();
                 is_public(address) || others.iter().any(|network| network.contains(&address))
             }
@@ -57,20 +57,18 @@ fn is_public(address: IpAddr) -> bool {
             is_public(Ipv4Addr::new(a, b, c, d).into())
         }
         IpAddr::V6(_) if !GLOBAL_V6.contains(&address) => false,
-        _ => !SPECIAL.iter().any(|network| network.contains(&address)),
+        _ => !SPECIAL_NETWORKS.iter().any(|network| network.contains(&address)),
     }
 }
 
-/// Resolves the names of hosts to the addresses that may be connected to. A name is resolved once, here, so it can't lead to
-/// another address a moment later.
+/// Resolves host names to addresses that requests may connect to. The checked addresses are used for the connection, so a
+/// second DNS answer can't replace them (DNS rebinding).
 #[derive(Debug, Clone)]
 pub(super) struct Resolver(pub(super) Networks);
 
-/// A host has addresses, but none that may be connected to.
+/// None of the host's addresses is allowed.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{host} is at {address}, which is no public address; to reach it all the same add its network to allowed_networks"
-)]
+#[error("{host} is at {address}, which is not a public address; to allow it, add its network to allowed_networks")]
 pub(super) struct PrivateAddress {
     pub(super) host: String,
     pub(super) address: IpAddr,

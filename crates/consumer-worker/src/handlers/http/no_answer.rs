@@ -1,5 +1,5 @@
-//! The outcome of a message whose request has no answer. The reason is in words that are no library's, because it is stored with
-//! the message.
+//! The outcome of a message whose request got no complete response. The reason is a fixed text and not a library's error
+//! text, because it is stored with the message.
 
 use std::{error::Error, io};
 
@@ -9,9 +9,10 @@ use tokio_rustls::rustls::{self, CertificateError};
 use super::networks::PrivateAddress;
 use crate::routing::Outcome;
 
-const CLOSED: &str = "the connection was closed before the answer was whole";
+const CLOSED_EARLY: &str = "the connection was closed before the answer was whole";
 
-/// The outcome of a message whose request failed so. It shows nothing of the URL, which may hold a secret.
+/// The outcome of a message whose request failed with this error. The text does not contain the URL, which may contain a
+/// secret.
 pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     if error.is_builder() {
         return Outcome::FailForGood(Failure::new("url_refused", "no request can be made to this URL"));
@@ -23,10 +24,10 @@ pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     Outcome::Retry(Failure::new(code, reason(error)))
 }
 
-/// The reason alone.
+/// The text that describes the error.
 pub(super) fn reason(error: &reqwest::Error) -> &'static str {
     if let Some(error) = cause::<rustls::Error>(error) {
-        return of_tls(error);
+        return tls_reason(error);
     }
     if error.is_dns() {
         return "no address was found for the host";
@@ -36,15 +37,15 @@ pub(super) fn reason(error: &reqwest::Error) -> &'static str {
     }
     if let Some(error) = cause::<hyper::Error>(error) {
         if error.is_parse() {
-            return "what was answered is not HTTP";
+            return "the answer is not HTTP";
         }
         if error.is_incomplete_message() {
-            return CLOSED;
+            return CLOSED_EARLY;
         }
     }
     match causes(error).filter_map(<dyn Error>::downcast_ref).last().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "the connection was refused: nothing listens there",
-        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no way leads to the host",
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "there is no route to the host",
         Some(io::ErrorKind::TimedOut) => "the host does not answer",
         Some(
             io::ErrorKind::ConnectionReset
@@ -53,17 +54,17 @@ pub(super) fn reason(error: &reqwest::Error) -> &'static str {
             | io::ErrorKind::UnexpectedEof,
         ) => {
             if error.is_connect() {
-                "the connection was closed while TLS was agreed on"
+                "the connection was closed during the TLS handshake"
             } else {
-                CLOSED
+                CLOSED_EARLY
             }
         }
-        _ if error.is_connect() => "no connection came about",
-        _ => "the connection broke off, or what was answered is not HTTP",
+        _ if error.is_connect() => "no connection could be opened",
+        _ => "the connection broke off, or the answer is not HTTP",
     }
 }
 
-fn of_tls(error: &rustls::Error) -> &'static str {
+fn tls_reason(error: &rustls::Error) -> &'static str {
     use CertificateError as C;
     match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
@@ -74,21 +75,21 @@ fn of_tls(error: &rustls::Error) -> &'static str {
             }
             C::UnknownIssuer => "its TLS certificate is not trusted: name the certificate of its authority in ca_file",
             C::Revoked => "its TLS certificate is revoked",
-            _ => "its TLS certificate is of no use for a server, or is not trusted",
+            _ => "its TLS certificate is not valid for a server, or is not trusted",
         },
-        rustls::Error::InvalidMessage(_) => "what was answered is not TLS: is the URL to begin with http://?",
-        rustls::Error::AlertReceived(_) => "it refused TLS with this worker",
-        rustls::Error::PeerIncompatible(_) => "it has no version or cipher of TLS that is safe",
-        _ => "there was no agreement on TLS",
+        rustls::Error::InvalidMessage(_) => "the answer is not TLS: should the URL begin with http://?",
+        rustls::Error::AlertReceived(_) => "the host refused the TLS handshake",
+        rustls::Error::PeerIncompatible(_) => "the host supports no safe version or cipher of TLS",
+        _ => "the TLS handshake failed",
     }
 }
 
-/// The first cause of a type.
+/// The first error of type `E` in the chain of causes.
 fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
-/// An error and its causes. The error inside an I/O error counts as its cause, which `source` skips.
+/// An error and its causes. The error inside an I/O error counts as a cause too, although `source` skips it.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
