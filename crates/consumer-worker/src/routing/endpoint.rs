@@ -133,7 +133,7 @@ macro_rules! functions_are_handlers {
             R: Future<Output: IntoOutcome> + Send + 'static,
             $($arg: FromJob<S>,)*
         {
-            #[allow(non_snake_case, unused_variables)]
+            #[allow(non_snake_case, unused_variables, reason = "arguments are named as their types; a handler may take none")]
             fn into_endpoint(self, state: &S) -> Endpoint {
                 let state = state.clone();
                 Endpoint::new(move |job| {

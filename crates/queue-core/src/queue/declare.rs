@@ -8,7 +8,7 @@ use crate::{
     redis::scripts,
 };
 
-/// What a call does if the queue does not exist.
+/// The behaviour of a call if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
     /// The call creates the queue.

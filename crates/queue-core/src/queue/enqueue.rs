@@ -178,7 +178,7 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
-/// What a call stores if the queue does not have room for all its messages.
+/// The part of its messages that a call stores if the queue does not have room for all of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WhenFull {
     /// No message.
