@@ -47,13 +47,12 @@ impl Terminal {
     /// Waits for lines that match the shown ones in this order, behind the lines that matched before.
     fn expect(&mut self, shown: &str) {
         for shown in shown.lines() {
-            let mut log = String::new();
-            let found = eventually_or(|| {
-                log = fs::read_to_string(&self.log).unwrap();
+            let found = eventually(&format!("the terminal shows {shown}"), || {
+                let log = fs::read_to_string(&self.log).unwrap();
                 let at = log.lines().skip(self.lines_seen).position(|line| matches_shown(shown, line));
-                at.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}: {log}")))
+                at.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}")))
             });
-            self.lines_seen += 1 + found.unwrap_or_else(|| panic!("the terminal does not show {shown}: {log}"));
+            self.lines_seen += 1 + found;
         }
     }
 
@@ -69,24 +68,16 @@ impl Terminal {
 }
 
 impl Drop for Terminal {
+    #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
         if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.interrupt();
             let _ = self.process.wait();
         }
     }
-}
-
-/// Calls `probe` until it returns a value or the patience of tests ends.
-fn eventually_or<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = std::time::Instant::now();
-    while start.elapsed() < drover_tests::PATIENCE {
-        if let Some(found) = probe() {
-            return Some(found);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    None
 }
 
 /// Whether a line contains the shown parts in this order.
