@@ -79,8 +79,10 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let system = System::start("").await;
     let address = system.api_port.address();
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
-    let mut waiting = Vec::new();
-    for n in 0..client_count() {
+    // On a busy machine all of them must wait before the first one has waited for 60 s.
+    let clients = client_count().min(2_000);
+    let mut waiting = Vec::with_capacity(clients);
+    for n in 0..clients {
         let mut client = RawClient::connect(address).await;
         let path = format!("/v1/queues/q/messages/m-{}?wait=60s", n % 1_000);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;

@@ -27,13 +27,14 @@ impl Terminal {
     fn start(command: &str, folder: &Path, variables: &[(&str, String)]) -> Self {
         let log = folder.join("terminal.log");
         let output = File::create(&log).unwrap();
-        let mut bash = Command::new("bash");
+        let mut bash = Command::new("env");
         without_drover_variables(&mut bash);
         for name in ["MAKEFLAGS", "MAKELEVEL", "CONFIG", "DATA"] {
             bash.env_remove(name);
         }
-        // A terminal sends Ctrl-C to a process group. The locale C gives the error texts that the document shows.
-        bash.args(["-c", command])
+        // A terminal sends Ctrl-C to a process group, in which nothing ignores it; a script that runs this test in the background
+        // makes its processes ignore it. The locale C gives the error texts that the document shows.
+        bash.args(["--default-signal=INT", "bash", "-c", command])
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
             .current_dir(folder)
@@ -56,13 +57,13 @@ impl Terminal {
         }
     }
 
-    fn interrupt(&mut self) {
+    fn signal(&self, signal: &str) {
         let group = format!("-{}", self.process.id());
-        let _ = Command::new("kill").args(["-INT", "--", &group]).status();
+        let _ = Command::new("kill").args([signal, "--", &group]).status();
     }
 
     fn stop(mut self) {
-        self.interrupt();
+        self.signal("-INT");
         eventually("Ctrl-C ends make run", || self.process.try_wait().unwrap());
     }
 }
@@ -74,7 +75,7 @@ impl Drop for Terminal {
             eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());
         }
         if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.interrupt();
+            self.signal("-KILL");
             let _ = self.process.wait();
         }
     }
