@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Result, service::Service};
+use crate::Result;
 
 /// Counts the instructions of a process under callgrind; `vgdb` requests a dump at the beginning and at the end.
 ///
@@ -40,17 +40,17 @@ impl Callgrind {
         counted
     }
 
-    /// The number of instructions that the service executes while `load` runs, and the result of `load`.
-    pub(crate) fn count<T>(&mut self, service: &Service, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
-        self.instructions_since_last_dump(service)?;
+    /// The number of instructions that the process with the id `pid` executes while `load` runs, and the result of `load`.
+    pub(crate) fn count<T>(&mut self, pid: u32, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
+        self.instructions_since_last_dump(pid)?;
         let result = load()?;
-        Ok((self.instructions_since_last_dump(service)?, result))
+        Ok((self.instructions_since_last_dump(pid)?, result))
     }
 
     /// The instructions since the previous dump, or since the start of the process.
-    fn instructions_since_last_dump(&mut self, service: &Service) -> Result<u64> {
+    fn instructions_since_last_dump(&mut self, pid: u32) -> Result<u64> {
         let mut vgdb = Command::new("vgdb");
-        vgdb.args([self.option("--vgdb-prefix=", "vgdb"), format!("--pid={}", service.pid()).into(), "dump".into()]);
+        vgdb.args([self.option("--vgdb-prefix=", "vgdb"), format!("--pid={pid}").into(), "dump".into()]);
         let output = vgdb.stdin(Stdio::null()).output()?;
         if !output.status.success() {
             return Err(format!("vgdb: {}", String::from_utf8_lossy(&output.stderr)).into());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use drover_tests::RedisServer;
-use queue_core::{DeclaredSettings, Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp};
+use queue_core::{Millis, NewMessage, Queue, QueueStatus, Queues, Redis, Timestamp, settings::DeclaredSettings};
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
 

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use drover_tests::RedisServer;
-use queue_core::{Action, ConsumerId, DeclaredSettings, LeaseRequest, Queue, Queues, Redis, Settlement, State};
+use queue_core::{
+    Action, ConsumerId, LeaseRequest, Queue, Queues, Redis, Settlement, State, settings::DeclaredSettings,
+};
 use serde_json::value::to_raw_value;
 use tokio::runtime::Runtime;
 
@@ -61,7 +63,7 @@ fn count_post(connections: usize, posts: usize) -> Result<f64> {
         let requests = vec![drover::single_post(&format!("/v1/queues/{QUEUE}/messages")); posts];
         let before = drover.status()?.totals.enqueued;
         let send = || load::send(api.address(), requests, connections, Until::AllSent);
-        let (instructions, _) = callgrind.count(&api, send)?;
+        let (instructions, _) = callgrind.count(api.pid(), send)?;
         drover.check_stored(before, posts)?;
         Ok::<_, Error>(instructions)
     };
@@ -80,7 +82,7 @@ fn count_drained_message(messages: usize) -> Result<f64> {
     worker.ignore_log();
     let mut count_drain = |messages| {
         drover.enqueue_paused(messages)?;
-        callgrind.count(&worker, || drover.drain_paused(messages))
+        callgrind.count(worker.pid(), || drover.drain_paused(messages))
     };
     count_drain(messages / 4)?;
     per_message(count_drain(messages)?.0, messages)
@@ -99,9 +101,9 @@ fn count_redis(batches: usize) -> Result<[f64; 3]> {
     let queue = queues.queue(&QUEUE.parse()?);
     let consumer = ConsumerId::issue();
     let mut count_batch = || -> Result<[u64; 3]> {
-        let (enqueued, ()) = callgrind.count(&redis, || runtime.block_on(enqueue(&queue)))?;
-        let (leased, settlements) = callgrind.count(&redis, || runtime.block_on(lease(&queue, &consumer)))?;
-        let (settled, ()) = callgrind.count(&redis, || runtime.block_on(settle(&queue, settlements)))?;
+        let (enqueued, ()) = callgrind.count(redis.pid(), || runtime.block_on(enqueue(&queue)))?;
+        let (leased, settlements) = callgrind.count(redis.pid(), || runtime.block_on(lease(&queue, &consumer)))?;
+        let (settled, ()) = callgrind.count(redis.pid(), || runtime.block_on(settle(&queue, settlements)))?;
         Ok([enqueued, leased, settled])
     };
     // The first calls also open connections and load scripts, so they do not count.

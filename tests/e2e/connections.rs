@@ -32,7 +32,7 @@ async fn new_client_waits_while_authenticated_clients_have_all_connections() {
         served.push(client);
         assert!(served.len() <= 8, "more connections than api.max_connections");
     };
-    system.api.wait_for_log("as many connections are open as may be");
+    system.api.wait_for_log("the maximum number of connections is open");
     assert_eq!(served[1].request(LIVEZ).await.status, 200, "a served client stays connected");
     drop(served.swap_remove(0));
     assert_eq!(waiting.answer().await.status, 200);
@@ -70,7 +70,7 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
         let mut kept = system.connect().await;
         assert_eq!(kept.request(&list_queues).await.status, 200);
         let _polling = poll_livez(&system, 60);
-        system.api.wait_for_log("as many connections are open as may be");
+        system.api.wait_for_log("the maximum number of connections is open");
         for _ in 0..20 {
             let start = Instant::now();
             assert_eq!(system.connect().await.request(&list_queues).await.status, 200);

@@ -171,7 +171,7 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
-    // The queue exists before the worker: otherwise an early look at its leases would tell the worker about the cancel.
+    // The queue exists before the worker: otherwise an early extension of its leases would tell the worker about the cancel.
     let location = system.post("q", json!({"data": 1})).await;
     let _worker = system.worker().await;
     let pid = tokio::task::block_in_place(|| wait_for_pid(&file));

@@ -15,6 +15,8 @@ mod delivery;
 mod documents;
 mod durability;
 mod error_texts;
+mod event_limits;
+mod event_listener;
 mod events;
 mod faults;
 mod handlers;

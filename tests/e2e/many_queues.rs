@@ -88,7 +88,7 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
         line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
-    // The first look at each queue may still be in progress.
+    // The first lease call of each queue may still be in progress.
     let mut before = scripts();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;

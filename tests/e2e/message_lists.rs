@@ -113,7 +113,7 @@ async fn list_of_a_name_has_all_of_that_name_and_no_others() {
     for limit in [4, 1_000] {
         assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), every, "by {limit}");
     }
-    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page looks at all of a few messages");
+    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page reads all of a few messages");
     let (status, _) = system.request(Method::GET, "/v1/queues/other/messages?name=odd", None).await;
     assert_eq!(status, 404, "the queue does not exist");
 }
@@ -126,7 +126,7 @@ async fn page_without_a_match_is_empty_and_has_a_cursor() {
     system.post_batch("q", batch(None, 1_000)).await;
     system.post("q", json!({"data": 7, "name": "rare"})).await;
     let (first, next) = page(&system, "name=rare").await;
-    assert!(first.is_empty() && next.is_some(), "the page looked at 1,000 messages of both states: {first:?}");
+    assert!(first.is_empty() && next.is_some(), "the page read 1,000 messages of both states: {first:?}");
     let (messages, pages) = all(&system, "name=rare").await;
     assert_eq!((data(&messages), pages), (vec![7], 2));
     assert_eq!(page(&system, "name=rare&hold=k").await, (vec![], None));
@@ -178,7 +178,7 @@ async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
         (format!("{LIST}?limit=%2B5"), "from 1 to 1000"),
         (format!("{LIST}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
         (format!("{LIST}?stat=held"), "did you mean \"state\"?"),
-        (format!("{LIST}?state=held&state=failed"), "state stands twice"),
+        (format!("{LIST}?state=held&state=failed"), "state is given twice"),
         (format!("{LIST}?name="), "name a message's name is 1 to 128 characters"),
         (format!("{LIST}?name=a%0Ab"), "without control characters"),
         (format!("{LIST}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),

@@ -42,7 +42,11 @@ async fn invalid_settings_are_refused_with_their_pointers() {
         (json!({"max_attempt": 1}), "/max_attempt", "unknown: did you mean \"max_attempts\"?"),
         (json!({"max_attempt": null}), "/max_attempt", "unknown: did you mean \"max_attempts\"?"),
         (json!({"retention": {"completed": {"cuont": 1}}}), "/retention/completed/cuont", "did you mean \"count\"?"),
-        (json!({"retention": {"completed": {"count": -1}}}), "/retention/completed/count", "must be 0 to 1000000000"),
+        (
+            json!({"retention": {"completed": {"count": -1}}}),
+            "/retention/completed/count",
+            "must be a whole number from 0 to 1000000000",
+        ),
         (json!({"visibility_timeout": 5}), "/visibility_timeout", "must be 100ms to"),
         (json!({"visibility_timeout": "soon"}), "/visibility_timeout", "1h 30m"),
         (json!({"a/b~c": 1}), "/a~1b~0c", "unknown; there are visibility_timeout"),
@@ -236,7 +240,7 @@ async fn list_of_queues_leaves_out_names_without_a_queue_and_goes_on() {
     assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few names without a queue do not shorten a page");
     system.redis.command(&format!("ZADD drover:queues {}", unused.join(" ")));
     let (listed, cursors) = pages(&system, "limit=2", "").await;
-    assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page looks at no more than 1,000 names");
+    assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page reads no more than 1,000 names");
     assert_eq!(cursors, ["gone0998"]);
 }
 

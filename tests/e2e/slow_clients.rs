@@ -135,7 +135,7 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
     let mut client = system.connect_from(1).await;
     let requests = 40;
     client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(requests)).await;
-    system.api.wait_for_log("it did not take its answer");
+    system.api.wait_for_log("it did not read its answer in time");
     let taken = client.until_closed().await.len() * size + client.left();
     assert!(taken < requests * size, "{taken}");
 }

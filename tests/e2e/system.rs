@@ -6,7 +6,7 @@ use std::{
 };
 
 use drover_tests::{HeldPort, PATIENCE, Process, RedisServer, free_port};
-use queue_core::{Action, ConsumerId, DeclaredSettings, Delivery, LeaseRequest, Queues, Redis, Settlement};
+use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Settlement, settings::DeclaredSettings};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 

@@ -7,14 +7,14 @@ use std::{
 
 use axum::body::Bytes;
 use prometheus_client::registry::Registry;
-use queue_core::{EventFeed, LongPoll, Millis, Queues, Subscriber};
+use queue_core::{LongPoll, Millis, Queues, feed::EventFeed, wakeup::Subscriber};
 use service::{RedisHealthMonitor, config::Api, metrics::register_basics};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
 use crate::{
-    auth::{caller::Caller, keyring::Keyring},
-    budget::{Budget, Share},
+    auth::keyring::Keyring,
+    budget::{Budget, Client, Share},
     errors::{self, Result},
     metrics::Metrics,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) long_poll: LongPoll,
     pub(crate) event_feed: EventFeed,
     pub(crate) event_streams: Budget,
-    pub(crate) keyring: Keyring,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) waits: Budget,
     /// Memory, in bytes, for bodies of requests that are received or held, and for responses.
     pub(crate) body_memory: Budget,
@@ -71,7 +71,7 @@ impl App {
             queues,
             subscriber,
             event_streams,
-            keyring,
+            keyring: Arc::new(keyring),
             waits: Budget::new(usize::MAX, limits.max_waits_per_key),
             body_memory: Budget::new(limits.max_body_memory, limits.max_body_memory_per_client()),
             response_memory: Budget::new(limits.max_answer_memory(), limits.max_answer_memory_per_client()),
@@ -82,9 +82,10 @@ impl App {
         }))
     }
 
-    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero.
-    pub(crate) fn take_wait(&self, caller: &Caller, wait: Millis) -> Result<Option<Share>> {
-        let share = (!wait.is_zero()).then(|| self.waits.take(caller.key(), 1)).transpose();
+    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero. `key` is the API key of
+    /// the client, if it has one.
+    pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
+        let share = (!wait.is_zero()).then(|| self.waits.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)
     }
 

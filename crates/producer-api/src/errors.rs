@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use queue_core::{Error, MessageRef, Millis, Queue, QueueName};
 use service::{
     Code, FieldError, Outage, Problem,
-    wording::{self, cut, unknown},
+    wording::{self, shortened, unknown_with_suggestions},
 };
 use tracing::{error, warn};
 
@@ -113,7 +113,7 @@ pub(crate) fn from_existing_queue(error: Error, name: &QueueName) -> Problem {
 pub(crate) fn from_queue(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
-            if OUTAGE.goes_on() {
+            if OUTAGE.record_failure() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
             let detail = "Redis is not available now; try again. The operation may have been done, in part or not \
@@ -121,7 +121,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             temporary(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
-            if OUTAGE.goes_on() {
+            if OUTAGE.record_failure() {
                 warn!("Redis is out of memory: messages are refused");
             }
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
@@ -135,7 +135,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             temporary(Code::QueueFull, detail)
         }
         Error::Overloaded => {
-            if OUTAGE.goes_on() {
+            if OUTAGE.record_failure() {
                 warn!("more messages are posted than Redis takes: messages are refused");
             }
             let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
@@ -170,7 +170,7 @@ pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
     let (code, detail) = match full {
         BudgetExceeded::All => (
             Code::TooManyListeners,
-            "as many listen to events of this server as may (api.max_listeners); try again, another server may have room".into(),
+            "this server has its maximum number of listeners to events (api.max_listeners); try again, another server may have room".into(),
         ),
         BudgetExceeded::OfClient(key, most) => (
             Code::TooManyListenersOfKey,
@@ -189,7 +189,7 @@ pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
         BudgetExceeded::OfClient(key, most) => format!(" with {key}, {most}"),
     };
     let detail = format!(
-        "as many requests{with} wait at this server as may (api.max_waits_per_key), and nothing was done; try again when one \
+        "the maximum number of requests{with} waits at this server (api.max_waits_per_key), and nothing was done; try again when one \
          is over, or without wait"
     );
     temporary(Code::TooManyWaits, detail)
@@ -210,14 +210,14 @@ pub(crate) fn no_memory_for_response(full: BudgetExceeded) -> Problem {
 fn no_memory(full: BudgetExceeded, advice: &str) -> Problem {
     let used = match full {
         BudgetExceeded::All => {
-            "the server holds as many bytes of bodies and answers as it may (api.max_body_memory)".into()
+            "the server holds its maximum of bytes of bodies and answers (api.max_body_memory)".into()
         }
         BudgetExceeded::OfClient(client, most) => format!(
             "the server holds nearly {most} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
              api.max_body_memory)"
         ),
     };
-    if OUTAGE.goes_on() {
+    if OUTAGE.record_failure() {
         warn!("a request is refused: {used}");
     }
     temporary(Code::Overloaded, format!("{used}, {advice}"))
@@ -286,10 +286,10 @@ pub(crate) fn line_not_json(detail: impl Display) -> Problem {
 
 fn invalid_setting(setting: &str, problem: &str, is_conflict: bool) -> Problem {
     let path = setting.trim_matches('.');
-    let escaped = cut(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
+    let escaped = shortened(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
     let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
     let detail = match (wording::unknown_field(problem), problem.split('`').nth(1)) {
-        (Some((word, known)), _) => cut(&unknown(&cut(word), known.iter().copied())),
+        (Some((word, known)), _) => shortened(&unknown_with_suggestions(&shortened(word), known.iter().copied())),
         (None, Some(word)) if problem.starts_with("missing field") => {
             format!("{word} is required here: there is no earlier value to keep")
         }
@@ -317,7 +317,7 @@ pub(crate) fn too_many_messages(count: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use queue_core::Settings;
+    use queue_core::settings::Settings;
     use serde_json::json;
 
     use super::*;

@@ -14,7 +14,7 @@ mod routes;
 
 use std::{error::Error, io, time::Duration};
 
-use queue_core::{Maintenance, Queues, Retry, Subscriber};
+use queue_core::{Maintenance, Queues, Retry, wakeup::Subscriber};
 use service::{Config, Hosts, Limits, Tls, config::BindAddress};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -12,7 +12,10 @@ use tower_http::{cors::CorsLayer, timeout::TimeoutLayer};
 
 use crate::{
     app::App,
-    auth::{Access, guard},
+    auth::{
+        Access,
+        guard::{Guard, protect},
+    },
     openapi,
     request::layer::{RequestLayer, catch_panic},
     routes,
@@ -31,7 +34,12 @@ pub(crate) fn router(app: &App) -> Router {
     let routes = routes
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
-    guard::protect(routes, app, Arc::clone(&endpoints))
+    let guard = Guard {
+        keyring: Arc::clone(&app.keyring),
+        redis: app.queues.redis().clone(),
+        endpoints: Arc::clone(&endpoints),
+    };
+    protect(routes, guard)
         .layer(
             ServiceBuilder::new()
                 .layer(RequestLayer { measure: app.metrics.requests.clone(), access, endpoints })

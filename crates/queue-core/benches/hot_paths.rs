@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use drover_tests::RedisServer;
-use queue_core::{DeclaredSettings, Enqueued, LeaseToken, Message, NewMessage, QueueName, Queues, Redis};
+use queue_core::{Enqueued, LeaseToken, Message, NewMessage, QueueName, Queues, Redis, settings::DeclaredSettings};
 use serde_json::{json, value::to_raw_value};
 use tokio::runtime::Runtime;
 

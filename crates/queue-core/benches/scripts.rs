@@ -12,7 +12,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use drover_tests::RedisServer;
 use queue_core::{
-    Action, ConsumerId, DeclaredSettings, LeaseRequest, NewMessage, Queue, Queues, Redis, Settlement, State,
+    Action, ConsumerId, LeaseRequest, NewMessage, Queue, Queues, Redis, Settlement, State, settings::DeclaredSettings,
 };
 use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};

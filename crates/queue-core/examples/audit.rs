@@ -4,7 +4,7 @@
 
 use std::{error::Error, process::ExitCode};
 
-use queue_core::{DeclaredSettings, QueueName, Queues, Redis};
+use queue_core::{QueueName, Queues, Redis, settings::DeclaredSettings};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {

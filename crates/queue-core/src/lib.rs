@@ -2,31 +2,31 @@
 
 mod error;
 mod events;
+pub mod feed;
 mod json;
 mod limits;
+mod long_poll;
 mod maintenance;
 mod message;
+mod names;
 mod number;
 mod parse_error;
 mod queue;
+mod range;
 mod redis;
-mod settings;
+pub mod settings;
 mod time;
-mod wakeup;
+pub mod wakeup;
 
 pub use error::Error;
-pub use events::{EventFeed, EventId, EventListener};
 pub use json::JsonObject;
+pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
-pub use message::{
-    ConsumerId, Failure, Headers, IdempotencyKey, LeaseToken, Message, MessageName, MessageRef, NewMessage, QueueName,
-    SignalKey, State,
-};
-pub use number::{MostMessages, Priority};
+pub use message::{Failure, Headers, LeaseToken, Message, MessageRef, NewMessage, State};
+pub use names::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
 pub use queue::{
     Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,
 };
+pub use range::{Count, Span};
 pub use redis::{Danger, Redis, Retry};
-pub use settings::{DeclaredSettings, QueuePattern, RateLimit, Settings, SettingsPatch, Span};
 pub use time::{Millis, Timestamp};
-pub use wakeup::{LongPoll, ResponseMemory, Subscriber, WakeNotifier, WakeTimers};

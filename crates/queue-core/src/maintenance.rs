@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::{
     error::Error,
-    message::QueueName,
+    names::QueueName,
     queue::Queues,
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
@@ -22,13 +22,13 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How soon a queue is maintained again after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
-const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
+const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
 const BETWEEN_QUEUES: Duration = Duration::from_millis(10);
 /// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to begin.
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
-const LOOK_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
+const SCAN_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// The number of queues that are maintained at a time.
 const MAX_CONCURRENT: usize = 8;
 
@@ -45,13 +45,13 @@ pub struct Maintenance {
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
     /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for hours.
     #[doc(hidden)]
-    pub look_at_all_every: Duration,
+    pub check_all_every: Duration,
     /// The time for which a name must be in the index without a queue before it is removed.
     #[doc(hidden)]
     pub name_without_a_queue: Duration,
     /// The interval at which all keys are scanned.
     #[doc(hidden)]
-    pub look_for_unlisted_every: Duration,
+    pub scan_for_unlisted_every: Duration,
 }
 
 impl Maintenance {
@@ -64,9 +64,9 @@ impl Maintenance {
             subscriber,
             timers,
             without_queue: Arc::default(),
-            look_at_all_every: LOOK_AT_ALL_EVERY,
+            check_all_every: CHECK_ALL_EVERY,
             name_without_a_queue: NAME_WITHOUT_A_QUEUE,
-            look_for_unlisted_every: LOOK_FOR_UNLISTED_EVERY,
+            scan_for_unlisted_every: SCAN_FOR_UNLISTED_EVERY,
         })
     }
 
@@ -74,9 +74,9 @@ impl Maintenance {
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.look_at_all_repeatedly() => {}
+            () = self.check_all_repeatedly() => {}
             () = self.maintain_due() => {}
-            () = self.look_for_unlisted() => {}
+            () = self.scan_for_unlisted() => {}
             () = self.restore_names_repeatedly() => {}
         }
     }
@@ -129,9 +129,9 @@ impl Maintenance {
     }
 
     /// Checks all queues after each new subscription, because notifications may have been missed, and at a fixed interval.
-    async fn look_at_all_repeatedly(&self) {
+    async fn check_all_repeatedly(&self) {
         let mut connection = self.subscriber.connection();
-        let mut ticks = interval(self.look_at_all_every);
+        let mut ticks = interval(self.check_all_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_new = tokio::select! {
@@ -163,20 +163,20 @@ impl Maintenance {
 impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
-            sleep(self.look_at_all_every).await;
+            sleep(self.check_all_every).await;
             // A name that could not be added is added the next time; the check of all queues logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
 
     /// Scans all keys at the start, because an earlier process may have been interrupted, and then at a fixed interval.
-    async fn look_for_unlisted(&self) {
+    async fn scan_for_unlisted(&self) {
         loop {
             while self.queues.restore_all_names().await.is_err() {
                 sleep(PAUSE_AFTER_ERROR).await;
             }
             // The interval is random, so that processes that started together do not scan together.
-            sleep(self.look_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
+            sleep(self.scan_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
         }
     }
 }

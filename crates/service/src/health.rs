@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use parking_lot::Mutex;
-use queue_core::{Danger, Redis, Retry, Subscriber};
+use queue_core::{Danger, Redis, Retry, wakeup::Subscriber};
 use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -126,12 +126,12 @@ impl RedisHealthMonitor {
         while connection.wait_for(|connected| *connected).await.is_ok() {
             let pause = match self.redis.examine().await {
                 Ok(dangers) => {
-                    outage.is_over();
+                    outage.record_success();
                     retry.reset();
                     self.note(&dangers)
                 }
                 Err(error) => {
-                    if outage.goes_on() {
+                    if outage.record_failure() {
                         warn!(%error, "Redis can't be examined");
                     }
                     retry.pause()

@@ -21,7 +21,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use queue_core::{Redis, Subscriber};
+use queue_core::{Redis, wakeup::Subscriber};
 
 /// The response of `/metrics`, with the metrics of these registries.
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();
-/// assert!(AWAY.goes_on() && !AWAY.goes_on(), "it is reported once");
-/// assert!(AWAY.is_over() && !AWAY.is_over(), "and so is its end");
-/// assert!(AWAY.goes_on());
+/// assert!(AWAY.record_failure() && !AWAY.record_failure(), "it is reported once");
+/// assert!(AWAY.record_success() && !AWAY.record_success(), "and so is its end");
+/// assert!(AWAY.record_failure());
 /// ```
 #[derive(Debug)]
 pub struct Outage {
@@ -29,8 +29,8 @@ impl Outage {
         Self { report_interval: Some(pause), reported_at: Mutex::new(None) }
     }
 
-    /// Notes that a call failed, so the outage goes on. Returns whether to log it now.
-    pub fn goes_on(&self) -> bool {
+    /// Records a failed call: the outage begins or continues. Returns whether to log it now.
+    pub fn record_failure(&self) -> bool {
         let mut reported_at = self.reported_at.lock();
         let is_due = reported_at.is_none_or(|at| self.report_interval.is_some_and(|after| at.elapsed() >= after));
         if is_due {
@@ -39,8 +39,8 @@ impl Outage {
         is_due
     }
 
-    /// Notes that the outage is over. Returns whether it was logged, so that its end is logged too.
-    pub fn is_over(&self) -> bool {
+    /// Records a successful call: the outage is over. Returns whether it was logged, so that its end must be logged too.
+    pub fn record_success(&self) -> bool {
         self.reported_at.lock().take().is_some()
     }
 }

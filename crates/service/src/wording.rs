@@ -36,12 +36,12 @@ fn syntax_mistake(what: &str) -> &'static str {
         ("expected `:`", "a colon is missing after the name of a field"),
         ("expected `,`", "a comma, or the end of a list or an object, is missing"),
         ("key must be", "the name of a field must be a text in quotes"),
-        ("trailing comma", "a comma stands before the end of a list or an object"),
-        ("trailing characters", "something stands after its end"),
-        ("invalid escape", "a backslash stands before what can't be escaped"),
+        ("trailing comma", "there is a comma before the end of a list or an object"),
+        ("trailing characters", "there is something after its end"),
+        ("invalid escape", "a backslash is before a character that can't be escaped"),
         ("lone leading surrogate", LONE_SURROGATE),
         ("unexpected end of hex", LONE_SURROGATE),
-        ("control character", "a control character stands in a text: escape it, as in \\n"),
+        ("control character", "a text has a control character: escape it, as in \\n"),
         ("invalid unicode", "it is not UTF-8"),
         ("recursion limit", "it is nested deeper than 128 levels"),
     ];
@@ -50,7 +50,7 @@ fn syntax_mistake(what: &str) -> &'static str {
     match known {
         Some((_, words)) => words,
         None if what.contains("number") => "a number is not written as JSON has it, or is too large",
-        None => "what stands there is not JSON",
+        None => "this is not JSON",
     }
 }
 
@@ -59,14 +59,14 @@ fn syntax_mistake(what: &str) -> &'static str {
 pub fn member_mistake(error: &serde_json::Error) -> (Option<String>, String) {
     let text = error.to_string();
     if let Some((word, known)) = unknown_field(&text) {
-        return (None, unknown(&cut(word), known.iter().copied()));
+        return (None, unknown_with_suggestions(&shortened(word), known.iter().copied()));
     }
     let name = || text.split('`').nth(1).map(str::to_owned);
     if text.starts_with("missing field") {
         return (name(), "required".into());
     }
     if text.starts_with("duplicate field") {
-        return (name(), "it stands twice".into());
+        return (name(), "it is given twice".into());
     }
     (None, value_mistake(error))
 }
@@ -91,7 +91,7 @@ pub fn data_mistake(what: &str) -> String {
         if let Some((found, expected)) = what.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
             let expected = expectation(expected);
             return match value(found) {
-                Some(found) => format!("it is {}, and must be {expected}", cut(&found)),
+                Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),
                 None => format!("it must be {expected}"),
             };
         }
@@ -100,16 +100,22 @@ pub fn data_mistake(what: &str) -> String {
         return "it has none of the forms that it may have".to_owned();
     }
     if let Some((word, known)) = unknown_field(what) {
-        return format!("the field \"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
+        return format!(
+            "the field \"{}\" is {}",
+            shortened(word),
+            unknown_with_suggestions(word, known.iter().copied())
+        );
     }
     if let Some((word, known)) = what.strip_prefix("unknown variant `").and_then(split_unknown_word) {
-        return format!("\"{}\" is {}", cut(word), unknown(word, known.iter().copied()));
+        return format!("\"{}\" is {}", shortened(word), unknown_with_suggestions(word, known.iter().copied()));
     }
     match what.split('`').nth(1) {
-        Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", cut(word)),
-        Some(word) if what.starts_with("duplicate field") => format!("the field \"{}\" stands twice", cut(word)),
+        Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", shortened(word)),
+        Some(word) if what.starts_with("duplicate field") => {
+            format!("the field \"{}\" is given twice", shortened(word))
+        }
         // A text that Drover's own type, or a type of a handler, reported.
-        _ => cut(what),
+        _ => shortened(what),
     }
 }
 
@@ -153,7 +159,7 @@ fn expectation(expected: &str) -> String {
 }
 
 /// Cuts a text of the input, so that an error can repeat it.
-pub fn cut(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_REPEATED_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -171,7 +177,7 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 }
 
 /// A text about an unknown word, which suggests a similar known word or lists the known words.
-pub fn unknown<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     if let Some(meant) = nearest(word, known.clone()) {
         return format!("unknown: did you mean \"{meant}\"?");
     }
@@ -220,8 +226,8 @@ mod tests {
         assert_eq!(nearest("dealy", known), Some("delay"));
         assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));
         assert_eq!(nearest("payload", known), None);
-        assert_eq!(unknown("xyz", known), "unknown; there are delay, priority, max_attempts");
-        assert_eq!(unknown("xyz", []), "unknown");
+        assert_eq!(unknown_with_suggestions("xyz", known), "unknown; there are delay, priority, max_attempts");
+        assert_eq!(unknown_with_suggestions("xyz", []), "unknown");
     }
 
     fn reported(json: &[u8]) -> String {
@@ -247,7 +253,7 @@ mod tests {
             (r#"{"t`xt":1}"#, "the field \"t`xt\" is unknown: did you mean \"text\"?"),
             (r#"{"word":{"fixed":1}}"#, "it is 1, and must be a text"),
             (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
-            (r#"{"text":"a","text":"b"}"#, "the field \"text\" stands twice"),
+            (r#"{"text":"a","text":"b"}"#, "the field \"text\" is given twice"),
         ] {
             assert_eq!(reported(json.as_bytes()), expected, "{json}");
         }
@@ -263,7 +269,7 @@ mod tests {
             reported(r#"{"a`, expected `b":1}"#).1,
             "unknown; there are word, text, whole, number, flag, list, inner"
         );
-        assert_eq!(reported(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it stands twice".into()));
+        assert_eq!(reported(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it is given twice".into()));
         assert_eq!(reported(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
         assert_eq!(unknown_field("unknown field `x`, there are no fields"), Some(("x", Vec::new())));
     }
@@ -275,13 +281,13 @@ mod tests {
             (b"{", "it ends too early"),
             (b"{\"text\":\"a", "it ends too early"),
             (b"nul", "it ends too early"),
-            (b"not json", "what stands there is not JSON"),
+            (b"not json", "this is not JSON"),
             (b"{\"text\" 1}", "a colon is missing after the name of a field"),
             (b"{\"text\":\"a\" 1}", "a comma, or the end of a list or an object, is missing"),
             (b"{text:1}", "the name of a field must be a text in quotes"),
-            (b"{\"whole\":1,}", "a comma stands before the end of a list or an object"),
-            (b"{} {}", "something stands after its end"),
-            (b"{\"text\":\"\\x\"}", "a backslash stands before what can't be escaped"),
+            (b"{\"whole\":1,}", "there is a comma before the end of a list or an object"),
+            (b"{} {}", "there is something after its end"),
+            (b"{\"text\":\"\\x\"}", "a backslash is before a character that can't be escaped"),
             (
                 b"{\"text\":\"\\ud83d\"}",
                 "a \\u escape is half of a character: send both halves, or the character itself",
@@ -290,7 +296,7 @@ mod tests {
                 b"{\"text\":\"\\ude00\"}",
                 "a \\u escape is half of a character: send both halves, or the character itself",
             ),
-            (b"{\"text\":\"\x01\"}", "a control character stands in a text: escape it, as in \\n"),
+            (b"{\"text\":\"\x01\"}", "a text has a control character: escape it, as in \\n"),
             (b"{\"text\":\"\xff\"}", "it is not UTF-8"),
             (b"{\"number\":1e999}", "a number is not written as JSON has it, or is too large"),
             (b"{\"whole\":01}", "a number is not written as JSON has it, or is too large"),

@@ -7,7 +7,10 @@ mod tests;
 
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
-use queue_core::{DeclaredSettings, MessageName, Millis, Queue, QueuePattern, Span};
+use queue_core::{
+    MessageName, Millis, Queue, Span,
+    settings::{DeclaredSettings, QueuePattern},
+};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 use service::config::{BindAddress, Section, must_be_within, read_part};

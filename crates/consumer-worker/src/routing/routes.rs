@@ -3,7 +3,7 @@
 use std::{collections::HashSet, error::Error, marker::PhantomData, num::NonZeroU32};
 
 use parking_lot::Mutex;
-use queue_core::{MessageName, QueueName, QueuePattern};
+use queue_core::{MessageName, QueueName, settings::QueuePattern};
 use tower::{Layer, Service};
 
 use super::{Endpoint, IntoEndpoint, IntoOutcome};

@@ -13,9 +13,9 @@ use super::{
     context::WorkerContext,
     heartbeat::TrackedLeases,
     lease_set::LeaseGuard,
-    metrics::{Ended, QueueMetrics},
+    metrics::{LeaseOutcome, QueueMetrics},
     run::{LeaseState, run},
-    settler::{self, Ending, Settler, Work},
+    settler::{self, PendingSettlement, Settler, Work},
 };
 use crate::{job::Job, routing::QueueRoutes};
 
@@ -37,7 +37,7 @@ struct Shared {
     queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
-    endings: mpsc::Sender<Ending>,
+    pending: mpsc::Sender<PendingSettlement>,
     /// Cancelled when handlers that still run are to be dropped.
     out_of_time: CancellationToken,
     /// The leases of dropped handlers, which are kept until all of them are released together, so that they keep their order.
@@ -52,8 +52,8 @@ impl Executor {
         routes: &Arc<QueueRoutes>,
         metrics: &Arc<QueueMetrics>,
     ) -> Self {
-        // There is room for the endings of all leases: sending one never waits.
-        let (endings, to_settle) = mpsc::channel(context.config.max_leases);
+        // There is room for all leases: sending one never waits.
+        let (pending, to_settle) = mpsc::channel(context.config.max_leases);
         let no_more = CancellationToken::new();
         let settler = Settler {
             queue: Arc::clone(queue),
@@ -65,7 +65,7 @@ impl Executor {
             queue: context.queues_of_handlers.queue(queue.name()),
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
-            endings,
+            pending,
             out_of_time: CancellationToken::new(),
             dropped: Mutex::default(),
         };
@@ -137,16 +137,16 @@ impl Shared {
         }
         let work = Work { took: ran.took, job };
         if ran.lease == LeaseState::Lost {
-            self.metrics.note_end(Ended::Lost);
-            settler::log_end(&work, None, Ended::Lost);
+            self.metrics.note_end(LeaseOutcome::Lost);
+            settler::log_end(&work, None, LeaseOutcome::Lost);
             return;
         }
         let action = ran.outcome.into_action(work.job.now());
         lease.end_handler();
-        let ending = Ending { lease, action, work };
-        if let Err(mpsc::error::SendError(Ending { work, .. })) = self.endings.send(ending).await {
-            self.metrics.note_end(Ended::Unsettled);
-            settler::log_end(&work, None, Ended::Unsettled);
+        let settlement = PendingSettlement { lease, action, work };
+        if let Err(mpsc::error::SendError(PendingSettlement { work, .. })) = self.pending.send(settlement).await {
+            self.metrics.note_end(LeaseOutcome::Unsettled);
+            settler::log_end(&work, None, LeaseOutcome::Unsettled);
         }
     }
 }

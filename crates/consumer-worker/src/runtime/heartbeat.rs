@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use queue_core::{Extended, LeaseToken, Millis, Queue, QueueName, WakeTimers};
+use queue_core::{Extended, LeaseToken, Millis, Queue, QueueName, wakeup::WakeTimers};
 use tracing::warn;
 
 use super::lease_set::LeaseSet;

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::{
     capacity::Capacity,
-    metrics::{QueueMetrics, gauged},
+    metrics::{QueueMetrics, gauge_value},
 };
 use crate::job::{CancelHandle, CancelReason};
 
@@ -61,7 +61,7 @@ impl LeaseSet {
     ) -> Vec<(Delivery, LeaseGuard)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.running.fetch_add(deliveries.len(), Ordering::Relaxed);
-        self.metrics.leases.inc_by(gauged(deliveries.len()));
+        self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: Delivery| {
             let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
@@ -130,7 +130,7 @@ impl LeaseSet {
                 extended.remove(&lease.token);
             }
         }
-        self.metrics.leases.dec_by(gauged(leases.len()));
+        self.metrics.leases.dec_by(gauge_value(leases.len()));
         self.capacity.release(leases.len(), bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
         let running = leases.iter().filter(|lease| lease.handler == Handler::Runs).count();

@@ -40,7 +40,7 @@ type Labels<const N: usize> = [(&'static str, String); N];
 pub(crate) struct QueueMetrics {
     start_delays: Histogram,
     pub(crate) runs: Histogram,
-    outcomes: [Counter; Ended::COUNT],
+    outcomes: [Counter; LeaseOutcome::COUNT],
     pub(crate) queues: Gauge,
     pub(crate) leases: Gauge,
     pub(crate) concurrency: Gauge,
@@ -49,7 +49,7 @@ pub(crate) struct QueueMetrics {
 /// The way in which a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub(crate) enum Ended {
+pub(crate) enum LeaseOutcome {
     /// The message is completed.
     Completed,
     /// The attempt failed, and another follows.
@@ -64,7 +64,7 @@ pub(crate) enum Ended {
     Unsettled,
 }
 
-impl Ended {
+impl LeaseOutcome {
     /// Derives the end of a lease from the action that settled it and the resulting state of the message (`None` if the lease
     /// was over).
     pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
@@ -113,7 +113,7 @@ impl WorkerMetrics {
     /// The counters of the queues whose first route has this pattern.
     pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
         let labels = [("queue", pattern.to_owned())];
-        let outcomes = std::array::from_fn(|n| self.outcome(pattern, Ended::VARIANTS[n]));
+        let outcomes = std::array::from_fn(|n| self.outcome(pattern, LeaseOutcome::VARIANTS[n]));
         QueueMetrics {
             start_delays: self.start_delays.get_or_create_owned(&labels),
             runs: self.runs.get_or_create_owned(&labels),
@@ -124,19 +124,19 @@ impl WorkerMetrics {
         }
     }
 
-    fn outcome(&self, pattern: &str, ended: Ended) -> Counter {
-        let outcome = ended.into_str().to_owned();
+    fn outcome(&self, pattern: &str, outcome: LeaseOutcome) -> Counter {
+        let outcome = outcome.into_str().to_owned();
         self.outcomes.get_or_create_owned(&[("queue", pattern.to_owned()), ("outcome", outcome)])
     }
 
     /// The number of leases that ended in this way, over all queues.
-    pub(crate) fn total(&self, ended: Ended) -> u64 {
-        self.patterns.iter().map(|pattern| self.outcome(pattern, ended).get()).sum()
+    pub(crate) fn total(&self, outcome: LeaseOutcome) -> u64 {
+        self.patterns.iter().map(|pattern| self.outcome(pattern, outcome).get()).sum()
     }
 }
 
 /// Converts a number of leases to the type of a gauge.
-pub(crate) fn gauged(count: usize) -> i64 {
+pub(crate) fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -149,7 +149,7 @@ impl QueueMetrics {
     }
 
     /// Counts a lease that has ended.
-    pub(crate) fn note_end(&self, outcome: Ended) {
+    pub(crate) fn note_end(&self, outcome: LeaseOutcome) {
         self.outcomes[outcome as usize].inc();
     }
 }

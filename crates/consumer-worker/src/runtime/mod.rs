@@ -7,6 +7,7 @@ mod executor;
 mod heartbeat;
 mod lease_set;
 mod metrics;
+mod periodic;
 mod queue_runner;
 mod run;
 mod settler;
@@ -19,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, Subscriber};
+use queue_core::{ConsumerId, Error, QueueName, Queues, Redis, wakeup::Subscriber};
 use service::{Outage, Stop};
 use tokio::{
     runtime::{Builder, Handle},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use queue_core::{Error, LeaseRequest, Queue, Retry, WakeNotifier};
+use queue_core::{Error, LeaseRequest, Queue, Retry, wakeup::WakeNotifier};
 use service::Outage;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -13,7 +13,7 @@ use super::{
     executor::Executor,
     heartbeat::TrackedLeases,
     lease_set::{LeaseSet, bytes_of},
-    metrics::{QueueMetrics, gauged},
+    metrics::{QueueMetrics, gauge_value},
 };
 use crate::routing::QueueRoutes;
 
@@ -76,7 +76,7 @@ impl QueueRunner {
     ///
     /// Fails when a newer Drover laid out the queue: this one can do nothing there.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
-        let concurrency = gauged(self.concurrency);
+        let concurrency = gauge_value(self.concurrency);
         self.metrics.queues.inc();
         self.metrics.concurrency.inc_by(concurrency);
         let result = tokio::select! {
@@ -135,7 +135,7 @@ impl QueueRunner {
                     if leased.more_is_ready || leased.deliveries.len() >= permit.leases {
                         self.notifier.wake();
                     }
-                    if let Some(pause) = leased.next_look {
+                    if let Some(pause) = leased.call_again_in {
                         self.notifier.wake_in(pause);
                     }
                     if leased.deliveries.is_empty() {
@@ -196,17 +196,17 @@ impl LeaseOutage {
     fn record(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
         if matches!(error, Error::Unavailable(_)) {
             self.of_redis = true;
-            if context.redis_outage.goes_on() {
-                warn!(queue = %queue.name(), %error, "can't lease, trying on");
+            if context.redis_outage.record_failure() {
+                warn!(queue = %queue.name(), %error, "can't lease, trying again");
             }
-        } else if self.of_queue.goes_on() {
-            warn!(queue = %queue.name(), %error, "can't lease from this queue, trying on");
+        } else if self.of_queue.record_failure() {
+            warn!(queue = %queue.name(), %error, "can't lease from this queue, trying again");
         }
     }
 
     /// Notes that the runner could lease.
     fn end(&mut self, context: &WorkerContext, queue: &Queue) {
-        if self.of_queue.is_over() || self.of_redis && context.redis_outage.is_over() {
+        if self.of_queue.record_success() || self.of_redis && context.redis_outage.record_success() {
             info!(queue = %queue.name(), "leasing again");
         }
         *self = Self::default();

@@ -3,7 +3,7 @@
 use std::{slice, sync::Arc, time::Duration};
 
 use queue_core::{Action, Error, LeaseToken, Queue, Retry, Settlement};
-use service::Stop;
+use service::{Stop, telemetry::rounded_millis};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -13,12 +13,12 @@ use tracing::{error, info, warn};
 
 use super::{
     lease_set::LeaseGuard,
-    metrics::{Ended, QueueMetrics, WorkerMetrics},
+    metrics::{LeaseOutcome, QueueMetrics, WorkerMetrics},
 };
 use crate::job::Job;
 
-/// A lease that is to be settled.
-pub(crate) struct Ending {
+/// A lease whose handler has ended, until it is settled.
+pub(crate) struct PendingSettlement {
     pub(crate) lease: LeaseGuard,
     pub(crate) action: Action,
     pub(crate) work: Work,
@@ -51,15 +51,15 @@ impl Settler {
     /// Settling is idempotent, so a failed call is repeated until Redis answers. The leases keep their capacity until then,
     /// so their number is bounded. The future completes when all senders were dropped or no more leases are accepted; leases
     /// that can't be settled soon after that will lapse.
-    pub(crate) async fn run(self, mut endings: mpsc::Receiver<Ending>) {
+    pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
         loop {
             let count = tokio::select! {
                 biased;
-                count = endings.recv_many(&mut batch, Queue::MAX_MESSAGES) => count,
-                () = self.no_more.cancelled(), if !endings.is_closed() => {
-                    endings.close();
+                count = pending.recv_many(&mut batch, Queue::MAX_MESSAGES) => count,
+                () = self.no_more.cancelled(), if !pending.is_closed() => {
+                    pending.close();
                     continue;
                 }
             };
@@ -69,18 +69,18 @@ impl Settler {
             // `leases` holds the guards, and thereby the capacity, until the batch is settled.
             let (mut leases, mut works, mut settlements) =
                 (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-            for Ending { lease, action, work } in batch.drain(..) {
+            for PendingSettlement { lease, action, work } in batch.drain(..) {
                 settlements.push(Settlement { lease: lease.token.clone(), action });
                 leases.push(lease);
                 works.push(work);
             }
             let mut retry = Retry::new();
             while let Err(error) = self.settle(&settlements, &works).await {
-                let is_over = endings.is_closed() || self.no_more.is_cancelled();
+                let is_over = pending.is_closed() || self.no_more.is_cancelled();
                 if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop) {
                     error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
                     for work in &works {
-                        self.note(work, None, Ended::Unsettled);
+                        self.note(work, None, LeaseOutcome::Unsettled);
                     }
                     return;
                 }
@@ -95,7 +95,7 @@ impl Settler {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
                 for ((settlement, work), settled) in settlements.iter().zip(works).zip(settled) {
-                    self.note(work, Some(&settlement.action), Ended::of(&settlement.action, settled));
+                    self.note(work, Some(&settlement.action), LeaseOutcome::of(&settlement.action, settled));
                 }
                 Ok(())
             }
@@ -110,16 +110,16 @@ impl Settler {
             Err(error) => {
                 error!(queue = %self.queue.name(), %error, "can't settle: the lease will lapse");
                 for work in works {
-                    self.note(work, None, Ended::Unsettled);
+                    self.note(work, None, LeaseOutcome::Unsettled);
                 }
                 Ok(())
             }
         }
     }
 
-    fn note(&self, work: &Work, action: Option<&Action>, ended: Ended) {
-        self.metrics.note_end(ended);
-        log_end(work, action, ended);
+    fn note(&self, work: &Work, action: Option<&Action>, outcome: LeaseOutcome) {
+        self.metrics.note_end(outcome);
+        log_end(work, action, outcome);
     }
 }
 
@@ -143,9 +143,10 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
         }
         for (n, settlement) in some.iter().enumerate() {
             let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
-            let ended = settled.map_or(Ended::Unsettled, |settled| Ended::of(&settlement.action, *settled));
-            metrics.note_end(ended);
-            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = ended.into_str(), "handler dropped at shutdown");
+            let outcome =
+                settled.map_or(LeaseOutcome::Unsettled, |settled| LeaseOutcome::of(&settlement.action, *settled));
+            metrics.note_end(outcome);
+            info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = outcome.into_str(), "handler dropped at shutdown");
         }
     }
 }
@@ -155,7 +156,7 @@ fn final_retry_time(stop: &Stop) -> Duration {
 }
 
 /// Logs the end of a lease.
-pub(crate) fn log_end(work: &Work, action: Option<&Action>, ended: Ended) {
+pub(crate) fn log_end(work: &Work, action: Option<&Action>, outcome: LeaseOutcome) {
     let Work { job, took } = work;
     // A macro, so that the fields of a filtered record are not computed.
     macro_rules! line {
@@ -165,20 +166,20 @@ pub(crate) fn log_end(work: &Work, action: Option<&Action>, ended: Ended) {
                 id = job.id().as_str(),
                 name = job.name().map(|name| name.as_str()),
                 attempt = job.attempt(),
-                outcome = ended.into_str(),
-                duration_ms = took.map(|took| took.as_secs_f64() * 1e3),
+                outcome = outcome.into_str(),
+                duration_ms = took.map(rounded_millis),
                 code = action.and_then(code_of),
                 $text
             )
         };
     }
-    match ended {
-        Ended::Completed => line!(info, "completed"),
-        Ended::Retried => line!(info, "failed, will be tried again"),
-        Ended::Released => line!(info, "released"),
-        Ended::Failed => line!(warn, "failed for good"),
-        Ended::Lost => line!(warn, "the lease was over before it was settled: another consumer has the message"),
-        Ended::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
+    match outcome {
+        LeaseOutcome::Completed => line!(info, "completed"),
+        LeaseOutcome::Retried => line!(info, "failed, will be tried again"),
+        LeaseOutcome::Released => line!(info, "released"),
+        LeaseOutcome::Failed => line!(warn, "failed for good"),
+        LeaseOutcome::Lost => line!(warn, "the lease was over before it was settled: another consumer has the message"),
+        LeaseOutcome::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
     }
 }
 
@@ -193,9 +194,9 @@ fn code_of(action: &Action) -> Option<&str> {
 
 /// Logs, when a worker stops, the number of leases that ended in each way.
 pub(crate) fn log_totals(metrics: &WorkerMetrics, uptime: Duration) {
-    use Ended::{Completed, Failed, Lost, Released, Retried, Unsettled};
+    use LeaseOutcome::{Completed, Failed, Lost, Released, Retried, Unsettled};
     let [completed, retried, failed, released, lost, unsettled] =
-        [Completed, Retried, Failed, Released, Lost, Unsettled].map(|ended| metrics.total(ended));
+        [Completed, Retried, Failed, Released, Lost, Unsettled].map(|outcome| metrics.total(outcome));
     let uptime_s = uptime.as_secs();
     info!(uptime_s, completed, retried, failed, released, lost, unsettled, "totals of this worker");
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod exec;
+mod hook_server;
 mod http;
+mod http_connections;
 
 use consumer_worker::{Failure, Outcome, Routes, config};
 use serde_json::{Value, json};

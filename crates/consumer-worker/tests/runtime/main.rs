@@ -20,7 +20,7 @@ use consumer_worker::{
 };
 use drover_tests::RedisServer;
 use queue_core::{
-    ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, Subscriber,
+    ConsumerId, Message, MessageRef, Millis, NewMessage, Queue, QueueName, Queues, Redis, State, wakeup::Subscriber,
 };
 use serde_json::{json, value::to_raw_value};
 use service::Stop;

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderName, request::Parts},
     response::sse,
 };
-use queue_core::{EventId, MessageRef};
+use queue_core::{MessageRef, feed::EventId};
 use serde::Deserialize;
 use service::Problem;
 use utoipa::{

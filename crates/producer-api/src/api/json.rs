@@ -11,7 +11,7 @@ use serde_json::{Error, Map, Value, value::RawValue};
 use serde_path_to_error::{Path, Segment};
 use service::{
     Code, FieldError, Problem,
-    wording::{self, cut},
+    wording::{self, shortened},
 };
 
 use crate::errors::{self, Result};
@@ -110,7 +110,7 @@ fn pointer(path: &Path) -> String {
 
 /// A name as a segment of a JSON pointer, cut to a length that an error can repeat.
 fn segment(name: &str) -> String {
-    cut(name).replace('~', "~0").replace('/', "~1")
+    shortened(name).replace('~', "~0").replace('/', "~1")
 }
 
 /// The members of any object. A duplicate member is refused.
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = Map::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if members.contains_key(&name) {
-                        return Err(de::Error::custom(format_args!("the field {name:?} stands twice")));
+                        return Err(de::Error::custom(format_args!("the field {name:?} is given twice")));
                     }
                     members.insert(name, value);
                 }

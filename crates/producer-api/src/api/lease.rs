@@ -1,11 +1,11 @@
 //! Leases as consumers request them, and their outcome.
 
-use queue_core::{ConsumerId, Delivery, LeaseToken, Message, Millis, MostMessages, State, Timestamp};
+use queue_core::{ConsumerId, Delivery, LeaseToken, Message, Millis, State, Timestamp};
 use serde::{Deserialize, Serialize};
 use service::Code;
 use utoipa::ToSchema;
 
-use super::{LeaseTime, True, Wait, json::Body};
+use super::{LeaseTime, Limit, True, Wait, json::Body};
 
 /// A request for messages.
 #[derive(Default, Deserialize, ToSchema)]
@@ -14,7 +14,7 @@ use super::{LeaseTime, True, Wait, json::Body};
 pub(crate) struct Receive {
     /// How many messages at most; 1 if absent.
     #[schema(inline)]
-    pub(crate) max: Option<MostMessages>,
+    pub(crate) max: Option<Limit>,
     /// How long to wait for the first message; not at all if absent.
     pub(crate) wait: Option<Wait>,
     /// How long the leases last; the setting of the queue if absent.

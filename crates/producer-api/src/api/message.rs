@@ -110,7 +110,7 @@ pub(crate) fn location(queue: &QueueName, id: &MessageRef) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queue_core::{Millis, Settings};
+    use queue_core::{Millis, settings::Settings};
     use serde_json::value::RawValue;
     use service::Problem;
 
@@ -137,8 +137,8 @@ mod tests {
         assert_eq!(message.name.unwrap().as_str(), "n");
         assert_eq!(message.id.unwrap().as_str(), "order-1");
         assert_eq!(*message.delay.unwrap(), Millis::from_secs(2));
-        assert_eq!(message.priority.get(), -3);
-        assert_eq!(message.max_attempts.unwrap().get(), 7);
+        assert_eq!(*message.priority, -3);
+        assert_eq!(*message.max_attempts.unwrap(), 7);
         assert_eq!(*message.backoff.unwrap().delay, Millis::new(5));
         assert_eq!(
             (*message.timeout.unwrap(), *message.ttl.unwrap()),

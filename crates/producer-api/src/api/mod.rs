@@ -11,12 +11,22 @@ pub(crate) mod queue;
 pub(crate) mod settlement;
 pub(crate) mod signal;
 
-use queue_core::{Millis, NewMessage, Settings, Span};
+use queue_core::{Count, Millis, NewMessage, Span, settings::Settings};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
+
+/// The order in which ready messages are handed out: the lower goes first.
+pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
+/// The maximum number of entries that a request asks for.
+pub(crate) type Limit = Count<1, 1_000>;
+
+/// The limit of a request, or the default of its endpoint.
+pub(crate) fn limit_or(default: usize, limit: Option<Limit>) -> usize {
+    limit.map_or(default, |limit| usize::try_from(*limit).unwrap_or(default))
+}
 
 /// How long a message may be delayed.
 pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use queue_core::{Headers, MessageName, NewMessage, Priority, Timestamp};
+use queue_core::{Headers, MessageName, NewMessage, Timestamp};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 use service::{Code, FieldError};
@@ -11,7 +11,7 @@ use utoipa::{
     openapi::{Object, ObjectBuilder, Type, schema::SchemaType},
 };
 
-use super::{Delay, json::Body};
+use super::{Delay, Priority, json::Body};
 
 /// A change of a message: a member that is absent stays.
 #[derive(Deserialize, ToSchema)]

@@ -1,12 +1,13 @@
 //! Lists of queues, and the operations on all messages of a queue.
 
-use queue_core::{MostMessages, QueueName, QueueStatus, State};
+use queue_core::{QueueName, QueueStatus, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
+use super::Limit;
 use crate::{
     errors::{self, Result},
     request::query,
@@ -24,7 +25,7 @@ pub(crate) struct QueueQuery {
     /// How many at most; 100 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
-    pub(crate) limit: Option<MostMessages>,
+    pub(crate) limit: Option<Limit>,
     /// The `next_cursor` of the page before.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline, value_type = Option<QueueName>)]

@@ -1,13 +1,13 @@
 //! Signals, which release held messages, and the list of those that are sticky.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use queue_core::{MostMessages, Signal, SignalKey, Timestamp};
+use queue_core::{Signal, SignalKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use service::Code;
 use utoipa::{IntoParams, ToSchema};
 
-use super::json::Body;
+use super::{Limit, json::Body};
 use crate::request::query;
 
 impl Body for Signal {
@@ -54,7 +54,7 @@ pub(crate) struct SignalQuery {
     /// How many at most; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
-    pub(crate) limit: Option<MostMessages>,
+    pub(crate) limit: Option<Limit>,
     /// The `next_cursor` of the page before.
     #[serde(default, deserialize_with = "query::text")]
     #[param(pattern = "^[A-Za-z0-9_-]+$")]

@@ -13,33 +13,35 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use queue_core::{Error, Millis, RateLimit};
+use queue_core::{Error, Millis, Redis, settings::RateLimit};
 use service::{
     Code, Peer, Problem,
     config::{ApiKey, KeyId, Scope},
-    wording::cut,
+    wording::shortened,
 };
 use tracing::Span;
 
-use super::endpoint::{Endpoints, Needs};
-use crate::{app::App, errors};
+use super::{
+    endpoint::{Endpoints, Needs},
+    keyring::Keyring,
+};
+use crate::errors;
 
+/// The state of the guard.
 #[derive(Clone)]
-struct Guard {
-    app: App,
-    endpoints: Arc<Endpoints>,
+pub(crate) struct Guard {
+    pub(crate) keyring: Arc<Keyring>,
+    /// Counts the requests of the keys that have a limit.
+    pub(crate) redis: Redis,
+    pub(crate) endpoints: Arc<Endpoints>,
 }
 
 /// Passes only requests that have a key, and only to routes that the key allows. Without configured keys, the router is unchanged.
-pub(crate) fn protect<S: Clone + Send + Sync + 'static>(
-    router: Router<S>,
-    app: &App,
-    endpoints: Arc<Endpoints>,
-) -> Router<S> {
-    if app.keyring.is_empty() {
+pub(crate) fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, with: Guard) -> Router<S> {
+    if with.keyring.is_empty() {
         return router;
     }
-    router.layer(middleware::from_fn_with_state(Guard { app: app.clone(), endpoints }, guard))
+    router.layer(middleware::from_fn_with_state(with, guard))
 }
 
 /// Finds the key of a request, counts the request, and passes it on if the key allows it.
@@ -54,7 +56,7 @@ async fn guard(
     if path.as_ref().is_some_and(|path| guard.endpoints.is_open(path.as_str())) {
         return next.run(request).await;
     }
-    let Some(key) = bearer_token(request.headers()).and_then(|text| guard.app.keyring.find(text)).cloned() else {
+    let Some(key) = bearer_token(request.headers()).and_then(|text| guard.keyring.find(text)).cloned() else {
         let mut refused = unauthorized().into_response();
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
         return refused;
@@ -65,7 +67,7 @@ async fn guard(
     }
     let used = match key.rate_limit {
         None => None,
-        Some(limit) => match guard.app.queues.redis().use_quota(key.id.as_str(), limit).await {
+        Some(limit) => match guard.redis.use_quota(key.id.as_str(), limit).await {
             Ok(used) => Some((limit, used)),
             Err(error) => return quota_unavailable(error).into_response(),
         },
@@ -136,7 +138,7 @@ fn unauthorized() -> Problem {
 
 /// The text reveals nothing about the queue, not even whether it exists.
 fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
-    let of_queue = queue.map(|queue| format!(" for a queue {}", cut(queue))).unwrap_or_default();
+    let of_queue = queue.map(|queue| format!(" for a queue {}", shortened(queue))).unwrap_or_default();
     let detail = format!(
         "the key {key} does not have the scope {scope}{of_queue}; use one that does, or ask the operator of this server to \
          add it to this key"

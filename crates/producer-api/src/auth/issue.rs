@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use queue_core::{RateLimit, Timestamp};
+use queue_core::{Timestamp, settings::RateLimit};
 use serde::Serialize;
 use serde_json::Value;
 use service::{

@@ -137,7 +137,7 @@ fn labels(status: &QueueStatus) -> [(&'static str, &str); 1] {
 #[cfg(test)]
 mod tests {
     use drover_tests::RedisServer;
-    use queue_core::{DeclaredSettings, Redis};
+    use queue_core::{Redis, settings::DeclaredSettings};
 
     use super::*;
 

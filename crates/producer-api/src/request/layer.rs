@@ -18,7 +18,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use pin_project_lite::pin_project;
 use service::{
     Peer, REQUEST_ID, new_request_id, render_problem,
-    telemetry::{self, TraceContext},
+    telemetry::{self, TraceContext, rounded_millis},
 };
 use tower::{Layer, Service};
 use tracing::{Span, debug, error, field, info_span};
@@ -111,7 +111,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
                 this.span.record("otel.status_code", "ERROR");
             }
         }
-        debug!(status = status.as_u16(), duration_ms = this.under_way.took().as_secs_f64() * 1e3, "answered");
+        debug!(status = status.as_u16(), duration_ms = rounded_millis(this.under_way.took()), "answered");
         if let Some(id) = this.id.take() {
             response.headers_mut().insert(REQUEST_ID, id);
         }

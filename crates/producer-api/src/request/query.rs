@@ -43,11 +43,14 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
         errors::invalid_query(match wording::unknown_field(&text) {
             Some((_, known)) if known.is_empty() => "this endpoint takes no query parameters".into(),
             Some((word, known)) => {
-                format!("the query parameter \"{word}\" is {}", wording::unknown(word, known.iter().copied()))
+                format!(
+                    "the query parameter \"{word}\" is {}",
+                    wording::unknown_with_suggestions(word, known.iter().copied())
+                )
             }
             None if text.starts_with("duplicate field") => {
                 let name = text.split('`').nth(1).unwrap_or_default();
-                format!("the query parameter {name} stands twice; give it once")
+                format!("the query parameter {name} is given twice; give it once")
             }
             None => format!("{name} {text}"),
         })
@@ -68,9 +71,10 @@ pub(crate) fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
 
 #[cfg(test)]
 mod tests {
-    use queue_core::{MostMessages, State};
+    use queue_core::State;
 
     use super::*;
+    use crate::api::Limit;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -78,13 +82,13 @@ mod tests {
         #[serde(default, deserialize_with = "text")]
         state: Option<State>,
         #[serde(default, deserialize_with = "text")]
-        limit: Option<MostMessages>,
+        limit: Option<Limit>,
     }
 
     #[test]
     fn parameter_is_parsed_or_refused_by_its_name() {
         let sample: Sample = read("limit=5&&state=fail%65d").unwrap();
-        assert_eq!((sample.limit.map(MostMessages::get), sample.state), (Some(5), Some(State::Failed)));
+        assert_eq!((sample.limit.as_deref().copied(), sample.state), (Some(5), Some(State::Failed)));
         assert!(read::<Sample>("").unwrap().limit.is_none());
         for (query, expected) in [
             ("limit=0", "limit must be a whole number from 1 to 1000"),
@@ -92,7 +96,7 @@ mod tests {
             ("state=dead", "state is"),
             ("state", "state is"),
             ("limt=1", "the query parameter \"limt\" is unknown: did you mean \"limit\"?"),
-            ("limit=1&limit=1", "the query parameter limit stands twice; give it once"),
+            ("limit=1&limit=1", "the query parameter limit is given twice; give it once"),
             ("state=%ff", "UTF-8"),
         ] {
             let problem = read::<Sample>(query).unwrap_err();

@@ -9,7 +9,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use queue_core::{DeclaredSettings, Queues, Redis, Subscriber};
+use queue_core::{Queues, Redis, settings::DeclaredSettings, wakeup::Subscriber};
 use service::{
     Config,
     config::{ApiKey, KeyId, QueuePattern, Scope},
@@ -22,7 +22,7 @@ use crate::{
     app::App,
     auth::{
         endpoint::{Endpoints, Needs},
-        guard::protect,
+        guard::{Guard, protect},
         keyring::{Keyring, Secret},
     },
     router::router,
@@ -42,9 +42,18 @@ fn key(scopes: Vec<Scope>) -> (String, Keyring) {
     (secret.expose().to_owned(), Keyring::new(vec![key]))
 }
 
+/// No server listens on this port: a call to Redis is refused at once.
+fn no_redis() -> Redis {
+    Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap()
+}
+
+/// A guard that knows no endpoint.
+fn guard(keyring: Keyring) -> Guard {
+    Guard { keyring: keyring.into(), redis: no_redis(), endpoints: Arc::default() }
+}
+
 fn app(keyring: Keyring) -> App {
-    // No server listens on this port: a call to Redis is refused at once.
-    let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
+    let redis = no_redis();
     let subscriber = Subscriber::of_all_queues(redis.clone());
     let limits = <Config>::load_with(None, []).unwrap().api;
     App::new(Queues::new(redis, DeclaredSettings::default()), subscriber, keyring, limits, CancellationToken::new())
@@ -112,10 +121,10 @@ async fn unregistered_route_is_refused_for_every_key() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let path = "/v1/queues/{queue}/secrets";
     let router = || Router::new().route(path, get(|| async { "secret" }));
-    let guarded = protect(router(), &app(keyring), Arc::default());
+    let guarded = protect(router(), guard(keyring));
     assert_eq!(send(&guarded, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(send(&guarded, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
     // Without keys there is no guard.
-    let open = protect(router(), &app(Keyring::default()), Arc::default());
+    let open = protect(router(), guard(Keyring::default()));
     assert_eq!(send(&open, &Method::GET, path, None).await.status(), StatusCode::OK);
 }

@@ -10,7 +10,10 @@ use axum::{
     },
 };
 use futures_util::{StreamExt, stream};
-use queue_core::{EventId, EventListener, MessageRef};
+use queue_core::{
+    MessageRef,
+    feed::{EventId, EventListener},
+};
 use service::{Code, Problem, config::Scope};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;

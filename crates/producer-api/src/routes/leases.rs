@@ -14,6 +14,7 @@ use crate::{
         True,
         json::{self, Body},
         lease::{Ended, EndedAll, LeasedMessage, Outcome, Receive, Received},
+        limit_or,
         settlement::{Complete, Extend, Fail, LeaseAction, Release, Settle, Settlement},
     },
     auth::endpoint::Needs,
@@ -57,10 +58,10 @@ async fn receive(
     })?;
     // The memory of the body is not held while the request waits.
     drop(body);
-    let _wait_share = app.take_wait(&responder.caller, wait)?;
+    let _wait_share = app.take_wait(responder.caller.key(), wait)?;
     let is_named = consumer.is_some();
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
-    let mut request = LeaseRequest::new(consumer.clone(), max.unwrap_or_default().get());
+    let mut request = LeaseRequest::new(consumer.clone(), limit_or(1, max));
     request.visibility_timeout = visibility_timeout.map(|time| *time);
     // Only a consumer that sends its id can return; without an id each request is a new consumer.
     if !is_named {

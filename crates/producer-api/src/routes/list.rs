@@ -1,7 +1,7 @@
 //! Lists of messages, page by page.
 
 use axum::response::Response;
-use queue_core::{Message, MessageName, MostMessages, Queue, SignalKey, State};
+use queue_core::{Message, MessageName, Queue, SignalKey, State};
 use serde::Deserialize;
 use service::{Code, config::Scope};
 use utoipa::IntoParams;
@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::registry::Routes;
 use crate::{
-    api::{cursor::Position, message::MessagePage},
+    api::{Limit, cursor::Position, limit_or, message::MessagePage},
     auth::endpoint::Needs,
     errors::{self, Result},
     request::{Query, QueuePath, query},
@@ -33,7 +33,7 @@ struct MessageQuery {
     /// List the messages of this state only.
     #[serde(default, deserialize_with = "query::text")]
     state: Option<State>,
-    /// List only messages of this name. A page looks at no more than 1,000 messages for that: it may have fewer messages than
+    /// List only messages of this name. A page reads no more than 1,000 messages for that: it may have fewer messages than
     /// requested, or none, and a `next_cursor`.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
@@ -45,7 +45,7 @@ struct MessageQuery {
     /// How many at most; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
-    limit: Option<MostMessages>,
+    limit: Option<Limit>,
     /// The `next_cursor` of the page before.
     #[serde(default, deserialize_with = "query::text")]
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
@@ -74,7 +74,7 @@ async fn list_messages(
         Some(text) => Position::decode(text, queue.name(), state)?,
         None => Position::first(state),
     };
-    let limit = query.limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let limit = limit_or(DEFAULT_LIMIT, query.limit);
     let reserved = responder.reserve(limit)?;
     let (messages, next) = fill(&queue, position, &query, limit, reserved.bytes()).await?;
     if messages.is_empty() && query.cursor.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {

@@ -90,7 +90,7 @@ async fn post_message(
     let wait = query.wait(&app)?;
     let mut message: NewMessage = json::body(&body)?;
     trace.mark(&mut message);
-    let _wait_share = app.take_wait(&responder.caller, wait.unwrap_or(Millis::ZERO))?;
+    let _wait_share = app.take_wait(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
         // Without a key, messages that are posted at the same time share one call; a request with a key makes its own call.
         // The futures of the rarer cases are boxed, so that other requests need less memory.
@@ -193,7 +193,7 @@ async fn read_message(
     responder: Responder,
 ) -> Result<Response> {
     let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
-    let _wait_share = app.take_wait(&responder.caller, wait)?;
+    let _wait_share = app.take_wait(responder.caller.key(), wait)?;
     let message = find(&app, &queue, &id, wait).await?;
     let message = message.ok_or_else(|| errors::message_not_found(queue.name(), &id))?;
     responder.respond_to_read(&message, message.data.get().len() + USUAL_BYTES_BESIDE_DATA)

@@ -1,14 +1,14 @@
 //! Queues: their status and settings, and operations on a whole queue.
 
 use axum::{Json, extract, http::StatusCode, response::Response};
-use queue_core::{MostMessages, Queue, QueueName, QueueStatus, SettingsPatch};
+use queue_core::{Queue, QueueName, QueueStatus, settings::SettingsPatch};
 use service::{Code, config::Scope};
 use utoipa_axum::routes;
 
 use super::registry::Routes;
 use crate::{
     api::{
-        json,
+        json, limit_or,
         queue::{Confirmation, PurgeQuery, Purged, QueueQuery, Queues, Retried},
     },
     app::App,
@@ -49,7 +49,7 @@ async fn list_queues(
     // The cursor is the last queue name of the previous page. The key may read that queue, so the name is no secret.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
-    let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let limit = limit_or(DEFAULT_LIMIT, limit);
     let page = app.queues.list(&responder.caller.readable(), prefix, after.as_ref(), limit).await;
     let (queues, next_cursor) = page.map_err(errors::from_queue)?;
     responder.respond_to_read(&Queues { queues, next_cursor }, 0)

@@ -1,14 +1,14 @@
 //! Signals: sending them, which releases held messages, and reading, listing and forgetting sticky ones.
 
 use axum::{Json, http::StatusCode, response::Response};
-use queue_core::{MostMessages, QueueName, Signal, SignalKey};
+use queue_core::{QueueName, Signal, SignalKey};
 use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
 use super::registry::Routes;
 use crate::{
     api::{
-        json,
+        json, limit_or,
         signal::{Released, SignalPage, SignalQuery, StickySignal, decode_cursor, encode_cursor},
     },
     auth::endpoint::Needs,
@@ -93,7 +93,7 @@ async fn list_signals(
     responder: Responder,
 ) -> Result<Response> {
     let after = cursor.map(|cursor| decode_cursor(&cursor).ok_or(errors::INVALID_CURSOR)).transpose()?;
-    let limit = limit.map_or(DEFAULT_LIMIT, MostMessages::get);
+    let limit = limit_or(DEFAULT_LIMIT, limit);
     let reserved = responder.reserve(limit)?;
     let page = queue.sticky_signals(after.as_ref().map(|(until, key)| (*until, key)), limit).await;
     let (signals, are_more) = page.map_err(errors::from_queue)?;

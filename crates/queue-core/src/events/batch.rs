@@ -1,7 +1,6 @@
 //! Decodes a part of the log of events.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::{
     error::{Error, Result},
@@ -68,20 +67,4 @@ impl EventBatch {
         }
         Ok(Some(batch))
     }
-}
-
-/// An update that an event reader sends to the listeners.
-#[derive(Debug, Clone)]
-pub(crate) enum FeedUpdate {
-    /// New events.
-    Happened {
-        /// The event before the batch.
-        after: EventId,
-        /// The new events.
-        batch: Arc<EventBatch>,
-    },
-    /// Events were lost. The next events come after this one.
-    Reset(EventId),
-    /// The queue does not exist any more.
-    Lost,
 }

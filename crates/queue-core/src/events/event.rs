@@ -6,7 +6,8 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::{
     events::id::EventId,
-    message::{ConsumerId, MessageId, MessageName, MessageRef, OwnId, State},
+    message::{MessageId, MessageRef, State},
+    names::{ConsumerId, MessageName, OwnId},
     time::Timestamp,
 };
 

@@ -1,14 +1,9 @@
-//! Events of queues: their content, the log that stores them, and the feed by which clients receive them.
+//! The events of messages: their content, their ids, and the batches of them that are read from the log of a queue.
 
-mod batch;
-mod event;
-mod feed;
-mod id;
-mod listener;
-mod reader;
+pub(crate) mod batch;
+pub(crate) mod event;
+pub(crate) mod id;
 
 pub(crate) use batch::{EventBatch, LogEntry};
 pub(crate) use event::Event;
-pub use feed::EventFeed;
 pub use id::EventId;
-pub use listener::EventListener;

@@ -9,7 +9,7 @@ use utoipa::{
 };
 
 use crate::{
-    message::name::{OwnId, validated_text},
+    names::{OwnId, validated_text},
     parse_error::ParseError,
     time::Timestamp,
 };

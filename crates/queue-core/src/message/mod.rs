@@ -2,7 +2,6 @@
 
 mod failure;
 pub(crate) mod id;
-pub(crate) mod name;
 pub(crate) mod new;
 pub(crate) mod record;
 pub(crate) mod token;
@@ -11,9 +10,8 @@ pub use failure::Failure;
 use failure::MessageError;
 pub(crate) use id::MessageId;
 pub use id::MessageRef;
-pub(crate) use name::OwnId;
-pub use name::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
 pub use new::{Headers, NewMessage};
+pub(crate) use new::{MaxAttempts, Priority};
 use record::{End, Options, Outcome, Record, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,8 +20,9 @@ pub use token::LeaseToken;
 use utoipa::ToSchema;
 
 use crate::{
-    number::{MaxAttempts, Priority},
+    names::{ConsumerId, MessageName, QueueName, SignalKey},
     parse_error::ParseError,
+    range::Count,
     time::{Millis, Timestamp},
 };
 
@@ -166,7 +165,7 @@ pub(crate) struct Stored {
     pub(crate) record: Record,
     pub(crate) options: Options,
     pub(crate) run: Run,
-    pub(crate) standing: StoredState,
+    pub(crate) state: StoredState,
     pub(crate) max_attempts: MaxAttempts,
     pub(crate) progress: Option<Box<RawValue>>,
     pub(crate) signal: Option<Box<RawValue>>,
@@ -203,7 +202,7 @@ impl Message {
         options.expires_at = options.ttl.map(|ttl| created_at + ttl);
         let due_at = message.due().instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
-        let standing = match &options.hold {
+        let state = match &options.hold {
             Some(_) if matches!(gate, HoldOutcome::Held) => StoredState::Held,
             _ if due_at > created_at => StoredState::Delayed(due_at),
             _ => StoredState::Waiting,
@@ -213,7 +212,7 @@ impl Message {
             HoldOutcome::PassedBy(signal) => signal,
         };
         let run = Run::default();
-        let stored = Stored { id, record, options, run, standing, max_attempts, progress: None, signal };
+        let stored = Stored { id, record, options, run, state, max_attempts, progress: None, signal };
         Self::from_stored(queue, stored)
     }
 
@@ -223,13 +222,13 @@ impl Message {
             Record { created_at: started_at, due_at: started_at, name: None, headers: Headers::default(), data };
         let run =
             Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
-        let (options, max_attempts) = (Options::default(), MaxAttempts::default());
-        let (standing, progress, signal) = (StoredState::Active, None, None);
-        Self::from_stored(queue, Stored { id, record, options, run, standing, max_attempts, progress, signal })
+        let (options, max_attempts) = (Options::default(), const { Count::of(3) });
+        let (state, progress, signal) = (StoredState::Active, None, None);
+        Self::from_stored(queue, Stored { id, record, options, run, state, max_attempts, progress, signal })
     }
 
     pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
-        let Stored { id, record, options, run, standing, max_attempts, progress, signal } = stored;
+        let Stored { id, record, options, run, state, max_attempts, progress, signal } = stored;
         let delay = record::delay(&record);
         let mut message = Self {
             id: options.own_id.map_or(id, MessageRef::Own),
@@ -256,7 +255,7 @@ impl Message {
             result: None,
             error: None,
         };
-        match standing {
+        match state {
             StoredState::Held => {
                 message.state = State::Held;
                 message.hold = options.hold;

@@ -11,9 +11,9 @@ use utoipa::{
 
 use crate::{
     json,
-    message::name::{MessageName, OwnId, SignalKey},
-    number::{MaxAttempts, Priority},
-    settings::{RunTime, backoff::Backoff, range::Span},
+    names::{MessageName, OwnId, SignalKey},
+    range::{Count, Span},
+    settings::{RunTime, backoff::Backoff},
     time::{Millis, Timestamp},
 };
 
@@ -38,7 +38,7 @@ pub struct NewMessage {
     #[schema(inline)]
     pub delay: Option<Delay>,
     /// The instant at which it may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
-    #[schema(inline, value_type = Option<GivenInstant>)]
+    #[schema(inline, value_type = Option<DeliverAtSchema>)]
     pub deliver_at: Option<Timestamp>,
     /// The priority: a lower number goes first, negative numbers before the default. Defaults to 0.
     #[serde(default, deserialize_with = "json::or_default")]
@@ -66,9 +66,9 @@ pub struct NewMessage {
 }
 
 /// The schema of an instant that a producer sends.
-struct GivenInstant;
+struct DeliverAtSchema;
 
-impl PartialSchema for GivenInstant {
+impl PartialSchema for DeliverAtSchema {
     fn schema() -> RefOr<Schema> {
         /// RFC 3339, before the year 2200.
         const PATTERN: &str = r"^(?:(?:[01][0-9]|2[01])[0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[01][0-9]|2[01])(?:0[48]|[2468][048]|[13579][26])-02-29)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
@@ -77,8 +77,13 @@ impl PartialSchema for GivenInstant {
     }
 }
 
-impl ToSchema for GivenInstant {}
+impl ToSchema for DeliverAtSchema {}
 
+/// Which of the ready messages goes first: the lower number. Negative ones go before all that have none, positive ones after,
+/// as in Bull.
+pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
+/// How many attempts a message has.
+pub(crate) type MaxAttempts = Count<1, 1_000>;
 /// The delay of a message.
 pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// The ttl of a message: how long after its post it may be started.
@@ -174,6 +179,10 @@ impl PartialSchema for Headers {
 impl ToSchema for Headers {}
 
 impl NewMessage {
+    /// The priority of the messages that go before all others.
+    pub const MIN_PRIORITY: i64 = -2_097_152;
+    /// The priority of the messages that go after all others.
+    pub const MAX_PRIORITY: i64 = 2_097_152;
     /// The maximum delay of a message.
     pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
 

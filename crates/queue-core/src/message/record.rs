@@ -12,10 +12,9 @@ use crate::{
     message::{
         failure::MessageError,
         id::MessageId,
-        name::{ConsumerId, MessageName, OwnId, SignalKey},
-        new::{Headers, NewMessage},
+        new::{Headers, MaxAttempts, NewMessage, Priority},
     },
-    number::{MaxAttempts, Priority},
+    names::{ConsumerId, MessageName, OwnId, SignalKey},
     settings::backoff::Backoff,
     time::{Millis, Timestamp},
 };

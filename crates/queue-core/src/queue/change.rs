@@ -1,17 +1,12 @@
-//! Changes of one message by hand: cancel, erase, promote, retry, patch.
-
-use deadpool_redis::redis::Value;
+//! Changes of one message by hand that take no content: cancel, erase, promote. This file also has the outcome of all changes by
+//! hand; `retry.rs` and `patch.rs` make the others.
 
 use crate::{
     error::{Error, Result},
-    limits,
-    message::{MessageRef, NewMessage, State, Stored, new::Due, record::Record},
+    message::{MessageRef, State},
     queue::{Call, Queue},
     redis::scripts::{self, Script},
 };
-
-/// The maximum number of times that a message is read again because others change it at the same time.
-const MAX_REREADS: usize = 30;
 
 /// The outcome of changing one message by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,98 +59,14 @@ impl Queue {
         Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }
 
-    /// Makes a failed message ready at once, with its attempts reset and without a ttl.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`].
-    pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
-        let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
-        Ok(only_from(State::Failed, found_in(self.call(&scripts::RETRY, call).await?)?))
-    }
-
-    /// Changes a message that was never handed out. `edit` receives the message as a new post and changes its data, name, headers
-    /// or priority; a delay or an instant that it sets becomes the due time, by Redis's clock. `edit` is called again when another
-    /// client has changed the message at the same time.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`]. The inner result has the error of `edit`:
-    /// nothing was changed.
-    pub async fn patch<E>(
-        &self,
-        id: &MessageRef,
-        edit: impl Fn(&mut NewMessage) -> Result<(), E>,
-    ) -> Result<Result<Changed, E>> {
-        for _ in 0..MAX_REREADS {
-            let read: Vec<Value> =
-                self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
-            let value = read.into_iter().next().unwrap_or(Value::Nil);
-            let header = header_of(&value).to_owned();
-            let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
-            let Stored { record: Record { name, headers, data, .. }, options, .. } = stored;
-            let before = NewMessage { name, headers, priority: options.priority, ..NewMessage::new(data) };
-            let mut after = before.clone();
-            if let Err(refused) = edit(&mut after) {
-                return Ok(Err(refused));
-            }
-            if let Some(changed) = self.write_patch(id, &header, &before, &after).await? {
-                return Ok(Ok(changed));
-            }
-        }
-        Err(Error::Unavailable("the message was changed again and again at the same time".into()))
-    }
-
-    /// Returns `None` if the message's header has changed meanwhile.
-    async fn write_patch(
-        &self,
-        id: &MessageRef,
-        header: &str,
-        before: &NewMessage,
-        after: &NewMessage,
-    ) -> Result<Option<Changed>> {
-        let mut record = Record::encode(after);
-        if record.len() > limits::MAX_BYTES {
-            return Err(Error::TooManyBytes(record.len()));
-        }
-        if after.data.get() == before.data.get() {
-            record.truncate(record.find('\n').unwrap_or(record.len()));
-        }
-        let priority = if after.priority == before.priority { String::new() } else { after.priority.to_string() };
-        let due = match after.due() {
-            Due::Now if after.delay.is_none() => String::new(),
-            Due::Now => "+0".into(),
-            due => due.encode(),
-        };
-        let call =
-            Call::new(&scripts::PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
-        let answer: Option<(String, String)> = self.call(&scripts::PATCH, call).await?;
-        let Some((state, outcome)) = answer else { return Ok(Some(Changed::Unknown)) };
-        match outcome.as_str() {
-            "patched" => Ok(Some(Changed::Done)),
-            "started" => Ok(Some(Changed::Refused(state.parse().map_err(Error::unexpected)?))),
-            _ => Ok(None),
-        }
-    }
-
     /// The state in which the script found the message.
     async fn change(&self, script: &'static Script, id: &MessageRef) -> Result<Option<State>> {
         found_in(self.call(script, Call::new(script, &self.keys).arg(id.as_str())).await?)
     }
 }
 
-/// The header of the record in a reply of `read.lua`.
-fn header_of(value: &Value) -> &str {
-    let record = match value {
-        Value::Array(parts) => parts.get(1),
-        _ => None,
-    };
-    let Some(Value::BulkString(record)) = record else { return "" };
-    let header = record.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    std::str::from_utf8(header).unwrap_or_default()
-}
-
-fn only_from(right: State, found: Option<State>) -> Changed {
+/// The outcome of a change that only the state `right` permits.
+pub(super) fn only_from(right: State, found: Option<State>) -> Changed {
     match found {
         Some(state) if state == right => Changed::Done,
         Some(state) => Changed::Refused(state),
@@ -163,6 +74,7 @@ fn only_from(right: State, found: Option<State>) -> Changed {
     }
 }
 
-fn found_in(state: Option<String>) -> Result<Option<State>> {
+/// Parses the state in which a script found a message.
+pub(super) fn found_in(state: Option<String>) -> Result<Option<State>> {
     state.map(|state| state.parse().map_err(Error::unexpected)).transpose()
 }

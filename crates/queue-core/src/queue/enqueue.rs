@@ -6,10 +6,10 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        HoldOutcome, IdempotencyKey, Message, MessageId, MessageRef, NewMessage, State,
+        HoldOutcome, MaxAttempts, Message, MessageId, MessageRef, NewMessage, State,
         record::{Options, Record},
     },
-    number::MaxAttempts,
+    names::IdempotencyKey,
     queue::{Call, Queue, declare::IfAbsent},
     redis::scripts,
     time::Timestamp,

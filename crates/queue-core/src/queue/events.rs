@@ -15,7 +15,7 @@ const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
 
 impl Queue {
     /// Makes the queue log events for eleven minutes, and returns the id of the newest event; `None` if the queue does not exist.
-    /// A client that listens for longer repeats the call, as [`EventFeed`](crate::EventFeed) does.
+    /// A client that listens for longer repeats the call, as [`EventFeed`](crate::feed::EventFeed) does.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Queue {
     }
 
     /// All events after one that [`listen`](Self::listen) returned; `None` if the log has lost some of them. For tests;
-    /// [`EventFeed`](crate::EventFeed) reads in steps.
+    /// [`EventFeed`](crate::feed::EventFeed) reads in steps.
     #[doc(hidden)]
     pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
         const ALL: u64 = 1 << 40;

@@ -9,7 +9,7 @@ use deadpool_redis::redis::{self, Value};
 
 use crate::{
     error::{Error, Result},
-    message::QueueName,
+    names::QueueName,
     redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
 };
 

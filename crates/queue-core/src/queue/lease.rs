@@ -1,6 +1,6 @@
-//! Leases messages. The leases of a call whose reply was lost are found again by the call's token, and returned.
+//! Leases messages.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_redis::redis::Value;
 use tracing::warn;
@@ -9,14 +9,15 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        ConsumerId, Failure, LeaseToken, Message, MessageId, MessageRef, Stored, StoredState,
+        Failure, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
         record::{Malformed, Options, Record, Run},
         token::Secret,
     },
-    number::MaxAttempts,
+    names::ConsumerId,
     queue::{
         Call, Queue,
         declare::IfAbsent,
+        lost_leases::LostUnlessAnswered,
         random,
         read::parse_json,
         settle::{Action, Settlement},
@@ -24,9 +25,6 @@ use crate::{
     redis::{reply, scripts},
     time::{Millis, Timestamp},
 };
-
-/// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
-const MAX_LOST: usize = 100;
 
 /// A request of a consumer for messages.
 #[derive(Debug, Clone)]
@@ -64,17 +62,17 @@ impl LeaseRequest {
     }
 }
 
-/// The messages that a consumer got, and when to look again.
+/// The messages that a consumer got, and when it should call again.
 #[derive(Debug)]
 pub struct Leased {
-    /// The messages, in the order in which they stood in the waiting list.
+    /// The messages, in the order of the waiting list.
     pub deliveries: Vec<Delivery>,
     /// How long the leases last.
     pub visibility_timeout: Millis,
     /// Whether more messages were ready than were handed out.
     pub more_is_ready: bool,
     /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
-    pub next_look: Option<Duration>,
+    pub call_again_in: Option<Duration>,
     /// The consumers that may get messages when this one got none.
     pub(crate) access: Access,
 }
@@ -151,9 +149,9 @@ impl Queue {
         // Until here a dropped future counts as a lost call, because no consumer has received the deliveries.
         self.fail_unreadable(unreadable).await;
         answer_is_lost.answered();
-        // An idle consumer must call again for the second look at lost calls.
-        let second_look = self.next_look_for_lost();
-        leased.next_look = leased.next_look.into_iter().chain(second_look).min();
+        // An idle consumer must call again, so that lost leases are searched for once more.
+        let next_search = self.lost_leases_searched_in();
+        leased.call_again_in = leased.call_again_in.into_iter().chain(next_search).min();
         Ok(leased)
     }
 
@@ -166,7 +164,7 @@ impl Queue {
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
         let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(12))))?;
         let mut texts = answer.split_off(answer.len().min(7));
-        let (now, deadline, visibility_timeout, next_look, more_is_ready, max_attempts, queue_timeout): Terms =
+        let (now, deadline, visibility_timeout, call_again_in, more_is_ready, max_attempts, queue_timeout): Terms =
             reply::decode(Value::Array(answer))?;
         let each = texts.split_off(texts.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
@@ -175,7 +173,7 @@ impl Queue {
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
         let visibility_timeout = Millis::new(visibility_timeout);
-        let next_look = u64::try_from(next_look).ok().map(Duration::from_micros);
+        let call_again_in = u64::try_from(call_again_in).ok().map(Duration::from_micros);
         let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
         let queue_timeout = queue_timeout.and_then(|millis| millis.parse().ok());
         let access = owner.map_or(Access::All, |owner| Access::OneConsumer(owner.parse().ok()));
@@ -207,7 +205,7 @@ impl Queue {
                         record,
                         options,
                         run,
-                        standing: StoredState::Active,
+                        state: StoredState::Active,
                         max_attempts,
                         progress: None,
                         signal,
@@ -218,7 +216,7 @@ impl Queue {
                 Err(malformed) => unreadable.push((lease, malformed)),
             }
         }
-        Ok((Leased { deliveries, visibility_timeout, more_is_ready, next_look, access }, unreadable))
+        Ok((Leased { deliveries, visibility_timeout, more_is_ready, call_again_in, access }, unreadable))
     }
 
     /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
@@ -240,84 +238,13 @@ impl Queue {
             warn!(queue = %self.name, %error, "unreadable messages could not be failed: their leases will lapse");
         }
     }
-
-    /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
-    /// begins with this, and a consumer that stops calls it once more.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`]: the rest is returned with the next call.
-    pub async fn return_lost_leases(&self) -> Result<()> {
-        while let Some(secret) = self.lost_lease_call() {
-            let mut ids = Vec::new();
-            let mut cursor = String::from("0");
-            loop {
-                let call = Call::new(&scripts::FIND_LEASES, &self.keys).arg(secret.as_str()).arg(cursor);
-                let mut answer: Vec<String> = self.call(&scripts::FIND_LEASES, call).await?;
-                ids.extend(answer.split_off(answer.len().min(1)));
-                cursor = answer.pop().unwrap_or_default();
-                if cursor == "0" {
-                    break;
-                }
-            }
-            // A scan may return an id twice. The ids fit into one call, because one lease call handed them out.
-            ids.sort_unstable();
-            ids.dedup();
-            if !ids.is_empty() {
-                let mut call = Call::new(&scripts::GIVE_BACK, &self.keys).arg(secret.as_str());
-                for id in &ids {
-                    call.push(id.as_str());
-                }
-                let returned: u64 = self.call(&scripts::GIVE_BACK, call).await?;
-                warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
-            }
-            self.lost.lock().retain_mut(|lost| lost.secret != secret || lost.is_needed_again());
-        }
-        Ok(())
-    }
 }
 
-impl Queue {
-    fn next_look_for_lost(&self) -> Option<Duration> {
-        self.lost.lock().iter().map(Lost::pause).min()
-    }
-
-    fn lost_lease_call(&self) -> Option<Secret> {
-        self.lost.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
-    }
-}
-
-/// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to look again, whether
+/// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to call again, whether
 /// more is ready, `max_attempts` and the time-out of the queue.
 type Terms = (u64, u64, u64, i64, bool, String, Option<String>);
 /// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
-
-/// A lease call whose answer was lost.
-pub(super) struct Lost {
-    secret: Secret,
-    look_at: Option<Instant>,
-}
-
-impl Lost {
-    /// The pause before the second look for lost leases: a call over a broken connection may reach Redis after the first look.
-    const SECOND_LOOK: Duration = Duration::from_secs(5);
-
-    fn is_due(&self) -> bool {
-        self.look_at.is_none_or(|instant| instant <= Instant::now())
-    }
-
-    fn pause(&self) -> Duration {
-        self.look_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
-    }
-
-    /// Whether the call must be looked for once more: yes after the first look, no after the second.
-    fn is_needed_again(&mut self) -> bool {
-        let was_first = self.look_at.is_none();
-        self.look_at = Some(Instant::now() + Self::SECOND_LOOK);
-        was_first
-    }
-}
 
 fn decode_delivery(
     record: &[u8],
@@ -328,34 +255,4 @@ fn decode_delivery(
     let options = options.map(|bytes| Options::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
     let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
     Ok((Record::decode(record)?, options, run))
-}
-
-/// Remembers a lease call as lost when it is dropped, unless it was marked as answered.
-struct LostUnlessAnswered<'q> {
-    queue: &'q Queue,
-    secret: Secret,
-    answered: bool,
-}
-
-impl<'q> LostUnlessAnswered<'q> {
-    fn new(queue: &'q Queue) -> Self {
-        Self { queue, secret: Secret::draw(), answered: false }
-    }
-
-    fn secret(&self) -> &Secret {
-        &self.secret
-    }
-
-    fn answered(mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for LostUnlessAnswered<'_> {
-    fn drop(&mut self) {
-        let mut lost = self.queue.lost.lock();
-        if !self.answered && lost.len() < MAX_LOST {
-            lost.push(Lost { secret: self.secret.clone(), look_at: None });
-        }
-    }
 }

@@ -6,7 +6,8 @@ use deadpool_redis::redis::Value;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{Message, MessageName, SignalKey, State},
+    message::{Message, State},
+    names::{MessageName, SignalKey},
     queue::{Call, Queue},
     redis::{reply, scripts},
 };

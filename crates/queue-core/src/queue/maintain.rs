@@ -6,7 +6,7 @@ use deadpool_redis::redis::Value;
 
 use crate::{
     error::{Error, Result},
-    message::ConsumerId,
+    names::ConsumerId,
     queue::{Call, Queue, random},
     redis::scripts,
 };

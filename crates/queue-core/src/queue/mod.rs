@@ -1,21 +1,25 @@
 //! A queue, with one file for each operation on it.
 
 mod audit;
-mod bulk;
 mod change;
 mod coalesce;
 mod configure;
 mod declare;
+mod delete;
 mod enqueue;
 mod events;
 mod extend;
 pub(crate) mod index;
 mod lease;
 mod list;
+mod lost_leases;
 mod maintain;
+mod patch;
 mod progress;
+mod purge;
 mod queues;
 mod read;
+mod retry;
 mod settle;
 mod signal;
 mod status;
@@ -44,10 +48,11 @@ use tokio::time::sleep;
 use crate::{
     error::{Error, Result},
     limits,
-    message::QueueName,
+    names::QueueName,
     redis::{
         CallError, Keys, Redis, reply,
         scripts::{LAYOUT, Script},
+        suffix,
     },
     settings::patch::SettingsPatch,
     time::Millis,
@@ -70,7 +75,7 @@ pub struct Queue {
     /// Whether a call has found that the queue exists since this process last added its name to the index.
     was_used: AtomicBool,
     /// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
-    lost: Mutex<Vec<lease::Lost>>,
+    lost_calls: Mutex<Vec<lost_leases::LostCall>>,
     intake: Arc<Intake>,
     /// Messages that were posted and wait for the next call.
     posted: Mutex<coalesce::PendingPosts>,
@@ -88,8 +93,8 @@ impl Queue {
 
     pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
         let keys = Keys::of(&name);
-        let (epoch, lost, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost, intake, posted }
+        let (epoch, lost_calls, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, intake, posted }
     }
 
     /// The queue's name.
@@ -134,6 +139,21 @@ impl Queue {
             }
         }
         Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
+    }
+
+    /// Calls a script for the queue with a known epoch; `None` if that queue was deleted meanwhile.
+    async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
+        match self.redis.call_script(script, &call.command).await {
+            Err(CallError::StaleEpoch) => Ok(None),
+            answer => reply::decode(answer.map_err(|error| self.explain(error))?).map(Some),
+        }
+    }
+
+    /// The epoch of the queue in Redis; `None` if the queue does not exist.
+    async fn stored_epoch(&self) -> Result<Option<String>> {
+        let mut read = redis::cmd("HGET");
+        read.arg(self.keys.key(suffix::META)).arg("epoch");
+        reply::decode(self.redis.call(&read).await?)
     }
 
     /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has the

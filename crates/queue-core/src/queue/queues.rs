@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::{
     error::Result,
-    message::QueueName,
+    names::QueueName,
     queue::{Queue, QueueStatus, coalesce::Intake, index},
     redis::{Keys, Redis, keys, reply},
     settings::{DeclaredSettings, QueuePattern},
@@ -138,13 +138,13 @@ impl Queues {
     ) -> Result<(Vec<QueueStatus>, Option<QueueName>)> {
         let ranges = NameRange::of(patterns, prefix);
         let limit = limit.clamp(1, MAX_NAMES);
-        let (mut found, mut looked_at, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
+        let (mut found, mut names_read, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
             // One more name shows whether the list goes on.
             let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
             let mut goes_on = names.len() > wanted;
             names.truncate(wanted);
-            looked_at += names.len();
+            names_read += names.len();
             after = names.last().cloned();
             let queues: Vec<Arc<Queue>> = names.iter().map(|name| self.queue(name)).collect();
             let reading =
@@ -157,11 +157,11 @@ impl Queues {
             if !goes_on {
                 return Ok((found, None));
             }
-            if found.len() == limit || looked_at == MAX_NAMES {
+            if found.len() == limit || names_read == MAX_NAMES {
                 return Ok((found, after));
             }
             // When few names have a queue, larger steps skip the others faster.
-            wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - looked_at);
+            wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - names_read);
         }
     }
 

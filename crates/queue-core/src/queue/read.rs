@@ -10,10 +10,9 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Message, MessageId, MessageRef, Stored, StoredState,
+        MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
         record::{Options, Outcome, Record, Run},
     },
-    number::MaxAttempts,
     queue::{Call, Queue},
     redis::{reply, scripts},
     time::{Millis, Timestamp},
@@ -98,13 +97,13 @@ impl Queue {
         type Text = Option<String>;
         type Stands = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
         let Value::Array(mut parts) = value else { return Ok(None) };
-        let stands = parts.split_off(parts.len().min(3));
+        let texts = parts.split_off(parts.len().min(3));
         let (id, record, options): (String, Vec<u8>, Text) = reply::decode(Value::Array(parts))?;
         let (run, outcome, due, deadline, held, progress, signal, max_attempts): Stands =
-            reply::decode(Value::Array(stands))?;
+            reply::decode(Value::Array(texts))?;
         let id: MessageId = id.parse().map_err(Error::unexpected)?;
         let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;
-        let standing = match (outcome, deadline, due) {
+        let state = match (outcome, deadline, due) {
             (Some(outcome), ..) => {
                 let outcome = Outcome::decode(&outcome)
                     .map_err(|malformed| Error::unexpected(format!("{malformed} of {id} in {}", self.name)))?;
@@ -122,7 +121,7 @@ impl Queue {
             record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
             options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
-            standing,
+            state,
             max_attempts,
             progress: progress.and_then(parse_json),
             signal: signal.and_then(parse_json),

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use crate::{
     error::{Error, Result},
     json, limits,
-    message::SignalKey,
+    names::SignalKey,
     queue::{Call, Queue, declare::IfAbsent, read::parse_json},
+    range::Span,
     redis::{reply, scripts},
-    settings::range::Span,
     time::{Millis, Timestamp},
 };
 

@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::{
     error::Result,
-    message::{QueueName, State},
+    message::State,
+    names::QueueName,
     queue::{Call, Queue},
     redis::scripts,
     settings::{Settings, schema::ShownSettings},

@@ -1,6 +1,6 @@
 //! The keys in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
 
-use crate::message::QueueName;
+use crate::names::QueueName;
 
 /// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has its own cluster slot, so it is only
 /// an index, which may lag behind the queues.

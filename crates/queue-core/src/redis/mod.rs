@@ -3,6 +3,7 @@
 mod call_error;
 pub(crate) mod calls;
 mod connection;
+mod counted_socket;
 pub(crate) mod keys;
 pub(crate) mod protected_mode;
 mod quota;
@@ -11,7 +12,6 @@ mod retry;
 pub(crate) mod scripts;
 mod server;
 mod shared_connection;
-mod wire;
 
 pub(crate) use call_error::CallError;
 pub use connection::Redis;

@@ -18,8 +18,8 @@ use crate::{
     error::Result,
     redis::{
         call_error::CallError,
+        counted_socket::{CountedSocket, Traffic},
         protected_mode,
-        wire::{Traffic, Wire},
     },
 };
 
@@ -42,12 +42,12 @@ impl managed::Manager for Connector {
 
     /// The caller limits how long this takes.
     async fn create(&self) -> RedisResult<Connection> {
-        let wire = Wire::connect(&self.info).await?;
-        let traffic = wire.traffic();
+        let socket = CountedSocket::connect(&self.info).await?;
+        let traffic = socket.traffic();
         // `Redis` limits the total time of a call, so the client needs no limit for each reply.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let (multiplexed, driver) =
-            MultiplexedConnection::new_with_config(self.info.redis_settings(), wire, config).await?;
+            MultiplexedConnection::new_with_config(self.info.redis_settings(), socket, config).await?;
         let driver = tokio::spawn({
             let traffic = Arc::clone(&traffic);
             async move {

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::name::QueueName,
-    settings::patch::{InvalidSetting, SettingsPatch},
-    settings::pattern::QueuePattern,
+    names::QueueName,
+    settings::{
+        patch::{InvalidSetting, SettingsPatch},
+        pattern::QueuePattern,
+    },
 };
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).

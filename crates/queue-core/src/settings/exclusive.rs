@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use crate::settings::range::Count;
+use crate::range::Count;
 
 /// Whether only one consumer at a time has access to a queue: `false`, `true` (one message at a time) or `{"parallel": n}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

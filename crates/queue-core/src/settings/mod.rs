@@ -7,7 +7,6 @@ mod duration_pattern;
 mod exclusive;
 pub(crate) mod patch;
 mod pattern;
-pub(crate) mod range;
 pub(crate) mod rate_limit;
 mod retention;
 pub(crate) mod schema;
@@ -17,17 +16,18 @@ use std::collections::BTreeMap;
 pub use declared::DeclaredSettings;
 pub use patch::SettingsPatch;
 pub use pattern::QueuePattern;
-pub use range::Span;
 pub use rate_limit::RateLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
-use crate::time::Millis;
+use crate::{
+    range::{Count, Span},
+    time::Millis,
+};
 
 use backoff::Backoff;
 use exclusive::Exclusive;
-use range::Count;
 use retention::Retention;
 
 /// How a queue treats its messages.

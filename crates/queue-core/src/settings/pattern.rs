@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{message::QueueName, parse_error::ParseError};
+use crate::{names::QueueName, parse_error::ParseError};
 
 /// The queues to which a key, a route or declared settings apply: one queue by its name, the queues with a prefix (`user-*`), or
 /// all queues (`*`).

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    settings::range::{Count, Span},
+    range::{Count, Span},
     time::Millis,
 };
 

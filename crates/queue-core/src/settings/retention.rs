@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    settings::range::{Count, Span},
+    range::{Count, Span},
     time::Millis,
 };
 
@@ -47,7 +47,7 @@ impl Default for Retention {
 }
 
 impl Keep {
-    const fn of(age: Millis, count: u64) -> Self {
+    const fn of(age: Millis, count: i64) -> Self {
         Self { age: Age::of(age), count: Count::of(count), min_age: Age::of(Millis::from_secs(60)) }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::message::{ConsumerId, MessageId};
+use crate::{message::MessageId, names::ConsumerId};
 
 /// A notification for the idle consumers of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl<'p> Wake<'p> {
 /// Wakes the consumer of one queue when it should check the queue; it keeps the earliest instant that was set.
 #[derive(Debug)]
 pub struct WakeNotifier {
-    look_at: Mutex<Option<Instant>>,
+    check_at: Mutex<Option<Instant>>,
     changed: Notify,
     /// The consumer whose wake-ups it accepts; if it is not set, it accepts those of every consumer.
     consumer: OnceLock<ConsumerId>,
@@ -50,7 +50,7 @@ impl WakeNotifier {
 
     pub(crate) fn new() -> Self {
         Self {
-            look_at: Mutex::new(Some(Instant::now())),
+            check_at: Mutex::new(Some(Instant::now())),
             changed: Notify::new(),
             consumer: OnceLock::new(),
             to_cancel: Mutex::default(),
@@ -100,9 +100,9 @@ impl WakeNotifier {
     /// Wakes after the pause, or earlier if an earlier instant is set.
     pub fn wake_in(&self, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
-        let mut look_at = self.look_at.lock();
-        if look_at.is_none_or(|known| instant < known) {
-            *look_at = Some(instant);
+        let mut check_at = self.check_at.lock();
+        if check_at.is_none_or(|known| instant < known) {
+            *check_at = Some(instant);
             // `Notify` keeps a permit for a task that does not wait yet, so no wake-up is lost between its lease call and its wait.
             self.changed.notify_one();
         }
@@ -110,7 +110,7 @@ impl WakeNotifier {
 
     /// Whether a wake-up is set, at any instant.
     pub(crate) fn is_set(&self) -> bool {
-        self.look_at.lock().is_some()
+        self.check_at.lock().is_some()
     }
 
     /// Waits for the next wake-up, at most for `poll`. A wake-up between two waits ends the next wait at once. Only one task may
@@ -118,10 +118,10 @@ impl WakeNotifier {
     pub async fn woken(&self, poll: Duration) {
         let latest = Instant::now() + poll;
         loop {
-            let instant = self.look_at.lock().map_or(latest, |instant| instant.min(latest));
+            let instant = self.check_at.lock().map_or(latest, |instant| instant.min(latest));
             // A timer for an instant in the past would fire only at the next whole millisecond.
             if instant <= Instant::now() {
-                self.look_at.lock().take_if(|due| *due <= Instant::now());
+                self.check_at.lock().take_if(|due| *due <= Instant::now());
                 return;
             }
             tokio::select! {
@@ -176,19 +176,19 @@ mod tests {
         let notifier = WakeNotifier::new();
         let (mine, other) = (ConsumerId::issue(), ConsumerId::issue());
         notifier.wake_only(&mine);
-        let looks = async |payload: &str| {
+        let wakes = async |payload: &str| {
             notifier.woken(Duration::ZERO).await;
             notifier.take(Wake::parse(payload));
             let start = Instant::now();
             notifier.woken(Duration::from_secs(60)).await;
             start.elapsed() < Duration::from_secs(1)
         };
-        assert!(looks("0").await);
-        assert!(looks("-5").await, "an instant that has passed is now");
-        assert!(looks(&format!("0\t{mine}")).await);
-        assert!(!looks(&format!("0\t{other}")).await);
-        assert!(!looks("60000000").await);
-        assert!(!looks("cancel\t21718923400017").await);
+        assert!(wakes("0").await);
+        assert!(wakes("-5").await, "an instant that has passed is now");
+        assert!(wakes(&format!("0\t{mine}")).await);
+        assert!(!wakes(&format!("0\t{other}")).await);
+        assert!(!wakes("60000000").await);
+        assert!(!wakes("cancel\t21718923400017").await);
         assert_eq!(notifier.cancelled().await, HashSet::from(["21718923400017".parse().unwrap()]));
     }
 }

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    message::{MessageId, QueueName},
+    message::MessageId,
+    names::QueueName,
     redis::{
         Keys, Redis, Retry,
         keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, WORKERS_CHANNEL},

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::message::QueueName;
+use crate::names::QueueName;
 
 /// The earliest instant at which each queue must be checked.
 #[derive(Debug, Default)]

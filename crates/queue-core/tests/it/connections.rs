@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use drover_tests::{Proxy, eventually};
-use queue_core::{DeclaredSettings, Enqueued, Error, Queues, Redis, State};
+use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettings};
 
 use crate::{World, done, name, number, numbers, pass};
 

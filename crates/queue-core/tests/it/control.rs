@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use queue_core::{Maintenance, Millis, State, Subscriber};
+use queue_core::{Maintenance, Millis, State, wakeup::Subscriber};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert_eq!((*settings.max_attempts, settings.timeout.map(|timeout| timeout.get())), (9, Some(5_000)));
     let back = json!({"retention": null, "max_attempts": null, "timeout": null});
     let settings = world.queue.configure(&back).await.unwrap();
-    assert_eq!(settings, queue_core::Settings::default());
+    assert_eq!(settings, queue_core::settings::Settings::default());
     let meta = world.redis.command("HKEYS drover:{q}:meta");
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
     let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
@@ -171,12 +171,12 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     world.post(number(1)).await;
     world.complete(&lease_for(1_500).await).await;
     let posted = world.post(number(2)).await;
-    // After this time maintenance has looked and found nothing due.
+    // After this time maintenance has checked the queue and found nothing due.
     pass(700).await;
     let lost = lease_for(1_500).await;
     until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
     let late = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
-    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(3), "the timer starts the work, not a later look");
+    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(3), "the timer starts the work, not a later check");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn maintenance_sleeps_while_nothing_is_due() {
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
     let mut before = calls();
-    // Wait until maintenance has looked at the queue.
+    // Wait until maintenance has checked the queue.
     loop {
         pass(1_000).await;
         if before == std::mem::replace(&mut before, calls()) {

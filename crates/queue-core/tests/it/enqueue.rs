@@ -18,7 +18,7 @@ async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
     let read = world.read(&posted.id).await;
     assert_eq!(read.data.get(), odd);
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&posted).unwrap());
-    assert_eq!((read.state, read.priority.get(), read.max_attempts.get()), (State::Waiting, 7, 9));
+    assert_eq!((read.state, *read.priority, *read.max_attempts), (State::Waiting, 7, 9));
     assert_eq!(read.headers.get("trace"), Some("a\tb\nc"));
     let delivery = world.lease_one().await;
     assert_eq!(delivery.message.data.get(), odd);

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use queue_core::{Action, EventFeed, EventId, EventListener, Millis, NewMessage, Queues, Signal, Subscriber};
+use queue_core::{
+    Action, Millis, NewMessage, Queues, Signal,
+    feed::{EventFeed, EventId, EventListener},
+    wakeup::Subscriber,
+};
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -64,7 +64,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     pass(1_000).await;
     let early = lease_as(&world, &b, 10).await;
     assert!(early.deliveries.is_empty());
-    assert!(early.next_look.unwrap().as_millis() <= 1_200, "the next look is when the last lease lapses");
+    assert!(early.call_again_in.unwrap().as_millis() <= 1_200, "the consumer calls again when the last lease lapses");
     pass(1_200).await;
     let taken_over = lease_as(&world, &b, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
@@ -81,7 +81,7 @@ async fn owner_without_leases_that_does_not_return_is_replaced() {
     world.post(number(1)).await;
     let early = lease_as(&world, &b, 1).await;
     assert!(early.deliveries.is_empty());
-    assert!(early.next_look.unwrap().as_millis() <= 1_500);
+    assert!(early.call_again_in.unwrap().as_millis() <= 1_500);
     pass(1_510).await;
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [1]);
 }
@@ -107,7 +107,7 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
     world.settle(&first, Action::Fail(failure())).await;
     let blocked = world.lease(1).await;
     assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
-    assert!(blocked.next_look.unwrap().as_millis() <= 1_000);
+    assert!(blocked.call_again_in.unwrap().as_millis() <= 1_000);
     pass(1_010).await;
     let again = world.lease_one().await;
     assert_eq!(again.message.id, first.message.id);

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use drover_tests::{Proxy, RedisServer};
 use queue_core::{
-    ConsumerId, DeclaredSettings, Error, LeaseRequest, LongPoll, Maintenance, Millis, Queue, QueueName, QueuePattern,
-    Queues, Redis, Signal, Subscriber,
+    ConsumerId, Error, LeaseRequest, LongPoll, Maintenance, Millis, Queue, QueueName, Queues, Redis, Signal,
+    settings::{DeclaredSettings, QueuePattern},
+    wakeup::Subscriber,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -36,8 +37,8 @@ fn running(queues: &Queues) -> Subscriber {
 fn maintain(queues: &Queues) {
     let every = Duration::from_millis(100);
     let mut maintenance = Maintenance::new(queues.clone(), running(queues)).unwrap();
-    (maintenance.look_at_all_every, maintenance.name_without_a_queue) = (every, every);
-    maintenance.look_for_unlisted_every = every;
+    (maintenance.check_all_every, maintenance.name_without_a_queue) = (every, every);
+    maintenance.scan_for_unlisted_every = every;
     tokio::spawn(maintenance.run(CancellationToken::new()));
 }
 
@@ -165,16 +166,16 @@ async fn a_deletion_spares_the_queue_that_begins_after_it() {
     world.post(number(1)).await;
     let deleting = slow.queues.queue(&name());
     for _ in 0..2 {
-        deleting.status().await.unwrap(); // Its connections stand.
+        deleting.status().await.unwrap(); // It opens its connections.
     }
-    let looks = || {
+    let existence_checks = || {
         let stats = world.redis.command("INFO commandstats");
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_hget:")?.split(',').next()).map(str::to_owned)
     };
-    let before = looks();
+    let before = existence_checks();
     let (deleted, ()) = tokio::join!(deleting.delete(), async {
-        // The slow process deletes the name 600 ms after it looked at the queue.
-        while looks() == before {
+        // The slow process deletes the name 600 ms after it checked the queue.
+        while existence_checks() == before {
             pass(5).await;
         }
         world.queue.delete().await.unwrap();

@@ -52,7 +52,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
         }
         seen.extend(numbers(&leased));
         if leased.deliveries.is_empty() {
-            tokio::time::sleep(leased.next_look.expect("a message will be due")).await;
+            tokio::time::sleep(leased.call_again_in.expect("a message will be due")).await;
         }
     }
     assert_eq!(seen, (0..=200).collect::<Vec<_>>());
@@ -120,15 +120,15 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
     world.queue.declare().await.unwrap();
-    assert_eq!(world.lease(1).await.next_look, None, "nothing will be due");
+    assert_eq!(world.lease(1).await.call_again_in, None, "nothing will be due");
     world.post(delayed(1, 5_000)).await;
-    let look = world.lease(1).await.next_look.unwrap().as_millis();
-    assert!((2_000..=5_000).contains(&look), "{look}");
+    let pause = world.lease(1).await.call_again_in.unwrap().as_millis();
+    assert!((2_000..=5_000).contains(&pause), "{pause}");
     world.post(number(2)).await;
     let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..world.request(1) };
     assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
-    let look = world.lease(1).await.next_look.unwrap().as_millis();
-    assert!((1..=1_000).contains(&look), "the lease lapses before the message is due: {look}");
+    let pause = world.lease(1).await.call_again_in.unwrap().as_millis();
+    assert!((1..=1_000).contains(&pause), "the lease lapses before the message is due: {pause}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
             starts.push(delivery.message.started_at.unwrap().as_millis());
             world.complete(delivery).await;
         }
-        if let (false, Some(pause)) = (leased.more_is_ready, leased.next_look) {
+        if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
         }
     }
@@ -75,7 +75,7 @@ async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_win
     assert_eq!(numbers(&leased), [0, 1, 2]);
     let limited = world.lease(10).await;
     assert!(limited.deliveries.is_empty() && !limited.more_is_ready);
-    let pause = limited.next_look.unwrap().as_millis();
+    let pause = limited.call_again_in.unwrap().as_millis();
     assert!((1_000..=2_000).contains(&pause), "{pause} ms");
     // A release or a failure does not undo its lease in the window.
     world.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
@@ -121,7 +121,7 @@ async fn the_log_of_a_large_limit_stays_small_and_exact() {
             .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
             .collect();
         world.queue.settle(&settlements).await.unwrap();
-        if let (false, Some(pause)) = (leased.more_is_ready, leased.next_look) {
+        if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(50))).await;
         }
     }

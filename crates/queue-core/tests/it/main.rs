@@ -37,7 +37,7 @@ use drover_tests::RedisServer;
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use queue_core::{
     Action, ConsumerId, Delivery, Enqueued, Failure, LeaseRequest, Leased, Message, MessageRef, Millis, NewMessage,
-    Queue, QueueName, Queues, Redis, SettingsPatch, Settlement, State,
+    Queue, QueueName, Queues, Redis, Settlement, State, settings::SettingsPatch,
 };
 use serde_json::value::to_raw_value;
 

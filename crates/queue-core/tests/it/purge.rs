@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use drover_tests::Proxy;
-use queue_core::{Action, Changed, DeclaredSettings, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State};
+use queue_core::{
+    Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State, settings::DeclaredSettings,
+};
 
 use crate::{TIME_LIMIT, World, connect, delayed, done, failure, name, number, pass, prioritized};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use drover_tests::RedisServer;
-use queue_core::{Error, Millis, RateLimit, Redis};
+use queue_core::{Error, Millis, Redis, settings::RateLimit};
 use tokio::time::sleep;
 
 fn connect(redis: &RedisServer) -> Redis {
@@ -11,7 +11,7 @@ fn connect(redis: &RedisServer) -> Redis {
 }
 
 fn limit(max: u32, secs: u64) -> RateLimit {
-    RateLimit { max: u64::from(max).try_into().unwrap(), duration: Millis::from_secs(secs).try_into().unwrap() }
+    RateLimit { max: i64::from(max).try_into().unwrap(), duration: Millis::from_secs(secs).try_into().unwrap() }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 use drover_tests::eventually;
 use futures_util::FutureExt;
 use queue_core::{
-    ConsumerId, Delivery, Error, LeaseRequest, LongPoll, MessageRef, Millis, ResponseMemory, State, Subscriber,
+    ConsumerId, Delivery, Error, LeaseRequest, LongPoll, MessageRef, Millis, ResponseMemory, State, wakeup::Subscriber,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -70,7 +70,7 @@ async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
     pass(15).await;
     let delivery = world.lease_one().await;
     assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Failed));
-    assert_eq!(world.read(&posted.id).await.max_attempts.get(), 2);
+    assert_eq!(*world.read(&posted.id).await.max_attempts, 2);
 }
 
 #[tokio::test]

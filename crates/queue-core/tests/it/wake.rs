@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use queue_core::{Action, LeaseRequest, Millis, Subscriber};
+use queue_core::{Action, LeaseRequest, Millis, wakeup::Subscriber};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,18 +23,18 @@ fn subscribed(world: &World) -> Subscriber {
 /// Consumes as an idle consumer whose poll is an hour: returns the first delivery, and the number of lease calls until then.
 async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Delivery, u32) {
     let notifier = subscriber.notifier(&name());
-    let mut looks = 0;
+    let mut calls = 0;
     loop {
         timeout(Duration::from_secs(10), notifier.woken(HOUR)).await.expect("the notifier wakes");
-        looks += 1;
+        calls += 1;
         let mut leased = match world.queue.lease(&world.request(1)).await {
             Err(queue_core::Error::NoSuchQueue) => continue,
             leased => leased.unwrap(),
         };
         if let Some(delivery) = leased.deliveries.pop() {
-            return (delivery, looks);
+            return (delivery, calls);
         }
-        if let Some(pause) = leased.next_look {
+        if let Some(pause) = leased.call_again_in {
             notifier.wake_in(pause);
         }
     }
@@ -60,11 +60,11 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
         let due = world.post(delayed(3, 100)).await.due_at;
         (due, Instant::now())
     };
-    let ((delivery, looks), (due, _)) = tokio::join!(consumer, producer);
+    let ((delivery, calls), (due, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
     let late = delivery.message.started_at.unwrap().since(due).get();
     assert!(delivery.message.started_at.unwrap() >= due && late <= LATE, "{late} ms late");
-    assert!(looks <= 6, "no polling: {looks} looks");
+    assert!(calls <= 6, "no polling: {calls} calls");
 
     let (delivery, posted) = tokio::join!(consume_one(&world, &subscriber), async {
         pass(100).await;

@@ -57,7 +57,7 @@ pub(crate) fn show_leased(leased: &Leased) -> Value {
             "visibility_timeout": leased.visibility_timeout,
             "more": leased.more_is_ready,
         },
-        "next_look": leased.next_look.map(|pause| pause.as_micros()),
+        "call_again_in": leased.call_again_in.map(|pause| pause.as_micros()),
     })
 }
 

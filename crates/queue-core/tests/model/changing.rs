@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_changed,
-    doing::unexpected,
     message::{End, Lease, Number, State},
     model::{CANCELLED, Model},
+    model_json::{NAME, STATES},
     operation::MessageChoice,
+    run_operation::unexpected,
     settings::{Change, Settings},
-    showing::{NAME, STATES},
     world::World,
 };
 

@@ -125,7 +125,7 @@ fn exhausted_rate_limit_reopens_within_its_duration() {
         let at_once = world.lease(&ConsumerId::issue(), 9);
         if after < 0 {
             assert!(at_once.deliveries.is_empty(), "the limit holds");
-            assert!(at_once.next_look.unwrap() <= Duration::from_secs(2));
+            assert!(at_once.call_again_in.unwrap() <= Duration::from_secs(2));
         }
         world.pass(2_000);
         assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "steps {before} and {after}");

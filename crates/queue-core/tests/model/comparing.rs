@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_message,
-    showing::{STATES, own_id},
+    model_json::{STATES, own_id},
     world::World,
 };
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     message::{Instant, Message, Number, State},
     model::Model,
+    model_json::{NAME, consumer, hold_key, own_id},
     posting::name,
-    showing::{NAME, consumer, hold_key, own_id},
 };
 
 /// The time for which events are logged after the last listener.

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::{show_extended, show_leased, show_settled},
-    doing::{raw, unexpected},
     leasing::Request,
+    model_json::consumer,
     operation::LeaseChoice,
+    run_operation::{raw, unexpected},
     settling::{LeaseAction, error_of, result_of},
-    showing::consumer,
     world::World,
 };
 
@@ -25,7 +25,7 @@ impl World {
             (Ok(_), None) => return Err("a lease began a queue".to_owned()),
         };
         if self.rechecks_lost_leases {
-            leased.next_look = None;
+            leased.call_again_in = None;
         }
         for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
@@ -33,13 +33,13 @@ impl World {
         // All idle consumers have a timer for `watch`, so an answer may rely on it.
         let watch = self.watch().filter(|watch| *watch > self.model.now());
         let next = expected
-            .next_look
+            .next_call
             .into_iter()
             .chain(watch)
             .min()
-            .filter(|_| expected.has_next_look && !self.rechecks_lost_leases);
+            .filter(|_| expected.has_next_call && !self.rechecks_lost_leases);
         let next = json!(next.map(|next| self.model.micros_until(next)));
-        let model = json!({"leased": expected.answer, "next_look": next});
+        let model = json!({"leased": expected.answer, "call_again_in": next});
         Ok((show_leased(&leased), model))
     }
 

@@ -23,10 +23,10 @@ pub(crate) struct Request {
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
-    /// Whether the answer says when to look again. It does unless more messages are ready.
-    pub(crate) has_next_look: bool,
+    /// Whether the answer says when to call again. It does unless more messages are ready.
+    pub(crate) has_next_call: bool,
     /// The time of the next known reason to lease again.
-    pub(crate) next_look: Option<Instant>,
+    pub(crate) next_call: Option<Instant>,
 }
 
 impl Model {
@@ -100,8 +100,8 @@ impl Model {
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
         Some(Leased {
             answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
-            has_next_look: !more,
-            next_look: known.into_iter().min(),
+            has_next_call: !more,
+            next_call: known.into_iter().min(),
             taken,
         })
     }

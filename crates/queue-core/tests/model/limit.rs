@@ -40,7 +40,7 @@ fn no_window_sees_more_than_the_limit_and_a_saturated_queue_reaches_it() {
         let leased = runtime.block_on(queue.lease(&request)).unwrap();
         made.extend(leased.deliveries.iter().map(|_| now));
         if leased.deliveries.is_empty() {
-            let opens = leased.next_look.expect("the answer says when the window opens");
+            let opens = leased.call_again_in.expect("the answer says when the window opens");
             assert!(opens > Duration::ZERO && opens <= Duration::from_millis(DURATION), "{opens:?}");
         }
     }

@@ -7,9 +7,9 @@ use crate::{
     changing::{MessageChange, message_change},
     leasing::Request,
     message::{Draft, Due},
+    model_json::STATES,
     settings::{Backoff, Change, Keep, RateLimit},
     settling::LeaseAction,
-    showing::STATES,
 };
 
 /// The time that a client waits for a message to finish. This wait uses the real clock, so it must not end by itself.
@@ -53,7 +53,7 @@ pub(crate) enum Operation {
     RestoreUsedNames,
     /// A scan of all keys adds missing names to the index.
     RestoreAllNames,
-    Pass(Pass),
+    MoveClock(ClockStep),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,9 +73,9 @@ pub(crate) struct MessageChoice {
     pub(crate) by_own_id: bool,
 }
 
-/// How time passes.
+/// How the clock moves.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Pass {
+pub(crate) enum ClockStep {
     Micros(u64),
     /// Redis's clock steps back.
     Back(u64),
@@ -120,7 +120,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::LoseName),
         1 => Just(Operation::RestoreUsedNames),
         1 => Just(Operation::RestoreAllNames),
-        14 => pass().prop_map(Operation::Pass),
+        14 => clock_step().prop_map(Operation::MoveClock),
     ]
 }
 
@@ -137,16 +137,16 @@ fn millis() -> impl Strategy<Value = u64> {
     select(vec![1, 100, 200, 300, 500, 1_000, 2_000, 5_000])
 }
 
-fn pass() -> impl Strategy<Value = Pass> {
+fn clock_step() -> impl Strategy<Value = ClockStep> {
     prop_oneof![
-        4 => (0..3_000_u64).prop_map(Pass::Micros),
-        4 => millis().prop_map(|millis| Pass::Micros(millis * 1_000)),
-        1 => (1..120_u64).prop_map(|seconds| Pass::Micros(seconds * 1_000_000)),
-        6 => Just(Pass::ToNext),
+        4 => (0..3_000_u64).prop_map(ClockStep::Micros),
+        4 => millis().prop_map(|millis| ClockStep::Micros(millis * 1_000)),
+        1 => (1..120_u64).prop_map(|seconds| ClockStep::Micros(seconds * 1_000_000)),
+        6 => Just(ClockStep::ToNext),
         // The time for which events are logged after the last listener, and a millisecond less.
-        1 => select(vec![659_999_000, 660_000_000]).prop_map(Pass::Micros),
-        1 => Just(Pass::AlmostToNext),
-        1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(Pass::Back),
+        1 => select(vec![659_999_000, 660_000_000]).prop_map(ClockStep::Micros),
+        1 => Just(ClockStep::AlmostToNext),
+        1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(ClockStep::Back),
     ]
 }
 

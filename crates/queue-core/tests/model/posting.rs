@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     message::{Draft, Due, Instant, Message, Number, State},
     model::{Model, Request, Sticky},
-    showing::own_id,
+    model_json::own_id,
 };
 
 impl Model {

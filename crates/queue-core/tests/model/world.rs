@@ -9,18 +9,18 @@ use std::{
 };
 
 use deadpool_redis::redis;
-use queue_core::{EventId, LeaseToken, MessageRef, Queue, QueueName, Queues, Redis, SettingsPatch};
+use queue_core::{LeaseToken, MessageRef, Queue, QueueName, Queues, Redis, feed::EventId, settings::SettingsPatch};
 use serde_json::Value;
 use tokio::task::yield_now;
 
 use crate::{
     message::{LeaseCall, Number},
     model::Model,
+    model_json::own_id,
     operation::{LeaseChoice, MessageChoice},
     posting::name,
     settings::DECLARED,
     settling::Token,
-    showing::own_id,
 };
 
 /// The instant at which each case begins: in 2026, not on a whole millisecond.

@@ -2,7 +2,10 @@
 
 use std::{borrow::Borrow, collections::HashMap, fmt, str::FromStr};
 
-use queue_core::{Millis, QueuePattern, RateLimit, Timestamp};
+use queue_core::{
+    Millis, Timestamp,
+    settings::{QueuePattern, RateLimit},
+};
 use serde::{Deserialize, Serialize, Serializer};
 use strum::{Display, IntoStaticStr};
 
@@ -86,7 +89,7 @@ fn check(keys: &[ApiKey]) -> Result<(), String> {
     for key in keys {
         key.validate().map_err(invalid)?;
         if let Some(other) = hashes.insert(&key.hash, &key.id) {
-            return Err(invalid(format!("one hash stands twice, for {other} and {}; make a key for each", key.id)));
+            return Err(invalid(format!("one hash is given twice, for {other} and {}; make a key for each", key.id)));
         }
         if *limits.entry(&key.id).or_insert(key.rate_limit) != key.rate_limit {
             let id = &key.id;
@@ -141,7 +144,7 @@ impl ApiKey {
     }
 }
 
-/// The name of an API key's owner: it stands in the key itself, in the log, and beside the key's hash in the configuration.
+/// The name of an API key's owner: it is in the key itself, in the log, and beside the key's hash in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyId(String);

@@ -101,7 +101,7 @@ fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>)
         ""
     };
     Err(format!(
-        "{variable} sets no key: did you mean {meant}? Two underscores stand before and after a section's name{queues}"
+        "{variable} sets no key: did you mean {meant}? A section's name has two underscores before and after it{queues}"
     ))
 }
 

@@ -105,7 +105,7 @@ fn environment_can_set_every_key() {
             }
         }
     }
-    let settings = queue_core::Settings::default();
+    let settings = queue_core::settings::Settings::default();
     let Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
     let shown = every_key["queues"]["my-queue"].as_object().unwrap();
     assert_eq!(shown.keys().collect::<Vec<_>>(), settings.keys().collect::<Vec<_>>(), "config/default.toml shows all");

@@ -13,12 +13,15 @@ mod tree;
 
 use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
 
-use queue_core::{DeclaredSettings, Queue, Settings};
+use queue_core::{
+    Queue,
+    settings::{DeclaredSettings, Settings},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint, RedisUrl};
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
-pub use queue_core::QueuePattern;
+pub use queue_core::settings::QueuePattern;
 pub use sections::{Api, Durability, Log, LogFormat, Redis, SkippedSection, TlsFiles, Traces};
 pub use tree::read_part;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use queue_core::{DeclaredSettings, Span};
+use queue_core::{Span, settings::DeclaredSettings};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 

@@ -161,7 +161,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[api]\ncors_origins = [\"*\"]", "api.cors_origins[0]"),
         ("[redis]\ntimeout = \"1ms\"", "redis.timeout"),
         ("[queues.q]\nvisibility_timeout = \"1ms\"", "queues.q.visibility_timeout"),
-        ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: must be 1 to 1000"),
+        ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: must be a whole number from 1 to 1000"),
         ("[queues.\"a b\"]\nmax_attempts = 1", "a queue's name"),
         ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
         ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
@@ -244,7 +244,7 @@ fn key_that_two_variables_set_is_refused_with_the_names_of_both() {
         let error = load("", &[one, other]).unwrap_err();
         assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
     }
-    // Keys may stand in the configuration and in a file of their own.
+    // Keys may be in the configuration and in a file of their own.
     assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
 }
 
@@ -289,7 +289,7 @@ fn more_keys_come_from_a_file_of_their_own() {
     for (text, expected) in [
         (String::new(), "the key keys is missing"),
         ("keys = []".into(), "has no keys"),
-        (format!("keys = [{}]", key("mail", A, "")), "one hash stands twice, for ops and mail"),
+        (format!("keys = [{}]", key("mail", A, "")), "one hash is given twice, for ops and mail"),
         (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
         (format!("keys = [{}]", key("mail", B, ", scope = 1")), "did you mean \"scopes\"?"),
         (format!("keys = [ {secret}"), ""),
@@ -318,8 +318,11 @@ fn invalid_keys_stop_the_start() {
         (keys(&[key("o p", A, "")]), "auth.keys[0].id: a key's id is"),
         (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
         (keys(&[key("ops", A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
-        (keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]), "max: must be 1 to 1000000"),
-        (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash stands twice"),
+        (
+            keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]),
+            "max: must be a whole number from 1 to 1000000",
+        ),
+        (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash is given twice"),
         (keys(&[key("ops", A, limit), key("ops", B, "")]), "share one rate_limit"),
         (keys(&[key("ops", A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
         (keys(&[key("ops", A, "").replace("read", "raed")]), "did you mean \"read\"?"),

@@ -15,7 +15,7 @@ use serde::{
 use serde_json::Value;
 use serde_path_to_error::Path;
 
-use crate::wording::{unknown, unknown_word};
+use crate::wording::{unknown_with_suggestions, unknown_word};
 
 /// Deserializes a tree.
 pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
@@ -176,7 +176,7 @@ impl de::Error for Problem {
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        let text = format!("\"{key}\" is {}", unknown(key, known.iter().copied()));
+        let text = format!("\"{key}\" is {}", unknown_with_suggestions(key, known.iter().copied()));
         Self { text, kind: ProblemKind::UnknownKey }
     }
 

@@ -107,7 +107,7 @@ impl Server<'_> {
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, address)) => {
                         retry.reset();
-                        if outage.is_over() {
+                        if outage.record_success() {
                             info!("connections are accepted again");
                         }
                         // The client that would be displaced may have become trusted during the wait.
@@ -121,8 +121,8 @@ impl Server<'_> {
                     }
                     Err(error) if is_client_abort(&error) => {}
                     Err(error) => {
-                        if outage.goes_on() {
-                            warn!(%error, "connections can't be accepted; trying on");
+                        if outage.record_failure() {
+                            warn!(%error, "connections can't be accepted; trying again");
                         }
                         tokio::select! {
                             () = sleep(retry.pause()) => {}
@@ -157,13 +157,13 @@ fn is_client_abort(error: &io::Error) -> bool {
 
 /// Logs once that the limit is reached, and again only after half of the connections were closed.
 fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
-    if open >= max_connections && full_report.goes_on() {
+    if open >= max_connections && full_report.record_failure() {
         warn!(
             max_connections,
-            "as many connections are open as may be; a new one displaces the oldest that has shown no key, or waits"
+            "the maximum number of connections is open; a new one displaces the oldest that has shown no key, or waits"
         );
     } else if open <= max_connections / 2 {
-        full_report.is_over();
+        full_report.record_success();
     }
 }
 

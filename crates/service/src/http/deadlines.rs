@@ -70,7 +70,7 @@ impl fmt::Display for TooSlow {
         f.write_str(match self {
             Self::Headers => "the headers of its request were not complete in time",
             Self::Idle => "it was idle",
-            Self::ReadingAnswer => "it did not take its answer",
+            Self::ReadingAnswer => "it did not read its answer in time",
         })
     }
 }

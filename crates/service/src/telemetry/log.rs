@@ -6,6 +6,7 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     io::{self, Stdout, Write},
+    time::Duration,
 };
 
 use tracing::field::{Field, Visit};
@@ -16,6 +17,11 @@ use tracing_subscriber::{
         format::{DefaultVisitor, Writer},
     },
 };
+
+/// A duration in milliseconds for a log record, rounded to whole microseconds.
+pub fn rounded_millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
 
 /// Formats the fields of spans and events as the library does without colours, at less than half of the cost: each request
 /// has a span, and most spans are never logged.
@@ -187,6 +193,7 @@ mod tests {
             let broken = io::Error::other("it broke\u{1b}");
             error!(%odd, error = &broken as &dyn Error, r#type = 1, nothing = 1.5, flag = true, "event {odd}");
             info!(message = odd, status = 201);
+            info!(duration_ms = rounded_millis(Duration::from_nanos(1_234_567)), "answered");
         });
         let text = log.0.lock().unwrap().clone();
         String::from_utf8(text).unwrap()
@@ -196,7 +203,8 @@ mod tests {
     fn fields_are_written_as_the_library_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
         let by_the_library = written(|log| subscriber(log).finish());
-        assert_eq!(by_the_library.matches("request{").count(), 3, "{by_the_library}");
+        assert_eq!(by_the_library.matches("request{").count(), 4, "{by_the_library}");
+        assert!(by_the_library.contains("answered duration_ms=1.235\n"), "{by_the_library}");
         assert_eq!(written(|log| subscriber(log).fmt_fields(PlainFields).finish()), by_the_library);
     }
 

@@ -4,6 +4,7 @@ mod log;
 mod trace_context;
 mod traces;
 
+pub use self::log::rounded_millis;
 pub use trace_context::TraceContext;
 pub use traces::is_tracing;
 

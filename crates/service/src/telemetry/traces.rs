@@ -101,8 +101,8 @@ impl SpanExporter for Exporter {
         let spans = batch.len();
         let sent = self.inner.export(batch).await;
         match &sent {
-            Ok(()) if self.outage.is_over() => info!("traces are sent again"),
-            Err(error) if self.outage.goes_on() => {
+            Ok(()) if self.outage.record_success() => info!("traces are sent again"),
+            Err(error) if self.outage.record_failure() => {
                 warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
             }
             _ => {}

@@ -15,7 +15,7 @@ use tokio_util::{
 };
 use tracing::{Instrument, Span, warn};
 
-use super::{Command, process_group::ProcessGroup, stderr_log::StderrLog};
+use super::{command::Command, process_group::ProcessGroup, stderr_log::StderrLog};
 use crate::{config::Output, job::Job};
 
 /// The time limit for reading the remaining output of a program that has ended. The output is in the pipes already; a pipe

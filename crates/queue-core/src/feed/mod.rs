@@ -1,4 +1,7 @@
-//! The event listeners of this process. All listeners of one queue share a reader.
+//! The feed of events: the event listeners of this process. All listeners of one queue share a reader of its log.
+
+mod listener;
+mod reader;
 
 use std::sync::Arc;
 
@@ -6,14 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use listener::EventListener;
+
+pub use crate::events::EventId;
 use crate::{
     error::Result,
-    events::{
-        batch::FeedUpdate,
-        id::EventId,
-        listener::EventListener,
-        reader::{EventReader, Shared},
-    },
+    feed::reader::{EventReader, FeedUpdate, Shared},
     queue::Queue,
     wakeup::Subscriber,
 };

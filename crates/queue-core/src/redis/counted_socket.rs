@@ -51,14 +51,14 @@ impl Traffic {
 type Socket = Either<TcpStream, UnixStream>;
 
 /// A socket that counts its [`Traffic`].
-pub(crate) struct Wire {
+pub(crate) struct CountedSocket {
     socket: Socket,
     traffic: Arc<Traffic>,
     /// Whether something was read since the last write, so that no call may be in flight.
     is_quiet: bool,
 }
 
-impl Wire {
+impl CountedSocket {
     /// Connects to the server of a URL.
     pub(crate) async fn connect(info: &ConnectionInfo) -> RedisResult<Self> {
         let socket = match info.addr() {
@@ -107,7 +107,7 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for CountedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer));
@@ -116,7 +116,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CountedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_quiet && self.peer_has_closed() {
             self.traffic.close();

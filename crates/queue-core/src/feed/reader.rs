@@ -1,7 +1,10 @@
 //! The event reader: reads the log of one queue for all its listeners in this process.
 
-use std::collections::HashMap;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -15,11 +18,8 @@ use tracing::{info, warn};
 
 use crate::{
     error::Result,
-    events::{
-        batch::{EventBatch, FeedUpdate},
-        id::EventId,
-    },
-    message::QueueName,
+    events::{batch::EventBatch, id::EventId},
+    names::QueueName,
     queue::Queue,
     redis::Retry,
     wakeup::{Subscriber, WakeNotifier},
@@ -38,6 +38,22 @@ const STEP_BYTES: u64 = 64 * 1_024;
 const RECENT_BATCHES: usize = 8;
 /// The interval at which a reader renews the log, which is then kept for ten more minutes.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// An update that an event reader sends to the listeners.
+#[derive(Debug, Clone)]
+pub(crate) enum FeedUpdate {
+    /// New events.
+    Happened {
+        /// The event before the batch.
+        after: EventId,
+        /// The new events.
+        batch: Arc<EventBatch>,
+    },
+    /// Events were lost. The next events come after this one.
+    Reset(EventId),
+    /// The queue does not exist any more.
+    Lost,
+}
 
 /// State that the listeners of a process share.
 pub(crate) struct Shared {
@@ -74,7 +90,7 @@ enum ReadTo {
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
-    /// So many events that there are probably more.
+    /// A full batch of events, so there are probably more.
     Many,
     Something,
     Nothing,
@@ -131,7 +147,7 @@ impl EventReader {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_logged, true) {
-                        warn!(queue = %self.queue.name(), %error, "events can't be read, trying on");
+                        warn!(queue = %self.queue.name(), %error, "events can't be read, trying again");
                     }
                     sleep(retry.pause()).await;
                 }

@@ -18,11 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Result,
-    events::{
-        batch::{EventBatch, FeedUpdate},
-        event::Event,
-        id::EventId,
-    },
+    events::{batch::EventBatch, event::Event, id::EventId},
+    feed::reader::FeedUpdate,
     queue::Queue,
 };
 

@@ -1,5 +1,5 @@
 //! Numbers and durations with a range: each refuses values outside it, names the range in its errors and shows it in its
-//! schema. So the type of a setting describes its values completely.
+//! schema. So the type of an option or a setting describes its values completely.
 
 use std::{fmt, ops::Deref, str::FromStr};
 
@@ -19,10 +19,10 @@ use crate::{number::WholeNumber, parse_error::ParseError, time::Millis};
 #[serde(transparent)]
 pub struct Span<const MIN: u64, const MAX: u64>(Millis);
 
-/// A whole number from `MIN` to `MAX`.
+/// A whole number from `MIN` to `MAX`. The default is 0, or the number of the range that is nearest to 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct Count<const MIN: u64, const MAX: u64>(u64);
+pub struct Count<const MIN: i64, const MAX: i64>(i64);
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     /// The minimum duration.
@@ -37,9 +37,9 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
+impl<const MIN: i64, const MAX: i64> Count<MIN, MAX> {
     /// A default: one that is out of range does not compile where it is a constant.
-    pub(crate) const fn of(number: u64) -> Self {
+    pub(crate) const fn of(number: i64) -> Self {
         assert!(MIN <= number && number <= MAX, "a default is in its range");
         Self(number)
     }
@@ -58,25 +58,31 @@ impl<const MIN: u64, const MAX: u64> TryFrom<Millis> for Span<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Count<MIN, MAX> {
+impl<const MIN: i64, const MAX: i64> Default for Count<MIN, MAX> {
+    fn default() -> Self {
+        Self(0.clamp(MIN, MAX))
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> TryFrom<i64> for Count<MIN, MAX> {
     type Error = ParseError;
 
-    fn try_from(number: u64) -> Result<Self, ParseError> {
+    fn try_from(number: i64) -> Result<Self, ParseError> {
         if (MIN..=MAX).contains(&number) {
             Ok(Self(number))
         } else {
-            Err(ParseError(format!("must be {MIN} to {MAX}").into()))
+            Err(ParseError(format!("must be a whole number from {MIN} to {MAX}").into()))
         }
     }
 }
 
-impl<const MIN: u64, const MAX: u64> FromStr for Count<MIN, MAX> {
+impl<const MIN: i64, const MAX: i64> FromStr for Count<MIN, MAX> {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let number: u64 =
-            text.parse().map_err(|_| ParseError(format!("must be a whole number, {MIN} to {MAX}").into()))?;
-        number.try_into()
+        // Any other text, also one with a plus sign, counts as a number outside every range.
+        let number = Some(text).filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok());
+        number.unwrap_or(i64::MIN).try_into()
     }
 }
 
@@ -86,11 +92,9 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     }
 }
 
-impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<MIN, MAX> {
+impl<'de, const MIN: i64, const MAX: i64> Deserialize<'de> for Count<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let WholeNumber(number) = WholeNumber::deserialize(deserializer)?;
-        // A negative number is outside every range.
-        u64::try_from(number).unwrap_or(u64::MAX).try_into().map_err(de::Error::custom)
+        WholeNumber::deserialize(deserializer)?.0.try_into().map_err(de::Error::custom)
     }
 }
 
@@ -102,10 +106,10 @@ impl<const MIN: u64, const MAX: u64> Deref for Span<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> Deref for Count<MIN, MAX> {
-    type Target = u64;
+impl<const MIN: i64, const MAX: i64> Deref for Count<MIN, MAX> {
+    type Target = i64;
 
-    fn deref(&self) -> &u64 {
+    fn deref(&self) -> &i64 {
         &self.0
     }
 }
@@ -116,7 +120,7 @@ impl<const MIN: u64, const MAX: u64> fmt::Display for Span<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> fmt::Display for Count<MIN, MAX> {
+impl<const MIN: i64, const MAX: i64> fmt::Display for Count<MIN, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -130,14 +134,14 @@ impl<const MIN: u64, const MAX: u64> PartialSchema for Span<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> ToSchema for Span<MIN, MAX> {}
 
-impl<const MIN: u64, const MAX: u64> PartialSchema for Count<MIN, MAX> {
+impl<const MIN: i64, const MAX: i64> PartialSchema for Count<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        let bound = |number: u64| usize::try_from(number).ok();
+        let bound = |number: i64| isize::try_from(number).ok();
         ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(MIN)).maximum(bound(MAX)).into()
     }
 }
 
-impl<const MIN: u64, const MAX: u64> ToSchema for Count<MIN, MAX> {}
+impl<const MIN: i64, const MAX: i64> ToSchema for Count<MIN, MAX> {}
 
 #[cfg(test)]
 mod tests {
@@ -146,17 +150,27 @@ mod tests {
     #[test]
     fn value_out_of_range_is_reported_with_the_range() {
         type Lease = Span<100, 86_400_000>;
+        type Priority = Count<-2_097_152, 2_097_152>;
         for (json, expected) in [("99", "must be 100ms to 1d"), ("\"25h\"", "must be 100ms to 1d"), ("-1", "negative")]
         {
             let error = serde_json::from_str::<Lease>(json).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(*serde_json::from_str::<Lease>("\"2s\"").unwrap(), Millis::from_secs(2));
-        for json in ["0", "-1", "1001", "18446744073709551615"] {
+        for json in
+            ["0", "-1", "1001", "18446744073709551615", "99999999999999999999999999", "-99999999999999999999999999"]
+        {
             let error = serde_json::from_str::<Count<1, 1_000>>(json).unwrap_err().to_string();
-            assert!(error.contains("must be 1 to 1000"), "{error}");
+            assert!(error.contains("must be a whole number from 1 to 1000"), "{error}");
         }
         assert_eq!(*serde_json::from_str::<Count<1, 1_000>>("7.0").unwrap(), 7);
-        assert!("x".parse::<Count<1, 1_000>>().unwrap_err().to_string().contains("a whole number, 1 to 1000"));
+        assert_eq!(*serde_json::from_str::<Priority>("-7").unwrap(), -7);
+        for json in ["1.5", "2097153", "-2097153"] {
+            assert!(serde_json::from_str::<Priority>(json).is_err(), "{json}");
+        }
+        for text in ["", "x", "+5", "0", "1001"] {
+            assert!(text.parse::<Count<1, 1_000>>().unwrap_err().to_string().contains("from 1 to 1000"), "{text}");
+        }
+        assert_eq!((*Priority::default(), *Count::<1, 1_000>::default()), (0, 1));
     }
 }

@@ -20,11 +20,11 @@ use tracing::warn;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{ConsumerId, QueueName},
+    names::{ConsumerId, QueueName},
     queue::{Access, Action, Delivery, LeaseRequest, Leased, Queue, Settlement},
     redis::Retry,
     time::Millis,
-    wakeup::{notifier::WakeNotifier, subscriber::Subscriber},
+    wakeup::{Subscriber, WakeNotifier},
 };
 
 /// The maximum time between two lease calls of a driver, because a notification may be lost.
@@ -240,7 +240,7 @@ impl Driver {
             }
             match leased {
                 Ok(leased) => {
-                    if let Some(pause) = leased.next_look {
+                    if let Some(pause) = leased.call_again_in {
                         self.notifier.wake_in(pause);
                     }
                     turn = client.turn_after(&leased);

@@ -1,15 +1,15 @@
 //! Executes an operation on the real queue and on the model, and formats both results alike.
 
 use deadpool_redis::redis;
-use queue_core::{Error, Millis, NewMessage, Signal, State, Subscriber, Timestamp};
+use queue_core::{Error, Millis, NewMessage, Signal, State, Timestamp, wakeup::Subscriber};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     answers::show_enqueued,
     message::{Draft, Due as When},
     model::Model,
-    operation::{MessageChoice, Operation, Pass},
-    showing::{NAME, consumer, hold_key, own_id},
+    model_json::{NAME, consumer, hold_key, own_id},
+    operation::{ClockStep, MessageChoice, Operation},
     world::World,
 };
 
@@ -60,10 +60,10 @@ impl World {
                 self.restart();
                 NOTHING
             }
-            Operation::Pass(pass) => {
+            Operation::MoveClock(step) => {
                 let before = self.model.micros;
-                self.model.pass(*pass);
-                description = format!("Pass({} µs)", self.model.micros.cast_signed() - before.cast_signed());
+                self.model.move_clock(*step);
+                description = format!("MoveClock({} µs)", self.model.micros.cast_signed() - before.cast_signed());
                 NOTHING
             }
             of_the_queue => self.change_the_queue(of_the_queue).await.map_err(unexpected)?,
@@ -240,19 +240,19 @@ fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core
 }
 
 impl Model {
-    fn pass(&mut self, pass: Pass) {
+    fn move_clock(&mut self, step: ClockStep) {
         let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
         let instants =
             self.next_instant().into_iter().chain(window).chain(self.owner.as_ref().map(|owner| owner.until));
         let next = instants.filter(|instant| *instant > self.now()).min();
         let to_next = next.map_or(1_000, |next| self.micros_until(next));
         self.latest_micros = self.latest_micros.max(self.micros);
-        match pass {
-            Pass::Micros(micros) => self.micros += micros,
+        match step {
+            ClockStep::Micros(micros) => self.micros += micros,
             // Without a message there is no last id: a queue begun anew would issue ids of a deleted one again.
-            Pass::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
-            Pass::ToNext => self.micros += to_next,
-            Pass::AlmostToNext => self.micros += to_next - 1,
+            ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
+            ClockStep::ToNext => self.micros += to_next,
+            ClockStep::AlmostToNext => self.micros += to_next - 1,
         }
     }
 

@@ -1,0 +1,84 @@
+//! The periodic tasks of a worker as a whole: discovering queues, counting workers, and restoring names in the index of queues.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use queue_core::{QueueName, Queues};
+use service::Outage;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::context::WorkerContext;
+
+/// The pause between two counts of the workers.
+const COUNT_INTERVAL: Duration = Duration::from_secs(30);
+/// The pause between two checks of the names that this process uses in the index of queues.
+const INDEX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// The pause until the index of queues is read again after an error.
+const RETRY_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+impl WorkerContext {
+    /// Counts the workers periodically. The future never completes.
+    pub(crate) async fn count_workers(&self, queues: &Queues) {
+        let mut connection = self.subscriber.connection();
+        loop {
+            // After an error the last number is kept; the runners log the outage.
+            if let Ok(workers) = queues.workers().await {
+                self.workers.store(workers.max(1), Ordering::Relaxed);
+            }
+            // Other workers notice a new worker within one pause, each at a random time.
+            let pause = COUNT_INTERVAL.mul_f64(rand::random_range(0.75..=1.0));
+            // The sender can't be gone: the subscriber owns it.
+            let _ = timeout(pause, connection.changed()).await;
+        }
+    }
+
+    /// Periodically adds missing names of the queues that this process uses to the index. The future never completes.
+    pub(crate) async fn maintain_index(&self, queues: &Queues) {
+        loop {
+            sleep(INDEX_CHECK_INTERVAL).await;
+            for queues in [queues, &self.queues_of_handlers] {
+                // After an error the next iteration tries again; the runners log the outage.
+                let _ = queues.restore_used_names().await;
+            }
+        }
+    }
+
+    /// Reports the existing queues that match patterns to the subscriber: periodically, and after each new subscription,
+    /// because earlier notifications may be lost. The future never completes.
+    pub(crate) async fn discover_queues(&self, queues: &Queues, prefixes: &[String]) {
+        let mut connection = self.subscriber.connection();
+        let mut pause = self.config.poll_interval.to_std();
+        let outage = Outage::reported_once();
+        loop {
+            tokio::select! {
+                () = sleep(pause) => {}
+                // The sender can't be gone: the subscriber owns it.
+                _ = connection.changed() => if !*connection.borrow_and_update() {
+                    continue;
+                }
+            }
+            match names_from(queues, prefixes).await {
+                Ok(names) => {
+                    pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                    self.subscriber.announce(names);
+                    outage.record_success();
+                }
+                Err(error) => {
+                    if outage.record_failure() {
+                        warn!(%error, "can't see which queues there are, trying again");
+                    }
+                    pause = RETRY_AFTER_ERROR;
+                }
+            }
+        }
+    }
+}
+
+/// The names of the queues that begin with any of the prefixes.
+async fn names_from(queues: &Queues, prefixes: &[String]) -> Result<Vec<QueueName>, queue_core::Error> {
+    let mut names = Vec::new();
+    for prefix in prefixes {
+        names.extend(queues.names_from(prefix).await?);
+    }
+    Ok(names)
+}

@@ -1,0 +1,222 @@
+//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse, limits and TLS.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use consumer_worker::{Failure, TestJob};
+use drover_tests::PATIENCE;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::json;
+
+use crate::{
+    failed,
+    hook_server::{HookServer, answer},
+    result, retried, routes,
+};
+
+#[tokio::test]
+async fn no_answer_and_garbage_are_failed_attempts() {
+    let parts = |failure: Failure| (failure.code, failure.message);
+    let closed = "the connection was closed before the answer was whole";
+    assert_eq!(parts(retried(HookServer::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
+    for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
+        let failure = retried(HookServer::answering(garbage).post().await);
+        assert_eq!(parts(failure), ("no_answer".into(), "the answer is not HTTP".into()));
+    }
+    let odd = retried(HookServer::answering(answer("999 Odd", "", "")).post().await);
+    assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
+    let broken_off = HookServer::start(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
+        false
+    });
+    let failure = parts(retried(broken_off.post().await));
+    assert_eq!(failure, ("no_answer".into(), format!("the answer 200 OK broke off: {closed}")));
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = routes(&json!({"type": "http", "url": format!("http://{unused}/")}));
+    let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
+    let refused = "the connection was refused: nothing listens there";
+    assert_eq!(parts(failure), ("not_connected".into(), refused.into()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let not_tls = crate::routes(&json!({"type": "http", "url": url}));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            // Until the client closes the connection: unread bytes would reset it.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let failure = parts(retried(not_tls.handle(TestJob::new("q", &1).job()).await));
+    assert_eq!(failure.0, "not_connected");
+    assert!(failure.1.contains("is not TLS"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn slow_answer_is_given_up_at_the_time_out() {
+    let start = Instant::now();
+    let silent = HookServer::start(|_| {
+        thread::sleep(PATIENCE);
+        false
+    });
+    assert_eq!(retried(silent.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
+    let drip = |status: &'static str| {
+        HookServer::start(move |mut stream| {
+            stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 1000\r\n\r\n").as_bytes()).unwrap();
+            while stream.write_all(b"1").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            false
+        })
+    };
+    assert_eq!(retried(drip("200 OK").post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
+    // The handler does not wait for the rest of an error response, or of an ignored response.
+    let patient = json!({"timeout": "20s", "response": "ignore"});
+    assert_eq!(failed(drip("400 Bad Request").post_with(&patient).await).code, "http_400");
+    assert_eq!(result(drip("200 OK").post_with(&patient).await), "null");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn answer_of_100_mb_is_cut_without_being_read() {
+    const MANY: usize = 100_000_000;
+    let written = Arc::new(AtomicUsize::new(0));
+    let flood = |head: String| {
+        let written = Arc::clone(&written);
+        HookServer::start(move |mut stream| {
+            stream.write_all(head.as_bytes()).unwrap();
+            let chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
+            for _ in 0..MANY / chunk.len() {
+                if stream.write_all(&chunk).is_err() {
+                    return false;
+                }
+                written.fetch_add(chunk.len(), Ordering::SeqCst);
+            }
+            false
+        })
+    };
+    for framing in [format!("content-length: {MANY}"), "transfer-encoding: chunked".to_owned()] {
+        let failure = failed(flood(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).post().await);
+        assert_eq!(failure.code, "result_too_large");
+        assert!(failure.message.contains("response = \"ignore\""), "{failure:?}");
+        let ignoring = flood(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        assert_eq!(result(ignoring.post_with(&json!({"response": "ignore"})).await), "null");
+        let refusing = flood(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
+        assert_eq!(retried(refusing.post().await).code, "http_500");
+    }
+    // The kernel buffers a few megabytes for each connection.
+    assert!(written.load(Ordering::SeqCst) < MANY, "{written:?}");
+    let most = answer("200 OK", "", &"1".repeat(65_536));
+    assert_eq!(result(HookServer::answering(most).post().await).len(), 65_536);
+}
+
+#[tokio::test]
+async fn connections_are_kept_and_used_again() {
+    let hook = HookServer::answering(answer("200 OK", "", "1"));
+    let routes = hook.routes(&json!({}));
+    for _ in 0..5 {
+        assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
+    }
+    assert_eq!(hook.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn requests_under_way_to_a_host_stay_within_its_limit() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let hook = HookServer::start({
+        let most = Arc::clone(&most);
+        move |mut stream| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(20));
+            now.fetch_sub(1, Ordering::SeqCst);
+            stream.write_all(answer("200 OK", "", "1").as_bytes()).is_ok()
+        }
+    });
+    let routes = hook.routes(&json!({"concurrency": 3}));
+    let runs = (0..20).map(|n| routes.handle(TestJob::new("q", &n).job()));
+    for outcome in futures_util::future::join_all(runs).await {
+        assert_eq!(result(outcome), "1");
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn dropped_run_drops_its_request() {
+    let (sender, closed) = channel();
+    let hook = HookServer::start(move |mut stream| {
+        // Reads until the client closes the connection.
+        let _ = sender.send(stream.read(&mut [0]).unwrap_or(0));
+        false
+    });
+    let routes = hook.routes(&json!({}));
+    let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
+    let got = tokio::task::spawn_blocking(move || hook.got.recv_timeout(PATIENCE).map(|got| got.body)).await.unwrap();
+    assert_eq!(got.unwrap(), "1");
+    running.abort();
+    let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(PATIENCE)).await.unwrap();
+    assert_eq!(closed.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
+    use tokio_rustls::{TlsAcceptor, rustls};
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    tokio::spawn({
+        let connections = Arc::clone(&connections);
+        async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that does not trust the certificate closes the connection.
+                let Ok(stream) = TlsAcceptor::from(Arc::new(tls.clone())).accept(stream).await else { continue };
+                connections.fetch_add(1, Ordering::SeqCst);
+                let service = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+                    let version = format!("{:?}", request.version());
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(version))
+                });
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let executor = hyper_util::rt::TokioExecutor::new();
+                tokio::spawn(hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service));
+            }
+        }
+    });
+    let url = format!("https://localhost:{port}/");
+    let trusting = routes(&json!({"type": "http", "url": url, "ca_file": ca_file}));
+    let first = trusting.handle(TestJob::new("q", &0).job()).await;
+    assert_eq!(result(first), "\"HTTP/2.0\"");
+    let runs = (0..20).map(|n| trusting.handle(TestJob::new("q", &n).job()));
+    for outcome in futures_util::future::join_all(runs).await {
+        assert_eq!(result(outcome), "\"HTTP/2.0\"");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "all share a connection");
+    let failure = retried(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
+    assert_eq!(
+        (failure.code.as_str(), failure.message.contains("certificate is not trusted")),
+        ("not_connected", true),
+        "{failure:?}"
+    );
+    // The certificate is for the name and not for the address.
+    let by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
+    let failure = retried(routes(&by_address).handle(TestJob::new("q", &1).job()).await);
+    assert!(failure.message.contains("for another name"), "{failure:?}");
+}

@@ -1,0 +1,40 @@
+//! Deletion of a queue, and removal of its name from the index.
+
+use deadpool_redis::redis::Value;
+
+use crate::{
+    error::Result,
+    queue::{Call, Queue, index},
+    redis::scripts,
+};
+
+impl Queue {
+    /// Deletes the queue with all its messages, active ones too: their leases and all waits for its messages end. Returns whether
+    /// the queue existed.
+    ///
+    /// It deletes only the queue that exists when it is called; a queue of the same name that is created meanwhile stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): it may be deleted or not.
+    pub async fn delete(&self) -> Result<bool> {
+        let epoch = self.stored_epoch().await?;
+        if let Some(epoch) = &epoch {
+            // If another process has deleted the queue meanwhile, the effect is the same.
+            self.call::<Value>(&scripts::DELETE, Call::new(&scripts::DELETE, &self.keys).arg(epoch)).await?;
+            self.epoch.lock().take_if(|known| known == epoch);
+        }
+        self.forget_name().await?;
+        Ok(epoch.is_some())
+    }
+
+    /// Removes the name from the index, unless the queue exists.
+    pub(crate) async fn forget_name(&self) -> Result<()> {
+        index::remove(&self.redis, &self.name).await?;
+        // The queue may have been created before its name was removed, so the check comes after the removal.
+        if self.stored_epoch().await?.is_some() {
+            index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Forgets all messages of a state, in steps between which other calls run.
+
+use crate::{
+    error::Result,
+    message::State,
+    queue::{Call, Queue},
+    redis::scripts,
+};
+
+impl Queue {
+    /// Forgets the messages that are in one state when it begins, and returns how many. Messages that are posted later stay, and
+    /// active messages are never purged. If this process dies during a purge of waiting messages, maintenance continues it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
+    pub async fn purge(&self, state: State) -> Result<u64> {
+        if state == State::Active {
+            return Ok(0);
+        }
+        let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
+        let (mut purged, mut cut, mut cursor) = (0, String::new(), String::new());
+        loop {
+            let call = Call::new(&scripts::PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&cursor);
+            let step: Option<(u64, String, String)> = self.call_unless_deleted(&scripts::PURGE, call).await?;
+            let Some((count, next_cut, next_cursor)) = step else { return Ok(purged) };
+            purged += count;
+            (cut, cursor) = (next_cut, next_cursor);
+            if cursor.is_empty() {
+                return Ok(purged);
+            }
+        }
+    }
+}

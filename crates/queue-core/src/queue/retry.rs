@@ -1,0 +1,44 @@
+//! Retries of failed messages by hand: of one, or of all in steps between which other calls run.
+
+use crate::{
+    error::Result,
+    message::{MessageRef, State},
+    queue::{
+        Call, Queue,
+        change::{Changed, found_in, only_from},
+    },
+    redis::scripts,
+};
+
+impl Queue {
+    /// Makes a failed message ready at once, with its attempts reset and without a ttl.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
+        let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
+        Ok(only_from(State::Failed, found_in(self.call(&scripts::RETRY, call).await?)?))
+    }
+
+    /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
+    pub async fn retry_failed(&self) -> Result<u64> {
+        let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
+        let mut retried = 0;
+        let mut up_to = String::new();
+        loop {
+            let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
+            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
+            let Some((count, instant, are_more)) = step else { return Ok(retried) };
+            retried += count;
+            up_to = instant;
+            if !are_more {
+                return Ok(retried);
+            }
+        }
+    }
+}

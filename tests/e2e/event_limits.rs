@@ -1,0 +1,151 @@
+//! Event streams that are many, slow or quiet: the limits of listeners, of memory and of time.
+
+use std::time::{Duration, Instant};
+
+use drover_tests::PATIENCE;
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    System,
+    auth::{config, issue},
+    event_listener::{Event, ids},
+    number,
+};
+
+#[tokio::test]
+async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_memory_stays_bounded() {
+    let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
+    let system = System::start(config).await;
+    system.begin("q").await;
+    let mut client = system.listen(None).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut raw = system.connect_from(1).await;
+        raw.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        silent.push(raw);
+    }
+    for _ in 0..200 {
+        if system.metric("drover_event_listeners").await == 21 {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let before = system.api_memory();
+    let start = Instant::now();
+    let mut posted = 0;
+    // The posts continue until the last silent listener is disconnected, however much the sockets buffer.
+    loop {
+        let batch = ids(posted, 1_000);
+        system.post_ids(&batch).await;
+        posted += 1;
+        for id in &batch {
+            assert_eq!(client.event().await.message(), id);
+        }
+        if system.metric("drover_event_listeners").await == 1 {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "the silent listeners are not disconnected after {posted} batches");
+    }
+    let grown = system.api_memory().saturating_sub(before);
+    assert!(grown < 64 * 1_024, "the API grew by {grown} KiB");
+    let log = system.api.log().join("\n");
+    assert!(log.contains("did not read its answer in time") || log.contains("fell too far behind"), "{log}");
+}
+
+#[tokio::test]
+async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_redis() {
+    let system = System::start("").await;
+    system.begin("q").await;
+    let connections = || {
+        let info = system.redis.command("INFO clients");
+        let line = info.lines().find(|line| line.starts_with("connected_clients:")).unwrap().to_owned();
+        line["connected_clients:".len()..].trim().parse::<u64>().unwrap()
+    };
+    let before = connections();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.extend(join_all((0..100).map(|_| system.listen(None))).await);
+    }
+    // The number of connections to Redis does not depend on the number of listeners.
+    assert!(connections() <= before + 2, "{} connections, {before} before", connections());
+    assert!(system.redis.command("PUBSUB NUMPAT").contains(":2"));
+    for n in 0..3 {
+        system.post("q", json!({"data": n, "id": format!("m{n}")})).await;
+    }
+    let received = join_all(clients.iter_mut().map(async |client| {
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            events.push(client.event().await);
+        }
+        events
+    }))
+    .await;
+    assert_eq!(received.len(), 2_000);
+    let messages: Vec<&str> = received[0].iter().map(Event::message).collect();
+    assert_eq!(messages, ["m0", "m1", "m2"]);
+    assert!(received.iter().all(|events| *events == received[0]));
+}
+
+#[tokio::test]
+async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops() {
+    let limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
+    let mut system = System::start(&format!("[api]\n{limits}\nheader_timeout = \"1s\"")).await;
+    system.begin("q").await;
+    let mut client = system.listen_to("/v1/queues/q/events?message=mine", None).await;
+    let first = client.last.clone();
+    system.post("q", number(1)).await;
+    let start = Instant::now();
+    assert_eq!(client.block().await, Ok(None), "a heartbeat");
+    assert!(start.elapsed() > Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_ne!(client.last, first, "the heartbeat has the current event id, also for a listener to one message");
+    system.post("q", json!({"data": 1, "id": "mine"})).await;
+    assert_eq!(client.event().await.kind, "enqueued");
+    let start = Instant::now();
+    assert!(system.api.terminate().success());
+    assert_eq!(client.next().await, None);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn listeners_are_limited_per_api_and_per_key() {
+    let (ours, theirs) = (issue("--id ours --scopes read --queues q"), issue("--id theirs --scopes read --queues q"));
+    let admin = issue("--id admin --scopes manage,enqueue --queues *");
+    let keys = config(&[&ours, &theirs, &admin]);
+    let system = System::start(&format!("[api]\nmax_listeners = 3\nmax_listeners_per_key = 2\n{keys}")).await;
+    let open_stream = |key: &str, method: Method| {
+        let request = system.http.request(method, system.url("/v1/queues/q/events"));
+        request.header("authorization", format!("Bearer {key}")).send()
+    };
+    assert_eq!(open_stream(&admin.key, Method::GET).await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(open_stream(&ours.key, Method::GET).await.unwrap().status(), StatusCode::NOT_FOUND);
+    let patch = system.http.patch(system.url("/v1/queues/q")).bearer_auth(&admin.key).json(&json!({"max_attempts": 3}));
+    let begun = patch.send().await.unwrap();
+    assert_eq!(begun.status(), StatusCode::OK);
+    let first = open_stream(&ours.key, Method::GET).await.unwrap();
+    let second = open_stream(&ours.key, Method::GET).await.unwrap();
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+    let refused = open_stream(&ours.key, Method::GET).await.unwrap();
+    assert_eq!(
+        (refused.status(), refused.headers()["retry-after"].to_str().unwrap()),
+        (StatusCode::TOO_MANY_REQUESTS, "10")
+    );
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_listeners");
+    let third = open_stream(&theirs.key, Method::GET).await.unwrap();
+    assert_eq!(third.status(), StatusCode::OK);
+    let refused = open_stream(&theirs.key, Method::GET).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_listeners");
+    // A disconnected listener frees its quota.
+    drop((first, second));
+    for _ in 0..500 {
+        let answer = open_stream(&ours.key, Method::HEAD).await.unwrap();
+        if answer.status() == StatusCode::OK {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the quota is not freed");
+}

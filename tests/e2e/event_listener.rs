@@ -1,0 +1,119 @@
+//! A client of event streams for the tests: it listens as a browser does, and parses the events.
+
+use drover_tests::PATIENCE;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::System;
+
+/// A client of a stream, as a browser is.
+pub(crate) struct Listener {
+    response: Response,
+    /// The text that was received and not yet parsed.
+    text: String,
+    /// The id that it would send as Last-Event-ID.
+    pub(crate) last: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) data: Value,
+}
+
+impl Event {
+    pub(crate) fn message(&self) -> &str {
+        self.data["id"].as_str().unwrap()
+    }
+}
+
+impl System {
+    pub(crate) async fn request_events(&self, path: &str, last: Option<&str>) -> Response {
+        let mut request = self.http.get(self.url(path));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn listen_to(&self, path: &str, last: Option<&str>) -> Listener {
+        let response = self.request_events(path, last).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let mut client = Listener { response, text: String::new(), last: last.unwrap_or_default().to_owned() };
+        // The first block has the current event id.
+        assert_eq!(client.block().await.unwrap(), None);
+        client
+    }
+
+    pub(crate) async fn listen(&self, last: Option<&str>) -> Listener {
+        self.listen_to("/v1/queues/q/events", last).await
+    }
+
+    /// Begins a queue by its settings.
+    pub(crate) async fn begin(&self, queue: &str) {
+        self.patch(queue, json!({"max_attempts": 3})).await;
+    }
+
+    pub(crate) async fn post_ids(&self, ids: &[String]) {
+        self.post_batch("q", ids.iter().map(|id| json!({"data": 1, "id": id}))).await;
+    }
+}
+
+impl Listener {
+    /// Reads to the next empty line. Returns the event if the block is one, and `Err` at the end of the stream.
+    pub(crate) async fn block(&mut self) -> Result<Option<Event>, ()> {
+        let end = loop {
+            if let Some(end) = self.text.find("\n\n") {
+                break end + 2;
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("the stream has a next block or ends");
+            match chunk {
+                Ok(Some(bytes)) => self.text.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Ok(None) | Err(_) => return Err(()),
+            }
+        };
+        let rest = self.text.split_off(end);
+        let block = std::mem::replace(&mut self.text, rest);
+        let mut event = Event { id: String::new(), kind: String::new(), data: Value::Null };
+        for line in block.lines().filter(|line| !line.is_empty()) {
+            match line.split_once(": ").unwrap_or((line, "")) {
+                ("id", id) => id.clone_into(&mut self.last),
+                ("event", kind) => kind.clone_into(&mut event.kind),
+                ("data", data) => event.data = serde_json::from_str(data).unwrap(),
+                ("retry", _) | (":", "") => {}
+                other => panic!("{other:?} in {block}"),
+            }
+        }
+        event.id.clone_from(&self.last);
+        Ok((!event.data.is_null()).then_some(event))
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.block().await {
+                Ok(None) => {}
+                Ok(event) => return event,
+                Err(()) => return None,
+            }
+        }
+    }
+
+    pub(crate) async fn event(&mut self) -> Event {
+        self.next().await.expect("the stream has a next event")
+    }
+
+    pub(crate) async fn kinds(&mut self, count: usize) -> Vec<String> {
+        let mut kinds = Vec::new();
+        for _ in 0..count {
+            kinds.push(self.event().await.kind);
+        }
+        kinds
+    }
+}
+
+pub(crate) fn ids(batch: usize, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("m{batch}-{n}")).collect()
+}
