@@ -16,7 +16,10 @@ use futures_util::{
 use queue_core::Failure;
 use tower::{Layer, Service, ServiceExt, timeout::error::Elapsed};
 
-use super::{FromJob, HandlerError, IntoOutcome, Outcome};
+use super::{
+    from_job::FromJob,
+    outcome::{HandlerError, IntoOutcome, Outcome},
+};
 use crate::job::Job;
 
 /// A handler that is a type with the method `handle`, as the built-in handlers are.

@@ -4,7 +4,7 @@ use queue_core::Failure;
 use serde::de::DeserializeOwned;
 use service::wording;
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::job::Job;
 
 /// A type that can be an argument of a handler. Its value comes from the job and the state of the [`Routes`](crate::Routes).

@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use queue_core::{MessageName, QueueName, settings::QueuePattern};
 use tower::{Layer, Service};
 
-use super::{Endpoint, IntoEndpoint, IntoOutcome};
+use super::{
+    endpoint::{Endpoint, IntoEndpoint},
+    outcome::IntoOutcome,
+};
 use crate::job::Job;
 
 /// The handlers for a queue, by message name, and their concurrency and weight. Created by [`on`] or [`any`] and passed to

@@ -114,8 +114,3 @@ fn headers() -> Value {
         "RateLimit": text("The number of requests that the key has left, and of seconds until there are more", false, "\"key\";r=599;t=63"),
     })
 }
-
-/// An object with these members.
-fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
-    Value::Object(members.into_iter().collect::<Map<_, _>>())
-}

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use service::Code;
 use utoipa::PartialSchema;
 
-use super::object;
 use crate::auth::{
     Access,
     endpoint::{Endpoint, Needs},
@@ -169,4 +168,9 @@ fn refusal(status: u16, some: &[Code]) -> Value {
             "examples": examples,
         }},
     })
+}
+
+/// An object with these members.
+fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
+    Value::Object(members.into_iter().collect::<Map<_, _>>())
 }

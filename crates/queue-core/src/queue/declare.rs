@@ -1,12 +1,22 @@
 //! Creates queues: only `declare.lua` creates one. A call that may not create a queue learns that it does not exist.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
+use deadpool_redis::redis::FromRedisValue;
+use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
     error::{Error, Result},
     queue::{Call, Queue, index},
-    redis::scripts,
+    redis::{
+        CallError, reply,
+        scripts::{self, Script},
+    },
 };
+
+/// The maximum number of times that one call declares a queue again, because other processes delete it at the same time.
+const MAX_REDECLARATIONS: u64 = 30;
 
 /// The behaviour of a call if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,5 +63,39 @@ impl Queue {
         }
         *self.epoch.lock() = Some(epoch.clone());
         Ok(epoch)
+    }
+
+    /// Calls a script that needs the queue's epoch. It first declares the queue if this process has not, or if Redis was replaced
+    /// or emptied. `build` makes the call for an epoch.
+    pub(super) async fn call_declared<T: FromRedisValue>(
+        &self,
+        if_absent: IfAbsent,
+        script: &'static Script,
+        build: impl Fn(&str) -> Call,
+    ) -> Result<T> {
+        let known = self.epoch.lock().clone();
+        // This is rare, so it is boxed to keep the future of each call small.
+        let mut epoch = match known {
+            Some(epoch) => epoch,
+            None => Box::pin(self.declare_or(if_absent)).await?,
+        };
+        for tried in 0..MAX_REDECLARATIONS {
+            match self.redis.call_script(script, &build(&epoch).command).await {
+                Err(CallError::StaleEpoch) => {
+                    // The first retry is immediate; later ones wait randomly.
+                    let most = Duration::from_millis(tried);
+                    epoch = Box::pin(async {
+                        sleep(most.mul_f64(rand::random())).await;
+                        self.declare_or(if_absent).await
+                    })
+                    .await?;
+                }
+                answer => {
+                    self.was_used.store(true, Ordering::Relaxed);
+                    return reply::decode(answer.map_err(|error| self.explain(error))?);
+                }
+            }
+        }
+        Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
     }
 }

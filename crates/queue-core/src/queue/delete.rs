@@ -1,10 +1,10 @@
-//! Deletion of a queue, and removal of its name from the index.
+//! Deletion of a queue.
 
 use deadpool_redis::redis::Value;
 
 use crate::{
     error::Result,
-    queue::{Call, Queue, index},
+    queue::{Call, Queue},
     redis::scripts,
 };
 
@@ -26,15 +26,5 @@ impl Queue {
         }
         self.forget_name().await?;
         Ok(epoch.is_some())
-    }
-
-    /// Removes the name from the index, unless the queue exists.
-    pub(crate) async fn forget_name(&self) -> Result<()> {
-        index::remove(&self.redis, &self.name).await?;
-        // The queue may have been created before its name was removed, so the check comes after the removal.
-        if self.stored_epoch().await?.is_some() {
-            index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
-        }
-        Ok(())
     }
 }

@@ -5,11 +5,14 @@
 //! correct: the process that creates a queue adds its name before and after; the process that deletes a queue removes the name
 //! afterwards, then checks for the queue once more; maintenance repairs the index after an interruption between these steps.
 
+use std::sync::atomic::Ordering;
+
 use deadpool_redis::redis::{self, Value};
 
 use crate::{
     error::{Error, Result},
     names::QueueName,
+    queue::Queue,
     redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
 };
 
@@ -71,6 +74,34 @@ pub(crate) async fn names(
         }
     }
     Ok(names)
+}
+
+impl Queue {
+    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has the
+    /// name already; it lacks it only after an interruption.
+    pub(crate) async fn restore_name(&self) -> Result<()> {
+        if !self.was_used.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let restored = match self.stored_epoch().await {
+            Ok(Some(_)) => add_if_absent(&self.redis, &self.name).await,
+            other => other.map(drop),
+        };
+        if restored.is_err() {
+            self.was_used.store(true, Ordering::Relaxed);
+        }
+        restored
+    }
+
+    /// Removes the name from the index, unless the queue exists.
+    pub(crate) async fn forget_name(&self) -> Result<()> {
+        remove(&self.redis, &self.name).await?;
+        // The queue may have been created before its name was removed, so the check comes after the removal.
+        if self.stored_epoch().await?.is_some() {
+            add(&self.redis, std::slice::from_ref(&self.name)).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {

@@ -24,13 +24,7 @@ mod settle;
 mod signal;
 mod status;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 pub use change::Changed;
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, ToRedisArgs};
@@ -43,7 +37,6 @@ pub use queues::Queues;
 pub use settle::{Action, Settlement};
 pub use signal::Signal;
 pub use status::QueueStatus;
-use tokio::time::sleep;
 
 use crate::{
     error::{Error, Result},
@@ -59,10 +52,6 @@ use crate::{
 };
 
 use coalesce::Intake;
-use declare::IfAbsent;
-
-/// The maximum number of times that one call declares a queue again, because other processes delete it at the same time.
-const MAX_REDECLARATIONS: u64 = 30;
 
 /// One queue and the operations on it. Each operation calls one script with a batch of messages.
 pub struct Queue {
@@ -107,40 +96,6 @@ impl Queue {
         reply::decode(answer.map_err(|error| self.explain(error))?)
     }
 
-    /// Calls a script that needs the queue's epoch. It first declares the queue if this process has not, or if Redis was replaced
-    /// or emptied. `build` makes the call for an epoch.
-    async fn call_declared<T: FromRedisValue>(
-        &self,
-        if_absent: IfAbsent,
-        script: &'static Script,
-        build: impl Fn(&str) -> Call,
-    ) -> Result<T> {
-        let known = self.epoch.lock().clone();
-        // This is rare, so it is boxed to keep the future of each call small.
-        let mut epoch = match known {
-            Some(epoch) => epoch,
-            None => Box::pin(self.declare_or(if_absent)).await?,
-        };
-        for tried in 0..MAX_REDECLARATIONS {
-            match self.redis.call_script(script, &build(&epoch).command).await {
-                Err(CallError::StaleEpoch) => {
-                    // The first retry is immediate; later ones wait randomly.
-                    let most = Duration::from_millis(tried);
-                    epoch = Box::pin(async {
-                        sleep(most.mul_f64(rand::random())).await;
-                        self.declare_or(if_absent).await
-                    })
-                    .await?;
-                }
-                answer => {
-                    self.was_used.store(true, Ordering::Relaxed);
-                    return reply::decode(answer.map_err(|error| self.explain(error))?);
-                }
-            }
-        }
-        Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
-    }
-
     /// Calls a script for the queue with a known epoch; `None` if that queue was deleted meanwhile.
     async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
         match self.redis.call_script(script, &call.command).await {
@@ -154,22 +109,6 @@ impl Queue {
         let mut read = redis::cmd("HGET");
         read.arg(self.keys.key(suffix::META)).arg("epoch");
         reply::decode(self.redis.call(&read).await?)
-    }
-
-    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has the
-    /// name already; it lacks it only after an interruption.
-    pub(crate) async fn restore_name(&self) -> Result<()> {
-        if !self.was_used.swap(false, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let restored = match self.stored_epoch().await {
-            Ok(Some(_)) => index::add_if_absent(&self.redis, &self.name).await,
-            other => other.map(drop),
-        };
-        if restored.is_err() {
-            self.was_used.store(true, Ordering::Relaxed);
-        }
-        restored
     }
 
     fn explain(&self, error: CallError) -> Error {

@@ -28,8 +28,9 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    Limits, Peer,
     deadlines::{AnswerGuard, Deadlines, RequestBody, WatchedStream},
+    limits::Limits,
+    peer::Peer,
     request_checks::refusal_of_encoding,
 };
 

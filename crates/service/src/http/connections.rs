@@ -5,11 +5,8 @@
 use std::{
     collections::{HashSet, VecDeque},
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::SocketAddr,
+    sync::{Arc, Weak},
 };
 
 use axum::Router;
@@ -22,63 +19,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Limits, Tls, connection::Connection};
+use super::{
+    connection::Connection,
+    limits::{Limits, MAX_DISPLACED},
+    peer::Peer,
+    tls::Tls,
+};
 use crate::outage::Outage;
-
-/// The client of one connection, with state that requests and the server share. Each request has it in its extensions, as
-/// `Arc<Peer>`.
-#[derive(Debug)]
-pub struct Peer {
-    address: IpAddr,
-    is_trusted: AtomicBool,
-    is_displaced: AtomicBool,
-    /// A separate child token for each connection, to avoid contention on the lock of a shared token.
-    stopping: CancellationToken,
-}
-
-impl Peer {
-    /// A client that is not trusted yet. `stopping` is cancelled when the connection must close after the current request.
-    fn new(address: IpAddr, stopping: CancellationToken) -> Self {
-        let (is_trusted, is_displaced) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { address, is_trusted, is_displaced, stopping }
-    }
-
-    /// The client's IPv4 address, or the /64 network of its IPv6 address, because one client may have all addresses of the
-    /// network.
-    pub fn network(&self) -> IpAddr {
-        match self.address.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-            address @ IpAddr::V4(_) => address,
-        }
-    }
-
-    /// Marks the client as trusted, so that its connection is not displaced. The service decides which clients it trusts,
-    /// such as those with a valid key.
-    pub fn note_trusted(&self) {
-        self.is_trusted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the client is trusted.
-    pub fn is_trusted(&self) -> bool {
-        self.is_trusted.load(Ordering::Relaxed)
-    }
-
-    /// Closes the client's connection after the current request, because a new connection needs its place.
-    fn displace(&self) {
-        self.is_displaced.store(true, Ordering::Relaxed);
-        self.stopping.cancel();
-    }
-
-    /// Whether the connection is being displaced.
-    pub(super) fn is_displaced(&self) -> bool {
-        self.is_displaced.load(Ordering::Relaxed)
-    }
-
-    /// Cancelled when the connection must close after the current request.
-    pub(super) fn stopping(&self) -> &CancellationToken {
-        &self.stopping
-    }
-}
 
 /// Accepts connections and owns them.
 pub(super) struct Server<'a> {
@@ -166,9 +113,6 @@ fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
         full_report.record_success();
     }
 }
-
-/// The maximum number of displaced connections that have not closed yet. They do not count towards the limit.
-pub(super) const MAX_DISPLACED: usize = 32;
 
 /// The tasks of all connections.
 struct OpenConnections {
@@ -296,14 +240,5 @@ mod tests {
             open.wait_for_one().await;
         }
         assert!(open.untrusted.len() < 10, "{}", open.untrusted.len());
-    }
-
-    #[test]
-    fn network_of_a_peer_is_its_ipv4_address_or_the_first_half_of_its_ipv6_address() {
-        let network =
-            |address: &str| Peer::new(address.parse().unwrap(), CancellationToken::new()).network().to_string();
-        assert_eq!(network("192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::Limits;
+use super::limits::Limits;
 
 /// The bytes of a response that a client must read within each write time-out. With a smaller number, a client that reads
 /// single bytes could keep its response open for ever.

@@ -1,0 +1,96 @@
+//! The limits of a server's connections: their number, their times, and what a client may send.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::warn;
+
+use super::request_checks::Hosts;
+use crate::config::Api;
+
+/// The maximum number of displaced connections that have not closed yet. They do not count towards the limit.
+pub(super) const MAX_DISPLACED: usize = 32;
+
+/// The limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The maximum number of connections. At the limit a new connection displaces the oldest whose client was never trusted;
+    /// if all are trusted, it waits in the listener's backlog. Defaults to 10,000.
+    pub max_connections: usize,
+    /// The time limit for a request's headers, from its first byte or from the start of the connection; also for the TLS
+    /// handshake. Defaults to 10 s.
+    pub header_timeout: Duration,
+    /// The time limit from the end of a response to the start of the next request. Defaults to 75 s.
+    pub idle_timeout: Duration,
+    /// The time limit in which a client must read the next 64 KiB, or the rest, of a response. Defaults to 30 s.
+    pub write_timeout: Duration,
+    /// The names that the header `host` may have. Defaults to any.
+    pub hosts: Hosts,
+    /// The time that requests under way may take to end at shutdown. Defaults to 25 s.
+    pub grace: Duration,
+}
+
+impl Limits {
+    /// The maximum size of a request's first line and headers, in bytes; also that of its trailers.
+    pub(super) const HEADER_BYTES: usize = 32 * 1024;
+
+    /// Limits for a server of health and metrics only, with few connections.
+    pub fn of_health(grace: Duration) -> Self {
+        Self { max_connections: 100, grace, ..Self::default() }
+    }
+
+    /// Raises the process's limit of open files to the number that the connections need. If it can't be raised, lowers the
+    /// number of connections, because a process without free file descriptors can't connect to Redis.
+    pub(super) fn within_open_file_limit(mut self) -> Self {
+        /// File descriptors for Redis, the log, the listener, files, and displaced connections.
+        const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
+        let needed = self.max_connections as u64 + RESERVED_FILES;
+        let limit = getrlimit(Resource::Nofile);
+        let allowed = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+        if allowed(limit.current) >= needed {
+            return self;
+        }
+        let raised = needed.min(allowed(limit.maximum));
+        let limit_now = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+            Ok(()) => raised,
+            Err(_) => allowed(limit.current),
+        };
+        if limit_now < needed {
+            // At least one connection.
+            let left = usize::try_from(limit_now.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
+            warn!(
+                max_connections = self.max_connections,
+                served_at_once = left,
+                "the limit of open files is too low for max_connections: raise it (ulimit -n, LimitNOFILE)"
+            );
+            self.max_connections = left;
+        }
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            hosts: Hosts::Any,
+            grace: Duration::from_secs(25),
+        }
+    }
+}
+
+impl From<&Api> for Limits {
+    fn from(api: &Api) -> Self {
+        Self {
+            max_connections: api.max_connections,
+            header_timeout: api.header_timeout.to_std(),
+            idle_timeout: api.idle_timeout.to_std(),
+            write_timeout: api.write_timeout.to_std(),
+            grace: api.shutdown_grace.to_std(),
+            hosts: Hosts::Any,
+        }
+    }
+}
