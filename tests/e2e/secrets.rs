@@ -154,7 +154,7 @@ fn failing_collector() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_stands_in_a_log_an_answer_the_printed_configuration_or_the_environment_of_a_program() {
+async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_environment_of_a_program() {
     let collector = failing_collector();
     let secret_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret_file.path(), WEBHOOK_SECRET).unwrap();

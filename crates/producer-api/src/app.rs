@@ -82,8 +82,8 @@ impl App {
         }))
     }
 
-    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero. `key` is the API key of
-    /// the client, if it has one.
+    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero. `key` is the client's
+    /// API key, if it has one.
     pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waits.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)

@@ -170,7 +170,9 @@ pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
     let (code, detail) = match full {
         BudgetExceeded::All => (
             Code::TooManyListeners,
-            "this server has its maximum number of listeners to events (api.max_listeners); try again, another server may have room".into(),
+            "this server has its maximum number of listeners to events (api.max_listeners); try again, another \
+             server may have room"
+                .into(),
         ),
         BudgetExceeded::OfClient(key, most) => (
             Code::TooManyListenersOfKey,
@@ -184,13 +186,13 @@ pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
 }
 
 pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
-    let with = match full {
-        BudgetExceeded::All => String::new(),
-        BudgetExceeded::OfClient(key, most) => format!(" with {key}, {most}"),
+    let waiting = match full {
+        BudgetExceeded::All => "the maximum number of requests waits".to_owned(),
+        BudgetExceeded::OfClient(key, most) => format!("{most} requests with {key} wait"),
     };
     let detail = format!(
-        "the maximum number of requests{with} waits at this server (api.max_waits_per_key), and nothing was done; try again when one \
-         is over, or without wait"
+        "{waiting} at this server already (api.max_waits_per_key), and nothing was done; try again when one is over, or \
+         without wait"
     );
     temporary(Code::TooManyWaits, detail)
 }

@@ -1,5 +1,4 @@
-//! Numbers and durations with a range: each refuses values outside it, names the range in its errors and shows it in its
-//! schema. So the type of an option or a setting describes its values completely.
+//! Numbers and durations with a range: each refuses values outside it, names the range in its errors and in its schema. So the type of an option or a setting describes its values completely.
 
 use std::{fmt, ops::Deref, str::FromStr};
 

@@ -50,7 +50,7 @@ fn syntax_mistake(what: &str) -> &'static str {
     match known {
         Some((_, words)) => words,
         None if what.contains("number") => "a number is not written as JSON has it, or is too large",
-        None => "this is not JSON",
+        None => "it is not JSON",
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
             (b"{", "it ends too early"),
             (b"{\"text\":\"a", "it ends too early"),
             (b"nul", "it ends too early"),
-            (b"not json", "this is not JSON"),
+            (b"not json", "it is not JSON"),
             (b"{\"text\" 1}", "a colon is missing after the name of a field"),
             (b"{\"text\":\"a\" 1}", "a comma, or the end of a list or an object, is missing"),
             (b"{text:1}", "the name of a field must be a text in quotes"),

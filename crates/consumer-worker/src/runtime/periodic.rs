@@ -1,4 +1,5 @@
-//! The periodic tasks of a worker as a whole: discovering queues, counting workers, and restoring names in the index of queues.
+//! The periodic tasks of a worker as a whole: discovering queues, counting workers, and restoring names in the index of
+//! queues.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

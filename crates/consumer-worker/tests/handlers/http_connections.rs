@@ -1,4 +1,4 @@
-//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse, limits and TLS.
+//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse, limits, TLS.
 
 use std::{
     io::{Read, Write},

@@ -1,5 +1,5 @@
-//! Changes of one message by hand that take no content: cancel, erase, promote. This file also has the outcome of all changes by
-//! hand; `retry.rs` and `patch.rs` make the others.
+//! Changes of one message by hand that take no content: cancel, erase, promote. This file also has the outcome of all
+//! changes by hand; `retry.rs` and `patch.rs` make the others.
 
 use crate::{
     error::{Error, Result},

@@ -1,4 +1,5 @@
-//! Lease calls whose reply was lost: the leases that they may have made are found again by the token of the call, and returned.
+//! Lease calls whose reply was lost: the leases that they may have made are found by the token of the call, and
+//! returned.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! The command of the handler `exec`: finds the program, and starts it on a message with an environment that describes the message.
+//! The command of the handler `exec`: finds the program, and starts it on a message. The environment describes the
+//! message.
 
 use std::{
     env,
