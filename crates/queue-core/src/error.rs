@@ -42,8 +42,8 @@ pub enum Error {
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
-    /// The queue has reached its maximum number of messages ([`Settings::max_length`](crate::Settings::max_length)): nothing was
-    /// stored. Drain it, or raise the limit.
+    /// The queue has reached its maximum number of messages
+    /// ([`max_length`](crate::settings::Settings::max_length)): nothing was stored. Drain it, or raise the limit.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 

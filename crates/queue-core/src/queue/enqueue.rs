@@ -60,8 +60,8 @@ impl Queue {
     }
 
     /// Like [`enqueue`](Self::enqueue), but safe to repeat: during the queue's
-    /// [`idempotency_window`](crate::Settings::idempotency_window), a call with the same key and fingerprint stores nothing more.
-    /// The fingerprint is a hash of the request's content, without tabs.
+    /// [`idempotency_window`](crate::settings::Settings::idempotency_window), a call with the same key and fingerprint stores
+    /// nothing more. The fingerprint is a hash of the request's content, without tabs.
     ///
     /// # Errors
     ///

@@ -90,7 +90,7 @@ impl Queues {
         self.shared.intake.drained().await;
     }
 
-    /// The approximate number of workers: the processes with a [subscription](crate::Subscriber::of_prefixes).
+    /// The approximate number of workers: the processes with a [subscription](crate::wakeup::Subscriber::of_prefixes).
     ///
     /// # Errors
     ///
