@@ -56,13 +56,13 @@ audit: rust ## Check that every message is in exactly one state: make audit REDI
 	$(CARGO) run --quiet --release --package queue-core --example audit -- $(REDIS)
 
 bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (most peers need node and npm)
-	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
+	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
 # Building drover-bench too makes this the same build as that of `make bench`.
 instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
 	@scripts/install.sh valgrind valgrind vgdb
-	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench
+	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	$${CARGO_TARGET_DIR:-target}/release/drover-bench --instructions
 
 microbench: redis ## Time the scripts and the hot paths of queue-core: make microbench ONLY=lease

@@ -25,6 +25,8 @@ pub(crate) const QUEUE: &str = "my-queue";
 pub(crate) const BATCH: usize = 1_000;
 /// The time limit of a measurement.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
+/// The messages of the load with handlers of 10 ms: more than can run while it is measured.
+const SLEEPS: usize = 60_000;
 const ONE_HOUR: Millis = Millis::from_hours(1);
 
 /// A private Redis, and a queue-core client for it.
@@ -64,8 +66,10 @@ impl Drover {
         Ok(api)
     }
 
-    fn worker(&self, concurrency: usize, filter: &str) -> Result<Service> {
-        let env = [("DROVER__WORKER__CONCURRENCY", concurrency.to_string()), ("DROVER__LOG__FILTER", filter.into())];
+    /// Starts a worker with this `worker.concurrency`, or with the shipped one.
+    fn worker(&self, concurrency: Option<usize>, filter: &str) -> Result<Service> {
+        let mut env = vec![("DROVER__LOG__FILTER", filter.into())];
+        env.extend(concurrency.map(|concurrency| ("DROVER__WORKER__CONCURRENCY", concurrency.to_string())));
         Service::drover("consumer-worker", &self.redis.url(), &env)
     }
 
@@ -93,8 +97,35 @@ impl Drover {
         })
     }
 
+    /// Four workers of concurrency 25, whose handlers take 10 ms, run messages from a long waiting list. Returns the messages per
+    /// second, of which 10,000 are possible.
+    pub(crate) fn sleep_10_ms(&self) -> Result<f64> {
+        let queue = self.queue(QUEUE)?;
+        self.runtime.block_on(queue.pause())?;
+        for _ in 0..SLEEPS / BATCH {
+            let batch = (0..BATCH).map(|_| Ok(NewMessage::new(to_raw_value(&json!({"ms": 10}))?)));
+            self.runtime.block_on(queue.enqueue(batch.collect::<Result<_>>()?))?;
+        }
+        let env = [("DROVER__WORKER__CONCURRENCY", "25".into()), ("DROVER__LOG__FILTER", "warn".into())];
+        let mut workers = Vec::new();
+        for _ in 0..4 {
+            let mut worker = Service::sleeper(&self.redis.url(), &env)?;
+            worker.ignore_log();
+            workers.push(worker);
+        }
+        self.runtime.block_on(queue.resume())?;
+        thread::sleep(Duration::from_millis(1_500));
+        let (before, start) = (self.status()?.totals.completed, Instant::now());
+        thread::sleep(Duration::from_secs(4));
+        let (status, elapsed) = (self.status()?, start.elapsed());
+        if status.counts.waiting == 0 {
+            return Err("the waiting list was drained before the end".into());
+        }
+        Ok(to_f64(usize::try_from(status.totals.completed - before)?) / elapsed.as_secs_f64())
+    }
+
     /// Drains this many messages with this many worker processes, and returns the messages per second.
-    pub(crate) fn drain(&self, messages: usize, workers: usize, concurrency: usize) -> Result<f64> {
+    pub(crate) fn drain(&self, messages: usize, workers: usize, concurrency: Option<usize>) -> Result<f64> {
         self.enqueue_paused(messages)?;
         let mut services = Vec::new();
         for _ in 0..workers {
@@ -170,6 +201,16 @@ impl Drover {
         Ok((loaded, api.memory()?.1))
     }
 
+    /// Posts this many messages a second over 50 connections. The time of a POST begins when it is to be sent.
+    pub(crate) fn post_steadily(&self, per_second: f64, seconds: u64) -> Result<LoadResult> {
+        let (api, before) = (self.api()?, self.status()?.totals.enqueued);
+        let request = single_post(&format!("/v1/queues/{QUEUE}/messages"));
+        let until = Until::Paced { duration: Duration::from_secs(seconds), per_second };
+        let loaded = load::send(api.address(), vec![request], 50, until)?;
+        self.check_stored(before, loaded.requests)?;
+        Ok(loaded)
+    }
+
     /// Posts one message per request to this many queues in turn.
     pub(crate) fn post_to_queues(&self, queues: usize, seconds: u64) -> Result<LoadResult> {
         let api = self.api()?;
@@ -190,7 +231,7 @@ impl Drover {
 
     /// Measures the cost of a message in Redis from its enqueue to its result: CPU time in µs, commands, bytes while it waits,
     /// bytes when it is completed; and the worker's peak memory in MiB.
-    pub(crate) fn cost(&self, messages: usize, concurrency: usize) -> Result<[f64; 5]> {
+    pub(crate) fn cost(&self, messages: usize) -> Result<[f64; 5]> {
         let length = format!("LLEN drover:{{{QUEUE}}}:completed");
         let completed: usize = self.redis.command(&length).trim_start_matches(':').parse()?;
         let all_completed = format!(":{}", completed + messages);
@@ -198,7 +239,7 @@ impl Drover {
         let before = Cost::read(&self.redis)?;
         self.enqueue(messages, None)?;
         let waiting = Cost::read(&self.redis)?;
-        let mut worker = self.worker(concurrency, "warn")?;
+        let mut worker = self.worker(None, "warn")?;
         worker.ignore_log();
         let start = Instant::now();
         while self.redis.command(&length) != all_completed {
@@ -221,7 +262,7 @@ impl Drover {
     /// Measures the time from the enqueue of a message until the log line of the handler in an idle worker; one message every
     /// 20 ms.
     pub(crate) fn latency(&self, messages: usize) -> Result<Times> {
-        let (mut worker, times) = (self.worker(10, "info")?, Arc::new(Mutex::new(Times::default())));
+        let (mut worker, times) = (self.worker(None, "info")?, Arc::new(Mutex::new(Times::default())));
         worker.follow_log(record_elapsed_since(&times));
         let queue = self.queue(QUEUE)?;
         thread::sleep(Duration::from_millis(500));
@@ -235,7 +276,7 @@ impl Drover {
 
     /// Measures the time from a message's due time until the handler's log line; the due times are spread over 2 s.
     pub(crate) fn lateness(&self, messages: usize) -> Result<Times> {
-        let (mut worker, times) = (self.worker(100, "info")?, Arc::new(Mutex::new(Times::default())));
+        let (mut worker, times) = (self.worker(None, "info")?, Arc::new(Mutex::new(Times::default())));
         worker.follow_log(record_elapsed_since(&times));
         let base = wall_millis().trunc() + 2_000.0;
         let due = |n: usize| base + (to_f64(n) * 2_000.0 / to_f64(messages)).trunc();
@@ -298,8 +339,8 @@ pub(crate) fn single_post(path: &str) -> Vec<u8> {
 
 impl Drover {
     /// Creates a backlog of this many delayed and this many completed messages.
-    pub(crate) fn create_backlog(&self, messages: usize, concurrency: usize) -> Result<()> {
+    pub(crate) fn create_backlog(&self, messages: usize) -> Result<()> {
         self.enqueue(messages, Some(ONE_HOUR))?;
-        self.drain(messages, 1, concurrency).map(drop)
+        self.drain(messages, 1, None).map(drop)
     }
 }

@@ -25,6 +25,9 @@ use crate::{Result, times::Times};
 pub(crate) enum Until {
     /// The load ends after this time.
     Elapsed(Duration),
+    /// The load ends after this time, and sends requests at this rate. The time of a request begins when it is to be sent, even
+    /// if its connection still waits for an answer.
+    Paced { duration: Duration, per_second: f64 },
     /// The load ends when each request was sent once.
     AllSent,
 }
@@ -95,14 +98,19 @@ async fn client(
     let (mut times, mut response) = (Times::default(), Vec::with_capacity(64 * 1_024));
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
+        let mut sent = Instant::now();
         let is_over = match until {
             Until::Elapsed(duration) => start.elapsed() >= duration,
+            Until::Paced { duration, per_second } => {
+                sent = start + Duration::from_secs_f64(to_f64(index) / per_second);
+                sent >= start + duration
+            }
             Until::AllSent => index >= requests.len(),
         };
         if is_over {
             return Ok(times);
         }
-        let sent = Instant::now();
+        tokio::time::sleep_until(sent.into()).await;
         stream.write_all(&requests[index % requests.len()]).await?;
         read_response(&mut stream, &mut response).await?;
         times.record(sent.elapsed());

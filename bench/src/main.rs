@@ -37,15 +37,21 @@ pub(crate) struct Arguments {
     /// The number of times that each figure is measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// The number of messages of a drain and of a bulk enqueue
+    /// The number of messages of a bulk enqueue, and of a drain of a peer
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
+    /// The number of messages of a drain of Drover, which is shorter than that of a peer otherwise
+    #[arg(long, default_value_t = 300_000)]
+    drained: usize,
     /// The duration of each load of single POSTs, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// The number of leases that the draining worker may have at a time
+    /// The `worker.concurrency` that is measured beside the default
     #[arg(long, default_value_t = 1_000)]
     concurrency: usize,
+    /// The concurrency of the peers' workers that is measured beside their default of 1
+    #[arg(long, default_value_t = 200)]
+    peer_concurrency: usize,
     /// The number of delayed and of completed messages with which the figures are measured again; 0 skips this
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use drover_tests::{HeldPort, RedisServer};
+use drover_tests::HeldPort;
 use serde_json::Value;
 
 use crate::{
     Result,
     drover::single_post,
     load::{self, LoadResult, Until},
+    rounds::Persistence,
     service::Service,
 };
 
@@ -70,9 +71,9 @@ impl Peers {
     }
 
     /// Runs a peer's driver, which measures a figure and reports it as a line of JSON; `None` if the peer is skipped.
-    pub(crate) fn driver(&self, system: &str, figure: &[&str]) -> Result<Option<Value>> {
+    pub(crate) fn driver(&self, system: &str, persistence: Persistence, figure: &[&str]) -> Result<Option<Value>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
-        let redis = RedisServer::start();
+        let redis = persistence.start_redis();
         let output = Command::new("node")
             .arg(format!("{system}.js"))
             .args(figure)
@@ -85,14 +86,36 @@ impl Peers {
         Ok(Some(serde_json::from_str(line)?))
     }
 
+    /// Four workers of `BullMQ` run handlers that take 10 ms, 25 each at a time. Returns the jobs per second; `None` if it is skipped.
+    pub(crate) fn sleep_10_ms(&self) -> Result<Option<f64>> {
+        let Some(folder) = &self.drivers else { return Ok(None) };
+        let redis = Persistence::EverySecond.start_redis();
+        let node = |role: &str| {
+            let mut command = Command::new("node");
+            command.args(["real.js", role]).env("REDIS_PORT", redis.port().to_string()).current_dir(folder);
+            command
+        };
+        let mut workers = Vec::new();
+        for _ in 0..4 {
+            workers.push(node("w").stdout(Stdio::null()).spawn()?);
+        }
+        let measured = node("p").stderr(Stdio::inherit()).output();
+        for mut worker in workers {
+            let _ = worker.kill();
+            let _ = worker.wait();
+        }
+        Ok(Some(String::from_utf8_lossy(&measured?.stdout).trim().parse()?))
+    }
+
     /// Sends the same load of single POSTs that Drover gets; `None` if the producer is skipped.
     pub(crate) fn post_singles(
         &self,
         producer: Producer,
+        persistence: Persistence,
         connections: usize,
         seconds: u64,
     ) -> Result<Option<LoadResult>> {
-        let redis = RedisServer::start();
+        let redis = persistence.start_redis();
         let (mut command, path) = match (producer, &self.nest, &self.echo) {
             (Producer::Nest, Some(folder), _) => {
                 let mut command = Command::new("node");

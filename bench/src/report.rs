@@ -19,28 +19,34 @@ enum Bound {
     AtMost(f64),
     /// The figure must be at most this value.
     Absolute(f64),
+    /// The figure must be at least this value.
+    AtLeastAbsolute(f64),
 }
 
-use Bound::{Absolute, AtLeast, AtMost};
+use Bound::{Absolute, AtLeast, AtLeastAbsolute, AtMost};
 
 const fn budget(figure: &'static str, peer: &'static str, bound: Bound) -> Budget {
     Budget { figure, peer, bound }
 }
 
-const BUDGETS: [Budget; 12] = [
-    budget("drain, 1/s", "BullMQ", AtLeast(10.0)),
+const BUDGETS: [Budget; 16] = [
+    budget("drain, 1/s", "BullMQ", AtLeast(8.0)),
+    budget("drain, 1/s", "Drover, concurrency 1000", AtLeast(0.95)),
+    budget("everysec, drain, 1/s", "BullMQ", AtLeast(8.0)),
+    budget("everysec, handlers of 10 ms, 1/s", "", AtLeastAbsolute(9_700.0)),
     budget("bulk, 1/s", "BullMQ", AtLeast(10.0)),
-    budget("POST × 50, 1/s", "NestJS + Bull", AtLeast(15.0)),
+    budget("POST × 50, 1/s", "NestJS + Bull", AtLeast(12.0)),
     budget("POST × 50, 1/s", "axum echo", AtLeast(0.5)),
+    budget("POST × 1, 1/s", "NestJS + Bull", AtLeast(3.0)),
+    budget("everysec, POST × 50 at half of the peak, p99 ms", "", Absolute(5.0)),
     budget("cost, Redis CPU µs", "BullMQ", AtMost(0.125)),
     // This includes the payload, which has 160 bytes.
-    budget("cost, bytes waiting", "", Absolute(270.0)),
-    budget("cost, bytes completed", "BullMQ", AtMost(0.36)),
-    budget("latency idle, p50 ms", "", Absolute(0.6)),
+    budget("cost, bytes waiting", "", Absolute(286.0)),
+    budget("latency idle, p50 ms", "", Absolute(0.8)),
     budget("latency idle, p99 ms", "", Absolute(2.0)),
-    budget("lateness due, p50 ms", "", Absolute(1.5)),
-    budget("lateness due, p99 ms", "", Absolute(5.0)),
-    budget("backlog, drain 1/s", "empty", AtLeast(0.75)),
+    budget("lateness due, p50 ms", "", Absolute(1.2)),
+    budget("lateness due, p99 ms", "", Absolute(3.0)),
+    budget("backlog, drain 1/s", "empty", AtLeast(0.8)),
 ];
 
 /// Prints all medians with the ratio of Drover's to each, and then the budgets.
@@ -60,6 +66,7 @@ pub(crate) fn print(figures: &Figures) {
         let Some(own) = own else { continue };
         let (rule, measured, is_met) = match bound {
             Absolute(most) => (format!("≤ {}", format_number(*most)), own, own <= *most),
+            AtLeastAbsolute(least) => (format!("≥ {}", format_number(*least)), own, own >= *least),
             AtLeast(times) | AtMost(times) => {
                 let Some(of_peer) = figures.median(figure, peer) else { continue };
                 let ratio = own / of_peer;

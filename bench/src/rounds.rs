@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Arguments, Result,
-    drover::{BATCH, Drover},
+    drover::Drover,
     figures::Figures,
     load::{LoadResult, to_f64},
     peers::{Peers, Producer},
@@ -15,18 +15,51 @@ use crate::{
 
 pub(crate) const DROVER: &str = "Drover";
 
+/// How a Redis keeps its data on disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Persistence {
+    /// Not at all.
+    Off,
+    /// An append-only file, `appendfsync everysec`.
+    EverySecond,
+    /// An append-only file, `appendfsync always`.
+    Always,
+}
+
+impl Persistence {
+    pub(crate) fn start_redis(self) -> RedisServer {
+        match self {
+            Self::Off => RedisServer::start(),
+            Self::EverySecond => RedisServer::start_fsync_everysec(),
+            Self::Always => RedisServer::start_durable(),
+        }
+    }
+
+    /// The name of a figure with this persistence.
+    fn named(self, figure: &str) -> String {
+        match self {
+            Self::Off => figure.into(),
+            Self::EverySecond => format!("everysec, {figure}"),
+            Self::Always => format!("always, {figure}"),
+        }
+    }
+}
+
 /// Measures every figure once for each system.
 pub(crate) fn measure(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
-    drains(arguments, peers, figures)?;
-    bulks(arguments, peers, figures)?;
+    for persistence in [Persistence::Off, Persistence::EverySecond] {
+        drains(arguments, peers, persistence, figures)?;
+        bulks(arguments, peers, persistence, figures)?;
+    }
+    sleeps(arguments, peers, figures)?;
     singles(arguments, peers, figures)?;
     costs(arguments, peers, figures)?;
     latencies(arguments, peers, figures)?;
-    durability(arguments, figures)
+    always(arguments, figures)
 }
 
-fn on_new_redis() -> Result<Drover> {
-    Drover::on(RedisServer::start())
+fn on_new_redis(persistence: Persistence) -> Result<Drover> {
+    Drover::on(persistence.start_redis())
 }
 
 /// Records a field of a driver's report.
@@ -36,37 +69,58 @@ fn record_field(figures: &mut Figures, figure: &str, system: &str, report: Optio
     }
 }
 
-fn drains(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+/// Each system once with its default concurrency and once with another.
+fn drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("drain") {
         return Ok(());
     }
-    let messages = arguments.messages.to_string();
-    for (workers, system) in [(1, DROVER), (2, "Drover, 2 workers"), (4, "Drover, 4 workers")] {
-        let per_second = on_new_redis()?.drain(arguments.messages, workers, arguments.concurrency)?;
-        figures.record("drain, 1/s", system, per_second);
+    let figure = persistence.named("drain, 1/s");
+    for (workers, concurrency) in [(1, None), (1, Some(arguments.concurrency)), (4, None)] {
+        let system = match (workers, concurrency) {
+            (1, None) => DROVER.into(),
+            (1, Some(concurrency)) => format!("Drover, concurrency {concurrency}"),
+            _ => format!("Drover, {workers} workers"),
+        };
+        figures.record(&figure, &system, on_new_redis(persistence)?.drain(arguments.drained, workers, concurrency)?);
     }
-    for (system, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
-        let report = peers.driver(system, &["drain", &messages, "200"])?;
-        record_field(figures, "drain, 1/s", name, report.as_ref(), "per_s");
+    for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
+        // With one job at a time a tenth of the messages takes as long.
+        for (messages, concurrency) in [(arguments.messages, arguments.peer_concurrency), (arguments.messages / 10, 1)]
+        {
+            let report =
+                peers.driver(driver, persistence, &["drain", &messages.to_string(), &concurrency.to_string()])?;
+            let system = if concurrency == 1 { format!("{name}, its default 1") } else { name.into() };
+            record_field(figures, &figure, &system, report.as_ref(), "per_s");
+        }
     }
     Ok(())
 }
 
-fn bulks(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+fn bulks(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("bulk") {
         return Ok(());
     }
-    let (messages, figure) = (arguments.messages, "bulk, 1/s");
-    figures.record(figure, DROVER, on_new_redis()?.post_batches(messages)?);
-    figures.record(figure, "Drover, NDJSON", on_new_redis()?.post_ndjson(messages)?);
-    figures.record(
-        figure,
-        "Drover, library",
-        to_f64(messages) / on_new_redis()?.enqueue(messages, None)?.as_secs_f64(),
-    );
-    for (system, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
-        let report = peers.driver(system, &["bulk", &messages.to_string(), "1000"])?;
-        record_field(figures, figure, name, report.as_ref(), "per_s");
+    let (messages, figure) = (arguments.messages, persistence.named("bulk, 1/s"));
+    let new = || on_new_redis(persistence);
+    figures.record(&figure, DROVER, new()?.post_batches(messages)?);
+    figures.record(&figure, "Drover, NDJSON", new()?.post_ndjson(messages)?);
+    figures.record(&figure, "Drover, library", to_f64(messages) / new()?.enqueue(messages, None)?.as_secs_f64());
+    for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
+        let report = peers.driver(driver, persistence, &["bulk", &messages.to_string(), "1000"])?;
+        record_field(figures, &figure, name, report.as_ref(), "per_s");
+    }
+    Ok(())
+}
+
+/// The load that users have: handlers that take 10 ms, in four workers.
+fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+    if !arguments.includes("10 ms") {
+        return Ok(());
+    }
+    const FIGURE: &str = "everysec, handlers of 10 ms, 1/s";
+    figures.record(FIGURE, DROVER, on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?);
+    if let Some(per_second) = peers.sleep_10_ms()? {
+        figures.record(FIGURE, "BullMQ", per_second);
     }
     Ok(())
 }
@@ -75,23 +129,31 @@ fn singles(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Resul
     if !arguments.includes("POST") {
         return Ok(());
     }
-    for connections in [1, 50, 500] {
-        let (loaded, memory) = on_new_redis()?.post_singles(connections, arguments.seconds)?;
-        record_load(figures, connections, DROVER, loaded);
-        figures.record(&format!("POST × {connections}, API's MiB"), DROVER, memory);
+    for (persistence, connections) in
+        [(Persistence::Off, 1), (Persistence::Off, 50), (Persistence::Off, 500), (Persistence::EverySecond, 50)]
+    {
+        let posts = persistence.named(&format!("POST × {connections}"));
+        let (loaded, memory) = on_new_redis(persistence)?.post_singles(connections, arguments.seconds)?;
+        let peak = loaded.per_second();
+        record_load(figures, &posts, DROVER, loaded);
+        figures.record(&format!("{posts}, API's MiB"), DROVER, memory);
         for (producer, name) in [(Producer::Nest, "NestJS + Bull"), (Producer::Echo, "axum echo")] {
-            if let Some(loaded) = peers.post_singles(producer, connections, arguments.seconds)? {
-                record_load(figures, connections, name, loaded);
+            if let Some(loaded) = peers.post_singles(producer, persistence, connections, arguments.seconds)? {
+                record_load(figures, &posts, name, loaded);
             }
+        }
+        if matches!(persistence, Persistence::EverySecond) {
+            let mut steady = on_new_redis(persistence)?.post_steadily(peak / 2.0, arguments.seconds)?;
+            figures.record(&format!("{posts} at half of the peak, p99 ms"), DROVER, steady.times.percentile(99));
         }
     }
     Ok(())
 }
 
-fn record_load(figures: &mut Figures, connections: usize, system: &str, mut loaded: LoadResult) {
-    figures.record(&format!("POST × {connections}, 1/s"), system, loaded.per_second());
-    figures.record(&format!("POST × {connections}, p50 ms"), system, loaded.times.percentile(50));
-    figures.record(&format!("POST × {connections}, p99 ms"), system, loaded.times.percentile(99));
+fn record_load(figures: &mut Figures, posts: &str, system: &str, mut loaded: LoadResult) {
+    figures.record(&format!("{posts}, 1/s"), system, loaded.per_second());
+    figures.record(&format!("{posts}, p50 ms"), system, loaded.times.percentile(50));
+    figures.record(&format!("{posts}, p99 ms"), system, loaded.times.percentile(99));
 }
 
 fn costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
@@ -99,12 +161,11 @@ fn costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<
         return Ok(());
     }
     let names = ["cost, Redis CPU µs", "cost, Redis commands", "cost, bytes waiting", "cost, bytes completed"];
-    // A worker leases up to a third of its concurrency at a time, so this concurrency gives batches of 1,000.
-    let cost = on_new_redis()?.cost(20_000, 3 * BATCH)?;
+    let cost = on_new_redis(Persistence::Off)?.cost(20_000)?;
     for (name, value) in names.iter().chain(&["cost, worker's MiB"]).zip(cost) {
         figures.record(name, DROVER, value);
     }
-    let report = peers.driver("bullmq", &["cost", "20000"])?;
+    let report = peers.driver("bullmq", Persistence::Off, &["cost", "20000"])?;
     for (name, field) in names.iter().zip(["redis_cpu_us", "redis_calls", "bytes_waiting", "bytes_completed"]) {
         record_field(figures, name, "BullMQ", report.as_ref(), field);
     }
@@ -115,58 +176,54 @@ fn latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Res
     if !arguments.includes("late") {
         return Ok(());
     }
-    let mut times = on_new_redis()?.latency(250)?;
+    let mut times = on_new_redis(Persistence::Off)?.latency(250)?;
     figures.record("latency idle, p50 ms", DROVER, times.percentile(50));
     figures.record("latency idle, p99 ms", DROVER, times.percentile(99));
-    let mut late = on_new_redis()?.lateness(2_000)?;
+    let mut late = on_new_redis(Persistence::Off)?.lateness(2_000)?;
     figures.record("lateness due, p50 ms", DROVER, late.percentile(50));
     figures.record("lateness due, p99 ms", DROVER, late.percentile(99));
     if late.min() < 0.0 {
         return Err(format!("a message was handled {} ms before its due time", -late.min()).into());
     }
     for (figure, name) in [("latency", "latency idle"), ("delay", "lateness due")] {
-        let report = peers.driver("bullmq", &[figure])?;
+        let report = peers.driver("bullmq", Persistence::Off, &[figure])?;
         record_field(figures, &format!("{name}, p50 ms"), "BullMQ", report.as_ref(), "p50_ms");
         record_field(figures, &format!("{name}, p99 ms"), "BullMQ", report.as_ref(), "p99_ms");
     }
     Ok(())
 }
 
-fn durability(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
-    if !arguments.includes("fsync") {
+/// Drover with a Redis that writes each change to disk before it answers.
+fn always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
+    if !arguments.includes("always") {
         return Ok(());
     }
-    for (fsync, start_redis) in
-        [("everysec", RedisServer::start_fsync_everysec as fn() -> RedisServer), ("always", RedisServer::start_durable)]
-    {
-        let drain = Drover::on(start_redis())?.drain(arguments.messages, 1, arguments.concurrency)?;
-        figures.record(&format!("fsync {fsync}, drain 1/s"), DROVER, drain);
-        let bulk = Drover::on(start_redis())?.post_batches(arguments.messages)?;
-        figures.record(&format!("fsync {fsync}, bulk 1/s"), DROVER, bulk);
-        let (loaded, _) = Drover::on(start_redis())?.post_singles(50, arguments.seconds)?;
-        figures.record(&format!("fsync {fsync}, POST × 50 1/s"), DROVER, loaded.per_second());
-    }
+    let new = || on_new_redis(Persistence::Always);
+    figures.record("always, drain, 1/s", DROVER, new()?.drain(arguments.messages, 1, None)?);
+    figures.record("always, bulk, 1/s", DROVER, new()?.post_batches(arguments.messages)?);
+    let (loaded, _) = new()?.post_singles(50, arguments.seconds)?;
+    figures.record("always, POST × 50, 1/s", DROVER, loaded.per_second());
     Ok(())
 }
 
 /// Measures Drover with a large backlog and with many queues, alternating with a new Redis for comparison.
 pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if arguments.backlog > 0 && arguments.includes("backlog") {
-        let full = on_new_redis()?;
-        full.create_backlog(arguments.backlog, arguments.concurrency)?;
+        let full = on_new_redis(Persistence::Off)?;
+        full.create_backlog(arguments.backlog)?;
         for _ in 0..arguments.rounds {
-            measure_all(&on_new_redis()?, "backlog", "empty", arguments, figures)?;
+            measure_all(&on_new_redis(Persistence::Off)?, "backlog", "empty", arguments, figures)?;
             measure_all(&full, "backlog", "backlog", arguments, figures)?;
         }
     }
     if arguments.queues > 0 && arguments.includes("queues") {
-        let full = on_new_redis()?;
+        let full = on_new_redis(Persistence::Off)?;
         full.post_to_queues(arguments.queues, 1)?;
         for _ in 0..arguments.rounds {
-            measure_all(&on_new_redis()?, "queues", "one queue", arguments, figures)?;
+            measure_all(&on_new_redis(Persistence::Off)?, "queues", "one queue", arguments, figures)?;
             measure_all(&full, "queues", "many queues", arguments, figures)?;
             for (queues, system) in [(1, "one queue"), (arguments.queues, "many queues")] {
-                let loaded = on_new_redis()?.post_to_queues(queues, arguments.seconds)?;
+                let loaded = on_new_redis(Persistence::Off)?.post_to_queues(queues, arguments.seconds)?;
                 figures.record("queues, POST to each in turn 1/s", system, loaded.per_second());
             }
         }
@@ -185,14 +242,14 @@ fn measure_all(
     // Those messages have a delay of 1.5 s, so all of them are due after this time.
     thread::sleep(Duration::from_secs(2));
     let mut record = |figure: &str, value| figures.record(&format!("{situation}, {figure}"), system, value);
-    record("drain 1/s", drover.drain(arguments.messages, 1, arguments.concurrency)?);
+    record("drain 1/s", drover.drain(arguments.drained, 1, None)?);
     let mut times = drover.latency(250)?;
     record("latency idle p50 ms", times.percentile(50));
     record("latency idle p99 ms", times.percentile(99));
     let mut late = drover.lateness(2_000)?;
     record("lateness due p50 ms", late.percentile(50));
     record("lateness due p99 ms", late.percentile(99));
-    record("Redis CPU µs", drover.cost(20_000, 3 * BATCH)?[0]);
+    record("Redis CPU µs", drover.cost(20_000)?[0]);
     record("bulk 1/s", drover.post_batches(arguments.messages)?);
     record("POST × 50 1/s", drover.post_singles(50, arguments.seconds)?.0.per_second());
     Ok(())

@@ -32,6 +32,12 @@ impl Service {
         Self::start(drover(name, &port, redis, env)?, port, is_ready)
     }
 
+    /// Starts the example `sleeper`, a worker whose handlers take the time that a message names.
+    pub(crate) fn sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
+        let port = HeldPort::take();
+        Self::start(drover("examples/sleeper", &port, redis, env)?, port, is_ready)
+    }
+
     /// Starts one of Drover's binaries under callgrind, where it is about fifty times slower.
     pub(crate) fn drover_under_callgrind(
         callgrind: &Callgrind,

@@ -3,6 +3,9 @@
 //! This module reads the headers of scripts and fragments, so that a header can't differ from its code. `-- KEYS` names the
 //! keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments that these
 //! fragments need are included too.
+//!
+//! A script may have several parts, each of which begins with a line `-- USES`. The fragments of a part come right before it, so
+//! that a call which ends in an earlier part does not run them.
 
 use std::{
     collections::BTreeSet,
@@ -25,9 +28,6 @@ local now_us = tonumber(redis.call('GET', (string.gsub(META, 'meta$', 'clock')))
 local now = math.floor(now_us / 1000)
 ";
 
-/// Replaces the fragment `layout` in scripts that only read: they need no check of the layout, only `purged_to`.
-const PURGED_TO: &str = "local purged_to = redis.call('HGET', META, 'purged_to')\n";
-
 /// The effect of [`Redis::inject_clock`](crate::Redis::inject_clock).
 pub(crate) fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
@@ -43,16 +43,21 @@ const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MA
 /// The maximum number of outcomes that one call reads: each may have a result.
 const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
 
-/// The constants that the scripts and the library share. A script gets the ones that it names as locals.
-fn constants() -> [(&'static str, u64); 6] {
-    let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    [
-        ("DEFAULT_VISIBILITY", Settings::default().visibility_timeout.get()),
-        ("MAX_MESSAGES", number(limits::MAX_MESSAGES)),
-        ("MAX_BYTES", number(limits::MAX_BYTES)),
-        ("MAX_RUNS", number(MAX_RUNS)),
-        ("MAX_RESULTS", number(MAX_RESULTS)),
-        ("RUN_TIMEOUT_GRACE", limits::RUN_TIMEOUT_GRACE.get()),
+/// The constants that the scripts and the library share, as Lua writes them. A script gets the ones that it names as locals.
+fn constants() -> Vec<(&'static str, String)> {
+    let default = Settings::default();
+    let text_of = |setting: &str| format!("'{}'", default.texts()[setting]);
+    vec![
+        ("KNOWN_LAYOUT", LAYOUT.to_string()),
+        ("DEFAULTS", defaults()),
+        ("DEFAULT_VISIBILITY", default.visibility_timeout.get().to_string()),
+        ("RETENTION_COMPLETED", text_of("retention.completed")),
+        ("RETENTION_FAILED", text_of("retention.failed")),
+        ("MAX_MESSAGES", limits::MAX_MESSAGES.to_string()),
+        ("MAX_BYTES", limits::MAX_BYTES.to_string()),
+        ("MAX_RUNS", MAX_RUNS.to_string()),
+        ("MAX_RESULTS", MAX_RESULTS.to_string()),
+        ("RUN_TIMEOUT_GRACE", limits::RUN_TIMEOUT_GRACE.get().to_string()),
     ]
 }
 
@@ -74,10 +79,10 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "due", "events", "expire", "extra",
-    "failed", "fields", "finish", "forget_purged", "front", "held", "instants", "layout", "limiter", "maintain", "owner",
-    "purged", "ready", "recover", "remove_from_state", "requeue", "run", "settings", "shown", "signal", "state", "sweep",
-    "timeout", "totals", "trim", "waiters", "waiting_list", "wake", "watch",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "due", "events", "expire", "extra", "failed",
+    "fields", "finish", "forget", "forget_purged", "front", "held", "instants", "layout", "limiter", "maintain",
+    "meta", "next_look", "owner", "purged", "ready", "record_clock", "recover", "remove_from_state", "requeue", "retention", "run",
+    "shown", "signal", "state", "sweep", "timeout", "totals", "trim", "waiters", "waiting_list", "wake", "watch",
 }
 
 macro_rules! scripts {
@@ -123,32 +128,33 @@ impl Script {
 
     fn assemble(name: &'static str, text: &'static str) -> Self {
         let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
-        let writes = !shebang.contains("no-writes");
         let mut needs = Needs::default();
-        if writes {
+        if !shebang.contains("no-writes") {
             // The check of the layout comes before everything else.
             needs.fragment("layout");
         }
-        needs.of(text);
+        let mut fragments_before = 0;
+        let mut parts = Vec::new();
+        for part in parts_of(body) {
+            needs.of(part);
+            parts.push(needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect::<String>() + part);
+            fragments_before = needs.fragments.len();
+        }
         let keys = needs.keys();
-        let fragments = needs.fragments.into_iter().map(|(name, fragment)| match name {
-            "layout" if writes => format!("local KNOWN_LAYOUT = {LAYOUT}\n{fragment}"),
-            "layout" => PURGED_TO.into(),
-            "clock" if CLOCK_IS_INJECTED.load(Ordering::Relaxed) => INJECTED_CLOCK.into(),
-            "settings" => defaults() + fragment,
-            _ => fragment.into(),
-        });
-        let code = fragments.collect::<String>() + body;
         // Lua reads locals faster than table fields.
-        let local = |(name, value): (String, String)| format!("local {name} = {value}\n");
-        let keys_and_indices = keys.iter().zip(1..);
-        let locals: String = keys_and_indices
+        let mut locals: Vec<(String, String)> = keys
+            .iter()
+            .zip(1..)
             .map(|(key, index)| (key.to_uppercase(), format!("KEYS[{index}]")))
-            .chain(constants().into_iter().map(|(name, value)| (name.to_owned(), value.to_string())))
-            .filter(|(name, _)| code.contains(name.as_str()))
-            .map(local)
+            .chain(constants().into_iter().map(|(name, value)| (name.to_owned(), value)))
             .collect();
-        let source = format!("{shebang}\nlocal ARGV = ARGV\n{locals}{code}");
+        let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
+        for part in parts {
+            for (name, value) in locals.extract_if(.., |(name, _)| part.contains(name.as_str())) {
+                source += &format!("local {name} = {value}\n");
+            }
+            source += &part;
+        }
         Self::new(name, keys, source)
     }
 
@@ -170,7 +176,21 @@ impl Script {
     }
 }
 
-/// The fragments and keys that a script needs, directly or through other fragments.
+/// Splits the body of a script before each line `-- USES` except the first.
+fn parts_of(body: &'static str) -> Vec<&'static str> {
+    let mut begins: Vec<usize> = body.match_indices("\n-- USES ").map(|(index, _)| index + 1).collect();
+    if let Some(first) = begins.first_mut() {
+        *first = 0;
+    }
+    let ends = begins.iter().skip(1).copied().chain([body.len()]);
+    if begins.is_empty() {
+        vec![body]
+    } else {
+        begins.iter().zip(ends).map(|(begin, end)| &body[*begin..end]).collect()
+    }
+}
+
+/// The fragments, keys and fields of `meta` that a script needs, directly or through other fragments.
 #[derive(Default)]
 struct Needs {
     /// Each fragment once, after the fragments that it uses.
@@ -192,7 +212,8 @@ impl Needs {
         let (name, text) =
             found.unwrap_or_else(|| unreachable!("no fragment {name}: a unit test assembles every script"));
         self.of(text);
-        self.fragments.push((name, text));
+        let is_injected = *name == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
+        self.fragments.push((name, if is_injected { INJECTED_CLOCK } else { text }));
     }
 
     /// The needed keys in the order of [`suffix::ALL`]; a header names each key, or all keys as `*`.
@@ -201,12 +222,12 @@ impl Needs {
     }
 }
 
-/// The defaults of settings as a Lua table, for the fragment `settings`.
+/// The defaults of settings as a Lua table.
 fn defaults() -> String {
     // A setting that is null or false by default is nil in Lua.
     let set = Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false");
     let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
-    format!("local DEFAULTS = {{ {} }}\n", entries.join(", "))
+    format!("{{ {} }}", entries.join(", "))
 }
 
 /// The words of a header line.
@@ -281,7 +302,10 @@ mod tests {
                 let is_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
                 assert_eq!(is_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
             }
-            let uses: BTreeSet<&str> = header_words(text, "-- USES ").collect();
+            let uses: BTreeSet<&str> =
+                parts_of(text).into_iter().flat_map(|part| header_words(part, "-- USES ")).collect();
+            let is_meta = first_line.starts_with("-- meta:");
+            assert_eq!(words.contains(&"meta") && !is_meta, uses.contains("meta"), "{first_line}: meta");
             for (name, fragment) in FRAGMENTS.iter().filter(|(name, _)| !uses.contains(name)) {
                 let others = functions(fragment).filter(|function| functions(text).all(|own| own != *function));
                 for function in others.filter(|function| words.contains(function)) {
@@ -289,6 +313,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_script_comes_after_its_own_fragments_and_before_those_of_the_next_part() {
+        let source = &ENQUEUE.source;
+        let at = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+        let order = [at("-- layout:"), at("-- wake:"), at("-- Part 1:"), at("-- state:"), at("-- Part 2:")];
+        assert!(order.is_sorted(), "{order:?}");
+        assert_eq!(source.matches("\nlocal META = ").count(), 1);
     }
 
     #[test]

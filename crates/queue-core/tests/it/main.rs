@@ -20,6 +20,7 @@ mod index;
 mod lease;
 mod limiter;
 mod outage;
+mod plain_path;
 mod post;
 mod purge;
 mod quota;

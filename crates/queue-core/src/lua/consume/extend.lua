@@ -1,12 +1,11 @@
 #!lua flags=allow-oom
 -- extend: moves the deadlines of live leases. A lapsed lease can't be extended, and no lease beyond the timeout of its run.
 -- KEYS      options leased runs cancelling
--- USES      clock settings run watch timeout clock_step
+-- USES      clock run watch timeout record_clock
 -- ARGV      duration from now (ms; '' for the visibility timeout with which each lease was handed out), then for each lease:
 --           id, token
 -- Returns   for each lease 0: it is over; or the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
-read_settings('clock')
 local wanted = tonumber(ARGV[1])
 local ids = {}
 for i = 2, #ARGV, 2 do

@@ -2,11 +2,10 @@
 -- give_back: ends the leases of a lease call whose reply was lost, because no process knows them. Returns their messages to the
 -- head of the waiting list, in their order, as if they had never been delivered.
 -- KEYS      options leased runs cancelling
--- USES      settings run totals wake finish requeue owner
+-- USES      meta run totals wake finish requeue owner
 -- ARGV      token of the call, then ids
 -- Returns   how many messages were returned: those whose current lease has this token
 -- Complexity O(ids · log N)
-read_settings('exclusive', 'retention.completed', 'retention.failed')
 local token = ARGV[1]
 local runs = redis.call('HMGET', RUNS, unpack(ARGV, 2))
 local options = redis.call('HMGET', OPTIONS, unpack(ARGV, 2))
@@ -35,6 +34,6 @@ if #mine > 0 then
   write_finished()
   write_totals()
   if was_empty then wake_now() end
-  if set.exclusive then wake_owner() end
+  if meta.exclusive then wake_owner() end
 end
 return #mine

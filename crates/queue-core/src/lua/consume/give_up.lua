@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- give_up: ends a consumer's ownership of an exclusive queue, so that another consumer can become the owner at once.
 -- KEYS      meta
--- USES      wake
+-- USES      meta wake
 -- ARGV      consumer
 -- Returns   1 if it was the owner, else 0
 -- Complexity O(1)
-if redis.call('HGET', META, 'owner') ~= ARGV[1] then return 0 end
+if meta.owner ~= ARGV[1] then return 0 end
 redis.call('HDEL', META, 'owner', 'owner_until')
 wake_now()
 return 1

@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
 -- lease: maintains the queue, then hands out messages from the head of the waiting list, as many as the rate limit, the owner
 -- of an exclusive queue and a pause permit.
--- KEYS      messages options waiting prioritized leased runs removed expiring signalled
--- USES      clock instants settings fields run totals events waiting_list watch trim finish timeout requeue expire clock_step maintain limiter owner
+-- KEYS      messages options waiting prioritized delayed leased runs removed expiring signals signalled
 -- ARGV      epoch, maximum number of messages, maximum bytes of their records, token, consumer, owner timeout (ms) of an
 --           exclusive queue ('' for the visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
@@ -11,13 +10,95 @@
 --           the consumer that has access ('': nobody), false or for each its options, false or for each its run
 --           before this lease; then for each message: id, record
 -- Complexity O(messages · log N)
-read_settings('epoch', 'visibility_timeout', 'max_attempts', 'backoff', 'max_lapses', 'timeout', 'exclusive',
-  'retention.completed', 'retention.failed', 'rate_limit', 'limiter_used', 'owner', 'owner_until', 'paused', 'largest',
-  'largest_extra', 'clock', 'mending')
-if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
-local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local visibility_timeout = tonumber(ARGV[7]) or tonumber(set.visibility_timeout)
 
+-- USES      meta clock instants run watch retention next_look record_clock
+-- Part 1: the plain path, for a queue that uses no rare feature and needs no maintenance now.
+if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
+local deadline = now + visibility_timeout
+local reply = {
+  now, deadline, visibility_timeout, -1, 0, meta.max_attempts, meta.timeout or false, false, false, false, false, false,
+}
+
+-- Leases these messages, which were taken from the waiting list, and adds them to the reply. `own_deadlines` has the deadline of
+-- each; nil: `deadline` for all. Returns the records and the runs; the runs alternate with the ids.
+local FIRST, A_FEW = 12, 32
+local function hand_out(ids, own_deadlines)
+  local records = redis.call('HMGET', MESSAGES, unpack(ids))
+  local known_runs = redis.call('HLEN', RUNS)
+  local runs_before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(ids))
+  local queue_timeout = tonumber(meta.timeout)
+  local first_run = format_run({
+    token = token, started = now_text, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
+    visibility = visibility_timeout, timeout = queue_timeout,
+  })
+  local runs, deadlines = {}, {}
+  local deadline_text = instant_text(deadline)
+  for i, id in ipairs(ids) do
+    local run = first_run
+    if runs_before and runs_before[i] then
+      local earlier = parse_run(runs_before[i])
+      earlier.token, earlier.started, earlier.consumer = token, now, consumer
+      earlier.deliveries = earlier.deliveries + 1
+      earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
+      run = format_run(earlier)
+    end
+    if own_deadlines then deadline_text = instant_text(own_deadlines[i]) end
+    local even = 2 * i
+    runs[even - 1], runs[even] = id, run
+    deadlines[even - 1], deadlines[even] = deadline_text, id
+    reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
+  end
+  reply[12] = runs_before
+  -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
+  -- long entry converts it to a hash table or skiplist, which it stays when the entry is removed.
+  local long = known_runs <= A_FEW and known_runs + #ids > A_FEW and string.rep('-', 65)
+  if long then
+    redis.call('HSET', RUNS, long, '')
+    redis.call('ZADD', LEASED, '0', long)
+  end
+  redis.call('HSET', RUNS, unpack(runs))
+  redis.call('ZADD', LEASED, unpack(deadlines))
+  if long then
+    redis.call('HDEL', RUNS, long)
+    redis.call('ZREM', LEASED, long)
+  end
+  record_clock()
+  return records, runs
+end
+
+-- The largest message, with room for a small error or small data of a signal beside the record.
+local ROOM_BESIDE_A_RECORD = 512
+local max_size = (tonumber(meta.largest) or 0) + 2 * (tonumber(meta.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
+local sizes_matter = max_size * max > max_bytes
+
+local is_plain = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
+  and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
+  and redis.call('EXISTS', OPTIONS, PRIORITIZED, REMOVED, EXPIRING, SIGNALS, SIGNALLED) == 0
+local first_change = is_plain and math.min(first_instant(LEASED), first_instant(DELAYED)) or now
+if first_change > now then
+  local ids = redis.call('LPOP', WAITING, max)
+  if ids then
+    hand_out(ids)
+    wake_at(deadline)
+    if #ids == max and redis.call('EXISTS', WAITING) == 1 then
+      reply[5] = 1
+    else
+      reply[4] = pause_until(math.min(watch, first_change, deadline))
+    end
+    return reply
+  end
+  local clean_at = math.min(next_trim(), next_sweep())
+  if clean_at > now then
+    if watch > now then first_change = math.min(first_change, watch) end
+    reply[4] = pause_until(math.min(first_change, math.max(clean_at, now + 1000)))
+    return reply
+  end
+end
+
+-- USES      fields totals events waiting_list trim finish timeout requeue expire clock_step maintain limiter owner
+-- Part 2: everything else.
 maintain(tonumber(ARGV[8]))
 write_requeued()
 
@@ -27,9 +108,9 @@ local function at_most(allowed, instant)
   if allowed < max then max = allowed end
   if allowed <= 0 and instant then opens_at = math.min(opens_at, instant) end
 end
-if set.paused then at_most(0) end
-if set.exclusive then at_most(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
-if set.rate_limit and max > 0 then at_most(permitted_leases(set.rate_limit)) end
+if meta.paused then at_most(0) end
+if meta.exclusive then at_most(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
+if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) end
 
 -- One call checks all keys that most queues do not have.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
@@ -38,10 +119,6 @@ local taken = {}
 do
   -- Reads the ids before it removes them, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
-  -- Room for a small error or small data of a signal beside the record.
-  local ROOM_BESIDE_A_RECORD = 512
-  local max_extra = 2 * (tonumber(set.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
-  local sizes_matter = ((tonumber(set.largest) or 0) + max_extra) * max > max_bytes
   local function size_of(id)
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
       + redis.call('HSTRLEN', SIGNALLED, id)
@@ -126,65 +203,28 @@ if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200
 write_totals()
 
 -- Whether more messages are ready, and this consumer may lease them at once.
-local more = opens_at == math.huge and not set.paused and (not set.exclusive or #taken < max) and anything_is_ready()
+local more = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken < max) and anything_is_ready()
 
-local deadline = now + visibility_timeout
-local reply = {
-  now, deadline, visibility_timeout, -1, more and 1 or 0, set.max_attempts, set.timeout or false, false, false,
-  set.exclusive and (set.owner or '') or false, false, false,
-}
-local FIRST, A_FEW = 12, 32
+if more then reply[5] = 1 end
+reply[10] = meta.exclusive and (meta.owner or '') or false
+
 if #taken > 0 then
-  local records = redis.call('HMGET', MESSAGES, unpack(taken))
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
-  local known_runs = redis.call('HLEN', RUNS)
-  local runs_before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(taken))
-  reply[11], reply[12] = options, runs_before
-  local queue_timeout = tonumber(set.timeout)
-  local first_run = format_run({
-    token = token, started = now, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
-    visibility = visibility_timeout, timeout = queue_timeout,
-  })
-  local runs, deadlines, own_deadlines, earliest = {}, {}, {}, deadline
+  reply[11] = options
   -- Without timeouts of runs all leases have the same deadline.
-  local end_as_one = not options and not set.timeout
-  local deadline_text = instant_text(deadline)
-  for i, id in ipairs(taken) do
-    local run = first_run
-    if runs_before and runs_before[i] then
-      local earlier = parse_run(runs_before[i])
-      earlier.token, earlier.started, earlier.consumer = token, now, consumer
-      earlier.deliveries = earlier.deliveries + 1
-      earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
-      run = format_run(earlier)
-    end
-    if not end_as_one then
-      own_deadlines[i] = deadline_of(timeout_of(options and options[i], queue_timeout), now, deadline)
+  local own_deadlines
+  local earliest = deadline
+  if options or meta.timeout then
+    own_deadlines = {}
+    for i in ipairs(taken) do
+      own_deadlines[i] = deadline_of(timeout_of(options and options[i], tonumber(meta.timeout)), now, deadline)
       earliest = math.min(earliest, own_deadlines[i])
-      deadline_text = instant_text(own_deadlines[i])
     end
-    local even = 2 * i
-    runs[even - 1], runs[even] = id, run
-    deadlines[even - 1], deadlines[even] = deadline_text, id
-    reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
   end
-  -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
-  -- long entry converts it to a hash table or skiplist, which it stays when the entry is removed.
-  local long = known_runs <= A_FEW and known_runs + #taken > A_FEW and string.rep('-', 65)
-  if long then
-    redis.call('HSET', RUNS, long, '')
-    redis.call('ZADD', LEASED, '0', long)
-  end
-  redis.call('HSET', RUNS, unpack(runs))
-  redis.call('ZADD', LEASED, unpack(deadlines))
-  if long then
-    redis.call('HDEL', RUNS, long)
-    redis.call('ZREM', LEASED, long)
-  end
+  local records, runs = hand_out(taken, own_deadlines)
   record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   wake_at(earliest)
-  record_clock()
-  if set.rate_limit then record_leases(set.rate_limit, #taken) end
+  if meta.rate_limit then record_leases(meta.rate_limit, #taken) end
   if earliest < deadline then reply[8] = own_deadlines end
   if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
--- KEYS      options delayed leased runs outcomes cancelling
--- USES      clock settings run totals purged waiting_list wake watch trim finish requeue attempt recover owner
+-- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled
 -- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements. A group is '', the
 --           token, the action and its extra, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
@@ -9,7 +8,68 @@
 --           JSON); r releases without an attempt spent (extra: the pause in ms, or '' for the head of the waiting list)
 -- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was changed
 -- Complexity O(settlements · log N)
-read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed')
+
+-- USES      meta clock instants watch retention next_look
+-- Part 1: the plain path, for live leases that complete in a queue that uses no rare feature.
+
+-- Completes all leases of this call, and forgets messages that are kept too many. Returns the reply; or nil if that needs the
+-- other part, and then it has changed nothing.
+local function complete_all()
+  local limits = limits_of('completed')
+  if ARGV[2] ~= '' or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
+    or limits.count == 0 then return nil end
+  local ids, starts, results, n = {}, {}, {}, 0
+  local at, start = 3, nil
+  while at < #ARGV do
+    local id, value = ARGV[at], ARGV[at + 1]
+    if id == '' then
+      if ARGV[at + 2] ~= 'c' or value == '' then return nil end
+      start = value .. '\t'
+      at = at + 4
+    else
+      n = n + 1
+      ids[n], starts[n], results[n] = id, start, value
+      at = at + 2
+    end
+  end
+  if redis.call('EXISTS', OPTIONS, ALIASES, AWAITED, CANCELLING, PROGRESS, ERASED, SIGNALLED) > 0
+    or first_instant(LEASED) <= now then return nil end
+  local first = redis.call('LINDEX', COMPLETED, 0)
+  local first_at = first and finished_at(first) or now
+  if first_at <= now - limits.age or first_at > now then return nil end
+  local runs, outcomes = redis.call('HMGET', RUNS, unpack(ids)), {}
+  local outcome_start = 'c' .. now_text .. '\t'
+  for i, run in ipairs(runs) do
+    if not run or string.find(run, starts[i], 1, true) ~= 1 then return nil end
+    outcomes[2 * i - 1], outcomes[2 * i] = ids[i], outcome_start .. run .. '\n' .. results[i]
+  end
+
+  redis.call('ZREM', LEASED, unpack(ids))
+  redis.call('HDEL', RUNS, unpack(ids))
+  redis.call('HSET', OUTCOMES, unpack(outcomes))
+  redis.call('HINCRBY', META, 'total:completed', n)
+  local excess = redis.call('RPUSH', COMPLETED, unpack(ids)) - limits.count
+  if excess > 0 and first_at <= now - limits.min_age then
+    local k = math.min(2 * n, excess)
+    -- The list is in the order of finishing: if the k-th message is old enough, all before it are.
+    while k > 1 and limits.min_age > 0 and finished_at(redis.call('LINDEX', COMPLETED, k - 1)) > now - limits.min_age do
+      k = math.floor(k / 2)
+    end
+    excess = excess - k
+    local forgotten = pop_completed(k)
+    redis.call('HDEL', MESSAGES, unpack(forgotten))
+    redis.call('HDEL', OUTCOMES, unpack(forgotten))
+  end
+  -- The first message that is left may be forgotten at this instant or later.
+  local earliest_trim = math.max(now + 100, first_at + (excess > 0 and limits.min_age or limits.age))
+  if watch <= now or watch > earliest_trim then wake_at(math.max(now + 100, next_trim())) end
+  return string.rep('c', n)
+end
+local completed_all = complete_all()
+if completed_all then return completed_all end
+
+-- USES      run totals purged waiting_list wake trim finish requeue attempt recover owner
+-- Part 2: everything else.
 
 -- This comes first, so that a lapsed lease is reported as lapsed by every call.
 recover(MAX_RUNS, tonumber(ARGV[1]))
@@ -140,7 +200,7 @@ end
 local was_empty = write_requeued()
 write_finished()
 if was_empty then wake_now() end
-if set.exclusive and ended > 0 then wake_owner() end
+if meta.exclusive and ended > 0 then wake_owner() end
 local completed, failed = totals.completed or 0, totals.failed or 0
 write_totals()
 if completed + failed > 0 then

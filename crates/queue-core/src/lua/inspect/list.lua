@@ -2,13 +2,12 @@
 -- list: lists the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by key,
 -- waiting ones in the order of the waiting list, finished ones from newest to oldest.
 -- KEYS      messages waiting prioritized delayed leased completed failed removed held erased
--- USES      settings fields cursors shown
+-- USES      meta fields cursors shown
 -- ARGV      state, maximum number of messages, maximum bytes (exceeded by a single large message only), cursor ('' at first),
 --           a name and a hold key that the messages must have ('': any)
 -- Returns   the cursor for the next page ('' at the end); how many bytes are used; then the messages as `read` returns them. A page
 --           may have fewer messages than requested, or none, before the end
 -- Complexity O(log² N + messages), with a name O(1,000); waiting O(position in the waiting list)
-read_settings('max_attempts', 'trimmed')
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold = ARGV[4], ARGV[5], ARGV[6]
 -- Few messages may have the name, so the call checks more messages than it returns. Each checked message counts a minimum
@@ -70,7 +69,7 @@ end
 
 -- A cursor is an index that counts trimmed messages too, so that a trim does not change it.
 local function found_completed()
-  local trimmed = tonumber(set.trimmed) or 0
+  local trimmed = tonumber(meta.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
   local from = math.max(trimmed, to - most)
   local ids, cursors_after = {}, {}

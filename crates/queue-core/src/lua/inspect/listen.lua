@@ -2,15 +2,15 @@
 -- listen: makes the queue log its events for this duration, because a client listens. A log that had no listener for a while has
 -- a gap, so it is replaced by an empty one.
 -- KEYS      meta events
--- USES      clock events
+-- USES      meta clock events
 -- ARGV      duration (ms)
 -- Returns   the id of the newest event: the id of its entry and its number in the entry (0 if the log is new); or false: the queue
 --           does not exist
 -- Complexity O(1)
-if redis.call('HEXISTS', META, 'epoch') == 0 then return false end
+if not meta.epoch then return false end
 if not is_listened then redis.call('DEL', EVENTS) end
 if redis.call('EXISTS', EVENTS) == 0 then redis.call('XADD', EVENTS, next_entry_id(0), 'listening', '') end
-local kept_until = math.max(tonumber(listened_until) or 0, now + tonumber(ARGV[1]))
+local kept_until = math.max(tonumber(meta.listened_until) or 0, now + tonumber(ARGV[1]))
 redis.call('HSET', META, 'listened_until', kept_until)
 redis.call('PEXPIRE', EVENTS, kept_until - now)
 local newest = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)[1]

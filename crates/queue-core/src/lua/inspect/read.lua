@@ -1,13 +1,12 @@
 #!lua flags=no-writes
 -- read: returns everything that is stored about messages, by id or by the producer's own id.
 -- KEYS      aliases
--- USES      settings shown
+-- USES      shown
 -- ARGV      ids
 -- Returns   for each, up to 4 MiB and at least for the first: false if unknown, or id, record, options, run,
 --           outcome, due (ms) while delayed, deadline (ms) while leased, 1 while held, progress, the data of the signal
 --           that released it, max_attempts of the queue
 -- Complexity O(ids)
-read_settings('max_attempts')
 local reply, bytes = {}, 0
 for i, id in ipairs(ARGV) do
   if not string.match(id, '^%d+$') then

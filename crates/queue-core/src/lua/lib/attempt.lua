@@ -1,9 +1,9 @@
 -- attempt: records a failed attempt. The message is retried after its back-off while it has attempts left; otherwise it
 -- fails for good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
--- USES clock settings fields run totals extra finish backoff requeue
+-- USES meta clock fields run totals extra finish backoff requeue
 local function fail_attempt(id, text, options, extra, json)
   local run = parse_run(text)
-  local max_attempts = tonumber(field(options, 'a') or set.max_attempts)
+  local max_attempts = tonumber(field(options, 'a') or meta.max_attempts)
   if run.attempts + 1 >= max_attempts then
     finish(id, 'f', text, json)
     return 'failed'
@@ -15,7 +15,7 @@ local function fail_attempt(id, text, options, extra, json)
   if string.byte(extra) == 43 then
     pause = tonumber(extra)
   else
-    pause = backoff(field(options, 'b') or set.backoff, run.attempts, tonumber(extra))
+    pause = backoff(field(options, 'b') or meta.backoff, run.attempts, tonumber(extra))
   end
   run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''

@@ -1,25 +1,17 @@
 -- clock_step: shortens deadlines after Redis's clock has stepped back. The deadlines of leases and of an exclusive queue's
--- owner then lie too far in the future. `clock` of `meta` is an instant at most one second before the newest lease was made
--- or extended; when it is later than now, the clock has stepped back. A deadline that is too late moves to now plus the
--- duration of its own lease.
+-- owner then lie too far in the future: when `clock` of `meta` is later than now. A deadline that is too late moves to now plus
+-- the duration of its own lease.
 -- KEYS meta options leased runs
--- USES clock instants settings run cursors timeout
-local function record_clock()
-  if now - (tonumber(set.clock) or 0) >= 1000 then
-    set.clock = now
-    redis.call('HSET', META, 'clock', now_text)
-  end
-end
-
+-- USES meta clock instants run cursors timeout
 -- Each call checks a bounded number of leases, beginning with the latest deadline. `mending` of `meta` holds the instant of
 -- the call (ms) and the cursor for the next call. `clock` keeps its value until all leases have been checked.
 local function shorten_deadlines_after_clock_step()
-  if (tonumber(set.clock) or 0) <= now then
-    if set.mending then redis.call('HDEL', META, 'mending') end
+  if (tonumber(meta.clock) or 0) <= now then
+    if meta.mending then redis.call('HDEL', META, 'mending') end
     return
   end
   -- After another step back, the check begins again.
-  local since, cursor = string.match(set.mending or '', '^(%d+) (.*)$')
+  local since, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
   if not since or tonumber(since) > now then cursor = '' end
   local latest_leases = cursors.members_before(LEASED, cursor, MAX_RUNS)
   local ids, runs, deadlines = {}, {}, {}
@@ -42,16 +34,16 @@ local function shorten_deadlines_after_clock_step()
     redis.call('HSET', RUNS, unpack(runs))
     redis.call('ZADD', LEASED, 'XX', unpack(deadlines))
   end
-  local longest = tonumber(set.visibility_timeout)
-  if (tonumber(set.owner_until) or 0) > now + longest then
-    set.owner_until = now + longest
-    redis.call('HSET', META, 'owner_until', set.owner_until)
+  local longest = tonumber(meta.visibility_timeout)
+  if (tonumber(meta.owner_until) or 0) > now + longest then
+    meta.owner_until = now + longest
+    redis.call('HSET', META, 'owner_until', meta.owner_until)
   end
   if #ids == MAX_RUNS then
     local next_cursor = cursors.of(latest_leases[#latest_leases - 1], latest_leases[#latest_leases])
     redis.call('HSET', META, 'mending', now_text .. ' ' .. next_cursor)
   else
-    set.clock = now
+    meta.clock = now
     redis.call('HSET', META, 'clock', now_text)
     redis.call('HDEL', META, 'mending')
   end

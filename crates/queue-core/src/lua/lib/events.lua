@@ -5,9 +5,10 @@
 -- message waits for), and after a line feed the JSON of its error or progress, if that is short.
 -- `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events
--- USES layout clock fields
+-- USES meta clock fields
 local LOG_BYTES, JSON_BYTES, ENTRY_BYTES, ENTRY_EVENTS = 16777216, 1024, 64, 100
-local is_listened = (tonumber(listened_until) or 0) > now
+local is_listened = (tonumber(meta.listened_until) or 0) > now
+local events_end = meta.events_end
 local is_announced = false
 
 -- Reserves the id of the next entry, which has this many bytes.

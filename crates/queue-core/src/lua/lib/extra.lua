@@ -2,12 +2,13 @@
 -- return messages must bound their bytes. `largest_extra` of `meta` is the largest size so far; it is absent while all are
 -- small.
 -- KEYS meta
+-- USES meta
 local SMALL = 256
 local largest_extra
 
 local function record_extra(bytes)
   if bytes <= SMALL then return end
-  largest_extra = largest_extra or tonumber(redis.call('HGET', META, 'largest_extra')) or 0
+  largest_extra = largest_extra or tonumber(meta.largest_extra) or 0
   if bytes > largest_extra then
     largest_extra = bytes
     redis.call('HSET', META, 'largest_extra', bytes)

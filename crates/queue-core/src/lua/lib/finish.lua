@@ -3,7 +3,7 @@
 -- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited
--- USES instants run totals events waiters trim
+-- USES instants run totals events waiters retention forget
 local function nothing_finished()
   -- `outcomes` alternates ids and outcomes; `failed` has the ids of the failed messages.
   return { n = 0, ids = {}, outcomes = {}, failed = {} }
@@ -49,7 +49,7 @@ end
 
 local function write_finished()
   if finished.n == 0 then return end
-  local keeps_completed, keeps_failed = not keeps_none('completed'), not keeps_none('failed')
+  local keeps_completed, keeps_failed = limits_of('completed').count > 0, limits_of('failed').count > 0
   local failed = finished.failed
   local completed, outcomes = sort_finished(keeps_completed, keeps_failed)
   if #completed > 0 then count('completed', #completed) end

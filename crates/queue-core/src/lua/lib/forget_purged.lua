@@ -1,6 +1,6 @@
 -- forget_purged: forgets, in bounded steps, the messages that a purge has taken out of the waiting list.
 -- KEYS meta runs expiring purged purged_prioritized purged_removed returned
--- USES layout events waiters trim
+-- USES meta events waiters forget
 local function forget_messages(ids)
   redis.call('ZREM', EXPIRING, unpack(ids))
   record_events(ids, function() return 'erased' end)
@@ -28,6 +28,6 @@ local function forget_purged()
   if redis.call('EXISTS', PURGED, PURGED_PRIORITIZED) == 0 then
     redis.call('DEL', RETURNED)
     redis.call('HDEL', META, 'purged_to')
-    purged_to = nil
+    meta.purged_to = nil
   end
 end

@@ -1,7 +1,7 @@
 -- front: returns messages that were handed out before to the head of the waiting list. In an exclusive queue the returned
 -- messages at the head are kept in the order posted; their number is at most the queue's parallel limit.
 -- KEYS waiting runs removed
--- USES settings run waiting_list
+-- USES meta run waiting_list
 local function was_delivered(text)
   if not text then return false end
   local run = parse_run(text)
@@ -10,9 +10,9 @@ end
 
 local function requeue_at_head(ids)
   local before = 0
-  if set.exclusive then
+  if meta.exclusive then
     -- A removed message that has reached the head is dropped.
-    local head = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(set.exclusive, '%d+')) or 1) + 99)
+    local head = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) + 99)
     local runs = #head > 0 and redis.call('HMGET', RUNS, unpack(head)) or {}
     local is_removed = #head > 0 and redis.call('SMISMEMBER', REMOVED, unpack(head)) or {}
     local dropped = {}

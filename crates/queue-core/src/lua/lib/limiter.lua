@@ -2,7 +2,7 @@
 -- more than `max` leases. An entry is "first,last,count". Leases within a thousandth of the duration share an entry and count
 -- as made at its last instant, so the log has at most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
--- USES clock instants settings
+-- USES meta clock instants
 local function parse_entry(text)
   local first, last, leases = string.match(text, '^(%d+),(%d+),(%d+)$')
   return tonumber(first), tonumber(last), tonumber(leases)
@@ -43,7 +43,7 @@ end
 -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be.
 local function permitted_leases(limit)
   local max, duration = parse_limit(limit)
-  local used, opens_at = tonumber(set.limiter_used) or 0, nil
+  local used, opens_at = tonumber(meta.limiter_used) or 0, nil
   move_future_leases_to_now(duration)
   while true do
     local oldest = redis.call('LINDEX', LIMITER, 0)
@@ -59,7 +59,7 @@ local function permitted_leases(limit)
     redis.call('LPOP', LIMITER)
     used = used - leases
   end
-  set.limiter_used = used
+  meta.limiter_used = used
   redis.call('HSET', META, 'limiter_used', used)
   if used >= max then return 0, opens_at end
   return max - used
@@ -67,6 +67,6 @@ end
 
 local function record_leases(limit, leases)
   local _, duration = parse_limit(limit)
-  redis.call('HSET', META, 'limiter_used', set.limiter_used + leases)
+  redis.call('HSET', META, 'limiter_used', meta.limiter_used + leases)
   log_leases(duration, leases)
 end

@@ -1,7 +1,7 @@
 -- maintain: does the work that time makes necessary, a bounded part per call: recovers lapsed leases, expires messages and
 -- promotes due ones. Returns whether a message became ready while no other was.
--- KEYS waiting delayed leased removed expiring signals
--- USES layout clock trim recover expire due clock_step signal sweep forget_purged
+-- KEYS waiting removed signals
+-- USES meta clock retention trim recover expire due clock_step signal next_look sweep forget_purged
 local function maintain(random)
   shorten_deadlines_after_clock_step()
   recover(100, random)
@@ -33,9 +33,9 @@ local function clean()
   -- Continues a signal whose process died before it released all messages.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
   if unfinished and not release_some(unfinished, 1000) then return now end
-  if purged_to then
+  if meta.purged_to then
     forget_purged()
-    if purged_to then return now end
+    if meta.purged_to then return now end
   end
   if more_to_trim then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
@@ -43,21 +43,4 @@ local function clean()
     if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end
   end
   return math.min(next_trim(), next_sweep())
-end
-
--- Returns when maintenance is next needed (ms): a message is due or expires, a lease lapses, or the timers for `watch` end.
-local function next_instant()
-  local instant = watch > now and watch or math.huge
-  if purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
-  for _, index in ipairs({ DELAYED, LEASED, EXPIRING }) do
-    local first = redis.call('ZRANGE', index, '0', '0', 'WITHSCORES')
-    if first[2] then instant = math.min(instant, tonumber(first[2])) end
-  end
-  return instant
-end
-
--- Converts a time to the form in which scripts return it: µs from now, -1 for never.
-local function pause_until(instant)
-  if instant == math.huge then return -1 end
-  return math.max(0, instant * 1000 - now_us)
 end

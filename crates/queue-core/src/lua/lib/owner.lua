@@ -2,21 +2,21 @@
 -- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls; then, or
 -- when it gives up, another consumer may become the owner.
 -- KEYS meta leased blocking wake
--- USES clock settings waiting_list wake clock_step
+-- USES meta clock waiting_list wake record_clock
 
 -- Returns how many messages this consumer may lease now, and, if another consumer is the owner, until when (ms).
 local function leases_for_owner(consumer, keep_for)
   local active = redis.call('ZCARD', LEASED)
-  local owner_until = tonumber(set.owner_until) or 0
-  if set.owner ~= consumer and (active > 0 or owner_until > now) then
+  local owner_until = tonumber(meta.owner_until) or 0
+  if meta.owner ~= consumer and (active > 0 or owner_until > now) then
     return 0, owner_until > now and owner_until or nil
   end
-  set.owner = consumer
+  meta.owner = consumer
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
   record_clock()
   -- A message that backs off blocks the queue.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
-  return math.max(0, (tonumber(string.match(set.exclusive, '%d+')) or 1) - active)
+  return math.max(0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) - active)
 end
 
 -- After a lease has ended: wakes the owner for the next message, or all consumers if the queue has no owner any more.

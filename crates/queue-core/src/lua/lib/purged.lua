@@ -4,8 +4,8 @@
 -- time of the purge. A message up to that id which is in no other state was purged, unless it has joined the waiting list
 -- since then: the set `returned` has those ids.
 -- KEYS prioritized returned
--- USES layout
+-- USES meta
 local function is_purged(id)
-  return purged_to and id <= purged_to and redis.call('SISMEMBER', RETURNED, id) == 0
+  return meta.purged_to and id <= meta.purged_to and redis.call('SISMEMBER', RETURNED, id) == 0
     and not redis.call('ZSCORE', PRIORITIZED, id)
 end

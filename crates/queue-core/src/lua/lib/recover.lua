@@ -2,7 +2,7 @@
 -- to be cancelled fails. Any other lease has lapsed: the lapse is counted, and the message returns to the head of the waiting
 -- list, or fails for good after too many lapses.
 -- KEYS options leased runs cancelling
--- USES instants settings run totals finish timeout requeue attempt
+-- USES meta instants run totals finish timeout requeue attempt
 local function recover(limit, random)
   local ended = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #ended == 0 then return end
@@ -27,7 +27,7 @@ local function recover(limit, random)
     else
       count('lapsed')
       run.lapses = run.lapses + 1
-      if run.lapses >= tonumber(set.max_lapses) then
+      if run.lapses >= tonumber(meta.max_lapses) then
         -- The empty token records that no consumer settled the lease.
         run.token = ''
         finish(id, 'l', format_run(run),

@@ -1,7 +1,7 @@
 -- requeue: makes unfinished messages whose lease has ended ready or delayed. `requeue` collects them; `write_requeued` writes
 -- them, and returns whether no message was ready before.
 -- KEYS delayed runs expiring blocking
--- USES clock settings fields run events waiting_list watch front
+-- USES meta clock fields run events waiting_list watch front
 local function nothing_requeued()
   return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
 end
@@ -17,11 +17,11 @@ local function requeue(id, run, pause, side)
     requeued.delayed[#requeued.delayed + 1] = now + pause
     requeued.delayed[#requeued.delayed + 1] = id
     requeued.earliest = math.min(requeued.earliest, now + pause)
-    if set.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
+    if meta.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
     return 'delayed'
   end
   -- An exclusive queue keeps its order, so no message overtakes a requeued one.
-  local list = set.exclusive and requeued.head or requeued[side]
+  local list = meta.exclusive and requeued.head or requeued[side]
   list[#list + 1] = id
   return 'waiting'
 end

@@ -43,7 +43,8 @@ local function set_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end
 
-local NEVER_RUN = format_run(parse_run(nil))
+-- The run of a message that was never handed out: `format_run` of an absent run.
+local NEVER_RUN = '\t\t0\t0\t0\t\t\t\t'
 
 -- Returns the attempt and the consumer of an event as fields: the run's failed attempts plus `more`.
 local function attempt_of(run, more)

@@ -1,6 +1,6 @@
 -- shown: reads everything that is stored about one message, and counts its bytes.
 -- KEYS messages options delayed leased runs outcomes progress signalled
--- USES settings purged held
+-- USES meta purged held
 local function show(id)
   local record = redis.call('HGET', MESSAGES, id)
   if not record then return false, 0 end
@@ -11,5 +11,5 @@ local function show(id)
   local held = held_member(id, options) and 1 or false
   if not (outcome or due or deadline or held) and is_purged(id) then return false, 0 end
   local bytes = #record + #(options or '') + #(run or '') + #(outcome or '') + #(progress or '') + #(signal or '')
-  return { id, record, options, run, outcome, due, deadline, held, progress, signal, set.max_attempts }, bytes
+  return { id, record, options, run, outcome, due, deadline, held, progress, signal, meta.max_attempts }, bytes
 end

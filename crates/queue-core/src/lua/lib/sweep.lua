@@ -13,13 +13,3 @@ local function sweep(limit)
     end
   end
 end
-
--- Returns the instant (ms) of the next expiry.
-local function next_sweep()
-  local instant = math.huge
-  for _, keys in ipairs(EXPIRY_SETS) do
-    local first = redis.call('ZRANGE', keys[1], '0', '0', 'WITHSCORES')
-    if first[2] then instant = math.min(instant, tonumber(first[2])) end
-  end
-  return instant
-end

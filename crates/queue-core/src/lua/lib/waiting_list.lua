@@ -2,7 +2,7 @@
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
 -- The functions that add messages return whether no message was ready before.
 -- KEYS options waiting prioritized removed returned
--- USES layout fields
+-- USES meta fields
 
 -- `ids` were just pushed to the list. Ids that were still in it, marked as removed, are unmarked instead of pushed.
 local function restore_removed_ids(ids, push)
@@ -18,9 +18,9 @@ local function restore_removed_ids(ids, push)
 end
 
 local function push_ready(ids, push)
-  if purged_to then
+  if meta.purged_to then
     for _, id in ipairs(ids) do
-      if id <= purged_to then redis.call('SADD', RETURNED, id) end
+      if id <= meta.purged_to then redis.call('SADD', RETURNED, id) end
     end
   end
   local plain, ranked = ids, {}

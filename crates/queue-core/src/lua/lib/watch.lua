@@ -3,7 +3,9 @@
 -- `watch` is an instant (ms) for which every idle consumer has a timer. While it is in the future, a later instant needs no
 -- notification, because all consumers call `lease` at `watch` and learn the next instant.
 -- KEYS meta wake
--- USES layout clock instants
+-- USES meta clock instants
+local watch = tonumber(meta.watch) or 0
+
 local function wake_at(instant)
   if watch > now and watch <= instant then return end
   watch = instant

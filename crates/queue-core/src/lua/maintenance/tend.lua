@@ -1,13 +1,11 @@
 #!lua flags=allow-oom
 -- tend: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
 -- messages that are no longer kept, and continues interrupted signals and purges.
--- USES      settings totals wake finish requeue maintain
+-- USES      meta totals wake finish requeue next_look maintain
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until maintenance is next needed; -1: never; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages
-if not layout then return -2 end
-read_settings('max_attempts', 'backoff', 'max_lapses', 'exclusive', 'retention.completed', 'retention.failed', 'clock',
-  'visibility_timeout', 'owner_until', 'mending')
+if not meta.layout then return -2 end
 local was_empty = maintain(tonumber(ARGV[1]))
 was_empty = write_requeued() or was_empty
 write_finished()

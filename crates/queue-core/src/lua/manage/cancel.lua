@@ -2,12 +2,11 @@
 -- cancel: fails a message that has not started as cancelled. The consumer of an active message is notified to stop; any settle
 -- except a completion then fails the message as cancelled.
 -- KEYS      options runs failed cancelling wake
--- USES      clock settings run totals watch state remove_from_state trim finish
+-- USES      clock run totals watch state remove_from_state retention finish
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. A held, delayed or waiting message has failed now; an
 --           active one is to be cancelled; a finished one is unchanged
 -- Complexity O(log N)
-read_settings('retention.completed', 'retention.failed')
 local id = drovers_id(ARGV[1])
 local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)

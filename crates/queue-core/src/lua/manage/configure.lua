@@ -1,13 +1,11 @@
 #!lua flags=allow-oom
 -- configure: changes settings of a queue, unless another caller changed one of them meanwhile.
 -- KEYS      meta
--- USES      wake configure
+-- USES      meta wake configure
 -- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default
 -- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the error EPOCH
 -- Complexity O(settings)
-if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
-  return redis.error_reply('EPOCH the queue is not the one that was declared')
-end
+if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local fields = {}
 for i = 2, #ARGV, 3 do
   if (redis.call('HGET', META, ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
 -- delete: removes the queue with all its messages. Redis frees the memory on its own thread, so no call waits for it.
 -- KEYS      *
+-- USES      meta
 -- ARGV      the epoch of the queue to delete
 -- Returns   1: deleted; 0: no queue with this epoch exists
 -- Complexity O(1)
-if redis.call('HGET', META, 'epoch') ~= ARGV[1] then return 0 end
+if meta.epoch ~= ARGV[1] then return 0 end
 local is_awaited = redis.call('EXISTS', AWAITED) == 1
 redis.call('UNLINK', unpack(KEYS))
 -- Consumers and listeners call again and learn that the queue does not exist; waits for its messages end.
 redis.call('PUBLISH', WAKE, 0)
-if listened_until then redis.call('PUBLISH', EVENTS, 0) end
+if meta.listened_until then redis.call('PUBLISH', EVENTS, 0) end
 if is_awaited then redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t*') end
 return 1

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- erase: forgets a message and everything that belongs to it.
 -- KEYS      options runs taken
--- USES      events waiters state remove_from_state trim
+-- USES      events waiters state remove_from_state forget
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. An active message is unchanged, any other is forgotten
 -- Complexity O(log N)

@@ -1,14 +1,13 @@
 #!lua
 -- patch: changes the record, the priority or the due time of a message that was never handed out.
 -- KEYS      meta messages options delayed runs held
--- USES      clock instants settings fields run events waiting_list wake watch state held
+-- USES      meta clock instants fields run events waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the header of its record as the caller read it; the new record without the
 --           instants, and without the payload if that stays; its priority ('' for unchanged); its due time ('' for
 --           unchanged, '+1500' ms from now, or an instant in ms)
 -- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
 --           out or has finished; 'other': its header has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
-read_settings('largest')
 local id = drovers_id(ARGV[1])
 local known, new, priority, due = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local options = redis.call('HGET', OPTIONS, id) or ''
@@ -55,7 +54,7 @@ local member = hold and held_member(id, options)
 -- All checks come before this line, all writes after it.
 redis.call('HSET', MESSAGES, id, record)
 if options == '' then redis.call('HDEL', OPTIONS, id) else redis.call('HSET', OPTIONS, id, options) end
-if #record + #options > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', #record + #options) end
+if #record + #options > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', #record + #options) end
 if moves and run then
   run.ready = nil
   redis.call('HSET', RUNS, id, format_run(run))

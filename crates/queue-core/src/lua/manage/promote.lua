@@ -1,11 +1,10 @@
 #!lua flags=allow-oom
 -- promote: makes a delayed message ready at once.
 -- KEYS      options delayed runs blocking
--- USES      clock settings run events waiting_list wake ready state front
+-- USES      clock run events waiting_list wake ready state front
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. Only a delayed message is changed
 -- Complexity O(log N)
-read_settings('exclusive')
 local id = drovers_id(ARGV[1])
 local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)

@@ -1,14 +1,12 @@
 #!lua flags=allow-oom
 -- purge: does one step of forgetting the messages that are in one state when the purge begins; later posts stay.
 -- KEYS      meta seq waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed
--- USES      clock instants cursors wake watch trim forget_purged failed
+-- USES      meta clock instants cursors wake watch retention forget_purged failed
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
 -- Returns   how many messages were forgotten, or are hidden and will be; the cut-off, up to which messages are purged; the cursor
 --           for the next step ('': the purge is finished). Or the error EPOCH
 -- Complexity O(1,000 · log N)
-if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
-  return redis.error_reply('EPOCH the queue is not the one that was declared')
-end
+if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local state, cut, cursor = ARGV[2], ARGV[3], ARGV[4]
 local forgotten = 0
 
@@ -85,7 +83,7 @@ end
 -- The whole waiting list is renamed at once, so that messages that join it later stay. The cut-off is the last id at that time.
 local function purge_waiting()
   if cut == '' then
-    if purged_to then
+    if meta.purged_to then
       -- An earlier purge must finish first.
       forget_purged()
       return 'begin'
@@ -93,7 +91,7 @@ local function purge_waiting()
     if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 then return '' end
     forgotten = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
     cut = redis.call('GET', SEQ) or '0'
-    purged_to = cut
+    meta.purged_to = cut
     redis.call('HSET', META, 'purged_to', cut)
     for from, to in pairs({ [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED }) do
       if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
@@ -102,8 +100,8 @@ local function purge_waiting()
     wake_at(now + 1000)
   end
   -- Other processes may have finished this purge and begun another one.
-  if purged_to == cut then forget_purged() end
-  return purged_to == cut and 'more' or ''
+  if meta.purged_to == cut then forget_purged() end
+  return meta.purged_to == cut and 'more' or ''
 end
 
 local steps = {

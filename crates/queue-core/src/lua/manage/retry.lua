@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl.
--- KEYS      meta options runs failed outcomes
--- USES      clock instants fields run events extra waiting_list wake state failed
+-- KEYS      options runs failed outcomes
+-- USES      meta clock instants fields run events extra waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
@@ -38,9 +38,7 @@ if ARGV[1] == 'one' then
   if state == 'failed' then retry({ id }) end
   return state
 end
-if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
-  return redis.error_reply('EPOCH the queue is not the one that was declared')
-end
+if meta.epoch ~= ARGV[2] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local up_to = ARGV[3] == '' and now_text or ARGV[3]
 local ids = failed_up_to(up_to, MAX_RUNS / 2)
 if #ids > 0 then retry(ids) end

@@ -2,12 +2,12 @@
 -- declare: creates the queue if it does not exist and the caller permits it; writes the declared settings. No other script
 -- creates a queue.
 -- KEYS      meta
--- USES      wake configure
+-- USES      meta wake configure
 -- ARGV      the epoch for a new queue ('' if none may be created), then settings and values alternately
 -- Returns   the epoch, and 1 if the queue was created; or false: it does not exist. Or the error LAYOUT: the queue has the data
 --           layout of another version of Drover
 -- Complexity O(settings)
-local epoch = redis.call('HGET', META, 'epoch')
+local epoch = meta.epoch
 local begins = not epoch
 if begins then
   epoch = ARGV[1]

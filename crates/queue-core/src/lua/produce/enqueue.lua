@@ -1,7 +1,6 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
 -- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until
--- USES      clock instants settings fields events extra waiting_list wake watch state
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
 --           max_length ('all' or the 'rest'); then for each message its record without the instant of creation. Before the
 --           record of a message that is not due now or has options: '', its due time ('' now, '+1500' ms from now, or an
@@ -12,10 +11,103 @@
 --           the message pass. '!', max_length: the message was refused as one of the 'rest'.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
-read_settings('epoch', 'max_attempts', 'max_length', 'idempotency_window', 'largest')
-if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+
+-- USES      meta clock instants wake watch
+-- Part 1: the plain path, for messages that have no options, while no client listens.
+if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
-local reply = { now, set.max_attempts }
+local reply = { now, meta.max_attempts }
+
+-- An id counts units of 10 µs since 2020, so it is larger than any earlier id even after Redis was emptied.
+local last = tonumber(redis.call('GET', SEQ)) or 0
+local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
+
+-- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
+-- call.
+local format = string.format
+local high, low = math.floor(next_id / 10000000), next_id % 10000000
+local high_text = format('%07d', high)
+local function take_id()
+  local id = high_text .. format('%07d', low)
+  next_id, low = next_id + 1, low + 1
+  if low == 10000000 then
+    high, low = high + 1, 0
+    high_text = format('%07d', high)
+  end
+  return id
+end
+
+-- Returns the instant at which a message is due: '' is now, '+1500' is 1,500 ms from now.
+local function due_at(when)
+  if when == '' then return now end
+  return tonumber(when) + (string.byte(when) == 43 and now or 0)
+end
+
+-- Returns the record as it is stored: with the instant of creation, and the due time if that is later.
+local function stored_record(record, due)
+  return (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
+end
+
+-- Whether no message of this call has options, and nothing else needs the other part.
+local function are_plain_messages()
+  if key ~= '' or meta.max_length or (tonumber(meta.listened_until) or 0) > now then return false end
+  local at, count = 5, 0
+  while at <= #ARGV do
+    if ARGV[at] == '' then
+      if ARGV[at + 2] ~= '' then return false end
+      at = at + 3
+    end
+    at, count = at + 1, count + 1
+  end
+  return count <= MAX_MESSAGES
+end
+
+local function store_plain_messages()
+  local records, ready, delayed, count = {}, {}, {}, 0
+  local largest, earliest = tonumber(meta.largest) or 0, math.huge
+  local largest_before = largest
+  local at = 5
+  while at <= #ARGV do
+    local due = now
+    if ARGV[at] == '' then
+      due = due_at(ARGV[at + 1])
+      at = at + 3
+    end
+    local id, record = take_id(), stored_record(ARGV[at], due)
+    at, count = at + 1, count + 1
+    reply[2 + count] = id
+    records[2 * count - 1], records[2 * count] = id, record
+    if #record > largest then largest = #record end
+    if due > now then
+      delayed[#delayed + 1] = instant_text(due)
+      delayed[#delayed + 1] = id
+      if due < earliest then earliest = due end
+    else
+      ready[#ready + 1] = id
+    end
+  end
+  redis.call('SET', SEQ, reply[2 + count])
+  redis.call('HSET', MESSAGES, unpack(records))
+  if largest > largest_before then redis.call('HSET', META, 'largest', largest) end
+  redis.call('HINCRBY', META, 'total:enqueued', count)
+  if #delayed > 0 then
+    redis.call('ZADD', DELAYED, unpack(delayed))
+    wake_at(earliest)
+  end
+  if #ready > 0 then
+    local length = redis.call('RPUSH', WAITING, unpack(ready))
+    -- A removed message whose id is still in the list is not ready.
+    if length == #ready or length - redis.call('SCARD', REMOVED) == #ready then wake_now() end
+  end
+end
+
+if are_plain_messages() then
+  store_plain_messages()
+  return reply
+end
+
+-- USES      fields events extra waiting_list state
+-- Part 2: everything else.
 
 -- `state` is given for a message of this call, which has no record yet.
 local function existing_reply(id, state)
@@ -35,25 +127,6 @@ if key ~= '' then
     end
     return reply
   end
-end
-
--- An id counts units of 10 µs since 2020, so it is larger than any earlier id even after Redis was emptied.
-local last = tonumber(redis.call('GET', SEQ)) or 0
-local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
-
--- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
--- call.
-local format = string.format
-local high, low = math.floor(next_id / 10000000), next_id % 10000000
-local high_text = format('%07d', high)
-local function take_id()
-  local id = high_text .. format('%07d', low)
-  next_id, low = next_id + 1, low + 1
-  if low == 10000000 then
-    high, low = high + 1, 0
-    high_text = format('%07d', high)
-  end
-  return id
 end
 
 local records, all_options, aliases, new_ids, new_states = {}, {}, {}, {}, {}
@@ -111,7 +184,7 @@ local NO_LONGER_KEPT = '00000000000000'
 local any_taken
 local function id_of(own_id)
   local id = redis.call('HGET', ALIASES, own_id)
-  if id and not (purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
+  if id and not (meta.purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
   if any_taken == nil then any_taken = redis.call('EXISTS', TAKEN) == 1 end
   local until_when = any_taken and tonumber(redis.call('ZSCORE', TAKEN, own_id))
   return until_when and until_when > now and NO_LONGER_KEPT or nil
@@ -119,8 +192,8 @@ end
 
 -- The number of further messages that the queue accepts.
 local room = math.huge
-if set.max_length then
-  room = tonumber(set.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
+if meta.max_length then
+  room = tonumber(meta.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
     - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
 end
 
@@ -138,16 +211,12 @@ while at <= last do
   if existing then
     reply[answered] = existing_reply(existing, new_states[own_id])
   elseif stored + 1 > room then
-    if refused == 'all' then return redis.error_reply('FULL ' .. set.max_length) end
-    reply[answered] = '!' .. set.max_length
+    if refused == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
+    reply[answered] = '!' .. meta.max_length
   else
     local id = take_id()
-    local due = now
-    if when ~= '' then
-      due = tonumber(when)
-      if string.byte(when) == 43 then due = now + due end
-    end
-    record = (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
+    local due = due_at(when)
+    record = stored_record(record, due)
     stored = stored + 1
     records[2 * stored - 1], records[2 * stored] = id, record
     if options ~= '' then
@@ -174,7 +243,7 @@ while at <= last do
   end
 end
 
-if answered > 2 + 1000 then return redis.error_reply('ERR at most 1000 messages a call') end
+if answered > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
 
 -- All checks come before this line, all writes after it.
 if key ~= '' then
@@ -189,7 +258,7 @@ if key ~= '' then
     end
   end
   ids[#ids + 1] = string.format('%014d+%d', first, previous - first)
-  local until_when = now + set.idempotency_window
+  local until_when = now + meta.idempotency_window
   redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
   redis.call('ZADD', DEDUP_UNTIL, until_when, key)
   wake_at(until_when)
@@ -203,7 +272,7 @@ if #signalled > 0 then
   redis.call('HSET', SIGNALLED, unpack(signalled))
   record_extra(largest_signal)
 end
-if largest > (tonumber(set.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
+if largest > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
 redis.call('HINCRBY', META, 'total:enqueued', stored)
 if is_listened then record_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end

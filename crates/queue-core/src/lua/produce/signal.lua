@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- signal: releases the messages that are held for a key, a bounded number per call. Shows, lists and removes sticky signals.
 -- KEYS      seq held signals sticky sticky_until
--- USES      clock settings cursors watch signal
+-- USES      meta clock cursors watch signal
 -- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), how long (ms) the signal is sticky
 --           ('' for not sticky); or '', key, 'show' or 'forget'; or '', '', 'list', maximum number, cursor (expiry, a colon,
 --           key; '' at first)
@@ -54,8 +54,7 @@ if ARGV[3] == 'show' then return show_signals(is_sticky(ARGV[2]) and { ARGV[2] }
 if ARGV[3] == 'list' then return list_signals(tonumber(ARGV[4]), ARGV[5]) end
 if ARGV[3] == 'forget' then return forget_sticky(ARGV[2]) end
 
-read_settings('epoch')
-if set.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local key, step, data, sticky_for = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local LIMIT = 1000
 if redis.call('HEXISTS', SIGNALS, key) == 1 then

@@ -1,0 +1,48 @@
+-- forget: deletes everything that belongs to messages, and keeps their own ids taken.
+-- KEYS messages options outcomes aliases taken progress signalled
+-- USES meta clock instants fields
+
+-- Returns the producer's own ids of messages.
+local function own_ids_of(ids)
+  local own_ids = {}
+  for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
+    local own_id = field(options, 'i')
+    -- While purged messages are being forgotten, a newer message may have the same own id.
+    if own_id and not (meta.purged_to and redis.call('HGET', ALIASES, own_id) ~= ids[i]) then
+      own_ids[#own_ids + 1] = own_id
+    end
+  end
+  return own_ids
+end
+
+-- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
+local function keep_own_ids_taken(ids)
+  local window = tonumber(meta.id_window)
+  if window == 0 then return end
+  local until_when, taken = instant_text(now + window), {}
+  for _, own_id in ipairs(own_ids_of(ids)) do
+    taken[#taken + 1] = until_when
+    taken[#taken + 1] = own_id
+  end
+  if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
+end
+
+-- Deletes everything that belongs to messages, except their entries in the keys of states. Their own ids stay 'taken' for
+-- `id_window`, or become 'free'.
+local function forget(ids, own_ids_become)
+  local have_options = redis.call('HLEN', OPTIONS) > 0
+  if have_options and redis.call('HLEN', ALIASES) > 0 then
+    local own_ids = own_ids_of(ids)
+    if #own_ids > 0 then
+      redis.call('HDEL', ALIASES, unpack(own_ids))
+      if own_ids_become == 'free' then redis.call('ZREM', TAKEN, unpack(own_ids)) end
+    end
+  end
+  redis.call('HDEL', MESSAGES, unpack(ids))
+  redis.call('HDEL', OUTCOMES, unpack(ids))
+  if redis.call('EXISTS', PROGRESS, SIGNALLED) > 0 then
+    redis.call('HDEL', PROGRESS, unpack(ids))
+    redis.call('HDEL', SIGNALLED, unpack(ids))
+  end
+  if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
+end

@@ -1,0 +1,29 @@
+-- next_look: finds the instants (ms) at which the queue changes by time alone, so that a call of `lease` or maintenance is needed.
+-- An instant is `math.huge` if there is none.
+-- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
+-- USES meta clock watch
+
+-- Returns the first instant of a sorted set of instants.
+local function first_instant(key)
+  local first = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or math.huge
+end
+
+-- Returns when maintenance is next needed: a message is due or expires, a lease lapses, or the timers for `watch` end.
+local function next_instant()
+  local instant = watch > now and watch or math.huge
+  if meta.purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
+  return math.min(instant, first_instant(DELAYED), first_instant(LEASED), first_instant(EXPIRING))
+end
+
+-- Returns when the next of the entries that `sweep` removes expires.
+local function next_sweep()
+  if redis.call('EXISTS', AWAITED, TAKEN, DEDUP_UNTIL, STICKY_UNTIL) == 0 then return math.huge end
+  return math.min(first_instant(AWAITED), first_instant(TAKEN), first_instant(DEDUP_UNTIL), first_instant(STICKY_UNTIL))
+end
+
+-- Converts a time to the form in which scripts return it: µs from now, -1 for never.
+local function pause_until(instant)
+  if instant == math.huge then return -1 end
+  return math.max(0, instant * 1000 - now_us)
+end

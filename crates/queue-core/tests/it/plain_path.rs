@@ -1,0 +1,119 @@
+//! The plain path: in a queue that uses no rare feature, a call executes few commands, also after such a feature was used.
+
+use queue_core::{Action, Millis, NewMessage, Signal, State};
+use serde_json::{json, value::to_raw_value};
+
+use crate::{World, failure, number, prioritized};
+
+/// The number of commands that the calls of scripts executed inside Redis.
+fn commands(world: &World) -> u64 {
+    let stats = world.redis.command("INFO commandstats");
+    let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
+    let others = ["eval", "info", "quit", "hello", "client", "config", "ping", "script", "subscribe", "psubscribe"];
+    calls
+        .filter(|(name, _)| !others.iter().any(|other| name.starts_with(other)))
+        .map(|(_, figures)| figures.split(',').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// The commands of a post of one message, of its lease, of its settle, and of a lease call that finds nothing.
+async fn commands_of_one_message(world: &World) -> [u64; 4] {
+    let before = commands(world);
+    world.queue.enqueue(vec![number(1)]).await.unwrap();
+    let enqueued = commands(world);
+    let delivery = world.lease_one().await;
+    let leased = commands(world);
+    world.complete(&delivery).await.unwrap();
+    let settled = commands(world);
+    assert_eq!(world.lease(1).await.deliveries.len(), 0);
+    [enqueued - before, leased - enqueued, settled - leased, commands(world) - settled]
+}
+
+/// The most commands of the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer of the idle
+/// consumers, which takes two commands.
+const MOST: [u64; 4] = [8, 14, 18, 13];
+
+async fn assert_plain(world: &World, after: &str) {
+    let counted = commands_of_one_message(world).await;
+    assert!(
+        counted.iter().zip(MOST).all(|(counted, most)| *counted <= most),
+        "after {after}: {counted:?}, not {MOST:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
+    let world = World::new();
+    // Declares the queue, and sets the timer of the idle consumers.
+    commands_of_one_message(&world).await;
+    assert_plain(&world, "nothing").await;
+    for _ in 0..3 {
+        world.post(number(1)).await;
+        let delivery = world.lease_one().await;
+        world.settle(&delivery, Action::FailForGood(failure())).await;
+    }
+    assert_plain(&world, "failures").await;
+}
+
+/// Keeps one completed message, so that the messages with the feature are soon forgotten.
+const KEEPS_ONE: &str =
+    r#"{"retention": {"completed": {"count": 1, "min_age": 0}, "failed": {"count": 1, "min_age": 0}}, "id_window": 0}"#;
+
+#[tokio::test]
+async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used() {
+    let world = World::with_settings(KEEPS_ONE);
+    let options = [
+        ("a priority", prioritized(1, 5)),
+        ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..number(1) }),
+        ("a ttl", NewMessage { ttl: Some(Millis::new(60_000).try_into().unwrap()), ..number(1) }),
+        ("a number of attempts", NewMessage { max_attempts: Some("2".parse().unwrap()), ..number(1) }),
+        ("a timeout", NewMessage { timeout: Some(Millis::new(60_000).try_into().unwrap()), ..number(1) }),
+        ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..number(1) }),
+    ];
+    for (option, message) in options {
+        world.post(message).await;
+        let signal = Signal { data: Some(to_raw_value(&5).unwrap()), ..Signal::default() };
+        world.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap();
+        let delivery = world.lease_one().await;
+        world.complete(&delivery).await.unwrap();
+        commands_of_one_message(&world).await;
+        assert_plain(&world, option).await;
+    }
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
+    let world = World::with_settings(KEEPS_ONE);
+    for settings in
+        [json!({"exclusive": true}), json!({"rate_limit": {"max": 100, "duration": 1000}}), json!({"timeout": 60_000})]
+    {
+        world.queue.configure(&settings).await.unwrap();
+        commands_of_one_message(&world).await;
+        world.queue.configure(&json!({"exclusive": null, "rate_limit": null, "timeout": null})).await.unwrap();
+        commands_of_one_message(&world).await;
+        assert_plain(&world, &settings.to_string()).await;
+    }
+    world.queue.pause().await.unwrap();
+    world.queue.resume().await.unwrap();
+    assert_plain(&world, "a pause").await;
+
+    world.queue.cancel(&world.post(number(1)).await.id).await.unwrap();
+    world.lease(1).await;
+    assert_plain(&world, "a removed message").await;
+
+    world.post(number(1)).await;
+    let delivery = world.lease_one().await;
+    world.queue.report_progress(&delivery.lease, &to_raw_value(&50).unwrap()).await.unwrap();
+    world.queue.cancel(&delivery.message.id).await.unwrap();
+    world.complete(&delivery).await.unwrap();
+    world.queue.erase(&delivery.message.id).await.unwrap();
+    commands_of_one_message(&world).await;
+    assert_plain(&world, "progress, a cancel and an erased message").await;
+
+    world.post_numbers(0..5).await;
+    world.queue.purge(State::Waiting).await.unwrap();
+    commands_of_one_message(&world).await;
+    assert_plain(&world, "a purge").await;
+    world.assert_clean().await;
+}
