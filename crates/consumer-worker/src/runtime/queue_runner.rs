@@ -88,6 +88,12 @@ impl QueueRunner {
         result
     }
 
+    /// The maximum number of messages of a lease call: half of the concurrency, so that handlers run while Redis works on the next
+    /// call.
+    fn most_per_call(&self) -> usize {
+        self.concurrency.div_ceil(2).min(Queue::MAX_MESSAGES)
+    }
+
     async fn pass_on_cancels(&self) {
         loop {
             let ids = self.notifier.cancelled().await;
@@ -124,7 +130,7 @@ impl QueueRunner {
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
                     let room = self.leases().room(self.concurrency).await;
-                    self.context.capacity.take(&mut share, room.min(Queue::MAX_MESSAGES)).await
+                    self.context.capacity.take(&mut share, room.min(self.most_per_call())).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
