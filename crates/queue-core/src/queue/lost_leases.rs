@@ -39,11 +39,11 @@ impl Queue {
             ids.sort_unstable();
             ids.dedup();
             if !ids.is_empty() {
-                let mut call = Call::new(&scripts::GIVE_BACK, &self.keys).arg(secret.as_str());
+                let mut call = Call::new(&scripts::UNDO_LEASES, &self.keys).arg(secret.as_str());
                 for id in &ids {
                     call.push(id.as_str());
                 }
-                let returned: u64 = self.call(&scripts::GIVE_BACK, call).await?;
+                let returned: u64 = self.call(&scripts::UNDO_LEASES, call).await?;
                 warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
             }
             self.lost_calls.lock().retain_mut(|lost| lost.secret != secret || lost.note_search());

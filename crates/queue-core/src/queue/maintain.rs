@@ -11,7 +11,7 @@ use crate::{
     redis::scripts,
 };
 
-/// The reply of `tend.lua` if the queue does not exist.
+/// The reply of `maintain.lua` if the queue does not exist.
 const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
@@ -25,8 +25,8 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn maintain(&self) -> Result<Option<Duration>> {
-        let call = Call::new(&scripts::TEND, &self.keys).arg(random());
-        let pause: i64 = self.call(&scripts::TEND, call).await?;
+        let call = Call::new(&scripts::MAINTAIN, &self.keys).arg(random());
+        let pause: i64 = self.call(&scripts::MAINTAIN, call).await?;
         if pause == NO_SUCH_QUEUE {
             return Err(Error::NoSuchQueue);
         }
@@ -39,7 +39,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
-        let call = Call::new(&scripts::GIVE_UP, &self.keys).arg(consumer.as_str());
-        self.call::<Value>(&scripts::GIVE_UP, call).await.map(drop)
+        let call = Call::new(&scripts::END_OWNERSHIP, &self.keys).arg(consumer.as_str());
+        self.call::<Value>(&scripts::END_OWNERSHIP, call).await.map(drop)
     }
 }

@@ -79,10 +79,11 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "due", "events", "expire", "extra", "failed",
-    "fields", "finish", "forget", "forget_purged", "front", "held", "instants", "layout", "limiter", "maintain",
-    "meta", "next_look", "owner", "purged", "ready", "record_clock", "recover", "remove_from_state", "requeue", "retention", "run",
-    "shown", "signal", "state", "sweep", "timeout", "totals", "trim", "waiters", "waiting_list", "wake", "watch",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "events", "expire", "extra", "failed",
+    "fields", "finish", "forget", "forget_purged", "held", "instants", "layout", "limiter", "maintain", "meta",
+    "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
+    "requeue", "requeue_at_head", "retention", "run", "shown", "signal", "state", "sweep", "timeout", "totals",
+    "trim", "waiters", "waiting_list", "wake", "watch",
 }
 
 macro_rules! scripts {
@@ -107,14 +108,14 @@ scripts! {
     "produce" { DECLARE = "declare", ENQUEUE = "enqueue", SIGNAL = "signal" }
     "consume" {
         LEASE = "lease", SETTLE = "settle", EXTEND = "extend", PROGRESS = "progress", FIND_LEASES = "find_leases",
-        GIVE_BACK = "give_back", GIVE_UP = "give_up",
+        UNDO_LEASES = "undo_leases", END_OWNERSHIP = "end_ownership",
     }
     "manage" {
         CANCEL = "cancel", CONFIGURE = "configure", DELETE = "delete", ERASE = "erase", PATCH = "patch", PROMOTE = "promote",
         PURGE = "purge", RETRY = "retry",
     }
     "inspect" { AUDIT = "audit", AWAIT = "await", LIST = "list", LISTEN = "listen", READ = "read", STATUS = "status" }
-    "maintenance" { TEND = "tend" }
+    "maintenance" { MAINTAIN = "maintain" }
 }
 
 /// The name of the script of quotas, which belongs to no queue.
@@ -150,10 +151,9 @@ impl Script {
             .collect();
         let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
         for part in parts {
-            for (name, value) in locals.extract_if(.., |(name, _)| part.contains(name.as_str())) {
-                source += &format!("local {name} = {value}\n");
-            }
-            source += &part;
+            let needed = locals.extract_if(.., |(name, _)| part.contains(name.as_str()));
+            source.extend(needed.map(|(name, value)| format!("local {name} = {value}\n")));
+            source.push_str(&part);
         }
         Self::new(name, keys, source)
     }

@@ -166,11 +166,11 @@ impl Model {
     /// Undoes the lease calls whose answers were lost.
     pub(crate) fn return_lost_leases(&mut self) {
         for call in std::mem::take(&mut self.lost) {
-            self.give_back(call);
+            self.undo_leases(call);
         }
     }
 
-    fn give_back(&mut self, call: LeaseCall) {
+    fn undo_leases(&mut self, call: LeaseCall) {
         let mut requeues = Requeues::default();
         let is_of_call = |lease: Lease| lease == Lease::Live(call);
         let mine = self.numbers_by(|message| {

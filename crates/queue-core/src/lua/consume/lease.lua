@@ -11,7 +11,7 @@
 --           before this lease; then for each message: id, record
 -- Complexity O(messages · log N)
 
--- USES      meta clock instants run watch retention next_look record_clock
+-- USES      meta clock instants run watch retention next_change record_clock
 -- Part 1: the plain path, for a queue that uses no rare feature and needs no maintenance now.
 if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]

@@ -9,7 +9,7 @@
 -- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was changed
 -- Complexity O(settlements · log N)
 
--- USES      meta clock instants watch retention next_look
+-- USES      meta clock instants watch retention next_change
 -- Part 1: the plain path, for live leases that complete in a queue that uses no rare feature.
 
 -- Completes all leases of this call, and forgets messages that are kept too many. Returns the reply; or nil if that needs the

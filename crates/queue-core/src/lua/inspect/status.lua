@@ -6,8 +6,8 @@
 --           the message at the head of the waiting list has been ready (-1: none); then the fields of `meta` and their
 --           values
 -- Complexity O(1)
-local meta = redis.call('HGETALL', META)
-if #meta == 0 then return false end
+local stored = redis.call('HGETALL', META)
+if #stored == 0 then return false end
 
 -- Returns the first id of the list that is not marked as removed, among the first `MAX_MESSAGES`.
 local function first_in_list()
@@ -26,5 +26,5 @@ local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + red
 return {
   redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED),
   redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),
-  (waiting == 0 or oldest == math.huge) and -1 or math.max(0, now - oldest), meta,
+  (waiting == 0 or oldest == math.huge) and -1 or math.max(0, now - oldest), stored,
 }

@@ -1,7 +1,7 @@
 -- maintain: does the work that time makes necessary, a bounded part per call: recovers lapsed leases, expires messages and
 -- promotes due ones. Returns whether a message became ready while no other was.
 -- KEYS waiting removed signals
--- USES meta clock retention trim recover expire due clock_step signal next_look sweep forget_purged
+-- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged
 local function maintain(random)
   shorten_deadlines_after_clock_step()
   recover(100, random)

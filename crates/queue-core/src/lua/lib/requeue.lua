@@ -1,7 +1,7 @@
 -- requeue: makes unfinished messages whose lease has ended ready or delayed. `requeue` collects them; `write_requeued` writes
 -- them, and returns whether no message was ready before.
 -- KEYS delayed runs expiring blocking
--- USES meta clock fields run events waiting_list watch front
+-- USES meta clock fields run events waiting_list watch requeue_at_head
 local function nothing_requeued()
   return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
 end

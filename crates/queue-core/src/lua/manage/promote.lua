@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: makes a delayed message ready at once.
 -- KEYS      options delayed runs blocking
--- USES      clock run events waiting_list wake ready state front
+-- USES      clock run events waiting_list wake ready state requeue_at_head
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. Only a delayed message is changed
 -- Complexity O(log N)

@@ -1,4 +1,4 @@
--- front: returns messages that were handed out before to the head of the waiting list. In an exclusive queue the returned
+-- requeue_at_head: returns messages that were handed out before to the head of the waiting list. In an exclusive queue the returned
 -- messages at the head are kept in the order posted; their number is at most the queue's parallel limit.
 -- KEYS waiting runs removed
 -- USES meta run waiting_list

@@ -1,4 +1,4 @@
--- next_look: finds the instants (ms) at which the queue changes by time alone, so that a call of `lease` or maintenance is needed.
+-- next_change: finds the instants (ms) at which the queue changes by time alone, so that a call of `lease` or maintenance is needed.
 -- An instant is `math.huge` if there is none.
 -- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
 -- USES meta clock watch

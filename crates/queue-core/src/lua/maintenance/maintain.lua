@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- tend: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
+-- maintain: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
 -- messages that are no longer kept, and continues interrupted signals and purges.
--- USES      meta totals wake finish requeue next_look maintain
+-- USES      meta totals wake finish requeue next_change maintain
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until maintenance is next needed; -1: never; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- give_up: ends a consumer's ownership of an exclusive queue, so that another consumer can become the owner at once.
+-- end_ownership: ends a consumer's ownership of an exclusive queue, so that another consumer can become the owner at once.
 -- KEYS      meta
 -- USES      meta wake
 -- ARGV      consumer

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- give_back: ends the leases of a lease call whose reply was lost, because no process knows them. Returns their messages to the
+-- undo_leases: ends the leases of a lease call whose reply was lost, because no process knows them. Returns their messages to the
 -- head of the waiting list, in their order, as if they had never been delivered.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals wake finish requeue owner
