@@ -91,6 +91,9 @@ fn count_drained_message(messages: usize) -> Result<f64> {
     per_message(count_drain(messages)?.0, messages)
 }
 
+/// The lease calls that find nothing.
+const EMPTY_CALLS: usize = 100;
+
 /// Counts the instructions of Redis per message that is enqueued, leased and settled, in batches of 1,000 and alone, and per lease
 /// call that finds nothing.
 fn count_redis() -> Result<Vec<f64>> {
@@ -121,7 +124,6 @@ fn count_redis() -> Result<Vec<f64>> {
             counted.push(per_message(instructions, calls * size)?);
         }
     }
-    const EMPTY_CALLS: usize = 100;
     let (empty, ()) = callgrind.count(redis.pid(), || {
         runtime.block_on(async {
             for _ in 0..EMPTY_CALLS {

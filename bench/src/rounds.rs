@@ -117,10 +117,10 @@ fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result
     if !arguments.includes("10 ms") {
         return Ok(());
     }
-    const FIGURE: &str = "everysec, handlers of 10 ms, 1/s";
-    figures.record(FIGURE, DROVER, on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?);
+    let figure = "everysec, handlers of 10 ms, 1/s";
+    figures.record(figure, DROVER, on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?);
     if let Some(per_second) = peers.sleep_10_ms()? {
-        figures.record(FIGURE, "BullMQ", per_second);
+        figures.record(figure, "BullMQ", per_second);
     }
     Ok(())
 }
