@@ -76,7 +76,7 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
-    let system = System::start("").await;
+    let system = System::start("[redis]\ntimeout = \"30s\"\n").await;
     let address = system.api_port.address();
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
     // On a busy machine all of them must wait before the first one has waited for 60 s.

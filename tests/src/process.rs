@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, OnceLock,
         mpsc::{Receiver, channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -21,6 +21,8 @@ pub struct Process {
     name: String,
     log: Arc<Mutex<Vec<String>>>,
     lines: Receiver<String>,
+    /// The threads that read the log, until its end.
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -49,7 +51,7 @@ impl Process {
         let (sender, lines) = channel();
         let streams: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for stream in streams {
+        let readers = streams.map(|stream| {
             let (log, sender) = (Arc::clone(&log), sender.clone());
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -57,9 +59,9 @@ impl Process {
                     // The test may have ended.
                     let _ = sender.send(line);
                 }
-            });
-        }
-        Self { child, name: name.to_owned(), log, lines }
+            })
+        });
+        Self { child, name: name.to_owned(), log, lines, readers }
     }
 
     /// Waits for a line of the log that contains `text`, behind the line that the last such wait found.
@@ -103,9 +105,11 @@ impl Process {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended and its log is complete.
     pub fn wait(&mut self) -> ExitStatus {
-        eventually("the process ends", || self.child.try_wait().unwrap())
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        eventually("the log is read to its end", || self.readers.iter().all(JoinHandle::is_finished).then_some(()));
+        status
     }
 }
 

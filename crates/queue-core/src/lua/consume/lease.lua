@@ -27,7 +27,8 @@ local FIRST, A_FEW = 12, 32
 local function hand_out(ids, own_deadlines)
   local records = redis.call('HMGET', MESSAGES, unpack(ids))
   local known_runs = redis.call('HLEN', RUNS)
-  local runs_before = known_runs > 0 and redis.call('HMGET', RUNS, unpack(ids))
+  -- Each lease has a run. If there are no more runs, these messages have none.
+  local runs_before = known_runs > redis.call('ZCARD', LEASED) and redis.call('HMGET', RUNS, unpack(ids))
   local queue_timeout = tonumber(meta.timeout)
   local first_run = format_run({
     token = token, started = now_text, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
