@@ -275,12 +275,12 @@ async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() 
     let limited = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
     let mut system = System::start(&config(&[&limited])).await;
     assert_eq!(post(&system, "q", &limited.key).await, 201);
-    system.redis.freeze();
+    system.redis.suspend();
     let start = Instant::now();
     let (status, body) = system.problem("GET", "/v1/queues/q", &limited.key).await;
     assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
     assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
-    system.redis.thaw();
+    system.redis.resume();
     system.redis.kill();
     assert_eq!(system.status("GET", "/v1/queues/q", &limited.key).await, 503);
     assert_eq!(

@@ -201,7 +201,7 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let start = std::time::Instant::now();
     for service in [&ready, &format!("http://{}/readyz", api.address())] {
         while http.get(service).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
-            assert!(start.elapsed() < drover_tests::PATIENCE, "{service} is not ready");
+            assert!(start.elapsed() < drover_tests::TIME_LIMIT, "{service} is not ready");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

@@ -70,7 +70,7 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_by_exact_name_begin_a_queue_and_settings_by_pattern_begin_none() {
+async fn settings_by_exact_name_create_a_queue_and_settings_by_pattern_create_none() {
     let system = System::start(BY_PATTERN).await;
     let names = async || {
         let names = system.queues().names().await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::sleep};
 
@@ -47,7 +47,7 @@ fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
             loop {
                 let mut client = RawClient::connect(address).await;
                 client.send(LIVEZ).await;
-                while client.answer_within(PATIENCE).await.is_some() {
+                while client.answer_within(TIME_LIMIT).await.is_some() {
                     sleep(Duration::from_secs(1)).await;
                     client.send(LIVEZ).await;
                 }
@@ -81,7 +81,7 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
 }
 
 #[tokio::test]
-async fn displaced_connection_completes_its_answer_or_is_closed_after_a_second() {
+async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_after_a_second() {
     let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
     let system = System::start(config).await;
     let mut idle = system.connect().await;

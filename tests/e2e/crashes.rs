@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use drover_tests::{PATIENCE, Process, RedisServer};
+use drover_tests::{Process, RedisServer, TIME_LIMIT};
 use rand::{RngExt, seq::SliceRandom};
 
 use crate::{
@@ -90,7 +90,7 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
 
     let start = Instant::now();
     while start.elapsed() < how_long || !crashing.has_killed_a_busy_worker() {
-        assert!(start.elapsed() < how_long + PATIENCE, "no kill hits a busy worker");
+        assert!(start.elapsed() < how_long + TIME_LIMIT, "no kill hits a busy worker");
         // Each round kills and starts every part once. At times all parts are down together.
         let mut steps: Vec<usize> = (0..CrashingSystem::PARTS.len()).flat_map(|part| [part, part]).collect();
         steps.shuffle(&mut random);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use drover_tests::{PATIENCE, RedisServer, eventually};
+use drover_tests::{RedisServer, TIME_LIMIT, eventually};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ async fn with_replica() -> (System, RedisServer) {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     primary.command("SET probe 1");
-    // A new replica does not count before its first acknowledgement.
+    // `WAIT` does not count a new replica until its first acknowledgement.
     let has_acknowledged = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
     eventually("the replica has acknowledged", || {
         primary.command("INFO replication").lines().any(has_acknowledged).then_some(())
@@ -34,7 +34,7 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
             "the replica has the message before the answer"
         );
     }
-    replica.freeze();
+    replica.suspend();
     let start = Instant::now();
     let unconfirmed = system.send("q", &number(21)).await;
     assert_eq!(unconfirmed.status(), 503);
@@ -48,7 +48,7 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     loop {
         let (_, read_meanwhile) = tokio::join!(system.send("q", &waiting), async {
             while !is_waiting() {
-                assert!(start.elapsed() < PATIENCE, "no post waits for the replica");
+                assert!(start.elapsed() < TIME_LIMIT, "no post waits for the replica");
                 sleep(Duration::from_millis(1)).await;
             }
             let queue = system.get("/v1/queues/q").await;
@@ -59,11 +59,11 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
         if read_meanwhile {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "each read waited for the replica");
+        assert!(start.elapsed() < TIME_LIMIT, "each read waited for the replica");
     }
     let _worker = system.worker().await;
     assert_eq!(system.finished(&first).await["state"], "completed", "the completion does not wait for a replica");
-    replica.thaw();
+    replica.resume();
     system.post("q", number(23)).await;
     system.assert_clean().await;
 }

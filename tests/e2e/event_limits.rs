@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::{
 async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_memory_stays_bounded() {
     let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
     let system = System::start(config).await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen(None).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
@@ -47,7 +47,7 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
         if system.metric("drover_event_listeners").await == 1 {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "the silent listeners are not disconnected after {posted} batches");
+        assert!(start.elapsed() < TIME_LIMIT, "the silent listeners are not disconnected after {posted} batches");
     }
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 64 * 1_024, "the API grew by {grown} KiB");
@@ -58,7 +58,7 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
 #[tokio::test]
 async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_redis() {
     let system = System::start("").await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let connections = || {
         let info = system.redis.command("INFO clients");
         let line = info.lines().find(|line| line.starts_with("connected_clients:")).unwrap().to_owned();
@@ -93,7 +93,7 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
 async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops() {
     let limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
     let mut system = System::start(&format!("[api]\n{limits}\nheader_timeout = \"1s\"")).await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen_to("/v1/queues/q/events?message=mine", None).await;
     let first = client.last.clone();
     system.post("q", number(1)).await;

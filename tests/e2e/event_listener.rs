@@ -1,6 +1,6 @@
 //! A client of event streams for the tests: it listens as a browser does, and parses the events.
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -53,7 +53,7 @@ impl System {
     }
 
     /// Begins a queue by its settings.
-    pub(crate) async fn begin(&self, queue: &str) {
+    pub(crate) async fn create_queue(&self, queue: &str) {
         self.patch(queue, json!({"max_attempts": 3})).await;
     }
 
@@ -69,7 +69,7 @@ impl Listener {
             if let Some(end) = self.text.find("\n\n") {
                 break end + 2;
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("the stream has a next block or ends");
+            let chunk = timeout(TIME_LIMIT, self.response.chunk()).await.expect("the stream has a next block or ends");
             match chunk {
                 Ok(Some(bytes)) => self.text.push_str(std::str::from_utf8(&bytes).unwrap()),
                 Ok(None) | Err(_) => return Err(()),

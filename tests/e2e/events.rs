@@ -11,7 +11,7 @@ use crate::{System, event_listener::ids, number};
 #[tokio::test]
 async fn client_receives_each_event_of_each_message_in_order_while_workers_are_busy() {
     let system = System::start("[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"log\" }").await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen(None).await;
     let _workers = (system.worker().await, system.worker().await);
     let posting = async {
@@ -38,7 +38,7 @@ async fn client_receives_each_event_of_each_message_in_order_while_workers_are_b
 #[tokio::test]
 async fn reconnecting_client_receives_each_event_exactly_once() {
     let mut system = System::start("").await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen(None).await;
     let mut received = Vec::new();
     for batch in 0..30 {
@@ -66,7 +66,7 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
 #[tokio::test]
 async fn events_of_one_message_are_selected_by_either_id_before_it_is_posted() {
     let system = System::start("").await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut own = system.listen_to("/v1/queues/q/events?message=order-42", None).await;
     system.post("q", number(1)).await;
     system.post("q", json!({"data": 1, "id": "order-42", "name": "welcome", "priority": -1, "delay": "1h"})).await;
@@ -99,9 +99,9 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     let system = System::start("").await;
     let (status, problem) = system.request(Method::GET, "/v1/queues/q/events", None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
-    assert!(system.redis.command("EXISTS drover:{q}:meta").contains(":0"), "a listener does not begin a queue");
+    assert!(system.redis.command("EXISTS drover:{q}:meta").contains(":0"), "a listener does not create a queue");
 
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen(None).await;
     system.post("q", number(1)).await;
     let posted = client.event().await;
@@ -111,7 +111,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     let reset = client.event().await;
     assert_eq!((reset.kind.as_str(), reset.id.as_str()), ("reset", ""));
     // The stream continues with the next queue of that name.
-    system.begin("q").await;
+    system.create_queue("q").await;
     let reset = client.event().await;
     assert_eq!(reset.kind, "reset");
     system.post("q", json!({"data": 1, "id": "new"})).await;
@@ -123,7 +123,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     system.redis.command("FLUSHALL");
     assert_eq!(client.event().await.kind, "reset");
 
-    system.begin("q").await;
+    system.create_queue("q").await;
     for bad_id in ["x", "1", "-1-1-1", "1-2-3-4", "99999999999999999999-1-1", "1-1-\u{661}", "1-1795424400000-1 x"] {
         let refused = system.request_events("/v1/queues/q/events", Some(bad_id)).await;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{bad_id}");
@@ -137,7 +137,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
 #[tokio::test]
 async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     let mut system = System::start_on(drover_tests::RedisServer::start_durable(), "").await;
-    system.begin("q").await;
+    system.create_queue("q").await;
     let mut client = system.listen(None).await;
     system.post("q", json!({"data": 1, "id": "before"})).await;
     assert_eq!(client.event().await.message(), "before");

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use futures_util::future::join_all;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ impl Load {
         let start = Instant::now();
         let enough = self.stored.load(Ordering::Relaxed) + messages;
         while self.stored.load(Ordering::Relaxed) < enough {
-            assert!(start.elapsed() < PATIENCE, "the clients store no more messages");
+            assert!(start.elapsed() < TIME_LIMIT, "the clients store no more messages");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -106,7 +106,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     };
     let url = format!("{base}/v1/queues/{QUEUE}/{path}");
     loop {
-        let request = http.post(&url).header("content-type", "application/json").body(body.clone()).timeout(PATIENCE);
+        let request = http.post(&url).header("content-type", "application/json").body(body.clone()).timeout(TIME_LIMIT);
         let requested_at = Instant::now();
         // After an error of the connection the API is down, or ended before it answered.
         if let Ok(answer) = request.send().await
@@ -114,7 +114,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         {
             return ids.into_iter().map(|id| Posted { id, begun }).collect();
         }
-        assert!(begun.elapsed() < PATIENCE, "{ids:?}: can't be posted");
+        assert!(begun.elapsed() < TIME_LIMIT, "{ids:?}: can't be posted");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -175,7 +175,7 @@ pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
         if status["counts"] == expected {
             return status;
         }
-        assert!(start.elapsed() < PATIENCE, "{count} messages should be completed: {status}");
+        assert!(start.elapsed() < TIME_LIMIT, "{count} messages should be completed: {status}");
         sleep(Duration::from_millis(50)).await;
     }
 }

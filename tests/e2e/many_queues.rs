@@ -44,7 +44,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    // The queues begin while the worker runs.
+    // The queues are created while the worker runs.
     let all: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
     for queue in &all {
         until_completed(queue, 1).await;

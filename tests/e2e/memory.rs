@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -73,8 +73,8 @@ async fn slowest_post(system: &System) -> Duration {
     let mut client = system.connect_from(9).await;
     while start.elapsed() < Duration::from_secs(2) {
         let begun = Instant::now();
-        timeout(PATIENCE, system.post("q", number(1))).await.unwrap();
-        assert_eq!(timeout(PATIENCE, post(&mut client, 100_000, "")).await.unwrap().status, 201);
+        timeout(TIME_LIMIT, system.post("q", number(1))).await.unwrap();
+        assert_eq!(timeout(TIME_LIMIT, post(&mut client, 100_000, "")).await.unwrap().status, 201);
         slowest = slowest.max(begun.elapsed());
     }
     slowest
@@ -114,7 +114,7 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
         if answers.iter().all(|answer| answer.status == 201) {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "{:.300}", format!("{answers:?}"));
+        assert!(start.elapsed() < TIME_LIMIT, "{:.300}", format!("{answers:?}"));
         clients = join_all((0..16).map(|_| system.connect_from(2))).await;
     }
     system.assert_clean().await;
@@ -185,7 +185,7 @@ async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_no
     }
     let start = Instant::now();
     while system.metric("drover_event_listeners").await != u64::from(LISTENERS) {
-        assert!(start.elapsed() < PATIENCE, "not all listeners are connected");
+        assert!(start.elapsed() < TIME_LIMIT, "not all listeners are connected");
         sleep(Duration::from_millis(50)).await;
     }
     for _ in 0..15 {
@@ -219,9 +219,9 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
         let clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
             client.send(PAGE).await;
-            timeout(PATIENCE, client.stream.readable()).await.unwrap().unwrap();
+            timeout(TIME_LIMIT, client.stream.readable()).await.unwrap().unwrap();
             let mut status = [0; 12];
-            assert_eq!(timeout(PATIENCE, client.stream.peek(&mut status)).await.unwrap().unwrap(), 12);
+            assert_eq!(timeout(TIME_LIMIT, client.stream.peek(&mut status)).await.unwrap().unwrap(), 12);
             (client, String::from_utf8(status.to_vec()).unwrap())
         }))
         .await;
@@ -254,7 +254,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     let start = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
     let mut found = 0;
-    while start.elapsed() < PATIENCE && !path.is_empty() {
+    while start.elapsed() < TIME_LIMIT && !path.is_empty() {
         let answer = neighbour.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         if answer.status == 200 {
             let page: Value = serde_json::from_str(&answer.body).unwrap();

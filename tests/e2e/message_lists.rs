@@ -88,7 +88,7 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
     let (status, problem) = system.request(Method::GET, LIST, None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
     let (status, problem) = system.request(Method::PATCH, "/v1/queues/q", Some(json!({}))).await;
-    assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "an empty patch begins no queue");
+    assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "an empty patch creates no queue");
     system.patch("q", json!({"max_attempts": 3})).await;
     assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages exists");
 }

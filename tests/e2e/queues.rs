@@ -168,7 +168,7 @@ async fn a_queue_is_deleted_when_its_name_confirms_it() {
 }
 
 #[tokio::test]
-async fn operation_on_an_unknown_queue_does_not_begin_it() {
+async fn operation_on_an_unknown_queue_does_not_create_it() {
     let system = System::start("").await;
     for path in ["pause", "resume", "retry_failed", "purge?state=failed"] {
         let (status, problem) = system.post_empty(&format!("/v1/queues/q/{path}")).await;

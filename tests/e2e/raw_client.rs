@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
 
     /// The next answer.
     pub(crate) async fn answer(&mut self) -> Answer {
-        timeout(PATIENCE, self.next_answer()).await.expect("an answer in time").expect("an answer")
+        timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
     /// The next answer, if it comes within this time.
@@ -86,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
                 assert!(self.read_more().await, "the server requests the body");
             }
         };
-        timeout(PATIENCE, received).await.expect("the server requests the body");
+        timeout(TIME_LIMIT, received).await.expect("the server requests the body");
         self.read.drain(..CONTINUE.len());
     }
 
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     /// Waits until the server closes. Returns the answers before that, which must have a length.
     pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
         let closed = async { while self.read_more().await {} };
-        timeout(PATIENCE, closed).await.expect("the server closes the connection");
+        timeout(TIME_LIMIT, closed).await.expect("the server closes the connection");
         std::iter::from_fn(|| self.parse()).collect()
     }
 

@@ -117,10 +117,10 @@ async fn both_services_work_again_after_redis_hung() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(1)).await).await;
-    system.redis.freeze();
+    system.redis.suspend();
     assert_refused_and_not_ready(&system).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    system.redis.thaw();
+    system.redis.resume();
     assert!(recovery_time(&system).await < RECOVERED_WITHIN);
     system.assert_clean().await;
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{PATIENCE, eventually};
+use drover_tests::{TIME_LIMIT, eventually};
 use queue_core::{NewMessage, Queue};
 use serde_json::{json, value::to_raw_value};
 use tokio::time::sleep;
@@ -130,7 +130,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
             assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
             break;
         }
-        assert!(drained.elapsed() < PATIENCE * 3, "{posted} posted: {status:?}");
+        assert!(drained.elapsed() < TIME_LIMIT * 3, "{posted} posted: {status:?}");
         sleep(Duration::from_millis(50)).await;
     }
     for worker in &mut workers {

@@ -9,7 +9,7 @@ use crate::System;
 async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let system = System::start("").await;
     let early = system.post_empty("/v1/queues/q/signals/paid:42").await;
-    assert_eq!(early, (200, json!({"released": 0})), "the queue does not exist, and the signal does not begin it");
+    assert_eq!(early, (200, json!({"released": 0})), "the queue does not exist, and the signal does not create it");
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
     let first = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     let later = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
@@ -33,7 +33,7 @@ async fn sticky_signal_releases_later_messages_of_its_key() {
     let system = System::start("").await;
     let signal = json!({"data": "ready", "sticky_for": "30d"});
     let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/k", Some(signal)).await;
-    assert_eq!((status, answer), (200, json!({"released": 0})), "a sticky signal begins its queue");
+    assert_eq!((status, answer), (200, json!({"released": 0})), "a sticky signal creates its queue");
     let message = system.get(&system.post("q", json!({"data": 1, "hold": "k"})).await).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!("ready")));
     system.assert_clean().await;
@@ -94,7 +94,7 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     };
     not_found(Method::GET).await;
     not_found(Method::DELETE).await;
-    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither request begins a queue");
+    assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither request creates a queue");
     system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     system.post_empty(path).await;
     not_found(Method::GET).await;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use reqwest::Client;
 use serde_json::json;
 use tokio::{
@@ -51,7 +51,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
         let answered = tokio::select! {
             () = drip => 0,
             bytes = closed => bytes.unwrap_or(0),
-            () = sleep(PATIENCE) => panic!("the client that sends {head:?} is not disconnected"),
+            () = sleep(TIME_LIMIT) => panic!("the client that sends {head:?} is not disconnected"),
         };
         assert_eq!(answered, 0, "{head:?}");
         assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
@@ -100,7 +100,7 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
         let mut client = system.connect().await;
         client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
-        timeout(PATIENCE, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
+        timeout(TIME_LIMIT, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
         assert_eq!(client.answer().await.status, status, "{path} {content_type}");
         assert!(client.until_closed().await.is_empty(), "{path} {content_type}");
         // A client that expects `100 Continue` receives the refusal at once.
@@ -123,7 +123,7 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, disconnected).await.expect("the client is disconnected");
+    timeout(TIME_LIMIT, disconnected).await.expect("the client is disconnected");
     assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
@@ -170,7 +170,7 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             system.post("q", json!({"data": 1})).await;
             slowest = slowest.max(start.elapsed());
             most = most.max(open_files(&system));
-            assert!(begun.elapsed() < PATIENCE, "{attack}: {} files are open", open_files(&system));
+            assert!(begun.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_files(&system));
             sleep(Duration::from_millis(20)).await;
         }
         let _ = tool.kill();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{HeldPort, PATIENCE, Process, RedisServer, free_port};
+use drover_tests::{HeldPort, Process, RedisServer, TIME_LIMIT, free_port};
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Settlement, settings::DeclaredSettings};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -199,7 +199,7 @@ impl System {
             if message["state"] == state {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "the message is not {state}: {message}");
+            assert!(start.elapsed() < TIME_LIMIT, "the message is not {state}: {message}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

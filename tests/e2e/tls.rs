@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use drover_tests::{PATIENCE, Process, RedisServer};
+use drover_tests::{Process, RedisServer, TIME_LIMIT};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::{
     net::TcpStream,
@@ -111,7 +111,7 @@ async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not()
             sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(PATIENCE, renewed).await.expect("the new certificate is taken");
+    timeout(TIME_LIMIT, renewed).await.expect("the new certificate is taken");
     assert!(connect(&system, &first).await.is_err());
     assert_eq!(old.request(LIVEZ).await.status, 200, "open connections stay usable");
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// The longest time for something that should happen at once, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// A free port of the loopback interface.
 pub fn free_port() -> u16 {
@@ -35,7 +35,7 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        assert!(start.elapsed() < TIME_LIMIT, "{what}: not within {TIME_LIMIT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{PATIENCE, eventually};
+use crate::{TIME_LIMIT, eventually};
 
 /// A running process of Drover. Its log is read all the time, and printed when the test fails.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Process {
     /// Waits for a line of the log that contains `text`, behind the line that the last such wait found.
     pub fn wait_for_log(&self, text: &str) -> String {
         let start = Instant::now();
-        while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
+        while let Some(left) = TIME_LIMIT.checked_sub(start.elapsed()) {
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}

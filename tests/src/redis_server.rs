@@ -91,12 +91,12 @@ impl RedisServer {
     }
 
     /// Suspends it. Its connections stay open.
-    pub fn freeze(&self) {
+    pub fn suspend(&self) {
         self.signal("-STOP");
     }
 
-    /// Resumes it after a [`freeze`](Self::freeze).
-    pub fn thaw(&self) {
+    /// Resumes it after a [`suspend`](Self::suspend).
+    pub fn resume(&self) {
         self.signal("-CONT");
     }
 

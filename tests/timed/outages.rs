@@ -47,11 +47,11 @@ async fn post_is_refused_within_two_seconds_and_all_works_again_within_two_secon
         system.redis.restart();
         assert_recovers(&system, &monitor, &format!("Redis is back, round {round}")).await;
     }
-    system.redis.freeze();
+    system.redis.suspend();
     for _ in 0..2 {
         assert_refused(&system, &monitor, "Redis does not answer").await;
     }
-    system.redis.thaw();
+    system.redis.resume();
     assert_recovers(&system, &monitor, "Redis answers again").await;
     for command in ["SCRIPT FLUSH", "CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub", "FLUSHALL"] {
         system.redis.command(command);
@@ -70,6 +70,6 @@ async fn post_that_no_replica_confirms_is_refused_within_two_seconds() {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     let system = System::start_on(primary, "[durability]\nreplicas = 1").await;
-    replica.freeze();
+    replica.suspend();
     assert_refused(&system, &monitor, "no replica answers").await;
 }

@@ -18,7 +18,7 @@ const STEP: Duration = Duration::from_millis(1);
 const SLACK: Duration = Duration::from_millis(1);
 
 /// Only one of these tests runs at a time, whatever the number of threads.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Measures stalls while it exists. Other tests of this kind wait.
 pub(crate) struct StallMonitor {
@@ -41,7 +41,7 @@ struct Stall {
 
 impl StallMonitor {
     pub(crate) async fn start() -> Self {
-        let alone = ALONE.lock().await;
+        let alone = ONE_AT_A_TIME.lock().await;
         let watch = Arc::new(Watch::default());
         let weak_watch = Arc::downgrade(&watch);
         thread::spawn(move || {

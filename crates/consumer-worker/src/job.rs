@@ -287,7 +287,7 @@ impl CancelHandle {
     }
 
     /// Records that the handler has ended, and that its lease will be settled.
-    pub(crate) fn note_ended(&self) {
+    pub(crate) fn record_ended(&self) {
         self.0.has_ended.store(true, Ordering::Relaxed);
     }
 

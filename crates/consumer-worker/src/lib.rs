@@ -50,7 +50,7 @@ where
     let queues = Queues::new(redis.clone(), config.queues);
     let monitor = RedisHealthMonitor::new(redis.clone(), subscriber.clone());
     let listener = service::bind(&config.worker.bind).await?;
-    let metrics = WorkerMetrics::of(&routes);
+    let metrics = WorkerMetrics::for_routes(&routes);
     let mut registry = Registry::default();
     register_basics(&mut registry, "consumer-worker", &redis, &subscriber);
     metrics.register(&mut registry);

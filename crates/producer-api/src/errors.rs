@@ -26,7 +26,7 @@ pub(crate) const INTERNAL: Refusal =
     Refusal(Code::Internal, "this is a fault of the server; its log has the request's id");
 pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
     Code::InvalidIdempotencyKey,
-    "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't stand for them; give each message an id of its own, \
+    "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't cover all lines; give each message an id of its own, \
      or send JSON batches",
 );
 pub(crate) const INVALID_LAST_EVENT_ID: Refusal = Refusal(
@@ -36,7 +36,7 @@ pub(crate) const INVALID_LAST_EVENT_ID: Refusal = Refusal(
 );
 pub(crate) const INVALID_CURSOR: Refusal = Refusal(
     Code::CursorNotFound,
-    "cursor must be the next_cursor of the page before, unchanged; without it the list begins anew",
+    "cursor must be the next_cursor of the page before, unchanged; without it the list begins from the start",
 );
 pub(crate) const NO_STATE_TO_PURGE: Refusal =
     Refusal(Code::InvalidQuery, "state is required: held, delayed, waiting, completed or failed");
@@ -74,7 +74,7 @@ pub(crate) const BODY_NOT_RECEIVED: Refusal =
 pub(crate) const LEASE_GONE: Refusal = Refusal(
     Code::LeaseGone,
     "this lease is over, and nothing was changed: it lapsed, was settled before in another way, or its queue or message is gone; \
-     lease anew, and extend leases before they expire",
+     lease again, and extend leases before they expire",
 );
 
 /// The header `Retry-After` of most temporary errors, in seconds.
@@ -136,15 +136,15 @@ pub(crate) fn from_queue(error: Error) -> Problem {
         }
         Error::Overloaded => {
             if OUTAGE.record_failure() {
-                warn!("more messages are posted than Redis takes: messages are refused");
+                warn!("posts arrive faster than Redis stores them: messages are refused");
             }
-            let detail = "more is posted than Redis takes, and nothing of this was stored; try again later, and post many \
-                          messages in batches";
+            let detail = "posts arrive faster than Redis stores them, and nothing of this was stored; try again later, and \
+                          post many messages in batches";
             temporary(Code::Overloaded, detail)
         }
         Error::KeyReused => {
-            let detail = "this Idempotency-Key came with another request before, and nothing was stored; draw a new key \
-                          for a new request, and repeat an old one unchanged";
+            let detail = "this Idempotency-Key came with another request before, and nothing was stored; use a new random \
+                          key for a new request, and repeat an old one unchanged";
             Problem::new(Code::IdempotencyKeyReused, detail)
         }
         Error::InvalidCursor => INVALID_CURSOR.into(),
@@ -248,7 +248,7 @@ pub(crate) fn message_not_found(queue: &QueueName, id: &MessageRef) -> Problem {
 
 pub(crate) fn queue_not_found(queue: &QueueName) -> Problem {
     let detail = format!(
-        "there is no queue {queue}; it begins with its first message, POST /v1/queues/{queue}/messages, or its first settings, PATCH \
+        "there is no queue {queue}; it is created by its first message, POST /v1/queues/{queue}/messages, or its first settings, PATCH \
          /v1/queues/{queue}"
     );
     Problem::new(Code::QueueNotFound, detail)

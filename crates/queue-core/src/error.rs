@@ -22,7 +22,7 @@ pub enum Error {
 
     /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a reply: nothing was done. Try
     /// again later.
-    #[error("as much as may wait to be stored does, or there is no memory for an answer: nothing was done")]
+    #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
     /// More messages than one call may have ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send fewer at
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 
-    /// The idempotency key came with another request before: nothing was stored. Draw a new key.
+    /// The idempotency key came with another request before: nothing was stored. Use a new random key.
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 

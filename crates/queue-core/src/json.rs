@@ -62,7 +62,7 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
 ///
 /// # Errors
 ///
-/// The JSON is longer.
+/// The JSON has more than `BYTES` bytes.
 pub(crate) fn at_most<'de, const BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {

@@ -25,7 +25,8 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
 const BETWEEN_QUEUES: Duration = Duration::from_millis(10);
-/// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to begin.
+/// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to be
+/// created.
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
 const SCAN_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);

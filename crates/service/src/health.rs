@@ -147,13 +147,13 @@ impl RedisHealthMonitor {
         let known = self.found.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known.contains(danger)) {
             if danger.prevents_work() {
-                error!(%danger, "no work can be done with this Redis");
+                error!(%danger, "Redis is unusable");
             } else {
                 warn!(%danger, "messages are not safe in this Redis");
             }
         }
         for danger in known.iter().filter(|danger| !dangers.contains(danger)) {
-            info!(%danger, "a danger in Redis is over");
+            info!(%danger, "a Redis problem was corrected");
         }
         let prevented = dangers.iter().any(Danger::prevents_work);
         if prevented { EXAMINE_INTERVAL_NOT_READY.min(self.pause) } else { self.pause }
@@ -162,7 +162,7 @@ impl RedisHealthMonitor {
 
 #[cfg(test)]
 mod tests {
-    use drover_tests::{PATIENCE, RedisServer};
+    use drover_tests::{RedisServer, TIME_LIMIT};
     use serde_json::json;
     use tokio::time::sleep;
 
@@ -234,9 +234,9 @@ mod tests {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(PATIENCE, until_found).await.unwrap();
+            timeout(TIME_LIMIT, until_found).await.unwrap();
         }
         shutdown.cancel();
-        timeout(PATIENCE, running).await.unwrap().unwrap();
+        timeout(TIME_LIMIT, running).await.unwrap().unwrap();
     }
 }

@@ -28,7 +28,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
-    /// The reason and the way out, for people.
+    /// The reason and the advice, for people.
     pub detail: String,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
@@ -63,7 +63,7 @@ struct ProblemBody<'a> {
     title: &'static str,
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// The reason and the way out, for people.
+    /// The reason and the advice, for people.
     #[schema(min_length = 1)]
     detail: &'a str,
     /// A word that a program can match.

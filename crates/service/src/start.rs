@@ -58,12 +58,12 @@ where
 {
     match load(name, arguments) {
         Ok(Some((config, telemetry))) => {
-            let worked = work(name, config, service);
-            if let Err(error) = &worked {
-                error!(%error, "{name} can't go on");
+            let result = run_until_signal(name, config, service);
+            if let Err(error) = &result {
+                error!(%error, "{name} failed");
             }
             telemetry.finish();
-            if worked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,7 +85,11 @@ fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<
     Ok(Some((config, telemetry)))
 }
 
-fn work<W, F>(name: &str, config: Config<W>, service: impl FnOnce(Config<W>, Stop) -> F) -> Result<(), AnyError>
+fn run_until_signal<W, F>(
+    name: &str,
+    config: Config<W>,
+    service: impl FnOnce(Config<W>, Stop) -> F,
+) -> Result<(), AnyError>
 where
     F: Future<Output = Result<(), AnyError>>,
 {

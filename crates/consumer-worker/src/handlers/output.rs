@@ -19,11 +19,11 @@ pub(super) fn into_result(bytes: &[u8]) -> Outcome {
 }
 
 /// The outcome when there are more bytes than a result may have.
-pub(super) fn too_large(whose: &str, way_out: &str) -> Outcome {
+pub(super) fn too_large(whose: &str, advice: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
         format!(
-            "{whose} has more than the {} bytes that a result may have; {way_out} discards the output",
+            "{whose} has more than the {} bytes that a result may have; {advice} discards the output",
             Queue::MAX_RESULT_BYTES
         ),
     ))

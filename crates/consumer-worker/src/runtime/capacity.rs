@@ -25,8 +25,8 @@ struct Shared {
     waiting: BTreeMap<(u128, u64), Waiter>,
     /// A counter that orders runners of equal priority by arrival.
     last_ticket: u64,
-    /// The virtual time of fair queueing: the highest `had` of a runner that was granted a permit. A runner that was idle
-    /// continues from here, and can't claim the capacity that it did not use.
+    /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
+    /// was idle continues from here, and can't claim the capacity that it did not use.
     virtual_time: u128,
 }
 
@@ -41,15 +41,15 @@ pub(crate) struct FairShare {
     rank: usize,
     weight: NonZeroU32,
     /// The number of messages that the queue got so far, divided by its weight.
-    had: u128,
+    served_per_weight: u128,
 }
 
 impl FairShare {
-    /// The amount that `had` grows by for one message of a queue of weight 1.
+    /// The amount that `served_per_weight` grows by for one message of a queue of weight 1.
     const ONE: u128 = 1 << 32;
 
     pub(crate) fn new(rank: usize, weight: NonZeroU32) -> Self {
-        Self { rank, weight, had: 0 }
+        Self { rank, weight, served_per_weight: 0 }
     }
 }
 
@@ -65,16 +65,16 @@ impl Capacity {
         loop {
             let granted = {
                 let mut shared = self.shared.lock();
-                share.had = share.had.max(shared.virtual_time);
+                share.served_per_weight = share.served_per_weight.max(shared.virtual_time);
                 if shared.waiting.is_empty() && shared.has_free_capacity() {
-                    shared.virtual_time = share.had;
+                    shared.virtual_time = share.served_per_weight;
                     return self.grant(&mut shared, wanted);
                 }
                 let (granted, permit) = oneshot::channel();
                 shared.last_ticket += 1;
                 let turn = match self.order {
                     Order::Strict => share.rank as u128,
-                    Order::Weighted => share.had,
+                    Order::Weighted => share.served_per_weight,
                 };
                 let ticket = (turn, shared.last_ticket);
                 shared.waiting.insert(ticket, Waiter { wanted, granted });
@@ -109,7 +109,7 @@ impl Capacity {
                 shared.virtual_time = shared.virtual_time.max(turn);
             }
             let permit = self.grant(&mut shared, waiting.wanted);
-            // If the runner has just stopped waiting, its permit comes back. It is dropped after the lock is released,
+            // If the runner has just stopped waiting, its permit is returned. It is dropped after the lock is released,
             // because dropping a permit takes the lock.
             unclaimed.extend(waiting.granted.send(permit).err());
         }
@@ -136,7 +136,7 @@ impl Permit {
     /// Keeps this many leases and bytes, and returns the rest. The caller [releases](Capacity::release) the kept leases one
     /// by one.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
-        share.had += leases as u128 * FairShare::ONE / u128::from(share.weight.get());
+        share.served_per_weight += leases as u128 * FairShare::ONE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -176,9 +176,9 @@ mod tests {
                 })
             })
             .collect();
-        let mut had = [0, 0];
+        let mut served = [0, 0];
         for _ in 0..400 {
-            had[turns.recv().await.unwrap()] += 1;
+            served[turns.recv().await.unwrap()] += 1;
             // Both tasks wait for a permit again before the next release.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
@@ -189,7 +189,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        had
+        served
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use super::{
     lease_set::LeaseGuard,
     metrics::{LeaseOutcome, QueueMetrics},
     run::{LeaseState, run},
-    settler::{self, PendingSettlement, Settler, Work},
+    settler::{self, FinishedJob, PendingSettlement, Settler},
 };
 use crate::{job::Job, routing::QueueRoutes};
 
@@ -28,7 +28,7 @@ pub(crate) struct Executor {
     jobs: TaskTracker,
     settling: JoinHandle<()>,
     /// Cancelled when the settler is to accept no more leases.
-    no_more: CancellationToken,
+    stop_accepting: CancellationToken,
 }
 
 /// The state that the handlers of one queue share.
@@ -39,7 +39,7 @@ struct Shared {
     metrics: Arc<QueueMetrics>,
     pending: mpsc::Sender<PendingSettlement>,
     /// Cancelled when handlers that still run are to be dropped.
-    out_of_time: CancellationToken,
+    drop_handlers: CancellationToken,
     /// The leases of dropped handlers, which are kept until all of them are released together, so that they keep their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
@@ -54,11 +54,11 @@ impl Executor {
     ) -> Self {
         // There is room for all leases: sending one never waits.
         let (pending, to_settle) = mpsc::channel(context.config.max_leases);
-        let no_more = CancellationToken::new();
+        let stop_accepting = CancellationToken::new();
         let settler = Settler {
             queue: Arc::clone(queue),
             metrics: Arc::clone(metrics),
-            no_more: no_more.clone(),
+            stop_accepting: stop_accepting.clone(),
             stop: context.stop.clone(),
         };
         let shared = Shared {
@@ -66,38 +66,38 @@ impl Executor {
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
             pending,
-            out_of_time: CancellationToken::new(),
+            drop_handlers: CancellationToken::new(),
             dropped: Mutex::default(),
         };
         let settling = tokio::spawn(settler.run(to_settle));
-        Self { shared: Arc::new(shared), jobs: TaskTracker::new(), settling, no_more }
+        Self { shared: Arc::new(shared), jobs: TaskTracker::new(), settling, stop_accepting }
     }
 
     /// Runs the handlers of leased messages on their runtime, to which one task brings them all.
     pub(crate) fn run(&self, leased: Vec<(Delivery, LeaseGuard)>, handlers: &Handle) {
-        let mut to_do: Vec<(Job, LeaseGuard)> = leased
+        let mut jobs: Vec<(Job, LeaseGuard)> = leased
             .into_iter()
             .map(|(delivery, lease)| {
-                self.shared.metrics.note_start(&delivery);
+                self.shared.metrics.record_start(&delivery);
                 (Job::new(Arc::clone(&self.shared.queue), delivery, lease.cancel.clone()), lease)
             })
             .collect();
-        if to_do.len() > 1 {
-            let (jobs, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
+        if jobs.len() > 1 {
+            let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
             let all = async move {
-                for (job, lease) in to_do {
-                    drop(jobs.spawn(Arc::clone(&shared).work(job, lease)));
+                for (job, lease) in jobs {
+                    drop(tracker.spawn(Arc::clone(&shared).run_job(job, lease)));
                 }
             };
             drop(self.jobs.spawn_on(all, handlers));
-        } else if let Some((job, lease)) = to_do.pop() {
-            drop(self.jobs.spawn_on(Arc::clone(&self.shared).work(job, lease), handlers));
+        } else if let Some((job, lease)) = jobs.pop() {
+            drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_job(job, lease), handlers));
         }
     }
 
     /// Waits for the handlers within the grace, then drops those that still run and releases their messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
-        let Self { shared, jobs, settling, no_more } = self;
+        let Self { shared, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;
         jobs.close();
         let is_graceful = tokio::select! {
@@ -105,7 +105,7 @@ impl Executor {
             () = context.stop.at_once.cancelled() => false,
         };
         if !is_graceful {
-            shared.out_of_time.cancel();
+            shared.drop_handlers.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
             let leases = tracked.leases.running();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
@@ -114,20 +114,20 @@ impl Executor {
             }
             settler::release(queue, leases, metrics, &context.stop).await;
         }
-        no_more.cancel();
+        stop_accepting.cancel();
         drop(shared);
         if let Err(error) = settling.await {
-            error!(queue = %queue.name(), %error, "the settler broke");
+            error!(queue = %queue.name(), %error, "the settler panicked");
         }
     }
 }
 
 impl Shared {
-    /// Works on one message, and passes its lease to the settler.
-    async fn work(self: Arc<Self>, job: Job, mut lease: LeaseGuard) {
+    /// Runs the handler of one message, and passes its lease to the settler.
+    async fn run_job(self: Arc<Self>, job: Job, mut lease: LeaseGuard) {
         let ran = tokio::select! {
             ran = run(Some(&*self.routes), &job) => ran,
-            () = self.out_of_time.cancelled() => {
+            () = self.drop_handlers.cancelled() => {
                 self.dropped.lock().push(lease);
                 return;
             }
@@ -135,18 +135,18 @@ impl Shared {
         if let Some(took) = ran.took {
             self.metrics.runs.observe(took.as_secs_f64());
         }
-        let work = Work { took: ran.took, job };
+        let finished = FinishedJob { took: ran.took, job };
         if ran.lease == LeaseState::Lost {
-            self.metrics.note_end(LeaseOutcome::Lost);
-            settler::log_end(&work, None, LeaseOutcome::Lost);
+            self.metrics.record_end(LeaseOutcome::Lost);
+            settler::log_end(&finished, None, LeaseOutcome::Lost);
             return;
         }
-        let action = ran.outcome.into_action(work.job.now());
-        lease.end_handler();
-        let settlement = PendingSettlement { lease, action, work };
-        if let Err(mpsc::error::SendError(PendingSettlement { work, .. })) = self.pending.send(settlement).await {
-            self.metrics.note_end(LeaseOutcome::Unsettled);
-            settler::log_end(&work, None, LeaseOutcome::Unsettled);
+        let action = ran.outcome.into_action(finished.job.now());
+        lease.mark_handler_ended();
+        let settlement = PendingSettlement { lease, action, finished };
+        if let Err(mpsc::error::SendError(PendingSettlement { finished, .. })) = self.pending.send(settlement).await {
+            self.metrics.record_end(LeaseOutcome::Unsettled);
+            settler::log_end(&finished, None, LeaseOutcome::Unsettled);
         }
     }
 }

@@ -65,8 +65,8 @@ impl TrackedLeases {
                 Extended::ToBeCancelled(_) => {
                     cancelled.insert(lease);
                 }
-                // A lease that was settled in the meantime is no longer in the set: `lose` returns false.
-                Extended::LeaseOver if self.leases.lose(lease) => {
+                // A lease that was settled in the meantime is no longer in the set: `remove_lost` returns false.
+                Extended::LeaseOver if self.leases.remove_lost(lease) => {
                     warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
                 Extended::Until(_) | Extended::LeaseOver => {}

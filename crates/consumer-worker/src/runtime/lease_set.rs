@@ -22,7 +22,7 @@ use super::{
 use crate::job::{CancelHandle, CancelReason};
 
 /// A lease that is to be extended.
-struct Extended {
+struct LeaseEntry {
     cancel: CancelHandle,
     /// The time to which it is extended: the one with which it was handed out, whatever the queue's setting is by now.
     visibility_timeout: Duration,
@@ -31,7 +31,7 @@ struct Extended {
 /// The leases that one runner holds.
 pub(crate) struct LeaseSet {
     /// The leases that are to be extended.
-    leases: Mutex<HashMap<LeaseToken, Extended>>,
+    leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
     /// The number of leases. Lost ones count until their handlers have ended.
     count: AtomicUsize,
     /// The number of those whose handlers have not ended.
@@ -66,7 +66,7 @@ impl LeaseSet {
         let add = |delivery: Delivery| {
             let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let cancel = CancelHandle::default();
-            leases.insert(token.clone(), Extended { cancel: cancel.clone(), visibility_timeout });
+            leases.insert(token.clone(), LeaseEntry { cancel: cancel.clone(), visibility_timeout });
             (delivery, LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: Handler::Runs })
         };
         deliveries.into_iter().map(add).collect()
@@ -78,11 +78,11 @@ impl LeaseSet {
     }
 
     /// Waits until fewer handlers than `concurrency` run, and returns the difference. Only one task may wait.
-    pub(crate) async fn room(&self, concurrency: usize) -> usize {
+    pub(crate) async fn free_slots(&self, concurrency: usize) -> usize {
         loop {
             match concurrency.saturating_sub(self.running.load(Ordering::Relaxed)) {
                 0 => self.handler_ended.notified().await,
-                room => return room,
+                free_slots => return free_slots,
             }
         }
     }
@@ -90,7 +90,7 @@ impl LeaseSet {
     /// The leases to extend, without those that last longer because their handlers had them extended.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
-        let ends_earlier = |lease: &Extended| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
+        let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
         leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
     }
 
@@ -106,7 +106,7 @@ impl LeaseSet {
     }
 
     /// Removes a lost lease, and stops its handler. Returns whether it was in the set.
-    pub(crate) fn lose(&self, lease: &LeaseToken) -> bool {
+    pub(crate) fn remove_lost(&self, lease: &LeaseToken) -> bool {
         let lost = self.leases.lock().remove(lease);
         if let Some(lease) = &lost {
             lease.cancel.cancel(CancelReason::LeaseLost);
@@ -135,11 +135,11 @@ impl LeaseSet {
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
         let running = leases.iter().filter(|lease| lease.handler == Handler::Runs).count();
         if running > 0 {
-            self.end_handlers(running);
+            self.mark_handlers_ended(running);
         }
     }
 
-    fn end_handlers(&self, handlers: usize) {
+    fn mark_handlers_ended(&self, handlers: usize) {
         self.running.fetch_sub(handlers, Ordering::Relaxed);
         self.handler_ended.notify_one();
     }
@@ -167,12 +167,12 @@ enum Handler {
 }
 
 impl LeaseGuard {
-    /// Notes that the handler has ended: another one may run while this lease waits to be settled.
-    pub(crate) fn end_handler(&mut self) {
-        self.cancel.note_ended();
+    /// Records that the handler has ended: another one may run while this lease waits to be settled.
+    pub(crate) fn mark_handler_ended(&mut self) {
+        self.cancel.record_ended();
         self.handler = Handler::HasEnded;
         if let Some(set) = &self.set {
-            set.end_handlers(1);
+            set.mark_handlers_ended(1);
         }
     }
 
@@ -217,21 +217,21 @@ mod tests {
     #[tokio::test]
     async fn handler_that_has_ended_makes_room_before_its_lease_is_settled() {
         let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
-        let metrics = WorkerMetrics::of(&Routes::new()).of_pattern("q");
+        let metrics = WorkerMetrics::for_routes(&Routes::new()).of_pattern("q");
         let set = LeaseSet::new(capacity, Arc::new(metrics));
         let mut guards: Vec<LeaseGuard> = set
             .add((0..2).map(delivery).collect(), Duration::from_secs(1))
             .into_iter()
             .map(|(_, guard)| guard)
             .collect();
-        assert_eq!((set.count(), set.room(3).await), (2, 1));
-        guards[0].end_handler();
-        assert_eq!((set.count(), set.room(3).await), (2, 2), "its lease waits to be settled");
+        assert_eq!((set.count(), set.free_slots(3).await), (2, 1));
+        guards[0].mark_handler_ended();
+        assert_eq!((set.count(), set.free_slots(3).await), (2, 2), "its lease waits to be settled");
         LeaseGuard::drop_all(guards.drain(..1).collect());
-        assert_eq!((set.count(), set.room(3).await), (1, 2), "it is settled");
+        assert_eq!((set.count(), set.free_slots(3).await), (1, 2), "it is settled");
         // The guard of a dropped handler.
         drop(guards);
-        assert_eq!((set.count(), set.room(3).await), (0, 3));
+        assert_eq!((set.count(), set.free_slots(3).await), (0, 3));
         assert!(set.to_extend().is_empty());
     }
 }

@@ -80,7 +80,7 @@ impl LeaseOutcome {
 
 impl WorkerMetrics {
     /// Makes the counters for the queues of these routes.
-    pub fn of<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
+    pub fn for_routes<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
         let histograms = || Histograms::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS));
         let metrics = Self {
             patterns: routes.table().routes.iter().map(|route| route.pattern.as_str().to_owned()).collect(),
@@ -142,14 +142,14 @@ pub(crate) fn gauge_value(count: usize) -> i64 {
 
 impl QueueMetrics {
     /// Observes the start delay of a message if this is its first delivery.
-    pub(crate) fn note_start(&self, delivery: &Delivery) {
+    pub(crate) fn record_start(&self, delivery: &Delivery) {
         if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
             self.start_delays.observe(started_at.since(delivery.ready_at).to_std().as_secs_f64());
         }
     }
 
     /// Counts a lease that has ended.
-    pub(crate) fn note_end(&self, outcome: LeaseOutcome) {
+    pub(crate) fn record_end(&self, outcome: LeaseOutcome) {
         self.outcomes[outcome as usize].inc();
     }
 }

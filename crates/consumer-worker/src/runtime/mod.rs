@@ -97,7 +97,7 @@ impl Worker {
         let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
         thread::Builder::new().name("drover-worker".into()).spawn(move || {
             let result = match Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(self.work(handlers, stop)),
+                Ok(runtime) => runtime.block_on(self.run_queues(handlers, stop)),
                 Err(error) => Err(error.into()),
             };
             // Sending fails if the future was dropped.
@@ -106,15 +106,16 @@ impl Worker {
         end.await.unwrap_or(Err(WorkerError::Broken))
     }
 
-    async fn work(self, handlers: Handle, stop: Stop) -> Result<(), WorkerError> {
+    async fn run_queues(self, handlers: Handle, stop: Stop) -> Result<(), WorkerError> {
         let table = self.routes.table().clone();
         if let Some(mistake) = table.mistakes.first() {
             return Err(WorkerError::Routes(mistake.clone()));
         }
         let begun = Instant::now();
         let prefixes = table.prefixes();
-        let queues =
-            self.queues.over(self.queues.redis().apart().map_err(|error| Error::Unexpected(error.to_string()))?);
+        let queues = self.queues.with_redis(
+            self.queues.redis().with_own_connections().map_err(|error| Error::Unexpected(error.to_string()))?,
+        );
         let context = Arc::new(WorkerContext {
             consumer: self.consumer,
             subscriber: self.subscriber.clone(),
@@ -178,7 +179,7 @@ impl QueueRunners {
             tokio::select! {
                 biased;
                 () = context.stop.gracefully.cancelled() => break,
-                Some(ended) = self.running.join_next() => if let Err(error) = self.note_end(ended) {
+                Some(ended) = self.running.join_next() => if let Err(error) = self.record_end(ended) {
                     result = Err(error);
                     context.stop.gracefully.cancel();
                     break;
@@ -187,7 +188,7 @@ impl QueueRunners {
             }
         }
         while let Some(ended) = self.running.join_next().await {
-            result = result.and(self.note_end(ended));
+            result = result.and(self.record_end(ended));
         }
         result
     }
@@ -205,7 +206,7 @@ impl QueueRunners {
         self.running.spawn(async move { (name, runner.run().await) });
     }
 
-    fn note_end(&mut self, ended: Result<(QueueName, Result<RunnerEnd, Error>), JoinError>) -> Result<(), Error> {
+    fn record_end(&mut self, ended: Result<(QueueName, Result<RunnerEnd, Error>), JoinError>) -> Result<(), Error> {
         self.context.runners.fetch_sub(1, Ordering::Relaxed);
         match ended {
             Ok((name, end)) => {

@@ -58,7 +58,7 @@ impl WorkerContext {
                     continue;
                 }
             }
-            match names_from(queues, prefixes).await {
+            match names_with_prefixes(queues, prefixes).await {
                 Ok(names) => {
                     pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
                     self.subscriber.announce(names);
@@ -66,7 +66,7 @@ impl WorkerContext {
                 }
                 Err(error) => {
                     if outage.record_failure() {
-                        warn!(%error, "can't see which queues there are, trying again");
+                        warn!(%error, "can't read the list of queues, trying again");
                     }
                     pause = RETRY_AFTER_ERROR;
                 }
@@ -76,10 +76,10 @@ impl WorkerContext {
 }
 
 /// The names of the queues that begin with any of the prefixes.
-async fn names_from(queues: &Queues, prefixes: &[String]) -> Result<Vec<QueueName>, queue_core::Error> {
+async fn names_with_prefixes(queues: &Queues, prefixes: &[String]) -> Result<Vec<QueueName>, queue_core::Error> {
     let mut names = Vec::new();
     for prefix in prefixes {
-        names.extend(queues.names_from(prefix).await?);
+        names.extend(queues.names_with_prefix(prefix).await?);
     }
     Ok(names)
 }

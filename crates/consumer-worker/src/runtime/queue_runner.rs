@@ -32,7 +32,7 @@ pub(crate) struct QueueRunner {
 /// The lifetime of a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// A route names the queue: where the queue does not exist, the runner waits until it begins.
+    /// A route names the queue: where the queue does not exist, the runner waits until it is created.
     Worker,
     /// The queue fits a pattern: the runner ends when the queue is deleted.
     Queue,
@@ -74,13 +74,13 @@ impl QueueRunner {
     /// Leases and runs messages until the worker stops or the queue is deleted. Then handlers may end within the grace, and
     /// the other messages are released with no attempt spent.
     ///
-    /// Fails when a newer Drover laid out the queue: this one can do nothing there.
+    /// Fails when the queue has a newer data layout: this version can do nothing there.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
         let concurrency = gauge_value(self.concurrency);
         self.metrics.queues.inc();
         self.metrics.concurrency.inc_by(concurrency);
         let result = tokio::select! {
-            result = self.work() => result,
+            result = self.lease_until_end() => result,
             () = self.pass_on_cancels() => unreachable!("it has no end"),
         };
         self.metrics.queues.dec();
@@ -103,17 +103,18 @@ impl QueueRunner {
         }
     }
 
-    async fn work(&self) -> Result<RunnerEnd, Error> {
+    async fn lease_until_end(&self) -> Result<RunnerEnd, Error> {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
-        // The leases of a call whose answer was lost. If Redis is away, they lapse.
+        // The leases of a call whose answer was lost. If Redis is not available, they lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
-        // So that the next owner of an exclusive queue need not wait for the owner time-out. If Redis is away, it waits.
+        // So that the next owner of an exclusive queue need not wait for the owner time-out. If Redis is not available, it
+        // waits.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
-            let _ = self.queue().give_up_ownership(&self.context.consumer).await;
+            let _ = self.queue().end_ownership(&self.context.consumer).await;
         }
         result
     }
@@ -123,14 +124,14 @@ impl QueueRunner {
         let mut share = FairShare::new(self.routes.rank, self.routes.weight);
         let mut outage = LeaseOutage::default();
         loop {
-            // Only the waiting is given up half-way: the answer of a lease call is always read.
+            // Only the wait is cancelled; the answer of a lease call is always read.
             let permit = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
-                    let room = self.leases().room(self.concurrency).await;
-                    self.context.capacity.take(&mut share, room.min(self.most_per_call())).await
+                    let free_slots = self.leases().free_slots(self.concurrency).await;
+                    self.context.capacity.take(&mut share, free_slots.min(self.most_per_call())).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
@@ -187,13 +188,13 @@ impl QueueRunner {
 struct LeaseOutage {
     retry: Retry,
     /// Whether the last error was that Redis is unavailable.
-    of_redis: bool,
-    of_queue: Outage,
+    redis_was_unavailable: bool,
+    queue_outage: Outage,
 }
 
 impl Default for LeaseOutage {
     fn default() -> Self {
-        Self { retry: Retry::new(), of_redis: false, of_queue: Outage::reported_once() }
+        Self { retry: Retry::new(), redis_was_unavailable: false, queue_outage: Outage::reported_once() }
     }
 }
 
@@ -201,18 +202,18 @@ impl LeaseOutage {
     /// Records that the runner could not lease.
     fn record(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
         if matches!(error, Error::Unavailable(_)) {
-            self.of_redis = true;
+            self.redis_was_unavailable = true;
             if context.redis_outage.record_failure() {
                 warn!(queue = %queue.name(), %error, "can't lease, trying again");
             }
-        } else if self.of_queue.record_failure() {
+        } else if self.queue_outage.record_failure() {
             warn!(queue = %queue.name(), %error, "can't lease from this queue, trying again");
         }
     }
 
-    /// Notes that the runner could lease.
+    /// Records that the runner could lease.
     fn end(&mut self, context: &WorkerContext, queue: &Queue) {
-        if self.of_queue.record_success() || self.of_redis && context.redis_outage.record_success() {
+        if self.queue_outage.record_success() || self.redis_was_unavailable && context.redis_outage.record_success() {
             info!(queue = %queue.name(), "leasing again");
         }
         *self = Self::default();

@@ -21,11 +21,11 @@ use crate::job::Job;
 pub(crate) struct PendingSettlement {
     pub(crate) lease: LeaseGuard,
     pub(crate) action: Action,
-    pub(crate) work: Work,
+    pub(crate) finished: FinishedJob,
 }
 
 /// The job and its run time, for the log record.
-pub(crate) struct Work {
+pub(crate) struct FinishedJob {
     pub(crate) job: Job,
     /// The run time of the handler, if it ran.
     pub(crate) took: Option<Duration>,
@@ -36,7 +36,7 @@ pub(crate) struct Settler {
     pub(crate) queue: Arc<Queue>,
     pub(crate) metrics: Arc<QueueMetrics>,
     /// Cancelled when no more leases are accepted.
-    pub(crate) no_more: CancellationToken,
+    pub(crate) stop_accepting: CancellationToken,
     pub(crate) stop: Stop,
 }
 
@@ -58,7 +58,7 @@ impl Settler {
             let count = tokio::select! {
                 biased;
                 count = pending.recv_many(&mut batch, Queue::MAX_MESSAGES) => count,
-                () = self.no_more.cancelled(), if !pending.is_closed() => {
+                () = self.stop_accepting.cancelled(), if !pending.is_closed() => {
                     pending.close();
                     continue;
                 }
@@ -67,20 +67,20 @@ impl Settler {
                 return;
             }
             // `leases` holds the guards, and thereby the capacity, until the batch is settled.
-            let (mut leases, mut works, mut settlements) =
+            let (mut leases, mut finished_jobs, mut settlements) =
                 (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-            for PendingSettlement { lease, action, work } in batch.drain(..) {
+            for PendingSettlement { lease, action, finished } in batch.drain(..) {
                 settlements.push(Settlement { lease: lease.token.clone(), action });
                 leases.push(lease);
-                works.push(work);
+                finished_jobs.push(finished);
             }
             let mut retry = Retry::new();
-            while let Err(error) = self.settle(&settlements, &works).await {
-                let is_over = pending.is_closed() || self.no_more.is_cancelled();
+            while let Err(error) = self.settle(&settlements, &finished_jobs).await {
+                let is_over = pending.is_closed() || self.stop_accepting.is_cancelled();
                 if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop) {
                     error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
-                    for work in &works {
-                        self.note(work, None, LeaseOutcome::Unsettled);
+                    for finished in &finished_jobs {
+                        self.record_end(finished, None, LeaseOutcome::Unsettled);
                     }
                     return;
                 }
@@ -91,35 +91,35 @@ impl Settler {
     }
 
     /// Settles a batch. Fails only if repeating the call may help.
-    async fn settle(&self, settlements: &[Settlement], works: &[Work]) -> Result<(), Error> {
+    async fn settle(&self, settlements: &[Settlement], finished_jobs: &[FinishedJob]) -> Result<(), Error> {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
-                for ((settlement, work), settled) in settlements.iter().zip(works).zip(settled) {
-                    self.note(work, Some(&settlement.action), LeaseOutcome::of(&settlement.action, settled));
+                for ((settlement, finished), settled) in settlements.iter().zip(finished_jobs).zip(settled) {
+                    self.record_end(finished, Some(&settlement.action), LeaseOutcome::of(&settlement.action, settled));
                 }
                 Ok(())
             }
             Err(error @ Error::Unavailable(_)) => Err(error),
             // One of the settlements is invalid: each is settled alone, so that the others succeed.
             Err(_) if settlements.len() > 1 => {
-                for (settlement, work) in settlements.iter().zip(works) {
-                    Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(work))).await?;
+                for (settlement, finished) in settlements.iter().zip(finished_jobs) {
+                    Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(finished))).await?;
                 }
                 Ok(())
             }
             Err(error) => {
                 error!(queue = %self.queue.name(), %error, "can't settle: the lease will lapse");
-                for work in works {
-                    self.note(work, None, LeaseOutcome::Unsettled);
+                for finished in finished_jobs {
+                    self.record_end(finished, None, LeaseOutcome::Unsettled);
                 }
                 Ok(())
             }
         }
     }
 
-    fn note(&self, work: &Work, action: Option<&Action>, outcome: LeaseOutcome) {
-        self.metrics.note_end(outcome);
-        log_end(work, action, outcome);
+    fn record_end(&self, finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
+        self.metrics.record_end(outcome);
+        log_end(finished, action, outcome);
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
             let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
             let outcome =
                 settled.map_or(LeaseOutcome::Unsettled, |settled| LeaseOutcome::of(&settlement.action, *settled));
-            metrics.note_end(outcome);
+            metrics.record_end(outcome);
             info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = outcome.into_str(), "handler dropped at shutdown");
         }
     }
@@ -156,8 +156,8 @@ fn final_retry_time(stop: &Stop) -> Duration {
 }
 
 /// Logs the end of a lease.
-pub(crate) fn log_end(work: &Work, action: Option<&Action>, outcome: LeaseOutcome) {
-    let Work { job, took } = work;
+pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
+    let FinishedJob { job, took } = finished;
     // A macro, so that the fields of a filtered record are not computed.
     macro_rules! line {
         ($level:ident, $text:literal) => {

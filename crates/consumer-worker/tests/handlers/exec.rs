@@ -7,7 +7,7 @@ use std::{
 };
 
 use consumer_worker::{Outcome, Routes, TestJob};
-use drover_tests::{PATIENCE, eventually};
+use drover_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
 use crate::{failed, result, retried, routes};
@@ -196,7 +196,7 @@ async fn program_that_vanished_is_a_failed_attempt_with_the_reason() {
 async fn many_programs_at_once_leave_no_zombie() {
     let routes = shell("cat", &json!({}));
     let runs = (0..100).map(|n| routes.handle(TestJob::new("q", &n).job()));
-    let outcomes = tokio::time::timeout(PATIENCE, futures_util::future::join_all(runs)).await.unwrap();
+    let outcomes = tokio::time::timeout(TIME_LIMIT, futures_util::future::join_all(runs)).await.unwrap();
     for (n, outcome) in outcomes.into_iter().enumerate() {
         assert_eq!(result(outcome), n.to_string());
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use consumer_worker::{Failure, TestJob};
-use drover_tests::PATIENCE;
+use drover_tests::TIME_LIMIT;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
 
@@ -64,7 +64,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
 async fn slow_answer_is_given_up_at_the_time_out() {
     let start = Instant::now();
     let silent = HookServer::start(|_| {
-        thread::sleep(PATIENCE);
+        thread::sleep(TIME_LIMIT);
         false
     });
     assert_eq!(retried(silent.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
@@ -86,15 +86,15 @@ async fn slow_answer_is_given_up_at_the_time_out() {
 }
 
 #[tokio::test]
-async fn answer_of_100_mb_is_cut_without_being_read() {
-    const MANY: usize = 100_000_000;
+async fn answer_of_100_mb_is_not_read_to_its_end() {
+    const ANSWER_BYTES: usize = 100_000_000;
     let written = Arc::new(AtomicUsize::new(0));
     let flood = |head: String| {
         let written = Arc::clone(&written);
         HookServer::start(move |mut stream| {
             stream.write_all(head.as_bytes()).unwrap();
             let chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
-            for _ in 0..MANY / chunk.len() {
+            for _ in 0..ANSWER_BYTES / chunk.len() {
                 if stream.write_all(&chunk).is_err() {
                     return false;
                 }
@@ -103,7 +103,7 @@ async fn answer_of_100_mb_is_cut_without_being_read() {
             false
         })
     };
-    for framing in [format!("content-length: {MANY}"), "transfer-encoding: chunked".to_owned()] {
+    for framing in [format!("content-length: {ANSWER_BYTES}"), "transfer-encoding: chunked".to_owned()] {
         let failure = failed(flood(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).post().await);
         assert_eq!(failure.code, "result_too_large");
         assert!(failure.message.contains("response = \"ignore\""), "{failure:?}");
@@ -113,7 +113,7 @@ async fn answer_of_100_mb_is_cut_without_being_read() {
         assert_eq!(retried(refusing.post().await).code, "http_500");
     }
     // The kernel buffers a few megabytes for each connection.
-    assert!(written.load(Ordering::SeqCst) < MANY, "{written:?}");
+    assert!(written.load(Ordering::SeqCst) < ANSWER_BYTES, "{written:?}");
     let most = answer("200 OK", "", &"1".repeat(65_536));
     assert_eq!(result(HookServer::answering(most).post().await).len(), 65_536);
 }
@@ -158,10 +158,10 @@ async fn dropped_run_drops_its_request() {
     });
     let routes = hook.routes(&json!({}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
-    let got = tokio::task::spawn_blocking(move || hook.got.recv_timeout(PATIENCE).map(|got| got.body)).await.unwrap();
+    let got = tokio::task::spawn_blocking(move || hook.got.recv_timeout(TIME_LIMIT).map(|got| got.body)).await.unwrap();
     assert_eq!(got.unwrap(), "1");
     running.abort();
-    let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(PATIENCE)).await.unwrap();
+    let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(TIME_LIMIT)).await.unwrap();
     assert_eq!(closed.unwrap(), 0);
 }
 

@@ -57,15 +57,15 @@ struct Setup<'s> {
     max_bytes: usize,
     order: Order,
     poll_interval: Millis,
-    hearing: Hearing,
+    notifications: Notifications,
     shutdown_grace: Millis,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hearing {
-    Good,
+enum Notifications {
+    Received,
     /// The worker receives no notification, because it subscribes to another Redis.
-    Deaf,
+    Lost,
 }
 
 impl Default for Setup<'_> {
@@ -77,7 +77,7 @@ impl Default for Setup<'_> {
             max_bytes: 64 << 20,
             order: Order::Weighted,
             poll_interval: Millis::from_secs(3_600),
-            hearing: Hearing::Good,
+            notifications: Notifications::Received,
             shutdown_grace: Millis::from_secs(1),
         }
     }
@@ -86,7 +86,7 @@ impl Default for Setup<'_> {
 impl Setup<'_> {
     fn start(self, routes: Routes) -> World {
         let redis = RedisServer::start();
-        let elsewhere = (self.hearing == Hearing::Deaf).then(RedisServer::start);
+        let elsewhere = (self.notifications == Notifications::Lost).then(RedisServer::start);
         let name: QueueName = "q".parse().unwrap();
         let settings = serde_json::from_str(self.settings).unwrap();
         let connections = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
@@ -94,7 +94,7 @@ impl Setup<'_> {
         let queues = Queues::new(connections.clone(), [(name.clone(), settings)].into_iter().collect());
         let queue = queues.queue(&name);
         let stop = Stop::default();
-        let metrics = WorkerMetrics::of(&routes);
+        let metrics = WorkerMetrics::for_routes(&routes);
         let worker = Worker {
             metrics: metrics.clone(),
             queues: queues.clone(),
@@ -210,8 +210,13 @@ async fn all_messages_complete_without_any_notification() {
             _ => done(),
         }
     };
-    let setup =
-        Setup { settings, concurrency: 5, poll_interval: Millis::new(150), hearing: Hearing::Deaf, ..Setup::default() };
+    let setup = Setup {
+        settings,
+        concurrency: 5,
+        poll_interval: Millis::new(150),
+        notifications: Notifications::Lost,
+        ..Setup::default()
+    };
     let world = setup.start(Routes::new().route("q", handler));
     let mut ids = world.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());

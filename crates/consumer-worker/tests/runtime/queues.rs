@@ -15,7 +15,7 @@ use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Hearing, Setup, World, done};
+use crate::{Notifications, Setup, World, done};
 
 impl World {
     async fn post_to(&self, queue: &str, data: &str) {
@@ -46,7 +46,7 @@ impl World {
 const SERVED: &str = r#"drover_worker_queues{queue="user-*"}"#;
 
 #[tokio::test]
-async fn queues_that_fit_a_pattern_are_served_from_when_they_begin_until_they_are_deleted() {
+async fn queues_that_fit_a_pattern_are_served_from_their_creation_to_their_deletion() {
     let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
     for round in 0..2 {
         for n in 0..20 {
@@ -63,14 +63,14 @@ async fn queues_that_fit_a_pattern_are_served_from_when_they_begin_until_they_ar
         while world.figure(SERVED) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(world.queues.names().await.unwrap(), [], "a worker does not begin anew what was deleted");
+        assert_eq!(world.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");
     }
     assert_eq!(world.figure(r#"drover_worker_leases{queue="user-*"}"#), 0);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_begins_again() {
+async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created_again() {
     let handler = |job: Job| async move {
         if job.message().data.get() == "\"stuck\"" {
             std::future::pending::<()>().await;
@@ -97,7 +97,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_begins_aga
 
 #[tokio::test]
 async fn queues_of_a_pattern_are_found_without_any_notification() {
-    let setup = Setup { hearing: Hearing::Deaf, poll_interval: Millis::new(150), ..Setup::default() };
+    let setup = Setup { notifications: Notifications::Lost, poll_interval: Millis::new(150), ..Setup::default() };
     let world = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
     for n in 0..5 {
         world.post_to(&format!("user-{n}"), "hello").await;
@@ -107,7 +107,7 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
 }
 
 #[tokio::test]
-async fn delayed_message_begins_a_queue_of_a_pattern_on_time() {
+async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time() {
     let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
     let delay = Some(Millis::new(300).try_into().unwrap());
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };

@@ -158,9 +158,9 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
 /// The error response when the quota can't be read from Redis. The request itself would need Redis too, so it is refused at
 /// once.
 fn quota_unavailable(error: Error) -> Problem {
-    let is_away = matches!(error, Error::Unavailable(_));
+    let is_unavailable = matches!(error, Error::Unavailable(_));
     let mut problem = errors::from_queue(error);
-    if is_away {
+    if is_unavailable {
         problem.detail = "Redis is not available now, and nothing was done; try again".into();
     }
     problem

@@ -43,7 +43,7 @@ impl Issue {
     /// When the arguments contradict each other, or the operating system can't generate random bytes.
     pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
         let Self { id, scopes, queues, rate_limit, expires_at } = self;
-        let secret = Secret::draw(&id)?;
+        let secret = Secret::generate(&id)?;
         let key = ApiKey { id, hash: secret.hash(), scopes: scopes.try_into()?, queues, rate_limit, expires_at };
         key.validate()?;
         let mut line = String::new();

@@ -99,7 +99,7 @@ pub(crate) struct Secret(String);
 
 impl Secret {
     /// Creates a key with random bytes from the operating system.
-    pub(crate) fn draw(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
+    pub(crate) fn generate(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random)?;
         Ok(Self(format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random))))
@@ -141,7 +141,7 @@ mod tests {
 
     fn key(id: &str, expires_at: Option<u64>) -> (Secret, ApiKey) {
         let id: KeyId = id.parse().unwrap();
-        let secret = Secret::draw(&id).unwrap();
+        let secret = Secret::generate(&id).unwrap();
         let key = ApiKey {
             id,
             hash: secret.hash(),
@@ -185,7 +185,7 @@ mod tests {
     fn key_names_its_id_and_has_256_new_random_bits() {
         for name in ["ops", "a_b", "x-1.2_"] {
             let name: KeyId = name.parse().unwrap();
-            let (one, other) = (Secret::draw(&name).unwrap(), Secret::draw(&name).unwrap());
+            let (one, other) = (Secret::generate(&name).unwrap(), Secret::generate(&name).unwrap());
             assert_eq!(id(one.expose()), Some(name.as_str()));
             assert_ne!(one.expose(), other.expose());
             assert_ne!(one.hash(), other.hash());

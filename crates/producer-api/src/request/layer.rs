@@ -134,9 +134,9 @@ const LONGEST_ID: usize = 128;
 /// The request id that the client sent, if it is valid. The response and the log repeat it, so it must be short and
 /// printable.
 fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let is_fit =
+    let is_valid =
         |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    header::single_value(headers, &REQUEST_ID).filter(is_fit)
+    header::single_value(headers, &REQUEST_ID).filter(is_valid)
 }
 
 /// The span of a request: a part of the trace that its headers name, if any.

@@ -35,7 +35,7 @@ const METHODS: [Method; 7] =
 /// A key for all queues.
 fn key(scopes: Vec<Scope>) -> (String, Keyring) {
     let id: KeyId = "ops".parse().unwrap();
-    let secret = Secret::draw(&id).unwrap();
+    let secret = Secret::generate(&id).unwrap();
     let scopes = scopes.try_into().unwrap();
     let (queues, rate_limit, expires_at) = (vec![QueuePattern::all()], None, None);
     let key = ApiKey { id, hash: secret.hash(), scopes, queues, rate_limit, expires_at };

@@ -176,7 +176,7 @@ impl Operation {
             Self::Patch => "only a message that was never handed out can be changed",
         };
         let path = location(queue, id);
-        let way_out = match (self, state) {
+        let advice = match (self, state) {
             (Self::Erase, _) => format!("cancel it, POST {path}/cancel, or let it finish, then erase it"),
             (Self::Cancel, State::Failed) => format!("erase it if nobody needs it: DELETE {path}"),
             (Self::Cancel, _) => "its result stays; post another message to undo what it did".into(),
@@ -199,7 +199,7 @@ impl Operation {
                 ),
             },
         };
-        Problem::new(code(state), format!("message {id} is {}, and {rule}; {way_out}", state.as_str()))
+        Problem::new(code(state), format!("message {id} is {}, and {rule}; {advice}", state.as_str()))
     }
 }
 

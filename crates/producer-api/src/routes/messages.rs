@@ -140,7 +140,7 @@ async fn post_message(
 /// Post many messages
 ///
 /// As JSON 1 to 1,000 messages, all or none; as NDJSON any number, stored while they come in. Stored lines stay stored, also when
-/// the client disconnects half-way or the server can't go on.
+/// the client disconnects half-way or the server cannot continue.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/batch",
     request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON a NewMessage a line, any number of lines; empty lines are skipped"),

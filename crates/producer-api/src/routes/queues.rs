@@ -66,8 +66,8 @@ async fn read_queue(path: QueuePath, _: NoQuery) -> Result<Json<QueueStatus>> {
 
 /// Change settings
 ///
-/// A merge patch (RFC 7396): a setting that is absent stays, null brings back the default. The queue begins with its first
-/// settings; an empty patch begins none.
+/// A merge patch (RFC 7396): a setting that is absent stays, null brings back the default. The queue is created by its
+/// first settings; an empty patch creates none.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}",
     request_body(content((SettingsPatch = "application/merge-patch+json"), (SettingsPatch = "application/json")), description = "The settings to change"),

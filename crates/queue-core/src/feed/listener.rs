@@ -185,18 +185,18 @@ impl EventListener {
                 self.last = Some(newest);
                 Some(Events::reset(self.last))
             }
-            (FeedUpdate::Lost, Some(_)) => {
+            (FeedUpdate::QueueDeleted, Some(_)) => {
                 self.last = None;
                 Some(Events::reset(None))
             }
-            (FeedUpdate::Happened { after, batch }, Some(last)) if batch.end > last => {
+            (FeedUpdate::NewEvents { after, batch }, Some(last)) if batch.end > last => {
                 if after > last {
                     self.phase = Phase::CatchingUp;
                     return None;
                 }
                 Some(self.hand_out(batch, last))
             }
-            (FeedUpdate::Lost | FeedUpdate::Happened { .. }, _) => None,
+            (FeedUpdate::QueueDeleted | FeedUpdate::NewEvents { .. }, _) => None,
         }
     }
 }

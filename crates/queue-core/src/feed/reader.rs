@@ -43,7 +43,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) enum FeedUpdate {
     /// New events.
-    Happened {
+    NewEvents {
         /// The event before the batch.
         after: EventId,
         /// The new events.
@@ -52,7 +52,7 @@ pub(crate) enum FeedUpdate {
     /// Events were lost. The next events come after this one.
     Reset(EventId),
     /// The queue does not exist any more.
-    Lost,
+    QueueDeleted,
 }
 
 /// State that the listeners of a process share.
@@ -183,17 +183,17 @@ impl EventReader {
             let batch = Arc::new(batch);
             self.recent_batches.truncate(RECENT_BATCHES - 1);
             self.recent_batches.push_front(Arc::clone(&batch));
-            self.send(FeedUpdate::Happened { after: last, batch });
+            self.send(FeedUpdate::NewEvents { after: last, batch });
             return Ok(if are_many { Found::Many } else { Found::Something });
         }
         let update = match (self.read_to, self.queue.listen().await?) {
             // A listener that has received less than this reads the rest itself.
             (ReadTo::Unknown, Some(newest)) => {
-                FeedUpdate::Happened { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
+                FeedUpdate::NewEvents { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }
             (_, Some(newest)) => FeedUpdate::Reset(newest),
             (ReadTo::NoQueue, None) => return Ok(Found::Nothing),
-            (_, None) => FeedUpdate::Lost,
+            (_, None) => FeedUpdate::QueueDeleted,
         };
         self.send(update);
         Ok(Found::Nothing)
@@ -201,9 +201,9 @@ impl EventReader {
 
     fn send(&mut self, update: FeedUpdate) {
         self.read_to = match &update {
-            FeedUpdate::Happened { batch, .. } => ReadTo::After(batch.end),
+            FeedUpdate::NewEvents { batch, .. } => ReadTo::After(batch.end),
             FeedUpdate::Reset(newest) => ReadTo::After(*newest),
-            FeedUpdate::Lost => ReadTo::NoQueue,
+            FeedUpdate::QueueDeleted => ReadTo::NoQueue,
         };
         // All listeners may have ended.
         let _ = self.sender.send(update);

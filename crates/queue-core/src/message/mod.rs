@@ -175,8 +175,8 @@ pub(crate) struct Stored {
 pub(crate) enum HoldOutcome {
     /// It waits for its signal.
     Held,
-    /// A sticky signal with this data let it pass.
-    PassedBy(Option<Box<RawValue>>),
+    /// A sticky signal of its key has this data, so it is not held.
+    NotHeld(Option<Box<RawValue>>),
 }
 
 /// The state of a stored message, with the data of that state.
@@ -196,20 +196,20 @@ impl Message {
         message: NewMessage,
         created_at: Timestamp,
         max_attempts: MaxAttempts,
-        gate: HoldOutcome,
+        hold_outcome: HoldOutcome,
     ) -> Self {
         let mut options = Options::of(&message);
         options.expires_at = options.ttl.map(|ttl| created_at + ttl);
         let due_at = message.due().instant(created_at);
         let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
         let state = match &options.hold {
-            Some(_) if matches!(gate, HoldOutcome::Held) => StoredState::Held,
+            Some(_) if matches!(hold_outcome, HoldOutcome::Held) => StoredState::Held,
             _ if due_at > created_at => StoredState::Delayed(due_at),
             _ => StoredState::Waiting,
         };
-        let signal = match gate {
+        let signal = match hold_outcome {
             HoldOutcome::Held => None,
-            HoldOutcome::PassedBy(signal) => signal,
+            HoldOutcome::NotHeld(signal) => signal,
         };
         let run = Run::default();
         let stored = Stored { id, record, options, run, state, max_attempts, progress: None, signal };

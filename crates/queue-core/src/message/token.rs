@@ -18,7 +18,7 @@ use crate::{message::id::MessageId, parse_error::ParseError};
 pub(crate) struct Secret(String);
 
 impl Secret {
-    pub(crate) fn draw() -> Self {
+    pub(crate) fn generate() -> Self {
         Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()))
     }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_as_it_was_written() {
-        let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::draw());
+        let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::generate());
         assert_eq!(token.to_string().parse::<LeaseToken>().unwrap(), token);
         assert!("21718923400017-short".parse::<LeaseToken>().is_err());
         assert!("".parse::<LeaseToken>().is_err());
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn token_is_hidden_in_debug_output() {
-        let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::draw());
+        let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::generate());
         assert!(!format!("{token:?}").contains(token.secret()));
     }
 }

@@ -1,5 +1,5 @@
-//! Changes of one message by hand that take no content: cancel, erase, promote. This file also has the outcome of all
-//! changes by hand; `retry.rs` and `patch.rs` make the others.
+//! Changes of one message on request of a client, without content: cancel, erase, promote. This file also has the outcome of
+//! all changes on request of a client; `retry.rs` and `patch.rs` make the others.
 
 use crate::{
     error::{Error, Result},
@@ -8,7 +8,7 @@ use crate::{
     redis::scripts::{self, Script},
 };
 
-/// The outcome of changing one message by hand.
+/// The outcome of changing one message on request of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// The message was changed.

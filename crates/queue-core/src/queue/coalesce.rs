@@ -41,24 +41,24 @@ const MAX_BYTES: usize = 64 * 1_024 * 1_024;
 const MIN_BYTES: usize = 4 * 1_024;
 
 /// State that the posts of all queues of a process share.
-pub(crate) struct Intake {
-    room: Arc<Semaphore>,
+pub(crate) struct PostLimit {
+    free_bytes: Arc<Semaphore>,
     calls: TaskTracker,
 }
 
-impl Default for Intake {
+impl Default for PostLimit {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(MAX_BYTES)), calls: TaskTracker::new() }
+        Self { free_bytes: Arc::new(Semaphore::new(MAX_BYTES)), calls: TaskTracker::new() }
     }
 }
 
-impl Intake {
-    fn admit(&self, message: &EncodedMessage) -> Result<OwnedSemaphorePermit> {
+impl PostLimit {
+    fn reserve(&self, message: &EncodedMessage) -> Result<OwnedSemaphorePermit> {
         let bytes = u32::try_from(message.bytes().max(MIN_BYTES)).map_err(|_| Error::Overloaded)?;
-        Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| Error::Overloaded)
+        Arc::clone(&self.free_bytes).try_acquire_many_owned(bytes).map_err(|_| Error::Overloaded)
     }
 
-    pub(crate) async fn drained(&self) {
+    pub(crate) async fn wait_until_done(&self) {
         self.calls.close();
         self.calls.wait().await;
     }
@@ -74,12 +74,12 @@ pub(super) struct PendingPosts {
 /// One message, and the task that waits for its outcome.
 struct Post {
     message: EncodedMessage,
-    poster: Poster,
+    reply: PostReply,
 }
 
-struct Poster {
+struct PostReply {
     answer: oneshot::Sender<Result<Answer>>,
-    _room: OwnedSemaphorePermit,
+    _reserved: OwnedSemaphorePermit,
 }
 
 impl PendingPosts {
@@ -94,17 +94,17 @@ impl PendingPosts {
 
     /// The posts of the next call, in the order posted, without posts whose callers no longer wait. `None` if no post waits: the
     /// task of this call ends.
-    fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<Poster>)> {
-        let (mut messages, mut posters, mut bytes) = (Vec::new(), Vec::new(), 0);
+    fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<PostReply>)> {
+        let (mut messages, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
             && bytes + next.message.bytes() <= limits::MAX_BYTES
             && messages.len() < limits::MAX_MESSAGES
-            && let Some(Post { message, poster }) = self.waiting.pop_front()
+            && let Some(Post { message, reply }) = self.waiting.pop_front()
         {
-            if !poster.answer.is_closed() {
+            if !reply.answer.is_closed() {
                 bytes += message.bytes();
                 messages.push(message);
-                posters.push(poster);
+                replies.push(reply);
             }
         }
         if messages.is_empty() {
@@ -113,7 +113,7 @@ impl PendingPosts {
             self.waiting = VecDeque::new();
             return None;
         }
-        Some((messages, posters))
+        Some((messages, replies))
     }
 }
 
@@ -131,11 +131,11 @@ impl Queue {
         if packed.bytes() > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(packed.bytes()));
         }
-        let room = self.intake.admit(&packed)?;
+        let reserved = self.post_limit.reserve(&packed)?;
         let (answer, answered) = oneshot::channel();
-        let post = Post { message: packed, poster: Poster { answer, _room: room } };
+        let post = Post { message: packed, reply: PostReply { answer, _reserved: reserved } };
         if self.posted.lock().add(post) {
-            self.intake.calls.spawn(Arc::clone(self).store_posted());
+            self.post_limit.calls.spawn(Arc::clone(self).store_posted());
         }
         let answer = timeout(self.redis.time_limit(), answered).await;
         let answer = answer.map_err(|_| Error::Unavailable("no answer to a post in time".into()))?;
@@ -158,17 +158,17 @@ where
 {
     loop {
         let next = posted.lock().next_call();
-        let Some((messages, posters)) = next else { return };
+        let Some((messages, replies)) = next else { return };
         // `next_call` counts down the queue's calls when this task ends, so a panic must not end the task earlier.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
         let answers: Vec<Result<Answer>> = match called {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) => posters.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
-        for (poster, answer) in posters.into_iter().zip(answers) {
+        for (reply, answer) in replies.into_iter().zip(answers) {
             // A client that disconnected needs no result.
-            let _ = poster.answer.send(answer);
+            let _ = reply.answer.send(answer);
         }
     }
 }
@@ -184,13 +184,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {
-        let (posted, intake) = (Arc::<Mutex<PendingPosts>>::default(), Intake::default());
+        let (posted, post_limit) = (Arc::<Mutex<PendingPosts>>::default(), PostLimit::default());
         let stored = Arc::<Mutex<Vec<usize>>>::default();
         let post = async |is_bad: bool| {
             let packed = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
             let (answer, answered) = oneshot::channel();
-            let room = intake.admit(&packed).unwrap();
-            let post = Post { message: packed, poster: Poster { answer, _room: room } };
+            let reserved = post_limit.reserve(&packed).unwrap();
+            let post = Post { message: packed, reply: PostReply { answer, _reserved: reserved } };
             if posted.lock().add(post) {
                 let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
                 let send = move |messages: Vec<EncodedMessage>| {
@@ -203,7 +203,7 @@ mod tests {
                     };
                     std::future::ready(Ok(messages.into_iter().map(answer).collect()))
                 };
-                intake.calls.spawn(async move { make_calls(&posted, send).await });
+                post_limit.calls.spawn(async move { make_calls(&posted, send).await });
             }
             timeout(Duration::from_secs(10), answered).await.expect("a post is answered").expect("its call answers it")
         };

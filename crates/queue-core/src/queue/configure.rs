@@ -27,7 +27,7 @@ impl Queue {
     /// [`Error::InvalidSetting`], [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
-        let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Begin };
+        let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Create };
         for _ in 0..TRIES {
             let known = self.meta().await?;
             let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));

@@ -22,7 +22,7 @@ const MAX_REDECLARATIONS: u64 = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
     /// The call creates the queue.
-    Begin,
+    Create,
     /// The call fails with [`Error::NoSuchQueue`].
     Refuse,
 }
@@ -34,12 +34,12 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn declare(&self) -> Result<String> {
-        self.declare_or(IfAbsent::Begin).await
+        self.declare_or(IfAbsent::Create).await
     }
 
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         let new_epoch = match if_absent {
-            IfAbsent::Begin => {
+            IfAbsent::Create => {
                 // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
                 index::add_if_absent(&self.redis, &self.name).await?;
                 format!("{:016x}", rand::random::<u64>())
@@ -52,12 +52,12 @@ impl Queue {
             call.push(value);
         }
         let answer: Option<(String, bool)> = self.call(&scripts::DECLARE, call).await?;
-        let Some((epoch, has_begun)) = answer else {
+        let Some((epoch, was_created)) = answer else {
             *self.epoch.lock() = None;
             return Err(Error::NoSuchQueue);
         };
-        debug!(queue = %self.name, epoch, has_begun, "declared");
-        if has_begun {
+        debug!(queue = %self.name, epoch, was_created, "declared");
+        if was_created {
             // A concurrent deletion may have removed the name.
             index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
         }

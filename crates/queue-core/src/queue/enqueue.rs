@@ -104,7 +104,7 @@ impl Queue {
     ) -> Result<Vec<Answer>> {
         let (key, fingerprint) = idempotency.map_or(("", ""), |(key, fingerprint)| (key.as_str(), fingerprint));
         let mut answer: Vec<String> = self
-            .call_declared(IfAbsent::Begin, &scripts::ENQUEUE, |epoch| {
+            .call_declared(IfAbsent::Create, &scripts::ENQUEUE, |epoch| {
                 let mut call = Call::new(&scripts::ENQUEUE, &self.keys).arg(epoch).arg(key).arg(fingerprint);
                 call.push(when_full.as_str());
                 for EncodedMessage { due, options, record } in messages {
@@ -144,12 +144,12 @@ impl Queue {
                 state => Ok(Enqueued::Duplicate(id, state.parse().map_err(Error::unexpected)?)),
             };
         }
-        let gate = match mark {
-            "*" => HoldOutcome::PassedBy(RawValue::from_string(rest.to_owned()).ok()),
+        let hold_outcome = match mark {
+            "*" => HoldOutcome::NotHeld(RawValue::from_string(rest.to_owned()).ok()),
             _ => HoldOutcome::Held,
         };
         let Answer { created_at, max_attempts, .. } = *answer;
-        Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, gate)))
+        Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, hold_outcome)))
     }
 }
 

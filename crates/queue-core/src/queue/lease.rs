@@ -82,8 +82,8 @@ pub struct Leased {
 pub(crate) enum Access {
     /// All consumers.
     All,
-    /// The queue is exclusive: only this consumer, until it gives up or its owner timeout ends. `None` while no consumer has
-    /// access, because consumers still have leases that the queue handed out before it became exclusive.
+    /// The queue is exclusive: only this consumer, until it ends its ownership or its owner timeout ends. `None` while no
+    /// consumer has access, because consumers still have leases that the queue handed out before it became exclusive.
     OneConsumer(Option<ConsumerId>),
 }
 
@@ -164,8 +164,8 @@ impl Queue {
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
         let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(12))))?;
         let mut texts = answer.split_off(answer.len().min(7));
-        let (now, deadline, visibility_timeout, call_again_in, more_is_ready, max_attempts, queue_timeout): Terms =
-            reply::decode(Value::Array(answer))?;
+        let (now, deadline, visibility_timeout, call_again_in, more_is_ready, max_attempts, queue_timeout) =
+            reply::decode::<LeaseParameters>(Value::Array(answer))?;
         let each = texts.split_off(texts.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
             reply::decode(Value::Array(texts))?;
@@ -240,9 +240,9 @@ impl Queue {
     }
 }
 
-/// The terms of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to call again, whether
-/// more is ready, `max_attempts` and the time-out of the queue.
-type Terms = (u64, u64, u64, i64, bool, String, Option<String>);
+/// The parameters of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to call again,
+/// whether more is ready, `max_attempts` and the time-out of the queue.
+type LeaseParameters = (u64, u64, u64, i64, bool, String, Option<String>);
 /// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
 

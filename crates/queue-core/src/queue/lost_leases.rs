@@ -98,7 +98,7 @@ pub(super) struct LostUnlessAnswered<'q> {
 
 impl<'q> LostUnlessAnswered<'q> {
     pub(super) fn new(queue: &'q Queue) -> Self {
-        Self { queue, secret: Secret::draw(), answered: false }
+        Self { queue, secret: Secret::generate(), answered: false }
     }
 
     pub(super) fn secret(&self) -> &Secret {

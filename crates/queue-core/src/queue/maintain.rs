@@ -33,12 +33,12 @@ impl Queue {
         Ok(u64::try_from(pause).ok().map(Duration::from_micros))
     }
 
-    /// Gives up a consumer's access to an exclusive queue, so that another may take over at once.
+    /// Ends a consumer's ownership of an exclusive queue, so that another may take over at once.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub async fn give_up_ownership(&self, consumer: &ConsumerId) -> Result<()> {
+    pub async fn end_ownership(&self, consumer: &ConsumerId) -> Result<()> {
         let call = Call::new(&scripts::END_OWNERSHIP, &self.keys).arg(consumer.as_str());
         self.call::<Value>(&scripts::END_OWNERSHIP, call).await.map(drop)
     }

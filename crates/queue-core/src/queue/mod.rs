@@ -51,7 +51,7 @@ use crate::{
     time::Millis,
 };
 
-use coalesce::Intake;
+use coalesce::PostLimit;
 
 /// One queue and the operations on it. Each operation calls one script with a batch of messages.
 pub struct Queue {
@@ -65,7 +65,7 @@ pub struct Queue {
     was_used: AtomicBool,
     /// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
     lost_calls: Mutex<Vec<lost_leases::LostCall>>,
-    intake: Arc<Intake>,
+    post_limit: Arc<PostLimit>,
     /// Messages that were posted and wait for the next call.
     posted: Mutex<coalesce::PendingPosts>,
 }
@@ -80,10 +80,10 @@ impl Queue {
     /// The time for which a lease lasts beyond the time-out of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, intake: Arc<Intake>) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, post_limit: Arc<PostLimit>) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost_calls, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, intake, posted }
+        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, post_limit, posted }
     }
 
     /// The queue's name.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::{
     error::Result,
     names::QueueName,
-    queue::{Queue, QueueStatus, coalesce::Intake, index},
+    queue::{Queue, QueueStatus, coalesce::PostLimit, index},
     redis::{Keys, Redis, keys, reply},
     settings::{DeclaredSettings, QueuePattern},
 };
@@ -33,20 +33,20 @@ struct Shared {
     redis: Redis,
     declared: DeclaredSettings,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
-    intake: Arc<Intake>,
+    post_limit: Arc<PostLimit>,
 }
 
 impl Queues {
     /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, key by key, whenever the
     /// queue is declared.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
-        let (handles, intake) = (Mutex::default(), Arc::default());
-        Self { shared: Arc::new(Shared { redis, declared, handles, intake }) }
+        let (handles, post_limit) = (Mutex::default(), Arc::default());
+        Self { shared: Arc::new(Shared { redis, declared, handles, post_limit }) }
     }
 
     /// The same queues, over other connections.
     #[must_use]
-    pub fn over(&self, redis: Redis) -> Self {
+    pub fn with_redis(&self, redis: Redis) -> Self {
         Self::new(redis, self.shared.declared.clone())
     }
 
@@ -66,8 +66,8 @@ impl Queues {
             handles.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         let declared = self.shared.declared.of(name);
-        let (redis, intake) = (self.shared.redis.clone(), Arc::clone(&self.shared.intake));
-        let queue = Arc::new(Queue::new(redis, name.clone(), declared, intake));
+        let (redis, post_limit) = (self.shared.redis.clone(), Arc::clone(&self.shared.post_limit));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared, post_limit));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
@@ -87,7 +87,7 @@ impl Queues {
 
     /// Waits until every [posted](Queue::post) message is stored or refused. Call it at the end of the process, after the last post.
     pub async fn posts_done(&self) {
-        self.shared.intake.drained().await;
+        self.shared.post_limit.wait_until_done().await;
     }
 
     /// The approximate number of workers: the processes with a [subscription](crate::wakeup::Subscriber::of_prefixes).
@@ -108,16 +108,16 @@ impl Queues {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn names(&self) -> Result<Vec<QueueName>> {
-        self.names_from("").await
+        self.names_with_prefix("").await
     }
 
-    /// The names that begin with `start`, in order.
+    /// The names that begin with `prefix`, in order.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
-    pub async fn names_from(&self, start: &str) -> Result<Vec<QueueName>> {
-        index::names(&self.shared.redis, start, None, usize::MAX).await
+    pub async fn names_with_prefix(&self, prefix: &str) -> Result<Vec<QueueName>> {
+        index::names(&self.shared.redis, prefix, None, usize::MAX).await
     }
 
     /// The status of queues, in the order of their names: at most `limit` (from 1 to 1,000) queues that match a pattern, whose names
@@ -175,11 +175,11 @@ impl Queues {
         let mut names = Vec::new();
         for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
             match range.extent {
-                Extent::AllThatBeginSo => {
+                Extent::WithPrefix => {
                     names.extend(index::names(&self.shared.redis, range.start, after, most - names.len()).await?);
                 }
                 // Whether this queue exists is found when its status is read.
-                Extent::One => names.extend(range.start.parse::<QueueName>()),
+                Extent::Exact => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == most {
                 break;
@@ -233,8 +233,8 @@ struct NameRange<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Extent {
-    AllThatBeginSo,
-    One,
+    WithPrefix,
+    Exact,
 }
 
 impl<'a> NameRange<'a> {
@@ -242,17 +242,17 @@ impl<'a> NameRange<'a> {
     fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
         let ranges = patterns.iter().filter_map(|pattern| {
             let (start, extent) = match pattern.start() {
-                Some(start) if prefix.starts_with(start) => (prefix, Extent::AllThatBeginSo),
-                Some(start) => (start, Extent::AllThatBeginSo),
-                None => (pattern.as_str(), Extent::One),
+                Some(start) if prefix.starts_with(start) => (prefix, Extent::WithPrefix),
+                Some(start) => (start, Extent::WithPrefix),
+                None => (pattern.as_str(), Extent::Exact),
             };
             start.starts_with(prefix).then_some(Self { start, extent })
         });
         let mut ranges: Vec<Self> = ranges.collect();
         ranges.sort();
         ranges.dedup_by(|later, earlier| match earlier.extent {
-            Extent::AllThatBeginSo => later.start.starts_with(earlier.start),
-            Extent::One => later == earlier,
+            Extent::WithPrefix => later.start.starts_with(earlier.start),
+            Extent::Exact => later == earlier,
         });
         ranges
     }
@@ -260,7 +260,7 @@ impl<'a> NameRange<'a> {
     /// Whether the range has names after this one.
     fn goes_beyond(&self, name: &QueueName) -> bool {
         let name = name.as_str();
-        self.start > name || self.extent == Extent::AllThatBeginSo && name.starts_with(self.start)
+        self.start > name || self.extent == Extent::WithPrefix && name.starts_with(self.start)
     }
 }
 
@@ -282,8 +282,8 @@ mod tests {
         ] {
             let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
             let text = |range: &NameRange<'_>| match range.extent {
-                Extent::AllThatBeginSo => format!("{}*", range.start),
-                Extent::One => range.start.to_owned(),
+                Extent::WithPrefix => format!("{}*", range.start),
+                Extent::Exact => range.start.to_owned(),
             };
             let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(text).collect();
             assert_eq!(ranges, expected, "{patterns:?} {prefix}");

@@ -95,11 +95,11 @@ impl Queue {
 
     pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
         type Text = Option<String>;
-        type Stands = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
+        type StoredTexts = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
         let Value::Array(mut parts) = value else { return Ok(None) };
         let texts = parts.split_off(parts.len().min(3));
         let (id, record, options): (String, Vec<u8>, Text) = reply::decode(Value::Array(parts))?;
-        let (run, outcome, due, deadline, held, progress, signal, max_attempts): Stands =
+        let (run, outcome, due, deadline, held, progress, signal, max_attempts): StoredTexts =
             reply::decode(Value::Array(texts))?;
         let id: MessageId = id.parse().map_err(Error::unexpected)?;
         let max_attempts: MaxAttempts = max_attempts.parse().map_err(Error::unexpected)?;

@@ -1,4 +1,4 @@
-//! Retries of failed messages by hand: of one, or of all in steps between which other calls run.
+//! Retries of failed messages on request of a client: of one, or of all in steps between which other calls run.
 
 use crate::{
     error::Result,

@@ -25,7 +25,7 @@ pub struct Signal {
     #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
     #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// How long messages that are posted later are not held: up to 30 days. Defaults to no time.
+    /// Messages posted within this time after the signal are not held: up to 30 days. Defaults to no time.
     #[schema(inline)]
     pub sticky_for: Option<StickyTime>,
 }
@@ -101,7 +101,7 @@ impl Queue {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
         // A queue that does not exist holds no message; only a sticky signal matters for later messages.
-        let if_absent = if signal.sticky_for.is_some() { IfAbsent::Begin } else { IfAbsent::Refuse };
+        let if_absent = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
         let mut step = "begin";
         let mut released = 0;
         loop {
@@ -121,9 +121,9 @@ impl Queue {
             };
             if step == "begin" && held >= 0 {
                 released = u64::try_from(held).map_err(Error::unexpected)?;
-                step = "go on";
+                step = "continue";
             }
-            if is_over && step == "go on" {
+            if is_over && step == "continue" {
                 return Ok(released);
             }
         }

@@ -31,7 +31,7 @@ const CONNECTIONS_PER_CALL: usize = 3;
 ///
 /// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes
 /// from a deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. A call
-/// that meets a connection which Redis has closed is sent over a new one, if no byte of it was written; a call that was
+/// over a connection that Redis has closed is sent over a new one, if no byte of it was written; a call that was
 /// written is never sent again.
 #[derive(Clone)]
 pub struct Redis {
@@ -73,10 +73,10 @@ impl Redis {
     /// # Errors
     ///
     /// The same as [`new`](Self::new).
-    pub fn apart(&self) -> Result<Self, InvalidRedisUrl> {
+    pub fn with_own_connections(&self) -> Result<Self, InvalidRedisUrl> {
         let info = self.shared.client.get_connection_info().clone();
-        let apart = Self::with(info, self.shared.time_limit, Arc::clone(&self.shared.calls))?;
-        Ok(Self { replicas: self.replicas, ..apart })
+        let redis = Self::with(info, self.shared.time_limit, Arc::clone(&self.shared.calls))?;
+        Ok(Self { replicas: self.replicas, ..redis })
     }
 
     fn with(info: impl IntoConnectionInfo, time_limit: Duration, calls: Arc<Calls>) -> Result<Self, InvalidRedisUrl> {
@@ -132,7 +132,9 @@ impl Redis {
 
     /// Sends one command.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        self.over(self.next_connection(), Sending { command, script: None, wait: None }).await.map(|(answer, _)| answer)
+        self.send_over(self.next_connection(), Sending { command, script: None, wait: None })
+            .await
+            .map(|(answer, _)| answer)
     }
 
     /// Sends the call of a script. A script that stores messages waits until the required number of replicas has them.
@@ -143,13 +145,13 @@ impl Redis {
         let in_script = |error| in_script(script, error);
         if self.replicas == 0 || !script.stores_messages() {
             let sending = Sending { command, script: Some(script), wait: None };
-            return self.over(self.next_connection(), sending).await.map(|(answer, _)| answer).map_err(in_script);
+            return self.send_over(self.next_connection(), sending).await.map(|(answer, _)| answer).map_err(in_script);
         }
         let mut wait = redis::cmd("WAIT");
         // Half of the time limit, so that the reply of WAIT arrives before the limit of the call.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
         let sending = Sending { command, script: Some(script), wait: Some(&wait) };
-        let (answer, confirmations) = self.over(&self.shared.confirmed, sending).await.map_err(in_script)?;
+        let (answer, confirmations) = self.send_over(&self.shared.confirmed, sending).await.map_err(in_script)?;
         if confirmations < self.replicas {
             let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));
@@ -163,7 +165,7 @@ impl Redis {
         &self.shared.connections[self.shared.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED]
     }
 
-    async fn over(&self, shared: &SharedConnection, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
+    async fn send_over(&self, shared: &SharedConnection, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
         let start = Instant::now();
         let mut generation = None;
         let within_time = timeout(self.shared.time_limit, async {
@@ -171,7 +173,7 @@ impl Redis {
             loop {
                 let (mut connection, of) = shared.connection(&self.shared.pool, &self.shared.client).await?;
                 generation = Some(of);
-                match sending.over(&mut connection).await {
+                match sending.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
                     Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
                         shared.discard(of);
@@ -209,7 +211,7 @@ impl Sending<'_> {
     }
 
     /// The reply, and how many replicas have confirmed the writes; 0 without a WAIT.
-    async fn over(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
+    async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
         let answer = match (connection.query(self.command).await, self.script) {
             // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
             (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {

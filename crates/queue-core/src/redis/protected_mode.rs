@@ -11,13 +11,13 @@ use crate::error::{Error, PROTECTED_MODE};
 const DENIED: &[u8; 7] = b"-DENIED";
 /// The maximum wait for these bytes; Redis sends them at once, but a machine may be busy. It is shorter than the time limit of a
 /// call, so that a server that sends nothing is reported with the first error and not as a timeout.
-const TIME_TO_SAY_SO: Duration = Duration::from_secs(1);
+const DENIED_WAIT: Duration = Duration::from_secs(1);
 
 /// Explains why connecting failed. Redis in protected mode closes a connection without reading from it, so a client that has
 /// already written sees a reset and not the reason. Therefore the reason is read over a second connection without writing.
 pub(crate) async fn explain(error: RedisError, client: &Client) -> Error {
     let is_closed = error.is_io_error() && !error.is_connection_refusal() && !error.is_timeout();
-    if is_closed && timeout(TIME_TO_SAY_SO, is_denied(client)).await.unwrap_or(false) {
+    if is_closed && timeout(DENIED_WAIT, is_denied(client)).await.unwrap_or(false) {
         return Error::Unavailable(PROTECTED_MODE.into());
     }
     error.into()

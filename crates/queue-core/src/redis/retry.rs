@@ -1,8 +1,8 @@
-//! The pauses of a loop that meets errors.
+//! The pauses of a loop after errors.
 
 use std::time::Duration;
 
-/// The pauses of a loop that meets errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. Short
+/// The pauses of a loop after errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. Short
 /// enough that everything works again within 2 s of Redis's return.
 #[derive(Debug)]
 pub struct Retry {

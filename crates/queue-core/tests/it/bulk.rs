@@ -81,7 +81,7 @@ async fn purge_removes_the_messages_of_one_state_only() {
 }
 
 #[tokio::test]
-async fn deleted_queue_leaves_nothing_and_can_begin_again() {
+async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     let world = World::with_settings(r#"{"visibility_timeout":"7s"}"#);
     post_thousands(&world, 50, number).await;
     let leased = world.lease(1).await;

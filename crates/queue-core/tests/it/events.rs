@@ -260,7 +260,7 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     world.post(number(3)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
     let mut back = feed.listen(&world.queue, last).await.unwrap().unwrap();
-    assert!(reset(&mut back).await.is_some(), "there is a gap, so the log begins anew");
+    assert!(reset(&mut back).await.is_some(), "there is a gap, so a new log begins");
     world.post(named("new", number(4))).await;
     assert_eq!(words(&mut back, 1).await, ["enqueued new"]);
 }
@@ -271,7 +271,7 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     let mut listener = listening(&world).await;
     world.queue.delete().await.unwrap();
     assert_eq!(reset(&mut listener).await, None);
-    // A listener does not begin a queue.
+    // A listener does not create a queue.
     assert!(feed(&world).listen(&world.queue, None).await.unwrap().is_none());
     assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     world.post(number(1)).await;

@@ -33,12 +33,12 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
 }
 
 #[tokio::test]
-async fn another_consumer_takes_over_at_once_when_the_owner_gives_up_ownership() {
+async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..5).await;
     let (a, b) = two();
     let first = lease_as(&world, &a, 1).await;
-    world.queue.give_up_ownership(&a).await.unwrap();
+    world.queue.end_ownership(&a).await.unwrap();
     assert!(
         lease_as(&world, &b, 1).await.deliveries.is_empty(),
         "no access while a lease of the first consumer is live"
@@ -46,8 +46,8 @@ async fn another_consumer_takes_over_at_once_when_the_owner_gives_up_ownership()
     world.settle(&first.deliveries[0], Action::Release(None)).await;
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [0]);
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
-    // A consumer that is not the owner changes nothing when it gives up ownership.
-    world.queue.give_up_ownership(&a).await.unwrap();
+    // A consumer that is not the owner changes nothing when it ends its ownership.
+    world.queue.end_ownership(&a).await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
 }
 
@@ -223,7 +223,7 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
             pass(rand::random_range(0..5)).await;
         }
         if rand::random_bool(0.7) {
-            world.queue.give_up_ownership(&consumer).await.unwrap();
+            world.queue.end_ownership(&consumer).await.unwrap();
         }
     }
     held

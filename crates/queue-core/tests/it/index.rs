@@ -1,4 +1,4 @@
-//! Queues that begin and end, and the index of their names, which is in another cluster slot.
+//! The creation and deletion of queues, and the index of their names, which is in another cluster slot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
 }
 
 #[tokio::test]
-async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
+async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     let world = World::new();
     let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
     let queue = &world.queue;
@@ -71,7 +71,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
     assert!(matches!(queue.pause().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.resume().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.configure(&json!({})).await, Err(Error::NoSuchQueue)));
-    assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "an invalid patch begins no queue");
+    assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "an invalid patch creates no queue");
     assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap(), 0);
     assert!(queue.listen().await.unwrap().is_none());
     assert!(long_poll.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
@@ -89,7 +89,7 @@ async fn only_posts_settings_and_sticky_signals_begin_a_queue() {
 }
 
 #[tokio::test]
-async fn long_poll_waits_until_its_queue_begins() {
+async fn long_poll_waits_until_its_queue_is_created() {
     let world = World::new();
     let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
     let waiting = long_poll.receive(&world.queue, request(), Millis::from_secs(20));
@@ -160,7 +160,7 @@ async fn posts_that_race_with_deletions_are_stored() {
 }
 
 #[tokio::test]
-async fn a_deletion_spares_the_queue_that_begins_after_it() {
+async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
     let world = World::new();
     let slow = slow_process(&world.redis, Duration::from_millis(300));
     world.post(number(1)).await;
@@ -223,7 +223,7 @@ async fn names_are_read_by_prefix_and_in_pages() {
         world.redis.command(&format!("ZADD drover:queues 0 {other}"));
     }
     let found = async |start| -> Vec<String> {
-        world.queues.names_from(start).await.unwrap().iter().map(ToString::to_string).collect()
+        world.queues.names_with_prefix(start).await.unwrap().iter().map(ToString::to_string).collect()
     };
     assert_eq!(found("b0").await, expected);
     assert_eq!(found("c").await, ["c"]);

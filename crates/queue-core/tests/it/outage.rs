@@ -27,7 +27,7 @@ async fn emptied_redis_gets_the_declared_settings_again() {
     world.post(number(1)).await;
     world.redis.command("FLUSHALL");
     let leased = world.queue.lease(&world.request(1)).await;
-    assert!(matches!(leased, Err(Error::NoSuchQueue)), "a consumer begins no queue: {leased:?}");
+    assert!(matches!(leased, Err(Error::NoSuchQueue)), "a consumer creates no queue: {leased:?}");
     world.post(number(2)).await;
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!((status.settings.visibility_timeout.get(), *status.settings.max_attempts), (5_000, 7));
@@ -56,7 +56,7 @@ async fn calls_fail_in_time_while_redis_is_down_and_work_after_its_restart() {
 async fn calls_fail_in_time_while_redis_does_not_answer() {
     let world = World::new();
     world.post_numbers(0..3).await;
-    world.redis.freeze();
+    world.redis.suspend();
     // The calls begin one after the other, so that some begin while others time out or connect.
     let calls = (0..60).map(async |n| {
         tokio::time::sleep(Duration::from_millis(n * 50)).await;
@@ -68,7 +68,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
         // The call fails after one time limit, not after two.
         assert!(took < TIME_LIMIT * 2, "{took:?}");
     }
-    world.redis.thaw();
+    world.redis.resume();
     assert!(world.queue.status().await.unwrap().is_some());
     world.assert_clean().await;
 }

@@ -82,7 +82,7 @@ async fn large_posts_are_sent_in_calls_of_bounded_size() {
 async fn disconnected_client_cancels_no_other_post() {
     let world = World::new();
     let _ = world.queue.post(number(0)).await.unwrap();
-    world.redis.freeze();
+    world.redis.suspend();
     let posts = (1..=50).map(|n| {
         let queue = world.queue.clone();
         tokio::spawn(async move { queue.post(number(n)).await })
@@ -95,7 +95,7 @@ async fn disconnected_client_cancels_no_other_post() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
-    world.redis.thaw();
+    world.redis.resume();
     for other in others {
         assert!(matches!(other.await.unwrap(), Ok(Enqueued::Created(_))));
     }
@@ -109,7 +109,7 @@ async fn disconnected_client_cancels_no_other_post() {
 async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     let world = World::new();
     world.queue.post(number(0)).await.unwrap();
-    world.redis.freeze();
+    world.redis.suspend();
     let start = Instant::now();
     let mut posts = Vec::new();
     for numbers in [1..2, 2..50, 50..300] {
@@ -126,7 +126,7 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     }
     // All posts fail after one time limit. With a further call the waiting ones would need two.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
-    world.redis.thaw();
+    world.redis.resume();
     world.queues.posts_done().await;
     // A post that was sent may be stored or not, but none was sent twice.
     let posted = post_all(&world, (301..=400).map(number)).await;
@@ -140,12 +140,12 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
 async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_one_is_stored() {
     let world = World::new();
     world.queue.post(number(0)).await.unwrap();
-    world.redis.freeze();
+    world.redis.suspend();
     let posted = post_all(&world, (0..70).map(|_| large(1 << 20))).await;
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
     assert_eq!((overloaded, unavailable), (7, 63), "64 MiB may wait, so 63 posts of more than 1 MiB");
-    world.redis.thaw();
+    world.redis.resume();
     world.queues.posts_done().await;
     let posted = post_all(&world, (0..60).map(|_| large(1 << 20))).await;
     // On a busy machine Redis may be too slow for so many posts; such a failure is not `Overloaded`.

@@ -36,7 +36,7 @@ async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
 }
 
 #[tokio::test]
-async fn no_window_sees_more_than_the_limit_and_a_greedy_caller_gets_nearly_all() {
+async fn no_window_exceeds_the_limit_and_constant_requests_nearly_reach_it() {
     let redis = RedisServer::start();
     let client = connect(&redis);
     let mut granted = Vec::new();

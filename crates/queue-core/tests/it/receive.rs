@@ -88,10 +88,10 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let posted = world.post(number(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
     // The client disconnects during the call, which is answered afterwards.
-    world.redis.freeze();
+    world.redis.suspend();
     let wait = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
-    world.redis.thaw();
+    world.redis.resume();
     let mut message = world.read(&posted.id).await;
     for _ in 0..200 {
         if (message.state, message.deliveries) == (State::Waiting, 1) {

@@ -43,7 +43,7 @@ async fn setting_that_an_acl_hides_is_reported_as_unknown() {
 async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded() {
     let mut server = RedisServer::start();
     let redis = redis(&server);
-    server.freeze();
+    server.suspend();
     let start = std::time::Instant::now();
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
     assert!(start.elapsed() < Redis::DEFAULT_TIME_LIMIT * 2, "{:?}", start.elapsed());

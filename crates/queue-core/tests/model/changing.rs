@@ -158,7 +158,7 @@ impl Model {
                 if std::mem::take(&mut self.message(number).blocks_queue) {
                     self.join_front(vec![number]);
                 } else {
-                    self.join_tail(&[number]);
+                    self.add_at_tail(&[number]);
                 }
                 json!("done")
             }
@@ -206,7 +206,7 @@ impl Model {
         }
         self.log_enqueued(once(number));
         if joins {
-            self.join_tail(&[number]);
+            self.add_at_tail(&[number]);
         }
         json!("done")
     }
@@ -234,7 +234,7 @@ impl Model {
         run.set_ready_at(Some(now));
         message.run = Some(run);
         message.draft.ttl = None;
-        self.join_tail(&[number]);
+        self.add_at_tail(&[number]);
     }
 
     pub(crate) fn configure(&mut self, change: &Change) -> Value {
@@ -261,7 +261,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn give_up_ownership(&mut self, consumer: u8) {
+    pub(crate) fn end_ownership(&mut self, consumer: u8) {
         self.owner.take_if(|owner| owner.consumer == consumer);
     }
 }

@@ -22,7 +22,7 @@ impl World {
             (Err(Error::NoSuchQueue), None) => return Ok((Value::Null, Value::Null)),
             (Err(error), _) => return Err(unexpected(error)),
             (Ok(leased), Some(expected)) => (leased, expected),
-            (Ok(_), None) => return Err("a lease began a queue".to_owned()),
+            (Ok(_), None) => return Err("a lease created a queue".to_owned()),
         };
         if self.rechecks_lost_leases {
             leased.call_again_in = None;
@@ -72,7 +72,7 @@ impl World {
         }
         *description = format!("Settle({of_model:?})");
         let settled = self.queue.settle(&of_queue).await.map_err(unexpected)?;
-        // Without settlements there is no call.
+        // `settle` of an empty list calls no script.
         let model = if of_model.is_empty() { vec![] } else { self.model.settle(&of_model) };
         Ok((settled.into_iter().map(show_settled).collect(), model.into()))
     }

@@ -183,7 +183,7 @@ impl Model {
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
         self.log_events(requeues.events);
         self.join_front(requeues.head);
-        self.join_tail(&requeues.tail);
+        self.add_at_tail(&requeues.tail);
     }
 
     /// In an exclusive queue, this also sorts the messages that were requeued before by the order of posting, and drops those that
@@ -226,7 +226,7 @@ impl Model {
         let due: Vec<Number> = due.collect();
         self.log_for_each(&due, "promoted");
         let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].blocks_queue);
-        self.join_tail(&tail);
+        self.add_at_tail(&tail);
         for number in &head {
             self.message(*number).blocks_queue = false;
         }

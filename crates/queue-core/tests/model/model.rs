@@ -24,7 +24,7 @@ pub(crate) struct Model {
     pub(crate) calls: usize,
     /// Lease calls of this process whose answer was lost.
     pub(crate) lost: Vec<LeaseCall>,
-    /// Whether this process has declared the queue since it began.
+    /// Whether this process has declared the queue since its creation.
     pub(crate) has_declared: bool,
 
     pub(crate) exists: bool,
@@ -97,7 +97,7 @@ impl Model {
         self.was_used = true;
     }
 
-    /// As [`declare`](Self::declare), but for an operation that begins no queue. Returns whether the queue exists.
+    /// As [`declare`](Self::declare), but for an operation that creates no queue. Returns whether the queue exists.
     pub(crate) fn declare_if_it_exists(&mut self) -> bool {
         if self.exists {
             let is_listed = self.is_listed;
@@ -199,9 +199,9 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// Makes messages ready at the tail of the waiting list. A message of another priority gets no entry there, and one that still has
-    /// an entry keeps it.
-    pub(crate) fn join_tail(&mut self, numbers: &[Number]) {
+    /// Makes messages ready at the tail of the waiting list. A message of a priority other than 0 gets no entry there, and one
+    /// that still has an entry keeps it.
+    pub(crate) fn add_at_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);

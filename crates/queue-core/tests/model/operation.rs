@@ -41,13 +41,13 @@ pub(crate) enum Operation {
     /// A client listens to events.
     Listen,
     Maintain,
-    GiveUpOwnership(u8),
+    EndOwnership(u8),
     /// A consumer dies, and its tokens are lost.
     Crash(u8),
     /// The process restarts.
     Restart,
     Delete,
-    /// The process that deletes or begins the queue is cut off between its two keys: the index lacks the name.
+    /// The process that deletes or creates the queue is cut off between its two keys: the index lacks the name.
     LoseName,
     /// Names of queues that were used are added to the index.
     RestoreUsedNames,
@@ -113,7 +113,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Listen),
         4 => Just(Operation::Maintain),
-        2 => (0..3_u8).prop_map(Operation::GiveUpOwnership),
+        2 => (0..3_u8).prop_map(Operation::EndOwnership),
         1 => (0..3_u8).prop_map(Operation::Crash),
         1 => Just(Operation::Restart),
         1 => Just(Operation::Delete),

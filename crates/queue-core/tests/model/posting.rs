@@ -108,7 +108,7 @@ impl Model {
         self.last = Some(number);
         self.count("enqueued");
         if is_ready {
-            self.join_tail(&[number]);
+            self.add_at_tail(&[number]);
         }
     }
 
@@ -122,7 +122,7 @@ impl Model {
 
     /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns their number.
     pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
-        // A sticky signal begins the queue.
+        // A sticky signal creates the queue.
         if sticky_for.is_some() {
             self.declare();
         } else if !self.declare_if_it_exists() {
@@ -142,7 +142,7 @@ impl Model {
                 message.state = State::DelayedUntil(message.first_due);
             } else {
                 message.ready = Some(now);
-                self.join_tail(&[*number]);
+                self.add_at_tail(&[*number]);
             }
         }
         self.log_signalled(&released);

@@ -131,9 +131,9 @@ impl World {
                 }
                 (json!(newest.is_some()), json!(begins.is_some()))
             }
-            Operation::GiveUpOwnership(number) => {
-                queue.give_up_ownership(&consumer(*number).parse().unwrap()).await?;
-                self.model.give_up_ownership(*number);
+            Operation::EndOwnership(number) => {
+                queue.end_ownership(&consumer(*number).parse().unwrap()).await?;
+                self.model.end_ownership(*number);
                 NOTHING
             }
             Operation::Delete => {
@@ -249,7 +249,7 @@ impl Model {
         self.latest_micros = self.latest_micros.max(self.micros);
         match step {
             ClockStep::Micros(micros) => self.micros += micros,
-            // Without a message there is no last id: a queue begun anew would issue ids of a deleted one again.
+            // Without a message there is no last id: a queue that is created again would issue ids of a deleted one again.
             ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
             ClockStep::ToNext => self.micros += to_next,
             ClockStep::AlmostToNext => self.micros += to_next - 1,

@@ -50,11 +50,11 @@ impl Connection {
             return self.answer(stream, Transport::Plain).await;
         };
         let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
-        let shake_result = tokio::select! {
-            shake_result = handshake => shake_result,
+        let handshake_result = tokio::select! {
+            handshake_result = handshake => handshake_result,
             () = self.peer.stopping().cancelled() => return,
         };
-        match shake_result {
+        match handshake_result {
             Ok(Ok(stream)) => self.answer(stream, Transport::Tls).await,
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake was not complete in time"),

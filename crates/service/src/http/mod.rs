@@ -30,9 +30,9 @@ use crate::config::BindAddress;
 /// The address is in use or does not belong to this machine, or its name can't be resolved; the text names the address.
 pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
     TcpListener::bind(address.to_resolve()).await.map_err(|error| {
-        let way_out =
+        let advice =
             if error.kind() == io::ErrorKind::AddrInUse { "; choose another port with the key bind" } else { "" };
-        io::Error::new(error.kind(), format!("can't listen on {address}: {error}{way_out}"))
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}{advice}"))
     })
 }
 

@@ -43,7 +43,7 @@ if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
   record_clock()
-  -- The lease is shorter now, so a consumer must call earlier.
+  -- A lease now ends earlier: notify consumers to call `lease` at that instant.
   if earliest < math.huge then wake_at(earliest) end
 end
 return reply

@@ -13,7 +13,9 @@
 
 -- USES      meta clock instants run watch retention next_change record_clock
 -- Part 1: the plain path, for a queue that uses no rare feature and needs no maintenance now.
-if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout

@@ -27,7 +27,8 @@ local function found_in_set(found)
 end
 
 local function found_held()
-  -- The members of a key are those between its tab and the character after that.
+  -- A member is `key\tid`. In byte order all members of a key lie between `key\t` and `key\n` (`\n` is the byte after
+  -- `\t`).
   local from, to = '-', '+'
   if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end
   if cursor ~= '' then from = '(' .. cursor end

@@ -6,13 +6,13 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Counts the members that sort before this one; with `at_it_too`, the member itself as well.
-function cursors.count_before(key, score, id, at_it_too)
+-- Counts the members that sort before this one; with `inclusive`, counts the member itself too.
+function cursors.count_before(key, score, id, inclusive)
   local low, high = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local member = redis.call('ZRANGE', key, middle, middle)[1]
-    if member < id or (at_it_too and member == id) then low = middle + 1 else high = middle end
+    if member < id or (inclusive and member == id) then low = middle + 1 else high = middle end
   end
   return low
 end

@@ -1,6 +1,6 @@
 -- owner: gives one consumer, the owner, access to an exclusive queue (`true`: to one message at a time, `{"parallel":n}`: to
 -- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls; then, or
--- when it gives up, another consumer may become the owner.
+-- when it ends its ownership, another consumer may become the owner.
 -- KEYS meta leased blocking wake
 -- USES meta clock waiting_list wake record_clock
 

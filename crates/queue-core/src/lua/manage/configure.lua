@@ -5,7 +5,9 @@
 -- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default
 -- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the error EPOCH
 -- Complexity O(settings)
-if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local fields = {}
 for i = 2, #ARGV, 3 do
   if (redis.call('HGET', META, ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end

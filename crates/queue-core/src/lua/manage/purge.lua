@@ -6,7 +6,9 @@
 -- Returns   how many messages were forgotten, or are hidden and will be; the cut-off, up to which messages are purged; the cursor
 --           for the next step ('': the purge is finished). Or the error EPOCH
 -- Complexity O(1,000 · log N)
-if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local state, cut, cursor = ARGV[2], ARGV[3], ARGV[4]
 local forgotten = 0
 

@@ -38,7 +38,9 @@ if ARGV[1] == 'one' then
   if state == 'failed' then retry({ id }) end
   return state
 end
-if meta.epoch ~= ARGV[2] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[2] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local up_to = ARGV[3] == '' and now_text or ARGV[3]
 local ids = failed_up_to(up_to, MAX_RUNS / 2)
 if #ids > 0 then retry(ids) end

@@ -8,11 +8,11 @@
 --           layout of another version of Drover
 -- Complexity O(settings)
 local epoch = meta.epoch
-local begins = not epoch
-if begins then
+local is_new = not epoch
+if is_new then
   epoch = ARGV[1]
   if epoch == '' then return false end
   redis.call('HSET', META, 'epoch', epoch, 'layout', KNOWN_LAYOUT)
 end
-if configure({ unpack(ARGV, 2) }) and not begins then wake_now() end
-return { epoch, begins and 1 or 0 }
+if configure({ unpack(ARGV, 2) }) and not is_new then wake_now() end
+return { epoch, is_new and 1 or 0 }

@@ -14,7 +14,9 @@
 
 -- USES      meta clock instants wake watch
 -- Part 1: the plain path, for messages that have no options, while no client listens.
-if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 

@@ -2,11 +2,11 @@
 -- signal: releases the messages that are held for a key, a bounded number per call. Shows, lists and removes sticky signals.
 -- KEYS      seq held signals sticky sticky_until
 -- USES      meta clock cursors watch signal
--- ARGV      epoch, key, 'begin' or 'go on', the data for the handlers ('' for none), how long (ms) the signal is sticky
+-- ARGV      epoch, key, 'begin' or 'continue', the data for the handlers ('' for none), how long (ms) the signal is sticky
 --           ('' for not sticky); or '', key, 'show' or 'forget'; or '', '', 'list', maximum number, cursor (expiry, a colon,
 --           key; '' at first)
 -- Returns   'begin': how many messages were held, or -1: this call has continued an earlier signal of the key, so call 'begin'
---           again; then 1 if the signal is finished. 'go on': 0, and 1 if the signal is finished. Or the error EPOCH.
+--           again; then 1 if the signal is finished. 'continue': 0, and 1 if the signal is finished. Or the error EPOCH.
 --           'forget': 1 if there was a sticky signal, otherwise 0. 'show' and 'list': 1 if there are more; then for each sticky
 --           signal, by expiry: key, expiry (ms), data, how many messages are held for the key; up to 4 MiB
 -- Complexity O(messages · log N); show and list O(signals · log N)
@@ -54,7 +54,9 @@ if ARGV[3] == 'show' then return show_signals(is_sticky(ARGV[2]) and { ARGV[2] }
 if ARGV[3] == 'list' then return list_signals(tonumber(ARGV[4]), ARGV[5]) end
 if ARGV[3] == 'forget' then return forget_sticky(ARGV[2]) end
 
-if meta.epoch ~= ARGV[1] then return redis.error_reply('EPOCH the queue is not the one that was declared') end
+if meta.epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
+end
 local key, step, data, sticky_for = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local LIMIT = 1000
 if redis.call('HEXISTS', SIGNALS, key) == 1 then
