@@ -69,7 +69,7 @@ impl EventKind {
 pub struct Event {
     /// The event's id. A reset has the id of the newest event, after which the feed continues; `None` if the queue does not exist.
     pub id: Option<EventId>,
-    /// What happened.
+    /// The change, such as `completed`.
     pub kind: EventKind,
     /// `None` for a reset.
     message: Option<MessageId>,
