@@ -52,7 +52,9 @@ local function complete_all()
   if excess > 0 and first_at <= now - limits.min_age then
     local k = math.min(2 * n, excess)
     -- The list is in the order of finishing: if the k-th message is old enough, all before it are.
-    while k > 1 and limits.min_age > 0 and finished_at(redis.call('LINDEX', COMPLETED, k - 1)) > now - limits.min_age do
+    -- An outcome that Drover did not write has no instant and counts as old, because nothing may fail after the first write.
+    while k > 1 and limits.min_age > 0
+      and (finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0) > now - limits.min_age do
       k = math.floor(k / 2)
     end
     excess = excess - k
