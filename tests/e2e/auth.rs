@@ -1,4 +1,4 @@
-//! API keys: their scopes, queues, rotation, rate limits and waits.
+//! API keys: their scopes, queues, rotation, rate limits, and how many requests of a key may wait at once.
 
 use std::{collections::BTreeSet, time::Instant};
 

@@ -1,4 +1,4 @@
-//! The load under which tests hurt the system, and the report of it afterwards.
+//! The load that runs while tests inject faults, and the check of its messages afterwards.
 
 use std::{
     sync::{

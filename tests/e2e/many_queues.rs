@@ -62,7 +62,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
     let memory = metric_in(&metrics, "process_resident_memory_bytes");
     assert!((1..150_000_000).contains(&memory), "{memory} bytes for {QUEUES} idle queues");
 
-    // While all queues are idle, each one is served at once.
+    // A new message in any of the idle queues is handled at once.
     for n in [0, 1, 2_500, 4_999, 5_000] {
         let begun = Instant::now();
         let queue = post(n).await;

@@ -1,6 +1,6 @@
 //! Helpers of all tests of Drover: a Redis of their own, the real binaries as processes, a network that can fail.
 //!
-//! A helper that starts something returns when it answers, and panics when it does not answer in time.
+//! A helper that starts a process returns as soon as the process answers, and panics if there is no answer in time.
 
 // Helpers of tests: a failure here is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]

@@ -30,8 +30,8 @@ impl fmt::Display for Client {
 /// A limited amount that all requests share.
 #[derive(Clone)]
 pub(crate) struct Budget {
-    most: usize,
-    most_per_client: usize,
+    max: usize,
+    max_per_client: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -72,16 +72,16 @@ pub(crate) enum BudgetExceeded {
 
 impl Budget {
     /// A budget of `most` for all clients, and of `most_per_client` for each one.
-    pub(crate) fn new(most: usize, most_per_client: usize) -> Self {
-        Self { most, most_per_client, taken: Arc::default() }
+    pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
+        Self { max, max_per_client, taken: Arc::default() }
     }
 
     pub(crate) fn taken(&self) -> usize {
         self.taken.lock().all
     }
 
-    pub(crate) fn most_per_client(&self) -> usize {
-        self.most_per_client
+    pub(crate) fn max_per_client(&self) -> usize {
+        self.max_per_client
     }
 
     /// Takes an amount, which is returned when the share is dropped.
@@ -92,24 +92,24 @@ impl Budget {
     }
 
     /// Takes a share of flexible size: at most `most`, and at least `least` or the limit for one client, whichever is less.
-    pub(crate) fn take_some(&self, client: Option<Client>, least: usize, most: usize) -> Result<Share, BudgetExceeded> {
-        let least = least.min(self.most_per_client);
-        let amount = self.add(client.as_ref(), least, most.max(least))?;
+    pub(crate) fn take_some(&self, client: Option<Client>, min: usize, max: usize) -> Result<Share, BudgetExceeded> {
+        let min = min.min(self.max_per_client);
+        let amount = self.add(client.as_ref(), min, max.max(min))?;
         Ok(Share { budget: self.clone(), client, amount })
     }
 
     /// Adds an amount from `least` to `most` to the taken amount, and returns it. If `client` is `None`, only the limit for
     /// all clients applies.
-    fn add(&self, client: Option<&Client>, least: usize, most: usize) -> Result<usize, BudgetExceeded> {
+    fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
         let mut taken = self.taken.lock();
-        let free = self.most.saturating_sub(taken.all);
+        let free = self.max.saturating_sub(taken.all);
         let of_client = |client| taken.by_client.get(client).copied().unwrap_or(0);
-        let free_for_client = client.map_or(free, |client| self.most_per_client.saturating_sub(of_client(client)));
-        let amount = (free.min(free_for_client) / FREE_PARTS).clamp(least, most);
+        let free_for_client = client.map_or(free, |client| self.max_per_client.saturating_sub(of_client(client)));
+        let amount = (free.min(free_for_client) / FREE_PARTS).clamp(min, max);
         match client {
             _ if amount > free => return Err(BudgetExceeded::All),
             Some(client) if amount > free_for_client => {
-                return Err(BudgetExceeded::OfClient(client.clone(), self.most_per_client));
+                return Err(BudgetExceeded::OfClient(client.clone(), self.max_per_client));
             }
             _ => taken.add(client, amount),
         }

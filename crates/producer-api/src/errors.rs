@@ -174,10 +174,10 @@ pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
              server may have room"
                 .into(),
         ),
-        BudgetExceeded::OfClient(key, most) => (
+        BudgetExceeded::OfClient(key, max) => (
             Code::TooManyListenersOfKey,
             format!(
-                "{most} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
+                "{max} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
                  first"
             ),
         ),
@@ -188,7 +188,7 @@ pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
 pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
     let waiting = match full {
         BudgetExceeded::All => "the maximum number of requests waits".to_owned(),
-        BudgetExceeded::OfClient(key, most) => format!("{most} requests with {key} wait"),
+        BudgetExceeded::OfClient(key, max) => format!("{max} requests with {key} wait"),
     };
     let detail = format!(
         "{waiting} at this server already (api.max_waits_per_key), and nothing was done; try again when one is over, or \
@@ -214,8 +214,8 @@ fn no_memory(full: BudgetExceeded, advice: &str) -> Problem {
         BudgetExceeded::All => {
             "the server holds its maximum of bytes of bodies and answers (api.max_body_memory)".into()
         }
-        BudgetExceeded::OfClient(client, most) => format!(
-            "the server holds nearly {most} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
+        BudgetExceeded::OfClient(client, max) => format!(
+            "the server holds nearly {max} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
              api.max_body_memory)"
         ),
     };

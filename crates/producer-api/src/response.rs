@@ -43,15 +43,15 @@ impl Responder {
     /// Reserves memory for a response with this number of messages, before Redis is called.
     pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved> {
         // A single message is returned whatever its size, so only the minimum is reserved.
-        let most = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
-        self.reserve_total(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, most))
+        let max = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
+        self.reserve_total(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, max))
     }
 
     /// The response with a value that was read. It is refused if it is large and the budget is exceeded. `expected_bytes` is
     /// its approximate size.
     pub(crate) fn respond_to_read(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         // A response larger than one client's budget needs the whole budget of the client.
-        self.json(value, expected_bytes, self.app.response_memory.most_per_client())
+        self.json(value, expected_bytes, self.app.response_memory.max_per_client())
     }
 
     /// The response to an operation that changed data, which is never refused: it may exceed the budget, and later responses
@@ -61,12 +61,12 @@ impl Responder {
     }
 
     /// Creates the response. It is refused if it is large and the budget lacks its size or `most`, whichever is less.
-    fn json(&self, value: &impl Serialize, expected_bytes: usize, most: usize) -> Result<Response> {
+    fn json(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = json(value, expected_bytes)?;
         if text.len() <= UNCOUNTED_BYTES {
             return Ok(response(text.into()));
         }
-        let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(most)))?;
+        let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
         Ok(reserved.hold(text))
     }
 

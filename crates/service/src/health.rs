@@ -87,8 +87,8 @@ const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
 /// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.
 ///
-/// It also examines after each new subscription, because the address may belong to another server then. The last result is
-/// available without a call.
+/// It also examines after each new subscription, because the address may belong to another server then. The last result can be
+/// read without asking Redis.
 #[derive(Clone)]
 pub struct RedisHealthMonitor {
     redis: Redis,

@@ -19,8 +19,8 @@ impl Log {
         let outcome = Outcome::complete(result);
         match &outcome {
             Outcome::Complete(json) if json.get().len() > Queue::MAX_RESULT_BYTES => {
-                let (bytes, most) = (json.get().len(), Queue::MAX_RESULT_BYTES);
-                Err(format!("result: {bytes} bytes, at most {most} are kept"))
+                let (bytes, max) = (json.get().len(), Queue::MAX_RESULT_BYTES);
+                Err(format!("result: {bytes} bytes, at most {max} are kept"))
             }
             _ => Ok(Self { outcome }),
         }

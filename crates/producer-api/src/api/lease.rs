@@ -58,7 +58,7 @@ impl From<Delivery> for LeasedMessage {
 
 /// The outcome of one lease.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Ended {
+pub(crate) struct LeaseResult {
     pub(crate) lease: LeaseToken,
     #[schema(inline)]
     pub(crate) outcome: Outcome,
@@ -103,6 +103,6 @@ impl From<State> for Outcome {
 
 /// The outcome of each lease, in the order given.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct EndedAll {
-    pub(crate) settlements: Vec<Ended>,
+pub(crate) struct LeaseResults {
+    pub(crate) settlements: Vec<LeaseResult>,
 }

@@ -104,7 +104,7 @@ impl Body for Settle {
     }
 }
 
-/// The settlement of one lease.
+/// The settlement of one lease, or its extension in the same request.
 #[derive(Debug, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Settlement {

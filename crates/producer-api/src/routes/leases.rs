@@ -13,7 +13,7 @@ use crate::{
     api::{
         True,
         json::{self, Body},
-        lease::{Ended, EndedAll, LeasedMessage, Outcome, Receive, Received},
+        lease::{LeaseResult, LeaseResults, LeasedMessage, Outcome, Receive, Received},
         limit_or,
         settlement::{Complete, Extend, Fail, LeaseAction, Release, Settle, Settlement},
     },
@@ -83,9 +83,9 @@ async fn receive(
 /// Complete a message
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/complete", request_body(content = Complete, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = Ended)),
+    responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
-async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<Ended>> {
+async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     end_one(&path.queue, Settlement::Complete, &body).await
 }
 
@@ -94,9 +94,9 @@ async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -
 /// While the message has attempts left, it can be received again after its back-off.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/fail", request_body(content = Fail, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = Ended)),
+    responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
-async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<Ended>> {
+async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     end_one(&path.queue, Settlement::Fail, &body).await
 }
 
@@ -105,9 +105,9 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
 /// No attempt was made: the message returns to the head of the waiting list.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = Ended)),
+    responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
-async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<Ended>> {
+async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     end_one(&path.queue, Settlement::Release, &body).await
 }
 
@@ -116,9 +116,9 @@ async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) ->
 /// A lease lasts no longer than the time-out of its run.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/extend", request_body(content = Extend, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = Ended)),
+    responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
-async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<Ended>> {
+async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     end_one(&path.queue, Settlement::Extend, &body).await
 }
 
@@ -127,7 +127,7 @@ async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> 
 /// Each lease on its own: one that is over has the outcome `gone`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/settle", request_body(content = Settle, description = "The leases"),
-    responses((status = 200, description = "The outcome of each lease", body = EndedAll)),
+    responses((status = 200, description = "The outcome of each lease", body = LeaseResults)),
 )]
 async fn settle_leases(
     path: QueuePath,
@@ -139,18 +139,18 @@ async fn settle_leases(
     if settlements.is_empty() || settlements.len() > Queue::MAX_MESSAGES {
         return Err(errors::too_many_settlements(settlements.len()));
     }
-    responder.respond_to_change(&EndedAll { settlements: end_all(&path.queue, settlements).await? }, 0)
+    responder.respond_to_change(&LeaseResults { settlements: end_all(&path.queue, settlements).await? }, 0)
 }
 
-async fn end_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<Ended>> {
+async fn end_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<LeaseResult>> {
     let settlement = action(json::body(body)?);
     let ended = end_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL)?;
     if ended.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(ended)) }
 }
 
 /// Ends and extends leases independently, and returns an outcome for each, in order.
-async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ended>> {
-    let mut outcomes: Vec<Option<Ended>> = settlements.iter().map(|_| None).collect();
+async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<LeaseResult>> {
+    let mut outcomes: Vec<Option<LeaseResult>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
     let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
     for (index, settlement) in settlements.into_iter().enumerate() {
@@ -172,7 +172,8 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Ende
     let settled = queue.settle(&ends).await.map_err(errors::from_queue)?;
     for ((index, end), settled) in indices.into_iter().zip(ends).zip(settled) {
         let outcome = settled.map_or(Outcome::Gone, Outcome::from);
-        outcomes[index] = Some(Ended { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
+        outcomes[index] =
+            Some(LeaseResult { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
     }
     outcomes.into_iter().map(|outcome| Ok(outcome.ok_or(errors::INTERNAL)?)).collect()
 }
@@ -187,7 +188,7 @@ async fn extend_some(
     queue: &Queue,
     visibility_timeout: Option<Millis>,
     some: Vec<Extension>,
-) -> Result<Vec<(usize, Ended)>> {
+) -> Result<Vec<(usize, LeaseResult)>> {
     let leases: Vec<LeaseToken> = some.iter().map(|extension| extension.lease.clone()).collect();
     let extended = queue.extend(&leases, visibility_timeout).await.map_err(errors::from_queue)?;
     let mut outcomes = Vec::with_capacity(some.len());
@@ -202,7 +203,7 @@ async fn extend_some(
         {
             outcome = Outcome::Gone;
         }
-        outcomes.push((index, Ended { lease, outcome, lease_expires_at, cancel_requested }));
+        outcomes.push((index, LeaseResult { lease, outcome, lease_expires_at, cancel_requested }));
     }
     Ok(outcomes)
 }

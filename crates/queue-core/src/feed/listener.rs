@@ -80,7 +80,7 @@ impl Events {
 
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
+pub enum ListenerEnd {
     /// The listener fell behind the others. The missed events are in the log: listen again, after the last received event.
     #[error("it fell too far behind")]
     TooSlow,
@@ -113,15 +113,15 @@ impl EventListener {
     /// # Errors
     ///
     /// The listener ends: it fell too far behind, or this process stops.
-    pub async fn next_events(&mut self) -> Result<Events, Ended> {
+    pub async fn next_events(&mut self) -> Result<Events, ListenerEnd> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
             received = self.wait_for_events() => received,
-            () = shutdown.cancelled() => Err(Ended::Stopping),
+            () = shutdown.cancelled() => Err(ListenerEnd::Stopping),
         }
     }
 
-    async fn wait_for_events(&mut self) -> Result<Events, Ended> {
+    async fn wait_for_events(&mut self) -> Result<Events, ListenerEnd> {
         loop {
             if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
                 match rest.upgrade() {
@@ -143,8 +143,8 @@ impl EventListener {
                         return Ok(received);
                     }
                 }
-                Err(RecvError::Lagged(_)) => return Err(Ended::TooSlow),
-                Err(RecvError::Closed) => return Err(Ended::Stopping),
+                Err(RecvError::Lagged(_)) => return Err(ListenerEnd::TooSlow),
+                Err(RecvError::Closed) => return Err(ListenerEnd::Stopping),
             }
         }
     }

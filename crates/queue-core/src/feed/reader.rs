@@ -89,11 +89,11 @@ enum ReadTo {
 
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// A full batch of events, so there are probably more.
-    Many,
-    Something,
-    Nothing,
+enum ReadResult {
+    /// There are probably more.
+    FullBatch,
+    SomeEvents,
+    NoEvents,
 }
 
 impl EventReader {
@@ -139,10 +139,10 @@ impl EventReader {
                         info!(queue = %self.queue.name(), "events can be read again");
                     }
                     match found {
-                        Found::Many => {}
-                        Found::Something => sleep(BETWEEN_READS).await,
+                        ReadResult::FullBatch => {}
+                        ReadResult::SomeEvents => sleep(BETWEEN_READS).await,
                         // A wake-up that arrived during the read ends this wait at once.
-                        Found::Nothing => self.notifier.woken(self.max_pause()).await,
+                        ReadResult::NoEvents => self.notifier.woken(self.max_pause()).await,
                     }
                 }
                 Err(error) => {
@@ -172,19 +172,19 @@ impl EventReader {
         }
     }
 
-    async fn read(&mut self) -> Result<Found> {
+    async fn read(&mut self) -> Result<ReadResult> {
         if let ReadTo::After(last) = self.read_to
             && let Some(batch) = self.queue.events_after(last, STEP_BYTES).await?
         {
             if batch.end == last {
-                return Ok(Found::Nothing);
+                return Ok(ReadResult::NoEvents);
             }
-            let are_many = batch.end.entry.bytes >= last.entry.bytes + STEP_BYTES / 2;
+            let is_full = batch.end.entry.bytes >= last.entry.bytes + STEP_BYTES / 2;
             let batch = Arc::new(batch);
             self.recent_batches.truncate(RECENT_BATCHES - 1);
             self.recent_batches.push_front(Arc::clone(&batch));
             self.send(FeedUpdate::NewEvents { after: last, batch });
-            return Ok(if are_many { Found::Many } else { Found::Something });
+            return Ok(if is_full { ReadResult::FullBatch } else { ReadResult::SomeEvents });
         }
         let update = match (self.read_to, self.queue.listen().await?) {
             // A listener that has received less than this reads the rest itself.
@@ -192,11 +192,11 @@ impl EventReader {
                 FeedUpdate::NewEvents { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }
             (_, Some(newest)) => FeedUpdate::Reset(newest),
-            (ReadTo::NoQueue, None) => return Ok(Found::Nothing),
+            (ReadTo::NoQueue, None) => return Ok(ReadResult::NoEvents),
             (_, None) => FeedUpdate::QueueDeleted,
         };
         self.send(update);
-        Ok(Found::Nothing)
+        Ok(ReadResult::NoEvents)
     }
 
     fn send(&mut self, update: FeedUpdate) {

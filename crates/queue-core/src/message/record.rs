@@ -55,7 +55,7 @@ fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
     })
 }
 
-/// The payload of a message, its creation and its first due time.
+/// The payload, name, headers, creation and first due time of a message.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) created_at: Timestamp,

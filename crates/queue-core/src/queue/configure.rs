@@ -32,7 +32,8 @@ impl Queue {
             let known = self.meta().await?;
             let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.patched(patch)?;
-            // The returned settings include the declared ones, so the queue is declared before its settings are read.
+            // The returned settings must include the declared ones: if this process has not declared the queue yet, it declares it
+            // and reads again.
             let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
                 self.declare_or(if_absent).await?;

@@ -2,8 +2,9 @@
 //!
 //! A queue exists when it has an epoch in its `meta`, which lies in another slot than the index, so that no script can change
 //! both. The index may lag behind: it may have a name without a queue, and for a while it may lack a queue. Three rules keep it
-//! correct: the process that creates a queue adds its name before and after; the process that deletes a queue removes the name
-//! afterwards, then checks for the queue once more; maintenance repairs the index after an interruption between these steps.
+//! correct: the process that creates a queue adds its name before it creates the queue, and again after it; the process that
+//! deletes a queue removes the name afterwards, then checks for the queue once more; maintenance repairs the index after an
+//! interruption between these steps.
 
 use std::sync::atomic::Ordering;
 
@@ -50,19 +51,14 @@ pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
 }
 
 /// The first `most` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
-pub(crate) async fn names(
-    redis: &Redis,
-    start: &str,
-    after: Option<&QueueName>,
-    most: usize,
-) -> Result<Vec<QueueName>> {
+pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
     // No byte of a name is larger than this.
     let end = format!("({start}\u{ff}");
-    while names.len() < most {
+    while names.len() < max {
         let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
-        let count = PAGE.min(most - names.len());
+        let count = PAGE.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
         let page: Vec<Vec<u8>> = reply::decode(call(redis, &range).await?)?;

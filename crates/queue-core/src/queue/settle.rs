@@ -42,8 +42,8 @@ impl Action {
     fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
             Self::Complete(result) if result.get().len() > limits::MAX_RESULT_BYTES => {
-                let (bytes, most) = (result.get().len(), limits::MAX_RESULT_BYTES);
-                let message = format!("the result has {bytes} bytes, at most {most} are kept");
+                let (bytes, max) = (result.get().len(), limits::MAX_RESULT_BYTES);
+                let message = format!("the result has {bytes} bytes, at most {max} are kept");
                 ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)).into())
             }
             Self::Complete(result) => ("c", String::new(), result.get().into()),

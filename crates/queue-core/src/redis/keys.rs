@@ -51,7 +51,7 @@ pub(crate) mod suffix {
     META = "meta";
     /// String: the last id.
     SEQ = "seq";
-    /// Hash id → record: the payload of each message, its creation and its first due time.
+    /// Hash id → record: the payload, name, headers, creation and first due time of each message.
     MESSAGES = "messages";
     /// Hash id → fields: options that differ from the queue's settings.
     OPTIONS = "options";

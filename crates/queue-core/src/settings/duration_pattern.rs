@@ -8,27 +8,27 @@ use crate::time::{Millis, UNITS};
 
 impl Millis {
     /// The schema of a duration with a range.
-    pub fn schema_within(least: Self, most: Self) -> Schema {
-        Schema::AnyOf(schema(least.get(), most.get()))
+    pub fn schema_within(min: Self, max: Self) -> Schema {
+        Schema::AnyOf(schema(min.get(), max.get()))
     }
 }
 
 /// The schema of a duration between these numbers of milliseconds, as a number or as a text.
-pub(crate) fn schema(least: u64, most: u64) -> AnyOf {
+pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
     let bound = |millis: u64| usize::try_from(millis).ok();
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most));
-    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(least, most)));
-    let with_two_seconds = (least..=most).contains(&2_000);
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(min)).maximum(bound(max));
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
+    let with_two_seconds = (min..=max).contains(&2_000);
     let examples: Vec<serde_json::Value> =
-        if with_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![most.into()] };
+        if with_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![max.into()] };
     AnyOfBuilder::new().item(number).item(text).examples(examples).build()
 }
 
 /// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
-fn pattern(least: u64, most: u64) -> String {
-    let mut ways = vec![format!("0*(?:{})", number(least, most))];
+fn pattern(min: u64, max: u64) -> String {
+    let mut ways = vec![format!("0*(?:{})", number(min, max))];
     for (at, (unit, millis)) in UNITS.iter().enumerate() {
-        let (fewest, all) = (least.div_ceil(*millis), most / millis);
+        let (fewest, all) = (min.div_ceil(*millis), max / millis);
         if fewest <= all {
             ways.push(format!("0*(?:{}){unit}", number(fewest, all)));
         }
@@ -57,15 +57,15 @@ fn rest(units: &[(&str, u64)]) -> String {
 }
 
 /// The pattern of a whole number in this range, without leading zeros.
-fn number(least: u64, most: u64) -> String {
+fn number(min: u64, max: u64) -> String {
     // Splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
     let mut blocks: Vec<(u64, u32)> = Vec::new();
-    let mut from = least;
-    while from <= most {
+    let mut from = min;
+    while from <= max {
         let fits = |free: &u32| {
             10_u64
                 .checked_pow(*free)
-                .is_some_and(|size| from > 0 && from.is_multiple_of(size) && from + (size - 1) <= most)
+                .is_some_and(|size| from > 0 && from.is_multiple_of(size) && from + (size - 1) <= max)
         };
         let free = (1..20).take_while(fits).last().unwrap_or(0);
         let size = 10_u64.pow(free);

@@ -75,8 +75,8 @@ pub struct InvalidConfig(String);
 /// # Errors
 ///
 /// The value is outside of the range; the text names the key and the range.
-pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Result<(), String> {
-    if (least..=most).contains(&value) { Ok(()) } else { Err(format!("{key} must be {least} to {most}, not {value}")) }
+pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, min: T, max: T) -> Result<(), String> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{key} must be {min} to {max}, not {value}")) }
 }
 
 impl<W: Section> Config<W> {
