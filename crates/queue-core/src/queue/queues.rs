@@ -14,9 +14,9 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// The number of queue handles from which unused ones are removed, because clients may name any number of queues. A handle only
-/// caches facts about its queue, so removing it is safe.
-const MAX_HANDLES: usize = 10_000;
+/// The number of queue handles from which unused ones are removed, because clients may name any number of queues. A handle takes
+/// less than 1 KiB. It only caches facts about its queue, so removing it is safe; the next call declares the queue again.
+const MAX_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
 const MAX_NAMES: usize = 1_000;
@@ -62,8 +62,12 @@ impl Queues {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay.
-            handles.retain(|_, queue| Arc::strong_count(queue) > 1);
+            // Handles that are in use stay, and half of the others, so that posts to more queues in turn still find some.
+            let mut stays = false;
+            handles.retain(|_, queue| {
+                stays = !stays;
+                stays || Arc::strong_count(queue) > 1
+            });
         }
         let declared = self.shared.declared.of(name);
         let (redis, post_limit) = (self.shared.redis.clone(), Arc::clone(&self.shared.post_limit));
@@ -170,18 +174,18 @@ impl Queues {
         &self,
         ranges: &[NameRange<'_>],
         after: Option<&QueueName>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<QueueName>> {
         let mut names = Vec::new();
         for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
             match range.extent {
                 Extent::WithPrefix => {
-                    names.extend(index::names(&self.shared.redis, range.start, after, most - names.len()).await?);
+                    names.extend(index::names(&self.shared.redis, range.start, after, max - names.len()).await?);
                 }
                 // Whether this queue exists is found when its status is read.
                 Extent::Exact => names.extend(range.start.parse::<QueueName>()),
             }
-            if names.len() == most {
+            if names.len() == max {
                 break;
             }
         }
