@@ -118,7 +118,9 @@ fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result
         return Ok(());
     }
     let figure = "everysec, handlers of 10 ms, 1/s";
-    figures.record(figure, DROVER, on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?);
+    let (per_second, busy_share) = on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?;
+    figures.record(figure, DROVER, per_second);
+    figures.record("everysec, handlers of 10 ms, share of time", DROVER, busy_share);
     if let Some(per_second) = peers.sleep_10_ms()? {
         figures.record(figure, "BullMQ", per_second);
     }

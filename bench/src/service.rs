@@ -88,6 +88,13 @@ impl Service {
         self.address
     }
 
+    /// The sum of the run times of a worker's handlers so far, in seconds.
+    pub(crate) fn handler_seconds(&self) -> Result<f64> {
+        let page = response(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+        let sums = page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
+        sums.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
+    }
+
     /// Calls `on_line` with each further line of its log.
     pub(crate) fn follow_log(&mut self, mut on_line: impl FnMut(&str) + Send + 'static) {
         if let Some(log) = self.child.stdout.take() {
