@@ -154,6 +154,40 @@ async fn workers_killed_under_load_lose_nothing() {
     system.assert_clean().await;
 }
 
+/// Twenty harmless messages, a message that kills its worker, and a thousand harmless ones behind it.
+#[tokio::test]
+async fn a_message_that_kills_its_worker_again_and_again_fails_alone() {
+    let config = r#"
+[[worker.routes]]
+queue = "q"
+handler = { type = "exec", command = ["sh", "-c", "[ $(cat) = true ] && kill -KILL $PPID; echo 1"] }
+[queues.q]
+visibility_timeout = "1s"
+"#;
+    let system = System::start(config).await;
+    system.post_batch("q", (0..21).map(|n| json!({"data": n == 20}))).await;
+    system.post_batch("q", (0..1_000).map(|_| json!({"data": false}))).await;
+    let mut deaths = 0;
+    for _ in 0..10 {
+        let mut worker = system.launch_worker(&[]);
+        let is_dead = drover_tests::eventually("the worker dies, or all are finished", || {
+            let counts = system.redis.command("HMGET drover:{q}:meta total:completed total:failed");
+            let finished: u64 = counts.lines().filter_map(|count| count.parse::<u64>().ok()).sum();
+            if worker.has_ended() { Some(true) } else { (finished == 1_021).then_some(false) }
+        });
+        if !is_dead {
+            break;
+        }
+        deaths += 1;
+    }
+    let status = system.get("/v1/queues/q").await;
+    assert_eq!((&status["counts"]["failed"], &status["counts"]["completed"]), (&json!(1), &json!(1_020)), "{status}");
+    assert_eq!(deaths, 3, "as many as `max_lapses`");
+    let failed = system.get("/v1/queues/q/messages?state=failed").await;
+    assert_eq!((&failed["messages"][0]["data"], &failed["messages"][0]["lapses"]), (&json!(true), &json!(3)));
+    system.assert_clean().await;
+}
+
 #[tokio::test]
 async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_deadlines() {
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";

@@ -105,6 +105,11 @@ impl Process {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it has ended and its log is complete.
     pub fn wait(&mut self) -> ExitStatus {
         let status = eventually("the process ends", || self.child.try_wait().unwrap());

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::{
     context::WorkerContext,
+    handler_slots::{HandlerSlots, Slot, Unstarted},
     heartbeat::TrackedLeases,
     lease_set::LeaseGuard,
     metrics::{LeaseOutcome, QueueMetrics},
@@ -25,6 +26,7 @@ const TIME_TO_DROP: Duration = Duration::from_millis(200);
 /// Runs the handlers of one queue.
 pub(crate) struct Executor {
     shared: Arc<Shared>,
+    slots: Arc<HandlerSlots>,
     jobs: TaskTracker,
     settling: JoinHandle<()>,
     /// Cancelled when the settler is to accept no more leases.
@@ -51,6 +53,7 @@ impl Executor {
         queue: &Arc<Queue>,
         routes: &Arc<QueueRoutes>,
         metrics: &Arc<QueueMetrics>,
+        slots: &Arc<HandlerSlots>,
     ) -> Self {
         // There is room for all leases: sending one never waits.
         let (pending, to_settle) = mpsc::channel(context.config.max_leases);
@@ -70,34 +73,29 @@ impl Executor {
             dropped: Mutex::default(),
         };
         let settling = tokio::spawn(settler.run(to_settle));
-        Self { shared: Arc::new(shared), jobs: TaskTracker::new(), settling, stop_accepting }
+        let slots = Arc::clone(slots);
+        Self { shared: Arc::new(shared), slots, jobs: TaskTracker::new(), settling, stop_accepting }
     }
 
-    /// Runs the handlers of leased messages on their runtime, to which one task brings them all.
+    /// Runs the handlers of leased messages on their runtime, to which one task brings them all. Messages wait for a free slot.
     pub(crate) fn run(&self, leased: Vec<(Delivery, LeaseGuard)>, handlers: &Handle) {
-        let mut jobs: Vec<(Job, LeaseGuard)> = leased
-            .into_iter()
-            .map(|(delivery, lease)| {
-                self.shared.metrics.record_start(&delivery);
-                (Job::new(Arc::clone(&self.shared.queue), delivery, lease.cancel.clone()), lease)
-            })
-            .collect();
-        if jobs.len() > 1 {
+        let mut start = self.slots.add(leased);
+        if start.len() > 1 {
             let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
             let all = async move {
-                for (job, lease) in jobs {
-                    drop(tracker.spawn(Arc::clone(&shared).run_job(job, lease)));
+                for (slot, message) in start {
+                    drop(tracker.spawn(Arc::clone(&shared).run_jobs(slot, message)));
                 }
             };
             drop(self.jobs.spawn_on(all, handlers));
-        } else if let Some((job, lease)) = jobs.pop() {
-            drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_job(job, lease), handlers));
+        } else if let Some((slot, message)) = start.pop() {
+            drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_jobs(slot, message), handlers));
         }
     }
 
     /// Waits for the handlers within the grace, then drops those that still run and releases their messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
-        let Self { shared, jobs, settling, stop_accepting } = self;
+        let Self { shared, slots: _, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;
         jobs.close();
         let is_graceful = tokio::select! {
@@ -123,15 +121,28 @@ impl Executor {
 }
 
 impl Shared {
-    /// Runs the handler of one message, and passes its lease to the settler.
-    async fn run_job(self: Arc<Self>, job: Job, mut lease: LeaseGuard) {
+    /// Runs the handlers of one message after the other in a slot.
+    async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: Unstarted) {
+        let mut next = Some(first);
+        while let Some(message) = next {
+            let took = self.run_job(message).await;
+            next = slot.next(took);
+        }
+    }
+
+    /// Runs the handler of one message, and passes its lease to the settler. Returns the run time of the handler.
+    async fn run_job(&self, message: Unstarted) -> Duration {
+        let Unstarted { delivery, mut lease, .. } = message;
+        self.metrics.record_start(&delivery);
+        let job = Job::new(Arc::clone(&self.queue), delivery, lease.cancel.clone());
         let ran = tokio::select! {
             ran = run(Some(&*self.routes), &job) => ran,
             () = self.drop_handlers.cancelled() => {
                 self.dropped.lock().push(lease);
-                return;
+                return Duration::ZERO;
             }
         };
+        let took = ran.took.unwrap_or_default();
         if let Some(took) = ran.took {
             self.metrics.runs.observe(took.as_secs_f64());
         }
@@ -139,7 +150,7 @@ impl Shared {
         if ran.lease == LeaseState::Lost {
             self.metrics.record_end(LeaseOutcome::Lost);
             settler::log_end(&finished, None, LeaseOutcome::Lost);
-            return;
+            return took;
         }
         let action = ran.outcome.into_action(finished.job.now());
         lease.mark_handler_ended();
@@ -148,5 +159,6 @@ impl Shared {
             self.metrics.record_end(LeaseOutcome::Unsettled);
             settler::log_end(&finished, None, LeaseOutcome::Unsettled);
         }
+        took
     }
 }

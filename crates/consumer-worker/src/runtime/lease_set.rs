@@ -34,7 +34,7 @@ pub(crate) struct LeaseSet {
     leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
     /// The number of leases. Lost ones count until their handlers have ended.
     count: AtomicUsize,
-    /// The number of those whose handlers have not ended.
+    /// The number of those whose handlers have not ended, started or not.
     running: AtomicUsize,
     handler_ended: Notify,
     capacity: Arc<Capacity>,
@@ -77,13 +77,21 @@ impl LeaseSet {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits until fewer handlers than `concurrency` run, and returns the difference. Only one task may wait.
-    pub(crate) async fn free_slots(&self, concurrency: usize) -> usize {
+    /// Waits until there are fewer leases than `max` whose handlers have not ended, and returns the difference. Only one task may
+    /// wait here or in [`ended`](Self::ended).
+    pub(crate) async fn room(&self, max: usize) -> usize {
         loop {
-            match concurrency.saturating_sub(self.running.load(Ordering::Relaxed)) {
+            match max.saturating_sub(self.running.load(Ordering::Relaxed)) {
                 0 => self.handler_ended.notified().await,
-                free_slots => return free_slots,
+                room => return room,
             }
+        }
+    }
+
+    /// Waits until this handler has ended.
+    pub(crate) async fn ended(&self, handler: &CancelHandle) {
+        while !handler.has_ended() {
+            self.handler_ended.notified().await;
         }
     }
 
@@ -224,14 +232,14 @@ mod tests {
             .into_iter()
             .map(|(_, guard)| guard)
             .collect();
-        assert_eq!((set.count(), set.free_slots(3).await), (2, 1));
+        assert_eq!((set.count(), set.room(3).await), (2, 1));
         guards[0].mark_handler_ended();
-        assert_eq!((set.count(), set.free_slots(3).await), (2, 2), "its lease waits to be settled");
+        assert_eq!((set.count(), set.room(3).await), (2, 2), "its lease waits to be settled");
         LeaseGuard::drop_all(guards.drain(..1).collect());
-        assert_eq!((set.count(), set.free_slots(3).await), (1, 2), "it is settled");
+        assert_eq!((set.count(), set.room(3).await), (1, 2), "it is settled");
         // The guard of a dropped handler.
         drop(guards);
-        assert_eq!((set.count(), set.free_slots(3).await), (0, 3));
+        assert_eq!((set.count(), set.room(3).await), (0, 3));
         assert!(set.to_extend().is_empty());
     }
 }

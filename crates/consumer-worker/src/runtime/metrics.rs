@@ -21,7 +21,7 @@ const BUCKET_BOUNDS: [f64; 19] = [
 
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// The counters of a worker.
+/// The metrics of a worker.
 #[derive(Clone)]
 pub struct WorkerMetrics {
     patterns: BTreeSet<String>,
@@ -79,7 +79,7 @@ impl LeaseOutcome {
 }
 
 impl WorkerMetrics {
-    /// Makes the counters for the queues of these routes.
+    /// Makes the metrics for the queues of these routes.
     pub fn for_routes<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
         let histograms = || Histograms::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS));
         let metrics = Self {
@@ -97,20 +97,20 @@ impl WorkerMetrics {
         metrics
     }
 
-    /// Registers the counters for a page of metrics.
+    /// Registers the metrics for a page of metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Time from when a message was due until its first delivery to this worker";
+        let help = "Time from when a message became ready until its first delivery to this worker";
         registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());
         registry.register("drover_worker_handler_duration_seconds", "Run time of handlers", self.runs.clone());
         let help = "Ended leases, by outcome";
         registry.register("drover_worker_outcomes", help, self.outcomes.clone());
         registry.register("drover_worker_queues", "Queues that are served", self.queues.clone());
         registry.register("drover_worker_leases", "Leases that this worker holds", self.leases.clone());
-        let help = "Maximum leases";
+        let help = "Maximum number of handlers that run at once";
         registry.register("drover_worker_concurrency", help, self.concurrency.clone());
     }
 
-    /// The counters of the queues whose first route has this pattern.
+    /// The metrics of the queues whose first route has this pattern.
     pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
         let labels = [("queue", pattern.to_owned())];
         let outcomes = std::array::from_fn(|n| self.outcome(pattern, LeaseOutcome::VARIANTS[n]));

@@ -4,7 +4,9 @@
 mod capacity;
 mod context;
 mod executor;
+mod handler_slots;
 mod heartbeat;
+mod lease_ahead;
 mod lease_set;
 mod metrics;
 mod periodic;
@@ -59,7 +61,7 @@ pub struct Worker {
     pub consumer: ConsumerId,
     /// The limits and pauses of the worker. Its `routes` are ignored.
     pub config: config::Worker,
-    /// The counters of the worker.
+    /// The metrics of the worker.
     pub metrics: WorkerMetrics,
 }
 
@@ -87,8 +89,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`WorkerError::Routes`]; [`Error::OtherLayout`]: one of the queues has the key layout of a newer Drover. The worker has then
-    /// stopped gracefully.
+    /// [`WorkerError`]. When a queue has the key layout of a newer Drover, the worker stops gracefully before it returns
+    /// [`Error::OtherLayout`].
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();
         let (ended, end) = oneshot::channel();

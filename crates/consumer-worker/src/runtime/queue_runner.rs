@@ -1,21 +1,28 @@
 //! The runner of one queue in one process: it leases messages while there is capacity, and hands them to the executor.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use queue_core::{Error, LeaseRequest, Queue, Retry, wakeup::WakeNotifier};
+use queue_core::{Error, LeaseRequest, LeaseToken, Queue, Retry, wakeup::WakeNotifier};
 use service::Outage;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
     capacity::FairShare,
     context::WorkerContext,
     executor::Executor,
+    handler_slots::{HandlerSlots, Unstarted},
     heartbeat::TrackedLeases,
-    lease_set::{LeaseSet, bytes_of},
+    lease_ahead::LeaseAhead,
+    lease_set::{LeaseGuard, LeaseSet, bytes_of},
     metrics::{QueueMetrics, gauge_value},
+    settler,
 };
 use crate::routing::QueueRoutes;
+
+/// For this long after the start of a message whose next lapse would fail it, the worker leases nothing else while its handler runs:
+/// such a message may be the one that kills its workers, and no other one must fail with it.
+const TIME_ALONE: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
 /// call finds nothing and no lease is left.
@@ -25,6 +32,7 @@ pub(crate) struct QueueRunner {
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
     concurrency: usize,
+    slots: Arc<HandlerSlots>,
     tracked: Arc<TrackedLeases>,
     lifetime: Lifetime,
 }
@@ -60,7 +68,8 @@ impl QueueRunner {
         let leases = LeaseSet::new(Arc::clone(&context.capacity), Arc::clone(&metrics));
         let concurrency = routes.concurrency.unwrap_or(context.config.concurrency);
         let tracked = TrackedLeases::new(queue, leases);
-        Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, tracked, lifetime }
+        let slots = HandlerSlots::new(concurrency);
+        Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, slots, tracked, lifetime }
     }
 
     fn queue(&self) -> &Arc<Queue> {
@@ -82,16 +91,11 @@ impl QueueRunner {
         let result = tokio::select! {
             result = self.lease_until_end() => result,
             () = self.pass_on_cancels() => unreachable!("it has no end"),
+            () = self.return_overdue() => unreachable!("it has no end"),
         };
         self.metrics.queues.dec();
         self.metrics.concurrency.dec_by(concurrency);
         result
-    }
-
-    /// The maximum number of messages of a lease call: half of the concurrency, so that handlers run while Redis works on the next
-    /// call.
-    fn most_per_call(&self) -> usize {
-        self.concurrency.div_ceil(2).min(Queue::MAX_MESSAGES)
     }
 
     async fn pass_on_cancels(&self) {
@@ -103,9 +107,27 @@ impl QueueRunner {
         }
     }
 
+    async fn return_overdue(&self) {
+        loop {
+            self.return_unstarted(self.slots.overdue().await).await;
+        }
+    }
+
+    /// Returns leased messages whose handlers will not start soon to their queue. They keep their capacity until Redis answers.
+    async fn return_unstarted(&self, messages: Vec<Unstarted>) {
+        if messages.is_empty() {
+            return;
+        }
+        let guards: Vec<LeaseGuard> = messages.into_iter().map(|message| message.lease).collect();
+        let leases: Vec<LeaseToken> = guards.iter().map(|guard| guard.token.clone()).collect();
+        settler::undo(self.queue(), &leases, &self.context.stop).await;
+        LeaseGuard::drop_all(guards);
+    }
+
     async fn lease_until_end(&self) -> Result<RunnerEnd, Error> {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
+        self.return_unstarted(self.slots.take_waiting()).await;
         // The leases of a call whose answer was lost. If Redis is not available, they lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
@@ -123,6 +145,7 @@ impl QueueRunner {
         let stop = &self.context.stop.gracefully;
         let mut share = FairShare::new(self.routes.rank, self.routes.weight);
         let mut outage = LeaseOutage::default();
+        let (mut lease_ahead, mut permits_ahead) = (LeaseAhead::default(), false);
         loop {
             // Only the wait is cancelled; the answer of a lease call is always read.
             let permit = tokio::select! {
@@ -130,15 +153,24 @@ impl QueueRunner {
                 () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
-                    let free_slots = self.leases().free_slots(self.concurrency).await;
-                    self.context.capacity.take(&mut share, free_slots.min(self.most_per_call())).await
+                    let max_ahead = lease_ahead.max(&self.slots);
+                    let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
+                    let room = self.leases().room(max_unended).await;
+                    // One call leases at most half of what may be leased, so that handlers run while Redis works on the next call.
+                    let wanted = room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
+                    self.context.capacity.take(&mut share, wanted).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
             match self.queue().lease(&request).await {
                 Ok(leased) => {
                     outage.end(&self.context, self.queue());
-                    // As soon as there is capacity if there may be more messages, else at the instant that Redis knows of.
+                    permits_ahead = leased.permits_ahead;
+                    if !permits_ahead {
+                        self.return_unstarted(self.slots.take_waiting()).await;
+                    }
+                    // If there may be more messages, the runner leases again as soon as there is capacity, else at the instant that
+                    // the call returned.
                     if leased.more_is_ready || leased.deliveries.len() >= permit.leases {
                         self.notifier.wake();
                     }
@@ -157,8 +189,17 @@ impl QueueRunner {
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
                     let guarded = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let start = || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics);
+                    let alone = guarded.first().filter(|_| leased.goes_alone).map(|(_, guard)| guard.cancel.clone());
+                    let start =
+                        || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, &self.slots);
                     executor.get_or_insert_with(start).run(guarded, &self.context.handlers);
+                    if let Some(alone) = alone {
+                        let ended = self.leases().ended(&alone);
+                        tokio::select! {
+                            _ = timeout(TIME_ALONE, ended) => {}
+                            () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                        }
+                    }
                 }
                 Err(error @ Error::OtherLayout { .. }) => return Err(error),
                 Err(Error::NoSuchQueue) => {

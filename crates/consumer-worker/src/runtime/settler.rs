@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     lease_set::LeaseGuard,
@@ -147,6 +147,28 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
                 settled.map_or(LeaseOutcome::Unsettled, |settled| LeaseOutcome::of(&settlement.action, *settled));
             metrics.record_end(outcome);
             info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = outcome.into_str(), "handler dropped at shutdown");
+        }
+    }
+}
+
+/// Ends leases whose handlers never started. It tries until Redis answers or the worker stops.
+pub(crate) async fn undo(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
+    let mut retry = Retry::new();
+    let mut stopped_since = None;
+    loop {
+        match queue.undo_leases(leases).await {
+            Ok(returned) => {
+                return debug!(queue = %queue.name(), returned, "returned messages that could not start soon");
+            }
+            Err(Error::Unavailable(_))
+                if !stop.gracefully.is_cancelled()
+                    || stopped_since.get_or_insert_with(Instant::now).elapsed() < final_retry_time(stop) =>
+            {
+                sleep(retry.pause()).await;
+            }
+            Err(error) => {
+                return warn!(queue = %queue.name(), %error, leases = leases.len(), "can't return messages: these leases will lapse");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod blocking;
+mod leasing_ahead;
 mod queues;
 mod stopping;
 

@@ -71,6 +71,12 @@ pub struct Leased {
     pub visibility_timeout: Millis,
     /// Whether more messages were ready than were handed out.
     pub more_is_ready: bool,
+    /// Whether the message was handed out alone, because its next lapse fails it. A consumer that leases nothing more until the
+    /// message is settled loses no other message if this one kills it.
+    pub goes_alone: bool,
+    /// Whether a consumer may lease messages some milliseconds before it starts their handlers: nothing in the queue depends on
+    /// when they start.
+    pub permits_ahead: bool,
     /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
     pub call_again_in: Option<Duration>,
     /// The consumers that may get messages when this one got none.
@@ -162,10 +168,19 @@ impl Queue {
         request: &LeaseRequest,
         secret: &Secret,
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
-        let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(12))))?;
-        let mut texts = answer.split_off(answer.len().min(7));
-        let (now, deadline, visibility_timeout, call_again_in, more_is_ready, max_attempts, queue_timeout) =
-            reply::decode::<LeaseParameters>(Value::Array(answer))?;
+        let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(14))))?;
+        let mut texts = answer.split_off(answer.len().min(9));
+        let (
+            now,
+            deadline,
+            visibility_timeout,
+            call_again_in,
+            more_is_ready,
+            goes_alone,
+            permits_ahead,
+            max_attempts,
+            queue_timeout,
+        ) = reply::decode::<LeaseParameters>(Value::Array(answer))?;
         let each = texts.split_off(texts.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
             reply::decode(Value::Array(texts))?;
@@ -216,7 +231,9 @@ impl Queue {
                 Err(malformed) => unreadable.push((lease, malformed)),
             }
         }
-        Ok((Leased { deliveries, visibility_timeout, more_is_ready, call_again_in, access }, unreadable))
+        let leased =
+            Leased { deliveries, visibility_timeout, more_is_ready, goes_alone, permits_ahead, call_again_in, access };
+        Ok((leased, unreadable))
     }
 
     /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
@@ -241,8 +258,9 @@ impl Queue {
 }
 
 /// The parameters of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to call again,
-/// whether more is ready, `max_attempts` and the time-out of the queue.
-type LeaseParameters = (u64, u64, u64, i64, bool, String, Option<String>);
+/// whether more is ready, whether the message goes alone, whether the queue permits leasing ahead, `max_attempts` and the time-out
+/// of the queue.
+type LeaseParameters = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
 /// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
 

@@ -1,7 +1,10 @@
 //! Lease calls whose reply was lost: the leases that they may have made are found by the token of the call, and
 //! returned.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use tracing::warn;
 
@@ -35,15 +38,10 @@ impl Queue {
                     break;
                 }
             }
-            // A scan may return an id twice. The ids fit into one call, because one lease call handed them out.
-            ids.sort_unstable();
-            ids.dedup();
             if !ids.is_empty() {
-                let mut call = Call::new(&scripts::UNDO_LEASES, &self.keys).arg(secret.as_str());
-                for id in &ids {
-                    call.push(id.as_str());
-                }
-                let returned: u64 = self.call(&scripts::UNDO_LEASES, call).await?;
+                // A scan may return an id twice.
+                let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+                let returned = self.undo_leases_of_call(secret.as_str(), &ids).await?;
                 warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
             }
             self.lost_calls.lock().retain_mut(|lost| lost.secret != secret || lost.note_search());

@@ -1,7 +1,7 @@
 //! A queue, with one file for each operation on it.
 
 mod audit;
-mod change;
+mod change_message;
 mod coalesce;
 mod configure;
 mod declare;
@@ -23,10 +23,11 @@ mod retry;
 mod settle;
 mod signal;
 mod status;
+mod undo_leases;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-pub use change::Changed;
+pub use change_message::Changed;
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, ToRedisArgs};
 pub use enqueue::Enqueued;
 pub use extend::Extended;

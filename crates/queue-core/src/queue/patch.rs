@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{MessageRef, NewMessage, Stored, new::Due, record::Record},
-    queue::{Call, Queue, change::Changed},
+    queue::{Call, Queue, change_message::Changed},
     redis::scripts,
 };
 

@@ -5,7 +5,7 @@ use crate::{
     message::{MessageRef, State},
     queue::{
         Call, Queue,
-        change::{Changed, found_in, only_from},
+        change_message::{Changed, found_in, only_from},
     },
     redis::scripts,
 };

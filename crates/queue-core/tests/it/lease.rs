@@ -116,6 +116,86 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
     world.assert_clean().await;
 }
 
+/// A consumer leases messages again and again, and dies when it starts a killer. Returns the numbers of the failed messages.
+async fn failed_beside_a_killer(world: &World, killers: &[u64], batch: usize) -> Vec<u64> {
+    let mut ids = std::collections::HashMap::new();
+    for _ in 0..20 {
+        loop {
+            let leased = world.lease(batch).await;
+            ids.extend(
+                numbers(&leased).into_iter().zip(leased.deliveries.iter().map(|delivery| delivery.message.id.clone())),
+            );
+            if leased.deliveries.is_empty() || numbers(&leased).iter().any(|number| killers.contains(number)) {
+                break;
+            }
+            if leased.goes_alone {
+                assert_eq!(leased.deliveries.len(), 1);
+            }
+            for delivery in &leased.deliveries {
+                world.complete(delivery).await.unwrap();
+            }
+        }
+        pass(110).await;
+    }
+    let mut failed = Vec::new();
+    for (number, id) in ids {
+        match world.read(&id).await.state {
+            State::Failed => failed.push(number),
+            state => assert_eq!(state, State::Completed, "{number}"),
+        }
+    }
+    failed.sort_unstable();
+    failed
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
+    for (max_lapses, killers) in [(3, vec![0]), (2, vec![0]), (3, vec![7]), (2, vec![3, 20]), (5, vec![0, 1, 2])] {
+        let settings = format!(r#"{{"visibility_timeout":100,"max_lapses":{max_lapses}}}"#);
+        let world = World::with_settings(&settings);
+        world.post_numbers(0..100).await;
+        assert_eq!(failed_beside_a_killer(&world, &killers, 10).await, killers, "{max_lapses} lapses");
+        world.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
+    let world = World::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
+    for priority in [-1, -1, 0, 0, 1, 1] {
+        world.post(prioritized(0, priority)).await;
+    }
+    assert_eq!(world.lease(10).await.deliveries.len(), 6);
+    pass(110).await;
+    world.post(prioritized(0, -2)).await;
+    let before = world.lease(10).await;
+    assert_eq!((numbers(&before).len(), before.goes_alone, before.more_is_ready), (1, false, true));
+    for _ in 0..6 {
+        let alone = world.lease(10).await;
+        assert_eq!((alone.deliveries.len(), alone.goes_alone), (1, true));
+        assert_eq!(alone.deliveries[0].message.lapses, 1);
+    }
+    assert!(world.lease(10).await.deliveries.is_empty());
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
+    let world = World::new();
+    world.post_numbers(0..6).await;
+    let (first, second) = (world.lease(2).await, world.lease(2).await);
+    let tokens =
+        [&first, &second].into_iter().flat_map(|leased| &leased.deliveries).map(|delivery| delivery.lease.clone());
+    let tokens: Vec<_> = tokens.collect();
+    world.complete(&first.deliveries[0]).await.unwrap();
+    assert_eq!(world.queue.undo_leases(&tokens).await.unwrap(), 3, "the completed message is left alone");
+    assert_eq!(world.queue.undo_leases(&tokens).await.unwrap(), 0, "the call may be repeated");
+    let again = world.lease(10).await;
+    assert_eq!(numbers(&again), [1, 2, 3, 4, 5]);
+    assert!(again.deliveries.iter().all(|delivery| delivery.message.deliveries == 1));
+    world.assert_clean().await;
+}
+
 #[tokio::test]
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);

@@ -56,6 +56,8 @@ pub(crate) fn show_leased(leased: &Leased) -> Value {
             "deliveries": deliveries.collect::<Vec<_>>(),
             "visibility_timeout": leased.visibility_timeout,
             "more": leased.more_is_ready,
+            "alone": leased.goes_alone,
+            "ahead": leased.permits_ahead,
         },
         "call_again_in": leased.call_again_in.map(|pause| pause.as_micros()),
     })

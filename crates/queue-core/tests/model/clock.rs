@@ -91,7 +91,7 @@ fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
 
 #[test]
 fn leases_of_other_durations_are_recovered_each_within_its_own() {
-    let mut world = World::with_settings("{}");
+    let mut world = World::with_settings(r#"{"max_lapses":9}"#);
     world.post(3);
     let lease = |world: &World, secs| {
         let visibility_timeout = Some(Millis::from_secs(secs));

@@ -90,6 +90,18 @@ impl World {
         Ok((extended.into_iter().map(show_extended).collect(), self.model.extend(&tokens, time).into()))
     }
 
+    pub(crate) async fn undo_leases(
+        &mut self,
+        choices: &[LeaseChoice],
+        description: &mut String,
+    ) -> Result<(Value, Value), String> {
+        let chosen: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
+        let (tokens, leases): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        *description = format!("UndoLeases({tokens:?})");
+        let undone = self.queue.undo_leases(&leases).await.map_err(unexpected)?;
+        Ok((json!(undone), json!(self.model.undo_leases(&tokens))))
+    }
+
     pub(crate) async fn report(
         &mut self,
         choice: LeaseChoice,

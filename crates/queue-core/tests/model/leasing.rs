@@ -1,5 +1,7 @@
 //! Lease calls in the model: which messages a consumer gets.
 
+use std::collections::BTreeSet;
+
 use queue_core::Queue;
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use crate::{
     maintenance::Requeues,
     message::{Became, End, Instant, Kind, Lease, LeaseCall, Number, Settled, State},
     model::{CANCELLED, Model, Owner},
+    settling::Token,
 };
 
 /// A lease request of a consumer.
@@ -57,6 +60,7 @@ impl Model {
         }
 
         let taken = self.take(most);
+        let goes_alone = taken.first().is_some_and(|first| self.goes_alone(*first));
         self.trim_finished();
         if taken.is_empty() {
             self.clean();
@@ -98,8 +102,16 @@ impl Model {
         // Clean-up may wait a second.
         let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
+        let permits_ahead = !self.is_paused
+            && self.settings.max_lapses > 1
+            && (self.settings.exclusive.is_none()
+                && self.settings.rate_limit.is_none()
+                && self.settings.timeout.is_none());
         Some(Leased {
-            answer: json!({"deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more}),
+            answer: json!({
+                "deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more, "alone": goes_alone,
+                "ahead": permits_ahead,
+            }),
             has_next_call: !more,
             next_call: known.into_iter().min(),
             taken,
@@ -138,24 +150,40 @@ impl Model {
         (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
     }
 
-    /// Takes messages of negative priorities, then of priority 0, then of positive ones.
+    /// Whether the next lapse of a message fails it.
+    fn goes_alone(&self, number: Number) -> bool {
+        let lapses = self.messages[&number].run_so_far().lapses;
+        lapses > 0 && lapses + 1 >= self.settings.max_lapses
+    }
+
+    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message that its next lapse fails goes
+    /// alone.
     fn take(&mut self, most: usize) -> Vec<Number> {
         let mut taken = vec![];
+        let mut is_full = most == 0;
+        let mut offer = |model: &Self, number: Number| {
+            let goes_alone = model.goes_alone(number);
+            let accepted = !is_full && (taken.is_empty() || !goes_alone);
+            taken.extend(accepted.then_some(number));
+            is_full = is_full || goes_alone || taken.len() >= most;
+            (accepted, is_full)
+        };
+        let mut has_room = most > 0;
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
-        taken.extend(before.into_iter().map(|(_, number)| number).take(most));
+        for (_, number) in before {
+            has_room = !offer(self, number).1;
+        }
         // Entries of removed messages are dropped, also those directly behind the last taken message.
-        let has_room = taken.len() < most;
-        while has_room && !self.waiting_list.is_empty() {
-            let is_waiting = self.is_waiting(self.waiting_list[0]);
-            if is_waiting && taken.len() >= most {
+        while has_room && let Some(first) = self.waiting_list.first() {
+            if self.is_waiting(*first) && !offer(self, *first).0 {
                 break;
             }
-            let number = self.waiting_list.remove(0);
-            taken.extend(Some(number).filter(|_| is_waiting));
+            self.waiting_list.remove(0);
         }
-        let room = most - taken.len();
-        taken.extend(after.into_iter().map(|(_, number)| number).take(room));
+        for (_, number) in after {
+            offer(self, number);
+        }
         taken
     }
 
@@ -166,17 +194,35 @@ impl Model {
     /// Undoes the lease calls whose answers were lost.
     pub(crate) fn return_lost_leases(&mut self) {
         for call in std::mem::take(&mut self.lost) {
-            self.undo_leases(call);
+            let is_of_call = |lease: Lease| lease == Lease::Live(call);
+            let mine = self.numbers_by(|message| {
+                (message.is_active() && message.run.as_ref().is_some_and(|run| is_of_call(run.lease))).then_some(())
+            });
+            self.undo_leases_of_call(call, mine);
         }
     }
 
-    fn undo_leases(&mut self, call: LeaseCall) {
+    /// Undoes these leases, and returns the number of those that were live.
+    pub(crate) fn undo_leases(&mut self, tokens: &[Token]) -> usize {
+        let tokens: BTreeSet<Token> = tokens.iter().copied().collect();
+        let mut calls: Vec<LeaseCall> = vec![];
+        for token in &tokens {
+            calls.extend(Some(token.call).filter(|call| !calls.contains(call)));
+        }
+        let mut undone = 0;
+        // The messages of the call with the first message come first.
+        for call in calls.into_iter().rev() {
+            let live = tokens.iter().filter(|token| token.call == call && self.holds(**token));
+            let live: Vec<Number> = live.map(|token| token.number).collect();
+            undone += live.len();
+            self.undo_leases_of_call(call, live);
+        }
+        undone
+    }
+
+    fn undo_leases_of_call(&mut self, call: LeaseCall, numbers: impl IntoIterator<Item = Number>) {
         let mut requeues = Requeues::default();
-        let is_of_call = |lease: Lease| lease == Lease::Live(call);
-        let mine = self.numbers_by(|message| {
-            (message.is_active() && message.run.as_ref().is_some_and(|run| is_of_call(run.lease))).then_some(())
-        });
-        for number in mine {
+        for number in numbers {
             let message = self.message(number);
             let run = message.run.as_mut().expect("what is active has a run");
             run.settled = Some(Settled { action: Kind::GiveBack, became: Became::Waiting, call });

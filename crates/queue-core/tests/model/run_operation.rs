@@ -49,6 +49,7 @@ impl World {
             }
             Operation::Settle(settlements) => self.settle(settlements, &mut description).await?,
             Operation::Extend(choices, time) => self.extend(choices, *time, &mut description).await?,
+            Operation::UndoLeases(choices) => self.undo_leases(choices, &mut description).await?,
             Operation::Report(choice) => self.report(*choice, &mut description).await?,
             Operation::ChangeMessage(what, choice) => self.change_message(what, *choice, &mut description).await?,
             Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut description)).await?,

@@ -33,7 +33,7 @@ impl LeaseAction {
 }
 
 /// The lease of one message by one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) number: Number,
     pub(crate) call: LeaseCall,

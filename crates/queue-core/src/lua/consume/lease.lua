@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- lease: maintains the queue, then hands out messages from the head of the waiting list, as many as the rate limit, the owner
--- of an exclusive queue and a pause permit.
+-- of an exclusive queue and a pause permit. A message that its next lapse would fail goes alone: if it kills its consumer, no
+-- other message fails with it.
 -- KEYS      messages options waiting prioritized delayed leased runs removed expiring signals signalled
 -- ARGV      epoch, maximum number of messages, maximum bytes of their records, token, consumer, owner timeout (ms) of an
 --           exclusive queue ('' for the visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
---           none), 1 if more is ready, max_attempts of the queue, its timeout (ms) or false, false or for each message
---           its own deadline, false or for each the data of the signal that released it, false or (in an exclusive queue)
+--           none), 1 if more is ready, 1 if the message goes alone, 1 if the queue permits leasing ahead, max_attempts of
+--           the queue, its timeout (ms) or false, false or for each message its own deadline, false or for each the data of the signal that released it, false or (in an exclusive queue)
 --           the consumer that has access ('': nobody), false or for each its options, false or for each its run
 --           before this lease; then for each message: id, record
 -- Complexity O(messages · log N)
@@ -19,18 +20,33 @@ end
 local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout
+local max_lapses = tonumber(meta.max_lapses)
+-- Handlers of messages leased ahead start later than their leases. That must not matter: an order, a limit, a pause, a time-out
+-- that counts from the lease, or a single lapse that fails a message.
+local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout) and max_lapses > 1
 local reply = {
-  now, deadline, visibility_timeout, -1, 0, meta.max_attempts, meta.timeout or false, false, false, false, false, false,
+  now, deadline, visibility_timeout, -1, 0, 0, permits_ahead and 1 or 0, meta.max_attempts, meta.timeout or false,
+  false, false, false, false, false,
 }
 
--- Leases these messages, which were taken from the waiting list, and adds them to the reply. `own_deadlines` has the deadline of
--- each; nil: `deadline` for all. Returns the records and the runs; the runs alternate with the ids.
-local FIRST, A_FEW = 12, 32
-local function hand_out(ids, own_deadlines)
+-- Returns whether any message that is not leased has a run. Each lease has one.
+local known_runs
+local function any_ran_before()
+  known_runs = redis.call('HLEN', RUNS)
+  return known_runs > redis.call('ZCARD', LEASED)
+end
+
+local function goes_alone(run)
+  local lapses = run and tonumber(string.match(run, '^[^\t]*\t%d*\t%d+\t(%d+)\t')) or 0
+  return lapses > 0 and lapses + 1 >= max_lapses
+end
+
+-- Leases these messages, which were taken from the waiting list, and adds them to the reply. `earlier_runs` has
+-- false or the run of each; false: none has one. `own_deadlines` has the deadline of each; nil: `deadline` for all. Returns the
+-- records and the runs; the runs alternate with the ids.
+local FIRST, A_FEW = 14, 32
+local function hand_out(ids, earlier_runs, own_deadlines)
   local records = redis.call('HMGET', MESSAGES, unpack(ids))
-  local known_runs = redis.call('HLEN', RUNS)
-  -- Each lease has a run. If there are no more runs, these messages have none.
-  local runs_before = known_runs > redis.call('ZCARD', LEASED) and redis.call('HMGET', RUNS, unpack(ids))
   local queue_timeout = tonumber(meta.timeout)
   local first_run = format_run({
     token = token, started = now_text, attempts = 0, lapses = 0, deliveries = 1, consumer = consumer, settled = '', error = '',
@@ -40,8 +56,8 @@ local function hand_out(ids, own_deadlines)
   local deadline_text = instant_text(deadline)
   for i, id in ipairs(ids) do
     local run = first_run
-    if runs_before and runs_before[i] then
-      local earlier = parse_run(runs_before[i])
+    if earlier_runs and earlier_runs[i] then
+      local earlier = parse_run(earlier_runs[i])
       earlier.token, earlier.started, earlier.consumer = token, now, consumer
       earlier.deliveries = earlier.deliveries + 1
       earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
@@ -53,7 +69,7 @@ local function hand_out(ids, own_deadlines)
     deadlines[even - 1], deadlines[even] = deadline_text, id
     reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
   end
-  reply[12] = runs_before
+  reply[14] = earlier_runs
   -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
   -- long entry converts it to a hash table or skiplist, which it stays when the entry is removed.
   local long = known_runs <= A_FEW and known_runs + #ids > A_FEW and string.rep('-', 65)
@@ -83,9 +99,23 @@ local first_change = is_plain and math.min(first_instant(LEASED), first_instant(
 if first_change > now then
   local ids = redis.call('LPOP', WAITING, max)
   if ids then
-    hand_out(ids)
+    local popped = #ids
+    local earlier_runs = any_ran_before() and redis.call('HMGET', RUNS, unpack(ids))
+    for i, run in ipairs(earlier_runs or {}) do
+      if goes_alone(run) then
+        if i == 1 then reply[6] = 1 end
+        local rest = {}
+        for _ = math.max(i, 2), popped do
+          rest[#rest + 1] = table.remove(ids)
+          table.remove(earlier_runs)
+        end
+        if #rest > 0 then redis.call('LPUSH', WAITING, unpack(rest)) end
+        break
+      end
+    end
+    hand_out(ids, earlier_runs)
     wake_at(deadline)
-    if #ids == max and redis.call('EXISTS', WAITING) == 1 then
+    if popped == max and redis.call('EXISTS', WAITING) == 1 or #ids < popped then
       reply[5] = 1
     else
       reply[4] = pause_until(math.min(watch, first_change, deadline))
@@ -118,7 +148,8 @@ if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) e
 -- One call checks all keys that most queues do not have.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
-local taken = {}
+local taken, alone = {}, false
+local some_ran = any_ran_before()
 do
   -- Reads the ids before it removes them, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
@@ -128,13 +159,21 @@ do
   end
   local full = max <= 0
   local function take(candidates)
-    if not sizes_matter and #taken == 0 then
+    if #candidates == 0 then return 0 end
+    local runs = some_ran and redis.call('HMGET', RUNS, unpack(candidates))
+    if not sizes_matter and not runs and #taken == 0 then
       taken = candidates
       full = #taken >= max
       return #taken
     end
     local n = 0
-    for _, id in ipairs(candidates) do
+    for i, id in ipairs(candidates) do
+      if alone then break end
+      if runs and goes_alone(runs[i]) then
+        full = true
+        if #taken > 0 then break end
+        alone = true
+      end
       if sizes_matter then
         bytes = bytes + size_of(id)
         if bytes > max_bytes and #taken > 0 then
@@ -209,11 +248,12 @@ write_totals()
 local more = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken < max) and anything_is_ready()
 
 if more then reply[5] = 1 end
-reply[10] = meta.exclusive and (meta.owner or '') or false
+if alone and #taken > 0 then reply[6] = 1 end
+reply[12] = meta.exclusive and (meta.owner or '') or false
 
 if #taken > 0 then
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
-  reply[11] = options
+  reply[13] = options
   -- Without timeouts of runs all leases have the same deadline.
   local own_deadlines
   local earliest = deadline
@@ -224,12 +264,12 @@ if #taken > 0 then
       earliest = math.min(earliest, own_deadlines[i])
     end
   end
-  local records, runs = hand_out(taken, own_deadlines)
+  local records, runs = hand_out(taken, some_ran and redis.call('HMGET', RUNS, unpack(taken)), own_deadlines)
   record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   wake_at(earliest)
   if meta.rate_limit then record_leases(meta.rate_limit, #taken) end
-  if earliest < deadline then reply[8] = own_deadlines end
-  if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[9] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
+  if earliest < deadline then reply[10] = own_deadlines end
+  if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[11] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
 -- A consumer that does not call again at once must know when to: maintenance is needed, the rate limit permits leases, or the

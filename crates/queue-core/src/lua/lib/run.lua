@@ -2,7 +2,7 @@
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
 -- `token` is the token of the live lease; a `!` before it means that the lease has lapsed and the message has returned to the
 -- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: its letter (b:
--- returned because the reply was lost), the first letter of the new state, and its token.
+-- returned because its handler never started), the first letter of the new state, and its token.
 -- `terms` has a letter and a number (ms) for each value that is needed. For a lease, the values at hand-out, whatever the
 -- settings are now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, the duration
 -- of its last extension, if longer than its visibility timeout. For a requeued message: r, the instant at which it is ready.

@@ -1,0 +1,150 @@
+//! Tests of messages that are leased ahead of their handlers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consumer_worker::{Job, Outcome};
+use queue_core::State;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{World, done, start_with};
+
+/// Keeps all messages, so that each can be read in the end.
+const SETTINGS: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
+
+/// A handler of a few microseconds until it is to hang, which counts how many run at once.
+#[derive(Default)]
+struct Handlers {
+    running: AtomicUsize,
+    most: AtomicUsize,
+    ended: AtomicUsize,
+    hang: AtomicBool,
+}
+
+impl Handlers {
+    async fn handle(self: Arc<Self>) -> Outcome {
+        self.most.fetch_max(self.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        while self.hang.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        done()
+    }
+
+    /// Starts a worker of this concurrency with these handlers, and posts messages.
+    async fn start(self: &Arc<Self>, settings: &str, concurrency: usize, messages: u64) -> World {
+        let handlers = Arc::clone(self);
+        let world = start_with(settings, concurrency, move |_: Job| Arc::clone(&handlers).handle());
+        for _ in 0..messages / 1_000 {
+            world.post(1_000).await;
+        }
+        world
+    }
+
+    /// Waits until this many handlers have ended. Returns the highest number of leases that was seen.
+    async fn until_ended(&self, world: &World, count: usize) -> u64 {
+        let mut most = 0;
+        while self.ended.load(Ordering::SeqCst) < count {
+            most = most.max(active(world).await);
+        }
+        most
+    }
+}
+
+async fn active(world: &World) -> u64 {
+    world.queue.status().await.unwrap().unwrap().counts.active
+}
+
+#[tokio::test]
+async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
+    let handlers = Arc::new(Handlers::default());
+    let world = handlers.start(SETTINGS, 4, 20_000).await;
+    let most_leases = handlers.until_ended(&world, 20_000).await;
+    // Without leasing ahead there are at most 4 running and 4 ended ones, and those that a settle of both has under way.
+    assert!(most_leases > 40, "{most_leases} leases at once");
+    assert_eq!(handlers.most.load(Ordering::SeqCst), 4);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_do_not_start_soon_return_to_their_queue() {
+    let handlers = Arc::new(Handlers::default());
+    let world = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&world, 5_000).await;
+    handlers.hang.store(true, Ordering::SeqCst);
+    // The four that hang keep their leases.
+    while active(&world).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    handlers.hang.store(false, Ordering::SeqCst);
+    handlers.until_ended(&world, 20_000).await;
+    assert_delivered_once(world).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
+    let handlers = Arc::new(Handlers::default());
+    let world = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&world, 5_000).await;
+    handlers.hang.store(true, Ordering::SeqCst);
+    let (queue, _redis) = world.stop().await;
+    // Four handlers hung at most, and were dropped after the grace.
+    let counts = queue.status().await.unwrap().unwrap().counts;
+    assert_eq!(counts.active, 0);
+    let waiting = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;
+    let delivered = waiting.iter().filter(|message| message.deliveries > 0).count();
+    assert!(delivered <= 4 && waiting.iter().all(|message| message.lapses == 0), "{delivered} were delivered");
+}
+
+#[tokio::test]
+async fn a_paused_queue_keeps_no_message_that_has_not_started() {
+    let handlers = Arc::new(Handlers::default());
+    let world = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&world, 5_000).await;
+    world.queue.pause().await.unwrap();
+    while active(&world).await > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let ended = handlers.ended.load(Ordering::SeqCst);
+    assert!(ended < 20_000, "the queue was paused too late");
+    world.queue.resume().await.unwrap();
+    handlers.until_ended(&world, 20_000).await;
+    assert_delivered_once(world).await;
+}
+
+#[tokio::test]
+async fn exclusive_and_limited_queues_lease_nothing_ahead() {
+    let exclusive = json!({"exclusive": {"parallel": 2}});
+    let limited = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
+    let timed = json!({"timeout": 60_000});
+    let once = json!({"max_lapses": 1});
+    for (settings, most) in [(exclusive, 2), (limited, 4), (timed, 4), (once, 4)] {
+        let handlers = Arc::new(Handlers::default());
+        let world = handlers.start(&settings.to_string(), 4, 4_000).await;
+        handlers.until_ended(&world, 2_000).await;
+        handlers.hang.store(true, Ordering::SeqCst);
+        while handlers.running.load(Ordering::SeqCst) < most || active(&world).await > most as u64 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        // A message that was leased ahead would be returned by now. Its run would say so: `bw`.
+        sleep(Duration::from_millis(200)).await;
+        let runs = world.redis.command("HVALS drover:{q}:runs");
+        assert!(!runs.contains("\tbw"), "{settings}: {runs:.500}");
+        handlers.hang.store(false, Ordering::SeqCst);
+        world.stop().await;
+    }
+}
+
+async fn assert_delivered_once(world: World) {
+    let (queue, _redis) = world.stop().await;
+    let status = queue.status().await.unwrap().unwrap();
+    assert_eq!((status.totals.completed, status.totals.lapsed, status.totals.retried), (20_000, 0, 0));
+}

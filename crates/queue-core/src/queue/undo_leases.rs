@@ -1,0 +1,42 @@
+//! Undoes leases whose handlers never started.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    error::Result,
+    message::LeaseToken,
+    queue::{Call, Queue},
+    redis::scripts,
+};
+
+impl Queue {
+    /// Ends leases whose handlers never started: their messages return to the head of the waiting list as if they had never been
+    /// delivered. Returns the number of these messages; a lease that is over is left alone, so the call may be repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may be undone.
+    pub async fn undo_leases(&self, leases: &[LeaseToken]) -> Result<u64> {
+        let mut ids_of_calls: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for lease in leases {
+            ids_of_calls.entry(lease.secret()).or_default().insert(lease.id().as_str());
+        }
+        let mut calls: Vec<(&str, BTreeSet<&str>)> = ids_of_calls.into_iter().collect();
+        // Each call puts its messages before those that wait, so the call with the first message comes last.
+        calls.sort_unstable_by(|(_, ids), (_, others)| others.first().cmp(&ids.first()));
+        let mut undone = 0;
+        for (secret, ids) in calls {
+            undone += self.undo_leases_of_call(secret, &ids).await?;
+        }
+        Ok(undone)
+    }
+
+    /// Undoes leases of one lease call, which has this secret. Their ids fit into one call, because one call handed them out.
+    pub(super) async fn undo_leases_of_call(&self, secret: &str, ids: &BTreeSet<&str>) -> Result<u64> {
+        let mut call = Call::new(&scripts::UNDO_LEASES, &self.keys).arg(secret);
+        for id in ids {
+            call.push(id);
+        }
+        self.call(&scripts::UNDO_LEASES, call).await
+    }
+}
