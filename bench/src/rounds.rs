@@ -118,9 +118,10 @@ fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result
         return Ok(());
     }
     let figure = "everysec, handlers of 10 ms, 1/s";
-    let (per_second, busy_share) = on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?;
-    figures.record(figure, DROVER, per_second);
-    figures.record("everysec, handlers of 10 ms, share of time", DROVER, busy_share);
+    let load = on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?;
+    figures.record(figure, DROVER, load.per_second);
+    figures.record("everysec, handlers of 10 ms, share of time", DROVER, load.busy_share);
+    figures.record("everysec, handlers of 10 ms, share of rate after a kill", DROVER, load.rate_share_after_kill);
     if let Some(per_second) = peers.sleep_10_ms()? {
         figures.record(figure, "BullMQ", per_second);
     }
