@@ -1,4 +1,4 @@
-//! The errors of operations on queues, and how errors of Redis become these.
+//! The errors of operations on queues, and the conversion of Redis's errors to them.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use deadpool_redis::redis::{ErrorKind, RedisError};
 
 use crate::{limits, settings::patch::InvalidSetting};
 
-/// Why an operation on a queue was not done.
+/// Why an operation on a queue failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Redis can't be reached, did not answer in time, or can't serve now (loading, read-only, failing over).
+    /// Redis can't be reached, did not answer in time, or can't serve the call now (loading, read-only, failing over).
     ///
-    /// Try again later. An operation that was under way may have been done or not.
+    /// Try again later. The operation may have been done or not.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
 
-    /// Redis has reached its `maxmemory`: nothing was stored. Draining still works.
+    /// Redis has reached its `maxmemory`: nothing was stored. Messages can still be leased and settled.
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
@@ -25,41 +25,44 @@ pub enum Error {
     #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
-    /// More messages than one call may have ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send fewer at
-    /// once.
-    #[error("{0} messages at once, at most {most} are allowed", most = limits::MAX_MESSAGES)]
+    /// The call has more messages than allowed ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send
+    /// fewer in one call.
+    #[error("{0} messages in one call, at most {max} are allowed", max = limits::MAX_MESSAGES)]
     TooManyMessages(usize),
 
-    /// More bytes than one call may have ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send less at once.
-    #[error("{0} bytes at once, at most {most} are allowed", most = limits::MAX_BYTES)]
+    /// The call has more bytes of payload than allowed ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send
+    /// fewer in one call.
+    #[error("{0} bytes in one call, at most {max} are allowed", max = limits::MAX_BYTES)]
     TooManyBytes(usize),
 
-    /// A progress report with more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)). Nothing was done.
-    #[error("a progress of {0} bytes, at most {most} are kept", most = limits::MAX_RESULT_BYTES)]
+    /// The reported progress has more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)).
+    /// Nothing was done.
+    #[error("the progress has {0} bytes, at most {max} are kept", max = limits::MAX_RESULT_BYTES)]
     ProgressTooLarge(usize),
 
     /// A patch has an invalid setting. Nothing was changed.
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
-    /// The queue has reached its maximum number of messages
-    /// ([`max_length`](crate::settings::Settings::max_length)): nothing was stored. Drain it, or raise the limit.
+    /// The queue has reached its maximum number of messages ([`max_length`](crate::settings::Settings::max_length)): nothing
+    /// was stored. Wait until messages have finished, or raise the limit.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 
-    /// The idempotency key came with another request before: nothing was stored. Use a new random key.
+    /// An earlier, different request had the same idempotency key: nothing was stored. Use a new random key.
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
-    /// There is no such queue, and this operation creates none.
+    /// The queue does not exist, and this operation does not create it.
     #[error("there is no such queue")]
     NoSuchQueue,
 
     /// The cursor does not belong to this list.
-    #[error("the cursor is not one of this list")]
+    #[error("the cursor does not belong to this list")]
     InvalidCursor,
 
-    /// The data has the layout of another version of Drover. Run that version, or drain and delete the queue with it.
+    /// The data has the layout of another version of Drover. Run that version, or use it to finish the queue's messages and to
+    /// delete the queue.
     #[error(
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
@@ -72,7 +75,7 @@ pub enum Error {
         known: u32,
     },
 
-    /// An answer of Redis that no version of it should give: a script and this library disagree, or a key was changed by hand.
+    /// Redis gave an unexpected answer: a script and this library disagree, or a key was changed by hand.
     #[error("unexpected answer from Redis: {0}")]
     Unexpected(String),
 }
@@ -81,7 +84,7 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
 
-/// The answer of an operation.
+/// The result of an operation.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -92,16 +95,16 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        // Errors with these codes are temporary or need the operator, because a healthy primary does not return them; the
-        // caller's request was valid. An error without a code means that Redis did not answer.
-        const NOT_NOW: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS MISCONF NOAUTH \
-                               WRONGPASS NOPERM";
+        // A healthy primary does not return these codes: the error is temporary, or an operator must act. The caller's request
+        // was valid. An error without a code means that Redis did not answer.
+        const UNAVAILABLE_CODES: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS \
+                                         MISCONF NOAUTH WRONGPASS NOPERM";
         match error.code() {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
-            Some(code) if !NOT_NOW.split(' ').any(|passing| passing == code) => Self::Unexpected(reason(&error)),
+            Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => Self::Unexpected(reason(&error)),
             _ => Self::Unavailable(reason(&error)),
         }
     }
@@ -114,12 +117,12 @@ fn reason(error: &RedisError) -> String {
             "it refused the user or the password: correct them in redis.url"
         }
         (_, Some("NOAUTH")) => "it wants a password: write it into redis.url",
-        // The text of Redis itself, which names what is not allowed.
+        // Redis's own text explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
             "the server at that address is not a Redis: correct the host and the port in redis.url"
         }
-        // The text of the operating system.
+        // The text comes from the operating system.
         (ErrorKind::Io, _) => return error.to_string(),
         (kind, _) => return error.to_string().replace(&format!(" - {kind:?}"), ""),
     };

@@ -12,7 +12,7 @@ use utoipa::{
     openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
 };
 
-/// A struct that is read only from an object; derived code would also accept a list of its members.
+/// A struct that is read only from a JSON object; code derived by serde would also accept a list of the members' values.
 #[derive(Debug)]
 pub struct JsonObject<T>(pub T);
 
@@ -34,7 +34,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     }
 }
 
-/// The schema of an optional object of which each member is optional too, and counts as absent where it is null.
+/// The schema of an optional object. Each member is optional too; a member that is null counts as absent.
 pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
     let null = || ObjectBuilder::new().schema_type(Type::Null);
     let mut schema = T::schema();
@@ -47,7 +47,7 @@ pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
     OneOfBuilder::new().item(null()).item(schema).into()
 }
 
-/// Reads a field for which a null counts as absent.
+/// Reads a field; a null counts as absent, and gives the default.
 ///
 /// # Errors
 ///

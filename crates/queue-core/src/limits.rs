@@ -6,10 +6,10 @@ use crate::time::Millis;
 pub(crate) const MAX_MESSAGES: usize = 1_000;
 /// The maximum bytes of payload in the request or the reply of one call: 4 MiB.
 pub(crate) const MAX_BYTES: usize = 4 * 1_024 * 1_024;
-/// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
+/// The maximum bytes of a result: 64 KiB. A message whose result is larger fails with the code `result_too_large`.
 pub(crate) const MAX_RESULT_BYTES: usize = 64 * 1_024;
-/// The largest error that is kept, as JSON: 8 KiB. The text of a larger one is cut.
+/// The maximum bytes of an error, as JSON: 8 KiB. The text of a larger error is truncated.
 pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1_024;
-/// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out has that long to settle it;
-/// then the attempt has failed, and another one may begin.
+/// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out must settle it within this
+/// time. After that the attempt has failed, and the next one may begin.
 pub(crate) const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);

@@ -4,9 +4,9 @@ use std::{fmt, str::FromStr};
 
 use crate::parse_error::ParseError;
 
-/// A newtype over a validated text, with the conversions that such a type needs.
+/// Defines a newtype over a validated text, with the conversions that such a type needs.
 macro_rules! validated_text {
-    ($(#[$doc:meta])* $name:ident, up to $most:literal of $pattern:literal, $validate:expr) => {
+    ($(#[$doc:meta])* $name:ident, up to $max:literal of $pattern:literal, $validate:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String")]
@@ -47,7 +47,7 @@ macro_rules! validated_text {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
                 use utoipa::openapi::{ObjectBuilder, Type};
                 let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
-                text.min_length(Some(1)).max_length(Some($most)).into()
+                text.min_length(Some(1)).max_length(Some($max)).into()
             }
         }
 
@@ -73,7 +73,7 @@ fn is_segment(text: &str, max: usize) -> bool {
 }
 
 validated_text! {
-    /// The name of a queue: 1 to 128 of letters, digits and `_.:-`, a letter or digit first.
+    /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
     QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_token(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
@@ -91,8 +91,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// An id that the producer chose. It names the message as well as Drover's own id does, so it is never all digits; `batch`
-    /// is reserved.
+    /// An id that the producer chose. Clients may use it instead of Drover's id. Drover's ids are all digits, so an own id is
+    /// not; `batch` is reserved.
     OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if !is_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
@@ -125,8 +125,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes could
-    /// have the same one, and each would hide the other's crash.
+    /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes
+    /// could have the same one, and the crash of one would stay hidden while the other runs.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_token(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_name_follows_the_rules_of_the_contract() {
+    fn queue_name_is_up_to_128_allowed_characters() {
         for good in ["q", "my-queue", "0", "a_b.c:d-e", &"x".repeat(128)] {
             assert!(good.parse::<QueueName>().is_ok(), "{good}");
         }

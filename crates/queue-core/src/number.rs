@@ -11,9 +11,9 @@ pub(crate) struct WholeNumber(pub(crate) i64);
 /// Converts a float to the whole number that it equals; `None` if it has a fraction or is too large.
 pub(crate) fn whole(number: f64) -> Option<i64> {
     /// 2^53: above it, a float does not represent every whole number.
-    const MOST: f64 = 9_007_199_254_740_992.0;
-    let is_whole = number.fract() == 0.0 && number.abs() <= MOST;
-    #[expect(clippy::cast_possible_truncation, reason = "it was checked")]
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+    #[expect(clippy::cast_possible_truncation, reason = "the number is whole and within the limit")]
     is_whole.then_some(number as i64)
 }
 
@@ -32,14 +32,14 @@ impl<'de> Deserialize<'de> for WholeNumber {
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<WholeNumber, E> {
-                // A number that does not fit is out of every range.
+                // A number that does not fit into an `i64` is outside every range.
                 Ok(WholeNumber(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<WholeNumber, E> {
                 match whole(number) {
                     Some(number) => Ok(WholeNumber(number)),
-                    // A number that does not fit is out of every range.
+                    // A number that does not fit into an `i64` is outside every range.
                     None if number.fract() == 0.0 => Ok(WholeNumber(if number > 0.0 { i64::MAX } else { i64::MIN })),
                     None => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
                 }

@@ -1,4 +1,4 @@
-//! The error of parsing a text or a number.
+//! The error of a text or a number that can't be parsed.
 
 use std::borrow::Cow;
 

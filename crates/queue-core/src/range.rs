@@ -1,4 +1,5 @@
-//! Numbers and durations with a range: each refuses values outside it, names the range in its errors and in its schema. So the type of an option or a setting describes its values completely.
+//! Numbers and durations with a range. Each type refuses values outside its range, and names the range in its errors and its
+//! schema. So the type of an option or a setting describes all its valid values.
 
 use std::{fmt, ops::Deref, str::FromStr};
 
@@ -29,7 +30,7 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     /// The maximum duration.
     pub const MAX: Millis = Millis::new(MAX);
 
-    /// A default: one that is out of range does not compile where it is a constant.
+    /// Makes a default value. A constant that is out of range does not compile.
     pub(crate) const fn of(duration: Millis) -> Self {
         assert!(MIN <= duration.get() && duration.get() <= MAX, "a default is in its range");
         Self(duration)
@@ -37,7 +38,7 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 }
 
 impl<const MIN: i64, const MAX: i64> Count<MIN, MAX> {
-    /// A default: one that is out of range does not compile where it is a constant.
+    /// Makes a default value. A constant that is out of range does not compile.
     pub(crate) const fn of(number: i64) -> Self {
         assert!(MIN <= number && number <= MAX, "a default is in its range");
         Self(number)
@@ -79,7 +80,7 @@ impl<const MIN: i64, const MAX: i64> FromStr for Count<MIN, MAX> {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // Any other text, also one with a plus sign, counts as a number outside every range.
+        // A text that is not a number, or has a plus sign, counts as a number outside every range.
         let number = Some(text).filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok());
         number.unwrap_or(i64::MIN).try_into()
     }

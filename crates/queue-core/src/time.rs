@@ -1,5 +1,5 @@
-//! Instants by Redis's clock and durations, in whole milliseconds, with their text and JSON forms. Reading never makes an instant
-//! earlier or a duration shorter than its text.
+//! Instants by Redis's clock, and durations. Both are in whole milliseconds, and have a text and a JSON form. An instant that
+//! is read is never earlier than its text says.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::{number, parse_error::ParseError};
 
-/// An instant by Redis's clock, in whole milliseconds. As text RFC 3339 in UTC, always with milliseconds.
+/// An instant by Redis's clock, in whole milliseconds. Its text is RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Timestamp {
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
                 // Rounded up, because a message must not be due before the requested instant.
                 let millis = instant.as_nanosecond().max(0).unsigned_abs().div_ceil(1_000_000);
-                let leap = if names_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
+                let leap = if is_in_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
                 match u64::try_from(millis).map(|millis| Timestamp(millis) + leap) {
                     Ok(timestamp) if timestamp < Timestamp::LIMIT => Ok(timestamp),
                     _ => Err(E::custom("an instant must lie before the year 2200")),
@@ -97,9 +97,9 @@ impl ToSchema for Timestamp {
     }
 }
 
-/// Whether the text is in a second 60 (a leap second), which the parser reads as second 59. Unix time has no such second, so the
-/// instant is moved to the next second.
-fn names_leap_second(text: &str) -> bool {
+/// Whether the seconds of the text are 60 (a leap second). The parser reads them as 59. Unix time has no leap seconds, so the
+/// caller moves the instant to the next second.
+fn is_in_leap_second(text: &str) -> bool {
     let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
     let digits = time.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b':').filter(|byte| *byte != b':');
     digits.skip(4).eq(*b"60")
@@ -107,8 +107,8 @@ fn names_leap_second(text: &str) -> bool {
 
 /// A duration in whole milliseconds.
 ///
-/// Reads an integer (milliseconds) or a text with the units `w`, `d`, `h`, `m`, `s` and `ms`, the longest first (`"1500ms"`,
-/// `"2s"`, `"1h 30m"`); writes an integer.
+/// It is read from an integer (milliseconds), or from a text with the units `w`, `d`, `h`, `m`, `s` and `ms`, the longest first
+/// (`"1500ms"`, `"2s"`, `"1h 30m"`). It is written as an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Default)]
 #[serde(transparent)]
 pub struct Millis(u64);
@@ -142,7 +142,7 @@ impl Millis {
         self.0
     }
 
-    /// Converts it to the `Duration` of the standard library.
+    /// Converts the duration to the `Duration` of the standard library.
     pub const fn to_std(self) -> Duration {
         Duration::from_millis(self.0)
     }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_shown_as_it_reads_back() {
+    fn the_text_of_a_duration_reads_back() {
         for (millis, text) in [
             (0, "0s"),
             (1, "1ms"),

@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// The number of ids that one step checks.
-const STEP: usize = 500;
-/// The number of suspects that one step checks again; for each of them it searches the lists.
-const SUSPECTS: usize = 20;
+const IDS_PER_STEP: usize = 500;
+/// The number of suspects that one step checks again; for each suspect it searches the lists.
+const SUSPECTS_PER_STEP: usize = 20;
 
-/// The keys of which exactly one contains a message; each is the key of a state.
+/// The keys that stand for states. Exactly one of them contains each message.
 const STATES: [&str; 9] = [
     "held",
     "waiting",
@@ -24,12 +24,12 @@ const STATES: [&str; 9] = [
     "leased",
     "completed",
     "failed",
-    // Purged, but not forgotten yet.
+    // The messages in these two were purged, but are not forgotten yet.
     "purged",
     "purged_prioritized",
 ];
 
-/// Each list with the set that marks its stale ids, whose messages were removed.
+/// Each list, with the set that marks those ids of the list whose messages were removed.
 const LISTS: [(&str, &str); 3] =
     [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED), (suffix::PURGED, suffix::PURGED_REMOVED)];
 
@@ -58,57 +58,58 @@ impl fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Checks that every message is in exactly one state and has a record, while the queue is in use. It works in steps, and
-    /// checks each suspect again in one script. It keeps the ids of the queue in memory.
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps.
+    /// Each message that looks suspects is checked again, at one instant. The ids of all messages are kept in memory meanwhile.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn audit(&self) -> Result<Audit> {
-        let mut suspects: HashMap<String, Vec<&'static str>> = HashMap::new();
+        let mut lists_by_id: HashMap<String, Vec<&'static str>> = HashMap::new();
         for (list, _) in LISTS {
             for id in self.whole_list(list).await? {
-                suspects.entry(id).or_default().push(list);
+                lists_by_id.entry(id).or_default().push(list);
             }
         }
         for hash in
             [suffix::MESSAGES, suffix::OPTIONS, suffix::RUNS, suffix::OUTCOMES, suffix::PROGRESS, suffix::SIGNALLED]
         {
             for id in self.scan("HSCAN", hash, 2).await? {
-                suspects.entry(id).or_default();
+                lists_by_id.entry(id).or_default();
             }
         }
         let indices = [suffix::PRIORITIZED, suffix::DELAYED, suffix::LEASED, suffix::FAILED, suffix::EXPIRING];
         for index in indices.into_iter().chain([suffix::PURGED_PRIORITIZED]) {
             for id in self.scan("ZSCAN", index, 2).await? {
-                suspects.entry(id).or_default();
+                lists_by_id.entry(id).or_default();
             }
         }
         for set in [suffix::REMOVED, suffix::ERASED, suffix::BLOCKING, suffix::CANCELLING, suffix::PURGED_REMOVED] {
             for id in self.scan("SSCAN", set, 1).await? {
-                suspects.entry(id).or_default();
+                lists_by_id.entry(id).or_default();
             }
         }
         for member in self.scan("ZSCAN", suffix::HELD, 2).await? {
             let id = member.split('\t').nth(1).unwrap_or_default();
-            suspects.entry(id.to_owned()).or_default();
+            lists_by_id.entry(id.to_owned()).or_default();
         }
-        let messages = suspects.len();
+        let messages = lists_by_id.len();
 
-        // The first check uses the lists as they were read above; the second check reads everything about a suspect at one instant.
-        let ids: Vec<String> = suspects.keys().cloned().collect();
-        let mut wrong = Vec::new();
-        for some in ids.chunks(STEP) {
-            for (id, mut key_names) in some.iter().zip(self.key_names("index", some).await?) {
-                key_names.extend(suspects[id].iter().map(ToString::to_string));
+        // The first check uses the lists as they were read above; the second one reads everything about a suspect at one
+        // instant.
+        let ids: Vec<String> = lists_by_id.keys().cloned().collect();
+        let mut suspects = Vec::new();
+        for chunk in ids.chunks(IDS_PER_STEP) {
+            for (id, mut key_names) in chunk.iter().zip(self.key_names("index", chunk).await?) {
+                key_names.extend(lists_by_id[id].iter().map(ToString::to_string));
                 if problem(&key_names).is_some() {
-                    wrong.push(id.clone());
+                    suspects.push(id.clone());
                 }
             }
         }
         let mut findings = Vec::new();
-        for some in wrong.chunks(SUSPECTS) {
-            for (id, key_names) in some.iter().zip(self.key_names("list", some).await?) {
+        for chunk in suspects.chunks(SUSPECTS_PER_STEP) {
+            for (id, key_names) in chunk.iter().zip(self.key_names("list", chunk).await?) {
                 if let Some(problem) = problem(&key_names) {
                     findings.push(Finding { id: id.clone(), problem });
                 }
@@ -131,9 +132,9 @@ impl Queue {
         let mut ids = Vec::new();
         loop {
             let mut range = redis::cmd("LRANGE");
-            range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + STEP - 1);
+            range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + IDS_PER_STEP - 1);
             let page: Vec<String> = reply::decode(self.redis.call(&range).await?)?;
-            let is_last = page.len() < STEP;
+            let is_last = page.len() < IDS_PER_STEP;
             ids.extend(page);
             if is_last {
                 return Ok(ids);
@@ -147,7 +148,7 @@ impl Queue {
         let mut cursor = String::from("0");
         loop {
             let mut scan = redis::cmd(command);
-            scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(STEP);
+            scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
             let (next, page): (String, Vec<String>) = reply::decode(self.redis.call(&scan).await?)?;
             ids.extend(page.into_iter().step_by(width));
             cursor = next;
@@ -158,16 +159,16 @@ impl Queue {
     }
 }
 
-/// The problem of a message that these keys contain; `None` if there is none.
+/// The problem of the message that is in these keys; `None` if there is none.
 fn problem(key_names: &[String]) -> Option<String> {
-    let is_in = |key_name: &str| key_names.iter().any(|there| there == key_name);
+    let is_in = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATES.contains(key_name)).collect();
-    // A message that was removed from the middle of a list leaves its id there, marked, until the id reaches the end.
+    // A removed message may leave its id in the middle of a list. The id is marked until it reaches the end of the list.
     for (list, mark) in LISTS {
         if is_in(mark) {
             match states.iter().position(|state| *state == list) {
-                Some(at) => drop(states.remove(at)),
+                Some(index) => drop(states.remove(index)),
                 None => return Some(format!("marked as {mark}, but not in {list}")),
             }
         }

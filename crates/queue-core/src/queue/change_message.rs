@@ -1,5 +1,5 @@
-//! Changes of one message on request of a client, without content: cancel, erase, promote. This file also has the outcome of
-//! all changes on request of a client; `retry.rs` and `patch.rs` make the others.
+//! Changes of one message that a client requests and that have no content: cancel, erase, promote. [`Changed`] is the outcome
+//! of these changes, and of those in `retry.rs` and `patch.rs`.
 
 use crate::{
     error::{Error, Result},
@@ -8,12 +8,12 @@ use crate::{
     redis::scripts::{self, Script},
 };
 
-/// The outcome of changing one message on request of a client.
+/// The outcome of a change of one message that a client requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// The message was changed.
     Done,
-    /// The message is active: its consumer is asked to stop, and the end of the lease shows the outcome.
+    /// The message is active: its consumer is asked to stop. Whether the message is cancelled is known when its lease ends.
     Requested,
     /// The message is in a state that does not permit the change. Nothing was changed.
     Refused(State),
@@ -23,7 +23,7 @@ pub enum Changed {
 
 impl Queue {
     /// Cancels a message. A message that has not started fails with the code `cancelled`. The consumer of an active message is
-    /// asked to stop; any settle except a completion then fails the message as cancelled.
+    /// asked to stop; any settlement except a completion then fails the message as cancelled.
     ///
     /// # Errors
     ///
@@ -59,22 +59,22 @@ impl Queue {
         Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }
 
-    /// The state in which the script found the message.
+    /// Calls the script, and returns the state in which it found the message.
     async fn change(&self, script: &'static Script, id: &MessageRef) -> Result<Option<State>> {
-        found_in(self.call(script, Call::new(script, &self.keys).arg(id.as_str())).await?)
+        parse_state(self.call(script, Call::new(script, &self.keys).arg(id.as_str())).await?)
     }
 }
 
-/// The outcome of a change that only the state `right` permits.
-pub(super) fn only_from(right: State, found: Option<State>) -> Changed {
+/// The outcome of a change that only the state `required` permits.
+pub(super) fn only_from(required: State, found: Option<State>) -> Changed {
     match found {
-        Some(state) if state == right => Changed::Done,
+        Some(state) if state == required => Changed::Done,
         Some(state) => Changed::Refused(state),
         None => Changed::Unknown,
     }
 }
 
 /// Parses the state in which a script found a message.
-pub(super) fn found_in(state: Option<String>) -> Result<Option<State>> {
+pub(super) fn parse_state(state: Option<String>) -> Result<Option<State>> {
     state.map(|state| state.parse().map_err(Error::unexpected)).transpose()
 }

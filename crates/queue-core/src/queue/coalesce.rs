@@ -1,14 +1,14 @@
-//! Stores messages that are posted one by one together.
+//! Coalescing: messages that are posted one by one are stored together.
 //!
 //! A post starts a call at once if its queue has no running call; otherwise it waits for the next call, together with all posts
-//! that arrive until then. So no post waits while Redis is idle, and with more load more messages share a call. When many posts
-//! wait, a second call starts beside the first. The calls run in tasks of their own, which end when no post waits. So a client
-//! that disconnects affects no other client's message, and an idle queue costs nothing.
+//! that arrive until then. So no post waits while Redis is idle, and the higher the load is, the more messages share a call.
+//! When many posts wait, a second call starts beside the first. The calls run in tasks of their own, which end when no post
+//! waits. So a client that disconnects affects no other client's message, and an idle queue costs nothing.
 //!
-//! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) is
-//! refused alone. A failure of a call (Redis does not answer, has no memory, has a newer layout) is the answer to each of
-//! its messages: nothing is sent again, because it may be stored. A call that panics fails its messages, and the next call
-//! starts as usual.
+//! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) does not
+//! affect other messages. If a call fails (Redis does not answer, its memory is full, it has a newer layout), each message of
+//! the call gets the error. No message is sent again, because it may be stored already. If a call panics, its messages fail,
+//! and the next call starts as usual.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 
@@ -30,17 +30,18 @@ use crate::{
     },
 };
 
-/// The number of concurrent calls of one queue: while Redis works on one, the next is prepared and the previous one answered.
+/// The maximum number of concurrent calls of one queue: while Redis works on one call, this process prepares the next call and
+/// answers the posts of the previous one.
 const MAX_CALLS: usize = 2;
-/// The number of posts that must wait before a second call starts beside a running one: smaller calls would cost Redis more
-/// than the time that they save. Of 6, 12, 24, 32 and 64 this number served both 50 and 500 clients best.
+/// The number of posts that must wait before a second call starts beside a running one. With fewer posts, the second call would
+/// cost Redis more time than it saves. Of 6, 12, 24, 32 and 64, this number was the best one both with 50 and with 500 clients.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
-/// The maximum number of bytes, over all queues, that wait or are being sent.
+/// The maximum bytes of the messages, over all queues, that wait or are being sent.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;
 /// Each message counts at least this many bytes, so that at most 16,384 messages wait.
 const MIN_BYTES: usize = 4 * 1_024;
 
-/// State that the posts of all queues of a process share.
+/// The limit of bytes, and the tasks that make calls, for the posts to all queues of a process.
 pub(crate) struct PostLimit {
     free_bytes: Arc<Semaphore>,
     calls: TaskTracker,
@@ -92,8 +93,8 @@ impl PendingPosts {
         starts_call
     }
 
-    /// The posts of the next call, in the order posted, without posts whose callers no longer wait. `None` if no post waits: the
-    /// task of this call ends.
+    /// The posts of the next call, in the order posted, without posts whose callers no longer wait. `None` if no post waits:
+    /// then the task that makes the calls ends.
     fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<PostReply>)> {
         let (mut messages, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
@@ -118,22 +119,23 @@ impl PendingPosts {
 }
 
 impl Queue {
-    /// Stores one message, in one call with others that are posted at the same time.
+    /// Stores one message, in one call with other messages that are posted at the same time.
     ///
-    /// As with [`enqueue`](Self::enqueue), nothing is sent again when Redis did not answer, and if the future is dropped, the
-    /// message may be stored or not. It ends within the time limit of a call, including the wait for earlier calls.
+    /// As with [`enqueue`](Self::enqueue), the call is not sent again when Redis did not answer. Then, or if the future is
+    /// dropped, the message may be stored or not. The post ends within the time limit of one call, including its wait for
+    /// earlier calls.
     ///
     /// # Errors
     ///
-    /// Those of `enqueue`, and [`Error::Overloaded`].
+    /// The errors of `enqueue`, and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
-        let packed = EncodedMessage::of(&message);
-        if packed.bytes() > limits::MAX_BYTES {
-            return Err(Error::TooManyBytes(packed.bytes()));
+        let encoded = EncodedMessage::of(&message);
+        if encoded.bytes() > limits::MAX_BYTES {
+            return Err(Error::TooManyBytes(encoded.bytes()));
         }
-        let reserved = self.post_limit.reserve(&packed)?;
+        let reserved = self.post_limit.reserve(&encoded)?;
         let (answer, answered) = oneshot::channel();
-        let post = Post { message: packed, reply: PostReply { answer, _reserved: reserved } };
+        let post = Post { message: encoded, reply: PostReply { answer, _reserved: reserved } };
         if self.posted.lock().add(post) {
             self.post_limit.calls.spawn(Arc::clone(self).store_posted());
         }
@@ -159,7 +161,8 @@ where
     loop {
         let next = posted.lock().next_call();
         let Some((messages, replies)) = next else { return };
-        // `next_call` counts down the queue's calls when this task ends, so a panic must not end the task earlier.
+        // `next_call` reduces the number of running calls when this task ends. So a panic of a call must not end the task
+        // earlier.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
         let answers: Vec<Result<Answer>> = match called {
@@ -186,15 +189,15 @@ mod tests {
     async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {
         let (posted, post_limit) = (Arc::<Mutex<PendingPosts>>::default(), PostLimit::default());
         let stored = Arc::<Mutex<Vec<usize>>>::default();
-        let post = async |is_bad: bool| {
-            let packed = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
+        let post = async |panics: bool| {
+            let encoded = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
             let (answer, answered) = oneshot::channel();
-            let reserved = post_limit.reserve(&packed).unwrap();
-            let post = Post { message: packed, reply: PostReply { answer, _reserved: reserved } };
+            let reserved = post_limit.reserve(&encoded).unwrap();
+            let post = Post { message: encoded, reply: PostReply { answer, _reserved: reserved } };
             if posted.lock().add(post) {
                 let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
                 let send = move |messages: Vec<EncodedMessage>| {
-                    assert!(!is_bad, "a fault in the code");
+                    assert!(!panics, "a fault in the code");
                     stored.lock().push(messages.len());
                     let answer = |_| Answer {
                         created_at: Timestamp::from_millis(1),
@@ -208,7 +211,7 @@ mod tests {
             timeout(Duration::from_secs(10), answered).await.expect("a post is answered").expect("its call answers it")
         };
         for round in 1..=3 {
-            // More than enough for all the calls that a queue may have at once.
+            // These posts are enough for as many calls as a queue may have at once.
             for answer in futures_util::future::join_all((0..200).map(|_| post(true))).await {
                 assert!(matches!(answer, Err(Error::Unexpected(_))), "its call panicked");
             }

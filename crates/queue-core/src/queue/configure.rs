@@ -1,4 +1,4 @@
-//! Changes of the settings at run time, pause and resume.
+//! Changes settings at run time; pauses and resumes a queue.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::{
     settings::Settings,
 };
 
-/// The maximum number of times that a change is tried again because others change the same settings meanwhile.
-const TRIES: usize = 20;
+/// The maximum number of times that a change is tried, because other clients may change the same settings meanwhile.
+const MAX_TRIES: usize = 20;
 
 /// The field of `meta` that distinguishes queues that had the same name one after the other.
 const EPOCH: &str = "epoch";
@@ -28,20 +28,20 @@ impl Queue {
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
         let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Create };
-        for _ in 0..TRIES {
-            let known = self.meta().await?;
-            let settings = Settings::of_stored(known.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        for _ in 0..MAX_TRIES {
+            let stored = self.meta().await?;
+            let settings = Settings::of_stored(stored.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.patched(patch)?;
-            // The returned settings must include the declared ones: if this process has not declared the queue yet, it declares it
-            // and reads again.
-            let is_declared = known.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
+            // The returned settings must include the declared ones. So if this process has not declared the queue yet, it
+            // declares the queue and reads the settings again.
+            let is_declared = stored.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
                 self.declare_or(if_absent).await?;
                 continue;
             }
             let mut changes = Vec::new();
             for (name, value) in settings.meta_fields() {
-                let before = known.get(&name).cloned().unwrap_or_default();
+                let before = stored.get(&name).cloned().unwrap_or_default();
                 if before != value {
                     changes.push((name, before, value));
                 }
@@ -50,10 +50,11 @@ impl Queue {
                 return Ok(settings);
             }
         }
-        Err(Error::Unavailable("others change the settings all the time".into()))
+        Err(Error::Unavailable("other clients change the settings all the time".into()))
     }
 
-    /// Hands out no message until [`resume`](Self::resume). Messages still become due, and active messages continue.
+    /// Pauses the queue: no message is handed out until [`resume`](Self::resume). Messages still become due, and active
+    /// messages continue.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ impl Queue {
         self.set_paused("1").await
     }
 
-    /// Hands out messages again.
+    /// Ends the pause: messages are handed out again.
     ///
     /// # Errors
     ///

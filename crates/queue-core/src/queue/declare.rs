@@ -1,4 +1,5 @@
-//! Creates queues: only `declare.lua` creates one. A call that may not create a queue learns that it does not exist.
+//! Declares queues: only `declare.lua` creates a queue. A call to a queue that does not exist either declares the queue first,
+//! or fails.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
 /// The maximum number of times that one call declares a queue again, because other processes delete it at the same time.
 const MAX_REDECLARATIONS: u64 = 30;
 
-/// The behaviour of a call if the queue does not exist.
+/// What a call does if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
     /// The call creates the queue.
@@ -58,15 +59,15 @@ impl Queue {
         };
         debug!(queue = %self.name, epoch, was_created, "declared");
         if was_created {
-            // A concurrent deletion may have removed the name.
+            // The name is added again, because a concurrent deletion may have removed it.
             index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
         }
         *self.epoch.lock() = Some(epoch.clone());
         Ok(epoch)
     }
 
-    /// Calls a script that needs the queue's epoch. It first declares the queue if this process has not, or if Redis was replaced
-    /// or emptied. `build` makes the call for an epoch.
+    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis
+    /// has another epoch, the queue is declared first. `build` makes the call for an epoch.
     pub(super) async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,
@@ -74,7 +75,7 @@ impl Queue {
         build: impl Fn(&str) -> Call,
     ) -> Result<T> {
         let known = self.epoch.lock().clone();
-        // This is rare, so it is boxed to keep the future of each call small.
+        // A declaration is rare, so its future is boxed, which keeps the future of each call small.
         let mut epoch = match known {
             Some(epoch) => epoch,
             None => Box::pin(self.declare_or(if_absent)).await?,
@@ -82,10 +83,10 @@ impl Queue {
         for tried in 0..MAX_REDECLARATIONS {
             match self.redis.call_script(script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
-                    // The first retry is immediate; later ones wait randomly.
-                    let most = Duration::from_millis(tried);
+                    // The first retry is immediate; later ones wait for a random time.
+                    let max_pause = Duration::from_millis(tried);
                     epoch = Box::pin(async {
-                        sleep(most.mul_f64(rand::random())).await;
+                        sleep(max_pause.mul_f64(rand::random())).await;
                         self.declare_or(if_absent).await
                     })
                     .await?;
@@ -96,6 +97,6 @@ impl Queue {
                 }
             }
         }
-        Err(Error::Unavailable("the queue was deleted again and again while it was used".into()))
+        Err(Error::Unavailable("the queue was deleted again and again at the same time".into()))
     }
 }

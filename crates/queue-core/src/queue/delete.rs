@@ -9,14 +9,14 @@ use crate::{
 };
 
 impl Queue {
-    /// Deletes the queue with all its messages, active ones too: their leases and all waits for its messages end. Returns whether
-    /// the queue existed.
+    /// Deletes the queue with all its messages, including active ones. All leases of its messages, and all waits for them, end.
+    /// Returns whether the queue existed.
     ///
-    /// It deletes only the queue that exists when it is called; a queue of the same name that is created meanwhile stays.
+    /// Only the queue that exists when the call begins is deleted; a queue of the same name that is created meanwhile stays.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): it may be deleted or not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the queue may be deleted or not.
     pub async fn delete(&self) -> Result<bool> {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {

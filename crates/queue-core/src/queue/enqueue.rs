@@ -1,4 +1,4 @@
-//! Posting messages, all or none of a call.
+//! Posts messages: all messages of a call are stored, or none.
 
 use serde_json::value::RawValue;
 
@@ -17,13 +17,14 @@ use crate::{
 
 /// The outcome of enqueueing one message.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are created")]
+#[expect(clippy::large_enum_variant, reason = "nearly every value is `Created`")]
 pub enum Enqueued {
     /// The message was stored.
     Created(Message),
-    /// The message existed already, by the producer's own id or by an idempotency key, and is in this state. Nothing was changed.
+    /// A message with the same own id, or from a request with the same idempotency key, existed already, and is in this state.
+    /// Nothing was changed.
     Duplicate(MessageRef, State),
-    /// The same request was made before, but its message has finished and is no longer kept. Nothing was changed.
+    /// The message was posted before, but is no longer kept. Nothing was stored.
     Forgotten(MessageRef),
 }
 
@@ -61,11 +62,11 @@ impl Queue {
 
     /// Like [`enqueue`](Self::enqueue), but safe to repeat: during the queue's
     /// [`idempotency_window`](crate::settings::Settings::idempotency_window), a call with the same key and fingerprint stores
-    /// nothing more. The fingerprint is a hash of the request's content, without tabs.
+    /// nothing more. The fingerprint is a hash of the request's content, as a text without tabs.
     ///
     /// # Errors
     ///
-    /// Those of `enqueue`, and [`Error::KeyReused`].
+    /// The errors of `enqueue`, and [`Error::KeyReused`].
     pub async fn enqueue_once(
         &self,
         messages: Vec<NewMessage>,
@@ -86,16 +87,16 @@ impl Queue {
         if messages.len() > limits::MAX_MESSAGES {
             return Err(Error::TooManyMessages(messages.len()));
         }
-        let packed: Vec<EncodedMessage> = messages.iter().map(EncodedMessage::of).collect();
-        let bytes = packed.iter().map(EncodedMessage::bytes).sum();
+        let encoded: Vec<EncodedMessage> = messages.iter().map(EncodedMessage::of).collect();
+        let bytes = encoded.iter().map(EncodedMessage::bytes).sum();
         if bytes > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(bytes));
         }
-        let answers = self.send(&packed, WhenFull::RefuseAll, idempotency).await?;
+        let answers = self.send(&encoded, WhenFull::RefuseAll, idempotency).await?;
         messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
     }
 
-    /// Calls the script for messages that fit into one call, and returns the result of each.
+    /// Calls the script for messages that fit into one call, and returns the answer for each.
     pub(super) async fn send(
         &self,
         messages: &[EncodedMessage],
@@ -153,7 +154,7 @@ impl Queue {
     }
 }
 
-/// A message as the script takes it.
+/// A message in the form that `enqueue.lua` reads.
 pub(super) struct EncodedMessage {
     due: String,
     options: String,
@@ -178,7 +179,7 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
-/// The part of its messages that a call stores if the queue does not have room for all of them.
+/// Which of its messages a call stores if the queue does not have room for all of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WhenFull {
     /// No message.

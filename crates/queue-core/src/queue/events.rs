@@ -1,4 +1,4 @@
-//! Reads the log of events of a queue in batches; the scripts write it while a client listens.
+//! Reads the log of events of a queue in batches; the scripts write the log while a client listens.
 
 use deadpool_redis::redis;
 
@@ -26,12 +26,12 @@ impl Queue {
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
-    /// Reads the events after one event, at most `bytes` of the log and one entry more. The batch is empty if there are none; `None`
-    /// if the log has already lost some of them.
+    /// Reads the events after one event: at most `bytes` of the log, and one more entry. The batch is empty if there are no
+    /// such events; `None` if the log has already lost some of them.
     pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<EventBatch>> {
         let entry = id.entry;
         let mut range = redis::cmd("XRANGE");
-        // Includes the entry of the event itself: as long as it exists, no later entry is missing.
+        // The range includes the entry of the event itself: as long as this entry exists, no later one is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(entry.to_string());
         range.arg(format!("({}-0", entry.bytes + bytes));
         let entries: Vec<LogEntry> = reply::decode(self.redis.call(&range).await?)?;

@@ -21,18 +21,18 @@ pub enum Extended {
 }
 
 impl Queue {
-    /// Extends leases to `visibility_timeout` from now; `None` is the visibility timeout with which each was handed out. Returns the
-    /// outcome for each lease, in order.
+    /// Extends leases, so that each lasts for `visibility_timeout` from now; with `None`, for the visibility timeout with which
+    /// its message was handed out. Returns the outcome for each lease, in order.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): some may have been extended or not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may have been extended.
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(leases.len());
-        for some in leases.chunks(limits::MAX_MESSAGES) {
+        for chunk in leases.chunks(limits::MAX_MESSAGES) {
             let mut call = Call::new(&scripts::EXTEND, &self.keys)
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
-            for lease in some {
+            for lease in chunk {
                 call.push(lease.id().as_str());
                 call.push(lease.secret());
             }

@@ -1,10 +1,10 @@
-//! The index of queues: a sorted set of their names, by which queues are listed and found by patterns.
+//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read it.
 //!
-//! A queue exists when it has an epoch in its `meta`, which lies in another slot than the index, so that no script can change
-//! both. The index may lag behind: it may have a name without a queue, and for a while it may lack a queue. Three rules keep it
-//! correct: the process that creates a queue adds its name before it creates the queue, and again after it; the process that
-//! deletes a queue removes the name afterwards, then checks for the queue once more; maintenance repairs the index after an
-//! interruption between these steps.
+//! A queue exists when its key `meta` has an epoch. This key lies in another cluster slot than the index, so no script can
+//! change both. So the index may lag behind: it may have a name without a queue, and for a while it may lack the name of a
+//! queue. Three rules keep it correct: the process that creates a queue adds its name before it creates the queue, and again
+//! after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
+//! repairs the index after an interruption between these steps.
 
 use std::sync::atomic::Ordering;
 
@@ -17,15 +17,15 @@ use crate::{
     redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
 };
 
-/// The number of names that one call reads.
+/// The maximum number of names that one call reads or adds.
 const PAGE: usize = 1_000;
 
 /// Adds names; names that are already in the index stay.
 pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
-    for some in names.chunks(PAGE) {
+    for chunk in names.chunks(PAGE) {
         let mut add = redis::cmd("ZADD");
         add.arg(keys::INDEX);
-        for name in some {
+        for name in chunk {
             add.arg(0).arg(name.as_str());
         }
         call(redis, &add).await?;
@@ -50,11 +50,11 @@ pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
     call(redis, &remove).await.map(drop)
 }
 
-/// The first `most` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
+/// The first `max` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
 pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
-    // No byte of a name is larger than this.
+    // Every character of a name is smaller than `\u{ff}`.
     let end = format!("({start}\u{ff}");
     while names.len() < max {
         let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
@@ -63,9 +63,9 @@ pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>,
         range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
         let page: Vec<Vec<u8>> = reply::decode(call(redis, &range).await?)?;
         let is_last = page.len() < count;
-        let before = names.len();
+        let count_before = names.len();
         names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));
-        if is_last || names.len() == before {
+        if is_last || names.len() == count_before {
             break;
         }
     }
@@ -73,8 +73,8 @@ pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>,
 }
 
 impl Queue {
-    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has the
-    /// name already; it lacks it only after an interruption.
+    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has
+    /// the name already; the name is missing only after an interruption.
     pub(crate) async fn restore_name(&self) -> Result<()> {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());
@@ -102,7 +102,7 @@ impl Queue {
 
 async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {
     redis.call(command).await.map_err(|error| match error {
-        // Before layout 2 it was a set.
+        // Before layout 2 the index was a plain set.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
             Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: 1, known: LAYOUT }
         }

@@ -5,7 +5,7 @@ use crate::{
     message::{MessageRef, State},
     queue::{
         Call, Queue,
-        change_message::{Changed, found_in, only_from},
+        change_message::{Changed, parse_state, only_from},
     },
     redis::scripts,
 };
@@ -18,7 +18,7 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
         let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
-        Ok(only_from(State::Failed, found_in(self.call(&scripts::RETRY, call).await?)?))
+        Ok(only_from(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
     }
 
     /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns how many.
