@@ -31,7 +31,7 @@ use crate::{
 pub struct LeaseRequest {
     /// The consumer.
     pub consumer: ConsumerId,
-    /// The maximum number of messages. A call hands out at most [`Queue::MAX_MESSAGES`].
+    /// The maximum number of messages, up to [`Queue::MAX_MESSAGES`].
     pub max: usize,
     /// How long the leases last unless they are extended. Defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
@@ -42,10 +42,10 @@ pub struct LeaseRequest {
 /// How long a consumer owns an exclusive queue beyond its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerTimeout {
-    /// For the visibility timeout after each lease call, because the consumer will call again.
+    /// For the visibility timeout after each lease call: the consumer will call again.
     #[default]
     VisibilityTimeout,
-    /// Keeps ownership only while it has leases.
+    /// Not at all: the consumer owns the queue only while it has leases.
     None,
 }
 
@@ -62,7 +62,7 @@ impl LeaseRequest {
     }
 }
 
-/// The messages that a consumer got, and when it should call again.
+/// The result of a lease call: the messages, and when the consumer should call again.
 #[derive(Debug)]
 pub struct Leased {
     /// The messages, in the order of the waiting list.
@@ -71,15 +71,15 @@ pub struct Leased {
     pub visibility_timeout: Millis,
     /// Whether more messages were ready than were handed out.
     pub more_is_ready: bool,
-    /// Whether the message was handed out alone, because its next lapse fails it. A consumer that leases nothing more until the
-    /// message is settled loses no other message if this one kills it.
+    /// Whether one message was handed out alone, because its next lapse makes it fail. If the message kills the consumer, no
+    /// other lease lapses with it, as long as the consumer leases nothing more until this message is settled.
     pub goes_alone: bool,
-    /// Whether a consumer may lease messages some milliseconds before it starts their handlers: nothing in the queue depends on
-    /// when they start.
+    /// Whether a consumer may lease messages some milliseconds before it starts their handlers: no setting of the queue depends
+    /// on when the handlers start.
     pub permits_ahead: bool,
     /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
     pub call_again_in: Option<Duration>,
-    /// The consumers that may get messages when this one got none.
+    /// The consumers that have access to the queue.
     pub(crate) access: Access,
 }
 
@@ -104,7 +104,7 @@ pub struct Delivery {
     pub lease_expires_at: Timestamp,
     /// How long this run may take before it counts as a failed attempt.
     pub timeout: Option<Millis>,
-    /// The time since which the message has been ready: the last of its post, due time, signal, promotion and requeue.
+    /// The time since which the message has been ready: the latest of its post, due time, signal, promotion and requeue.
     pub ready_at: Timestamp,
 }
 
@@ -113,18 +113,18 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: leases that the call may have made are returned with the next call, without spending an attempt;
-    /// the same happens when the future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. The
+    /// same happens when the future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
     }
 
-    /// Like [`lease`](Self::lease), with at most this many bytes of messages, but at least one message.
+    /// Like [`lease`](Self::lease), but with at most `max_bytes` of messages; a single larger message is handed out too.
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
         let max = request.max.clamp(1, limits::MAX_MESSAGES);
-        let answer_is_lost = LostUnlessAnswered::new(self);
-        let secret = answer_is_lost.secret().clone();
+        let lease_call = LostUnlessAnswered::new(self);
+        let secret = lease_call.secret().clone();
         let owner_timeout = match request.owner_timeout {
             OwnerTimeout::VisibilityTimeout => "",
             OwnerTimeout::None => "0",
@@ -144,9 +144,9 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // No message was leased, so no lease must be returned.
+            // No message was leased, so there is no lease to return.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
-                answer_is_lost.answered();
+                lease_call.mark_answered();
                 return Err(error);
             }
             answer => answer?,
@@ -154,14 +154,14 @@ impl Queue {
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
         // Until here a dropped future counts as a lost call, because no consumer has received the deliveries.
         self.fail_unreadable(unreadable).await;
-        answer_is_lost.answered();
-        // An idle consumer must call again, so that lost leases are searched for once more.
-        let next_search = self.lost_leases_searched_in();
+        lease_call.mark_answered();
+        // An idle consumer must call again in time for the next search for lost leases.
+        let next_search = self.next_search_in();
         leased.call_again_in = leased.call_again_in.into_iter().chain(next_search).min();
         Ok(leased)
     }
 
-    /// The deliveries, and the leases of messages that can't be read.
+    /// Decodes the answer of `lease.lua`: the deliveries, and the leases of messages that can't be read.
     fn decode_lease(
         &self,
         mut answer: Vec<Value>,
@@ -180,11 +180,11 @@ impl Queue {
             permits_ahead,
             max_attempts,
             queue_timeout,
-        ) = reply::decode::<LeaseParameters>(Value::Array(answer))?;
-        let each = texts.split_off(texts.len().min(3));
+        ) = reply::decode::<ValuesForAll>(Value::Array(answer))?;
+        let options_and_runs = texts.split_off(texts.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
             reply::decode(Value::Array(texts))?;
-        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(each))?;
+        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(options_and_runs))?;
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
         let visibility_timeout = Millis::new(visibility_timeout);
@@ -203,7 +203,8 @@ impl Queue {
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
             let signal = signals.next().flatten().and_then(parse_json);
             let Ok(id) = id.parse::<MessageId>() else {
-                // Drover did not write this id. Its lease lapses until the message fails; other messages are not affected.
+                // Drover did not write this id. Its lease lapses again and again, until the message fails; other messages are
+                // not affected.
                 warn!(queue = %self.name, id, "the waiting list has an invalid id");
                 continue;
             };
@@ -257,10 +258,10 @@ impl Queue {
     }
 }
 
-/// The parameters of leases, as `lease.lua` answers them: the time, the deadline, the visibility timeout, when to call again,
-/// whether more is ready, whether the message goes alone, whether the queue permits leasing ahead, `max_attempts` and the time-out
-/// of the queue.
-type LeaseParameters = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
+/// The values for all leases in the answer of `lease.lua`: the time, the deadline, the visibility timeout, the time until the
+/// next call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
+/// queue's `max_attempts` and time-out.
+type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
 /// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
 

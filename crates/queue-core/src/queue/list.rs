@@ -12,7 +12,8 @@ use crate::{
     redis::{reply, scripts},
 };
 
-/// The maximum length of a decoded cursor, that of a held message: its key, two tabs, its id and its due time.
+/// The maximum bytes of a decoded cursor. The longest one is that of a held message: its key, two tabs, its id and its due
+/// time.
 const MAX_POSITION_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
 
 /// One page of a list.
@@ -27,13 +28,14 @@ pub struct Page {
 }
 
 impl Queue {
-    /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones
-    /// in the order of the waiting list, finished ones from newest to oldest. A page has at most `limit` messages, up to
-    /// [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that is stored about a message. It may have
-    /// fewer messages, or none, before the end, because ids of removed messages stay in a list for a while.
+    /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones in
+    /// the order of the waiting list, finished ones from newest to oldest. A page has at most `limit` messages, up to
+    /// [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that is stored about a message. A page
+    /// may have fewer messages, or none, although more pages follow, because ids of removed messages stay in a list for a
+    /// while.
     ///
-    /// A message that stays in its state during the listing is listed once. In the waiting list every lease shifts the positions,
-    /// so a message may be listed twice or skipped.
+    /// A message that stays in its state during the listing is listed once. The waiting list is an exception: every lease
+    /// shifts the positions in it, so a message may be listed twice or skipped.
     ///
     /// # Errors
     ///
@@ -42,11 +44,11 @@ impl Queue {
         self.list_some(state, None, None, limit, limits::MAX_BYTES, cursor).await
     }
 
-    /// Like [`list`](Self::list), but a page ends at this many bytes and has at least one message if there is one. It lists only
-    /// messages of this name, and only held messages that wait for this key.
+    /// Like [`list`](Self::list), but a page ends at `max_bytes`; a single larger message is listed too. With `name`, only
+    /// messages of this name are listed; with `hold`, only held messages that wait for this key.
     ///
-    /// Redis searches the list for a name, message by message. Each checked message counts at least 4,195 bytes, so a page checks at
-    /// most [`Queue::MAX_MESSAGES`]; it may be empty before the end.
+    /// To find a name, Redis checks message by message. Each checked message counts at least 4,195 bytes, so one page checks at
+    /// most [`Queue::MAX_MESSAGES`]. Such a page may be empty although more pages follow.
     ///
     /// # Errors
     ///
@@ -79,7 +81,7 @@ impl Queue {
     }
 }
 
-/// Encodes the position after which a page continues, as `list.lua` returns it, as a cursor.
+/// Encodes a position of `list.lua`, after which the next page begins, as a cursor.
 fn encode_cursor(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
 }
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_cursor_has_the_form_of_its_state() {
-        for (position, state, hold, is_one) in [
+        for (position, state, hold, is_valid) in [
             ("k\t21718923400017", State::Held, None, true),
             ("k\t21718923400017", State::Held, Some("k"), true),
             ("k\t21718923400017", State::Held, Some("k2"), false),
@@ -122,7 +124,7 @@ mod tests {
             ("-1:2", State::Active, None, false),
         ] {
             let hold = hold.map(|key| key.parse().unwrap());
-            assert_eq!(decode_cursor(&encode_cursor(position), state, hold.as_ref()).is_ok(), is_one, "{position}");
+            assert_eq!(decode_cursor(&encode_cursor(position), state, hold.as_ref()).is_ok(), is_valid, "{position}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Lease calls whose reply was lost: the leases that they may have made are found by the token of the call, and
+//! Lease calls whose reply was lost. The leases that such a call may have made are found by the secret of the call, and
 //! returned.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
-const MAX_LOST: usize = 100;
+const MAX_LOST_CALLS: usize = 100;
 
 impl Queue {
     /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// The pause until the next search for leases of a lost call; `None` if no call was lost.
-    pub(super) fn lost_leases_searched_in(&self) -> Option<Duration> {
+    pub(super) fn next_search_in(&self) -> Option<Duration> {
         self.lost_calls.lock().iter().map(LostCall::pause).min()
     }
 
@@ -103,7 +103,7 @@ impl<'q> LostUnlessAnswered<'q> {
         &self.secret
     }
 
-    pub(super) fn answered(mut self) {
+    pub(super) fn mark_answered(mut self) {
         self.answered = true;
     }
 }
@@ -111,7 +111,7 @@ impl<'q> LostUnlessAnswered<'q> {
 impl Drop for LostUnlessAnswered<'_> {
     fn drop(&mut self) {
         let mut lost = self.queue.lost_calls.lock();
-        if !self.answered && lost.len() < MAX_LOST {
+        if !self.answered && lost.len() < MAX_LOST_CALLS {
             lost.push(LostCall { secret: self.secret.clone(), search_again_at: None });
         }
     }

@@ -1,4 +1,4 @@
-//! Maintenance of one queue: the work that time makes necessary.
+//! Maintenance of one queue: the work that becomes due with time.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::{
 const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
-    /// Does a bounded part of the maintenance: recovers lapsed leases, fails expired messages, promotes due ones, forgets messages
-    /// that are no longer kept, and continues interrupted signals and purges. Returns the time until maintenance is next needed;
-    /// `None` if it is not.
+    /// Does a bounded part of the maintenance: recovers lapsed leases, fails expired messages, promotes due ones, forgets
+    /// messages that are no longer kept, and continues interrupted signals and purges. Returns the time until the next
+    /// maintenance; `None` if the queue needs none before it changes.
     ///
     /// Consumers do most of this work with each lease call; maintenance does it for queues that no consumer leases from.
     ///

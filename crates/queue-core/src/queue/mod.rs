@@ -60,9 +60,9 @@ pub struct Queue {
     name: QueueName,
     keys: Keys,
     declared: SettingsPatch,
-    /// The epoch under which this process declared the queue.
+    /// The epoch that the queue had when this process declared it last.
     epoch: Mutex<Option<String>>,
-    /// Whether a call has found that the queue exists since this process last added its name to the index.
+    /// Whether this process has used the queue since it last checked that the index has the queue's name.
     was_used: AtomicBool,
     /// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
     lost_calls: Mutex<Vec<lost_leases::LostCall>>,
@@ -76,7 +76,7 @@ impl Queue {
     pub const MAX_MESSAGES: usize = limits::MAX_MESSAGES;
     /// The maximum bytes of payload in the request or the reply of one call: 4 MiB.
     pub const MAX_BYTES: usize = limits::MAX_BYTES;
-    /// The largest result that is kept: 64 KiB. A message with a larger one fails as `result_too_large`.
+    /// The maximum bytes of a result: 64 KiB. A message whose result is larger fails with the code `result_too_large`.
     pub const MAX_RESULT_BYTES: usize = limits::MAX_RESULT_BYTES;
     /// The time for which a lease lasts beyond the time-out of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;

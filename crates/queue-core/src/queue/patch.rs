@@ -10,13 +10,13 @@ use crate::{
     redis::scripts,
 };
 
-/// The maximum number of times that a message is read again because others change it at the same time.
-const MAX_REREADS: usize = 30;
+/// The maximum number of times that a patch reads its message, because other clients may change the message at the same time.
+const MAX_READS: usize = 30;
 
 impl Queue {
-    /// Changes a message that was never handed out. `edit` receives the message as a new post and changes its data, name, headers
-    /// or priority; a delay or an instant that it sets becomes the due time, by Redis's clock. `edit` is called again when another
-    /// client has changed the message at the same time.
+    /// Changes a message that was never handed out. `edit` receives the message in the form of a new post, and changes its
+    /// data, name, headers or priority. A delay or an instant that `edit` sets becomes the due time, by Redis's clock. If
+    /// another client changes the message at the same time, `edit` is called again.
     ///
     /// # Errors
     ///
@@ -27,11 +27,11 @@ impl Queue {
         id: &MessageRef,
         edit: impl Fn(&mut NewMessage) -> Result<(), E>,
     ) -> Result<Result<Changed, E>> {
-        for _ in 0..MAX_REREADS {
+        for _ in 0..MAX_READS {
             let read: Vec<Value> =
                 self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
             let value = read.into_iter().next().unwrap_or(Value::Nil);
-            let header = header_of(&value).to_owned();
+            let first_line = first_line_of(&value).to_owned();
             let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
             let Stored { record: Record { name, headers, data, .. }, options, .. } = stored;
             let before = NewMessage { name, headers, priority: options.priority, ..NewMessage::new(data) };
@@ -39,18 +39,18 @@ impl Queue {
             if let Err(refused) = edit(&mut after) {
                 return Ok(Err(refused));
             }
-            if let Some(changed) = self.write_patch(id, &header, &before, &after).await? {
+            if let Some(changed) = self.write_patch(id, &first_line, &before, &after).await? {
                 return Ok(Ok(changed));
             }
         }
-        Err(Error::Unavailable("the message was changed again and again at the same time".into()))
+        Err(Error::Unavailable("other clients change the message all the time".into()))
     }
 
-    /// Returns `None` if the message's header has changed meanwhile.
+    /// Returns `None` if the first line of the record has changed meanwhile.
     async fn write_patch(
         &self,
         id: &MessageRef,
-        header: &str,
+        first_line: &str,
         before: &NewMessage,
         after: &NewMessage,
     ) -> Result<Option<Changed>> {
@@ -68,7 +68,7 @@ impl Queue {
             due => due.encode(),
         };
         let call =
-            Call::new(&scripts::PATCH, &self.keys).arg(id.as_str()).arg(header).arg(record).arg(priority).arg(due);
+            Call::new(&scripts::PATCH, &self.keys).arg(id.as_str()).arg(first_line).arg(record).arg(priority).arg(due);
         let answer: Option<(String, String)> = self.call(&scripts::PATCH, call).await?;
         let Some((state, outcome)) = answer else { return Ok(Some(Changed::Unknown)) };
         match outcome.as_str() {
@@ -79,13 +79,13 @@ impl Queue {
     }
 }
 
-/// The header of the record in a reply of `read.lua`.
-fn header_of(value: &Value) -> &str {
+/// The first line of the record in a reply of `read.lua`.
+fn first_line_of(value: &Value) -> &str {
     let record = match value {
         Value::Array(parts) => parts.get(1),
         _ => None,
     };
     let Some(Value::BulkString(record)) = record else { return "" };
-    let header = record.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    std::str::from_utf8(header).unwrap_or_default()
+    let first_line = record.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    std::str::from_utf8(first_line).unwrap_or_default()
 }

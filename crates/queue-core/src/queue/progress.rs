@@ -1,4 +1,4 @@
-//! Stores the progress that a consumer reports of an active message.
+//! Stores the progress that a consumer reports for an active message.
 
 use serde::Deserializer;
 use serde_json::value::RawValue;

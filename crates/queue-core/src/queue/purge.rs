@@ -1,4 +1,4 @@
-//! Forgets all messages of a state, in steps between which other calls run.
+//! Forgets all messages of a state, in steps, so that other calls run in between.
 
 use crate::{
     error::Result,
@@ -8,12 +8,13 @@ use crate::{
 };
 
 impl Queue {
-    /// Forgets the messages that are in one state when it begins, and returns how many. Messages that are posted later stay, and
-    /// active messages are never purged. If this process dies during a purge of waiting messages, maintenance continues it.
+    /// Forgets the messages that are in one state when the purge begins, and returns their number. Messages that are posted
+    /// later stay, and active messages are never purged. If this process dies during a purge of waiting messages, maintenance
+    /// continues it.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be forgotten; repeat the purge.
     pub async fn purge(&self, state: State) -> Result<u64> {
         if state == State::Active {
             return Ok(0);

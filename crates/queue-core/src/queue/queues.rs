@@ -14,13 +14,14 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// The number of queue handles from which unused ones are removed, because clients may name any number of queues. A handle takes
-/// less than 1 KiB. It only caches facts about its queue, so removing it is safe; the next call declares the queue again.
+/// When there are this many queue handles, half of the unused ones are removed, because clients may name any number of queues.
+/// A handle takes less than 1 KiB. A handle only caches facts about its queue, so removing it is safe; the next call declares
+/// the queue again.
 const MAX_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
 const MAX_NAMES: usize = 1_000;
-/// The maximum number of queues that are read concurrently.
+/// The maximum number of queues whose status is read concurrently.
 const MAX_CONCURRENT_READS: usize = 32;
 
 /// All queues of one Redis.
@@ -37,8 +38,8 @@ struct Shared {
 }
 
 impl Queues {
-    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, key by key, whenever the
-    /// queue is declared.
+    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, setting by setting,
+    /// whenever the queue is declared.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, post_limit) = (Mutex::default(), Arc::default());
         Self { shared: Arc::new(Shared { redis, declared, handles, post_limit }) }
@@ -50,19 +51,20 @@ impl Queues {
         Self::new(redis, self.shared.declared.clone())
     }
 
-    /// The connections.
+    /// The connections to Redis.
     pub fn redis(&self) -> &Redis {
         &self.shared.redis
     }
 
-    /// The handle of a queue. The queue need not exist: its first message or its first settings create it.
+    /// The handle of a queue. The queue need not exist: the first message or the first settings create it.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
         let mut handles = self.shared.handles.lock();
         if let Some(queue) = handles.get(name) {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay, and half of the others, so that posts to more queues in turn still find some.
+            // Handles that are in use stay. Every second one of the others stays too, so that a client that posts to more
+            // queues in turn still finds handles of some.
             let mut stays = false;
             handles.retain(|_, queue| {
                 stays = !stays;
@@ -128,7 +130,7 @@ impl Queues {
     /// begin with `prefix` and come after `after`. Also returns the name after which the next page begins; `None` at the end.
     ///
     /// A page reads at most 1,000 names, and the index may have names of deleted queues. So a page may have fewer queues than
-    /// `limit`, or none, before the end. Names that match no pattern are not read.
+    /// `limit`, or none, although more pages follow. Names that match no pattern are not read.
     ///
     /// # Errors
     ///
@@ -144,9 +146,9 @@ impl Queues {
         let limit = limit.clamp(1, MAX_NAMES);
         let (mut found, mut names_read, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
-            // One more name shows whether the list goes on.
+            // One more name is read, which shows whether more names follow.
             let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
-            let mut goes_on = names.len() > wanted;
+            let mut more_follow = names.len() > wanted;
             names.truncate(wanted);
             names_read += names.len();
             after = names.last().cloned();
@@ -156,20 +158,20 @@ impl Queues {
             found.extend(reading.try_collect::<Vec<_>>().await?.into_iter().flatten());
             if found.len() > limit {
                 found.truncate(limit);
-                (after, goes_on) = (found.last().map(|status: &QueueStatus| status.queue.clone()), true);
+                (after, more_follow) = (found.last().map(|status: &QueueStatus| status.queue.clone()), true);
             }
-            if !goes_on {
+            if !more_follow {
                 return Ok((found, None));
             }
             if found.len() == limit || names_read == MAX_NAMES {
                 return Ok((found, after));
             }
-            // When few names have a queue, larger steps skip the others faster.
+            // When few names have a queue, larger steps get past the names without a queue faster.
             wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - names_read);
         }
     }
 
-    /// The first `most` names in these ranges, in order, after `after`. Fewer names mean that there are no more.
+    /// The first `max` names in these ranges, in order, after `after`. Fewer names mean that there are no more.
     async fn names_in(
         &self,
         ranges: &[NameRange<'_>],
@@ -182,7 +184,7 @@ impl Queues {
                 Extent::WithPrefix => {
                     names.extend(index::names(&self.shared.redis, range.start, after, max - names.len()).await?);
                 }
-                // Whether this queue exists is found when its status is read.
+                // Whether this queue exists becomes known when its status is read.
                 Extent::Exact => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == max {
@@ -196,7 +198,8 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): the rest is added when its queue is used again.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds
+    /// the rest.
     pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {
@@ -209,7 +212,8 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): a part was done; repeat it.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names
+    /// may be added; repeat the scan.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
         let mut cursor = String::from("0");

@@ -1,4 +1,4 @@
-//! Reads messages by their ids, and waits for one to finish.
+//! Reads messages by their ids, and waits until one message has finished.
 
 use std::{pin::pin, time::Duration};
 
@@ -33,11 +33,11 @@ impl Queue {
         while messages.len() < ids.len() {
             let rest = &ids[messages.len()..];
             // One call returns as many messages as fit into its reply.
-            let answered = self.read_stored(&rest[..rest.len().min(limits::MAX_MESSAGES)]).await?;
-            if answered.is_empty() {
+            let values = self.read_stored(&rest[..rest.len().min(limits::MAX_MESSAGES)]).await?;
+            if values.is_empty() {
                 return Err(Error::unexpected("no answer for the first message"));
             }
-            for value in answered {
+            for value in values {
                 messages.push(
                     self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)),
                 );
@@ -46,7 +46,8 @@ impl Queue {
         Ok(messages)
     }
 
-    /// Waits until a message has finished, or until `wait` is over, and reads it. Notifications end the wait, not polling.
+    /// Waits until a message has finished, or until `wait` is over, and reads the message. A notification ends the wait, not
+    /// polling.
     ///
     /// # Errors
     ///
@@ -65,19 +66,19 @@ impl Queue {
             if message.state.is_final() || Instant::now() >= until {
                 return Ok(Some(message));
             }
-            // Registered before the call, so that no notification is missed between the call and the wait.
+            // The wait is registered before the call, so that no notification is missed between the call and the wait.
             let finishing = subscriber.finishing(&self.name, &drovers_id);
             let mut finished = pin!(finishing.finished.notified());
             finished.as_mut().enable();
             let pause = until.min(Instant::now() + READ_INTERVAL);
-            if self.is_awaited(&drovers_id, wait).await? {
-                // The next read shows whether it has finished.
+            if self.record_wait(&drovers_id, wait).await? {
+                // The next read shows whether the message has finished.
                 let _ = timeout_at(pause, finished).await;
             }
         }
     }
 
-    async fn is_awaited(&self, id: &MessageId, wait: Millis) -> Result<bool> {
+    async fn record_wait(&self, id: &MessageId, wait: Millis) -> Result<bool> {
         let call = Call::new(&scripts::AWAIT, &self.keys).arg(id.as_str()).arg(wait.get());
         self.call(&scripts::AWAIT, call).await
     }
@@ -117,7 +118,7 @@ impl Queue {
             (None, None, None) => StoredState::Waiting,
         };
         let stored = Stored {
-            // An unreadable part is omitted: the message has failed, or will fail, with the reason.
+            // A part that can't be read is omitted: the message has failed, or will fail, with the reason.
             record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
             options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),

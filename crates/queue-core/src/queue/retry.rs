@@ -1,4 +1,4 @@
-//! Retries of failed messages on request of a client: of one, or of all in steps between which other calls run.
+//! Retries failed messages when a client requests it: one message, or all in steps, so that other calls run in between.
 
 use crate::{
     error::Result,
@@ -21,11 +21,11 @@ impl Queue {
         Ok(only_from(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
     }
 
-    /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns how many.
+    /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns their number.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): a part was done; repeat it.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be ready; repeat the call.
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let mut retried = 0;

@@ -89,41 +89,41 @@ fn cut(text: &str, max: usize) -> &str {
         };
         bytes > max
     });
-    end.map_or(text, |(at, _)| &text[..at])
+    end.map_or(text, |(index, _)| &text[..index])
 }
 
 impl Queue {
-    /// Ends leases independently of each other, in as many calls as their number and size need. Returns the state of each message
-    /// in order, or `None` if the lease was over and nothing was changed.
+    /// Ends leases, each independently of the others, in as many calls as their number and size need. Returns the state of each
+    /// message in order, or `None` if the lease was over and nothing was changed.
     ///
-    /// A caller may repeat settlements whose reply was lost; they get the same reply again.
+    /// A caller may repeat settlements whose reply was lost; the repeated settlements get the same reply.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: some may have been settled or not.
+    /// [`Error::Unavailable`]: some of the leases may have been settled.
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
-            let some = &rest[..rest.len().min(limits::MAX_MESSAGES)];
-            let ids: HashSet<_> = some.iter().map(|settlement| settlement.lease.id()).collect();
-            let any_repeated = if ids.len() < some.len() { "1" } else { "" };
+            let chunk = &rest[..rest.len().min(limits::MAX_MESSAGES)];
+            let ids: HashSet<_> = chunk.iter().map(|settlement| settlement.lease.id()).collect();
+            let any_repeated = if ids.len() < chunk.len() { "1" } else { "" };
             let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random()).arg(any_repeated);
             let (mut count, mut bytes) = (0, 0);
-            let mut in_common = None;
-            for Settlement { lease, action } in some {
+            let mut last_arguments = None;
+            for Settlement { lease, action } in chunk {
                 let (letter, extra, value) = action.encode();
                 bytes += value.len();
                 if count > 0 && bytes > limits::MAX_BYTES {
                     break;
                 }
                 count += 1;
-                let of_this = (lease.secret(), letter, extra);
-                if in_common.as_ref() != Some(&of_this) {
-                    for arg in ["", of_this.0, of_this.1, &of_this.2] {
+                let arguments = (lease.secret(), letter, extra);
+                if last_arguments.as_ref() != Some(&arguments) {
+                    for arg in ["", arguments.0, arguments.1, &arguments.2] {
                         call.push(arg);
                     }
-                    in_common = Some(of_this);
+                    last_arguments = Some(arguments);
                 }
                 call.push(lease.id().as_str());
                 call.push(&*value);

@@ -15,17 +15,17 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// The signal that releases held messages.
+/// A signal, which releases held messages.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"data": {"amount": 12}, "sticky_for": "1h"})))]
 pub struct Signal {
-    /// The data that released messages show as their signal: any JSON up to 4096 bytes, because each message has a copy. Defaults
-    /// to no data.
+    /// The data of the signal, which each released message shows as `signal`: any JSON up to 4096 bytes, because each message
+    /// has a copy. Defaults to no data.
     #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
     #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// Messages posted within this time after the signal are not held: up to 30 days. Defaults to no time.
+    /// For how long after the signal posted messages are not held: up to 30 days. Defaults to no time.
     #[schema(inline)]
     pub sticky_for: Option<StickyTime>,
 }
@@ -38,11 +38,11 @@ type StickyTime = Span<1, { Millis::from_days(30).get() }>;
 pub struct StickySignal {
     /// The key of the signal.
     pub key: SignalKey,
-    /// The data that messages released by this signal show.
+    /// The data of the signal, which each released message shows as `signal`.
     pub data: Option<Box<RawValue>>,
     /// The time until which posted messages are not held.
     pub until: Timestamp,
-    /// The number of messages held for the key that an earlier call of the signal still releases.
+    /// The number of messages that are still held for the key, until an unfinished call of the signal releases them.
     pub held: u64,
 }
 
@@ -58,18 +58,18 @@ impl Queue {
         Ok(signals.pop())
     }
 
-    /// The sticky signals, ordered by their end, after the one with the end and the key of `behind`; and whether there are more. At
-    /// most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is large.
+    /// The sticky signals that come after the end and the key in `after`, ordered by their end; and whether there are more.
+    /// Returns at most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is large.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`].
     pub async fn sticky_signals(
         &self,
-        behind: Option<(Timestamp, &SignalKey)>,
+        after: Option<(Timestamp, &SignalKey)>,
         limit: usize,
     ) -> Result<(Vec<StickySignal>, bool)> {
-        let cursor = behind.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
+        let cursor = after.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
         decode(
             self.call(
@@ -90,13 +90,13 @@ impl Queue {
         self.call(&scripts::SIGNAL, call).await
     }
 
-    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet.
-    /// Returns how many. A sticky signal creates the queue if it does not exist. The release works in steps; if this process dies
-    /// between two steps, maintenance continues it.
+    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet. Returns
+    /// their number. A sticky signal creates the queue if it does not exist. The release works in steps; if this process dies
+    /// between two steps, maintenance continues the release.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to repeat.
+    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to send it again.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();

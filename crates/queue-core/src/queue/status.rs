@@ -79,7 +79,7 @@ pub struct Totals {
     pub completed: u64,
     /// Messages failed for good.
     pub failed: u64,
-    /// Failed attempts that were followed by another.
+    /// Failed attempts after which the message was retried.
     pub retried: u64,
     /// Leases that lapsed.
     pub lapsed: u64,

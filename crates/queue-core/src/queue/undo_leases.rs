@@ -15,14 +15,14 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may be undone.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may have been undone.
     pub async fn undo_leases(&self, leases: &[LeaseToken]) -> Result<u64> {
         let mut ids_of_calls: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for lease in leases {
             ids_of_calls.entry(lease.secret()).or_default().insert(lease.id().as_str());
         }
         let mut calls: Vec<(&str, BTreeSet<&str>)> = ids_of_calls.into_iter().collect();
-        // Each call puts its messages before those that wait, so the call with the first message comes last.
+        // Each step puts its messages at the head of the waiting list, so the lease call with the smallest id comes last.
         calls.sort_unstable_by(|(_, ids), (_, others)| others.first().cmp(&ids.first()));
         let mut undone = 0;
         for (secret, ids) in calls {
@@ -31,7 +31,7 @@ impl Queue {
         Ok(undone)
     }
 
-    /// Undoes leases of one lease call, which has this secret. Their ids fit into one call, because one call handed them out.
+    /// Undoes leases of the lease call that has this secret. Their ids fit into one call, because one call made the leases.
     pub(super) async fn undo_leases_of_call(&self, secret: &str, ids: &BTreeSet<&str>) -> Result<u64> {
         let mut call = Call::new(&scripts::UNDO_LEASES, &self.keys).arg(secret);
         for id in ids {

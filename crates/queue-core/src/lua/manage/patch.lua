@@ -2,11 +2,11 @@
 -- patch: changes the record, the priority or the due time of a message that was never handed out.
 -- KEYS      meta messages options delayed runs held
 -- USES      meta clock instants fields run events waiting_list wake watch state held
--- ARGV      id (Drover's or the producer's own); the header of its record as the caller read it; the new record without the
+-- ARGV      id (Drover's or the producer's own); the first line of its record as the caller read it; the new record without the
 --           instants, and without the payload if that stays; its priority ('' for unchanged); its due time ('' for
 --           unchanged, '+1500' ms from now, or an instant in ms)
 -- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
---           out or has finished; 'other': its header has changed since the caller read it. Only 'patched' changes the message
+--           out or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
 local known, new, priority, due = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
