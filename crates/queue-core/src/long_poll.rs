@@ -1,5 +1,5 @@
-//! Long polling: consumers wait for messages of a queue. One driver per queue leases for all of them, in their order, and hands
-//! over the deliveries. Deliveries that a consumer does not take are released at once.
+//! Long polling: consumers wait for messages of a queue. One driver per queue leases messages for all waiting consumers, in the
+//! order of their arrival, and hands over the deliveries. Deliveries that a consumer does not take are released at once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,8 +29,8 @@ use crate::{
 
 /// The maximum time between two lease calls of a driver, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// The time that the first lease call may take, even if the client's wait is shorter.
-const MIN_FIRST_LEASE_TIME: Duration = Duration::from_secs(2);
+/// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
+const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
 /// The memory for the response to a consumer. It is taken just before messages are leased, not while the consumer waits.
 pub trait ResponseMemory: Send + Sync {
@@ -74,6 +74,7 @@ struct Shared {
 #[derive(Default)]
 struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
+    /// The number of the client that arrived last.
     newest: u64,
 }
 
@@ -130,12 +131,12 @@ impl LongPoll {
         Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases ready messages, or waits until there are some, for at most `wait`; then it returns no deliveries. The future may be
-    /// dropped at any time.
+    /// Leases ready messages, or waits until there are some. If there are none for the time `wait`, it returns no deliveries.
+    /// The future may be dropped at any time.
     ///
     /// # Errors
     ///
-    /// As [`Queue::lease`].
+    /// The errors of [`Queue::lease`].
     pub async fn receive(&self, queue: &Arc<Queue>, request: LeaseRequest, wait: Millis) -> Result<Vec<Delivery>> {
         self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
     }
@@ -144,7 +145,7 @@ impl LongPoll {
     ///
     /// # Errors
     ///
-    /// As [`Queue::lease`], and [`Error::Overloaded`] when there is no memory.
+    /// The errors of [`Queue::lease`], and [`Error::Overloaded`] when there is no memory.
     pub async fn receive_within(
         &self,
         queue: &Arc<Queue>,
@@ -155,7 +156,7 @@ impl LongPoll {
         let until = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
         self.add_waiter(queue, Waiter { request, answer, until, memory });
-        match timeout_at(until + MIN_FIRST_LEASE_TIME, answered).await {
+        match timeout_at(until + LEASE_TIME_BEYOND_WAIT, answered).await {
             Ok(Ok(offer)) => offer.map(Offer::take),
             // The driver did not serve this consumer in time, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
@@ -295,8 +296,8 @@ impl Driver {
         }
     }
 
-    /// Ends the waits whose time is over without deliveries, up to the client `newest`. For later clients the driver has not called
-    /// `lease` yet.
+    /// Ends the waits whose time is over without deliveries, up to the client with the number `newest`. For later clients the
+    /// driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
         let overdue: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
@@ -330,7 +331,7 @@ struct ServedClient {
     number: u64,
     request: LeaseRequest,
     memory: Arc<dyn ResponseMemory>,
-    /// The newest client when the driver chose this one.
+    /// The number of the newest client when the driver chose this one.
     newest: u64,
     turn: Turn,
 }
@@ -342,10 +343,11 @@ impl ServedClient {
         match &leased.access {
             Access::All => leased.more_is_ready.then_some(Turn { from: after, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner may wait with several requests. If one of them got no message, the others do not either.
+                // The owner may wait with several requests. If one request got no message, the other requests get none either.
                 (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
             }
-            // The owner is served once per wake-up: it changes only when another process leases, and that wakes this driver.
+            // The owner is served once per wake-up: the owner changes only when another process leases, and that wakes this
+            // driver.
             Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
                 Some(Turn { from: 0, only: Some(owner.clone()) })
             }

@@ -17,27 +17,27 @@ use crate::{
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
 
-/// The minimum time between two rounds of a queue, unless work is left.
-const AT_MOST_EVERY: Duration = Duration::from_millis(250);
+/// The minimum time between two calls of maintenance for one queue, unless work is left.
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// How soon a queue is maintained again after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
-const BETWEEN_QUEUES: Duration = Duration::from_millis(10);
-/// The time for which a name must be in the index without a queue before it is removed, because a queue may be about to be
-/// created.
+const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(10);
+/// How long a name must be in the index without a queue before it is removed: the queue may be about to be created.
 const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
 const SCAN_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
-/// The number of queues that are maintained at a time.
+/// The maximum number of queues that are maintained at a time.
 const MAX_CONCURRENT: usize = 8;
 
 /// Maintains all queues, including those from which no consumer leases: it recovers lapsed leases, fails expired messages and
 /// forgets messages that are no longer kept. It also repairs the index of queues: it removes names without a queue and adds
 /// missing names.
 ///
-/// It sleeps until a queue has work. Any number of processes may run it; the first one does the work.
+/// It sleeps until a queue has work. Any number of processes may run maintenance; the first one that calls a queue does its
+/// work.
 pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
@@ -88,7 +88,7 @@ impl Maintenance {
         loop {
             let queue = self.timers.next().await;
             while under_way.len() >= MAX_CONCURRENT {
-                // A task that panicked does nothing more; the others go on.
+                // A task that panicked has ended; the other tasks go on.
                 if let Some(Ok(result)) = under_way.join_next().await {
                     log_outage(&mut is_logged, result);
                 }
@@ -120,7 +120,7 @@ impl Maintenance {
                 };
                 match result {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
-                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(AT_MOST_EVERY)),
+                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(MIN_INTERVAL)),
                     Ok(None) => {}
                     Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),
                 }
@@ -135,7 +135,7 @@ impl Maintenance {
         let mut ticks = interval(self.check_all_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_new = tokio::select! {
+            let is_new_subscription = tokio::select! {
                 _ = ticks.tick() => false,
                 changed = connection.changed() => {
                     // This can't happen, because `self.subscriber` owns the sender.
@@ -153,7 +153,7 @@ impl Maintenance {
             };
             self.without_queue.lock().await.retain(|name, _| names.binary_search(name).is_ok());
             // A regular check is spread over time; after a new subscription all queues are checked at once.
-            let pace = if is_new { Duration::ZERO } else { BETWEEN_QUEUES };
+            let pace = if is_new_subscription { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
             for (n, name) in (0_u32..).zip(names) {
                 self.timers.set(name, pace.saturating_mul(n));
             }
@@ -170,7 +170,7 @@ impl Maintenance {
         }
     }
 
-    /// Scans all keys at the start, because an earlier process may have been interrupted, and then at a fixed interval.
+    /// Scans all keys at the start, because an earlier process may have been interrupted, and then again and again.
     async fn scan_for_unlisted(&self) {
         loop {
             while self.queues.restore_all_names().await.is_err() {

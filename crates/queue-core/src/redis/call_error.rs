@@ -24,12 +24,12 @@ impl From<redis::RedisError> for CallError {
     }
 }
 
-/// The number that an error begins with.
+/// The number at the start of an error's text; 0 if there is none.
 fn leading_number(detail: Option<&str>) -> u32 {
     detail.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The conversion for commands that belong to no queue.
+/// Converts the error of a command that belongs to no queue.
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {

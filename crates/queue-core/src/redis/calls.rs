@@ -37,8 +37,8 @@ struct CallsOfScript {
     failures: [Counter; REASONS.len()],
 }
 
-/// Why calls fail: Redis was unreachable, did not answer in time or could not serve; its memory was full; or its reply was one
-/// that no version of Redis should give.
+/// Why calls fail: Redis was unreachable, did not answer in time or could not serve; its memory was full; or it gave an
+/// unexpected answer.
 const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
 
 /// The index in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.

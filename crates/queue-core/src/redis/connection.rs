@@ -23,15 +23,15 @@ use crate::{
 };
 
 /// The number of shared connections of a process: while one carries a large reply, the other stays usable.
-const SHARED: usize = 2;
-/// The maximum number of connections that a call tries, one after the other, as long as no byte of it was written.
+const SHARED_CONNECTIONS: usize = 2;
+/// The maximum number of connections that a call tries, one after the other, as long as no byte of the call was written.
 const CONNECTIONS_PER_CALL: usize = 3;
 
 /// The connections of one process to Redis.
 ///
-/// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes
-/// from a deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. A call
-/// over a connection that Redis has closed is sent over a new one, if no byte of it was written; a call that was
+/// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes from a
+/// deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. If Redis
+/// has closed a connection, a call over it is sent over a new one, as long as no byte of the call was written; a call that was
 /// written is never sent again.
 #[derive(Clone)]
 pub struct Redis {
@@ -43,26 +43,26 @@ pub struct Redis {
 struct Shared {
     client: Client,
     pool: Pool,
-    connections: [SharedConnection; SHARED],
+    connections: [SharedConnection; SHARED_CONNECTIONS],
     next_connection: AtomicUsize,
-    /// The connection for calls that wait for replicas, because later calls over the same connection wait too.
+    /// The connection for calls that wait for replicas. It is a separate one, because later calls over it wait too.
     confirmed: SharedConnection,
     time_limit: Duration,
     calls: Arc<Calls>,
 }
 
 impl Redis {
-    /// The time limit of a call, unless another one is given: 1.5 s.
+    /// The default time limit of a call: 1.5 s.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
 
-    /// Prepares connections to `url` (`redis://[user:password@]host:port[/db]`, or `unix:` and a path). Nothing is
-    /// connected yet: Redis may come up later than this process.
+    /// Prepares connections to `url` (`redis://[user:password@]host:port[/db]`, or `unix:` and a path). No connection is opened
+    /// yet, so Redis may start later than this process.
     ///
     /// Every call, including the time to connect, ends after `time_limit`.
     ///
     /// # Errors
     ///
-    /// When `url` is not a Redis URL; the error text does not contain it, because it may have a password.
+    /// When `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a password.
     pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidRedisUrl> {
         Self::with(url, time_limit, Arc::default())
     }
@@ -84,7 +84,7 @@ impl Redis {
         let info =
             info.into_connection_info().map_err(invalid)?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let pool = Pool::builder(Connector::new(info)).max_size(SHARED + 1).build().map_err(|_| InvalidRedisUrl)?;
+        let pool = Pool::builder(Connector::new(info)).max_size(SHARED_CONNECTIONS + 1).build().map_err(|_| InvalidRedisUrl)?;
         let connections = std::array::from_fn(|_| SharedConnection::default());
         let (next_connection, confirmed) = (AtomicUsize::new(0), SharedConnection::default());
         let shared = Shared { client, pool, connections, next_connection, confirmed, time_limit, calls };
@@ -115,7 +115,7 @@ impl Redis {
     }
 
     /// Checks whether Redis answers and accepts writes; a PING would succeed on a replica too. A Redis whose memory is full
-    /// passes, because its queues can be drained.
+    /// passes the check, because messages can still be leased and settled.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ impl Redis {
 
     /// Sends the call of a script. A script that stores messages waits until the required number of replicas has them.
     ///
-    /// It fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before; the primary then
-    /// has the messages, and the replicas may receive them later.
+    /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they
+    /// confirm. Then the primary has the messages, and the replicas may receive them later.
     pub(crate) async fn call_script(&self, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         let in_script = |error| in_script(script, error);
         if self.replicas == 0 || !script.stores_messages() {
@@ -162,7 +162,7 @@ impl Redis {
     }
 
     fn next_connection(&self) -> &SharedConnection {
-        &self.shared.connections[self.shared.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED]
+        &self.shared.connections[self.shared.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS]
     }
 
     async fn send_over(&self, shared: &SharedConnection, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
@@ -171,12 +171,12 @@ impl Redis {
         let within_time = timeout(self.shared.time_limit, async {
             let mut connections = 1;
             loop {
-                let (mut connection, of) = shared.connection(&self.shared.pool, &self.shared.client).await?;
-                generation = Some(of);
+                let (mut connection, its_generation) = shared.connection(&self.shared.pool, &self.shared.client).await?;
+                generation = Some(its_generation);
                 match sending.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
                     Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
-                        shared.discard(of);
+                        shared.discard(its_generation);
                         connections += 1;
                     }
                     answer => return answer.map_err(|unanswered| CallError::from(unanswered.into_error())),
@@ -200,7 +200,7 @@ struct Sending<'c> {
     command: &'c Cmd,
     /// The script that the command calls.
     script: Option<&'c Script>,
-    /// The command after it, over the same connection, which waits for replicas.
+    /// The command that follows over the same connection, and waits for replicas.
     wait: Option<&'c Cmd>,
 }
 
@@ -210,7 +210,7 @@ impl Sending<'_> {
         self.script.map_or(calls::COMMAND, |script| script.name)
     }
 
-    /// The reply, and how many replicas have confirmed the writes; 0 without a WAIT.
+    /// Sends the commands. Returns the reply, and the number of replicas that have confirmed the writes; 0 without a WAIT.
     async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
         let answer = match (connection.query(self.command).await, self.script) {
             // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
@@ -221,7 +221,7 @@ impl Sending<'_> {
         };
         let confirmations = match self.wait {
             // The script has run, so the call must not be sent again over another connection.
-            Some(wait) => connection.query(wait).await.map_err(Unanswered::for_good)?,
+            Some(wait) => connection.query(wait).await.map_err(Unanswered::into_failed)?,
             None => 0,
         };
         Ok((answer, confirmations))

@@ -54,17 +54,18 @@ type Socket = Either<TcpStream, UnixStream>;
 pub(crate) struct CountedSocket {
     socket: Socket,
     traffic: Arc<Traffic>,
-    /// Whether something was read since the last write, so that no call may be in flight.
+    /// Whether nothing was written since the last read. Then perhaps no call is in flight, and Redis may have closed the
+    /// connection.
     is_quiet: bool,
 }
 
 impl CountedSocket {
-    /// Connects to the server of a URL.
+    /// Connects to the server that a URL names.
     pub(crate) async fn connect(info: &ConnectionInfo) -> RedisResult<Self> {
         let socket = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Either::Left(connect_tcp(host, *port).await?),
             ConnectionAddr::Unix(path) => Either::Right(UnixStream::connect(path).await?),
-            _ => return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no such connections are known"))),
+            _ => return Err(RedisError::from((ErrorKind::InvalidClientConfig, "this kind of address is not supported"))),
         };
         Ok(Self { socket, traffic: Arc::default(), is_quiet: true })
     }
@@ -73,8 +74,8 @@ impl CountedSocket {
         Arc::clone(&self.traffic)
     }
 
-    /// Asks the kernel whether the peer has closed the socket. The runtime learns of the close a moment later, and a call that is
-    /// written in between is lost.
+    /// Asks the kernel whether the peer has closed the socket. The runtime learns of the close a moment later, and a call that
+    /// is written in between would be lost.
     fn peer_has_closed(&self) -> bool {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -95,7 +96,7 @@ impl CountedSocket {
     }
 }
 
-/// Connects to the address of the host that answers first.
+/// Connects to all addresses of the host at once, and keeps the connection that is open first.
 async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let attempts: Vec<_> =
         lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();

@@ -2,18 +2,18 @@
 
 use crate::names::QueueName;
 
-/// Sorted set of all queues' names, all of score 0, so in the order of their bytes. It has its own cluster slot, so it is only
-/// an index, which may lag behind the queues.
+/// Sorted set of the names of all queues. All have score 0, so they are in the order of their bytes. The key has its own
+/// cluster slot, so no script can change it together with a queue: it may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// Matches the key `meta` of each queue.
 pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 
-/// The prefix of a quota's key, before its name, `:` and its duration in ms. Each key has its own slot, and expires after the
-/// duration: "slice,count …", the slices of the duration in which it was used.
+/// The prefix of a quota's key; the quota's name, `:` and its duration in ms follow. Each key has its own slot, and expires
+/// after the duration. Its value is "slice,count …": the slices of the duration in which the quota was used, and how often.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
-/// The pattern of the channels of all queues whose names begin with `start`. A name has no character that is special in a
+/// The pattern of the wake channels of all queues whose names begin with `start`. A name has no character that is special in a
 /// pattern.
 pub(crate) fn wake_of(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
@@ -25,8 +25,8 @@ pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
 /// The channel that announces the end of a message if a client waits for it.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 
-/// The channel that each worker subscribes to and on which nothing is published: the number of its subscribers is that of the
-/// workers.
+/// The channel to which each worker subscribes, and on which nothing is published. The number of its subscribers is the number
+/// of workers.
 pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 
 /// The part of a key after the hash tag. `lua/**/*.lua` name their keys by these words.
@@ -49,7 +49,7 @@ pub(crate) mod suffix {
     /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
     /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began).
     META = "meta";
-    /// String: the last id.
+    /// String: the last id that a message received.
     SEQ = "seq";
     /// Hash id → record: the payload, name, headers, creation and first due time of each message.
     MESSAGES = "messages";
@@ -65,34 +65,34 @@ pub(crate) mod suffix {
     LEASED = "leased";
     /// Hash id → run: token, attempts, lapses, consumer; only for unfinished messages that were handed out or retried.
     RUNS = "runs";
-    /// List of ids in the order of finishing.
+    /// List of ids of completed messages, in the order in which they finished.
     COMPLETED = "completed";
-    /// Sorted set id → ms of finishing.
+    /// Sorted set id → ms at which the message failed.
     FAILED = "failed";
     /// Hash id → outcome: result or error, times, token, consumer.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed: skipped when they reach the head.
+    /// Set of ids that are still in `waiting` although their messages were removed: an id is skipped when it reaches the head.
     REMOVED = "removed";
     /// Hash own id → id.
     ALIASES = "aliases";
-    /// Sorted set own id → ms until which it stays taken, even if its message is no longer kept.
+    /// Sorted set own id → ms until which the own id stays taken, even if its message is no longer kept.
     TAKEN = "taken";
     /// Sorted set: id → the time in ms until which a client waits for the message to finish.
     AWAITED = "awaited";
-    /// Sorted set of "key, tab, id" (and, if the message is delayed too, a tab and the due time in ms), all of score 0: messages
-    /// that wait for a signal. The held messages of a key are adjacent, in the order posted.
+    /// Sorted set of "key, tab, id" (and, if the message is delayed too, a tab and the due time in ms), all of score 0: the
+    /// messages that wait for a signal. The held messages of a key are adjacent, in the order posted.
     HELD = "held";
     /// Sorted set id → ms at which the message expires unless it has been leased.
     EXPIRING = "expiring";
     /// List of "first,last,count": the instants (ms) and numbers of leases, while there is a rate limit.
     LIMITER = "limiter";
-    /// Set of ids that back off in an exclusive queue: while it has one, no message is handed out.
+    /// Set of ids of messages that back off in an exclusive queue: while the set has an id, no message is handed out.
     BLOCKING = "blocking";
     /// Set of ids of active messages that are to be cancelled.
     CANCELLING = "cancelling";
     /// Hash id → JSON: the progress that the handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased: skipped when they are trimmed.
+    /// Set of ids that are still in `completed` although their messages were erased: an id is skipped when it is trimmed.
     ERASED = "erased";
     /// Hash key → cut and data: unfinished signals.
     SIGNALS = "signals";
@@ -114,8 +114,8 @@ pub(crate) mod suffix {
     PURGED_REMOVED = "purged_removed";
     /// Set of ids that were posted before the purge and have joined the waiting list after it.
     RETURNED = "returned";
-    /// Stream: the events of messages while a client listens; it expires some time after the last listener. The channel of the same
-    /// name wakes event readers when there is more.
+    /// Stream: the events of messages while a client listens; the key expires some time after the last listener. The channel of
+    /// the same name wakes event readers when there are new events.
     EVENTS = "events";
     /// Not a key but the channel that wakes idle consumers.
     WAKE = "wake";

@@ -1,4 +1,4 @@
-//! Everything that knows the Redis client: connections, keys, scripts, replies, and the checks of the server.
+//! Everything that uses the Redis client: connections, keys, scripts, replies, and the checks of the server.
 
 mod call_error;
 pub(crate) mod calls;

@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::error::{Error, PROTECTED_MODE};
 
-/// The first bytes that such a Redis sends before it closes a connection.
+/// The first bytes that a Redis in protected mode sends before it closes a connection.
 const DENIED: &[u8; 7] = b"-DENIED";
 /// The maximum wait for these bytes; Redis sends them at once, but a machine may be busy. It is shorter than the time limit of a
 /// call, so that a server that sends nothing is reported with the first error and not as a timeout.

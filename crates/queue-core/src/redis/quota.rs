@@ -1,4 +1,4 @@
-//! Quotas: limits of uses over all processes. The API limits the requests of its keys with them.
+//! Quotas: limits of uses over all processes. With quotas the API limits the requests of each API key.
 
 use std::sync::LazyLock;
 
@@ -25,18 +25,17 @@ pub struct QuotaUse {
     pub is_granted: bool,
     /// The number of further uses that the limit permits now.
     pub remaining: u32,
-    /// The time until the limit permits more uses than that.
+    /// The time until the limit permits more further uses than `remaining`.
     pub more_after: Millis,
 }
 
 impl Redis {
-    /// Uses the quota `name` once, if `limit` permits: no window of its duration, wherever it starts, sees more than its `max`,
-    /// over all processes and by Redis's clock. The duration must be whole seconds. A quota belongs to no queue: the API limits
-    /// the requests of its keys by it.
+    /// Uses the quota `name` once, if `limit` permits: no window of the limit's duration has more than `max` uses, wherever the
+    /// window starts, over all processes and by Redis's clock. The duration must be whole seconds. A quota belongs to no queue.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): it may have been counted or not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the use may have been counted or not.
     pub async fn use_quota(&self, name: &str, limit: RateLimit) -> Result<QuotaUse> {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");

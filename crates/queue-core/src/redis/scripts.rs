@@ -1,8 +1,8 @@
 //! The Lua scripts, assembled from their fragments.
 //!
-//! This module reads the headers of scripts and fragments, so that a header can't differ from its code. `-- KEYS` names the
-//! keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments that these
-//! fragments need are included too.
+//! This module reads the headers of scripts and fragments, so that a header can't differ from the code below it. `-- KEYS`
+//! names the keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments
+//! that these fragments need are included too.
 //!
 //! A script may have several parts, each of which begins with a line `-- USES`. The fragments of a part come right before it, so
 //! that a call which ends in an earlier part does not run them.
@@ -19,10 +19,10 @@ use deadpool_redis::redis::{self, Arg, Cmd};
 
 use crate::{limits, redis::keys::suffix, settings::Settings};
 
-/// Whether the scripts of this process take the time from the key `clock` beside a queue's others.
+/// Whether the scripts of this process read the time from the key `clock` of a queue.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
 
-/// Replaces the fragment `clock` in tests that set the time by hand: the key `drover:{<queue>}:clock` has it in µs.
+/// Replaces the fragment `clock` in tests that set the time by hand: the key `drover:{<queue>}:clock` has the time in µs.
 const INJECTED_CLOCK: &str = "\
 local now_us = tonumber(redis.call('GET', (string.gsub(META, 'meta$', 'clock'))))
 local now = math.floor(now_us / 1000)
@@ -43,7 +43,7 @@ const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MA
 /// The maximum number of outcomes that one call reads: each may have a result.
 const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
 
-/// The constants that the scripts and the library share, as Lua writes them. A script gets the ones that it names as locals.
+/// The constants that the scripts and the library share, as Lua writes them. A script gets those that it mentions, as locals.
 fn constants() -> Vec<(&'static str, String)> {
     let default = Settings::default();
     let text_of = |setting: &str| format!("'{}'", default.texts()[setting]);
@@ -63,7 +63,7 @@ fn constants() -> Vec<(&'static str, String)> {
 
 /// A script, ready to be sent.
 pub(crate) struct Script {
-    /// Its file's name, for errors.
+    /// The name of its file, for errors and metrics.
     pub(crate) name: &'static str,
     /// The suffixes of the keys that it touches, in the order of KEYS.
     pub(crate) keys: Vec<&'static str>,
@@ -132,12 +132,12 @@ impl Script {
         let mut needs = Needs::default();
         if !shebang.contains("no-writes") {
             // The check of the layout comes before everything else.
-            needs.fragment("layout");
+            needs.add_fragment("layout");
         }
         let mut fragments_before = 0;
         let mut parts = Vec::new();
         for part in parts_of(body) {
-            needs.of(part);
+            needs.add_text(part);
             parts.push(needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect::<String>() + part);
             fragments_before = needs.fragments.len();
         }
@@ -199,19 +199,19 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(&mut self, text: &'static str) {
+    fn add_text(&mut self, text: &'static str) {
         self.keys.extend(header_words(text, "-- KEYS "));
-        header_words(text, "-- USES ").for_each(|used| self.fragment(used));
+        header_words(text, "-- USES ").for_each(|used| self.add_fragment(used));
     }
 
-    fn fragment(&mut self, name: &str) {
+    fn add_fragment(&mut self, name: &str) {
         if self.fragments.iter().any(|(known, _)| *known == name) {
             return;
         }
         let found = FRAGMENTS.iter().find(|(known, _)| *known == name);
         let (name, text) =
             found.unwrap_or_else(|| unreachable!("no fragment {name}: a unit test assembles every script"));
-        self.of(text);
+        self.add_text(text);
         let is_injected = *name == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
         self.fragments.push((name, if is_injected { INJECTED_CLOCK } else { text }));
     }
@@ -270,18 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn every_script_is_assembled_with_a_whole_header() {
+    fn every_script_is_assembled_with_a_complete_header() {
         for script in all() {
             assert!(script.source.starts_with("#!lua"), "{}", script.name);
             assert!(!script.keys.is_empty(), "{}", script.name);
             for word in ["-- ARGV ", "-- Returns ", "-- Complexity "] {
-                let has = script.source.contains(word) || (word == "-- ARGV " && script.name == "status");
-                assert!(has, "{}.lua has no line {word}", script.name);
+                let has_line = script.source.contains(word) || (word == "-- ARGV " && script.name == "status");
+                assert!(has_line, "{}.lua has no line {word}", script.name);
             }
         }
     }
 
-    /// A text without its comments, in words.
+    /// The words of a text, without its comments.
     fn words(text: &str) -> Vec<&str> {
         let code = text.lines().map(|line| line.split("--").next().unwrap_or(line));
         code.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_')).collect()
@@ -318,8 +318,8 @@ mod tests {
     #[test]
     fn a_part_of_a_script_comes_after_its_own_fragments_and_before_those_of_the_next_part() {
         let source = &ENQUEUE.source;
-        let at = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
-        let order = [at("-- layout:"), at("-- wake:"), at("-- Part 1:"), at("-- state:"), at("-- Part 2:")];
+        let position = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+        let order = [position("-- layout:"), position("-- wake:"), position("-- Part 1:"), position("-- state:"), position("-- Part 2:")];
         assert!(order.is_sorted(), "{order:?}");
         assert_eq!(source.matches("\nlocal META = ").count(), 1);
     }
@@ -329,8 +329,8 @@ mod tests {
         for script in all() {
             let shebang = script.source.lines().next().unwrap_or("");
             let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");
-            let stores_anew = ["enqueue", "patch", "progress"].contains(&script.name);
-            assert_eq!(may_write_anyway, !stores_anew, "{}", script.name);
+            let stores_new_data = ["enqueue", "patch", "progress"].contains(&script.name);
+            assert_eq!(may_write_anyway, !stores_new_data, "{}", script.name);
         }
     }
 }

@@ -18,43 +18,43 @@ const OLDEST_VALKEY: (u32, u32) = (7, 2);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Danger {
-    /// It is older than Redis 7.0 or Valkey 7.2: the scripts do not work.
+    /// The server is older than Redis 7.0 or Valkey 7.2: the scripts do not work.
     #[error(
         "{found} is too old: Drover needs Redis {}.{} or newer, or Valkey {}.{} or newer; upgrade the server",
         OLDEST_REDIS.0, OLDEST_REDIS.1, OLDEST_VALKEY.0, OLDEST_VALKEY.1
     )]
     TooOld {
-        /// Its product and version, such as "Redis 6.2.14".
+        /// The server's product and version, such as "Redis 6.2.14".
         found: String,
     },
-    /// It is a replica: it refuses writes, or loses them at its next synchronization with its primary.
+    /// The server is a replica: it refuses writes, or loses them at its next synchronization with its primary.
     #[error(
         "the server is a replica, where no message can be stored for good; point redis.url at the primary, or promote this \
          server"
     )]
     Replica,
-    /// When its memory is full it deletes keys instead of refusing new messages.
+    /// When the server's memory is full, it deletes keys instead of refusing new messages.
     #[error(
         "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set maxmemory-policy \
          to noeviction, so that it refuses new ones instead"
     )]
     Evicts {
-        /// Its `maxmemory-policy`.
+        /// The server's `maxmemory-policy`.
         policy: String,
     },
-    /// It keeps neither an append-only file nor snapshots: a restart loses every message.
+    /// The server keeps neither an append-only file nor snapshots: a restart loses every message.
     #[error(
         "Redis keeps nothing on disk (appendonly is no, and there are no save points): when it restarts, every message is \
          lost; set appendonly to yes"
     )]
     NotPersistent,
-    /// It keeps no append-only file, and does not answer whether it takes snapshots.
+    /// The server keeps no append-only file, and does not answer whether it takes snapshots.
     #[error(
         "appendonly is no, and whether Redis takes snapshots is unknown, for it does not answer CONFIG GET save: without \
          snapshots, every message is lost when it restarts; set appendonly to yes, or permit CONFIG GET (+config|get)"
     )]
     PersistenceUnknown,
-    /// It does not let this user run INFO, so nothing is known of it.
+    /// The server does not let this user run INFO, so its version and configuration are unknown.
     #[error(
         "Redis does not answer INFO: whether its version, eviction and persistence are safe for messages is unknown; permit \
          INFO (+info)"
@@ -63,7 +63,8 @@ pub enum Danger {
 }
 
 impl Danger {
-    /// Whether no work should be sent to the server until the danger is removed; with other dangers it works, but unsafely.
+    /// Whether no work should be sent to the server until the danger is removed; with other dangers the server works, but not
+    /// safely.
     pub fn prevents_work(&self) -> bool {
         matches!(self, Self::TooOld { .. } | Self::Replica)
     }
@@ -96,12 +97,12 @@ impl Redis {
         // The caller limits the total time.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let mut connection = self.client().get_multiplexed_async_connection_with_config(&config).await?;
-        // All default sections at once, because an old server accepts at most one section's name.
+        // This reads all default sections at once, because an old server accepts at most one section's name.
         let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
             Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
             answer => answer?,
         };
-        // Read only if needed, because a Redis with ACLs logs each refused command.
+        // The save points are read only if needed, because a Redis with ACLs logs each refused command.
         let snapshots = match field(&info, "aof_enabled") {
             Some("0") => snapshots(&mut connection).await?,
             _ => Snapshots::Unknown,

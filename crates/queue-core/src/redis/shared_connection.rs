@@ -97,7 +97,7 @@ pub(crate) enum Unanswered {
 
 impl Unanswered {
     /// Marks the command as one that must not be sent again.
-    pub(crate) fn for_good(self) -> Self {
+    pub(crate) fn into_failed(self) -> Self {
         Self::Failed(self.into_error())
     }
 
@@ -142,7 +142,7 @@ impl SharedConnection {
         if let Some(connection) = &slot.connection {
             return Ok((Connection::clone(connection), slot.generation));
         }
-        // Connecting is rare, so it is boxed to keep the future of each call small.
+        // Connecting is rare, so its future is boxed, which keeps the future of each call small.
         let connection = Box::pin(connect(pool, client)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;

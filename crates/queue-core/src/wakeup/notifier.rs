@@ -1,5 +1,5 @@
-//! The wake notifier of one queue: it wakes the consumer of this process when it should check the queue, because a notification
-//! arrived or a set time was reached.
+//! The wake notifier of one queue: it wakes the consumer of this process when the consumer should check the queue, because a
+//! notification arrived or an instant that was set has come.
 
 use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
 
@@ -33,19 +33,21 @@ impl<'p> Wake<'p> {
     }
 }
 
-/// Wakes the consumer of one queue when it should check the queue; it keeps the earliest instant that was set.
+/// Wakes the consumer of one queue when the consumer should check the queue. Of all instants that were set, only the earliest
+/// is kept.
 #[derive(Debug)]
 pub struct WakeNotifier {
     check_at: Mutex<Option<Instant>>,
     changed: Notify,
-    /// The consumer whose wake-ups it accepts; if it is not set, it accepts those of every consumer.
+    /// The consumer whose wake-ups the notifier accepts; if none is set, the notifier accepts the wake-ups of every consumer.
     consumer: OnceLock<ConsumerId>,
     to_cancel: Mutex<HashSet<MessageId>>,
     cancel_requested: Notify,
 }
 
 impl WakeNotifier {
-    /// The maximum number of cancelled messages that it keeps; extending the leases reports the others.
+    /// The maximum number of messages to cancel that the notifier keeps. A worker learns of further ones when it extends their
+    /// leases.
     const MAX_TO_CANCEL: usize = 10_000;
 
     pub(crate) fn new() -> Self {
@@ -64,7 +66,7 @@ impl WakeNotifier {
         let _ = self.consumer.set(consumer.clone());
     }
 
-    pub(crate) fn take(&self, wake: Wake<'_>) {
+    pub(crate) fn receive(&self, wake: Wake<'_>) {
         match wake {
             Wake::In(pause) => self.wake_in(pause),
             Wake::For(consumer) if self.consumer.get().is_some_and(|own| own.as_str() != consumer) => {}
@@ -92,18 +94,19 @@ impl WakeNotifier {
         }
     }
 
-    /// Wakes now.
+    /// Wakes the consumer now.
     pub fn wake(&self) {
         self.wake_in(Duration::ZERO);
     }
 
-    /// Wakes after the pause, or earlier if an earlier instant is set.
+    /// Wakes the consumer after the pause, or earlier if an earlier instant is set.
     pub fn wake_in(&self, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut check_at = self.check_at.lock();
         if check_at.is_none_or(|known| instant < known) {
             *check_at = Some(instant);
-            // `Notify` keeps a permit for a task that does not wait yet, so no wake-up is lost between its lease call and its wait.
+            // `Notify` keeps a permit for a task that does not wait yet, so no wake-up is lost between the task's lease call
+            // and its wait.
             self.changed.notify_one();
         }
     }
@@ -113,8 +116,8 @@ impl WakeNotifier {
         self.check_at.lock().is_some()
     }
 
-    /// Waits for the next wake-up, at most for `poll`. A wake-up between two waits ends the next wait at once. Only one task may
-    /// wait at a time.
+    /// Waits for the next wake-up, for at most `poll`. A wake-up between two waits ends the next wait at once. Only one task
+    /// may wait at a time.
     pub async fn woken(&self, poll: Duration) {
         let latest = Instant::now() + poll;
         loop {
@@ -178,7 +181,7 @@ mod tests {
         notifier.wake_only(&mine);
         let wakes = async |payload: &str| {
             notifier.woken(Duration::ZERO).await;
-            notifier.take(Wake::parse(payload));
+            notifier.receive(Wake::parse(payload));
             let start = Instant::now();
             notifier.woken(Duration::from_secs(60)).await;
             start.elapsed() < Duration::from_secs(1)

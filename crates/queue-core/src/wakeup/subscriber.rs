@@ -33,21 +33,23 @@ use crate::{
     },
 };
 
-/// The delay of maintenance after the notified time: consumers do the work at that time, so usually none is left.
+/// How long after the notified time maintenance checks a queue. Consumers do the work at the notified time, so usually no work
+/// is left.
 pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
 /// The interval at which a PING checks the subscribed connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// The number of notifiers from which unused ones are removed.
+/// When there are this many notifiers, unused ones are removed.
 const MAX_NOTIFIERS: usize = 10_000;
-/// The id on the channel of finished messages that means all messages of a queue, because the queue was deleted.
+/// On the channel of finished messages, this id stands for all messages of a queue: the queue was deleted.
 const EVERY_MESSAGE: &str = "*";
-/// The maximum number of channels in one SUBSCRIBE.
+/// The maximum number of channels in one SUBSCRIBE, and of patterns in one PSUBSCRIBE.
 const CHANNELS_AT_ONCE: usize = 500;
 
 /// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
-/// A notification has no message; it only makes a consumer check the queue. After each new subscription every notifier wakes
-/// once, so a notification that was lost before does no harm; a slow poll covers all other losses.
+/// A notification contains no message; it only makes a consumer check the queue. After each new subscription every notifier
+/// wakes once, because notifications may have been lost before. Consumers also check their queues at long intervals, in case a
+/// notification is lost otherwise.
 #[derive(Clone)]
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -82,7 +84,7 @@ impl Shared {
     }
 
     /// Whether a subscription by pattern covers the channel. Channels of events are covered only if all queues are subscribed to.
-    fn has_notifier(&self, channel: &str) -> bool {
+    fn is_covered_by_pattern(&self, channel: &str) -> bool {
         let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
         self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
     }
@@ -109,7 +111,7 @@ impl Subscriber {
     /// [`new_queue`](Self::new_queue) returns the queues among them whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the prefixes that begin with it, which are redundant.
+        // After sorting, a prefix comes before the longer prefixes that begin with it. The longer ones are redundant.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::listening(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
@@ -154,12 +156,12 @@ impl Subscriber {
 
     fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
-        // Clients may name any number of queues. If all queues are subscribed to, an unused notifier may be removed.
+        // Clients may name any number of queues. If a pattern subscribes to all queues, unused notifiers can be removed.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
             notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }
         let notifier = notifiers.entry(channel.clone()).or_insert_with(|| {
-            if !self.shared.has_notifier(&channel) {
+            if !self.shared.is_covered_by_pattern(&channel) {
                 self.shared.to_subscribe.lock().push(channel);
                 self.shared.new_channels.notify_one();
             }
@@ -211,7 +213,7 @@ impl Subscriber {
         *self.shared.connected.borrow()
     }
 
-    /// Reports each time that the connection breaks or is restored; it may then lead to another server.
+    /// Reports each time that the connection breaks or is restored. A restored connection may lead to another server.
     pub fn connection(&self) -> watch::Receiver<bool> {
         self.shared.connected.subscribe()
     }
@@ -267,13 +269,13 @@ impl Subscriber {
         if self.shared.timers.is_some() {
             patterns.push(EVENTS_OF_ALL.to_owned());
         }
-        for some in patterns.chunks(CHANNELS_AT_ONCE) {
-            if let Err(reason) = within(limit, sink.psubscribe(some)).await {
+        for chunk in patterns.chunks(CHANNELS_AT_ONCE) {
+            if let Err(reason) = within(limit, sink.psubscribe(chunk)).await {
                 return reason;
             }
         }
         channels
-            .extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.has_notifier(channel)).cloned());
+            .extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned());
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
@@ -322,7 +324,7 @@ impl Subscriber {
             let wake = Wake::parse(&payload);
             let notifiers = self.shared.notifiers.lock();
             if let Some(notifier) = notifiers.get(channel) {
-                notifier.take(wake);
+                notifier.receive(wake);
             } else if let (None, Some(queue)) = (&self.shared.timers, Keys::queue_of(channel)) {
                 self.shared.add_new_queue(queue);
             }
@@ -357,8 +359,8 @@ impl Subscriber {
 }
 
 async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
-    for some in channels.chunks(CHANNELS_AT_ONCE) {
-        within(limit, sink.subscribe(some)).await?;
+    for chunk in channels.chunks(CHANNELS_AT_ONCE) {
+        within(limit, sink.subscribe(chunk)).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Wake timers: the earliest instant at which maintenance must check each queue. Their number is proportional to the number of
+//! Wake timers: the earliest instant at which maintenance must check each queue. Their memory is proportional to the number of
 //! queues.
 
 use std::{
@@ -30,10 +30,11 @@ struct Entries {
 }
 
 impl Entries {
-    /// The number of outdated entries that are kept before they are removed together.
+    /// How many more outdated entries than queues are kept before they are removed together.
     const SLACK: usize = 1_000;
 
-    /// Without this, a busy queue would leave one outdated entry with each check, perhaps for days.
+    /// Removes the outdated entries if there are many. Without this, a busy queue would leave one outdated entry with each
+    /// check, perhaps for days.
     fn drop_outdated(&mut self) {
         if self.order.len() > 2 * self.instants.len() + Self::SLACK {
             self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();
@@ -42,7 +43,7 @@ impl Entries {
 }
 
 impl WakeTimers {
-    /// Wakes for the queue after the pause, or earlier if an earlier instant is set.
+    /// Sets the timer of a queue to the end of the pause, unless an earlier instant is set.
     pub fn set(&self, queue: QueueName, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut entries = self.entries.lock();
@@ -74,7 +75,7 @@ impl WakeTimers {
         }
     }
 
-    /// A queue whose instant has passed, or as the error the next instant.
+    /// Takes a queue whose instant has passed. If there is none, the error is the next instant.
     fn take_due(&self) -> Result<QueueName, Option<Instant>> {
         let mut entries = self.entries.lock();
         while let Some(Reverse((instant, queue))) = entries.order.peek() {
