@@ -32,18 +32,18 @@ fn calls(criterion: &mut Criterion) {
     bench(criterion, "post", |queue, size| timed(|| queue.post(size)).0);
     bench(criterion, "lease", |queue, size| {
         queue.enqueue(size);
-        let (elapsed, leases) = timed(|| queue.lease(size));
-        queue.settle(&leases);
+        let (elapsed, settlements) = timed(|| queue.lease(size));
+        queue.settle(&settlements);
         elapsed
     });
     bench(criterion, "settle", |queue, size| {
         queue.enqueue(size);
-        let leases = queue.lease(size);
-        timed(|| queue.settle(&leases)).0
+        let settlements = queue.lease(size);
+        timed(|| queue.settle(&settlements)).0
     });
 }
 
-/// Runs `call` with each size on a new Redis. `call` returns the time that counts.
+/// Runs `call` with each size on a new Redis. `call` returns the time to be measured.
 fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in SIZES {
@@ -109,8 +109,8 @@ impl TestQueue {
             .collect()
     }
 
-    fn settle(&self, leases: &[Settlement]) {
-        let settled = self.runtime.block_on(self.queue.settle(leases)).unwrap();
+    fn settle(&self, settlements: &[Settlement]) {
+        let settled = self.runtime.block_on(self.queue.settle(settlements)).unwrap();
         assert!(settled.iter().all(|settled| *settled == Some(State::Completed)));
     }
 }

@@ -1,6 +1,6 @@
 //! Checks that every message of every queue is in exactly one state and has a record.
 //!
-//! `cargo run --example audit -- redis://127.0.0.1:7379 [queue …]`; it exits with 1 if it has findings.
+//! `cargo run --example audit -- redis://127.0.0.1:7379 [queue …]`; the exit code is 1 if there are findings.
 
 use std::{error::Error, process::ExitCode};
 

@@ -104,7 +104,9 @@ impl From<RedisError> for Error {
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
-            Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => Self::Unexpected(reason(&error)),
+            Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => {
+                Self::Unexpected(reason(&error))
+            }
             _ => Self::Unavailable(reason(&error)),
         }
     }

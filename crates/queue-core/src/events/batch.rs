@@ -31,14 +31,14 @@ impl EventBatch {
         Self { events: Vec::new(), end: newest }
     }
 
-    /// The range of the events after `after`, up to this many bytes of JSON, but at least one event.
+    /// The range of the events after `after`, up to this many bytes of JSON, but at least one event if there is one.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
         let start = self.events.partition_point(|event| event.id <= Some(after));
-        let mut left = bytes;
+        let mut bytes_left = bytes;
         let fitting = self.events[start..].iter().take_while(|event| {
-            let is_first = left == bytes;
-            let fits = event.json().len() <= left;
-            left = left.saturating_sub(event.json().len());
+            let is_first = bytes_left == bytes;
+            let fits = event.json().len() <= bytes_left;
+            bytes_left = bytes_left.saturating_sub(event.json().len());
             is_first || fits
         });
         start..start + fitting.count()

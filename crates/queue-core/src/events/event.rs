@@ -116,11 +116,12 @@ impl Event {
         Self { id: newest, kind: EventKind::Reset, message: None, own_id: None, json: "{}".into() }
     }
 
-    /// Whether the event concerns this message, by Drover's id or the producer's own. A reset concerns every message.
+    /// Whether the event concerns the message with this id, which is Drover's or the producer's own. A reset concerns every
+    /// message.
     pub fn is_about(&self, message: &MessageRef) -> bool {
         match (&self.message, message) {
             (None, _) => true,
-            (Some(about), MessageRef::Id(id)) => id == about,
+            (Some(id_of_event), MessageRef::Id(id)) => id == id_of_event,
             (Some(_), MessageRef::Own(id)) => self.own_id.as_ref() == Some(id),
         }
     }
@@ -130,7 +131,7 @@ impl Event {
         &self.json
     }
 
-    /// Decodes an event of the log; `None` for one of an unknown kind or form, which a newer version may have written.
+    /// Decodes an event of the log; `None` for an event of an unknown kind or form, which a newer version may have written.
     pub(crate) fn decode(id: EventId, event_type: &str, text: &str) -> Option<Self> {
         let kind = event_type.parse().ok().filter(|kind| *kind != EventKind::Reset)?;
         let (text, json) = text.split_once('\n').map_or((text, None), |(text, json)| (text, Some(json)));
@@ -179,8 +180,8 @@ mod tests {
         assert!(!posted.is_about(&"21718923400018".parse().unwrap()));
         let reported = event("progress", "21718923400017\ta1\tcc-1\n{\"done\":\n 4}");
         assert!(reported.json().ends_with(r#""attempt":1,"consumer":"c-1","progress":{"done":  4}}"#), "{reported:?}");
-        let gone = event("erased", "21718923400017\tznew");
-        assert!(gone.json().ends_with(r#""state":null}"#), "{gone:?}");
+        let erased = event("erased", "21718923400017\tznew");
+        assert!(erased.json().ends_with(r#""state":null}"#), "{erased:?}");
         for unknown in ["paused", "reset"] {
             assert_eq!(Event::decode(id, unknown, "21718923400017"), None);
         }

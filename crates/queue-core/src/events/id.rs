@@ -5,15 +5,15 @@ use std::{fmt, str::FromStr};
 use crate::{parse_error::ParseError, time::Timestamp};
 
 /// The id of an event in the log of its queue; a later event has a larger id. No id is used twice, not even by a Redis that was
-/// restored from a backup or emptied, so an id never finds another event.
+/// restored from a backup or emptied, so an id never refers to another event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     pub(crate) entry: EntryId,
-    /// The number of the event in its entry, from 1; 0 means before the first.
+    /// The number of the event in its entry, from 1; 0 means before the first event.
     pub(crate) nth: usize,
 }
 
-/// The id of an entry: how many bytes were ever written before it, and when it was written.
+/// The id of an entry: how many bytes were ever written to the log before the entry, and when the entry was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EntryId {
     pub(crate) bytes: u64,
@@ -30,7 +30,7 @@ impl FromStr for EntryId {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let (bytes, at) = text.split_once('-').ok_or(NOT_AN_EVENT)?;
+        let (bytes, at) = text.split_once('-').ok_or(NOT_AN_EVENT_ID)?;
         Ok(Self { bytes: number(bytes)?, at: Timestamp::from_millis(number(at)?) })
     }
 }
@@ -45,19 +45,19 @@ impl FromStr for EventId {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let (entry, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT)?;
-        Ok(Self { entry: entry.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT)? })
+        let (entry, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT_ID)?;
+        Ok(Self { entry: entry.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT_ID)? })
     }
 }
 
-const NOT_AN_EVENT: &str = "an event's id is three numbers with hyphens between them";
+const NOT_AN_EVENT_ID: &str = "an event's id is three numbers with hyphens between them";
 
-/// Parses a number of digits only, and at most 15 of them, because Lua's numbers are doubles.
+/// Parses a number that has only digits, and at most 15, because Lua's numbers are doubles.
 fn number(digits: &str) -> Result<u64, ParseError> {
     if digits.is_empty() || digits.len() > 15 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(NOT_AN_EVENT.into());
+        return Err(NOT_AN_EVENT_ID.into());
     }
-    digits.parse().map_err(|_| NOT_AN_EVENT.into())
+    digits.parse().map_err(|_| NOT_AN_EVENT_ID.into())
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_id_reads_back_and_invalid_text_is_none() {
+    fn event_id_reads_back_and_invalid_text_is_refused() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
         assert_eq!(id.to_string(), "120-1795424400000-2");
         assert!(id > "120-1795424400000-1".parse().unwrap() && id < "121-1795424400000-0".parse().unwrap());

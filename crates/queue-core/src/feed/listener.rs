@@ -24,22 +24,23 @@ use crate::{
 };
 
 /// The pause of a listener that could not read missed events.
-const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// The maximum bytes of JSON of one portion of events; a single event may be larger.
 const PORTION_BYTES: usize = 8 * 1_024;
-/// The maximum number of bytes of the log, apart from one entry, that a read for one listener returns.
+/// The maximum bytes of the log that one read of a listener returns; one more entry may come with them.
 const STEP_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.
 ///
-/// Between two calls of [`next_events`](Self::next_events) it keeps no event in memory, so thousands of listeners may be slow.
+/// Between two calls of [`next_events`](Self::next_events) the listener keeps no event in memory, so even thousands of slow
+/// listeners take little memory.
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
     /// The event that was received last; `None` while the queue does not exist.
     last: Option<EventId>,
-    /// The batch that has the next portion, as long as it is in memory; `None` if all its events were received.
+    /// The batch that has the next portion, as long as the batch is in memory; `None` if all events of the batch were received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
     reading: Arc<Semaphore>,
@@ -54,26 +55,26 @@ enum Phase {
     Live,
 }
 
-/// Some events, in the order in which they happened.
+/// A portion of the events of a queue, in the order in which they happened.
 #[derive(Debug, Clone)]
-pub struct Events(Part);
+pub struct Events(Content);
 
 #[derive(Debug, Clone)]
-enum Part {
-    Of(Arc<EventBatch>, Range<usize>),
+enum Content {
+    Portion(Arc<EventBatch>, Range<usize>),
     Reset(Event),
 }
 
 impl Events {
     fn reset(newest: Option<EventId>) -> Self {
-        Self(Part::Reset(Event::reset(newest)))
+        Self(Content::Reset(Event::reset(newest)))
     }
 
     /// Iterates over the events.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         match &self.0 {
-            Part::Of(batch, portion) => batch.events[portion.clone()].iter(),
-            Part::Reset(event) => slice::from_ref(event).iter(),
+            Content::Portion(batch, portion) => batch.events[portion.clone()].iter(),
+            Content::Reset(event) => slice::from_ref(event).iter(),
         }
     }
 }
@@ -81,7 +82,7 @@ impl Events {
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenerEnd {
-    /// The listener fell behind the others. The missed events are in the log: listen again, after the last received event.
+    /// The listener fell too far behind. The log still has the missed events: listen again, after the last received event.
     #[error("it fell too far behind")]
     TooSlow,
     /// This process stops.
@@ -90,7 +91,8 @@ pub enum ListenerEnd {
 }
 
 impl EventListener {
-    /// A listener that receives `updates`, which continue after `newest`; if `last` is given, first the events after `last`.
+    /// A listener that receives `updates`, which continue after `newest`. If `last` is given, the listener first receives the
+    /// events after `last`.
     pub(crate) fn new(
         queue: Arc<Queue>,
         updates: broadcast::Receiver<FeedUpdate>,
@@ -133,13 +135,13 @@ impl EventListener {
                 match self.catch_up(last).await {
                     Ok(Some(received)) => return Ok(received),
                     Ok(None) => {}
-                    Err(_) => sleep(AFTER_AN_ERROR).await,
+                    Err(_) => sleep(PAUSE_AFTER_ERROR).await,
                 }
                 continue;
             }
             match self.updates.recv().await {
-                Ok(updates) => {
-                    if let Some(received) = self.take(updates) {
+                Ok(update) => {
+                    if let Some(received) = self.apply(update) {
                         return Ok(received);
                     }
                 }
@@ -153,7 +155,8 @@ impl EventListener {
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // The semaphore is never closed.
         let _permit = Arc::clone(&self.reading).acquire_owned().await;
-        // Updates of the reader are received from here on, so that no gap lies between them and this read.
+        // The new receiver has every update that the reader sends from now on, so no event is missed between this read and the
+        // updates.
         let updates = self.updates.resubscribe();
         if let Some(batch) = self.queue.events_after(last, STEP_BYTES).await? {
             self.updates = updates;
@@ -176,11 +179,11 @@ impl EventListener {
             Some(_) => (batch.events[portion.end - 1].id, Some(Arc::downgrade(&batch))),
         };
         (self.last, self.rest) = (last, rest);
-        Events(Part::Of(batch, portion))
+        Events(Content::Portion(batch, portion))
     }
 
-    fn take(&mut self, updates: FeedUpdate) -> Option<Events> {
-        match (updates, self.last) {
+    fn apply(&mut self, update: FeedUpdate) -> Option<Events> {
+        match (update, self.last) {
             (FeedUpdate::Reset(newest), _) => {
                 self.last = Some(newest);
                 Some(Events::reset(self.last))

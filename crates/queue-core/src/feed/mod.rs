@@ -22,7 +22,8 @@ use crate::{
 /// The number of batches by which a listener may be behind before it is disconnected. Batches stay in memory until the last
 /// listener has received them.
 const MAX_LAG: usize = 64;
-/// The maximum number of listeners that read missed events from logs concurrently; others wait, so that posts need not wait.
+/// The maximum number of listeners that read missed events from logs concurrently. Further listeners wait, so that these reads
+/// do not delay posts.
 const MAX_CONCURRENT_READS: usize = 4;
 
 /// The feed of the events of all queues: any number of listeners, with one reader of the log for each queue.
@@ -47,12 +48,12 @@ impl EventFeed {
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<EventListener>> {
-        // Checked before the reader starts, so that a client can't start one for a queue that does not exist.
+        // The queue is checked before a reader starts, so that no reader starts for a queue that does not exist.
         if queue.listen().await?.is_none() {
             return Ok(None);
         }
         let updates = self.subscribe(queue);
-        // Read after subscribing, so that no event is missed in between.
+        // The newest event is read after subscribing, so that no event is missed in between.
         let Some(newest) = queue.listen().await? else { return Ok(None) };
         let (reading, shutdown) = (Arc::clone(&self.shared.reading), self.shared.shutdown.child_token());
         Ok(Some(EventListener::new(Arc::clone(queue), updates, newest, last, reading, shutdown)))

@@ -27,16 +27,16 @@ use crate::{
 
 /// The maximum sleep of a reader without a wake-up, because a notification may be lost.
 const POLL: Duration = Duration::from_secs(5);
-/// The interval at which a reader whose queue was deleted checks for a new one.
+/// The interval at which a reader whose queue was deleted checks for a new queue of the same name.
 const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a read that found events, so that the next read returns several events together.
-const BETWEEN_READS: Duration = Duration::from_millis(10);
-/// The maximum number of bytes of the log, apart from one entry, that a read returns.
+const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
+/// The maximum bytes of the log that one read returns; one more entry may come with them.
 const STEP_BYTES: u64 = 64 * 1_024;
 /// The number of recent batches that stay in memory for listeners that take them portion by portion. A slower listener reads the
 /// log itself.
 const RECENT_BATCHES: usize = 8;
-/// The interval at which a reader renews the log, which is then kept for ten more minutes.
+/// The interval at which a reader calls `listen` again, so that the log is kept.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
 /// An update that an event reader sends to the listeners.
@@ -49,7 +49,7 @@ pub(crate) enum FeedUpdate {
         /// The new events.
         batch: Arc<EventBatch>,
     },
-    /// Events were lost. The next events come after this one.
+    /// Events were lost. The next events come after this event.
     Reset(EventId),
     /// The queue does not exist any more.
     QueueDeleted,
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// The sender of updates for each queue that has a reader.
     pub(crate) senders: Mutex<HashMap<QueueName, broadcast::Sender<FeedUpdate>>>,
-    /// Limits how many listeners read missed events themselves.
+    /// Limits how many listeners read missed events concurrently.
     pub(super) reading: Arc<Semaphore>,
 }
 
@@ -90,14 +90,14 @@ enum ReadTo {
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadResult {
-    /// There are probably more.
+    /// Some events; there are probably more.
     FullBatch,
     SomeEvents,
     NoEvents,
 }
 
 impl EventReader {
-    /// A reader that has read nothing yet, and sends its updates by `sender`.
+    /// A reader that has read nothing yet, and sends its updates through `sender`.
     pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, sender: broadcast::Sender<FeedUpdate>) -> Self {
         let notifier = shared.subscriber.notifier_of_events(queue.name());
         Self {
@@ -140,7 +140,7 @@ impl EventReader {
                     }
                     match found {
                         ReadResult::FullBatch => {}
-                        ReadResult::SomeEvents => sleep(BETWEEN_READS).await,
+                        ReadResult::SomeEvents => sleep(PAUSE_BETWEEN_READS).await,
                         // A wake-up that arrived during the read ends this wait at once.
                         ReadResult::NoEvents => self.notifier.woken(self.max_pause()).await,
                     }
@@ -187,7 +187,7 @@ impl EventReader {
             return Ok(if is_full { ReadResult::FullBatch } else { ReadResult::SomeEvents });
         }
         let update = match (self.read_to, self.queue.listen().await?) {
-            // A listener that has received less than this reads the rest itself.
+            // A listener whose last event is earlier than `newest` reads the missing events itself.
             (ReadTo::Unknown, Some(newest)) => {
                 FeedUpdate::NewEvents { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }

@@ -1,4 +1,4 @@
-//! Errors of attempts: as consumers report them, and as readers see them.
+//! Errors of attempts: as consumers report them, and as clients read them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,9 +12,9 @@ pub struct MessageError {
     pub code: String,
     /// A sentence for people.
     pub message: String,
-    /// Which attempt it was, from 1; 0 if there was none.
+    /// The number of the failed attempt, from 1; 0 if there was no attempt.
     pub attempt: u32,
-    /// When.
+    /// When the error happened.
     pub at: Timestamp,
 }
 
@@ -25,7 +25,7 @@ impl MessageError {
     }
 }
 
-/// The error that a consumer reports of an attempt that failed.
+/// The error that a consumer reports for a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// A word that a program can match.
@@ -35,7 +35,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// From a word and a sentence.
+    /// An error with this code and message.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
     }

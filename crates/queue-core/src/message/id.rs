@@ -15,7 +15,7 @@ use crate::{
 };
 
 validated_text! {
-    /// Drover's own id of a message: 14 decimal digits, whose order is the order of posting.
+    /// Drover's id of a message: 14 decimal digits, whose order is the order of posting.
     MessageId, up to 14 of "^[0-9]{14}$", |text| {
         if text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else {
             Err("a message's id is 14 digits")
@@ -31,12 +31,12 @@ impl MessageId {
     }
 }
 
-/// An id by which a client names a message: Drover's or the producer's own.
+/// An id by which a client names a message: Drover's id, or the producer's own id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MessageRef {
     /// Drover's id.
     Id(MessageId),
-    /// The producer's own.
+    /// The producer's own id.
     Own(OwnId),
 }
 
@@ -58,7 +58,7 @@ impl Serialize for MessageRef {
 
 impl PartialSchema for MessageRef {
     fn schema() -> RefOr<Schema> {
-        /// The schema of either id.
+        /// Matches both kinds of ids.
         const PATTERN: &str = r"^(?:[0-9]{14}|(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+)$";
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
         text.min_length(Some(1)).max_length(Some(256)).into()

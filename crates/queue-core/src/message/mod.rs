@@ -83,7 +83,7 @@ impl State {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(examples(json!(example())))]
 pub struct Message {
-    /// The producer's own id, or Drover's where there is none.
+    /// The producer's own id; Drover's id if there is none.
     #[schema(inline)]
     pub id: MessageRef,
     /// The message's queue.
@@ -97,38 +97,38 @@ pub struct Message {
     /// The unchanged payload.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The priority; the lower number goes first.
+    /// The priority; a lower number goes first.
     #[schema(inline)]
     pub priority: Priority,
-    /// The time from its creation to its first due time, in milliseconds.
+    /// The time from the creation of the message to its first due time, in milliseconds.
     #[schema(value_type = u64)]
     pub delay: Millis,
-    /// How many attempts it has.
+    /// The maximum number of attempts.
     #[schema(inline)]
     pub max_attempts: MaxAttempts,
     /// How many attempts have completed or failed.
     pub attempts_made: u32,
-    /// How often it was handed out.
+    /// How often the message was handed out.
     pub deliveries: u32,
-    /// How many of its leases lapsed.
+    /// How many leases of the message lapsed.
     pub lapses: u32,
     /// Headers that the producer sent beside the data.
     #[schema(inline)]
     pub headers: Headers,
     /// When Redis stored the message.
     pub created_at: Timestamp,
-    /// The time at which it becomes ready: its due time, or the end of its back-off.
+    /// The time at which the message becomes ready: its due time, or the end of its back-off.
     pub due_at: Timestamp,
-    /// When it was handed out last.
+    /// When the message was handed out last.
     #[schema(required)]
     pub started_at: Option<Timestamp>,
-    /// When it was completed or failed for good.
+    /// When the message was completed or failed for good.
     #[schema(required)]
     pub finished_at: Option<Timestamp>,
-    /// When it expires unless it has started.
+    /// When the message expires unless it has started.
     #[schema(required)]
     pub expires_at: Option<Timestamp>,
-    /// The key of the signal that it waits for.
+    /// The key of the signal that the message waits for.
     #[schema(required, inline)]
     pub hold: Option<SignalKey>,
     /// The data of the signal that released the message; absent if the signal had none.
@@ -138,13 +138,13 @@ pub struct Message {
     /// The consumer that leases the message, or leased it last.
     #[schema(required, inline)]
     pub consumer: Option<ConsumerId>,
-    /// The progress that its handler reported last.
+    /// The progress that the handler reported last.
     #[schema(required, value_type = Value)]
     pub progress: Option<Box<RawValue>>,
-    /// The result of its handler.
+    /// The result of the handler.
     #[schema(required, value_type = Value)]
     pub result: Option<Box<RawValue>>,
-    /// The error of the last failed attempt; absent if the message completed.
+    /// The error of the last failed attempt; null if the message was completed.
     #[schema(required)]
     pub error: Option<MessageError>,
 }
@@ -173,9 +173,9 @@ pub(crate) struct Stored {
 
 /// Whether an enqueued message with a hold key is held.
 pub(crate) enum HoldOutcome {
-    /// It waits for its signal.
+    /// The message waits for its signal.
     Held,
-    /// A sticky signal of its key has this data, so it is not held.
+    /// The message is not held, because its key has a sticky signal, with this data.
     NotHeld(Option<Box<RawValue>>),
 }
 

@@ -37,10 +37,10 @@ pub struct NewMessage {
     /// The delay until the message may be handed out; not with `deliver_at`. Defaults to no delay.
     #[schema(inline)]
     pub delay: Option<Delay>,
-    /// The instant at which it may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
+    /// The instant at which the message may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
     #[schema(inline, value_type = Option<DeliverAtSchema>)]
     pub deliver_at: Option<Timestamp>,
-    /// The priority: a lower number goes first, negative numbers before the default. Defaults to 0.
+    /// The priority: a lower number goes first, so negative numbers go before the default. Defaults to 0.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Priority,
@@ -79,10 +79,10 @@ impl PartialSchema for DeliverAtSchema {
 
 impl ToSchema for DeliverAtSchema {}
 
-/// Which of the ready messages goes first: the lower number. Negative ones go before all that have none, positive ones after,
-/// as in Bull.
+/// The order of ready messages: a lower number goes first. Messages with a negative number go before all messages without a
+/// priority; those with a positive number go after them.
 pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
-/// How many attempts a message has.
+/// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = Count<1, 1_000>;
 /// The delay of a message.
 pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
@@ -95,9 +95,9 @@ pub(crate) enum Due {
     /// At once.
     #[default]
     Now,
-    /// This long after Redis stored it.
+    /// This long after Redis stored the message.
     After(Millis),
-    /// At an instant; at once if that is past.
+    /// At this instant; at once if the instant is past.
     At(Timestamp),
 }
 
@@ -135,8 +135,8 @@ impl Headers {
         self.0.is_empty()
     }
 
-    /// Adds a header if its name is not there yet. Returns `false`, and changes nothing, if the headers would be too many or too
-    /// large.
+    /// Adds a header. Returns `false`, and changes nothing, if there is a header of this name, or if the headers would be too
+    /// many or too large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
         let is_new = !self.0.contains_key(name);
         let fits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
@@ -210,7 +210,7 @@ impl NewMessage {
         both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
     }
 
-    /// When it may be handed out first. A delay takes precedence over an instant.
+    /// When the message may be handed out first. A delay takes precedence over an instant.
     pub(crate) fn due(&self) -> Due {
         match (self.delay, self.deliver_at) {
             (Some(delay), _) if !delay.is_zero() => Due::After(*delay),

@@ -1,8 +1,8 @@
 //! The stored form of a message in Redis: the record, the options, the run, the outcome.
 //!
-//! All four are text that a person can read in `redis-cli`. The record is a header and, after a line feed, the unchanged
-//! payload. A header and the options are *fields*: each is a tab, a letter and the value. `lua/lib/fields.lua` reads the same
-//! format.
+//! All four are text that a person can read in `redis-cli`. The record is a first line and, after a line feed, the unchanged
+//! payload. The first line is the instant of creation and *fields*; the options are fields too. A field is a tab, a letter and
+//! the value. `lua/lib/fields.lua` reads the same format.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ mod tag {
     pub(super) const BACKOFF: char = 'b';
     pub(super) const OWN_ID: char = 'i';
     pub(super) const TIMEOUT: char = 't';
-    /// The ttl in a request; `enqueue.lua` replaces it by `EXPIRES`, an instant.
+    /// The ttl in a request; `enqueue.lua` replaces it with `EXPIRES`, an instant.
     pub(super) const TTL: char = 'l';
     pub(super) const EXPIRES: char = 'e';
     pub(super) const HOLD: char = 'k';
@@ -79,7 +79,7 @@ impl Record {
         text
     }
 
-    /// The record to show for one that can't be read.
+    /// The record that is shown for a message whose record can't be read.
     pub(crate) fn unreadable(id: &MessageId) -> Self {
         let created_at = id.posted_at();
         Self {
@@ -94,8 +94,8 @@ impl Record {
     pub(crate) fn decode(record: &[u8]) -> Result<Self, Malformed> {
         const MALFORMED: Malformed = Malformed("record");
         let record = std::str::from_utf8(record).map_err(|_| MALFORMED)?;
-        let (header, data) = record.split_once('\n').ok_or(MALFORMED)?;
-        let (created, rest) = header.split_at(header.find('\t').unwrap_or(header.len()));
+        let (first_line, data) = record.split_once('\n').ok_or(MALFORMED)?;
+        let (created, rest) = first_line.split_at(first_line.find('\t').unwrap_or(first_line.len()));
         let created_at = Timestamp::from_millis(created.parse().map_err(|_| MALFORMED)?);
         let mut record = Self {
             created_at,
@@ -146,7 +146,7 @@ impl Options {
         }
     }
 
-    /// The stored text; empty if no option differs.
+    /// The stored text; empty if no option differs from the default.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         let json = |backoff| serde_json::to_string(backoff).expect("a back-off has a JSON form");

@@ -13,7 +13,7 @@ use crate::{message::id::MessageId, parse_error::ParseError};
 
 /// The secret half of a lease's token: 128 random bits, generated for each lease call.
 ///
-/// The caller generates it, not Redis, so a Redis that was restored from a backup or emptied never issues the same secret twice.
+/// The caller generates the secret, not Redis. So no secret is used twice, even if Redis was restored from a backup or emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(String);
 
@@ -67,7 +67,7 @@ impl PartialSchema for LeaseToken {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{14}-[A-Za-z0-9_-]{21}[AQgw]$"));
         let text = text.examples(["21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"]);
-        text.description(Some("The token that the lease was answered with")).into()
+        text.description(Some("The token that came with the lease")).into()
     }
 }
 
@@ -96,7 +96,7 @@ impl FromStr for LeaseToken {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const NOT_A_TOKEN: &str = "a lease token is what a lease was answered with, unchanged";
+        const NOT_A_TOKEN: &str = "a lease token is the text that came with the lease, unchanged";
         let (id, secret) = text.split_once('-').ok_or(NOT_A_TOKEN)?;
         let is_secret = secret.len() == 22 && URL_SAFE_NO_PAD.decode(secret).is_ok();
         if !is_secret {

@@ -5,7 +5,7 @@ use crate::{
     message::{MessageRef, State},
     queue::{
         Call, Queue,
-        change_message::{Changed, parse_state, only_from},
+        change_message::{Changed, only_from, parse_state},
     },
     redis::scripts,
 };

@@ -84,7 +84,10 @@ impl Redis {
         let info =
             info.into_connection_info().map_err(invalid)?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let pool = Pool::builder(Connector::new(info)).max_size(SHARED_CONNECTIONS + 1).build().map_err(|_| InvalidRedisUrl)?;
+        let pool = Pool::builder(Connector::new(info))
+            .max_size(SHARED_CONNECTIONS + 1)
+            .build()
+            .map_err(|_| InvalidRedisUrl)?;
         let connections = std::array::from_fn(|_| SharedConnection::default());
         let (next_connection, confirmed) = (AtomicUsize::new(0), SharedConnection::default());
         let shared = Shared { client, pool, connections, next_connection, confirmed, time_limit, calls };
@@ -171,7 +174,8 @@ impl Redis {
         let within_time = timeout(self.shared.time_limit, async {
             let mut connections = 1;
             loop {
-                let (mut connection, its_generation) = shared.connection(&self.shared.pool, &self.shared.client).await?;
+                let (mut connection, its_generation) =
+                    shared.connection(&self.shared.pool, &self.shared.client).await?;
                 generation = Some(its_generation);
                 match sending.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.

@@ -319,7 +319,13 @@ mod tests {
     fn a_part_of_a_script_comes_after_its_own_fragments_and_before_those_of_the_next_part() {
         let source = &ENQUEUE.source;
         let position = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
-        let order = [position("-- layout:"), position("-- wake:"), position("-- Part 1:"), position("-- state:"), position("-- Part 2:")];
+        let order = [
+            position("-- layout:"),
+            position("-- wake:"),
+            position("-- Part 1:"),
+            position("-- state:"),
+            position("-- Part 2:"),
+        ];
         assert!(order.is_sorted(), "{order:?}");
         assert_eq!(source.matches("\nlocal META = ").count(), 1);
     }

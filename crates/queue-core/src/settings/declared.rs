@@ -36,7 +36,7 @@ impl DeclaredSettings {
         self.0.keys()
     }
 
-    /// The queues that have an entry of their own, in order.
+    /// The queues whose names have an entry, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = QueueName> {
         self.0.keys().filter_map(QueuePattern::queue)
     }
@@ -136,7 +136,7 @@ mod tests {
         let (pattern, invalid) = conflict.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
         assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
-        // Queues that fit the pattern and have no entry of their own would have half a limit.
+        // Queues that fit the pattern and whose names have no entry would have half a limit.
         let half = declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
         let (pattern, invalid) = half.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));

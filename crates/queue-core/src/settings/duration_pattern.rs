@@ -18,27 +18,27 @@ pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
     let bound = |millis: u64| usize::try_from(millis).ok();
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(min)).maximum(bound(max));
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
-    let with_two_seconds = (min..=max).contains(&2_000);
+    let has_two_seconds = (min..=max).contains(&2_000);
     let examples: Vec<serde_json::Value> =
-        if with_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![max.into()] };
+        if has_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![max.into()] };
     AnyOfBuilder::new().item(number).item(text).examples(examples).build()
 }
 
 /// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
 fn pattern(min: u64, max: u64) -> String {
-    let mut ways = vec![format!("0*(?:{})", number(min, max))];
-    for (at, (unit, millis)) in UNITS.iter().enumerate() {
-        let (fewest, all) = (min.div_ceil(*millis), max / millis);
-        if fewest <= all {
-            ways.push(format!("0*(?:{}){unit}", number(fewest, all)));
+    let mut alternatives = vec![format!("0*(?:{})", number(min, max))];
+    for (index, (unit, millis)) in UNITS.iter().enumerate() {
+        let (min_count, max_count) = (min.div_ceil(*millis), max / millis);
+        if min_count <= max_count {
+            alternatives.push(format!("0*(?:{}){unit}", number(min_count, max_count)));
         }
         // Shorter units may follow; together they add less than one of this unit, so the text stays below the next number.
-        let rest = rest(&UNITS[at + 1..]);
-        if !rest.is_empty() && fewest.max(1) < all {
-            ways.push(format!("(?:{}){unit}{rest}", number(fewest.max(1), all - 1)));
+        let rest = rest(&UNITS[index + 1..]);
+        if !rest.is_empty() && min_count.max(1) < max_count {
+            alternatives.push(format!("(?:{}){unit}{rest}", number(min_count.max(1), max_count - 1)));
         }
     }
-    format!("^(?:{})$", ways.join("|"))
+    format!("^(?:{})$", alternatives.join("|"))
 }
 
 /// The pattern of the shorter units that may follow.
@@ -73,10 +73,10 @@ fn number(min: u64, max: u64) -> String {
         from += size;
     }
     let same_but_for_a_digit = |one: &(u64, u32), other: &(u64, u32)| one.0 / 10 == other.0 / 10 && one.1 == other.1;
-    let ways: Vec<String> = blocks
+    let alternatives: Vec<String> = blocks
         .chunk_by(same_but_for_a_digit)
-        .map(|some| {
-            let ((first, free), (end, _)) = (some[0], some[some.len() - 1]);
+        .map(|group| {
+            let ((first, free), (end, _)) = (group[0], group[group.len() - 1]);
             let before = if first < 10 { String::new() } else { (first / 10).to_string() };
             let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
             let any = match free {
@@ -87,7 +87,7 @@ fn number(min: u64, max: u64) -> String {
             format!("{before}{digit}{any}")
         })
         .collect();
-    ways.join("|")
+    alternatives.join("|")
 }
 
 #[cfg(test)]

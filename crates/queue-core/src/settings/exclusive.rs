@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exclusive_setting_parses_by_the_contract_and_reads_back() {
+    fn exclusive_setting_is_a_boolean_or_a_parallel_number_and_reads_back() {
         for json in ["false", "true", r#"{"parallel":7}"#] {
             let exclusive: Exclusive = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&exclusive).unwrap(), json);

@@ -113,7 +113,7 @@ impl Settings {
         self.texts().into_iter().map(differs).collect()
     }
 
-    /// The fields of `meta` with the JSON of all settings.
+    /// The fields of `meta` with the JSON of all settings, including defaults.
     pub(crate) fn texts(&self) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
         for (name, json) in members(&serde_json::to_string(self).expect("settings have a JSON form")) {
@@ -126,8 +126,8 @@ impl Settings {
         texts.into_iter().map(|(name, json)| (name, json.get().to_owned())).collect()
     }
 
-    /// Reads the settings from fields of `meta`. It ignores fields that are no settings, and invalid values, which Drover did not
-    /// write.
+    /// Reads the settings from fields of `meta`. Fields that are no settings, and invalid values, which Drover did not write,
+    /// are ignored.
     pub(crate) fn of_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let mut settings = Self::default();
         for (name, text) in meta {

@@ -24,7 +24,7 @@ impl Settings {
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
-            // A required member without a default: a patch may omit it if the current settings have it.
+            // The missing member is required and has no default. A patch may omit it if the current settings have it.
             let is_conflict = problem.starts_with("missing field");
             invalid(setting, problem, is_conflict)
         })?;
@@ -51,7 +51,7 @@ impl Default for SettingsPatch {
 }
 
 impl SettingsPatch {
-    /// The settings of a queue for which nothing else is set.
+    /// The settings of a queue that has no other settings than these.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_setting_is_reported_with_its_pointer() {
+    fn invalid_setting_is_reported_with_its_path() {
         for (patch, setting) in [
             (json!({"visibility_timeout": 99}), "visibility_timeout"),
             (json!({"backoff": []}), "backoff"),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{names::QueueName, parse_error::ParseError};
 
-/// The queues to which a key, a route or declared settings apply: one queue by its name, the queues with a prefix (`user-*`), or
-/// all queues (`*`).
+/// The queues to which an API key, a route or declared settings apply: one queue by its name, the queues with a prefix
+/// (`user-*`), or all queues (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct QueuePattern(String);

@@ -1,4 +1,4 @@
-//! A rate limit: a maximum number of leases of a queue, or of requests of a key, in a window of time.
+//! A rate limit: a maximum number of leases of a queue, or of requests of an API key, in a window of time.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,7 +8,7 @@ use crate::{
     time::Millis,
 };
 
-/// At most `max` in any window of `duration`, wherever it starts, by Redis's clock.
+/// At most `max` leases or requests in any window of `duration`, wherever the window starts, by Redis's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {

@@ -36,7 +36,7 @@ impl PartialSchema for SettingsPatch {
     fn schema() -> RefOr<Schema> {
         let mut schema = Settings::schema();
         if let RefOr::T(Schema::Object(settings)) = &mut schema {
-            take_null(settings, &defaults());
+            permit_null(settings, &defaults());
             settings.description =
                 Some("A merge patch: what it does not name stays, a null brings back the default".into());
             let limit = serde_json::json!({"max": 100, "duration": "1s"});
@@ -66,8 +66,7 @@ fn describe_itself(schema: &mut RefOr<Schema>) {
     *schema = first.clone();
 }
 
-/// Converts a request's schema to that of a response: of several forms it keeps the first, except objects; all members are
-/// required.
+/// Converts the schema of a request to that of a response: the forms that are texts are removed, and all members are required.
 fn show(schema: &mut RefOr<Schema>) {
     describe_itself(schema);
     match schema {
@@ -92,15 +91,15 @@ fn show(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// Each setting may be null, which restores its default. The default is given in words: generators of types take a field with
-/// one for a field that is always there.
-fn take_null(object: &mut Object, defaults: &Value) {
+/// Permits null for each setting, which restores its default. The default is told in the description, because generators of
+/// client types treat a field with a `default` as always present.
+fn permit_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
     for (name, property) in &mut object.properties {
         let Some(default) = defaults.get(name) else { continue };
         describe_itself(property);
         match property {
-            RefOr::T(Schema::Object(members)) => take_null(members, default),
+            RefOr::T(Schema::Object(members)) => permit_null(members, default),
             // This setting already permits null. A patch may omit members that the current settings have.
             RefOr::T(Schema::OneOf(optional)) => {
                 for item in &mut optional.items {

@@ -274,8 +274,9 @@ impl Subscriber {
                 return reason;
             }
         }
-        channels
-            .extend(self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned());
+        channels.extend(
+            self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned(),
+        );
         if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
             return reason;
         }
