@@ -69,7 +69,7 @@ pub enum Error {
     OtherLayout {
         /// The queue or key.
         what: String,
-        /// The layout that it has.
+        /// The layout of the queue or key.
         found: u32,
         /// The layout that this version reads and writes.
         known: u32,

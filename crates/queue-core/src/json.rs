@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn list_is_no_object_at_any_depth() {
+    fn list_instead_of_an_object_is_refused_at_any_depth() {
         let read = |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
         let sample = read(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();
         assert_eq!((sample.inner.unwrap().0.data.unwrap().get(), sample.number), ("\"ab\"", 0));

@@ -131,8 +131,8 @@ impl LongPoll {
         Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases ready messages, or waits until there are some. If there are none for the time `wait`, it returns no deliveries.
-    /// The future may be dropped at any time.
+    /// Leases ready messages. If there are none, waits for some, for at most `wait`; then returns no deliveries if there still
+    /// are none. The future may be dropped at any time.
     ///
     /// # Errors
     ///
@@ -312,7 +312,7 @@ impl Driver {
     }
 }
 
-/// The clients of which the driver serves the first one next.
+/// The clients that may be served next; the driver serves the first of them.
 struct Turn {
     /// Clients with this number or a later one.
     from: u64,

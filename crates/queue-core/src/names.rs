@@ -56,7 +56,7 @@ macro_rules! validated_text {
 }
 pub(crate) use validated_text;
 
-fn is_token(text: &str, max: usize) -> bool {
+fn is_identifier(text: &str, max: usize) -> bool {
     text.len() <= max
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
@@ -68,14 +68,14 @@ fn is_plain_text(text: &str, max: usize) -> bool {
 }
 
 /// Whether a text can be a segment of a URL's path; clients remove the segments `.` and `..` before they send a request.
-fn is_segment(text: &str, max: usize) -> bool {
+fn is_path_segment(text: &str, max: usize) -> bool {
     is_plain_text(text, max) && !text.contains('/') && text != "." && text != ".."
 }
 
 validated_text! {
     /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
     QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
-        if is_token(text, 128) { Ok(()) } else {
+        if is_identifier(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
         }
     }
@@ -94,7 +94,7 @@ validated_text! {
     /// An id that the producer chose. Clients may use it instead of Drover's id. Drover's ids are all digits, so an own id is
     /// not; `batch` is reserved.
     OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
-        if !is_segment(text, 256) {
+        if !is_path_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
         } else if text == "batch" {
             Err("an id must not be \"batch\", which is reserved")
@@ -109,7 +109,7 @@ validated_text! {
 validated_text! {
     /// The key of the signal that a held message waits for.
     SignalKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
-        if is_segment(text, 256) { Ok(()) } else {
+        if is_path_segment(text, 256) { Ok(()) } else {
             Err("a key is 1 to 256 characters without control characters or slashes, and not dots alone")
         }
     }
@@ -128,7 +128,7 @@ validated_text! {
     /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes
     /// could have the same one, and the crash of one would stay hidden while the other runs.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
-        if is_token(text, 64) { Ok(()) } else {
+        if is_identifier(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")
         }
     }

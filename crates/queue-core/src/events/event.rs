@@ -35,7 +35,7 @@ pub enum EventKind {
     Released,
     /// The lease lapsed: the message is waiting.
     Lapsed,
-    /// A client erased the message, or purged its queue. A message that retention forgets has no event.
+    /// A client erased the message, or purged the messages of its state. A message that retention forgets has no event.
     Erased,
     /// Concerns the feed, not a message: some earlier events were lost, because they were too old, the queue was deleted, or Redis
     /// lost its data.

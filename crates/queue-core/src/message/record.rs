@@ -251,8 +251,8 @@ pub(crate) enum End {
 impl Outcome {
     pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
         const MALFORMED: Malformed = Malformed("outcome");
-        let (head, json) = text.split_once('\n').ok_or(MALFORMED)?;
-        let (finished, run) = head.split_once('\t').ok_or(MALFORMED)?;
+        let (first_line, json) = text.split_once('\n').ok_or(MALFORMED)?;
+        let (finished, run) = first_line.split_once('\t').ok_or(MALFORMED)?;
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;

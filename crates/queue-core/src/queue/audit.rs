@@ -47,7 +47,7 @@ pub struct Audit {
 pub struct Finding {
     /// The message's id.
     pub id: String,
-    /// The problem with it.
+    /// The problem with the message.
     pub problem: String,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Finding {
 
 impl Queue {
     /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps.
-    /// Each message that looks suspects is checked again, at one instant. The ids of all messages are kept in memory meanwhile.
+    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile.
     ///
     /// # Errors
     ///

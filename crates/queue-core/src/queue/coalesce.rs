@@ -44,12 +44,12 @@ const MIN_BYTES: usize = 4 * 1_024;
 /// The limit of bytes, and the tasks that make calls, for the posts to all queues of a process.
 pub(crate) struct PostLimit {
     free_bytes: Arc<Semaphore>,
-    calls: TaskTracker,
+    call_tasks: TaskTracker,
 }
 
 impl Default for PostLimit {
     fn default() -> Self {
-        Self { free_bytes: Arc::new(Semaphore::new(MAX_BYTES)), calls: TaskTracker::new() }
+        Self { free_bytes: Arc::new(Semaphore::new(MAX_BYTES)), call_tasks: TaskTracker::new() }
     }
 }
 
@@ -60,8 +60,8 @@ impl PostLimit {
     }
 
     pub(crate) async fn wait_until_done(&self) {
-        self.calls.close();
-        self.calls.wait().await;
+        self.call_tasks.close();
+        self.call_tasks.wait().await;
     }
 }
 
@@ -69,7 +69,7 @@ impl PostLimit {
 #[derive(Default)]
 pub(super) struct PendingPosts {
     waiting: VecDeque<Post>,
-    calls: usize,
+    running_calls: usize,
 }
 
 /// One message, and the task that waits for its outcome.
@@ -87,9 +87,9 @@ impl PendingPosts {
     /// Adds a post. Returns whether the caller must start a call.
     fn add(&mut self, post: Post) -> bool {
         self.waiting.push_back(post);
-        let starts_call =
-            self.calls == 0 || (self.calls < MAX_CALLS && self.waiting.len() >= MIN_POSTS_FOR_SECOND_CALL);
-        self.calls += usize::from(starts_call);
+        let starts_call = self.running_calls == 0
+            || (self.running_calls < MAX_CALLS && self.waiting.len() >= MIN_POSTS_FOR_SECOND_CALL);
+        self.running_calls += usize::from(starts_call);
         starts_call
     }
 
@@ -109,7 +109,7 @@ impl PendingPosts {
             }
         }
         if messages.is_empty() {
-            self.calls -= 1;
+            self.running_calls -= 1;
             // Frees the memory of the list, because there may be thousands of idle queues.
             self.waiting = VecDeque::new();
             return None;
@@ -137,7 +137,7 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let post = Post { message: encoded, reply: PostReply { answer, _reserved: reserved } };
         if self.posted.lock().add(post) {
-            self.post_limit.calls.spawn(Arc::clone(self).store_posted());
+            self.post_limit.call_tasks.spawn(Arc::clone(self).store_posted());
         }
         let answer = timeout(self.redis.time_limit(), answered).await;
         let answer = answer.map_err(|_| Error::Unavailable("no answer to a post in time".into()))?;
@@ -206,7 +206,7 @@ mod tests {
                     };
                     std::future::ready(Ok(messages.into_iter().map(answer).collect()))
                 };
-                post_limit.calls.spawn(async move { make_calls(&posted, send).await });
+                post_limit.call_tasks.spawn(async move { make_calls(&posted, send).await });
             }
             timeout(Duration::from_secs(10), answered).await.expect("a post is answered").expect("its call answers it")
         };
@@ -217,7 +217,7 @@ mod tests {
             }
             assert!(post(false).await.is_ok());
             assert_eq!(stored.lock().iter().sum::<usize>(), round);
-            assert_eq!(posted.lock().calls, 0, "no call is under way");
+            assert_eq!(posted.lock().running_calls, 0, "no call is under way");
         }
     }
 }

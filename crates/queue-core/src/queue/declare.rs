@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// The maximum number of times that one call declares a queue again, because other processes delete it at the same time.
+/// The maximum number of times that one call declares a queue again, because other processes may delete the queue at the same
+/// time.
 const MAX_REDECLARATIONS: u64 = 30;
 
 /// What a call does if the queue does not exist.

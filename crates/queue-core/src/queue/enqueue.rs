@@ -166,7 +166,7 @@ impl EncodedMessage {
         Self { due: message.due().encode(), options: Options::of(message).encode(), record: Record::encode(message) }
     }
 
-    /// The bytes that count against the limit of one call.
+    /// The bytes that count towards the limit of one call.
     pub(super) fn bytes(&self) -> usize {
         self.record.len()
     }

@@ -14,7 +14,8 @@ use crate::{
 pub enum Extended {
     /// The lease lasts until this instant.
     Until(Timestamp),
-    /// The lease lasts until this instant, but the message is to be cancelled: stop working on it, and settle.
+    /// The lease lasts until this instant, but the message is to be cancelled: stop working on the message, and settle the
+    /// lease.
     ToBeCancelled(Timestamp),
     /// The lease has lapsed or was settled: nothing was changed.
     LeaseOver,

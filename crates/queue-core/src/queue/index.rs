@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// The maximum number of names that one call reads or adds.
-const PAGE: usize = 1_000;
+const NAMES_PER_CALL: usize = 1_000;
 
 /// Adds names; names that are already in the index stay.
 pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
-    for chunk in names.chunks(PAGE) {
+    for chunk in names.chunks(NAMES_PER_CALL) {
         let mut add = redis::cmd("ZADD");
         add.arg(keys::INDEX);
         for name in chunk {
@@ -58,7 +58,7 @@ pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>,
     let end = format!("({start}\u{ff}");
     while names.len() < max {
         let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
-        let count = PAGE.min(max - names.len());
+        let count = NAMES_PER_CALL.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
         range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
         let page: Vec<Vec<u8>> = reply::decode(call(redis, &range).await?)?;

@@ -98,7 +98,7 @@ pub(crate) enum Access {
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// The right to work on it.
+    /// The right to work on the message.
     pub lease: LeaseToken,
     /// The deadline of the lease, unless it is extended.
     pub lease_expires_at: Timestamp,
@@ -169,7 +169,7 @@ impl Queue {
         secret: &Secret,
     ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
         let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(14))))?;
-        let mut texts = answer.split_off(answer.len().min(9));
+        let mut optional_values = answer.split_off(answer.len().min(9));
         let (
             now,
             deadline,
@@ -181,9 +181,9 @@ impl Queue {
             max_attempts,
             queue_timeout,
         ) = reply::decode::<ValuesForAll>(Value::Array(answer))?;
-        let options_and_runs = texts.split_off(texts.len().min(3));
+        let options_and_runs = optional_values.split_off(optional_values.len().min(3));
         let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
-            reply::decode(Value::Array(texts))?;
+            reply::decode(Value::Array(optional_values))?;
         let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(options_and_runs))?;
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));

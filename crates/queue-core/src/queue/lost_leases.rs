@@ -20,7 +20,7 @@ const MAX_LOST_CALLS: usize = 100;
 
 impl Queue {
     /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
-    /// begins with this, and a consumer that stops calls it once more.
+    /// calls this function first; a consumer that stops calls it once more.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl LostCall {
         self.search_again_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes a search. Returns whether another one is needed: yes after the first, no after the second.
+    /// Notes a search. Returns whether another search is needed: after the first search yes, after the second no.
     fn note_search(&mut self) -> bool {
         let was_first = self.search_again_at.is_none();
         self.search_again_at = Some(Instant::now() + Self::PAUSE_BETWEEN_SEARCHES);
@@ -87,7 +87,7 @@ impl LostCall {
     }
 }
 
-/// Remembers a lease call as lost when it is dropped, unless it was marked as answered.
+/// A lease call. When this value is dropped, the call is remembered as lost, unless it was marked as answered.
 pub(super) struct LostUnlessAnswered<'q> {
     queue: &'q Queue,
     secret: Secret,

@@ -33,7 +33,7 @@ impl Queue {
         Ok(u64::try_from(pause).ok().map(Duration::from_micros))
     }
 
-    /// Ends a consumer's ownership of an exclusive queue, so that another may take over at once.
+    /// Ends a consumer's ownership of an exclusive queue, so that another consumer may take over at once.
     ///
     /// # Errors
     ///

@@ -91,7 +91,8 @@ impl Queues {
         Ok(())
     }
 
-    /// Waits until every [posted](Queue::post) message is stored or refused. Call it at the end of the process, after the last post.
+    /// Waits until every [posted](Queue::post) message is stored or refused. Call this at the end of the process, after the
+    /// last post.
     pub async fn posts_done(&self) {
         self.shared.post_limit.wait_until_done().await;
     }
@@ -126,8 +127,9 @@ impl Queues {
         index::names(&self.shared.redis, prefix, None, usize::MAX).await
     }
 
-    /// The status of queues, in the order of their names: at most `limit` (from 1 to 1,000) queues that match a pattern, whose names
-    /// begin with `prefix` and come after `after`. Also returns the name after which the next page begins; `None` at the end.
+    /// The status of queues, in the order of their names. A page has at most `limit` (1 to 1,000) queues: those that match one
+    /// of `patterns`, and whose names begin with `prefix` and come after `after`. Also returns the name after which the next
+    /// page begins; `None` at the end.
     ///
     /// A page reads at most 1,000 names, and the index may have names of deleted queues. So a page may have fewer queues than
     /// `limit`, or none, although more pages follow. Names that match no pattern are not read.
@@ -194,7 +196,8 @@ impl Queues {
         Ok(names)
     }
 
-    /// Adds missing names to the index, for queues that this process has used since the last call. Repeat it about once a minute.
+    /// Adds missing names to the index, for queues that this process has used since the last call. Repeat this call about once
+    /// a minute.
     ///
     /// # Errors
     ///

@@ -23,7 +23,7 @@ use crate::{
 const READ_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Queue {
-    /// Reads messages, in order; `None` for one that is unknown or no longer kept.
+    /// Reads messages, in order; `None` for a message that is unknown or no longer kept.
     ///
     /// # Errors
     ///

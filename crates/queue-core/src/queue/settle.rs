@@ -18,7 +18,7 @@ use crate::{
 pub struct Settlement {
     /// The lease.
     pub lease: LeaseToken,
-    /// The action that ends it.
+    /// The action that ends the lease.
     pub action: Action,
 }
 

@@ -219,7 +219,7 @@ impl Sending<'_> {
         let answer = match (connection.query(self.command).await, self.script) {
             // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
             (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
-                connection.query(&script.whole(self.command)).await?
+                connection.query(&script.eval_of(self.command)).await?
             }
             (answer, _) => answer?,
         };

@@ -66,7 +66,10 @@ impl CountedSocket {
             ConnectionAddr::Tcp(host, port) => Either::Left(connect_tcp(host, *port).await?),
             ConnectionAddr::Unix(path) => Either::Right(UnixStream::connect(path).await?),
             _ => {
-                return Err(RedisError::from((ErrorKind::InvalidClientConfig, "this kind of address is not supported")));
+                return Err(RedisError::from((
+                    ErrorKind::InvalidClientConfig,
+                    "this kind of address is not supported",
+                )));
             }
         };
         Ok(Self { socket, traffic: Arc::default(), is_quiet: true })

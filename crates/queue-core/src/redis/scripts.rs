@@ -164,15 +164,15 @@ impl Script {
     }
 
     /// Converts a call of this script by its SHA to a call that sends the whole script, which Redis then caches.
-    pub(crate) fn whole(&self, by_sha: &Cmd) -> Cmd {
-        let mut whole = redis::cmd("EVAL");
-        whole.arg(&self.source);
+    pub(crate) fn eval_of(&self, by_sha: &Cmd) -> Cmd {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(&self.source);
         for arg in by_sha.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
-                whole.arg(arg);
+                eval.arg(arg);
             }
         }
-        whole
+        eval
     }
 }
 

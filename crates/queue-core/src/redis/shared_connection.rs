@@ -120,7 +120,7 @@ pub(crate) struct SharedConnection {
 #[derive(Default)]
 struct Slot {
     connection: Option<Object<Connector>>,
-    /// The number of this connection, so that of many calls that fail together only the first discards it.
+    /// The number of this connection, so that of many calls that fail together only the first discards the connection.
     generation: u64,
 }
 

@@ -108,9 +108,9 @@ impl Settings {
     /// default.
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
         let default = Self::default().texts();
-        let differs =
+        let empty_if_default =
             |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
-        self.texts().into_iter().map(differs).collect()
+        self.texts().into_iter().map(empty_if_default).collect()
     }
 
     /// The fields of `meta` with the JSON of all settings, including defaults.

@@ -125,7 +125,7 @@ fn list_in(patch: &Value) -> Option<String> {
 pub struct InvalidSetting {
     /// The path of the setting; a dot separates the names of nested members.
     pub setting: String,
-    /// The problem with it.
+    /// The problem with the setting.
     pub problem: String,
     /// Whether the patch conflicts only with the current values of other settings; otherwise it is never valid.
     pub is_conflict: bool,

@@ -17,7 +17,7 @@ pub(crate) struct ShownSettings;
 impl PartialSchema for ShownSettings {
     fn schema() -> RefOr<Schema> {
         let mut schema = Settings::schema();
-        show(&mut schema);
+        convert_to_response(&mut schema);
         if let RefOr::T(Schema::Object(settings)) = &mut schema {
             settings.description = Some("All settings; durations in milliseconds".into());
             settings.examples = vec![defaults()];
@@ -55,7 +55,7 @@ fn defaults() -> Value {
 
 /// If a type and its field both have a description, utoipa derives `allOf` with two schemas; the second has only the field's
 /// description. This moves the description to the first schema and drops the second.
-fn describe_itself(schema: &mut RefOr<Schema>) {
+fn merge_descriptions(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::AllOf(all)) = schema else { return };
     let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };
     match first {
@@ -67,26 +67,26 @@ fn describe_itself(schema: &mut RefOr<Schema>) {
 }
 
 /// Converts the schema of a request to that of a response: the forms that are texts are removed, and all members are required.
-fn show(schema: &mut RefOr<Schema>) {
-    describe_itself(schema);
+fn convert_to_response(schema: &mut RefOr<Schema>) {
+    merge_descriptions(schema);
     match schema {
         RefOr::T(Schema::Object(object)) => {
             object.additional_properties = None;
             object.required = object.properties.keys().cloned().collect();
-            object.properties.values_mut().for_each(show);
+            object.properties.values_mut().for_each(convert_to_response);
         }
         RefOr::T(Schema::AnyOf(any)) => {
             let description = any.description.clone();
             let is_text = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == Type::String.into());
             any.items.retain(|item| !is_text(item));
             any.examples.clear();
-            any.items.iter_mut().for_each(show);
+            any.items.iter_mut().for_each(convert_to_response);
             if let [RefOr::T(Schema::Object(only))] = &mut any.items[..] {
                 only.description = description;
                 *schema = Schema::Object(only.clone()).into();
             }
         }
-        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(show),
+        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(convert_to_response),
         _ => {}
     }
 }
@@ -97,7 +97,7 @@ fn permit_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
     for (name, property) in &mut object.properties {
         let Some(default) = defaults.get(name) else { continue };
-        describe_itself(property);
+        merge_descriptions(property);
         match property {
             RefOr::T(Schema::Object(members)) => permit_null(members, default),
             // This setting already permits null. A patch may omit members that the current settings have.

@@ -16,14 +16,14 @@ use crate::{message::MessageId, names::ConsumerId};
 pub(crate) enum Wake<'p> {
     /// All consumers should check the queue after this pause.
     In(Duration),
-    /// Only this consumer should check the queue now, because no other has access.
+    /// Only this consumer should check the queue now, because no other consumer has access.
     For(&'p str),
     /// The consumer that works on this message should cancel it.
     Cancel(&'p str),
 }
 
 impl<'p> Wake<'p> {
-    /// Parses a payload; an invalid one wakes all consumers at once.
+    /// Parses a payload; an invalid payload wakes all consumers at once.
     pub(crate) fn parse(payload: &'p str) -> Self {
         match payload.split_once('\t') {
             Some(("cancel", id)) => Self::Cancel(id),

@@ -170,8 +170,8 @@ impl Subscriber {
         Arc::clone(notifier)
     }
 
-    /// Waits for a wake-up of a queue that is subscribed to by prefix and whose notifier was not requested. The future may be
-    /// dropped at any time; only one task may wait at a time.
+    /// Waits for a wake-up of a queue that is subscribed to by prefix and whose notifier was not requested, and returns the
+    /// queue. The future may be dropped at any time; only one task may wait at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
             let next_queue = {
@@ -186,7 +186,8 @@ impl Subscriber {
         }
     }
 
-    /// Announces existing queues: those that are subscribed to by prefix and whose notifiers were not requested count as new.
+    /// Announces existing queues: [`new_queue`](Self::new_queue) then returns those that are subscribed to by prefix and whose
+    /// notifiers were not requested.
     pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
@@ -195,8 +196,8 @@ impl Subscriber {
         self.shared.new_queue.notify_one();
     }
 
-    /// Removes the notifier of a queue that is subscribed to by prefix. If a wake-up is pending or arrives later, the queue counts
-    /// as new.
+    /// Removes the notifier of a queue that is subscribed to by prefix. If a wake-up is pending or arrives later,
+    /// [`new_queue`](Self::new_queue) returns the queue.
     pub fn forget(&self, queue: &QueueName) {
         if !self.shared.matches_prefix(queue) {
             return;

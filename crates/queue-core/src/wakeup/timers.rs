@@ -30,7 +30,7 @@ struct Entries {
 }
 
 impl Entries {
-    /// How many more outdated entries than queues are kept before they are removed together.
+    /// How many more outdated entries than queues are kept before the outdated ones are removed together.
     const SLACK: usize = 1_000;
 
     /// Removes the outdated entries if there are many. Without this, a busy queue would leave one outdated entry with each
