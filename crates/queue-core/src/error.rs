@@ -20,8 +20,8 @@ pub enum Error {
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a reply: nothing was done. Try
-    /// again later.
+    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a reply: nothing was
+    /// done. Try again later.
     #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
 

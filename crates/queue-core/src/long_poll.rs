@@ -34,8 +34,8 @@ const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
 /// The memory for the response to a consumer. It is taken just before messages are leased, not while the consumer waits.
 pub trait ResponseMemory: Send + Sync {
-    /// Takes memory for one response, and returns how many bytes of messages fit into it. `None` if there is no memory: no message
-    /// is leased, and the consumer gets [`Error::Overloaded`].
+    /// Takes memory for one response, and returns how many bytes of messages fit into it. `None` if there is no memory: no
+    /// message is leased, and the consumer gets [`Error::Overloaded`].
     fn take(&self) -> Option<usize>;
 
     /// Frees the memory again, because no message was leased.
@@ -224,8 +224,8 @@ impl Driver {
         end
     }
 
-    /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that has
-    /// access can get messages.
+    /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that
+    /// has access can get messages.
     async fn serve(&self) -> Result<(), ()> {
         let mut turn = Some(Turn::first());
         let mut result = Ok(());

@@ -44,7 +44,8 @@ pub struct Maintenance {
     timers: Arc<WakeTimers>,
     /// Names without a queue, and when each was first found.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
-    /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for hours.
+    /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for
+    /// hours.
     #[doc(hidden)]
     pub check_all_every: Duration,
     /// The time for which a name must be in the index without a queue before it is removed.
@@ -56,8 +57,8 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None` for any
-    /// other subscriber.
+    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None`
+    /// for any other subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {

@@ -37,8 +37,8 @@ pub enum EventKind {
     Lapsed,
     /// A client erased the message, or purged the messages of its state. A message that retention forgets has no event.
     Erased,
-    /// Concerns the feed, not a message: some earlier events were lost, because they were too old, the queue was deleted, or Redis
-    /// lost its data.
+    /// Concerns the feed, not a message: some earlier events were lost, because they were too old, the queue was deleted, or
+    /// Redis lost its data.
     Reset,
 }
 
@@ -67,7 +67,8 @@ impl EventKind {
 /// An event of a message, or a reset of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The event's id. A reset has the id of the newest event, after which the feed continues; `None` if the queue does not exist.
+    /// The event's id. A reset has the id of the newest event, after which the feed continues; `None` if the queue does not
+    /// exist.
     pub id: Option<EventId>,
     /// The change, such as `completed`.
     pub kind: EventKind,

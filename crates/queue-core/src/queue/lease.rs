@@ -161,7 +161,7 @@ impl Queue {
         Ok(leased)
     }
 
-    /// Decodes the answer of `lease.lua`: the deliveries, and the leases of messages that can't be read.
+    /// Decodes the reply of `lease.lua`: the deliveries, and the leases of messages that can't be read.
     fn decode_lease(
         &self,
         mut answer: Vec<Value>,
@@ -245,7 +245,7 @@ impl Queue {
         let settlements: Vec<Settlement> = unreadable
             .into_iter()
             .map(|(lease, malformed)| {
-                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read, it fails");
+                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read: it fails");
                 Settlement {
                     lease,
                     action: Action::FailForGood(Failure::new("malformed_record", malformed.to_string())),
@@ -258,7 +258,7 @@ impl Queue {
     }
 }
 
-/// The values for all leases in the answer of `lease.lua`: the time, the deadline, the visibility timeout, the time until the
+/// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the
 /// next call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
 /// queue's `max_attempts` and time-out.
 type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);

@@ -42,7 +42,7 @@ impl Queue {
                 // A scan may return an id twice.
                 let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
                 let returned = self.undo_leases_of_call(secret.as_str(), &ids).await?;
-                warn!(queue = %self.name, returned, "returned leases whose answer had been lost");
+                warn!(queue = %self.name, returned, "returned leases whose reply had been lost");
             }
             self.lost_calls.lock().retain_mut(|lost| lost.secret != secret || lost.note_search());
         }
@@ -60,7 +60,7 @@ impl Queue {
     }
 }
 
-/// A lease call whose answer was lost.
+/// A lease call whose reply was lost.
 pub(super) struct LostCall {
     secret: Secret,
     /// When the leases of the call are searched for again; `None` before the first search.

@@ -21,8 +21,8 @@ impl Queue {
         json::at_most::<{ limits::MAX_RESULT_BYTES }, D>(deserializer)
     }
 
-    /// Stores the progress that a handler reports: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Returns `false`, and stores nothing,
-    /// when the lease is over.
+    /// Stores the progress that a handler reports: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Returns `false`, and stores
+    /// nothing, when the lease is over.
     ///
     /// # Errors
     ///

@@ -100,8 +100,8 @@ impl Redis {
         Self { replicas, ..self }
     }
 
-    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; call it
-    /// before any other function.
+    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; call
+    /// it before any other function.
     #[doc(hidden)]
     pub fn inject_clock() {
         scripts::inject_clock();

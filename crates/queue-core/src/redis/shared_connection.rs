@@ -73,7 +73,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Sends a command, and waits for its answer.
+    /// Sends a command, and waits for its reply.
     pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Unanswered> {
         let written_before = self.traffic.written();
         command.query_async(&mut self.multiplexed).await.map_err(|error| {

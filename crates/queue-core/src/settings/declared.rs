@@ -14,8 +14,8 @@ use crate::{
 
 /// Declared settings of queues: for one queue by its name, for many by a pattern (`user-*`, or `*` for all).
 ///
-/// For each setting of a queue the entry of its exact name wins, then the matching pattern with the longest prefix, and so on down
-/// to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
+/// For each setting of a queue the entry of its exact name wins, then the matching pattern with the longest prefix, and so on
+/// down to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeclaredSettings(BTreeMap<QueuePattern, SettingsPatch>);

@@ -104,8 +104,8 @@ impl Settings {
     /// The maximum visibility timeout.
     pub const LONGEST_LEASE: Millis = Millis::from_hours(24);
 
-    /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for the
-    /// default.
+    /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for
+    /// the default.
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
         let default = Self::default().texts();
         let empty_if_default =

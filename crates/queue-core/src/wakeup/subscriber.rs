@@ -106,9 +106,9 @@ impl Subscriber {
         Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::workers), and it also subscribes to
-    /// every queue whose name begins with one of `prefixes`, by one pattern for each prefix.
-    /// [`new_queue`](Self::new_queue) returns the queues among them whose notifiers were not requested.
+    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::workers), and it also subscribes
+    /// to every queue whose name begins with one of `prefixes`, by one pattern for each prefix. [`new_queue`](Self::new_queue)
+    /// returns the queues among them whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
         // After sorting, a prefix comes before the longer prefixes that begin with it. The longer ones are redundant.
