@@ -98,6 +98,6 @@ impl Queue {
                 }
             }
         }
-        Err(Error::Unavailable("the queue was deleted again and again at the same time".into()))
+        Err(Error::Unavailable("other clients delete the queue all the time".into()))
     }
 }
