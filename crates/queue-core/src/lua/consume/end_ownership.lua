@@ -3,7 +3,7 @@
 -- KEYS      meta
 -- USES      meta wake
 -- ARGV      consumer
--- Returns   1 if it was the owner, else 0
+-- Returns   1 if the consumer was the owner, else 0
 -- Complexity O(1)
 if meta.owner ~= ARGV[1] then return 0 end
 redis.call('HDEL', META, 'owner', 'owner_until')

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- extend: moves the deadlines of live leases. A lapsed lease can't be extended, and no lease beyond the timeout of its run.
+-- extend: moves the deadlines of live leases. A lapsed lease can't be extended, and a live one not beyond the timeout of its run.
 -- KEYS      options leased runs cancelling
 -- USES      clock run watch timeout record_clock
 -- ARGV      duration from now (ms; '' for the visibility timeout with which each lease was handed out), then for each lease:
 --           id, token
--- Returns   for each lease 0: it is over; or the new deadline (ms), negative if the message is to be cancelled
+-- Returns   for each lease 0 if it is over, else the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
 local wanted = tonumber(ARGV[1])
 local ids = {}
@@ -43,7 +43,7 @@ if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
   record_clock()
-  -- A lease now ends earlier: notify consumers to call `lease` at that instant.
+  -- If a lease ends earlier than before, consumers are notified to call `lease` at that instant.
   if earliest < math.huge then wake_at(earliest) end
 end
 return reply

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- find_leases: finds the live leases of one lease call by its token. One step checks about a thousand leases.
+-- find_leases: finds the live leases of one lease call by the call's token. One step checks about a thousand leases.
 -- KEYS      leased runs
 -- USES      run
 -- ARGV      token, cursor of ZSCAN over `leased` (0 at first), so that settles in between hide no lease

@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
--- lease: maintains the queue, then hands out messages from the head of the waiting list, as many as the rate limit, the owner
--- of an exclusive queue and a pause permit. A message that its next lapse would fail goes alone: if it kills its consumer, no
--- other message fails with it.
+-- lease: maintains the queue, then hands out messages from the head of the waiting list: at most as many as the rate limit and
+-- an exclusive queue permit, and none while the queue is paused. A message that its next lapse would fail is handed out alone:
+-- if it kills its consumer, no other message fails with it.
 -- KEYS      messages options waiting prioritized delayed leased runs removed expiring signals signalled
 -- ARGV      epoch, maximum number of messages, maximum bytes of their records, token, consumer, owner timeout (ms) of an
 --           exclusive queue ('' for the visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
---           none), 1 if more is ready, 1 if the message goes alone, 1 if the queue permits leasing ahead, max_attempts of
---           the queue, its timeout (ms) or false, false or for each message its own deadline, false or for each the data of the signal that released it, false or (in an exclusive queue)
---           the consumer that has access ('': nobody), false or for each its options, false or for each its run
---           before this lease; then for each message: id, record
+--           none), 1 if more messages are ready, 1 if the message goes alone, 1 if the queue permits leasing ahead,
+--           max_attempts of the queue, its timeout (ms) or false, false or for each message its own deadline, false or for
+--           each message the data of the signal that released it, false or (in an exclusive queue) the consumer that has
+--           access ('': nobody), false or for each message its options, false or for each message its run before this
+--           lease; then for each message: id, record
 -- Complexity O(messages · log N)
 
 -- USES      meta clock instants run watch retention next_change record_clock
@@ -21,15 +22,15 @@ local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), AR
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout
 local max_lapses = tonumber(meta.max_lapses)
--- Handlers of messages leased ahead start later than their leases. That must not matter: an order, a limit, a pause, a time-out
--- that counts from the lease, or a single lapse that fails a message.
+-- The handler of a message that is leased ahead starts later than the lease. So leasing ahead is not permitted where this matters:
+-- with a pause, an order, a rate limit, a timeout (it counts from the lease), or if a single lapse fails a message.
 local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout) and max_lapses > 1
 local reply = {
   now, deadline, visibility_timeout, -1, 0, 0, permits_ahead and 1 or 0, meta.max_attempts, meta.timeout or false,
   false, false, false, false, false,
 }
 
--- Returns whether any message that is not leased has a run. Each lease has one.
+-- Returns whether any message that is not leased has a run. Each leased message has one.
 local known_runs
 local function any_ran_before()
   known_runs = redis.call('HLEN', RUNS)
@@ -41,10 +42,10 @@ local function goes_alone(run)
   return lapses > 0 and lapses + 1 >= max_lapses
 end
 
--- Leases these messages, which were taken from the waiting list, and adds them to the reply. `earlier_runs` has
--- false or the run of each; false: none has one. `own_deadlines` has the deadline of each; nil: `deadline` for all. Returns the
--- records and the runs; the runs alternate with the ids.
-local FIRST, A_FEW = 14, 32
+-- Leases these messages, which were taken from the waiting list, and adds them to the reply. `earlier_runs` has for each message
+-- its run or false; it is false itself if no message has a run. `own_deadlines` has for each message its deadline; it is nil if
+-- all have the deadline `deadline`. Returns the records; and a list that alternates ids and runs.
+local FIELDS_BEFORE_IDS, SMALL_SIZE = 14, 32
 local function hand_out(ids, earlier_runs, own_deadlines)
   local records = redis.call('HMGET', MESSAGES, unpack(ids))
   local queue_timeout = tonumber(meta.timeout)
@@ -67,27 +68,27 @@ local function hand_out(ids, earlier_runs, own_deadlines)
     local even = 2 * i
     runs[even - 1], runs[even] = id, run
     deadlines[even - 1], deadlines[even] = deadline_text, id
-    reply[FIRST + even - 1], reply[FIRST + even] = id, records[i] or ''
+    reply[FIELDS_BEFORE_IDS + even - 1], reply[FIELDS_BEFORE_IDS + even] = id, records[i] or ''
   end
   reply[14] = earlier_runs
   -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
-  -- long entry converts it to a hash table or skiplist, which it stays when the entry is removed.
-  local long = known_runs <= A_FEW and known_runs + #ids > A_FEW and string.rep('-', 65)
-  if long then
-    redis.call('HSET', RUNS, long, '')
-    redis.call('ZADD', LEASED, '0', long)
+  -- long entry converts it to a hash table or skiplist, and it stays one when the long entry is removed.
+  local long_entry = known_runs <= SMALL_SIZE and known_runs + #ids > SMALL_SIZE and string.rep('-', 65)
+  if long_entry then
+    redis.call('HSET', RUNS, long_entry, '')
+    redis.call('ZADD', LEASED, '0', long_entry)
   end
   redis.call('HSET', RUNS, unpack(runs))
   redis.call('ZADD', LEASED, unpack(deadlines))
-  if long then
-    redis.call('HDEL', RUNS, long)
-    redis.call('ZREM', LEASED, long)
+  if long_entry then
+    redis.call('HDEL', RUNS, long_entry)
+    redis.call('ZREM', LEASED, long_entry)
   end
   record_clock()
   return records, runs
 end
 
--- The largest message, with room for a small error or small data of a signal beside the record.
+-- The maximum bytes of a message, with room for a small error or small data of a signal beside the record.
 local ROOM_BESIDE_A_RECORD = 512
 local max_size = (tonumber(meta.largest) or 0) + 2 * (tonumber(meta.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
 local sizes_matter = max_size * max > max_bytes
@@ -135,7 +136,7 @@ end
 maintain(tonumber(ARGV[8]))
 write_requeued()
 
--- Limits how many ready messages are handed out. `opens_at` is the instant at which the limit changes, if it is known.
+-- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be, if it is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end
@@ -145,13 +146,13 @@ if meta.paused then at_most(0) end
 if meta.exclusive then at_most(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
 if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) end
 
--- One call checks all keys that most queues do not have.
+-- One command checks all keys that most queues do not have.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
 local taken, alone = {}, false
 local some_ran = any_ran_before()
 do
-  -- Reads the ids before it removes them, so that messages that do not fit into the reply stay in the waiting list.
+  -- Ids are read before they are removed, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
   local function size_of(id)
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
@@ -227,7 +228,7 @@ do
   if any_prioritized then take_prioritized('(0', '+inf') end
 end
 
--- No message is handed out after its ttl, even when `maintain` had too many expired messages for one call.
+-- No message is handed out after its ttl, even when too many messages expired for one call of `maintain`.
 local function drop_expired()
   if #taken == 0 or not has_rare_keys or redis.call('EXISTS', EXPIRING) == 0 then return end
   local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken))
@@ -254,7 +255,7 @@ reply[12] = meta.exclusive and (meta.owner or '') or false
 if #taken > 0 then
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
   reply[13] = options
-  -- Without timeouts of runs all leases have the same deadline.
+  -- If no run has a timeout, all leases have the same deadline.
   local own_deadlines
   local earliest = deadline
   if options or meta.timeout then
@@ -272,8 +273,8 @@ if #taken > 0 then
   if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[11] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
 end
 
--- A consumer that does not call again at once must know when to: maintenance is needed, the rate limit permits leases, or the
--- owner timeout ends. Clean-up may wait one second.
+-- A consumer that does not call again at once must know when to call: when maintenance is needed, the rate limit permits leases,
+-- or the owner timeout ends. Clean-up may wait one second.
 if not more then
   local instant = math.min(next_instant(), opens_at)
   if clean_at then instant = math.min(instant, math.max(clean_at, now + 1000)) end

@@ -1,35 +1,35 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
 -- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled
--- ARGV      a random number in [0, 1), '' unless a message is named more than once, then groups of settlements. A group is '', the
---           token, the action and its extra, then for each settlement: id, value.
---           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; extra: a random
---           number in [0, 1) for the back-off, or '+' and the pause in ms); x fails for good (value: the error's
---           JSON); r releases without an attempt spent (extra: the pause in ms, or '' for the head of the waiting list)
+-- ARGV      a random number in [0, 1), '' if no message is named more than once, then groups of settlements. A group is '', the
+--           token, the action and its parameter, then for each settlement: id, value.
+--           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
+--           number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms); x fails for good (value: the error's
+--           JSON); r releases with no attempt spent (parameter: the pause in ms, or '' for the head of the waiting list)
 -- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was changed
 -- Complexity O(settlements · log N)
 
 -- USES      meta clock instants watch retention next_change
 -- Part 1: the plain path, for live leases that complete in a queue that uses no rare feature.
 
--- Completes all leases of this call, and forgets messages that are kept too many. Returns the reply; or nil if that needs the
--- other part, and then it has changed nothing.
+-- Completes all leases of this call, and forgets completed messages beyond the retained count. Returns the reply; or nil if the
+-- call needs part 2, and then it has changed nothing.
 local function complete_all()
   local limits = limits_of('completed')
   if ARGV[2] ~= '' or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
     or limits.count == 0 then return nil end
   local ids, starts, results, n = {}, {}, {}, 0
-  local at, start = 3, nil
-  while at < #ARGV do
-    local id, value = ARGV[at], ARGV[at + 1]
+  local position, start = 3, nil
+  while position < #ARGV do
+    local id, value = ARGV[position], ARGV[position + 1]
     if id == '' then
-      if ARGV[at + 2] ~= 'c' or value == '' then return nil end
+      if ARGV[position + 2] ~= 'c' or value == '' then return nil end
       start = value .. '\t'
-      at = at + 4
+      position = position + 4
     else
       n = n + 1
       ids[n], starts[n], results[n] = id, start, value
-      at = at + 2
+      position = position + 2
     end
   end
   if redis.call('EXISTS', OPTIONS, ALIASES, AWAITED, CANCELLING, PROGRESS, ERASED, SIGNALLED) > 0
@@ -52,7 +52,7 @@ local function complete_all()
   if excess > 0 and first_at <= now - limits.min_age then
     local k = math.min(2 * n, excess)
     -- The list is in the order of finishing: if the k-th message is old enough, all before it are.
-    -- An outcome that Drover did not write has no instant and counts as old, because nothing may fail after the first write.
+    -- An outcome that Drover did not write has no instant and counts as old: the script must not fail after its first write.
     while k > 1 and limits.min_age > 0
       and (finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0) > now - limits.min_age do
       k = math.floor(k / 2)
@@ -73,21 +73,21 @@ if completed_all then return completed_all end
 -- USES      run totals purged waiting_list wake trim finish requeue attempt recover owner
 -- Part 2: everything else.
 
--- This comes first, so that a lapsed lease is reported as lapsed by every call.
+-- Lapsed leases are recovered first, so that every call reports them as lapsed.
 recover(MAX_RUNS, tonumber(ARGV[1]))
 write_requeued()
 write_finished()
 
 local last = #ARGV
 local ids, n = {}, 0
-local at = 3
-while at <= last do
-  if ARGV[at] == '' then
-    at = at + 4
+local position = 3
+while position <= last do
+  if ARGV[position] == '' then
+    position = position + 4
   else
     n = n + 1
-    ids[n] = ARGV[at]
-    at = at + 2
+    ids[n] = ARGV[position]
+    position = position + 2
   end
 end
 local runs = redis.call('HMGET', RUNS, unpack(ids))
@@ -95,7 +95,7 @@ local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS,
 local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
--- A message that is named again uses the index where it was named first, so that its outcome there is known.
+-- Later settlements of a message use the index of its first one, so that the outcome of the first one is known.
 local indices, first_index, outcomes, is_requeued = nil, {}, {}, {}
 if ARGV[2] ~= '' then
   indices = {}
@@ -124,21 +124,21 @@ local function repeat_reply(id, index, token, action)
   local letter, settled_by = string.match(outcome, '^(.)%d+\t([^\t]*)')
   if settled_by ~= token then return 'g' end
   if letter == 'c' then return action == 'c' and 'c' or 'g' end
-  -- A release of a message that was to be cancelled also failed it.
+  -- A release of a message that was to be cancelled has also failed the message.
   return action == 'c' and 'g' or 'f'
 end
 
-local function release(id, text, own_options, pause)
+local function release(id, text, message_options, pause)
   local run = parse_run(text)
   run.settled = 'r' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
   set_ready_at(run, now + pause)
-  may_expire_again(id, own_options, run)
+  may_expire_again(id, message_options, run)
   return requeue(id, format_run(run), pause, 'head')
 end
 
 -- Settles a live lease by any action except `c`.
-local function settle_other(id, index, action, extra, value)
+local function settle_other(id, index, action, parameter, value)
   local run = runs[index]
   if cancelling[index] == 1 then
     count('cancelled')
@@ -148,24 +148,24 @@ local function settle_other(id, index, action, extra, value)
     finish(id, 'f', run, value)
     return 'f'
   elseif action == 'r' then
-    return LETTER_OF[release(id, run, options[index], tonumber(extra) or 0)]
+    return LETTER_OF[release(id, run, options[index], tonumber(parameter) or 0)]
   end
-  return LETTER_OF[fail_attempt(id, run, options[index], extra, value)]
+  return LETTER_OF[fail_attempt(id, run, options[index], parameter, value)]
 end
 
 local answers, find = {}, string.find
-local token, action, extra, start
+local token, action, parameter, start
 local i = 0
-at = 3
-while at <= last do
-  local id, value = ARGV[at], ARGV[at + 1]
+position = 3
+while position <= last do
+  local id, value = ARGV[position], ARGV[position + 1]
   if id == '' then
-    token, action, extra = value, ARGV[at + 2], ARGV[at + 3]
+    token, action, parameter = value, ARGV[position + 2], ARGV[position + 3]
     start = token .. '\t'
-    at = at + 4
+    position = position + 4
   else
     i = i + 1
-    at = at + 2
+    position = position + 2
     local index = indices and indices[i] or i
     local run = runs[index]
     local finished_before, requeued_before = finished.n, indices and #requeued.runs
@@ -176,7 +176,7 @@ while at <= last do
         finish(id, 'c', run, value)
         answers[i] = 'c'
       else
-        answers[i] = settle_other(id, index, action, extra, value)
+        answers[i] = settle_other(id, index, action, parameter, value)
       end
     elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
       -- The lease lapsed, but the message was not leased again: the work is done, so it counts.
@@ -208,7 +208,7 @@ write_totals()
 if completed + failed > 0 then
   if completed > 0 then trim_completed(2 * completed) end
   if failed > 0 then trim_failed(failed) end
-  -- When no message finishes any more, maintenance must still trim the finished messages.
+  -- If no further message finishes, maintenance must trim the finished messages.
   local instant = next_trim()
   if instant < math.huge then wake_at(math.max(instant, now + 100)) end
 end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or its consumer can't
--- start them soon. Returns their messages to the head of the waiting list, in their order, as if they had never been delivered.
+-- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or the consumer can't
+-- start the handlers soon. Returns the messages to the head of the waiting list, in their order, as if they had never been
+-- delivered.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals wake finish requeue owner
 -- ARGV      token of the call, then ids

@@ -10,10 +10,10 @@
 -- Complexity O(log² N + messages), with a name O(1,000); waiting O(position in the waiting list)
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold = ARGV[4], ARGV[5], ARGV[6]
--- Few messages may have the name, so the call checks more messages than it returns. Each checked message counts a minimum
--- number of bytes, so that the bytes also bound how many are checked.
-local most = name == '' and limit or MAX_MESSAGES
-local least_bytes = name == '' and 0 or math.ceil(MAX_BYTES / MAX_MESSAGES)
+-- Few messages may have the name, so the call checks more messages than it returns. Each checked message counts as a minimum
+-- number of bytes, so that the bytes also bound how many messages are checked.
+local max_checked = name == '' and limit or MAX_MESSAGES
+local min_bytes = name == '' and 0 or math.ceil(MAX_BYTES / MAX_MESSAGES)
 
 -- Each `found_…` function returns ids, and for each id the cursor that continues after it, '' at the end.
 local function found_in_set(found)
@@ -22,7 +22,7 @@ local function found_in_set(found)
     ids[#ids + 1] = found[i]
     cursors_after[#ids] = cursors.of(found[i], found[i + 1])
   end
-  if #ids < most then cursors_after[#ids] = '' end
+  if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after
 end
 
@@ -32,10 +32,10 @@ local function found_held()
   local from, to = '-', '+'
   if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end
   if cursor ~= '' then from = '(' .. cursor end
-  local members = redis.call('ZRANGE', HELD, from, to, 'BYLEX', 'LIMIT', 0, most)
+  local members = redis.call('ZRANGE', HELD, from, to, 'BYLEX', 'LIMIT', 0, max_checked)
   local ids, cursors_after = {}, members
   for i, member in ipairs(members) do ids[i] = string.match(member, '\t(%d+)\t?%d*$') end
-  if #ids < most then cursors_after[#ids] = '' end
+  if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after
 end
 
@@ -52,19 +52,19 @@ local function found_waiting()
     end
   end
   local function next_index() return from + #ids end
-  local function room() return most - #ids end
+  local function room() return max_checked - #ids end
   if next_index() < before then
     add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(before, next_index() + room()) - 1), true)
   end
   if room() > 0 and next_index() >= before and next_index() < before + plain then
-    local at = next_index() - before
-    add(redis.call('LRANGE', WAITING, at, at + room() - 1), false)
+    local index = next_index() - before
+    add(redis.call('LRANGE', WAITING, index, index + room() - 1), false)
   end
   if room() > 0 and next_index() >= before + plain then
-    local at = next_index() - plain
-    add(redis.call('ZRANGE', PRIORITIZED, at, at + room() - 1), true)
+    local index = next_index() - plain
+    add(redis.call('ZRANGE', PRIORITIZED, index, index + room() - 1), true)
   end
-  if #ids < most then cursors_after[#ids] = '' end
+  if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after, ranked
 end
 
@@ -72,7 +72,7 @@ end
 local function found_completed()
   local trimmed = tonumber(meta.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
-  local from = math.max(trimmed, to - most)
+  local from = math.max(trimmed, to - max_checked)
   local ids, cursors_after = {}, {}
   if to <= from then return ids, cursors_after end
   local found = redis.call('LRANGE', COMPLETED, from - trimmed, to - trimmed - 1)
@@ -97,27 +97,27 @@ local ids, cursors_after, ranked
 if state == 'held' then
   ids, cursors_after = found_held()
 elseif state == 'delayed' then
-  ids, cursors_after = found_in_set(cursors.members_from(DELAYED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_from(DELAYED, cursor, max_checked))
 elseif state == 'waiting' then
   ids, cursors_after, ranked = found_waiting()
 elseif state == 'active' then
-  ids, cursors_after = found_in_set(cursors.members_from(LEASED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_from(LEASED, cursor, max_checked))
 elseif state == 'completed' then
   ids, cursors_after = found_completed()
 else
-  ids, cursors_after = found_in_set(cursors.members_before(FAILED, cursor, most))
+  ids, cursors_after = found_in_set(cursors.members_before(FAILED, cursor, max_checked))
 end
 
 local is_removed = #ids > 0 and removed_from[state] and redis.call('SMISMEMBER', removed_from[state], unpack(ids)) or {}
 local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
-  local shown, more = false, 0
+  local shown, size = false, 0
   -- An id that is marked as removed from the list may be ready at another priority.
-  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, more = show_named(id) end
-  more = math.max(more, least_bytes)
-  if bytes > 0 and bytes + more > max_bytes then break end
-  bytes = bytes + more
+  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_named(id) end
+  size = math.max(size, min_bytes)
+  if bytes > 0 and bytes + size > max_bytes then break end
+  bytes = bytes + size
   reply[1] = cursors_after[i]
   if shown then reply[#reply + 1] = shown end
 end

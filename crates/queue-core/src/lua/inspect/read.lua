@@ -3,7 +3,7 @@
 -- KEYS      aliases
 -- USES      shown
 -- ARGV      ids
--- Returns   for each, up to 4 MiB and at least for the first: false if unknown, or id, record, options, run,
+-- Returns   for each id, up to 4 MiB and at least for the first one: false if unknown, or id, record, options, run,
 --           outcome, due (ms) while delayed, deadline (ms) while leased, 1 while held, progress, the data of the signal
 --           that released it, max_attempts of the queue
 -- Complexity O(ids)
@@ -12,9 +12,9 @@ for i, id in ipairs(ARGV) do
   if not string.match(id, '^%d+$') then
     id = redis.call('HGET', ALIASES, id)
   end
-  local shown, more = false, 0
-  if id then shown, more = show(id) end
-  bytes = bytes + more
+  local shown, size = false, 0
+  if id then shown, size = show(id) end
+  bytes = bytes + size
   if bytes > MAX_BYTES and i > 1 then break end
   reply[i] = shown
 end

@@ -1,7 +1,7 @@
 -- attempt: records a failed attempt. The message is retried after its back-off while it has attempts left; otherwise it
--- fails for good. `extra` is a random number in [0, 1) for the back-off, or '+' and the pause in ms.
+-- fails for good. `jitter_or_pause` is a random number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms.
 -- USES meta clock fields run totals extra finish backoff requeue
-local function fail_attempt(id, text, options, extra, json)
+local function fail_attempt(id, text, options, jitter_or_pause, json)
   local run = parse_run(text)
   local max_attempts = tonumber(field(options, 'a') or meta.max_attempts)
   if run.attempts + 1 >= max_attempts then
@@ -12,10 +12,10 @@ local function fail_attempt(id, text, options, extra, json)
   run.attempts = run.attempts + 1
   run.error = run.attempts .. ' ' .. now .. ' ' .. json
   local pause
-  if string.byte(extra) == 43 then
-    pause = tonumber(extra)
+  if string.byte(jitter_or_pause) == 43 then
+    pause = tonumber(jitter_or_pause)
   else
-    pause = backoff(field(options, 'b') or meta.backoff, run.attempts, tonumber(extra))
+    pause = backoff(field(options, 'b') or meta.backoff, run.attempts, tonumber(jitter_or_pause))
   end
   run.settled = 'f' .. (pause > 0 and 'd' or 'w') .. run.token
   run.token = ''

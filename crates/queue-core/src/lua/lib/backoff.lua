@@ -1,6 +1,6 @@
 -- backoff: the pause (ms) before the next attempt. `spec` is the setting's JSON. The pause is fixed, or exponential: it
--- doubles with each attempt, up to the longer of `max` and `delay`. `jitter` is the largest fraction by which `random` in
--- [0, 1) shortens the pause.
+-- doubles with each attempt, up to the longer of `max` and `delay`. `jitter` times `random`, a number in [0, 1), is the
+-- fraction by which the pause is shortened.
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(
     spec, '^{"type":"(%a+)","delay":(%d+),"max":(%d+),"jitter":([%d.]+)}$')

@@ -1,16 +1,16 @@
--- clock_step: shortens deadlines after Redis's clock has stepped back. The deadlines of leases and of an exclusive queue's
--- owner then lie too far in the future: when `clock` of `meta` is later than now. A deadline that is too late moves to now plus
--- the duration of its own lease.
+-- clock_step: shortens deadlines after Redis's clock has stepped back, which shows when `clock` of `meta` is later than now.
+-- The deadlines of leases and of an exclusive queue's owner are then too far in the future. The deadline of a lease that is too
+-- late moves to now plus the duration of that lease; an owner's moves to now plus the visibility timeout.
 -- KEYS meta options leased runs
 -- USES meta clock instants run cursors timeout
--- Each call checks a bounded number of leases, beginning with the latest deadline. `mending` of `meta` holds the instant of
--- the call (ms) and the cursor for the next call. `clock` keeps its value until all leases have been checked.
+-- Each call checks a bounded number of leases, beginning with the latest deadline. `mending` of `meta` has the instant of
+-- the last call (ms) and the cursor for the next call. `clock` keeps its value until all leases have been checked.
 local function shorten_deadlines_after_clock_step()
   if (tonumber(meta.clock) or 0) <= now then
     if meta.mending then redis.call('HDEL', META, 'mending') end
     return
   end
-  -- After another step back, the check begins again.
+  -- If the clock has stepped back again since the last call, the check begins again.
   local since, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
   if not since or tonumber(since) > now then cursor = '' end
   local latest_leases = cursors.members_before(LEASED, cursor, MAX_RUNS)

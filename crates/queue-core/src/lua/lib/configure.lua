@@ -12,7 +12,7 @@ local function configure(fields)
     end
   end
   if not next(changed) then return false end
-  -- If only the parallel limit changes, the owner and the messages that back off stay.
+  -- If only the parallel limit changes, the owner stays the owner, and messages in back-off still block the queue.
   local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
   if changed.exclusive == '' or (changed.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')

@@ -30,10 +30,10 @@ function cursors.members_before(key, cursor, limit)
   local before = score and cursors.count_before(key, score, id, false) or redis.call('ZCARD', key)
   if before == 0 then return {} end
   local found = redis.call('ZRANGE', key, math.max(0, before - limit), before - 1, 'WITHSCORES')
-  local last_first = {}
+  local descending = {}
   for i = #found - 1, 1, -2 do
-    last_first[#last_first + 1] = found[i]
-    last_first[#last_first + 1] = found[i + 1]
+    descending[#descending + 1] = found[i]
+    descending[#descending + 1] = found[i + 1]
   end
-  return last_first
+  return descending
 end

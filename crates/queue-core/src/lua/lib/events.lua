@@ -1,8 +1,8 @@
 -- events: writes the events of messages to the log `events` while a client listens; otherwise it writes nothing.
 -- The id of an entry is "bytes-ms": the bytes of all entries ever written before it, and the instant at which it was written.
--- So an id is never used twice, and the log is bounded by bytes. For each event an entry has its type and a text: the
+-- So no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
 -- message's id, fields as in options (i: own id, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that the
--- message waits for), and after a line feed the JSON of its error or progress, if that is short.
+-- message waits for), and after a line feed the JSON of the error or progress, if that has at most `JSON_BYTES`.
 -- `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events
 -- USES meta clock fields
@@ -19,13 +19,14 @@ local function next_entry_id(bytes)
   return string.format('%d-%d', start, now)
 end
 
--- `...` alternates event types and texts. Only the script `listen` creates the log, and it sets an expiry.
+-- `...` alternates event types and texts. Only the script `listen` creates the log, and sets its expiry.
 local function write_entry(bytes, ...)
   local entry_id = next_entry_id(bytes)
   redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
 end
 
--- Records one event for each message, before the message is forgotten. `describe` returns the event's type, fields and JSON.
+-- Records one event for each message; a caller that forgets the messages does so afterwards. `describe` returns the event's
+-- type, fields and JSON.
 local function record_events(ids, describe)
   if not is_listened or #ids == 0 then return end
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}

@@ -1,4 +1,4 @@
--- finish: makes messages completed or failed. `finish` collects them; `write_finished` writes them in a few variadic calls,
+-- finish: makes messages completed or failed. `finish` collects them; `write_finished` writes them with a few commands,
 -- counts them, and notifies the clients that wait for them. A queue that keeps no finished messages forgets them at once.
 -- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
@@ -28,7 +28,7 @@ local function describe_end(_, i)
   return 'failed', attempt, json
 end
 
--- Returns the ids of the completed messages, and for the messages that are kept, ids and outcomes alternately.
+-- Returns the ids of the completed messages; then, for the finished messages that are kept, ids and outcomes alternately.
 local function sort_finished(keeps_completed, keeps_failed)
   if #finished.failed == 0 then return finished.ids, keeps_completed and finished.outcomes or {} end
   local completed, kept = {}, {}
@@ -55,7 +55,7 @@ local function write_finished()
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
   record_events(finished.ids, describe_end)
-  -- One call checks both keys, because most queues have neither.
+  -- One command checks both keys, because most queues have neither.
   local has_rare_keys = redis.call('EXISTS', ALIASES, AWAITED) > 0
   if has_rare_keys and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))

@@ -15,7 +15,7 @@ local function forget_purged()
     redis.call('ZREM', PURGED_PRIORITIZED, unpack(ids))
   else
     local found = redis.call('LPOP', PURGED, MAX_MESSAGES) or {}
-    -- An id in `purged_removed` was a stale entry of the list: its message had been removed before the purge.
+    -- An id in `purged_removed` is a stale entry of the list: its message was removed from the list before the purge.
     local is_stale = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
     local stale = {}
     for i, id in ipairs(found) do

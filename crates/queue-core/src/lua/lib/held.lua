@@ -1,5 +1,6 @@
 -- held: finds the member of the sorted set `held` for a message: its hold key, its id, and its due time (ms) if it is not due
--- yet. So the held messages of a key are adjacent, in the order posted. Returns nil for a message that is not held.
+-- yet. So the held messages of one key are next to each other in the set, in the order posted. Returns nil for a message that
+-- is not held.
 -- KEYS held
 -- USES fields
 local function held_member(id, options)

@@ -1,5 +1,5 @@
--- instants: formats instants as text. Redis formats a number with 17 digits, which is slow; most messages of a call share
--- the same instants, so the last text is cached.
+-- instants: formats instants as text. A number that a script passes to Redis is formatted with 17 digits, which is slow. Most
+-- messages of a call share an instant, so the last text is cached.
 -- USES clock
 local instant_of_text, text_of_instant
 local function instant_text(instant)

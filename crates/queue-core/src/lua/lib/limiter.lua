@@ -1,6 +1,7 @@
 -- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has
--- more than `max` leases. An entry is "first,last,count". Leases within a thousandth of the duration share an entry and count
--- as made at its last instant, so the log has at most about a thousand entries, whatever `max` is.
+-- more than `max` leases. An entry is "first,last,count": the instants (ms) of its first and last lease, and the number of its
+-- leases. Leases within a thousandth of the duration share an entry and count as made at its last instant, so the log has at
+-- most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
 -- USES meta clock instants
 local function parse_entry(text)
@@ -28,19 +29,19 @@ end
 
 -- After Redis's clock has stepped back, leases with a later instant than now count as made now.
 local function move_future_leases_to_now(duration)
-  local ahead = 0
+  local future_leases = 0
   while true do
     local newest = redis.call('LINDEX', LIMITER, -1)
     if not newest then break end
     local _, last, leases = parse_entry(newest)
     if last <= now then break end
     redis.call('RPOP', LIMITER)
-    ahead = ahead + leases
+    future_leases = future_leases + leases
   end
-  if ahead > 0 then log_leases(duration, ahead) end
+  if future_leases > 0 then log_leases(duration, future_leases) end
 end
 
--- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be.
+-- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
 local function permitted_leases(limit)
   local max, duration = parse_limit(limit)
   local used, opens_at = tonumber(meta.limiter_used) or 0, nil

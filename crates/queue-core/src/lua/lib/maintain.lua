@@ -1,5 +1,5 @@
--- maintain: does the work that time makes necessary, a bounded part per call: recovers lapsed leases, expires messages and
--- promotes due ones. Returns whether a message became ready while no other was.
+-- maintain: does the work that is due, a bounded part per call: recovers lapsed leases, expires messages and promotes due
+-- ones. Returns whether a message became ready while no other message was ready.
 -- KEYS waiting removed signals
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged
 local function maintain(random)
@@ -9,7 +9,7 @@ local function maintain(random)
   return promote(1000)
 end
 
--- Drops removed messages that have reached the head of the waiting list, for queues from which no consumer leases.
+-- Drops ids of removed messages that have reached the head of the waiting list. Without consumers no lease call drops them.
 local function drop_removed(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)
@@ -24,7 +24,8 @@ local function drop_removed(limit)
   redis.call('SREM', REMOVED, unpack(ids, 1, n))
 end
 
--- Cleans up when no message is handed out, because no client waits for this work. Returns the instant (ms) of the next clean-up.
+-- Cleans up. No client waits for this work, so calls that hand out messages leave it to later calls. Returns the instant (ms) of
+-- the next clean-up.
 local function clean()
   local more_to_trim = trim_completed(1000)
   trim_failed(1000)

@@ -1,5 +1,5 @@
--- meta: reads the hash `meta` into the table `meta`. A setting that is missing there has its default; any other missing field is
--- nil.
+-- meta: reads the hash `meta` into the table `meta`. A setting that the hash does not have gets its default; any other field
+-- that it does not have is nil.
 -- KEYS meta
 local meta = DEFAULTS
 local stored = redis.call('HGETALL', META)

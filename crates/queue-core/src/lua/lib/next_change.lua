@@ -1,5 +1,5 @@
--- next_change: finds the instants (ms) at which the queue changes by time alone, so that a call of `lease` or maintenance is needed.
--- An instant is `math.huge` if there is none.
+-- next_change: finds the instants (ms) at which time alone changes the queue, so that a call of `lease` or maintenance is
+-- needed. An instant is `math.huge` if there is none.
 -- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
 -- USES meta clock watch
 
@@ -16,13 +16,13 @@ local function next_instant()
   return math.min(instant, first_instant(DELAYED), first_instant(LEASED), first_instant(EXPIRING))
 end
 
--- Returns when the next of the entries that `sweep` removes expires.
+-- Returns the first expiry of the entries that `sweep` removes.
 local function next_sweep()
   if redis.call('EXISTS', AWAITED, TAKEN, DEDUP_UNTIL, STICKY_UNTIL) == 0 then return math.huge end
   return math.min(first_instant(AWAITED), first_instant(TAKEN), first_instant(DEDUP_UNTIL), first_instant(STICKY_UNTIL))
 end
 
--- Converts a time to the form in which scripts return it: µs from now, -1 for never.
+-- Converts an instant to the form in which scripts return it: µs from now, -1 for never.
 local function pause_until(instant)
   if instant == math.huge then return -1 end
   return math.max(0, instant * 1000 - now_us)

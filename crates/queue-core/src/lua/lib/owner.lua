@@ -1,10 +1,11 @@
 -- owner: gives one consumer, the owner, access to an exclusive queue (`true`: to one message at a time, `{"parallel":n}`: to
--- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls; then, or
--- when it ends its ownership, another consumer may become the owner.
+-- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls. After
+-- that, or when it ends its ownership, another consumer may become the owner.
 -- KEYS meta leased blocking wake
 -- USES meta clock waiting_list wake record_clock
 
--- Returns how many messages this consumer may lease now, and, if another consumer is the owner, until when (ms).
+-- Returns how many messages this consumer may lease now; and if another consumer is the owner, the end (ms) of its owner
+-- timeout, or nil if only its leases keep it the owner.
 local function leases_for_owner(consumer, keep_for)
   local active = redis.call('ZCARD', LEASED)
   local owner_until = tonumber(meta.owner_until) or 0
@@ -14,12 +15,12 @@ local function leases_for_owner(consumer, keep_for)
   meta.owner = consumer
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
   record_clock()
-  -- A message that backs off blocks the queue.
+  -- A message in back-off blocks the queue.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
   return math.max(0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) - active)
 end
 
--- After a lease has ended: wakes the owner for the next message, or all consumers if the queue has no owner any more.
+-- Called after a lease has ended. Wakes the owner for the next message, or all consumers if the queue has no owner any more.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

@@ -1,5 +1,5 @@
--- promote_due: moves due messages to the tail of the waiting list, by due time, then in the order posted. In an exclusive queue a
--- message that backed off blocked the queue, so it moves to the head. Returns whether no message was ready before.
+-- promote_due: moves due messages to the tail of the waiting list, by due time, then in the order posted. In an exclusive queue
+-- a message in back-off blocks the queue, so it moves to the head. Returns whether a message became ready while none was ready.
 -- KEYS delayed blocking
 -- USES instants events waiting_list requeue_at_head
 local function describe_promoted()

@@ -1,5 +1,5 @@
--- ready: finds the instant (ms) since which a waiting message has been ready: its requeue, from its run; otherwise its promotion
--- or signal, from its options; otherwise its due time or post, from its record.
+-- ready: finds the instant (ms) since which a waiting message has been ready: that of its requeue, from its run; otherwise that
+-- of its promotion or signal, from its options; otherwise its due time or that of its post, from its record.
 -- KEYS messages options runs
 -- USES instants fields run
 local function with_ready_now(options)

@@ -1,5 +1,5 @@
--- record_clock: keeps an instant at most one second before the newest lease was made or extended in `clock` of `meta`. When it
--- is later than now, Redis's clock has stepped back.
+-- record_clock: stores the time in `clock` of `meta`, at most once a second, when a lease is made or extended or the owner of an
+-- exclusive queue calls `lease`. When `clock` is later than now, Redis's clock has stepped back.
 -- KEYS meta
 -- USES meta clock instants
 local function record_clock()

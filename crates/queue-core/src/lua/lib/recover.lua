@@ -21,7 +21,7 @@ local function recover(limit, random)
       run.token = ''
       finish(id, 'l', format_run(run), CANCELLED)
     elseif timeout and deadline >= (tonumber(run.started) or 0) + timeout then
-      -- Each message gets another random number, so that messages that timed out together are not retried together.
+      -- Each message gets a different random number, so that messages that timed out together are not retried together.
       fail_attempt(id, format_run(run), options[i], string.format('%.6f', (random + i * 0.618034) % 1),
         string.format('{"code":"timed_out","message":"the run took longer than %d ms"}', timeout))
     else

@@ -2,7 +2,8 @@
 -- KEYS delayed failed held expiring blocking erased
 -- USES held waiting_list wake
 
--- Works for every state except active. In the lists the id stays, marked as removed, until it reaches the end and is skipped.
+-- Works for every state except active. In the lists `waiting` and `completed` the id stays, marked as removed; it is skipped when
+-- it reaches the head.
 local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)
   if state == 'waiting' then

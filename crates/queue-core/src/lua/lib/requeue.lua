@@ -7,7 +7,8 @@ local function nothing_requeued()
 end
 local requeued = nothing_requeued()
 
--- Requeues a message after a pause (ms), or, without one, at the 'head' or 'tail' of the waiting list. Returns its new state.
+-- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns its new
+-- state.
 local function requeue(id, run, pause, side)
   requeued.ids[#requeued.ids + 1] = id
   requeued.dues[#requeued.ids] = pause > 0 and '\td' .. now + pause or ''
@@ -26,7 +27,7 @@ local function requeue(id, run, pause, side)
   return 'waiting'
 end
 
--- Restores the expiry of a message that was handed out, if no attempt was made and no lease lapsed.
+-- Restores the expiry of a message that was handed out, if none of its attempts failed and none of its leases lapsed.
 local function may_expire_again(id, options, run)
   local instant = tonumber(field(options, 'e'))
   if instant and run.attempts == 0 and run.lapses == 0 then

@@ -1,5 +1,5 @@
--- retention: tells how long finished messages are kept: they are forgotten by age and by count, whichever is passed first, but
--- not before `min_age`.
+-- retention: tells how long finished messages are kept: until they are older than `age`, or until more than `count` messages are
+-- kept and they are older than `min_age`.
 -- KEYS meta completed failed outcomes erased
 -- USES meta clock
 
@@ -25,14 +25,15 @@ local function finished_at(id)
   return outcome and tonumber(string.match(outcome, '^.(%d+)'))
 end
 
--- `trimmed` counts all messages that ever left the front of the list, so that a position counted from the first message ever
--- stays valid.
+-- `trimmed` of `meta` counts all messages that ever left the head of `completed`. So a position that is counted from the first
+-- message ever completed stays valid.
 local function pop_completed(k)
   redis.call('HINCRBY', META, 'trimmed', k)
   return redis.call('LPOP', COMPLETED, k)
 end
 
--- Returns the instant (ms) at which the next finished message may be forgotten; not later than now if one may be.
+-- Returns the instant (ms) at which the next finished message may be forgotten. It is not later than now if one may be forgotten
+-- now.
 local function next_trim()
   local function trimmed_at(limits, at, count)
     if count <= limits.count then return math.min(at, now) + limits.age end
@@ -42,7 +43,7 @@ local function next_trim()
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0))
-    -- The first message was erased, only its id is left.
+    -- The first message was erased; only its id is left.
     if not at then return now end
     instant = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
   end

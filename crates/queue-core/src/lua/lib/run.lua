@@ -3,9 +3,10 @@
 -- `token` is the token of the live lease; a `!` before it means that the lease has lapsed and the message has returned to the
 -- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: its letter (b:
 -- returned because its handler never started), the first letter of the new state, and its token.
--- `terms` has a letter and a number (ms) for each value that is needed. For a lease, the values at hand-out, whatever the
+-- `terms` has a letter and a number (ms) for each value that is needed. For a lease it has the values at hand-out, whatever the
 -- settings are now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, the duration
--- of its last extension, if longer than its visibility timeout. For a requeued message: r, the instant at which it is ready.
+-- of its last extension, if longer than its visibility timeout. For a requeued message it has r, the instant at which the message
+-- is ready.
 -- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
@@ -38,7 +39,7 @@ local function format_run(run)
   }, '\t')
 end
 
--- Changes a run whose lease has ended: its message is ready again at this instant (ms).
+-- Removes the terms of a lease that has ended, and stores the instant (ms) at which the message is ready again.
 local function set_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end

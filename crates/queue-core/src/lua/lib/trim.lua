@@ -1,4 +1,4 @@
--- trim: forgets finished messages that are no longer kept, a bounded number a call.
+-- trim: forgets finished messages beyond retention, a bounded number per call.
 -- KEYS completed failed erased
 -- USES clock instants retention forget
 
@@ -8,9 +8,10 @@ local function may_be_trimmed(at, limits, are_too_many)
   return at <= now - limits.age or (are_too_many and (at <= now - limits.min_age or at > now))
 end
 
--- `completed` is a list in the order of finishing: if the k-th message may be forgotten, all before it may. Usually not even
--- the first may; otherwise the largest k is tried first, then halved. While the list has erased messages, they are checked
--- one by one. Returns whether more messages may be forgotten together with a message that finished after them.
+-- The list `completed` is in the order of finishing: if the k-th message may be forgotten, so may all messages before it. Usually
+-- not even the first one may be forgotten. Otherwise the largest k is tried first, then half of it, and so on. While the list has
+-- ids of erased messages, messages are checked one by one. Returns whether more messages may be forgotten together with a message
+-- that finished after them.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
@@ -21,7 +22,7 @@ local function trim_completed(limit)
     if not at then return nth == 1 end
     return may_be_trimmed(at, limits, nth <= length - erased - limits.count)
   end
-  -- A message whose instant is later than now is forgotten with the first later message that may be.
+  -- A message whose instant is later than now is forgotten together with a message behind it that may be forgotten.
   local trimmed_with_later = 0
   local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
   if first and first > now then

@@ -1,4 +1,4 @@
--- waiters: notifies the clients that wait for messages to finish when these have finished or were removed.
+-- waiters: notifies the clients that wait for a message to finish, when it has finished or is forgotten.
 -- KEYS meta awaited
 local function notify_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end

@@ -4,7 +4,7 @@
 -- KEYS options waiting prioritized removed returned
 -- USES meta fields
 
--- `ids` were just pushed to the list. Ids that were still in it, marked as removed, are unmarked instead of pushed.
+-- `ids` were just pushed to the list. Those that were already in it, marked as removed, are unmarked and do not stay there twice.
 local function restore_removed_ids(ids, push)
   local restored, others = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- cancel: fails a message that has not started as cancelled. The consumer of an active message is notified to stop; any settle
--- except a completion then fails the message as cancelled.
+-- cancel: cancels a message. A held, delayed or waiting message fails at once. The consumer of an active message is notified to
+-- stop; any settle except a completion then fails the message as cancelled.
 -- KEYS      options runs failed cancelling wake
 -- USES      clock run totals watch state remove_from_state retention finish
 -- ARGV      id, Drover's or the producer's own

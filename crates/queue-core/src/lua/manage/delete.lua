@@ -8,7 +8,7 @@
 if meta.epoch ~= ARGV[1] then return 0 end
 local is_awaited = redis.call('EXISTS', AWAITED) == 1
 redis.call('UNLINK', unpack(KEYS))
--- Consumers and listeners call again and learn that the queue does not exist; waits for its messages end.
+-- Consumers and listeners call again and learn that the queue does not exist. Clients stop waiting for its messages.
 redis.call('PUBLISH', WAKE, 0)
 if meta.listened_until then redis.call('PUBLISH', EVENTS, 0) end
 if is_awaited then redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t*') end

@@ -15,7 +15,7 @@ if state and state ~= 'active' then
   notify_waiters({ id })
   forget({ id }, 'free')
 end
--- The message is no longer kept, but its own id was still taken: the own id becomes free. The state in which it finished is not known;
--- the caller only needs to know that it was final.
+-- If the message is no longer kept but its own id is still taken, the own id becomes free. The state in which the message finished
+-- is not known; the caller only needs to know that it was final.
 if not state and redis.call('ZREM', TAKEN, ARGV[1]) == 1 then return 'completed' end
 return state

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- purge: does one step of forgetting the messages that are in one state when the purge begins; later posts stay.
+-- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
 -- KEYS      meta seq waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed
 -- USES      meta clock instants cursors wake watch retention forget_purged failed
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
--- Returns   how many messages were forgotten, or are hidden and will be; the cut-off, up to which messages are purged; the cursor
---           for the next step ('': the purge is finished). Or the error EPOCH
+-- Returns   how many messages were forgotten, or are hidden and will be forgotten; the cut-off, up to which messages are purged;
+--           the cursor for the next step ('': the purge is finished). Or the error EPOCH
 -- Complexity O(1,000 · log N)
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
@@ -98,7 +98,7 @@ local function purge_waiting()
     for from, to in pairs({ [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED }) do
       if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
     end
-    -- If this process does not continue, maintenance does.
+    -- If this process does not continue the purge, maintenance does.
     wake_at(now + 1000)
   end
   -- Other processes may have finished this purge and begun another one.

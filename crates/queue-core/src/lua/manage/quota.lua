@@ -2,21 +2,21 @@
 -- quota: counts one use against a limit, if the limit permits it: no window of the duration, wherever it starts, has more than
 -- `max` uses.
 --
--- The duration is divided into 20 slices. The uses in the current slice and in the 20 before it count, which together cover at
--- least one duration. So with an even load a quota permits 20/21 of `max`, 95 %.
+-- The duration is divided into 20 slices. The uses in the current slice and in the 20 slices before it count. These slices cover
+-- at least one duration, so with an even load a quota permits 20/21 of `max`, 95 %.
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
 -- ARGV max, duration in ms (a multiple of 20)
--- Returns 1 if it was counted, 0 if it was refused; how many are left; ms until there are more
+-- Returns 1 if the use was counted, 0 if it was refused; how many are left; ms until there are more
 -- Complexity O(1)
 local QUOTA = KEYS[1]
 local max = tonumber(ARGV[1])
 local duration = tonumber(ARGV[2])
-local length = duration / 20
+local slice_length = duration / 20
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local current = math.floor(now / length)
+local current = math.floor(now / slice_length)
 
 local oldest = current
 local used, used_now = 0, 0
@@ -38,6 +38,6 @@ end
 local granted = used < max and 1 or 0
 if granted == 1 or clock_was_moved_back then
   slices[#slices + 1] = string.format('%.0f,%.0f', current, used_now + granted)
-  redis.call('SET', QUOTA, table.concat(slices, ' '), 'PX', string.format('%.0f', duration + length))
+  redis.call('SET', QUOTA, table.concat(slices, ' '), 'PX', string.format('%.0f', duration + slice_length))
 end
-return {granted, math.max(0, max - used - granted), (oldest + 21) * length - now}
+return {granted, math.max(0, max - used - granted), (oldest + 21) * slice_length - now}

@@ -14,7 +14,7 @@ local function retry(ids)
   for i, id in ipairs(ids) do
     local letter, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
     local run = parse_run(text)
-    -- The last error is still shown.
+    -- The last error stays visible.
     if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)

@@ -7,8 +7,8 @@
 --           instant in ms), its options
 -- Returns   the server's time in ms, max_attempts of the queue, then for each message its id.
 --           '=', id, tab, state: the message existed already, by the producer's own id or the idempotency key (state '': it is
---           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data let
---           the message pass. '!', max_length: the message was refused as one of the 'rest'.
+--           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data released
+--           the message at once. '!', max_length: the message was refused as one of the 'rest'.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
 
@@ -50,16 +50,16 @@ local function stored_record(record, due)
   return (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
 end
 
--- Whether no message of this call has options, and nothing else needs the other part.
+-- Whether no message of this call has options, and nothing else needs part 2.
 local function are_plain_messages()
   if key ~= '' or meta.max_length or (tonumber(meta.listened_until) or 0) > now then return false end
-  local at, count = 5, 0
-  while at <= #ARGV do
-    if ARGV[at] == '' then
-      if ARGV[at + 2] ~= '' then return false end
-      at = at + 3
+  local position, count = 5, 0
+  while position <= #ARGV do
+    if ARGV[position] == '' then
+      if ARGV[position + 2] ~= '' then return false end
+      position = position + 3
     end
-    at, count = at + 1, count + 1
+    position, count = position + 1, count + 1
   end
   return count <= MAX_MESSAGES
 end
@@ -68,15 +68,15 @@ local function store_plain_messages()
   local records, ready, delayed, count = {}, {}, {}, 0
   local largest, earliest = tonumber(meta.largest) or 0, math.huge
   local largest_before = largest
-  local at = 5
-  while at <= #ARGV do
+  local position = 5
+  while position <= #ARGV do
     local due = now
-    if ARGV[at] == '' then
-      due = due_at(ARGV[at + 1])
-      at = at + 3
+    if ARGV[position] == '' then
+      due = due_at(ARGV[position + 1])
+      position = position + 3
     end
-    local id, record = take_id(), stored_record(ARGV[at], due)
-    at, count = at + 1, count + 1
+    local id, record = take_id(), stored_record(ARGV[position], due)
+    position, count = position + 1, count + 1
     reply[2 + count] = id
     records[2 * count - 1], records[2 * count] = id, record
     if #record > largest then largest = #record end
@@ -111,17 +111,17 @@ end
 -- USES      fields events extra waiting_list state
 -- Part 2: everything else.
 
--- `state` is given for a message of this call, which has no record yet.
+-- `state` is given only for a message of this call, which has no record yet.
 local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
 
--- The ids that an idempotency key stands for: runs of consecutive ones as "first+more", separated by commas.
+-- An idempotency key stands for ids. Each sequence of consecutive ids is written as "first+more", with commas in between.
 if key ~= '' then
   local known = redis.call('HGET', DEDUP, key)
-  local until_when, of, ids = string.match(known or '', '^(%d+)\t([^\t]*)\t(.*)$')
+  local until_when, known_fingerprint, ids = string.match(known or '', '^(%d+)\t([^\t]*)\t(.*)$')
   if until_when and tonumber(until_when) > now then
-    if of ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
+    if known_fingerprint ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
     for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
       for n = 0, tonumber(more) do
         reply[#reply + 1] = existing_reply(string.format('%014d', tonumber(first) + n))
@@ -138,7 +138,7 @@ local earliest, earliest_expiry = math.huge, math.huge
 local largest, largest_signal = 0, 0
 local stored, readies, delays = 0, 0, 0
 
--- While a sticky signal of its key lasts, a message is not held.
+-- A message is not held while there is a sticky signal of its key.
 local function is_sticky(hold)
   local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
   return until_when and until_when > now
@@ -199,14 +199,14 @@ if meta.max_length then
     - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
 end
 
-local at, last, answered = 5, #ARGV, #reply
-while at <= last do
-  local when, options, record = '', '', ARGV[at]
+local position, last, answered = 5, #ARGV, #reply
+while position <= last do
+  local when, options, record = '', '', ARGV[position]
   if record == '' then
-    when, options, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    at = at + 3
+    when, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
+    position = position + 3
   end
-  at = at + 1
+  position = position + 1
   answered = answered + 1
   local own_id = field(options, 'i')
   local existing = own_id and (new_ids[own_id] or id_of(own_id))
@@ -224,7 +224,7 @@ while at <= last do
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
-        -- The stored option is an instant, not a duration.
+        -- The stored option is the instant of expiry, not the ttl.
         options = string.gsub(options, '\tl%d+', '\te' .. now + ttl)
         expiring[#expiring + 1] = now + ttl
         expiring[#expiring + 1] = id

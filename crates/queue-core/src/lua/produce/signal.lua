@@ -19,10 +19,10 @@ local function is_sticky(key)
 end
 
 local function forget_sticky(key)
-  local stuck = is_sticky(key)
+  local was_sticky = is_sticky(key)
   redis.call('ZREM', STICKY_UNTIL, key)
   redis.call('HDEL', STICKY, key)
-  return stuck and 1 or 0
+  return was_sticky and 1 or 0
 end
 
 local function show_signals(keys, are_more)
@@ -41,7 +41,7 @@ local function show_signals(keys, are_more)
   return reply
 end
 
--- An expired signal stays in the set until it is swept, so the list begins after now.
+-- An expired signal stays in the set until it is swept, so the list begins with the first expiry after now.
 local function list_signals(limit, cursor)
   local from = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
   local ends, key = string.match(cursor, '^(%d+):(.*)$')
@@ -74,6 +74,6 @@ local held = held_for(key, cut)
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_some(key, LIMIT)
--- If this caller does not continue, maintenance does.
+-- If this caller does not continue the signal, maintenance does.
 if not is_over then wake_at(now + 1000) end
 return { held, is_over and 1 or 0 }
