@@ -1,5 +1,5 @@
-//! Operations on one message (cancel, erase, promote, retry, patch): their random choice, and their execution on the real queue and on the
-//! model.
+//! Operations on one message (cancel, erase, promote, retry, patch): their random choice, and their execution on the real queue and
+//! on the model.
 
 use std::{convert::Infallible, iter::once};
 
@@ -42,7 +42,7 @@ fn patch() -> impl Strategy<Value = Patch> {
     (named, priority, delay).prop_map(|(named, priority, delay)| Patch { named, priority, delay })
 }
 
-/// A random operation, and the state in which its message should be, if any.
+/// A random operation, and the state that its message should have; `None` for any state.
 pub(crate) fn message_change() -> impl Strategy<Value = (MessageChange, Option<&'static str>)> {
     let any_state = || select(STATES.to_vec());
     let choice = prop_oneof![
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// A message that blocked an exclusive queue goes to the head of the waiting list.
+    /// Makes a delayed message ready. A message that blocked an exclusive queue goes to the head of the waiting list.
     pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
@@ -156,7 +156,7 @@ impl Model {
                     message.ready = Some(now);
                 }
                 if std::mem::take(&mut self.message(number).blocks_queue) {
-                    self.join_front(vec![number]);
+                    self.requeue_at_head(vec![number]);
                 } else {
                     self.add_at_tail(&[number]);
                 }
@@ -192,7 +192,7 @@ impl Model {
         let mut joins = state == State::Waiting && priority != message.draft.priority;
         message.draft.priority = priority;
         let later = patch.delay.filter(|delay| *delay > 0).map(|delay| (now + delay).max(message.created + 1));
-        // A waiting message is due.
+        // A waiting message is due already, so a delay of 0 does not change its due time.
         if later.is_some() || (patch.delay.is_some() && state != State::Waiting) {
             message.first_due = later.unwrap_or(now.max(message.created));
             message.ready = None;
@@ -221,7 +221,7 @@ impl Model {
         failed.len()
     }
 
-    /// Makes a failed message ready as if it were new, but it keeps its deliveries and last error, and has no ttl.
+    /// Makes a failed message ready as if it were new. But the message keeps its deliveries and last error, and has no ttl.
     fn retry_one(&mut self, number: Number) {
         let now = self.now();
         let message = self.message(number);

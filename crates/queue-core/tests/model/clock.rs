@@ -16,6 +16,7 @@ use crate::world::queue_name;
 const HOUR: i64 = 3_600_000;
 const START: i64 = 1_795_424_400_000;
 
+/// A queue on a Redis of its own, with the clock that the test sets.
 struct World {
     runtime: Runtime,
     raw: raw_redis::Connection,
@@ -72,7 +73,7 @@ impl World {
     }
 }
 
-/// Each case is a step before the tested action, and a step after it.
+/// Each case has a step of the clock (ms) before the tested action, and one after it.
 const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 5 * HOUR)];
 
 #[test]
@@ -90,7 +91,7 @@ fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
 }
 
 #[test]
-fn leases_of_other_durations_are_recovered_each_within_its_own() {
+fn leases_of_different_durations_are_recovered_each_within_its_own() {
     let mut world = World::with_settings(r#"{"max_lapses":9}"#);
     world.post(3);
     let lease = |world: &World, secs| {
@@ -133,7 +134,7 @@ fn exhausted_rate_limit_reopens_within_its_duration() {
 }
 
 #[test]
-fn exclusive_queue_of_a_dead_owner_has_another_within_the_visibility_timeout() {
+fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout() {
     for (before, after) in STEPS {
         let mut world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
         world.post(3);
@@ -250,11 +251,11 @@ fn retention_by_age_continues_behind_messages_that_finished_before_the_clock_ste
         let consumer = ConsumerId::issue();
         let complete = |world: &World, mut count: usize| {
             while count > 0 {
-                let some = count.min(1_000);
-                world.post(some);
-                let leased = world.lease(&consumer, some);
+                let batch = count.min(1_000);
+                world.post(batch);
+                let leased = world.lease(&consumer, batch);
                 world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
-                count -= some;
+                count -= batch;
             }
         };
         world.pass(HOUR);
@@ -278,25 +279,25 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
     world.post(900);
     fail(&world);
     world.pass(-HOUR);
-    // A consumer fails each at once, and more that are new.
+    // Meanwhile a consumer fails each retried message at once, and new messages too.
     let mut clock = raw_redis::Client::open(world.server.url()).unwrap().get_connection().unwrap();
-    let others = async {
+    let consuming = async {
         for n in 0..400 {
             let messages = vec![NewMessage::new(to_raw_value(&n).unwrap())];
             world.queue.enqueue(messages).await.unwrap();
             let request = LeaseRequest::new(consumer.clone(), 100);
             let leased = world.queue.lease(&request).await.unwrap();
-            // Time goes on, so nothing fails at the very instant at which the retry began.
+            // The clock moves on, so no message fails at the very instant at which the retry began.
             raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock).unwrap();
             let action = Action::Fail(queue_core::Failure::new("x", "y"));
             let settle = |delivery: queue_core::Delivery| Settlement { lease: delivery.lease, action: action.clone() };
             world.queue.settle(&leased.deliveries.into_iter().map(settle).collect::<Vec<_>>()).await.unwrap();
         }
     };
-    let (retried, ()) = world.runtime.block_on(async { tokio::join!(world.queue.retry_failed(), others) });
-    // A few of the others may have failed before it began.
+    let (retried, ()) = world.runtime.block_on(async { tokio::join!(world.queue.retry_failed(), consuming) });
+    // A few of the new messages may have failed before the retry began.
     let retried = retried.unwrap();
-    assert!((900..=920).contains(&retried), "{retried}: each once");
+    assert!((900..=920).contains(&retried), "{retried}: each message is retried once");
     world.pass(1_000);
     fail(&world);
     let failed = world.count(State::Failed);

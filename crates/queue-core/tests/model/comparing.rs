@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    /// Every event since the log began.
+    /// Compares all events since the log began.
     async fn compare_events(&self) -> Difference {
         let (Some(begin), Some(events)) = (self.log_begins_at, &self.model.log.events) else { return Ok(()) };
         let found = self.queue.all_events_after(begin).await.map_err(|error| error.to_string())?;
@@ -44,15 +44,15 @@ impl World {
     pub(crate) async fn compare_leftovers(&mut self) -> Difference {
         const LEFT_OF_A_QUEUE: [&str; 5] =
             ["drover:queues", "drover:{q}:clock", "drover:{q}:events", "drover:{q}:meta", "drover:{q}:seq"];
-        let ended = async {
+        let ending = async {
             if self.queue.status().await?.is_some() {
                 self.queue.resume().await?;
                 let plain = json!({"rate_limit": null, "exclusive": null});
                 self.queue.configure(&plain).await?;
             }
-            // In turn: a returned lease, lapses up to `max_lapses`, and a dead letter that is purged.
+            // The rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
             for _ in 0..6 {
-                // All retention, windows and sticky signals end within this time.
+                // Within this time all retention periods, windows and sticky signals end.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
                 self.set_clock();
                 for state in State::ALL.iter().copied() {
@@ -66,19 +66,19 @@ impl World {
             }
             Ok(())
         };
-        ended.await.map_err(|error: Error| error.to_string())?;
+        ending.await.map_err(|error: Error| error.to_string())?;
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.raw).map_err(|error| error.to_string())?;
         let left: Vec<String> = keys.into_iter().filter(|key| !LEFT_OF_A_QUEUE.contains(&key.as_str())).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
     }
 
-    /// Whether the index names the queue.
+    /// Compares whether the index names the queue.
     async fn compare_names(&self) -> Difference {
         let names = self.queues.names().await.map_err(|error| error.to_string())?;
         same("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
     }
 
-    /// The instant until which idle consumers have a timer, in ms.
+    /// The instant (ms) for which all idle consumers have a timer.
     pub(crate) fn watch(&mut self) -> Option<u64> {
         let watch: Reply = redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
         redis::from_redis_value(watch).unwrap_or_default()
@@ -135,7 +135,7 @@ pub(crate) fn same(what: &str, real: &Value, model: &Value) -> Difference {
     if real == model {
         return Ok(());
     }
-    // Of a large answer, only the fields that differ are reported.
+    // Only the first field that differs is reported, because answers can be large.
     if let (Value::Object(real), Value::Object(model)) = (real, model) {
         for (field, value) in model {
             same(&format!("{what}, {field}"), real.get(field).unwrap_or(&Value::Null), value)?;

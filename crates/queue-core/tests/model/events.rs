@@ -11,7 +11,7 @@ use crate::{
     posting::name,
 };
 
-/// The time for which events are logged after the last listener.
+/// The time (ms) for which events are logged after the last listener.
 const KEPT_FOR: u64 = 11 * 60 * 1_000;
 
 /// The log of events.
@@ -25,13 +25,13 @@ pub(crate) struct Log {
 /// An event that is not logged yet.
 pub(crate) struct NewEvent {
     number: Number,
-    word: &'static str,
+    kind: &'static str,
     fields: Map<String, Value>,
 }
 
 impl NewEvent {
-    pub(crate) fn new(number: Number, word: &'static str) -> Self {
-        Self { number, word, fields: Map::new() }
+    pub(crate) fn new(number: Number, kind: &'static str) -> Self {
+        Self { number, kind, fields: Map::new() }
     }
 
     fn with(mut self, field: &str, value: Option<impl Serialize>) -> Self {
@@ -44,18 +44,18 @@ impl NewEvent {
     }
 
     fn with_json(self, json: &str) -> Self {
-        let field = if self.word == "progress" { "progress" } else { "error" };
+        let field = if self.kind == "progress" { "progress" } else { "error" };
         self.with(field, Some(serde_json::from_str::<Value>(json).unwrap()))
     }
 
     /// The state of the message after the event.
     fn state(&self) -> Option<&'static str> {
         let is_delayed = self.fields.contains_key("due_at");
-        match self.word {
+        match self.kind {
             "enqueued" if self.fields.contains_key("hold") => Some("held"),
             "enqueued" | "signalled" | "retried" | "released" if is_delayed => Some("delayed"),
             "started" | "progress" => Some("active"),
-            "completed" | "failed" => Some(self.word),
+            "completed" | "failed" => Some(self.kind),
             "erased" => None,
             _ => Some("waiting"),
         }
@@ -63,13 +63,13 @@ impl NewEvent {
 }
 
 impl Model {
-    /// A client listens. Returns whether the log begins with it; `None` if the queue does not exist.
+    /// Records that a client listens. Returns whether a new log begins; `None` if the queue does not exist.
     pub(crate) fn listen(&mut self) -> Option<bool> {
         if !self.exists {
             return None;
         }
         let now = self.now();
-        // A log has a gap after a time without listeners.
+        // After a time without listeners the log has a gap, so a new one begins.
         let begins = self.log.events.is_none() || self.log.listened_until.is_none_or(|until| until <= now);
         if begins {
             self.log.events = Some(Vec::new());
@@ -79,12 +79,12 @@ impl Model {
         Some(begins)
     }
 
-    pub(crate) fn log_events(&mut self, all: Vec<NewEvent>) {
+    pub(crate) fn log_events(&mut self, new: Vec<NewEvent>) {
         let now = self.now();
         if self.log.listened_until.is_none_or(|until| until <= now) {
             return;
         }
-        let shown: Vec<Value> = all.into_iter().map(|event| self.show_event(event)).collect();
+        let shown: Vec<Value> = new.into_iter().map(|event| self.show_event(event)).collect();
         self.log.events.get_or_insert_default().extend(shown);
     }
 
@@ -97,8 +97,8 @@ impl Model {
         shown
     }
 
-    pub(crate) fn log_for_each(&mut self, numbers: &[Number], word: &'static str) {
-        self.log_events(numbers.iter().map(|number| NewEvent::new(*number, word)).collect());
+    pub(crate) fn log_for_each(&mut self, numbers: &[Number], kind: &'static str) {
+        self.log_events(numbers.iter().map(|number| NewEvent::new(*number, kind)).collect());
     }
 
     pub(crate) fn log_enqueued(&mut self, numbers: impl Iterator<Item = Number>) {
@@ -154,15 +154,13 @@ impl Model {
         self.log_events(finished);
     }
 
-    /// The event of a lease that is over while its message has not finished.
-    pub(crate) fn requeue_event(&self, number: Number, word: &'static str) -> NewEvent {
+    /// The event of a lease that has ended while its message has not finished.
+    pub(crate) fn requeue_event(&self, number: Number, kind: &'static str) -> NewEvent {
         let message = &self.messages[&number];
-        let back = message.delayed_until();
-        match (word, message.run_so_far().error) {
-            ("retried", Some(error)) => {
-                message.add_run(0, NewEvent::new(number, word)).due(back).with_json(&error.json)
-            }
-            _ => message.add_run(1, NewEvent::new(number, word)).due(back),
+        let due = message.delayed_until();
+        match (kind, message.run_so_far().error) {
+            ("retried", Some(error)) => message.add_run(0, NewEvent::new(number, kind)).due(due).with_json(&error.json),
+            _ => message.add_run(1, NewEvent::new(number, kind)).due(due),
         }
     }
 }
@@ -176,7 +174,7 @@ impl Message {
         }
     }
 
-    /// Adds the consumer, and the attempt: `more` after the last one that failed.
+    /// Adds to an event the consumer and the attempt, which is the number of failed attempts plus `more`.
     fn add_run(&self, more: u32, event: NewEvent) -> NewEvent {
         let run = self.run_so_far();
         event.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer))

@@ -30,7 +30,7 @@ impl World {
         for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
         }
-        // All idle consumers have a timer for `watch`, so an answer may rely on it.
+        // All idle consumers have a timer for `watch`, so an answer may name it as the time of the next call.
         let watch = self.watch().filter(|watch| *watch > self.model.now());
         let next = expected
             .next_call

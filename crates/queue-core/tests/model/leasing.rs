@@ -26,9 +26,9 @@ pub(crate) struct Request {
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
-    /// Whether the answer says when to call again. It does unless more messages are ready.
+    /// Whether the answer says when to call again. It says this unless more messages are ready.
     pub(crate) has_next_call: bool,
-    /// The time of the next known reason to lease again.
+    /// The instant of the next known reason to call again.
     pub(crate) next_call: Option<Instant>,
 }
 
@@ -45,21 +45,21 @@ impl Model {
         self.do_due_work();
         let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
 
-        let mut most = if self.is_paused { 0 } else { request.max };
-        let mut opens = None;
+        let mut max = if self.is_paused { 0 } else { request.max };
+        let mut opens_at = None;
         if let Some(parallel) = self.settings.exclusive {
             let keep_for = if request.without_owner_timeout { 0 } else { visibility_timeout };
             let (allowed, until) = self.leases_for_owner(request.consumer, keep_for, parallel);
-            most = most.min(allowed);
-            opens = until;
+            max = max.min(allowed);
+            opens_at = until;
         }
-        if most > 0 {
+        if max > 0 {
             let (allowed, until) = self.leases_within_limit();
-            most = most.min(allowed);
-            opens = until;
+            max = max.min(allowed);
+            opens_at = until;
         }
 
-        let taken = self.take(most);
+        let taken = self.take(max);
         let goes_alone = taken.first().is_some_and(|first| self.goes_alone(*first));
         self.trim_finished();
         if taken.is_empty() {
@@ -97,11 +97,11 @@ impl Model {
         if self.settings.rate_limit.is_some() {
             self.leases_made.extend(taken.iter().map(|_| now));
         }
-        let had_all_it_may = self.settings.exclusive.is_some() && taken.len() >= most;
-        let more = opens.is_none() && !self.is_paused && !had_all_it_may && self.anything_is_ready();
+        let has_max = self.settings.exclusive.is_some() && taken.len() >= max;
+        let more = opens_at.is_none() && !self.is_paused && !has_max && self.anything_is_ready();
         // Clean-up may wait a second.
         let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
-        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens).chain(clean).collect();
+        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens_at).chain(clean).collect();
         let permits_ahead = !self.is_paused
             && self.settings.max_lapses > 1
             && (self.settings.exclusive.is_none()
@@ -129,9 +129,9 @@ impl Model {
     fn leases_for_owner(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
         let (now, active) = (self.now(), self.active().len());
         let is_owner = self.owner.as_ref().is_some_and(|owner| owner.consumer == consumer);
-        let owner_is_over = self.owner.as_ref().map(|owner| owner.until).filter(|until| *until > now);
-        if !is_owner && (active > 0 || owner_is_over.is_some()) {
-            return (0, owner_is_over);
+        let owner_until = self.owner.as_ref().map(|owner| owner.until).filter(|until| *until > now);
+        if !is_owner && (active > 0 || owner_until.is_some()) {
+            return (0, owner_until);
         }
         self.owner = Some(Owner { consumer, until: now + keep_for });
         self.note_clock();
@@ -139,36 +139,36 @@ impl Model {
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
 
-    /// The number of leases within the rate limit, and if none, the instant of the next one.
+    /// The number of leases that the rate limit permits now, and if it is 0, the instant at which the next one is permitted.
     fn leases_within_limit(&mut self) -> (usize, Option<Instant>) {
         let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
         let now = self.now();
-        // A lease after the present, which Redis's clock can cause by stepping back, counts as made now.
+        // If Redis's clock has stepped back, a lease with a later instant than now counts as made now.
         self.leases_made.iter_mut().for_each(|made| *made = now.min(*made));
         self.leases_made.retain(|made| made + limit.duration > now);
         let left = limit.max.saturating_sub(self.leases_made.len());
         (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
     }
 
-    /// Whether the next lapse of a message fails it.
+    /// Whether the next lapse of a message would fail the message.
     fn goes_alone(&self, number: Number) -> bool {
         let lapses = self.messages[&number].run_so_far().lapses;
         lapses > 0 && lapses + 1 >= self.settings.max_lapses
     }
 
-    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message that its next lapse fails goes
-    /// alone.
-    fn take(&mut self, most: usize) -> Vec<Number> {
+    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message that its next lapse would fail is
+    /// taken alone.
+    fn take(&mut self, max: usize) -> Vec<Number> {
         let mut taken = vec![];
-        let mut is_full = most == 0;
+        let mut is_full = max == 0;
         let mut offer = |model: &Self, number: Number| {
             let goes_alone = model.goes_alone(number);
             let accepted = !is_full && (taken.is_empty() || !goes_alone);
             taken.extend(accepted.then_some(number));
-            is_full = is_full || goes_alone || taken.len() >= most;
+            is_full = is_full || goes_alone || taken.len() >= max;
             (accepted, is_full)
         };
-        let mut has_room = most > 0;
+        let mut has_room = max > 0;
         let prioritized = self.prioritized();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         for (_, number) in before {
@@ -210,7 +210,7 @@ impl Model {
             calls.extend(Some(token.call).filter(|call| !calls.contains(call)));
         }
         let mut undone = 0;
-        // The messages of the call with the first message come first.
+        // The call that leased the first message is undone last, so that its messages come first.
         for call in calls.into_iter().rev() {
             let live = tokens.iter().filter(|token| token.call == call && self.holds(**token));
             let live: Vec<Number> = live.map(|token| token.number).collect();
@@ -225,7 +225,7 @@ impl Model {
         for number in numbers {
             let message = self.message(number);
             let run = message.run.as_mut().expect("what is active has a run");
-            run.settled = Some(Settled { action: Kind::GiveBack, became: Became::Waiting, call });
+            run.settled = Some(Settled { action: Kind::Undo, became: Became::Waiting, call });
             run.lease = Lease::None;
             run.started = None;
             run.consumer = None;

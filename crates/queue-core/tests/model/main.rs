@@ -1,5 +1,6 @@
 //! Random operations run on a real queue and on a model of it in memory, under a clock that the test sets. After each step the test
-//! compares every answer, message, list and event; at the end no key may be left. proptest shrinks a difference to a few operations.
+//! compares every answer, message, list and event; at the end no key of a message may be left. proptest shrinks the operations
+//! before a difference to a few.
 //!
 //! `DROVER_MODEL_STEPS` sets the number of steps, `DROVER_MODEL_SEED` selects other cases; a failure prints its seed.
 
@@ -39,7 +40,7 @@ use world::World;
 
 /// The number of steps unless `DROVER_MODEL_STEPS` sets another.
 const STEPS: u64 = 8_000;
-/// The longest time that proptest spends on finding a smaller case.
+/// The maximum time that proptest spends on finding a smaller case.
 const SHRINKING_MS: u32 = 120_000;
 
 #[test]
@@ -53,17 +54,17 @@ fn queue_behaves_like_the_model() {
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes));
-    let made = Cell::new(0);
-    while made.get() < steps {
+    let steps_done = Cell::new(0);
+    while steps_done.get() < steps {
         let case = operations().new_tree(&mut runner).unwrap();
         let run_case = |operations: Vec<Operation>| {
-            made.set(made.get() + operations.len() as u64);
+            steps_done.set(steps_done.get() + operations.len() as u64);
             runtime.block_on(run(&redis, &server.url(), &operations)).map_err(TestCaseError::fail)
         };
         match runner.run_one(case, run_case) {
             Ok(_) => {}
             Err(TestError::Fail(difference, _)) => {
-                panic!("DROVER_MODEL_SEED={seed}, after {} steps: {difference}", made.get())
+                panic!("DROVER_MODEL_SEED={seed}, after {} steps: {difference}", steps_done.get())
             }
             Err(TestError::Abort(reason)) => panic!("{reason}"),
         }

@@ -62,7 +62,7 @@ impl Model {
         }
     }
 
-    /// Trims and forgets. A call that hands out no message does this.
+    /// Trims finished messages and removes what has expired. A call that hands out no message does this.
     pub(crate) fn clean(&mut self) {
         self.trim_completed(1_000);
         self.trim_failed(1_000);
@@ -71,7 +71,7 @@ impl Model {
         self.sticky.retain(|_, signal| signal.until > now);
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
-        // Entries of removed messages are dropped at the head of the waiting list.
+        // Entries of removed messages that have reached the head of the waiting list are dropped.
         let removed =
             self.waiting_list.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.waiting_list.len());
         self.waiting_list.drain(..removed);
@@ -90,12 +90,12 @@ impl Model {
             let run = message.run.as_mut().expect("what is active has a run");
             let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
             if is_to_be_cancelled {
-                run.lease = Lease::None; // It ended without a settlement.
+                run.lease = Lease::None; // The lease ended without a settlement.
                 self.count("cancelled");
                 self.finish(number, End::Failed, CANCELLED.into());
             } else if run_ends.is_some_and(|end| deadline >= end) {
-                let took = format!("the run took longer than {} ms", timeout.unwrap_or(0));
-                self.fail_attempt(number, error("timed_out", &took), None, &mut requeues);
+                let text = format!("the run took longer than {} ms", timeout.unwrap_or(0));
+                self.fail_attempt(number, error("timed_out", &text), None, &mut requeues);
             } else {
                 run.lapses += 1;
                 let lapses = run.lapses;
@@ -110,8 +110,8 @@ impl Model {
                     self.return_to_waiting_list(number, true, &mut requeues);
                     requeues.events.push(self.requeue_event(number, "lapsed"));
                 } else {
-                    let often = format!("the lease lapsed {lapses} times without an answer");
-                    self.finish(number, End::Failed, error("lease_lapsed", &often));
+                    let text = format!("the lease lapsed {lapses} times without an answer");
+                    self.finish(number, End::Failed, error("lease_lapsed", &text));
                 }
             }
         }
@@ -143,7 +143,7 @@ impl Model {
 
     /// Ends a settled lease whose message has not finished.
     pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: u64, requeues: &mut Requeues) -> State {
-        let back = self.now() + pause;
+        let ready_at = self.now() + pause;
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
         let run = message.run.as_mut().expect("what is active has a run");
@@ -152,9 +152,9 @@ impl Model {
             run.settled = Some(Settled { action, became, call });
         }
         run.lease = Lease::None;
-        run.set_ready_at(Some(back));
+        run.set_ready_at(Some(ready_at));
         if pause > 0 {
-            message.state = State::DelayedUntil(back);
+            message.state = State::DelayedUntil(ready_at);
             message.blocks_queue = is_exclusive;
         } else {
             self.return_to_waiting_list(number, action == Kind::Release, requeues);
@@ -170,7 +170,7 @@ impl Model {
         if to_the_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }
 
-    /// A released message may expire again if no attempt or lease of it has failed or lapsed.
+    /// A released message may expire again if none of its attempts has failed and none of its leases has lapsed.
     pub(crate) fn may_expire_again(&mut self, number: Number) {
         let message = self.message(number);
         let run = message.run_so_far();
@@ -182,13 +182,13 @@ impl Model {
     /// Puts messages at the head in the order of posting, and at the tail in the order in which they were requeued.
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
         self.log_events(requeues.events);
-        self.join_front(requeues.head);
+        self.requeue_at_head(requeues.head);
         self.add_at_tail(&requeues.tail);
     }
 
-    /// In an exclusive queue, this also sorts the messages that were requeued before by the order of posting, and drops those that
-    /// have left the waiting list.
-    pub(crate) fn join_front(&mut self, mut numbers: Vec<Number>) {
+    /// Puts requeued messages at the head of the waiting list. In an exclusive queue it also sorts them and the messages that were
+    /// requeued before by the order of posting, and drops entries of messages that have left the waiting list.
+    pub(crate) fn requeue_at_head(&mut self, mut numbers: Vec<Number>) {
         if numbers.is_empty() {
             return;
         }
@@ -203,7 +203,7 @@ impl Model {
             numbers.extend(before.into_iter().filter(|number| self.is_waiting(*number)));
         }
         numbers.sort_unstable();
-        self.join_head(&numbers);
+        self.add_at_head(&numbers);
     }
 
     fn expire(&mut self) {
@@ -230,10 +230,10 @@ impl Model {
         for number in &head {
             self.message(*number).blocks_queue = false;
         }
-        self.join_front(head);
+        self.requeue_at_head(head);
     }
 
-    /// The timeout that was in force when the run began.
+    /// The timeout of a run: the message's own, otherwise the queue's when the run began.
     pub(crate) fn timeout_of_run(&self, number: Number) -> Option<u64> {
         let message = &self.messages[&number];
         message.draft.timeout.or(message.run.as_ref().and_then(|run| run.timeout))
@@ -243,31 +243,31 @@ impl Model {
         self.messages[&number].draft.timeout.or(self.settings.timeout)
     }
 
-    /// Forgets at most `limit` messages from the front of `completed`. With erased entries it goes one by one; else it tries `limit`
-    /// messages, then half as many, and so on, as the script does.
+    /// Forgets at most `limit` messages from the front of `completed`. While `completed` has ids of erased messages, messages are checked
+    /// one by one; otherwise it checks whether `limit` messages may go together, then half as many, and so on, as the script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
-        let mut some = limit.min(self.completed.len());
+        let mut count = limit.min(self.completed.len());
         let mut erased = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
         let excess = self.completed.len().saturating_sub(erased + keep.count);
-        let nth_may_go = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
-            Some(at) => may_go(at, now, keep, nth <= excess),
+        let nth_may_be_trimmed = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
+            Some(at) => may_be_trimmed(at, now, keep, nth <= excess),
             None => nth == 1,
         };
-        // A message that finished before the clock stepped back goes together with messages that finished after it.
-        let mut with_another = 0;
+        // A message that finished before the clock stepped back is forgotten together with messages that finished after it.
+        let mut trimmed_with_later = 0;
         if self.completed.first().and_then(|first| self.finished_at(*first)).is_some_and(|first| first > now) {
-            with_another = self.completed.len();
-            while with_another > 0 && !nth_may_go(self, with_another) {
-                with_another /= 2;
+            trimmed_with_later = self.completed.len();
+            while trimmed_with_later > 0 && !nth_may_be_trimmed(self, trimmed_with_later) {
+                trimmed_with_later /= 2;
             }
         }
         if erased > 0 {
-            for nth in 1..=some {
+            for nth in 1..=count {
                 let first = self.completed[0];
                 let excess = (self.completed.len() - erased).saturating_sub(keep.count);
                 match self.finished_at(first) {
-                    Some(at) if nth > with_another && !may_go(at, now, keep, excess >= 1) => return,
+                    Some(at) if nth > trimmed_with_later && !may_be_trimmed(at, now, keep, excess >= 1) => return,
                     Some(_) => {}
                     None => erased -= 1,
                 }
@@ -275,16 +275,16 @@ impl Model {
             }
             return;
         }
-        if with_another > 0 {
-            self.trim_first_completed(some.min(with_another));
+        if trimmed_with_later > 0 {
+            self.trim_first_completed(count.min(trimmed_with_later));
             return;
         }
-        while some > 0 {
-            if nth_may_go(self, some) {
-                self.trim_first_completed(some);
+        while count > 0 {
+            if nth_may_be_trimmed(self, count) {
+                self.trim_first_completed(count);
                 return;
             }
-            some /= 2;
+            count /= 2;
         }
     }
 
@@ -306,13 +306,13 @@ impl Model {
         let failed = self.failed();
         let older_than = |age: u64| failed.iter().filter(move |(at, _)| *at + age <= now);
         let too_many = failed.len().saturating_sub(keep.count).min(limit);
-        let mut some: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
-        if too_many > some.len() {
-            // Messages that failed after the present: Redis's clock has stepped back since.
-            let ahead = failed.iter().filter(|(at, _)| *at > now);
-            some = older_than(keep.min_age).chain(ahead).take(too_many).map(|(_, number)| *number).collect();
+        let mut numbers: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
+        if too_many > numbers.len() {
+            // Messages that failed later than now, because Redis's clock has stepped back since.
+            let in_future = failed.iter().filter(|(at, _)| *at > now);
+            numbers = older_than(keep.min_age).chain(in_future).take(too_many).map(|(_, number)| *number).collect();
         }
-        for number in some {
+        for number in numbers {
             self.forget(number);
         }
     }
@@ -321,14 +321,14 @@ impl Model {
         self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
     }
 
-    /// The time of the next due work that a consumer may wait for.
+    /// The instant of the next due work that a consumer may wait for.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
         let all = [self.delayed(), self.active(), self.expiring()];
         let of_purge = self.purge.as_ref().map(|_| self.now() + 1_000);
         all.iter().flatten().map(|(instant, _)| *instant).chain(of_purge).min()
     }
 
-    /// The time of the next cleaning, which no client waits for.
+    /// The instant of the next clean-up, which no client waits for.
     pub(crate) fn next_clean(&self) -> Option<Instant> {
         if self.purge.is_some() {
             return Some(self.now());
@@ -337,11 +337,11 @@ impl Model {
         if let Some(first) = self.completed.first() {
             let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
             let at = self.finished_at(*first).unwrap_or(self.now());
-            instants.push(first_goes_at(at, self.now(), kept, self.settings.completed));
+            instants.push(first_is_trimmed_at(at, self.now(), kept, self.settings.completed));
         }
         let failed = self.failed();
         if let Some((at, _)) = failed.first() {
-            instants.push(first_goes_at(*at, self.now(), failed.len(), self.settings.failed));
+            instants.push(first_is_trimmed_at(*at, self.now(), failed.len(), self.settings.failed));
         }
         instants.extend(self.requests.values().map(|request| request.until));
         instants.extend(self.sticky.values().map(|signal| signal.until));
@@ -351,13 +351,13 @@ impl Model {
     }
 }
 
-/// Whether retention may forget a message that finished at this instant. An instant after the present is from before a clock step back: its
-/// message goes when there are too many.
-fn may_go(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
+/// Whether a message that finished at this instant may be trimmed. An instant later than now is from before a step back of the clock: its
+/// message may be trimmed when there are too many.
+fn may_be_trimmed(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
     at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }
 
-fn first_goes_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
+fn first_is_trimmed_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
     match kept > keep.count {
         false => at.min(now) + keep.age,
         true if at > now => now,

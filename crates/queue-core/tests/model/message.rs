@@ -6,7 +6,7 @@ use crate::settings::Backoff;
 
 /// The n-th message that was ever posted: the model's name for a real id.
 pub(crate) type Number = usize;
-/// The n-th lease call: the model's name for the secret of its leases.
+/// The n-th lease call: the model's name for the token of its leases.
 pub(crate) type LeaseCall = usize;
 /// Milliseconds since 1970.
 pub(crate) type Instant = u64;
@@ -25,7 +25,7 @@ pub(crate) struct Draft {
     pub(crate) hold: Option<u8>,
 }
 
-/// Writes only the options that differ from a plain message's.
+/// Writes only the options that differ from those of a plain message.
 impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = [
@@ -33,7 +33,7 @@ impl fmt::Debug for Draft {
             ("named", self.named.then(String::new)),
             ("own_id", self.own_id.map(|id| id.to_string())),
             ("priority", Some(self.priority).filter(|priority| *priority != 0).map(|priority| priority.to_string())),
-            ("max_attempts", self.max_attempts.map(|most| most.to_string())),
+            ("max_attempts", self.max_attempts.map(|max| max.to_string())),
             ("backoff", self.backoff.map(|backoff| format!("{backoff:?}"))),
             ("timeout", self.timeout.map(|timeout| timeout.to_string())),
             ("ttl", self.ttl.map(|ttl| ttl.to_string())),
@@ -74,16 +74,16 @@ pub(crate) struct Message {
     /// The instant at which the message fails unless it has started; `None` after its start, or without a ttl.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
-    /// When it was promoted or signalled, and so became ready.
+    /// The instant at which the message was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
-    /// The message backs off in an exclusive queue, so that the queue hands out nothing until its back-off ends.
+    /// Whether the message is in back-off in an exclusive queue, which hands out nothing until the back-off ends.
     pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
-    /// The state of its deliveries; `None` before the first one.
+    /// The record of its deliveries; `None` before the first one.
     pub(crate) run: Option<Run>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) progress: Option<String>,
-    /// The data of the signal that released it.
+    /// The data of the signal that released the message.
     pub(crate) signal: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Run {
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
     pub(crate) consumer: Option<u8>,
-    /// The last settlement that did not finish it.
+    /// The last settlement that did not finish the message.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
     /// The visibility timeout with which its lease was handed out.
@@ -104,7 +104,7 @@ pub(crate) struct Run {
     pub(crate) timeout: Option<u64>,
     /// The duration of its last extension, if longer than the visibility timeout.
     pub(crate) extension: Option<u64>,
-    /// The time at which it is ready again after a requeue.
+    /// The instant at which the message is ready again after a requeue.
     pub(crate) ready: Option<Instant>,
 }
 
@@ -119,7 +119,7 @@ impl Run {
     }
 }
 
-/// The duration of a lease that sets none.
+/// The visibility timeout of a run that stores none.
 pub(crate) const DEFAULT_VISIBILITY: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,8 +151,8 @@ pub(crate) enum Kind {
     Fail,
     FailForGood,
     Release,
-    /// The lease was undone because the answer of its call was lost.
-    GiveBack,
+    /// The lease was undone because its handler never started.
+    Undo,
 }
 
 #[derive(Debug, Clone)]
@@ -173,9 +173,9 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Completed,
-    /// An attempt failed, and there is no other.
+    /// An attempt failed, and no attempt is left.
     AttemptFailed,
-    /// It failed, but not by an attempt: it was cancelled, it expired, it lapsed too often.
+    /// The message failed, but not by an attempt: it was cancelled, it expired, or its leases lapsed too often.
     Failed,
 }
 

@@ -39,11 +39,11 @@ pub(crate) struct Model {
     /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the head:
     /// if the message becomes ready again before that, it takes its old position.
     pub(crate) waiting_list: Vec<Number>,
-    /// In the order of completion. An erased message keeps its entry until trimming reaches it.
+    /// Completed messages, in the order of completion. An erased message keeps its entry until trimming reaches the entry.
     pub(crate) completed: Vec<Number>,
-    /// Own ids that stay taken though their messages are no longer kept.
+    /// Own ids that stay taken although their messages are no longer kept, and until when.
     pub(crate) taken: BTreeMap<u8, Instant>,
-    /// An instant up to a second before the last lease, extension, or lease request of the owner of an exclusive queue.
+    /// An instant at most a second before the last lease, extension, or lease call of the owner of an exclusive queue.
     pub(crate) clock: Option<Instant>,
     /// Whether the index names the queue.
     pub(crate) is_listed: bool,
@@ -97,7 +97,7 @@ impl Model {
         self.was_used = true;
     }
 
-    /// As [`declare`](Self::declare), but for an operation that creates no queue. Returns whether the queue exists.
+    /// Does the same as [`declare`](Self::declare) for an operation that creates no queue. Returns whether the queue exists.
     pub(crate) fn declare_if_it_exists(&mut self) -> bool {
         if self.exists {
             let is_listed = self.is_listed;
@@ -213,7 +213,7 @@ impl Model {
     }
 
     /// Makes messages ready at the head of the waiting list, in this order.
-    pub(crate) fn join_head(&mut self, numbers: &[Number]) {
+    pub(crate) fn add_at_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {
             let message = self.message(*number);
@@ -253,7 +253,7 @@ impl Model {
         }
     }
 
-    /// The own ids of messages that finish now stay taken for `id_window`, also when the messages are no longer kept.
+    /// Keeps the own ids of messages that finish now taken for `id_window`, even when the messages are no longer kept.
     fn keep_own_ids_taken(&mut self, numbers: &[Number]) {
         let until = self.now() + self.settings.id_window;
         if self.settings.id_window > 0 {
@@ -276,10 +276,10 @@ impl Model {
     }
 
     pub(crate) fn delete(&mut self) -> bool {
-        let was_there = self.exists;
+        let existed = self.exists;
         let Self { micros, latest_micros, posted, calls, has_declared, was_used, .. } = *self;
         let lost = std::mem::take(&mut self.lost);
         *self = Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, ..Self::default() };
-        was_there
+        existed
     }
 }

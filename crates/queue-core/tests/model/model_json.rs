@@ -87,7 +87,7 @@ impl Model {
         })
     }
 
-    /// The time since the head of the waiting list, or the first message with a priority, became ready.
+    /// The age of the older of two messages: the head of the waiting list, and the first message with a priority.
     fn oldest_waiting_age(&self) -> Option<u64> {
         let first_waiting = self.waiting_list.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);

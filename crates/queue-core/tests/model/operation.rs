@@ -12,13 +12,13 @@ use crate::{
     settling::LeaseAction,
 };
 
-/// The time that a client waits for a message to finish. This wait uses the real clock, so it must not end by itself.
+/// The times (ms) that a client waits for a message to finish. The wait uses the real clock, so it is too long to end during a test.
 const LONG_WAITS: [u64; 2] = [60_000, 90_000];
 
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     Post(Vec<Draft>),
-    /// With an idempotency key and a fingerprint.
+    /// A post with an idempotency key and a fingerprint.
     PostOnce(u8, u8, Vec<Draft>),
     Lease(Request),
     /// A lease call whose answer is lost.
@@ -36,7 +36,7 @@ pub(crate) enum Operation {
     Pause,
     Resume,
     Configure(Change),
-    /// The key, whether the signal has data, and for how long it is sticky.
+    /// A signal: its key, whether it has data, and for how long it is sticky.
     Signal(u8, bool, Option<u64>),
     WaitFor(MessageChoice, u64),
     /// A client listens to events.
@@ -48,7 +48,7 @@ pub(crate) enum Operation {
     /// The process restarts.
     Restart,
     Delete,
-    /// The process that deletes or creates the queue is cut off between its two keys: the index lacks the name.
+    /// The process that deletes or creates the queue dies before it changes the index: the index lacks the queue's name.
     LoseName,
     /// Names of queues that were used are added to the index.
     RestoreUsedNames,
@@ -61,7 +61,7 @@ pub(crate) enum Operation {
 pub(crate) enum LeaseChoice {
     /// The n-th live lease.
     Live(usize),
-    /// The n-th lease ever, the newest first.
+    /// The n-th of all known leases, the newest first.
     Any(usize),
 }
 
@@ -145,7 +145,7 @@ fn clock_step() -> impl Strategy<Value = ClockStep> {
         4 => millis().prop_map(|millis| ClockStep::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| ClockStep::Micros(seconds * 1_000_000)),
         6 => Just(ClockStep::ToNext),
-        // The time for which events are logged after the last listener, and a millisecond less.
+        // The time (µs) for which events are logged after the last listener, and a millisecond less.
         1 => select(vec![659_999_000, 660_000_000]).prop_map(ClockStep::Micros),
         1 => Just(ClockStep::AlmostToNext),
         1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(ClockStep::Back),
@@ -239,7 +239,7 @@ fn change() -> impl Strategy<Value = Change> {
         (0..4_usize, select(vec![0, 200, 1_000]), select(vec![0, 1_000, 5_000]))
             .prop_map(|(count, min_age, more)| Keep { age: min_age + more, count, min_age })
     };
-    let at_least = |least: u64| millis().prop_map(move |millis| millis.max(least));
+    let at_least = |min: u64| millis().prop_map(move |millis| millis.max(min));
     prop_oneof![
         1 => option::of(at_least(100)).prop_map(Change::VisibilityTimeout),
         1 => option::of(1..4_u32).prop_map(Change::MaxAttempts),

@@ -41,11 +41,11 @@ impl Model {
             }
         }
         let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
-        if let Some(most) = self.settings.max_length
+        if let Some(max_length) = self.settings.max_length
             && !new.is_empty()
-            && unfinished + new.len() > most
+            && unfinished + new.len() > max_length
         {
-            return json!({"the queue is full": most});
+            return json!({"the queue is full": max_length});
         }
 
         if let Some((key, fingerprint)) = once {
@@ -57,10 +57,10 @@ impl Model {
             self.store(number, message);
         }
         self.log_enqueued(first_new..self.posted);
-        let mut is_new: Vec<Number> = (first_new..self.posted).collect();
-        let show = |(number, draft): (&Number, &Draft)| match is_new.iter().position(|new| new == number) {
-            Some(at) => {
-                is_new.remove(at);
+        let mut new_numbers: Vec<Number> = (first_new..self.posted).collect();
+        let show = |(number, draft): (&Number, &Draft)| match new_numbers.iter().position(|new| new == number) {
+            Some(index) => {
+                new_numbers.remove(index);
                 json!({"created": self.show(*number)})
             }
             None => self.show_duplicate(*number, draft),
@@ -68,7 +68,7 @@ impl Model {
         numbers.iter().zip(drafts).map(show).collect()
     }
 
-    /// The number that stands for an own id that is taken while its message is no longer kept.
+    /// The number that stands for an own id that is taken although its message is no longer kept.
     pub(crate) fn was_taken(&self, own_id: u8) -> Option<Number> {
         self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
     }
@@ -133,7 +133,7 @@ impl Model {
             self.sticky.insert(key, Sticky { until: now + time, data: data.cloned() });
         }
         let released: Vec<Number> =
-            self.held().into_iter().filter(|(of, _)| *of == key).map(|(_, number)| number).collect();
+            self.held().into_iter().filter(|(hold, _)| *hold == key).map(|(_, number)| number).collect();
         for number in &released {
             let message = self.message(*number);
             message.signal = data.cloned();
@@ -149,7 +149,7 @@ impl Model {
         released.len()
     }
 
-    /// A client waits for a message to finish.
+    /// Records that a client waits for a message to finish.
     pub(crate) fn wait_for(&mut self, number: Number, wait: u64) {
         let now = self.now();
         if !self.is_unfinished(number) {

@@ -10,14 +10,14 @@ use crate::{
 
 /// An unfinished purge of waiting messages.
 pub(crate) struct Purge {
-    /// The last message that was posted before it began.
+    /// The last message that was posted before the purge began.
     pub(crate) cut: Number,
     /// The waiting list when the purge began, with entries of messages that were removed from its middle.
     pub(crate) waiting_list: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
     /// The messages that are still to be forgotten. No call shows them.
     pub(crate) messages: BTreeMap<Number, Message>,
-    /// Messages that were posted before the purge began and became ready since.
+    /// Messages that were posted before the purge began and have become ready since.
     pub(crate) returned: BTreeSet<Number>,
 }
 
@@ -48,7 +48,7 @@ impl Model {
         all.len()
     }
 
-    /// The first step of a purge of waiting messages, which is then interrupted.
+    /// Does the first step of a purge of waiting messages, which is then interrupted; or one step of the unfinished purge.
     pub(crate) fn interrupt_purge(&mut self) {
         if self.purge.is_some() {
             self.forget_purged();
@@ -58,7 +58,7 @@ impl Model {
         }
     }
 
-    /// The messages of a state, in its order.
+    /// The messages of a state, in the order in which a purge forgets them.
     fn numbers_in(&self, state: &str) -> Vec<Number> {
         fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
             sorted.into_iter().map(|(_, number)| number).collect()
@@ -85,15 +85,15 @@ impl Model {
         waiting.len()
     }
 
-    /// A step of the purge: first messages with a priority, then the others.
+    /// Does a step of the purge: first messages with a priority are forgotten, then the others.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
-        let some = if purge.prioritized.is_empty() { &mut purge.waiting_list } else { &mut purge.prioritized };
-        let some: Vec<Number> =
-            std::mem::take(some).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
-        self.log_for_each(&some, "erased");
+        let entries = if purge.prioritized.is_empty() { &mut purge.waiting_list } else { &mut purge.prioritized };
+        let numbers: Vec<Number> =
+            std::mem::take(entries).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
+        self.log_for_each(&numbers, "erased");
         let purge = self.purge.as_mut().expect("it is under way");
-        for number in some {
+        for number in numbers {
             let own_id = purge.messages.remove(&number).and_then(|message| message.draft.own_id);
             let is_of_another =
                 |id: &u8| self.messages.values().any(|message| message.draft.own_id.as_ref() == Some(id));

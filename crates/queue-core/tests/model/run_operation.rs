@@ -42,7 +42,7 @@ impl World {
             Operation::LeaseAndLoseAnswer(request) => Box::pin(self.lease_and_lose_answer(request)).await?,
             Operation::InterruptPurge => {
                 let queue = self.queue.clone();
-                // If one step is enough, the answer arrives.
+                // If the purge takes only one step, its answer arrives.
                 let _ = Box::pin(self.run_and_lose_answer(1, queue.purge(State::Waiting))).await;
                 self.model.interrupt_purge();
                 NOTHING
@@ -67,7 +67,7 @@ impl World {
                 description = format!("MoveClock({} µs)", self.model.micros.cast_signed() - before.cast_signed());
                 NOTHING
             }
-            of_the_queue => self.change_the_queue(of_the_queue).await.map_err(unexpected)?,
+            other => self.change_the_queue(other).await.map_err(unexpected)?,
         };
         Ok(Answers { real: self.translate_json(&real), model, description })
     }
@@ -110,10 +110,10 @@ impl World {
                 };
                 let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
                 let now = self.model.now();
-                let stuck = if is_plain { self.model.sticky.remove(key) } else { None };
-                let stuck = stuck.is_some_and(|signal| signal.until > now);
+                let removed = if is_plain { self.model.sticky.remove(key) } else { None };
+                let was_sticky = removed.is_some_and(|signal| signal.until > now);
                 let model = self.model.signal(*key, data.as_ref(), *sticky_for);
-                (json!([forgotten, released]), json!([stuck, model]))
+                (json!([forgotten, released]), json!([was_sticky, model]))
             }
             Operation::Maintain if !self.model.exists => {
                 (json!(unless_absent(queue.maintain().await.map(drop))?), json!(false))
@@ -139,7 +139,7 @@ impl World {
             }
             Operation::Delete => {
                 let answers = (json!(queue.delete().await?), json!(self.model.delete()));
-                // Ids run ahead of the clock when many come at one instant; a new queue starts from the clock.
+                // When many messages come at one instant, their ids run ahead of the clock; a new queue's ids start from the clock.
                 self.model.micros = self.model.micros.max(self.model.latest_micros) + 10_000;
                 answers
             }
@@ -174,7 +174,7 @@ impl World {
         let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NOTHING) };
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
-        // The first script reads the message, the second notes the wait.
+        // The first script reads the message, the second records the wait.
         Box::pin(self.run_and_lose_answer(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
         Ok(NOTHING)
@@ -199,7 +199,7 @@ impl World {
         }
         let real = match answer {
             Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
-            Err(Error::QueueFull(most)) => json!({"the queue is full": most}),
+            Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
             Err(Error::KeyReused) => json!("the key was used for another request"),
             Err(other) => return Err(unexpected(other)),
         };
@@ -221,7 +221,7 @@ impl World {
                 When::AtPast(past) => Some(Timestamp::from_millis(now - past)),
             },
             priority: draft.priority.try_into().unwrap(),
-            max_attempts: draft.max_attempts.map(|most| i64::from(most).try_into().unwrap()),
+            max_attempts: draft.max_attempts.map(|max| i64::from(max).try_into().unwrap()),
             backoff: draft.backoff.map(|backoff| serde_json::from_value(backoff.as_json()).unwrap()),
             timeout: draft.timeout.map(|time| Millis::new(time).try_into().unwrap()),
             ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
@@ -250,7 +250,7 @@ impl Model {
         self.latest_micros = self.latest_micros.max(self.micros);
         match step {
             ClockStep::Micros(micros) => self.micros += micros,
-            // Without a message there is no last id: a queue that is created again would issue ids of a deleted one again.
+            // Without a message there is no last id: a queue that is created again would issue the ids of the deleted queue again.
             ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
             ClockStep::ToNext => self.micros += to_next,
             ClockStep::AlmostToNext => self.micros += to_next - 1,
@@ -261,7 +261,7 @@ impl Model {
         (instant * 1_000).saturating_sub(self.micros)
     }
 
-    /// The number that each draft has, if it is stored.
+    /// The number that each draft gets if it is stored.
     fn numbers_for(&self, drafts: &[Draft]) -> Vec<usize> {
         let mut seen = vec![];
         let mut next = self.posted;

@@ -9,7 +9,7 @@ pub(crate) struct Settings {
     pub(crate) backoff: Backoff,
     pub(crate) max_lapses: u32,
     pub(crate) rate_limit: Option<RateLimit>,
-    /// The number of messages that the one consumer works on at a time; `None` for a queue that is not exclusive.
+    /// The number of messages that the owner may work on at a time; `None` for a queue that is not exclusive.
     pub(crate) exclusive: Option<usize>,
     pub(crate) timeout: Option<u64>,
     pub(crate) idempotency_window: u64,
@@ -158,7 +158,7 @@ fn exclusive_as_json(parallel: Option<usize>) -> Value {
 }
 
 impl Change {
-    /// As a merge patch.
+    /// The change as a merge patch.
     pub(crate) fn as_patch(&self) -> Value {
         match self {
             Self::VisibilityTimeout(to) => json!({"visibility_timeout": to}),

@@ -50,7 +50,7 @@ pub(crate) fn error_of(call: LeaseCall) -> String {
 impl Model {
     pub(crate) fn settle(&mut self, settlements: &[(Token, LeaseAction)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
-        // First recover lapsed leases, as each call does, so that their settlements are answered alike.
+        // Lapsed leases are recovered first, so that every call answers their settlements alike.
         let requeues = self.recover();
         self.requeue(requeues);
         self.trim_finished();
@@ -121,7 +121,7 @@ impl Model {
         self.end_lease(number, Kind::Release, pause, requeues)
     }
 
-    /// A repeated settlement is answered like the first one; any other is answered that the lease does not exist.
+    /// A repeated settlement gets the answer of the first one; for any other the answer is that the lease is over.
     fn answer_again(&self, token: Token, action: Kind) -> Value {
         let gone = json!("gone");
         let Some(message) = self.messages.get(&token.number) else { return gone };
@@ -143,7 +143,7 @@ impl Model {
         }
     }
 
-    /// Whether the lease is live, or has lapsed and was not recovered yet.
+    /// Whether the lease is live, or has lapsed and is not recovered yet.
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.messages.get(&token.number).is_some_and(|message| {
             message.is_active() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Live(token.call))

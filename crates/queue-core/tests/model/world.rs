@@ -23,9 +23,10 @@ use crate::{
     settling::Token,
 };
 
-/// The instant at which each case begins: in 2026, not on a whole millisecond.
+/// The instant (µs) at which each case begins: in 2026, not on a whole millisecond.
 const BEGINNING: u64 = 1_795_424_400_000_123;
 
+/// A queue in Redis, and the model of it.
 pub(crate) struct World {
     pub(crate) model: Model,
     redis: Redis,
@@ -37,11 +38,11 @@ pub(crate) struct World {
     pub(crate) ids: Vec<MessageRef>,
     /// Every lease whose token a consumer still has.
     pub(crate) known_leases: Vec<KnownLease>,
-    /// A reply was lost, and the library checks for its leases once more by its own clock.
+    /// Whether a reply was lost, so that the library checks once more for the leases of that call, at a time by its own clock.
     pub(crate) rechecks_lost_leases: bool,
-    /// The id after which the log of events begins, if there is one.
+    /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,
-    /// The model's name for each id in answers.
+    /// For each id in answers, the model's name.
     names: HashMap<String, String>,
 }
 
@@ -158,7 +159,7 @@ impl World {
         }
     }
 
-    /// Runs a call until this many scripts have run, and loses the last reply.
+    /// Polls a call until this many scripts have run, then drops the call, so that the last reply is lost.
     pub(crate) async fn run_and_lose_answer(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
         let before = self.scripts_run();
         let mut call = pin!(call);
@@ -178,7 +179,7 @@ impl World {
             let (_, rest) = line.split_once(field).unwrap_or_default();
             rest.split(',').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
         };
-        // The first call of a script sends the script.
+        // The first call of a script is an EVAL, which sends the script.
         let runs = |command: &str| {
             let line = stats.lines().find(|line| line.starts_with(command)).unwrap_or_default();
             number(line, ":calls=") - number(line, "failed_calls=")
