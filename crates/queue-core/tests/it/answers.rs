@@ -5,8 +5,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{World, number, script_calls};
 
-/// Bytes of a message in an answer that do not count: names of fields, instants.
-const BESIDE: usize = 1_024;
+/// The maximum bytes of a message in an answer that do not count towards the limit: names of fields, and instants.
+const UNCOUNTED_BYTES: usize = 1_024;
 
 fn bytes_of(messages: &[Message]) -> usize {
     messages.iter().map(|message| serde_json::to_vec(message).unwrap().len()).sum()
@@ -17,9 +17,9 @@ async fn list_all(world: &World, state: State) -> usize {
     let (mut count, mut cursor) = (0, None);
     loop {
         let page = world.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
-        let most = Queue::MAX_BYTES + page.messages.len() * BESIDE;
-        assert!(bytes_of(&page.messages) <= most, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
-        assert!(!page.messages.is_empty(), "{state:?}: each page has one at least");
+        let max_bytes = Queue::MAX_BYTES + page.messages.len() * UNCOUNTED_BYTES;
+        assert!(bytes_of(&page.messages) <= max_bytes, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
+        assert!(!page.messages.is_empty(), "{state:?}: each page has at least one message");
         count += page.messages.len();
         cursor = page.next;
         if cursor.is_none() {
@@ -28,8 +28,8 @@ async fn list_all(world: &World, state: State) -> usize {
     }
 }
 
-/// A text whose JSON takes six bytes a character.
-fn control_characters() -> Failure {
+/// A failure whose text takes six bytes of JSON for each character.
+fn failure_with_control_characters() -> Failure {
     Failure::new("x", "\u{1}".repeat(8_000))
 }
 
@@ -54,7 +54,7 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
     }
     assert_eq!(list_all(&world, State::Active).await, 18);
     for (n, delivery) in deliveries.iter().enumerate() {
-        let action = if n % 2 == 0 { crate::done() } else { Action::Fail(control_characters()) };
+        let action = if n % 2 == 0 { crate::done() } else { Action::Fail(failure_with_control_characters()) };
         world.settle(delivery, action).await;
     }
     assert_eq!(list_all(&world, State::Completed).await, 9);
@@ -91,14 +91,17 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
         while failed < 1_000 {
             let leased = world.lease(1_000).await;
             let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
-            assert!(bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * BESIDE, "a lease call's answer");
+            assert!(
+                bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES,
+                "a lease call's answer"
+            );
             failed += leased.deliveries.len();
             let settlements: Vec<_> = leased
                 .deliveries
                 .into_iter()
                 .map(|delivery| queue_core::Settlement {
                     lease: delivery.lease,
-                    action: Action::Fail(control_characters()),
+                    action: Action::Fail(failure_with_control_characters()),
                 })
                 .collect();
             world.queue.settle(&settlements).await.unwrap();
@@ -112,7 +115,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
     assert!(error.message.len() > 1_000, "as much of the text as fits is kept");
     assert_eq!(list_all(&world, State::Failed).await, 1_000);
     assert_eq!(world.queue.retry_failed().await.unwrap(), 1_000);
-    assert!(script_calls(&world, "retry") >= 5, "each call reads the errors of a few");
+    assert!(script_calls(&world, "retry") >= 5, "each call reads the errors of a few messages");
     assert_eq!(list_all(&world, State::Waiting).await, 1_000);
     world.assert_clean().await;
 }

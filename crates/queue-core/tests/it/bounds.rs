@@ -5,7 +5,7 @@ use serde_json::{json, value::to_raw_value};
 
 use crate::{World, delayed, failure, number, numbers, pass, prioritized};
 
-/// A number of messages that needs more than one step.
+/// A number of messages for which one step is not enough.
 const MANY: u64 = 2_300;
 
 fn held(data: u64) -> NewMessage {
@@ -16,8 +16,8 @@ fn held(data: u64) -> NewMessage {
 async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
     let all: Vec<u64> = (0..MANY).collect();
     let mut ids = vec![];
-    for some in all.chunks(1_000) {
-        let enqueued = world.queue.enqueue(some.iter().map(|data| messages(*data)).collect()).await.unwrap();
+    for chunk in all.chunks(1_000) {
+        let enqueued = world.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
         ids.extend(enqueued.iter().map(|enqueued| enqueued.id().clone()));
     }
     ids
@@ -67,7 +67,7 @@ async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     assert_eq!((count(&world, State::Held).await, count(&world, State::Waiting).await), (1, MANY));
     world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
     let released = world.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released, 1, "the earlier one is ended first, then the new one begins");
+    assert_eq!(released, 1, "the earlier signal is finished first, then the new one begins");
     assert_eq!(count(&world, State::Held).await, 0);
     world.assert_clean().await;
 }
@@ -146,7 +146,10 @@ async fn removed_messages_block_no_other_message() {
     }
     let leased = loop {
         let leased = world.lease(1).await;
-        assert!(leased.more_is_ready || !leased.deliveries.is_empty(), "the answer says when to lease again");
+        assert!(
+            leased.more_is_ready || !leased.deliveries.is_empty(),
+            "an empty answer says that more messages are ready"
+        );
         if !leased.deliveries.is_empty() {
             break leased;
         }
@@ -163,8 +166,8 @@ async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
     for delivery in &deliveries {
         world.complete(delivery).await;
     }
-    for at in [0, 4] {
-        assert_eq!(world.queue.erase(&deliveries[at].message.id).await.unwrap(), Changed::Done);
+    for index in [0, 4] {
+        assert_eq!(world.queue.erase(&deliveries[index].message.id).await.unwrap(), Changed::Done);
     }
     world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap();
     while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}

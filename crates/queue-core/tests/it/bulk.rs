@@ -88,7 +88,7 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(world.queue.delete().await.unwrap());
     // A background thread of Redis frees the memory, so no client waits for it.
-    eventually("Redis has freed the queue aside", || {
+    eventually("Redis has freed the queue in the background", || {
         let freed = world.redis.command("INFO memory");
         let freed = freed.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));
         (freed.unwrap() != "0").then_some(())
@@ -127,9 +127,9 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     for n in 0..25 {
         world.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
     }
-    let in_line: Vec<u64> = [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
+    let in_order: Vec<u64> = [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
     for page in [1, 4, 25, 100] {
-        assert_eq!(list_all(&world, State::Waiting, page).await, in_line);
+        assert_eq!(list_all(&world, State::Waiting, page).await, in_order);
     }
     let leased = world.lease(25).await;
     let mut by_posting: Vec<u64> = (0..25).collect();
@@ -139,7 +139,7 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
         world.settle(delivery, action).await;
     }
     let newest_first = |rest: usize| -> Vec<u64> {
-        in_line.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
+        in_order.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
     };
     let erased = world.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
     assert_eq!(list_all(&world, State::Completed, 3).await, newest_first(0));
@@ -205,8 +205,8 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
         _ => number(n),
     };
     let all: Vec<u64> = (0..2_300).collect();
-    for some in all.chunks(1_000) {
-        world.queue.enqueue(some.iter().map(|n| message(*n)).collect()).await.unwrap();
+    for chunk in all.chunks(1_000) {
+        world.queue.enqueue(chunk.iter().map(|n| message(*n)).collect()).await.unwrap();
     }
     assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
     assert_eq!(pages_of_name(&world, State::Delayed, "rare").await, [[0_u64; 0]]);

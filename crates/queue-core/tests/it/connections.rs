@@ -7,7 +7,8 @@ use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettin
 
 use crate::{World, done, name, number, numbers, pass};
 
-/// A process uses its two shared connections in turn, so two calls after each closing use both.
+/// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so two
+/// calls after each closing use both.
 async fn no_call_fails(world: &World, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
@@ -52,7 +53,7 @@ async fn no_call_fails(world: &World, close: impl AsyncFn()) {
 #[tokio::test]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let world = World::new();
-    // This blocks the only thread of the runtime, so that it learns nothing before the next call is sent.
+    // This blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next call.
     let close = async || {
         world.redis.command("CLIENT KILL TYPE normal");
     };

@@ -47,24 +47,24 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
             .await
             .unwrap_or_else(|_| panic!("no wake-up after {what}"));
     };
-    let quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
+    let until_quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
     let posted = world.post(number(1)).await;
     world.queue.pause().await.unwrap();
-    quiet().await;
+    until_quiet().await;
     world.queue.resume().await.unwrap();
     expect_wake_up("a resume").await;
-    quiet().await;
+    until_quiet().await;
     world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
     expect_wake_up("a changed limit").await;
     world.queue.configure(&json!({"rate_limit": null})).await.unwrap();
     let delivery = world.lease_one().await;
     world.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
-    quiet().await;
+    until_quiet().await;
     world.queue.retry(&posted.id).await.unwrap();
     expect_wake_up("a retry").await;
     world.lease_one().await;
     let later = world.post(delayed(2, 60_000)).await;
-    quiet().await;
+    until_quiet().await;
     world.queue.promote(&later.id).await.unwrap();
     expect_wake_up("a promote").await;
 }
@@ -89,8 +89,8 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     let settings = world.queue.status().await.unwrap().unwrap().settings;
     assert_eq!(*settings.retention.completed.age, Millis::from_hours(2));
     assert_eq!((*settings.max_attempts, settings.timeout.map(|timeout| timeout.get())), (9, Some(5_000)));
-    let back = json!({"retention": null, "max_attempts": null, "timeout": null});
-    let settings = world.queue.configure(&back).await.unwrap();
+    let defaults = json!({"retention": null, "max_attempts": null, "timeout": null});
+    let settings = world.queue.configure(&defaults).await.unwrap();
     assert_eq!(settings, queue_core::settings::Settings::default());
     let meta = world.redis.command("HKEYS drover:{q}:meta");
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
@@ -135,7 +135,7 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     let expiring = world.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
     let lapsing = world.post(number(2)).await;
     let lease = world.lease_one().await;
-    let now_in = async |id: &queue_core::MessageRef, state| {
+    let is_in = async |id: &queue_core::MessageRef, state| {
         world
             .queue
             .read(std::slice::from_ref(id))
@@ -144,11 +144,11 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
             .remove(0)
             .is_some_and(|message| message.state == state)
     };
-    until("a lapsed lease is recovered", async || now_in(&lapsing.id, State::Waiting).await).await;
-    let late = world.read(&lapsing.id).await;
-    assert_eq!((late.lapses, late.deliveries), (1, 1));
+    until("a lapsed lease is recovered", async || is_in(&lapsing.id, State::Waiting).await).await;
+    let recovered = world.read(&lapsing.id).await;
+    assert_eq!((recovered.lapses, recovered.deliveries), (1, 1));
     assert!(lease.lease_expires_at > lease.message.created_at);
-    until("the expired message has failed", async || now_in(&expiring.id, State::Failed).await).await;
+    until("the expired message has failed", async || is_in(&expiring.id, State::Failed).await).await;
     let completed = async || world.queue.status().await.unwrap().unwrap().counts.completed;
     until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
     until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
@@ -175,8 +175,11 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     pass(700).await;
     let lost = lease_for(1_500).await;
     until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
-    let late = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
-    assert!(late.since(lost.lease_expires_at) < Millis::from_secs(3), "the timer starts the work, not a later check");
+    let leased_again_at = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
+    assert!(
+        leased_again_at.since(lost.lease_expires_at) < Millis::from_secs(3),
+        "the timer starts the work, not a later check"
+    );
 }
 
 #[tokio::test]

@@ -83,8 +83,8 @@ async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
     assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
     let later = world.post(at(past.created_at.as_millis() + 60_000)).await;
     assert_eq!((later.state, later.due_at.as_millis()), (State::Delayed, past.created_at.as_millis() + 60_000));
-    let none = world.post(delayed(1, 0)).await;
-    assert_eq!((none.state, none.due_at), (State::Waiting, none.created_at));
+    let not_delayed = world.post(delayed(1, 0)).await;
+    assert_eq!((not_delayed.state, not_delayed.due_at), (State::Waiting, not_delayed.created_at));
 }
 
 #[tokio::test]
@@ -160,6 +160,7 @@ async fn many_large_messages_are_read_in_calls_of_a_bounded_size() {
     let read = world.queue.read(&ids).await.unwrap();
     let found: Vec<Option<&MessageRef>> =
         read.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
-    let expected: Vec<Option<&MessageRef>> = ids.iter().enumerate().map(|(at, id)| (at != 5).then_some(id)).collect();
+    let expected: Vec<Option<&MessageRef>> =
+        ids.iter().enumerate().map(|(index, id)| (index != 5).then_some(id)).collect();
     assert_eq!(found, expected);
 }

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{World, connect, delayed, done, failure, name, number, numbers, pass};
 
-const SOON: Duration = Duration::from_secs(20);
+/// The maximum time that a test waits for an event, on a busy machine.
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 fn subscribed(queues: &Queues) -> Subscriber {
     let subscriber = Subscriber::of_all_queues(queues.redis().clone());
@@ -26,7 +27,7 @@ fn feed(world: &World) -> EventFeed {
     EventFeed::new(subscribed(&world.queues), CancellationToken::new())
 }
 
-/// A queue with a listener from its beginning.
+/// A listener from the beginning of the queue.
 async fn listening(world: &World) -> EventListener {
     world.queue.declare().await.unwrap();
     feed(world).listen(&world.queue, None).await.unwrap().unwrap()
@@ -34,11 +35,11 @@ async fn listening(world: &World) -> EventListener {
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
 async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
-    let events = timeout(SOON, listener.next_events()).await.expect("a message is received").unwrap();
+    let events = timeout(WAIT_LIMIT, listener.next_events()).await.expect("an event is received").unwrap();
     events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
 
-/// Waits for this many events, and returns their details.
+/// Waits for this many events, and returns the kind, the JSON and the id of each.
 async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut received = Vec::new();
     while received.len() < count {
@@ -49,8 +50,8 @@ async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static st
     received
 }
 
-/// Waits for the next events, and returns the kind of each with the id of its message.
-async fn words(listener: &mut EventListener, count: usize) -> Vec<String> {
+/// Waits for this many events, and returns the kind of each with the id of its message.
+async fn kinds_and_ids(listener: &mut EventListener, count: usize) -> Vec<String> {
     let received = receive(listener, count).await;
     received.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
@@ -62,7 +63,7 @@ async fn reset(listener: &mut EventListener) -> Option<EventId> {
     }
 }
 
-fn named(own_id: &str, message: NewMessage) -> NewMessage {
+fn with_own_id(own_id: &str, message: NewMessage) -> NewMessage {
     NewMessage { id: Some(own_id.parse().unwrap()), ..message }
 }
 
@@ -72,15 +73,15 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let mut listener = listening(&world).await;
     let mut expect = async |expected: Vec<(&str, Value)>| {
         let received = receive(&mut listener, expected.len()).await;
-        for ((word, said), (kind, mut json, _)) in expected.into_iter().zip(received) {
+        for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
-            assert_eq!((kind, &Value::Object(json.clone())), (word, &said));
+            assert_eq!((kind, &Value::Object(json.clone())), (expected_kind, &expected_json));
         }
     };
     let me = world.consumer.as_str();
 
-    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..named("a", delayed(1, 60_000)) };
+    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
     let posted = world.post(post).await;
     let message = posted.id.clone();
     expect(vec![("enqueued", json!({"id": "a", "state": "delayed", "name": "welcome", "due_at": posted.due_at}))])
@@ -100,32 +101,32 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     world.complete(&leased).await;
     world.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
-    let of = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
-    let with = |mut said: Value, key: &str, value: Value| {
-        said[key] = value;
-        said
+    let of_run = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
+    let with = |mut json: Value, key: &str, value: Value| {
+        json[key] = value;
+        json
     };
-    let started = |attempt| ("started", with(of("active", attempt), "name", json!("welcome")));
+    let started = |attempt| ("started", with(of_run("active", attempt), "name", json!("welcome")));
     expect(vec![
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started(1),
-        ("progress", with(of("active", 1), "progress", json!({"done": 40}))),
-        ("retried", with(of("waiting", 1), "error", error.clone())),
+        ("progress", with(of_run("active", 1), "progress", json!({"done": 40}))),
+        ("retried", with(of_run("waiting", 1), "error", error.clone())),
         started(2),
-        ("released", with(of("delayed", 2), "due_at", json!(due))),
+        ("released", with(of_run("delayed", 2), "due_at", json!(due))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started(2),
-        ("failed", with(of("failed", 2), "error", error)),
+        ("failed", with(of_run("failed", 2), "error", error)),
         ("retried", json!({"id": "a", "state": "waiting"})),
         started(1),
-        ("completed", of("completed", 1)),
+        ("completed", of_run("completed", 1)),
         ("erased", json!({"id": "a", "state": null})),
     ])
     .await;
 
-    // Held, lapsed, lapsed too often, expired, cancelled, purged.
+    // The other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
     let hold = Some("paid".parse().unwrap());
-    world.post(NewMessage { hold, ..named("b", number(2)) }).await;
+    world.post(NewMessage { hold, ..with_own_id("b", number(2)) }).await;
     world.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
     let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..world.request(1) };
     for _ in 0..2 {
@@ -133,22 +134,22 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         pass(5).await;
     }
     world.queue.maintain().await.unwrap();
-    world.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..named("c", number(3)) }).await;
+    world.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", number(3)) }).await;
     pass(5).await;
     world.queue.maintain().await.unwrap();
-    world.post(named("d", number(4))).await;
+    world.post(with_own_id("d", number(4))).await;
     world.queue.cancel(&"d".parse().unwrap()).await.unwrap();
-    world.post(named("e", number(5))).await;
+    world.post(with_own_id("e", number(5))).await;
     world.queue.purge("waiting".parse().unwrap()).await.unwrap();
-    let of = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
+    let of_run = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
     let failed = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
     let lapsed = failed("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
     expect(vec![
         ("enqueued", json!({"id": "b", "state": "held", "hold": "paid"})),
         ("signalled", json!({"id": "b", "state": "waiting"})),
-        ("started", of("active", 1)),
-        ("lapsed", of("waiting", 1)),
-        ("started", of("active", 1)),
+        ("started", of_run("active", 1)),
+        ("lapsed", of_run("waiting", 1)),
+        ("started", of_run("active", 1)),
         ("failed", with(lapsed, "consumer", json!(me))),
         ("enqueued", json!({"id": "c", "state": "waiting"})),
         ("failed", failed("c", "expired", "not started within its ttl")),
@@ -189,8 +190,12 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     let posting = async {
         for n in 0..300_u64 {
-            // Batches too, so a listener may resume in the middle of an entry.
-            world.queue.enqueue((0..=n % 7).map(|m| named(&format!("m{n}-{m}"), number(n))).collect()).await.unwrap();
+            // Some posts are batches, so a listener may resume in the middle of an entry.
+            world
+                .queue
+                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), number(n))).collect())
+                .await
+                .unwrap();
         }
     };
     let expected: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
@@ -200,8 +205,8 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
         while received.len() < expected.len() {
             let events = next(&mut listener).await;
             // The listener reconnects after different positions.
-            let kept = 1 + received.len() % events.len().max(1);
-            for (kind, json, id) in events.into_iter().take(kept) {
+            let count = 1 + received.len() % events.len().max(1);
+            for (kind, json, id) in events.into_iter().take(count) {
                 assert_ne!(kind, "reset", "after {received:?}");
                 received.push(json["id"].as_str().unwrap().to_owned());
                 last = id;
@@ -227,15 +232,15 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     world.post(number(1)).await;
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
-    let mut back = feed.listen(&world.queue, Some(first)).await.unwrap().unwrap();
-    assert_eq!(reset(&mut back).await, listener.last());
-    world.post(named("later", number(1))).await;
-    assert_eq!(words(&mut back, 1).await, ["enqueued later"]);
-    assert_eq!(words(&mut listener, 1).await, ["enqueued later"]);
+    let mut resumed = feed.listen(&world.queue, Some(first)).await.unwrap().unwrap();
+    assert_eq!(reset(&mut resumed).await, listener.last());
+    world.post(with_own_id("later", number(1))).await;
+    assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued later"]);
+    assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // An id that no event had, and the id of an event beyond the end of its entry.
-    for never in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
-        let mut back = feed.listen(&world.queue, Some(never.parse().unwrap())).await.unwrap().unwrap();
-        assert!(reset(&mut back).await.is_some(), "{never}");
+    for unknown_id in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
+        let mut resumed = feed.listen(&world.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
+        assert!(reset(&mut resumed).await.is_some(), "{unknown_id}");
     }
     let length = world.redis.command("XLEN drover:{q}:events");
     let length: usize = length.trim_start_matches(':').parse().unwrap();
@@ -251,7 +256,7 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     let last = listener.last();
     drop(listener);
     let left: u64 =
-        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("maintenance forgets it");
+        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
     assert!((600_000..=660_000).contains(&left), "{left} ms");
     world.post(number(2)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"));
@@ -259,10 +264,10 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     world.redis.command("HSET drover:{q}:meta listened_until 1");
     world.post(number(3)).await;
     assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
-    let mut back = feed.listen(&world.queue, last).await.unwrap().unwrap();
-    assert!(reset(&mut back).await.is_some(), "there is a gap, so a new log begins");
-    world.post(named("new", number(4))).await;
-    assert_eq!(words(&mut back, 1).await, ["enqueued new"]);
+    let mut resumed = feed.listen(&world.queue, last).await.unwrap().unwrap();
+    assert!(reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
+    world.post(with_own_id("new", number(4))).await;
+    assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued new"]);
 }
 
 #[tokio::test]
@@ -276,8 +281,8 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     world.post(number(1)).await;
     assert!(reset(&mut listener).await.is_some());
-    world.post(named("new", number(2))).await;
-    assert_eq!(words(&mut listener, 1).await, ["enqueued new"]);
+    world.post(with_own_id("new", number(2))).await;
+    assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
     world.redis.command("FLUSHALL");
     assert_eq!(reset(&mut listener).await, None);
     world.post(number(3)).await;
@@ -292,29 +297,29 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let mut slow = feed.listen(&world.queue, None).await.unwrap().unwrap();
     let mut other = feed.listen(&world.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
-        world.post(named(&format!("m{n}"), number(n))).await;
-        assert_eq!(words(&mut other, 1).await, [format!("enqueued m{n}")]);
+        world.post(with_own_id(&format!("m{n}"), number(n))).await;
+        assert_eq!(kinds_and_ids(&mut other, 1).await, [format!("enqueued m{n}")]);
     }
-    let end = timeout(SOON, slow.next_events()).await.unwrap();
+    let end = timeout(WAIT_LIMIT, slow.next_events()).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
-    let mut back = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
-    assert_eq!(receive(&mut back, 200).await.len(), 200, "the missed events are in the log");
+    let mut resumed = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
+    assert_eq!(receive(&mut resumed, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]
 async fn events_are_received_without_any_notification() {
     let world = World::new();
     world.queue.declare().await.unwrap();
-    // It does not run, so it receives no notification.
+    // This subscriber does not run, so it receives no notification.
     let idle_subscriber = Subscriber::new(world.queues.redis().clone());
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
-        world.post(named("a", number(1))).await;
+        world.post(with_own_id("a", number(1))).await;
         pass(20).await;
         world.queue.erase(&"a".parse().unwrap()).await.unwrap();
     }
-    assert_eq!(words(&mut listener, 4).await, ["enqueued a", "erased a", "enqueued a", "erased a"]);
+    assert_eq!(kinds_and_ids(&mut listener, 4).await, ["enqueued a", "erased a", "enqueued a", "erased a"]);
 }
 
 #[tokio::test]
@@ -346,5 +351,5 @@ async fn listener_ends_when_its_process_stops() {
     let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
     stopping.cancel();
     assert_eq!(listener.next_events().await.unwrap_err().to_string(), "this process stops");
-    timeout(SOON, feed.stopped()).await.expect("the readers of the queue have ended");
+    timeout(WAIT_LIMIT, feed.stopped()).await.expect("the readers of the queue have ended");
 }

@@ -11,7 +11,7 @@ async fn lease_as(world: &World, consumer: &ConsumerId, max: usize) -> Leased {
     world.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..world.request(max) }).await.unwrap()
 }
 
-fn two() -> (ConsumerId, ConsumerId) {
+fn two_consumers() -> (ConsumerId, ConsumerId) {
     (ConsumerId::issue(), ConsumerId::issue())
 }
 
@@ -19,7 +19,7 @@ fn two() -> (ConsumerId, ConsumerId) {
 async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..5).await;
-    let (a, b) = two();
+    let (a, b) = two_consumers();
     let mut leased = lease_as(&world, &a, 10).await;
     assert_eq!(numbers(&leased), [0]);
     assert!(!leased.more_is_ready, "no other message may be leased before this one has ended");
@@ -36,7 +36,7 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
 async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership() {
     let world = World::with_settings(r#"{"exclusive":true}"#);
     world.post_numbers(0..5).await;
-    let (a, b) = two();
+    let (a, b) = two_consumers();
     let first = lease_as(&world, &a, 1).await;
     world.queue.end_ownership(&a).await.unwrap();
     assert!(
@@ -55,11 +55,11 @@ async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership()
 async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
     let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     world.post_numbers(0..5).await;
-    let (a, b) = two();
+    let (a, b) = two_consumers();
     let of_a = lease_as(&world, &a, 10).await;
     assert_eq!(numbers(&of_a), [0, 1, 2]);
     pass(1_200).await;
-    // One of the two leases stays live.
+    // One of the three leases stays live.
     world.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
     pass(1_000).await;
     let early = lease_as(&world, &b, 10).await;
@@ -75,7 +75,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
 #[tokio::test]
 async fn owner_without_leases_that_does_not_return_is_replaced() {
     let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
-    let (a, b) = two();
+    let (a, b) = two_consumers();
     world.queue.declare().await.unwrap();
     assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
     world.post(number(1)).await;
@@ -137,7 +137,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     world.settle(&dead, Action::FailForGood(failure())).await;
     let first = world.lease_one().await;
     world.settle(&first, Action::Fail(failure())).await;
-    // No message overtakes it, even when more messages may run.
+    // No message overtakes the one in back-off, even when more messages may run.
     world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(world.lease(5).await.deliveries.is_empty());
     // A dead letter that is retried goes behind messages whose back-off ends.
@@ -147,7 +147,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     assert_eq!(numbers(&two), [1, 2]);
     world.settle(&two.deliveries[1], Action::Release(None)).await;
     world.settle(&two.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in any order of their return");
+    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in whichever order they return");
     world.assert_clean().await;
 }
 
@@ -179,7 +179,7 @@ async fn delayed_message_does_not_block_an_exclusive_queue() {
 async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     let world = World::with_settings("{}");
     world.post_numbers(0..4).await;
-    let (a, b) = two();
+    let (a, b) = two_consumers();
     let of_a = lease_as(&world, &a, 1).await;
     let of_b = lease_as(&world, &b, 1).await;
     world.queue.configure(&json!({"exclusive": true})).await.unwrap();
@@ -192,9 +192,10 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
 }
 
-/// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns the start and the end of each lease.
+/// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns for each lease the consumer, the start, the
+/// end, and the number of the message.
 async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
-    let mut held = Vec::new();
+    let mut lease_times = Vec::new();
     while tokio::time::Instant::now() < until {
         let consumer = ConsumerId::issue();
         for _ in 0..rand::random_range(1..8) {
@@ -205,20 +206,20 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
                 let from = delivery.message.started_at.unwrap().as_millis();
                 pass(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
-                let (action, to) = match rand::random_range(0..10) {
+                let (action, completed) = match rand::random_range(0..10) {
                     // The consumer dies with the lease.
                     0 => {
-                        held.push((consumer.clone(), from, delivery.lease_expires_at.as_millis(), number));
+                        lease_times.push((consumer.clone(), from, delivery.lease_expires_at.as_millis(), number));
                         continue;
                     }
                     1 => (Action::Fail(failure()), None),
                     2 => (Action::Release(None), None),
                     _ => (done(), Some(number)),
                 };
-                // The end is noted before the settle, so the real end of the lease is later.
-                let to_instant = from;
+                // The exact end of the lease is not known, so its start counts as its end.
+                let to = from;
                 world.settle(&delivery, action).await;
-                held.push((consumer.clone(), from, to_instant, to.unwrap_or(u64::MAX)));
+                lease_times.push((consumer.clone(), from, to, completed.unwrap_or(u64::MAX)));
             }
             pass(rand::random_range(0..5)).await;
         }
@@ -226,7 +227,7 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
             world.queue.end_ownership(&consumer).await.unwrap();
         }
     }
-    held
+    lease_times
 }
 
 #[tokio::test]
@@ -239,13 +240,13 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
     }
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
     let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&world), until))).collect();
-    let mut held = Vec::new();
+    let mut lease_times = Vec::new();
     for consumer in consumers {
-        held.extend(consumer.await.unwrap());
+        lease_times.extend(consumer.await.unwrap());
     }
-    held.sort_by_key(|(_, from, _, _)| *from);
-    for (i, (consumer, from, to, _)) in held.iter().enumerate() {
-        for (other, other_from, _, _) in &held[i + 1..] {
+    lease_times.sort_by_key(|(_, from, _, _)| *from);
+    for (i, (consumer, from, to, _)) in lease_times.iter().enumerate() {
+        for (other, other_from, _, _) in &lease_times[i + 1..] {
             assert!(other_from >= to || other == consumer, "{other} at {other_from}, {consumer} from {from} to {to}");
         }
     }

@@ -84,7 +84,7 @@ async fn manual_retry_removes_the_ttl() {
     assert_eq!(
         numbers(&world.lease(10).await),
         [2, 1],
-        "its entry was dropped at the head, so the message goes to the tail"
+        "the entry of the message was dropped at the head, so the message goes to the tail"
     );
     world.assert_clean().await;
 }

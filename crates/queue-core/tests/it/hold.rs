@@ -70,7 +70,11 @@ async fn handlers_and_readers_see_the_data_of_the_signal() {
 async fn sticky_signal_releases_later_messages_until_it_expires() {
     let world = World::new();
     let sticky = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..with_data("open") };
-    assert_eq!(world.queue.signal(&key("gate"), &sticky).await.unwrap(), 0, "even before there is a queue");
+    assert_eq!(
+        world.queue.signal(&key("gate"), &sticky).await.unwrap(),
+        0,
+        "a signal may be sent before there is a queue"
+    );
     let passed = world.post(held(1, "gate")).await;
     assert_eq!((passed.state, passed.hold), (State::Waiting, None));
     assert_eq!(passed.signal.unwrap().get(), "\"open\"");
@@ -130,11 +134,11 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     for _ in 0..3 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();
     }
-    // The state of Redis when the signalling process has died after it noted the signal.
+    // The state of Redis when the signalling process has died after it stored the signal.
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     world.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     world.post(held(7, "k")).await;
-    // This signal first moves the rest of the first signal's messages, then those that were posted between the two.
+    // This signal first releases the rest of the first signal's messages, then those that were posted between the two signals.
     assert_eq!(world.queue.signal(&key("k"), &with_data("second")).await.unwrap(), 1);
     let status = world.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));

@@ -118,7 +118,7 @@ async fn is_taken(world: &World, id: &str) -> bool {
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // One message is forgotten when it finishes, the others by age.
+    // The messages are forgotten when they finish, or by age.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
@@ -130,7 +130,11 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         world.complete(&deliveries[2]).await;
         pass(5).await;
         world.queue.maintain().await.unwrap();
-        assert_eq!(world.redis.command("EXISTS drover:{q}:messages drover:{q}:aliases"), ":0", "they are forgotten");
+        assert_eq!(
+            world.redis.command("EXISTS drover:{q}:messages drover:{q}:aliases"),
+            ":0",
+            "the messages are forgotten"
+        );
         for id in ["completed", "failed"] {
             assert!(is_taken(&world, id).await, "{id}");
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{World, connect, name, number, pass};
 
-/// Another process, whose requests to Redis and answers are delayed by this time.
+/// Another process, whose requests to Redis and their answers are delayed.
 struct Slow {
     queues: Queues,
     _proxy: Proxy,
@@ -27,7 +27,7 @@ fn slow_process(redis: &RedisServer, latency: Duration) -> Slow {
     Slow { queues, _proxy: proxy }
 }
 
-fn running(queues: &Queues) -> Subscriber {
+fn subscribed(queues: &Queues) -> Subscriber {
     let subscriber = Subscriber::of_all_queues(queues.redis().clone());
     let running = subscriber.clone();
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
@@ -36,7 +36,7 @@ fn running(queues: &Queues) -> Subscriber {
 
 fn maintain(queues: &Queues) {
     let every = Duration::from_millis(100);
-    let mut maintenance = Maintenance::new(queues.clone(), running(queues)).unwrap();
+    let mut maintenance = Maintenance::new(queues.clone(), subscribed(queues)).unwrap();
     (maintenance.check_all_every, maintenance.name_without_a_queue) = (every, every);
     maintenance.scan_for_unlisted_every = every;
     tokio::spawn(maintenance.run(CancellationToken::new()));
@@ -63,7 +63,7 @@ async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
 #[tokio::test]
 async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     let world = World::new();
-    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
     let queue = &world.queue;
     let key = "k".parse().unwrap();
     assert!(matches!(queue.lease(&request()).await, Err(Error::NoSuchQueue)));
@@ -91,7 +91,7 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 #[tokio::test]
 async fn long_poll_waits_until_its_queue_is_created() {
     let world = World::new();
-    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
     let waiting = long_poll.receive(&world.queue, request(), Millis::from_secs(20));
     let (received, posted) = tokio::join!(waiting, async {
         pass(50).await;
@@ -103,7 +103,7 @@ async fn long_poll_waits_until_its_queue_is_created() {
 #[tokio::test]
 async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
     let world = World::new();
-    let long_poll = LongPoll::new(running(&world.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
     for n in 0..100 {
         world.post(number(n)).await;
         let polls = (0..3).map(|_| {
@@ -128,11 +128,11 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
         let (here, there) = (world.queues.queue(&name), slow.queues.queue(&name));
-        let (remover, posts) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
+        let (remover, poster) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
         here.enqueue(vec![number(0)]).await.unwrap();
         let posting = async {
             pass(round % 40).await;
-            posts.enqueue(vec![number(1)]).await.unwrap();
+            poster.enqueue(vec![number(1)]).await.unwrap();
         };
         let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
@@ -166,7 +166,7 @@ async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
     world.post(number(1)).await;
     let deleting = slow.queues.queue(&name());
     for _ in 0..2 {
-        deleting.status().await.unwrap(); // It opens its connections.
+        deleting.status().await.unwrap(); // The slow process opens its connections.
     }
     let existence_checks = || {
         let stats = world.redis.command("INFO commandstats");
@@ -192,7 +192,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
     let old = connect(&world.redis, "{}").queue(&"old".parse().unwrap());
     old.enqueue(vec![number(1)]).await.unwrap();
     world.post(number(1)).await;
-    // The index as a deletion leaves it that was interrupted between its steps.
+    // A deletion that is interrupted between its steps leaves the index like this.
     world.redis.command("DEL drover:queues");
     maintain(&world.queues);
     for queue in [name(), "old".parse().unwrap()] {
@@ -248,7 +248,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
     let (rest, next) = world.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
-    assert_eq!((rest.len(), next), (40, None), "no event follows the last one");
+    assert_eq!((rest.len(), next), (40, None), "no queue follows the last one");
     let before = world.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(before.0[0].queue.as_str(), "b000");
 }
@@ -256,7 +256,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
 #[tokio::test]
 async fn a_wait_ends_when_its_queue_is_deleted() {
     let world = World::new();
-    let subscriber = running(&world.queues);
+    let subscriber = subscribed(&world.queues);
     let posted = world.post(number(1)).await;
     let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
     let deleting = async {

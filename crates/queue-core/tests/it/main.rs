@@ -148,7 +148,7 @@ fn numbers(leased: &Leased) -> Vec<u64> {
     leased.deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// The number of calls of a script that this process has made.
+/// How often this process has called a script.
 fn script_calls(world: &World, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     world.queues.redis().calls().register(&mut registry);
@@ -157,7 +157,7 @@ fn script_calls(world: &World, script: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
 }
 
-/// Waits until Redis's clock has advanced by this time, which the test needs to pass.
+/// Waits for this time (ms), so that Redis's clock advances by it.
 async fn pass(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }

@@ -29,15 +29,15 @@ async fn commands_of_one_message(world: &World) -> [u64; 4] {
     [enqueued - before, leased - enqueued, settled - leased, commands(world) - settled]
 }
 
-/// The most commands of the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer of the idle
+/// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer of the idle
 /// consumers, which takes two commands.
-const MOST: [u64; 4] = [8, 14, 18, 13];
+const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
 
 async fn assert_plain(world: &World, after: &str) {
     let counted = commands_of_one_message(world).await;
     assert!(
-        counted.iter().zip(MOST).all(|(counted, most)| *counted <= most),
-        "after {after}: {counted:?}, not {MOST:?}"
+        counted.iter().zip(MAX_COMMANDS).all(|(counted, max)| *counted <= max),
+        "after {after}: {counted:?}, not {MAX_COMMANDS:?}"
     );
 }
 

@@ -88,7 +88,7 @@ async fn disconnected_client_cancels_no_other_post() {
         tokio::spawn(async move { queue.post(number(n)).await })
     });
     let mut disconnected: Vec<_> = posts.collect();
-    // The runtime has one thread, so all posts have begun after this: the first two calls are sent, the other posts wait.
+    // The runtime has one thread, so after this line all posts have begun: the first two calls are sent, the other posts wait.
     tokio::task::yield_now().await;
     let others = disconnected.split_off(3);
     for task in disconnected {
@@ -117,14 +117,14 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
             let queue = world.queue.clone();
             posts.push(tokio::spawn(async move { queue.post(number(n)).await }));
         }
-        // The first two groups get a call each, the maximum number of calls, and the posts of the third group wait for them.
+        // Each of the first two groups gets a call. No more calls may run at a time, so the posts of the third group wait.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }
     for post in posts {
         assert!(matches!(post.await.unwrap(), Err(Error::Unavailable(_))));
     }
-    // All posts fail after one time limit. With a further call the waiting ones would need two.
+    // All posts fail after one time limit. If the waiting ones were sent in a further call, they would fail after two.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
     world.redis.resume();
     world.queues.posts_done().await;

@@ -81,7 +81,7 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
     }
 }
 
-/// Begins a purge of waiting messages, and interrupts it before all are forgotten.
+/// Begins a purge of waiting messages, and interrupts it before all messages are forgotten.
 async fn begin_a_purge(world: &World) {
     let proxy = Proxy::start(world.redis.port());
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
@@ -103,7 +103,7 @@ async fn begin_a_purge(world: &World) {
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
-    // A message whose lease lapsed, so that it waits again; its consumer may still settle it.
+    // A message whose lease has lapsed, so that it waits again. Its consumer may still settle the lease.
     let lapsing = world.post(number(0)).await.id;
     let late = world.lease_one().await;
     world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
@@ -112,7 +112,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     // A cancelled message, which still has an entry in the waiting list.
     let cancelled = world.post(number(1)).await.id;
     assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
-    let named = world.post(own("order", 2)).await.id;
+    let with_own_id = world.post(own("order", 2)).await.id;
     world.post(prioritized(3, -5)).await;
     post_many(&world, 2_500, number).await;
     begin_a_purge(&world).await;
@@ -121,7 +121,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     assert_eq!((counts.waiting, counts.failed), (0, 1));
     assert!(world.lease(10).await.deliveries.is_empty());
     assert_eq!(world.complete(&late).await, None, "the message was purged");
-    for id in [&lapsing, &named] {
+    for id in [&lapsing, &with_own_id] {
         assert!(world.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
         assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Unknown);
         assert_eq!(world.queue.erase(id).await.unwrap(), Changed::Unknown);
@@ -155,7 +155,11 @@ async fn purge_runs_after_an_interrupted_one() {
     post_many(&world, 2_500, number).await;
     begin_a_purge(&world).await;
     post_many(&world, 1_500, number).await;
-    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 1_500, "the script counts its own bytes");
+    assert_eq!(
+        world.queue.purge(State::Waiting).await.unwrap(),
+        1_500,
+        "messages of the earlier purge are not counted again"
+    );
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1", "only the failed message is kept");
     assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 1);
     assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":0");
@@ -222,9 +226,9 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
             let bulk =
                 async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
             let deleting = async {
-                // The purge has done its first step and not its last one.
-                let steps = || world.redis.command("HLEN drover:{q}:outcomes");
-                while steps() == ":3000" && (state == State::Failed || !retries) {
+                // This waits until the purge or retry has done its first step; it does not wait for the last one.
+                let outcomes = || world.redis.command("HLEN drover:{q}:outcomes");
+                while outcomes() == ":3000" && (state == State::Failed || !retries) {
                     pass(1).await;
                 }
                 world.queue.delete().await.unwrap();

@@ -30,7 +30,7 @@ async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
     }
     assert!(one.use_quota("another", limit(5, 60)).await.unwrap().is_granted);
     let number = |command: &str| redis.command(command).trim_matches([':', '\r', '\n']).parse::<u64>().unwrap();
-    assert_eq!(number("DBSIZE"), 2, "a key each");
+    assert_eq!(number("DBSIZE"), 2, "each quota has one key");
     let ttl = number("PTTL drover:quota:ops:60000");
     assert!((55_000..=63_000).contains(&ttl), "{ttl}");
 }
@@ -55,7 +55,7 @@ async fn no_window_exceeds_the_limit_and_constant_requests_nearly_reach_it() {
         let (first, last) = (window[0].0, window[40].1);
         assert!(last - first >= Duration::from_secs(1), "41 within {:?}", last - first);
     }
-    // The caller gets 40 requests at once, and 40 more after at most 1.05 s each time.
+    // The caller may make 40 requests at once, and each time 40 more after at most 1.05 s.
     assert!(granted.len() >= 40 * 4, "{}", granted.len());
 }
 

@@ -4,15 +4,15 @@ use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 
 use crate::{World, delayed, failure, number, pass};
 
-/// The time in ms between the post of a message and the operation that makes it ready.
-const WHILE: u64 = 400;
+/// The time (ms) that a test waits before the operation that makes a message ready.
+const WAIT: u64 = 400;
 
 impl World {
     async fn oldest_waiting_age(&self) -> u64 {
         self.queue.status().await.unwrap().unwrap().oldest_waiting_age.expect("a message waits").get()
     }
 
-    /// Asserts that the message at the head became ready at `since` or later, by Redis's clock, and leases it.
+    /// Leases the message at the head, and asserts that it became ready at `since` or later by Redis's clock.
     async fn take_ready_since(&self, since: u64, how: &str) -> Delivery {
         pass(20).await;
         let age = self.oldest_waiting_age().await;
@@ -37,14 +37,14 @@ impl World {
 async fn ready_time_of_a_held_message_is_its_signal() {
     let world = World::new();
     world.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(1) }).await;
-    pass(WHILE).await;
+    pass(WAIT).await;
     let since = world.now();
     world.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     world.take_ready_since(since, "signalled").await;
     // A message that is held and delayed is ready when it is due.
-    let posted = world.post(NewMessage { hold: Some("k".parse().unwrap()), ..delayed(2, WHILE) }).await;
+    let posted = world.post(NewMessage { hold: Some("k".parse().unwrap()), ..delayed(2, WAIT) }).await;
     world.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
-    pass(WHILE).await;
+    pass(WAIT).await;
     world.queue.maintain().await.unwrap();
     let delivery = world.take_ready_since(posted.due_at.as_millis(), "due").await;
     assert_eq!(delivery.ready_at, posted.due_at);
@@ -55,13 +55,13 @@ async fn ready_time_of_a_held_message_is_its_signal() {
 async fn ready_time_of_a_promoted_message_is_its_promotion() {
     let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let posted = world.post(delayed(1, 3_600_000)).await.id;
-    pass(WHILE).await;
+    pass(WAIT).await;
     let since = world.now();
     world.queue.promote(&posted).await.unwrap();
     let delivery = world.take_ready_since(since, "promoted").await;
     world.settle(&delivery, Action::Fail(failure())).await;
     assert_eq!(world.read(&posted).await.state, State::Delayed);
-    pass(WHILE).await;
+    pass(WAIT).await;
     let since = world.now();
     world.queue.promote(&posted).await.unwrap();
     world.take_ready_since(since, "promoted while it backed off").await;
@@ -73,7 +73,7 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
     let world =
         World::with_settings(r#"{"visibility_timeout":2000,"backoff":{"type":"fixed","delay":200,"jitter":0}}"#);
     let posted = world.post(number(1)).await.id;
-    pass(WHILE).await;
+    pass(WAIT).await;
     let delivery = world.lease_one().await;
     let since = world.now();
     world.settle(&delivery, Action::Release(None)).await;
@@ -81,7 +81,7 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
 
     world.settle(&delivery, Action::Fail(failure())).await;
     let due = world.read(&posted).await.due_at;
-    pass(WHILE).await;
+    pass(WAIT).await;
     world.queue.maintain().await.unwrap();
     let delivery = world.take_ready_since(due.as_millis(), "after its back-off").await;
     assert_eq!(delivery.ready_at, due);
@@ -93,7 +93,7 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
 
     world.settle(&lapsed, Action::Release(Some(Millis::new(100)))).await;
     let due = world.read(&posted).await.due_at;
-    pass(WHILE).await;
+    pass(WAIT).await;
     world.queue.maintain().await.unwrap();
     assert_eq!(world.take_ready_since(due.as_millis(), "released with a pause").await.ready_at, due);
     world.assert_clean().await;
@@ -104,12 +104,12 @@ async fn ready_time_of_a_manually_retried_message_is_its_retry() {
     let world = World::with_settings(r#"{"max_attempts":1}"#);
     let cancelled = world.post(number(1)).await.id;
     world.queue.cancel(&cancelled).await.unwrap();
-    pass(WHILE).await;
+    pass(WAIT).await;
     let since = world.now();
     world.queue.retry(&cancelled).await.unwrap();
     let delivery = world.take_ready_since(since, "cancelled before its start, and retried").await;
     world.settle(&delivery, Action::Fail(failure())).await;
-    pass(WHILE).await;
+    pass(WAIT).await;
     let since = world.now();
     assert_eq!(world.queue.retry_failed().await.unwrap(), 1);
     world.take_ready_since(since, "retried with all others").await;

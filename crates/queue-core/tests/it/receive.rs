@@ -22,7 +22,7 @@ use crate::{World, number, pass};
 
 const LONG: Millis = Millis::from_secs(300);
 
-/// A long poll that posts wake, as in an API.
+/// A long poll that is woken by posts, as in an API.
 fn long_poll(world: &World) -> LongPoll {
     let subscriber = Subscriber::new(world.queues.redis().clone());
     let keeping = subscriber.clone();
@@ -30,8 +30,8 @@ fn long_poll(world: &World) -> LongPoll {
     LongPoll::new(subscriber, CancellationToken::new())
 }
 
-/// A new consumer, as for an HTTP client that gives no consumer id.
-fn unnamed_request() -> LeaseRequest {
+/// A request of a new consumer, as for an HTTP client that gives no consumer id.
+fn request_of_a_new_consumer() -> LeaseRequest {
     LeaseRequest::new(ConsumerId::issue(), 1).without_owner_timeout()
 }
 
@@ -45,18 +45,18 @@ fn calls(world: &World) -> usize {
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
 async fn calls_when_quiet(world: &World) -> usize {
-    let mut known = calls(world);
+    let mut previous = calls(world);
     loop {
         pass(300).await;
-        let now = calls(world);
-        if now == known {
-            return now;
+        let current = calls(world);
+        if current == previous {
+            return current;
         }
-        known = now;
+        previous = current;
     }
 }
 
-/// Leases ready messages as soon as there are any. Messages that others have leased meanwhile are released soon, or never.
+/// Leases messages as soon as any are ready. Panics if the lease of a client that has disconnected is not released within ten seconds.
 async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -69,7 +69,7 @@ async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
     }
 }
 
-async fn is_waiting_again(world: &World, id: &MessageRef) {
+async fn until_waiting_again(world: &World, id: &MessageRef) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let message = world.read(id).await;
@@ -114,17 +114,17 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
     assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
     let posted = world.post(number(1)).await;
-    eventually_active(&world, &posted.id).await;
+    until_active(&world, &posted.id).await;
     // By now the driver has handed the message over, but this client never reads it.
     pass(50).await;
     drop(wait);
-    is_waiting_again(&world, &posted.id).await;
+    until_waiting_again(&world, &posted.id).await;
     let next = long_poll.receive(&world.queue, world.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
     world.assert_clean().await;
 }
 
-/// Memory for answers, none of which is free.
+/// Memory for answers that has no room left.
 struct Full;
 
 impl ResponseMemory for Full {
@@ -149,7 +149,7 @@ async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_le
     world.assert_clean().await;
 }
 
-async fn eventually_active(world: &World, id: &MessageRef) {
+async fn until_active(world: &World, id: &MessageRef) {
     for _ in 0..1_000 {
         if world.read(id).await.state == State::Active {
             return;
@@ -164,8 +164,8 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
     let world = Arc::new(World::with_settings(r#"{"visibility_timeout":"1h"}"#));
     let long_poll = long_poll(&world);
     for n in 0..300 {
-        let (of, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), world.request(5));
-        let client = tokio::spawn(async move { of.receive(&queue, request, LONG).await.unwrap() });
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), world.request(5));
+        let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
         let posted = world.post(number(n)).await;
         // A timer would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
@@ -230,18 +230,18 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     let world = Arc::new(World::with_settings(r#"{"exclusive":true}"#));
     let long_poll = long_poll(&world);
     let received = Arc::new(Mutex::new(Vec::new()));
-    let (is_held, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_leased, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..500 {
-        let (long_poll, request, world) = (long_poll.clone(), unnamed_request(), Arc::clone(&world));
-        let (received, is_held, overlaps) = (Arc::clone(&received), Arc::clone(&is_held), Arc::clone(&overlaps));
+        let (long_poll, request, world) = (long_poll.clone(), request_of_a_new_consumer(), Arc::clone(&world));
+        let (received, is_leased, overlaps) = (Arc::clone(&received), Arc::clone(&is_leased), Arc::clone(&overlaps));
         clients.spawn(async move {
             let deliveries: Vec<Delivery> = long_poll.receive(&world.queue, request, LONG).await.unwrap();
             assert_eq!(deliveries.len(), 1);
-            overlaps.fetch_add(usize::from(is_held.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
+            overlaps.fetch_add(usize::from(is_leased.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
             received.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
             pass(1).await;
-            is_held.store(false, Ordering::SeqCst);
+            is_leased.store(false, Ordering::SeqCst);
             world.complete(&deliveries[0]).await;
         });
     }
@@ -297,7 +297,7 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
     received.sort_by_key(|delivery| delivery.message.data.get().to_owned());
     assert_eq!(received.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
     let calls = calls_when_quiet(&world).await - before;
-    assert!(calls <= 10, "{calls} calls for 100 that have no access");
+    assert!(calls <= 10, "{calls} calls for 100 clients that have no access");
     world.complete(&received[0]).await;
     let third = of_owner.join_next().await.unwrap().unwrap();
     assert_eq!(third[0].message.data.get(), "2");
@@ -313,7 +313,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
     let mut clients = JoinSet::new();
     for _ in 0..50 {
-        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), unnamed_request());
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), request_of_a_new_consumer());
         clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     world.post(number(1)).await;

@@ -54,9 +54,9 @@ async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
         let message = world.read(&delivery.message.id).await;
         pauses.push(message.due_at.since(message.error.unwrap().at).get());
     }
-    let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
-    assert!(*least >= 50_000 && *most <= 100_000, "{least} to {most}");
-    assert!(most - least > 25_000, "spread: {least} to {most}");
+    let (shortest, longest) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+    assert!(*shortest >= 50_000 && *longest <= 100_000, "{shortest} to {longest}");
+    assert!(longest - shortest > 25_000, "spread: {shortest} to {longest}");
 }
 
 #[tokio::test]

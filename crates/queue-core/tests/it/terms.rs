@@ -5,10 +5,10 @@ use serde_json::json;
 
 use crate::{World, connect, name, number, pass};
 
-async fn extended_by(world: &World, delivery: &queue_core::Delivery, how: Option<Millis>) -> u64 {
-    let before = world.read(&delivery.message.id).await.started_at.unwrap();
-    match world.queue.extend(std::slice::from_ref(&delivery.lease), how).await.unwrap()[..] {
-        [Extended::Until(deadline)] => deadline.since(before).get(),
+async fn extended_by(world: &World, delivery: &queue_core::Delivery, duration: Option<Millis>) -> u64 {
+    let started_at = world.read(&delivery.message.id).await.started_at.unwrap();
+    match world.queue.extend(std::slice::from_ref(&delivery.lease), duration).await.unwrap()[..] {
+        [Extended::Until(deadline)] => deadline.since(started_at).get(),
         ref other => panic!("the lease was not extended: {other:?}"),
     }
 }
@@ -39,7 +39,7 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
     let delivery = world.lease_one().await;
     connect(&world.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
     assert!(extended_by(&world, &delivery, None).await >= 30_000);
-    // One longer extension, then extensions by the original duration.
+    // A longer extension applies once; the next one is by the original duration again.
     assert!(extended_by(&world, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
     assert!(extended_by(&world, &delivery, None).await < 60_000);
 }

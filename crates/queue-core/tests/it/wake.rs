@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{World, delayed, done, name, number, pass};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// The maximum lateness in ms of work that has a timer, on a busy machine. Without a timer it would wait for the poll, for an hour.
-const LATE: u64 = 1_000;
+/// The maximum lateness (ms) of work that has a timer, on a busy machine. Without a timer the work would wait an hour for the poll.
+const MAX_LATENESS: u64 = 1_000;
 
 /// A subscriber that runs until the test ends.
 fn subscribed(world: &World) -> Subscriber {
@@ -20,7 +20,7 @@ fn subscribed(world: &World) -> Subscriber {
     subscriber
 }
 
-/// Consumes as an idle consumer whose poll is an hour: returns the first delivery, and the number of lease calls until then.
+/// Waits as an idle consumer that polls once an hour. Returns the first delivery, and the number of lease calls until then.
 async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Delivery, u32) {
     let notifier = subscriber.notifier(&name());
     let mut calls = 0;
@@ -41,7 +41,7 @@ async fn consume_one(world: &World, subscriber: &Subscriber) -> (queue_core::Del
 }
 
 /// Waits until the subscription exists.
-async fn idle(world: &World) {
+async fn until_subscribed(world: &World) {
     let subscribers = format!("PUBSUB NUMSUB drover:{{{}}}:wake", name());
     while !world.redis.command(&subscribers).contains(":1") {
         pass(5).await;
@@ -54,7 +54,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
     let subscriber = subscribed(&world);
     let consumer = consume_one(&world, &subscriber);
     let producer = async {
-        idle(&world).await;
+        until_subscribed(&world).await;
         world.post(delayed(1, 60_000)).await;
         world.post(delayed(2, 30_000)).await;
         let due = world.post(delayed(3, 100)).await.due_at;
@@ -63,7 +63,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
     let ((delivery, calls), (due, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
     let late = delivery.message.started_at.unwrap().since(due).get();
-    assert!(delivery.message.started_at.unwrap() >= due && late <= LATE, "{late} ms late");
+    assert!(delivery.message.started_at.unwrap() >= due && late <= MAX_LATENESS, "{late} ms late");
     assert!(calls <= 6, "no polling: {calls} calls");
 
     let (delivery, posted) = tokio::join!(consume_one(&world, &subscriber), async {
@@ -78,20 +78,20 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let subscriber = subscribed(&world);
     let notifier = subscriber.notifier(&name());
-    idle(&world).await;
+    until_subscribed(&world).await;
     notifier.woken(HOUR).await;
     world.post(number(1)).await;
-    notifier.woken(Duration::from_secs(5)).await; // It is notified of the message, but another consumer is faster.
+    notifier.woken(Duration::from_secs(5)).await; // This consumer is notified of the message, but another one is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..world.request(1) };
     let taken = world.queue.lease(&short).await.unwrap().deliveries.remove(0);
-    // This consumer has made no call since, so only the lease call of the other one can have set its timer.
+    // This consumer has made no call since, so only the other consumer's lease call can have set its timer.
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     let recovered = world.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);
     let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
-    assert!(late < LATE, "{late} ms after the deadline");
+    assert!(late < MAX_LATENESS, "{late} ms after the deadline");
 
-    // An earlier deadline also sends a notification.
+    // An extension to an earlier deadline also sends a notification.
     world.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     assert_eq!(world.lease_one().await.message.lapses, 2);

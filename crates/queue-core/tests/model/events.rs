@@ -79,12 +79,12 @@ impl Model {
         Some(begins)
     }
 
-    pub(crate) fn log_events(&mut self, new: Vec<NewEvent>) {
+    pub(crate) fn log_events(&mut self, events: Vec<NewEvent>) {
         let now = self.now();
         if self.log.listened_until.is_none_or(|until| until <= now) {
             return;
         }
-        let shown: Vec<Value> = new.into_iter().map(|event| self.show_event(event)).collect();
+        let shown: Vec<Value> = events.into_iter().map(|event| self.show_event(event)).collect();
         self.log.events.get_or_insert_default().extend(shown);
     }
 
