@@ -59,7 +59,7 @@ impl World {
         while self.runtime.block_on(self.queue.maintain()).unwrap().is_some_and(|pause| pause.is_zero()) {}
     }
 
-    fn finish(&self, leased: Leased, action: &Action) {
+    fn settle(&self, leased: Leased, action: &Action) {
         let settlements: Vec<Settlement> = leased
             .deliveries
             .into_iter()
@@ -160,9 +160,9 @@ fn retention_by_count_continues_after_a_clock_step() {
         let round = |world: &mut World| {
             world.post(20);
             let leased = world.lease(&consumer, 10);
-            world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+            world.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
             let leased = world.lease(&consumer, 10);
-            world.finish(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+            world.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
             world.pass(100);
             world.maintain();
         };
@@ -254,7 +254,7 @@ fn retention_by_age_continues_behind_messages_that_finished_before_the_clock_ste
                 let batch = count.min(1_000);
                 world.post(batch);
                 let leased = world.lease(&consumer, batch);
-                world.finish(leased, &Action::Complete(to_raw_value("done").unwrap()));
+                world.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
                 count -= batch;
             }
         };
@@ -274,7 +274,7 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
     let consumer = ConsumerId::issue();
     let fail = |world: &World| {
         let leased = world.lease(&consumer, 1_000);
-        world.finish(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+        world.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
     };
     world.post(900);
     fail(&world);

@@ -150,7 +150,7 @@ if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) e
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
 local taken, alone = {}, false
-local some_ran = any_ran_before()
+local any_ran = any_ran_before()
 do
   -- Ids are read before they are removed, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
@@ -161,7 +161,7 @@ do
   local full = max <= 0
   local function take(candidates)
     if #candidates == 0 then return 0 end
-    local runs = some_ran and redis.call('HMGET', RUNS, unpack(candidates))
+    local runs = any_ran and redis.call('HMGET', RUNS, unpack(candidates))
     if not sizes_matter and not runs and #taken == 0 then
       taken = candidates
       full = #taken >= max
@@ -265,7 +265,7 @@ if #taken > 0 then
       earliest = math.min(earliest, own_deadlines[i])
     end
   end
-  local records, runs = hand_out(taken, some_ran and redis.call('HMGET', RUNS, unpack(taken)), own_deadlines)
+  local records, runs = hand_out(taken, any_ran and redis.call('HMGET', RUNS, unpack(taken)), own_deadlines)
   record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
   wake_at(earliest)
   if meta.rate_limit then record_leases(meta.rate_limit, #taken) end

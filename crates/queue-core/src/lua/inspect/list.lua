@@ -84,7 +84,7 @@ local function found_completed()
   return ids, cursors_after
 end
 
-local function show_named(id)
+local function show_if_named(id)
   if name ~= '' then
     local record = redis.call('HGET', MESSAGES, id) or ''
     if field_in(record, 'n') ~= '\tn' .. name then return false, #record end
@@ -114,7 +114,7 @@ for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
   local shown, size = false, 0
   -- An id that is marked as removed from the list may be ready at another priority.
-  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_named(id) end
+  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_if_named(id) end
   size = math.max(size, min_bytes)
   if bytes > 0 and bytes + size > max_bytes then break end
   bytes = bytes + size

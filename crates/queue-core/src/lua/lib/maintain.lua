@@ -33,7 +33,7 @@ local function clean()
   drop_removed(1000)
   -- Continues a signal whose process died before it released all messages.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
-  if unfinished and not release_some(unfinished, 1000) then return now end
+  if unfinished and not release_held(unfinished, 1000) then return now end
   if meta.purged_to then
     forget_purged()
     if meta.purged_to then return now end

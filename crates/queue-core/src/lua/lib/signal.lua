@@ -3,7 +3,7 @@
 -- `signals` has its cut, a tab and the data for the handlers; any call that finds a signal there may continue it.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra waiting_list wake watch ready
-local function release_some(key, limit)
+local function release_held(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
     -- Drover did not write this value.

@@ -146,8 +146,8 @@ end
 
 local function add_to_state(id, due, options)
   local hold = field(options, 'k')
-  local passed = hold and is_sticky(hold)
-  if hold and not passed then
+  local is_released = hold and is_sticky(hold)
+  if hold and not is_released then
     hold_keys[id] = hold
     held[#held + 1] = 0
     held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
@@ -162,7 +162,7 @@ local function add_to_state(id, due, options)
     readies = readies + 1
     ready[readies] = id
   end
-  if not passed then return id, state end
+  if not is_released then return id, state end
   local data = redis.call('HGET', STICKY, hold) or ''
   if data ~= '' then
     signalled[#signalled + 1] = id
