@@ -30,16 +30,16 @@ pub(crate) struct Shared {
     pub(crate) event_streams: Budget,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) waits: Budget,
-    /// Memory, in bytes, for bodies of requests that are received or held, and for responses.
+    /// The memory for request bodies and for responses, in bytes.
     pub(crate) body_memory: Budget,
     /// The part of `body_memory` that responses may use.
     pub(crate) response_memory: Budget,
     pub(crate) limits: Api,
     pub(crate) metrics: Metrics,
     pub(crate) health_monitor: RedisHealthMonitor,
-    /// The body of `/openapi.json`, which is set when all routes are registered.
+    /// The body of `/openapi.json`. It is set when all routes are registered.
     pub(crate) description: OnceLock<Bytes>,
-    /// Operations that run to their end even when their client disconnects.
+    /// Operations that run to their end even if their client disconnects.
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -82,14 +82,14 @@ impl App {
         }))
     }
 
-    /// Takes a share of the waiting requests for a request with this wait; `None` if the wait is zero. `key` is the client's
-    /// API key, if it has one.
+    /// Counts a request that may wait for `wait` towards the maximum of waiting requests of its `key`, until the share is
+    /// dropped. Returns `None` if `wait` is zero. Without a key there is no maximum.
     pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waits.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)
     }
 
-    /// Runs a long operation to its end, even when the client disconnects meanwhile.
+    /// Runs a long operation to its end, even if the client disconnects meanwhile.
     pub(crate) async fn run_to_end<T: Send + 'static>(
         &self,
         operation: impl Future<Output = T> + Send + 'static,

@@ -1,13 +1,14 @@
-//! Budgets that all requests share and that limit each client to a part: the numbers of waiting requests and event streams,
-//! and the memory for bodies and responses.
+//! Budgets that all requests share. Each client may take only a part of a budget. There are budgets for the numbers of
+//! waiting requests and event streams, and for the memory of bodies and responses.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use service::config::KeyId;
 
-/// A share of flexible size gets at most the free amount divided by this number, so that several such shares fit.
-const FREE_PARTS: usize = 8;
+/// A share of flexible size gets the free amount divided by this number, but at least its minimum and at most its maximum. So
+/// several such shares fit into the budget.
+const FLEXIBLE_SHARE_DIVISOR: usize = 8;
 
 /// The owner of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,13 +66,14 @@ impl Taken {
 /// The reason why a share is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
+    /// All clients together would exceed the budget.
     All,
-    /// The client would exceed the limit for one client, which is this amount.
+    /// The client would exceed the maximum for one client, which is this amount.
     OfClient(Client, usize),
 }
 
 impl Budget {
-    /// A budget of `most` for all clients, and of `most_per_client` for each one.
+    /// A budget of `max` for all clients together, and of `max_per_client` for each client.
     pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
         Self { max, max_per_client, taken: Arc::default() }
     }
@@ -84,28 +86,28 @@ impl Budget {
         self.max_per_client
     }
 
-    /// Takes an amount, which is returned when the share is dropped.
+    /// Takes an amount. Dropping the share returns the amount to the budget.
     pub(crate) fn take(&self, client: Option<Client>, amount: usize) -> Result<Share, BudgetExceeded> {
         let mut share = Share { budget: self.clone(), client, amount: 0 };
         share.resize(amount)?;
         Ok(share)
     }
 
-    /// Takes a share of flexible size: at most `most`, and at least `least` or the limit for one client, whichever is less.
-    pub(crate) fn take_some(&self, client: Option<Client>, min: usize, max: usize) -> Result<Share, BudgetExceeded> {
+    /// Takes a share of flexible size: at most `max`, and at least `min` or the maximum for one client, whichever is less.
+    pub(crate) fn take_flexible(&self, client: Option<Client>, min: usize, max: usize) -> Result<Share, BudgetExceeded> {
         let min = min.min(self.max_per_client);
         let amount = self.add(client.as_ref(), min, max.max(min))?;
         Ok(Share { budget: self.clone(), client, amount })
     }
 
-    /// Adds an amount from `least` to `most` to the taken amount, and returns it. If `client` is `None`, only the limit for
-    /// all clients applies.
+    /// Chooses an amount from `min` to `max`, adds it to the taken amount, and returns it. If `client` is `None`, only the
+    /// maximum for all clients applies.
     fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
         let mut taken = self.taken.lock();
         let free = self.max.saturating_sub(taken.all);
         let of_client = |client| taken.by_client.get(client).copied().unwrap_or(0);
         let free_for_client = client.map_or(free, |client| self.max_per_client.saturating_sub(of_client(client)));
-        let amount = (free.min(free_for_client) / FREE_PARTS).clamp(min, max);
+        let amount = (free.min(free_for_client) / FLEXIBLE_SHARE_DIVISOR).clamp(min, max);
         match client {
             _ if amount > free => return Err(BudgetExceeded::All),
             Some(client) if amount > free_for_client => {
@@ -117,7 +119,7 @@ impl Budget {
     }
 }
 
-#[must_use = "its amount is free again when it is dropped"]
+#[must_use = "dropping it returns its amount to the budget"]
 pub(crate) struct Share {
     budget: Budget,
     client: Option<Client>,
@@ -129,11 +131,11 @@ impl Share {
         self.amount
     }
 
-    /// Changes the size of the share. If the budget does not have enough, the share stays unchanged.
+    /// Changes the amount of the share. If the budget does not have enough, the share stays unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {
-            let more = amount - self.amount;
-            self.budget.add(self.client.as_ref(), more, more)?;
+            let increase = amount - self.amount;
+            self.budget.add(self.client.as_ref(), increase, increase)?;
         } else if amount < self.amount {
             self.budget.taken.lock().subtract(self.client.as_ref(), self.amount - amount);
         }
@@ -141,19 +143,19 @@ impl Share {
         Ok(())
     }
 
-    /// Changes the size of the share even beyond the budget, for memory that is already in use. Other shares are refused
-    /// until memory is returned.
+    /// Changes the amount of the share even if the budget is exceeded, because the memory is already in use. Until enough
+    /// memory is returned, other shares are refused.
     pub(crate) fn force_resize(&mut self, amount: usize) {
         if amount > self.amount {
             self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
-            // A smaller amount never fails.
+            // Reducing the amount never fails.
             let _ = self.resize(amount);
         }
     }
 
-    /// Another share of the same client, with size 0.
+    /// Another share of the same budget and client, with amount 0.
     pub(crate) fn sibling(&self) -> Self {
         Self { budget: self.budget.clone(), client: self.client.clone(), amount: 0 }
     }
@@ -161,7 +163,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // A smaller amount never fails.
+        // Reducing the amount never fails.
         let _ = self.resize(0);
     }
 }
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn client_gets_at_most_its_part_and_refused_share_stays_unchanged() {
+    fn client_gets_at_most_its_maximum_and_refused_share_stays_unchanged() {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
@@ -201,20 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn share_without_fixed_size_shrinks_with_the_free_amount_and_used_memory_counts_beyond_the_budget() {
+    fn flexible_share_is_a_part_of_the_free_amount_and_memory_in_use_may_exceed_the_budget() {
         let memory = Budget::new(2_000, 800);
         let client = || Some(Client::Address([192, 0, 2, 1].into()));
-        let large = memory.take_some(client(), 10, 80).ok().unwrap();
-        let mut next = memory.take_some(client(), 10, 800).ok().unwrap();
+        let large = memory.take_flexible(client(), 10, 80).ok().unwrap();
+        let mut next = memory.take_flexible(client(), 10, 800).ok().unwrap();
         assert_eq!((large.amount(), next.amount()), (80, 90), "an eighth of what is free");
         next.force_resize(5_000);
         assert_eq!(memory.taken(), 5_080);
-        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(BudgetExceeded::All));
+        assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::All));
         assert_eq!(memory.take(None, 1).err(), Some(BudgetExceeded::All));
         next.force_resize(790);
-        assert_eq!(memory.take_some(client(), 10, 80).err(), Some(BudgetExceeded::OfClient(client().unwrap(), 800)));
+        assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::OfClient(client().unwrap(), 800)));
         drop((large, next));
-        let all = memory.take_some(client(), 1_000, 1_000).ok().unwrap();
-        assert_eq!(all.amount(), 800, "all that one client may have");
+        let all = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
+        assert_eq!(all.amount(), 800, "the maximum for one client");
     }
 }

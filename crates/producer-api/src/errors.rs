@@ -31,23 +31,23 @@ pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
 );
 pub(crate) const INVALID_LAST_EVENT_ID: Refusal = Refusal(
     Code::InvalidLastEventId,
-    "the header Last-Event-ID must be an id that this stream gave, unchanged; without it the stream begins with what happens from \
-     now on",
+    "the header Last-Event-ID must be an id that this stream sent, unchanged; without this header the stream begins with the next \
+     event",
 );
 pub(crate) const INVALID_CURSOR: Refusal = Refusal(
     Code::CursorNotFound,
-    "cursor must be the next_cursor of the page before, unchanged; without it the list begins from the start",
+    "cursor must be the next_cursor of the page before, unchanged; without cursor the list begins at its start",
 );
 pub(crate) const NO_STATE_TO_PURGE: Refusal =
     Refusal(Code::InvalidQuery, "state is required: held, delayed, waiting, completed or failed");
 pub(crate) const ACTIVE_IS_NOT_PURGED: Refusal = Refusal(
     Code::InvalidQuery,
-    "active messages are not purged, consumers work on them: cancel them one by one, or purge another state, held, delayed, \
-     waiting, completed or failed",
+    "active messages are not purged, because consumers work on them; cancel them one by one, or purge another state: held, \
+     delayed, waiting, completed or failed",
 );
 pub(crate) const NO_CONFIRMATION: Refusal = Refusal(
     Code::InvalidQuery,
-    "confirm is required: the queue's name once more, because this deletes everything in the queue",
+    "confirm is required, with the queue's name as its value, because this deletes everything in the queue",
 );
 pub(crate) const HOLD_OF_ANOTHER_STATE: Refusal =
     Refusal(Code::InvalidQuery, "only held messages wait for a hold key: omit state, or ask for state=held");
@@ -55,18 +55,18 @@ pub(crate) const NOT_JSON_CONTENT: Refusal =
     Refusal(Code::UnsupportedMediaType, "the body must be JSON, sent with the header content-type: application/json");
 pub(crate) const NOT_BATCH_CONTENT: Refusal = Refusal(
     Code::UnsupportedMediaType,
-    "the body must be JSON, sent with the header content-type: application/json, or a message a line, with content-type: \
-     application/x-ndjson",
+    "the body must be JSON, sent with the header content-type: application/json, or one message per line, with \
+     content-type: application/x-ndjson",
 );
 pub(crate) const ENCODED_BODY: Refusal = Refusal(
     Code::UnsupportedMediaType,
-    "the header content-encoding says that the body is compressed or encoded, which this server does not undo; send uncompressed \
-     JSON, without that header",
+    "the header content-encoding says that the body is compressed or encoded, but this server does not decode bodies; send \
+     uncompressed JSON, without that header",
 );
 pub(crate) const UNEXPECTED_BODY: Refusal = Refusal(Code::UnexpectedBody, "this endpoint takes no body; send none");
-pub(crate) const FOREIGN_PAGE: Refusal = Refusal(
+pub(crate) const CROSS_ORIGIN: Refusal = Refusal(
     Code::ForeignOrigin,
-    "this was asked for by a page of another origin, and nothing was done; list the origin in api.cors_origins if its pages may \
+    "a page of another origin sent this request, and nothing was done; add its origin to api.cors_origins if its pages may \
      call this server",
 );
 pub(crate) const BODY_NOT_RECEIVED: Refusal =
@@ -82,7 +82,7 @@ const RETRY_AFTER_SECS: u32 = 1;
 /// The header `Retry-After` when there are too many event streams, in seconds.
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
-/// The current outage. It is logged every ten seconds, not for each refused request.
+/// The current outage. While it lasts, it is logged at most every ten seconds, not for each refused request.
 static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 
 /// A temporary error, which has the header `Retry-After`.
@@ -95,14 +95,15 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     let may_be_stored = matches!(error, Error::Unavailable(_));
     let mut problem = from_queue(error);
     if may_be_stored {
-        problem.detail = "Redis is not available now; try again. The messages may have been stored or not: post it \
-                          with an Idempotency-Key, or with ids of your own, and it is not stored twice"
+        problem.detail = "Redis is not available now; try again. The messages may have been stored or not: if they \
+                          have an Idempotency-Key or ids of your own, posting them again does not store them twice"
             .into();
     }
     problem
 }
 
-/// The error response to a request that requires an existing queue, which may have been deleted since it was checked.
+/// The error response to a request that requires an existing queue. The queue may have been deleted since its existence was
+/// checked.
 pub(crate) fn from_existing_queue(error: Error, name: &QueueName) -> Problem {
     match error {
         Error::NoSuchQueue => queue_not_found(name),
@@ -116,8 +117,8 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             if OUTAGE.record_failure() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
-            let detail = "Redis is not available now; try again. The operation may have been done, in part or not \
-                          at all: it is safe to repeat";
+            let detail = "Redis is not available now; try again. The operation may have been done completely, in part \
+                          or not at all: it is safe to repeat";
             temporary(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
@@ -138,8 +139,8 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             if OUTAGE.record_failure() {
                 warn!("posts arrive faster than Redis stores them: messages are refused");
             }
-            let detail = "posts arrive faster than Redis stores them, and nothing of this was stored; try again later, and \
-                          post many messages in batches";
+            let detail = "posts arrive faster than Redis stores them, and nothing of this request was stored; try again later, \
+                          and post many messages in batches";
             temporary(Code::Overloaded, detail)
         }
         Error::KeyReused => {
@@ -166,27 +167,27 @@ pub(crate) fn invalid_idempotency_key(detail: impl Display) -> Problem {
     Problem::new(Code::InvalidIdempotencyKey, detail)
 }
 
-pub(crate) fn too_many_listeners(full: BudgetExceeded) -> Problem {
-    let (code, detail) = match full {
+pub(crate) fn too_many_listeners(exceeded: BudgetExceeded) -> Problem {
+    let (code, detail) = match exceeded {
         BudgetExceeded::All => (
             Code::TooManyListeners,
-            "this server has its maximum number of listeners to events (api.max_listeners); try again, another \
-             server may have room"
+            "this server has its maximum number of event streams (api.max_listeners); try again, another server \
+             may have room"
                 .into(),
         ),
         BudgetExceeded::OfClient(key, max) => (
             Code::TooManyListenersOfKey,
             format!(
-                "{max} listen to events of this server with {key}, and no more may (api.max_listeners_per_key); close one \
-                 first"
+                "this server has {max} event streams with {key}, which is the maximum (api.max_listeners_per_key); close one \
+                 of them first"
             ),
         ),
     };
     Problem::new(code, detail).with_retry_after(EVENT_STREAM_RETRY_AFTER_SECS)
 }
 
-pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
-    let waiting = match full {
+pub(crate) fn too_many_waits(exceeded: BudgetExceeded) -> Problem {
+    let waiting = match exceeded {
         BudgetExceeded::All => "the maximum number of requests waits".to_owned(),
         BudgetExceeded::OfClient(key, max) => format!("{max} requests with {key} wait"),
     };
@@ -197,25 +198,25 @@ pub(crate) fn too_many_waits(full: BudgetExceeded) -> Problem {
     temporary(Code::TooManyWaits, detail)
 }
 
-pub(crate) fn no_memory_for_body(full: BudgetExceeded) -> Problem {
-    no_memory(full, "so this body was not taken; send it again later, or send fewer and smaller bodies at a time")
+pub(crate) fn no_memory_for_body(exceeded: BudgetExceeded) -> Problem {
+    no_memory(exceeded, "so this body was not received; send it again later, or send fewer and smaller bodies at a time")
 }
 
-pub(crate) fn no_memory_for_response(full: BudgetExceeded) -> Problem {
+pub(crate) fn no_memory_for_response(exceeded: BudgetExceeded) -> Problem {
     no_memory(
-        full,
-        "and nothing was done; read the answers that are on their way, and ask again later, for less at a time",
+        exceeded,
+        "and nothing was done; read the responses that were not read yet, and ask again later, for less at a time",
     )
 }
 
 #[cold]
-fn no_memory(full: BudgetExceeded, advice: &str) -> Problem {
-    let used = match full {
+fn no_memory(exceeded: BudgetExceeded, advice: &str) -> Problem {
+    let used = match exceeded {
         BudgetExceeded::All => {
-            "the server holds its maximum of bytes of bodies and answers (api.max_body_memory)".into()
+            "bodies and responses use the maximum memory of the server (api.max_body_memory)".into()
         }
         BudgetExceeded::OfClient(client, max) => format!(
-            "the server holds nearly {max} bytes of bodies from {client} and of answers to it, the most for one client (a part of \
+            "bodies from {client} and responses to it use nearly {max} bytes of memory, the maximum for one client (a part of \
              api.max_body_memory)"
         ),
     };
@@ -230,7 +231,7 @@ pub(crate) fn invalid_query(detail: impl Display) -> Problem {
 }
 
 pub(crate) fn cursor_of_another_list(list: impl Display) -> Problem {
-    let detail = format!("this cursor continues a list {list}; ask for that, or omit the cursor");
+    let detail = format!("this cursor continues a list {list}; ask for that list, or omit the cursor");
     Problem::new(Code::CursorNotFound, detail)
 }
 
@@ -265,12 +266,12 @@ pub(crate) fn body_too_large(limit: usize) -> Problem {
 }
 
 pub(crate) fn body_too_slow(limit: Millis) -> Problem {
-    let detail = format!("the body was not complete after {limit}; send it again, faster");
+    let detail = format!("the body was not complete after {limit}; send it again within that time");
     Problem::new(Code::RequestTimeout, detail)
 }
 
 pub(crate) fn stopping() -> Problem {
-    temporary(Code::Stopping, "this server stops; send the rest again, another one takes it")
+    temporary(Code::Stopping, "this server is stopping; send the rest again, to another server")
 }
 
 pub(crate) fn lines_too_slow(limit: Millis) -> Problem {

@@ -79,31 +79,31 @@ fn log_access(keyring: &Keyring, bind: &BindAddress) {
     }
 }
 
-/// Waits after `shutdown`, for at most `grace`, until the operations that run to their end have ended.
+/// After `shutdown`, waits until the operations in `tasks` have ended, for at most `grace`.
 async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Duration) -> io::Result<()> {
     shutdown.cancelled().await;
     tasks.close();
     if timeout(grace, tasks.wait()).await.is_err() {
-        warn!("a long operation was still running when the grace period ended: a part of it is done, request it again");
+        warn!("a long operation was still running when the grace period ended: it is done only in part; request it again");
     }
     Ok(())
 }
 
-/// Applies the declared settings when Redis answers. The API also starts without Redis.
+/// Writes the declared settings to Redis, and tries again until Redis answers. The API serves requests meanwhile.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
-    let mut is_reported = false;
+    let mut is_failure_logged = false;
     while let Err(error) = queues.declare().await {
-        if !is_reported {
+        if !is_failure_logged {
             warn!(%error, "the declared settings are not applied yet");
-            is_reported = true;
+            is_failure_logged = true;
         }
         tokio::select! {
             () = sleep(retry.pause()) => {}
             () = shutdown.cancelled() => return,
         }
     }
-    if is_reported {
+    if is_failure_logged {
         info!("the declared settings are applied");
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A request makes dozens of small allocations, and the system's allocator would use a fifth of its time.
+/// Each request makes dozens of small allocations. The system's allocator would take a fifth of the time of a request.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -42,14 +42,14 @@ fn print_key(issue: producer_api::Issue) -> ExitCode {
     match issue.run() {
         Ok(key) if service::print(&key).is_ok() => {
             service::complain(
-                "The first line is the key: give it to its owner, it is stored nowhere. The second line goes into auth.keys = \
-                 […]; restart the API then.",
+                "The first line is the key: give it to its owner; it is stored nowhere. Write the second line into auth.keys = \
+                 […], and restart the API.",
             );
             ExitCode::SUCCESS
         }
         Ok(_) => {
             service::complain(
-                "producer-api key: the key can't be written to standard output, and is lost: make another",
+                "producer-api key: the key could not be written to standard output, and is lost: make another key",
             );
             ExitCode::FAILURE
         }

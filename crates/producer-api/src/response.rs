@@ -44,23 +44,24 @@ impl Responder {
     pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved> {
         // A single message is returned whatever its size, so only the minimum is reserved.
         let max = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
-        self.reserve_total(self.app.response_memory.take_some(self.caller.client(), UNCOUNTED_BYTES, max))
+        self.reserve_total(self.app.response_memory.take_flexible(self.caller.client(), UNCOUNTED_BYTES, max))
     }
 
-    /// The response with a value that was read. It is refused if it is large and the budget is exceeded. `expected_bytes` is
+    /// The response with a value that was read. A large response is refused if it would exceed the budget. `expected_bytes` is
     /// its approximate size.
     pub(crate) fn respond_to_read(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         // A response larger than one client's budget needs the whole budget of the client.
         self.json(value, expected_bytes, self.app.response_memory.max_per_client())
     }
 
-    /// The response to an operation that changed data, which is never refused: it may exceed the budget, and later responses
-    /// are refused then. `expected_bytes` is its approximate size.
+    /// The response to an operation that changed data. It is never refused: it may exceed the budget, and then later
+    /// responses are refused. `expected_bytes` is its approximate size.
     pub(crate) fn respond_to_change(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         self.json(value, expected_bytes, 0)
     }
 
-    /// Creates the response. It is refused if it is large and the budget lacks its size or `most`, whichever is less.
+    /// Creates the response. A large response is refused if the budget has less left than the size of the response or `max`,
+    /// whichever is less.
     fn json(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = json(value, expected_bytes)?;
         if text.len() <= UNCOUNTED_BYTES {
@@ -104,7 +105,8 @@ impl Reserved {
     }
 }
 
-/// The text of a response with its reserved memory, which is returned when the last part of the text was sent or dropped.
+/// The text of a response with its reserved memory. The memory is returned when the last part of the text was sent or
+/// dropped.
 struct Counted {
     text: Vec<u8>,
     _memory: Reserved,

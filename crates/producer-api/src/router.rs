@@ -23,12 +23,12 @@ use crate::{
 
 /// All routes within their layers.
 pub(crate) fn router(app: &App) -> Router {
-    // The maximum wait is added to the time limit for the rest of a request.
+    // A request may take `request_timeout`, and in addition it may wait for `max_wait`.
     let time_limit = app.limits.request_timeout.to_std() + app.limits.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let (routes, described, endpoints) = routes::all(time_limit).split();
+    let (routes, routes_description, endpoints) = routes::all(time_limit).split();
     let access = if app.keyring.is_empty() { Access::Open } else { Access::Keys };
-    let description = openapi::describe(&described, &endpoints, *app.limits.max_wait, access);
+    let description = openapi::describe(&routes_description, &endpoints, *app.limits.max_wait, access);
     app.description.get_or_init(|| description.to_string().into());
     let endpoints = Arc::new(endpoints);
     let routes = routes
@@ -42,33 +42,33 @@ pub(crate) fn router(app: &App) -> Router {
     protect(routes, guard)
         .layer(
             ServiceBuilder::new()
-                .layer(RequestLayer { measure: app.metrics.requests.clone(), access, endpoints })
+                .layer(RequestLayer { metrics: app.metrics.requests.clone(), access, endpoints })
                 .option_layer(cors(&app.limits.cors_origins))
                 .layer(MapFutureLayer::new(catch_panic)),
         )
         .with_state(app.clone())
 }
 
-/// The time for which a browser keeps the answer to a preflight request.
+/// The time for which a browser keeps the response to a preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// Allows pages of these origins to call the API. Without origins there are no CORS headers, and browsers block calls from
-/// other pages.
+/// pages of other origins.
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
     let origins: Vec<_> = origins.iter().map(|origin| origin.as_header().clone()).collect();
-    let allowed = ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
-    let allowed = allowed.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]);
-    let exposed = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
-    let exposed = exposed.into_iter().chain([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
+    let allowed_headers = ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
+    let allowed_headers = allowed_headers.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]);
+    let exposed_headers = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+    let exposed_headers = exposed_headers.into_iter().chain([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
     Some(
         CorsLayer::new()
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
-            .allow_headers(allowed.collect::<Vec<_>>())
-            .expose_headers(exposed.collect::<Vec<_>>())
+            .allow_headers(allowed_headers.collect::<Vec<_>>())
+            .expose_headers(exposed_headers.collect::<Vec<_>>())
             .max_age(PREFLIGHT_MAX_AGE),
     )
 }

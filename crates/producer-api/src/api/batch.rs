@@ -25,7 +25,7 @@ impl Body for NewBatch {
 
     fn check(&self) -> Result<(), FieldError> {
         let mut messages = self.messages.iter().enumerate();
-        messages.try_for_each(|(n, message)| message.check().map_err(|error| error.within(&format!("/messages/{n}"))))
+        messages.try_for_each(|(index, message)| message.check().map_err(|error| error.within(&format!("/messages/{index}"))))
     }
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct BatchEntry {
     id: MessageRef,
     #[schema(required)]
     state: Option<State>,
-    /// Whether it existed already.
+    /// Whether the message existed already.
     pub(crate) duplicate: bool,
 }
 
@@ -53,7 +53,7 @@ impl From<&Enqueued> for BatchEntry {
     }
 }
 
-/// The outcome of a batch: of each message, or of all lines.
+/// The outcome of a batch: of each message of JSON, or of all lines of NDJSON.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum BatchOrLines {
@@ -64,9 +64,9 @@ pub(crate) enum BatchOrLines {
 /// The outcome of all lines.
 #[derive(Default, Serialize, ToSchema)]
 pub(crate) struct LinesSummary {
-    /// Messages stored.
+    /// The number of messages that were stored.
     enqueued: u64,
-    /// Messages that existed already.
+    /// The number of messages that existed already.
     duplicates: u64,
     /// The first 100 lines that were refused.
     #[schema(max_items = 100)]
@@ -80,7 +80,7 @@ pub(crate) struct LinesSummary {
 /// A line that was refused.
 #[derive(Serialize, ToSchema)]
 struct RefusedLine {
-    /// Its number, from 1.
+    /// The number of the line, from 1.
     #[schema(minimum = 1)]
     line: u64,
     #[schema(value_type = String)]

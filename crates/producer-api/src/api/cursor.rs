@@ -8,8 +8,8 @@ use crate::errors::{self, Result};
 
 /// A position in the list of one state, or in the lists of all states one after the other.
 ///
-/// Clients send it as opaque text with a checksum over it and the name of the queue, so that a modified cursor, or one of
-/// another queue, is refused.
+/// A cursor is this position as opaque text with a checksum. The checksum covers the position and the name of the queue, so a
+/// modified cursor, or a cursor of another queue, is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     /// Whether the list has the messages of all states.
@@ -36,13 +36,13 @@ impl Position {
     }
 
     pub(crate) fn encode(&self, queue: &QueueName) -> String {
-        let scope = if self.all { "all" } else { "one" };
-        let position = self.cursor.as_deref().unwrap_or_default();
-        let text = format!("{scope} {} {position}", self.state.as_str());
+        let range = if self.all { "all" } else { "one" };
+        let cursor = self.cursor.as_deref().unwrap_or_default();
+        let text = format!("{range} {} {cursor}", self.state.as_str());
         URL_SAFE_NO_PAD.encode([&checksum(queue, &text), text.as_bytes()].concat())
     }
 
-    /// Reads the text of a client, for a list of the requested state.
+    /// Reads a cursor that a client sent for a list of the requested state, or of all states.
     pub(crate) fn decode(text: &str, queue: &QueueName, requested: Option<State>) -> Result<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let position = bytes.and_then(|bytes| Self::parse(&bytes, queue)).ok_or(errors::INVALID_CURSOR)?;
@@ -57,15 +57,15 @@ impl Position {
     fn parse(bytes: &[u8], queue: &QueueName) -> Option<Self> {
         let (sum, text) = bytes.split_first_chunk()?;
         let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sum)?;
-        let [scope @ ("one" | "all"), state, position] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
-        let cursor = (!position.is_empty()).then(|| position.to_owned());
-        Some(Self { all: scope == "all", state: state.parse().ok()?, cursor })
+        let [range @ ("one" | "all"), state, cursor] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let cursor = (!cursor.is_empty()).then(|| cursor.to_owned());
+        Some(Self { all: range == "all", state: state.parse().ok()?, cursor })
     }
 }
 
 fn checksum(queue: &QueueName, text: &str) -> [u8; 8] {
     let sum = Sha256::new().chain_update(queue.as_str()).chain_update(b"\t").chain_update(text).finalize();
-    std::array::from_fn(|at| sum[at])
+    std::array::from_fn(|index| sum[index])
 }
 
 #[cfg(test)]
@@ -85,9 +85,9 @@ mod tests {
         assert!(Position::decode(&text, &queue("other"), Some(State::Failed)).is_err());
         assert!(Position::decode(&text, &queue("q"), Some(State::Held)).is_err());
         assert!(Position::decode(&text, &queue("q"), None).is_err());
-        for at in 0..text.len() {
+        for index in 0..text.len() {
             let mut other = text.clone().into_bytes();
-            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            other[index] = if other[index] == b'A' { b'B' } else { b'A' };
             let other = String::from_utf8(other).unwrap();
             assert!(Position::decode(&other, &queue("q"), Some(State::Failed)).is_err(), "{other}");
         }

@@ -25,7 +25,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventQuery {
-    /// Only the events of this message; it need not be posted yet.
+    /// Only the events of this message. The message need not be posted yet.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline, value_type = Option<MessageRef>)]
     pub(crate) message: Option<String>,
@@ -39,7 +39,7 @@ impl IntoParams for LastEventId {
         // Empty, as an `EventSource` sends it before the first event, or three numbers.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
         let description =
-            "The last id that the stream sent: the stream continues after it. An `EventSource` sends it by itself";
+            "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this header by itself";
         header::optional_header("Last-Event-ID", description, pattern)
     }
 }
@@ -60,15 +60,16 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
     }
 }
 
-/// One event of the stream, by its fields.
+/// The fields of one event of the stream.
 #[derive(ToSchema)]
 pub(crate) struct StreamedEvent<'a> {
     /// The id for the header Last-Event-ID.
     #[schema(value_type = Option<String>, nullable = false)]
     pub(crate) id: Option<EventId>,
-    /// The kind of event, or `reset`: events were missed.
+    /// The kind of event, or `reset` if events were missed.
     pub(crate) event: &'a str,
-    /// An object with the `id` of the message, the instant `at`, its `state`, and members of the kind of event.
+    /// An object with the `id` of the message, the instant `at`, its `state`, and further members that depend on the
+    /// kind of event.
     #[schema(
         content_media_type = "application/json",
         examples("{\"id\":\"order-42\",\"at\":\"2026-11-23T09:00:00.123Z\",\"state\":\"waiting\"}")
@@ -82,7 +83,7 @@ impl From<StreamedEvent<'_>> for sse::Event {
     }
 }
 
-/// The event with its id. With an empty id the client forgets the id that it had.
+/// The event with this id. Without an id, the event gets an empty id, with which the client forgets its last id.
 pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
     event.id(id.map(|id| id.to_string()).unwrap_or_default())
 }

@@ -41,7 +41,7 @@ pub(crate) fn line<T: Body>(line: &[u8]) -> Result<T> {
     })
 }
 
-/// Reads the members of a body that is any object. A duplicate member is refused.
+/// Reads the members of a body that may be any object. A duplicate member is refused.
 pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let Members(members) =
@@ -58,16 +58,16 @@ fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T>
     read.map_err(|error| errors::invalid_field(T::INVALID, error))
 }
 
-/// The mistake in a field of a body that is valid JSON; `None` for any other body.
+/// The mistake in a field of a body; `None` if the body is not valid JSON, or the mistake is not in a field.
 #[cold]
 fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
     serde_json::from_slice::<&RawValue>(json).ok()?;
     let error =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_slice(json)).err()?;
-    let at_root = error.path().iter().next().is_none();
+    let is_at_root = error.path().iter().next().is_none();
     let text = error.inner().to_string();
-    let is_field = ["missing field", "unknown field"].iter().any(|beginning| text.starts_with(beginning));
-    (!at_root || is_field).then(|| field_error(error.path(), error.inner()))
+    let is_about_field = ["missing field", "unknown field"].iter().any(|beginning| text.starts_with(beginning));
+    (!is_at_root || is_about_field).then(|| field_error(error.path(), error.inner()))
 }
 
 /// Deserializes an object that is a part of a body and was kept as raw JSON.
@@ -90,7 +90,7 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", segment(&member));
     }
-    // A mistake within a part, as `part` reports it: its path is appended.
+    // If `part` reported the mistake, the text begins with the path within the part, which is appended.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }
@@ -100,7 +100,7 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
 }
 
 fn pointer(path: &Path) -> String {
-    let segments = path.iter().map(|part| match part {
+    let segments = path.iter().map(|element| match element {
         Segment::Seq { index } => format!("/{index}"),
         Segment::Map { key } => format!("/{}", segment(key)),
         Segment::Enum { .. } | Segment::Unknown => String::new(),
@@ -119,8 +119,8 @@ pub(crate) struct Members(pub(crate) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Once;
-        impl<'de> Visitor<'de> for Once {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = Members;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +138,7 @@ impl<'de> Deserialize<'de> for Members {
                 Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Once)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 

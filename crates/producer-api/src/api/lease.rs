@@ -12,15 +12,15 @@ use super::{LeaseTime, Limit, True, Wait, json::Body};
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"max": 10, "visibility_timeout": "30s"})))]
 pub(crate) struct Receive {
-    /// How many messages at most; 1 if absent.
+    /// The maximum number of messages; 1 if absent.
     #[schema(inline)]
     pub(crate) max: Option<Limit>,
-    /// How long to wait for the first message; not at all if absent.
+    /// How long to wait for the first message; 0 if absent.
     pub(crate) wait: Option<Wait>,
     /// How long the leases last; the setting of the queue if absent.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
-    /// The id of the consumer, from an earlier answer; a new one if absent.
+    /// The id of the consumer, from an earlier response. If absent, the consumer gets a new id.
     #[schema(inline)]
     pub(crate) consumer: Option<ConsumerId>,
 }
@@ -29,7 +29,7 @@ impl Body for Receive {
     const INVALID: Code = Code::InvalidReceive;
 }
 
-/// Messages with their leases; none if none came within the wait.
+/// Messages with their leases. There are none if no message came within the wait.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Received {
     #[schema(inline)]
@@ -62,17 +62,17 @@ pub(crate) struct LeaseResult {
     pub(crate) lease: LeaseToken,
     #[schema(inline)]
     pub(crate) outcome: Outcome,
-    /// Only there if the lease was extended.
+    /// Present only if the lease was extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) lease_expires_at: Option<Timestamp>,
-    /// Only there if the message was cancelled: stop working on it, and settle it.
+    /// Present only if the message was cancelled: stop working on the message, and settle it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) cancel_requested: Option<True>,
 }
 
-/// The outcome of a lease: a state is that of the message.
+/// The outcome of a lease: `extended`, `gone`, or the new state of the message.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {

@@ -1,4 +1,4 @@
-//! Messages as producers post them and the API answers them.
+//! Messages as producers post them and as the API returns them.
 
 use queue_core::{Message, MessageRef, NewMessage, QueueName, State};
 use serde::Serialize;
@@ -26,13 +26,13 @@ impl Body for NewMessage {
 pub(crate) struct PostedMessage {
     #[serde(flatten)]
     pub(crate) message: Message,
-    /// Only there, and true, if the message existed already.
+    /// Present, and true, only if the message existed already.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) duplicate: Option<True>,
 }
 
-/// The message that existed already; its id if it is no longer kept.
+/// The message that existed already; only its id and its queue if it is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum DuplicateMessage {
@@ -81,7 +81,7 @@ impl ForgottenMessage {
     }
 }
 
-/// The message after the change; its id if it is no longer kept.
+/// The message after the change; only its id and its queue if it is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum ChangedMessage {
@@ -93,7 +93,7 @@ pub(crate) enum ChangedMessage {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MessagePage {
     pub(crate) messages: Vec<Message>,
-    /// The cursor of the next page; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) next_cursor: Option<String>,
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(message.hold.unwrap().as_str(), "paid:42");
         assert_eq!(message.headers.get("a"), Some("b"));
         assert_eq!(read(r#"{"data":null}"#).unwrap().data.get(), "null", "null is data too");
-        assert!(read("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is passed over");
+        assert!(read("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is skipped");
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(message.backoff, Some(expected));
         let batch = format!(r#"{{"messages":[{nulls}]}}"#);
         assert_eq!(json::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
-        // A field that does not exist is refused all the same.
+        // An unknown field is refused even if it is null.
         assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
     }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn mistake_in_a_long_text_is_reported_shortly() {
+    fn mistake_in_a_long_text_gets_a_short_error() {
         let long = "x".repeat(100_000);
         let bodies = [
             format!(r#"{{"data":1,"{long}":1}}"#),

@@ -18,9 +18,9 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-/// The order in which ready messages are handed out: the lower goes first.
+/// The order in which ready messages are handed out: the message with the lower number goes first.
 pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
-/// The maximum number of entries that a request asks for.
+/// The maximum number of entries of a response, which a request sets.
 pub(crate) type Limit = Count<1, 1_000>;
 
 /// The limit of a request, or the default of its endpoint.
@@ -33,18 +33,19 @@ pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// How long a lease may last.
 pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// The time that a request waits. The description states the longest wait that the configuration allows.
+/// The time that a request waits. The `OpenAPI` description states the maximum that the configuration
+/// allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);
 
 impl Wait {
     /// Returns the time, or an error if it is longer than the configuration allows.
-    pub(crate) fn within(self, longest: Millis) -> Result<Millis, String> {
-        if self.0 <= longest {
+    pub(crate) fn within(self, max: Millis) -> Result<Millis, String> {
+        if self.0 <= max {
             return Ok(self.0);
         }
-        Err(format!("must be at most {longest} (api.max_wait); ask again when it is over"))
+        Err(format!("must be at most {max} (api.max_wait); to wait longer, ask again after that"))
     }
 }
 
@@ -56,7 +57,7 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// The value of a member that is only there when it is true.
+/// The value of a member that is present only when it is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct True;
 

@@ -13,29 +13,29 @@ use utoipa::{
 
 use super::{Delay, Priority, json::Body};
 
-/// A change of a message: a member that is absent stays.
+/// Changes of a message. An absent member leaves the message's value unchanged.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::option_option, reason = "an absent member is not the same as one that is null")]
 #[schema(examples(json!({"priority": -1, "delay": null, "headers": {"tried": "twice", "old": null}})))]
 pub(crate) struct MessagePatch {
-    /// The payload, as a whole: any JSON but null.
+    /// The new data, which replaces the old data as a whole: any JSON but null.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(schema_with = anything_but_null)]
     data: Option<Box<RawValue>>,
-    /// The kind of message; null: none.
+    /// The new name, which states the kind of message; null removes the name.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<MessageName>)]
     name: Option<Option<MessageName>>,
-    /// How long from now until it may be handed out; null: no time.
+    /// How long from now until the message may be handed out; null: no delay.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Delay>)]
     delay: Option<Option<Delay>>,
-    /// The lower goes first; null: 0.
+    /// The new priority: the message with the lower number goes first; null: 0.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Priority>)]
     priority: Option<Option<Priority>>,
-    /// Headers to change; null removes one, or all of them.
+    /// The headers to change. Null as the value of a header removes that header; null for `headers` removes all headers.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
@@ -56,7 +56,7 @@ impl Body for MessagePatch {
 
     fn check(&self) -> Result<(), FieldError> {
         if self.data.as_ref().is_some_and(|data| data.get() == "null") {
-            let detail = "null would take the data away, and a message keeps its data; give other JSON";
+            let detail = "null would remove the data, but a message must have data; give other JSON";
             return Err(FieldError { pointer: "/data".into(), detail: detail.into() });
         }
         Ok(())
@@ -76,7 +76,7 @@ impl MessagePatch {
         }
         match self.delay {
             Some(Some(delay)) => message.delay = Some(delay),
-            // A past instant means at once.
+            // An instant in the past makes the message due at once.
             Some(None) => message.deliver_at = Some(Timestamp::from_millis(0)),
             None => {}
         }

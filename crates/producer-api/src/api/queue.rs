@@ -22,7 +22,7 @@ pub(crate) struct QueueQuery {
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     pub(crate) prefix: Option<QueueName>,
-    /// How many at most; 100 if absent.
+    /// The maximum number of queues; 100 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     pub(crate) limit: Option<Limit>,
@@ -36,7 +36,7 @@ pub(crate) struct QueueQuery {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Queues {
     pub(crate) queues: Vec<QueueStatus>,
-    /// The cursor of the next page; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, inline)]
     pub(crate) next_cursor: Option<QueueName>,
@@ -61,7 +61,7 @@ pub(crate) struct Retried {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PurgeQuery {
-    /// The state of the messages to delete; active ones are not purged.
+    /// The state of the messages to delete. Active messages are not purged.
     #[serde(default, deserialize_with = "query::text")]
     #[param(required, inline, value_type = PurgedState)]
     state: Option<String>,
@@ -95,7 +95,7 @@ impl ToSchema for PurgedState {}
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
-    /// The name of the queue once more: this can't be undone.
+    /// The name of the queue once more, as a confirmation: the deletion can't be undone.
     #[serde(default, deserialize_with = "query::text")]
     #[param(required, inline, value_type = QueueName)]
     pub(crate) confirm: Option<String>,

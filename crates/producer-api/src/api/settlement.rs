@@ -32,9 +32,9 @@ pub(crate) struct Fail {
     _action: Option<FailAction>,
     /// Why the attempt failed. A text alone is the message.
     error: Option<Reason>,
-    /// false: no further attempt will help. true if absent.
+    /// false if no further attempt can succeed; true if absent.
     retry: Option<bool>,
-    /// The pause before the next attempt, instead of the back-off; not with retry: false.
+    /// The pause before the next attempt, instead of the back-off; not allowed with retry: false.
     #[schema(inline)]
     retry_after: Option<Delay>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Release {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ReleaseAction>,
-    /// How long until the message may be handed out again; not at all if absent.
+    /// How long until the message may be handed out again; 0 if absent.
     #[schema(inline)]
     delay: Option<Delay>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Extend {
     pub(crate) lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ExtendAction>,
-    /// For how long from now; the setting of the queue if absent.
+    /// How long the lease lasts from now on; the setting of the queue if absent.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// The progress of the work: any JSON up to 65536 bytes.
@@ -67,7 +67,7 @@ pub(crate) struct Extend {
     pub(crate) progress: Option<Box<RawValue>>,
 }
 
-/// The action of a settlement, which distinguishes the settlements in a list.
+/// The `action` of each kind of settlement, by which the settlements in a list are distinguished.
 macro_rules! actions {
     ($($name:ident = $variant:ident),*) => {
         $(
@@ -82,7 +82,7 @@ macro_rules! actions {
 
 actions!(CompleteAction = Complete, FailAction = Fail, ReleaseAction = Release, ExtendAction = Extend);
 
-/// Leases to end or extend, each on its own.
+/// Leases to end or extend, each independently of the others.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"settlements": [
@@ -97,8 +97,8 @@ impl Body for Settle {
     const INVALID: Code = Code::InvalidSettlement;
 
     fn check(&self) -> Result<(), FieldError> {
-        self.settlements.iter().enumerate().try_for_each(|(n, settlement)| match settlement {
-            Settlement::Fail(fail) => fail.check().map_err(|error| error.within(&format!("/settlements/{n}"))),
+        self.settlements.iter().enumerate().try_for_each(|(index, settlement)| match settlement {
+            Settlement::Fail(fail) => fail.check().map_err(|error| error.within(&format!("/settlements/{index}"))),
             _ => Ok(()),
         })
     }
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for Settlement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum Verb {
+        enum ActionName {
             Complete,
             Fail,
             Release,
@@ -127,14 +127,14 @@ impl<'de> Deserialize<'de> for Settlement {
         }
         #[derive(Deserialize)]
         struct Tagged {
-            action: Verb,
+            action: ActionName,
         }
         let json = <&RawValue>::deserialize(deserializer)?;
         let settlement = json::part(json).and_then(|Tagged { action }| match action {
-            Verb::Complete => json::part(json).map(Self::Complete),
-            Verb::Fail => json::part(json).map(Self::Fail),
-            Verb::Release => json::part(json).map(Self::Release),
-            Verb::Extend => json::part(json).map(Self::Extend),
+            ActionName::Complete => json::part(json).map(Self::Complete),
+            ActionName::Fail => json::part(json).map(Self::Fail),
+            ActionName::Release => json::part(json).map(Self::Release),
+            ActionName::Extend => json::part(json).map(Self::Extend),
         });
         settlement.map_err(de::Error::custom)
     }
@@ -191,7 +191,7 @@ impl From<Settlement> for LeaseAction {
     }
 }
 
-// An error must not be lost because of its form: halves of characters are replaced, and an absent part has a default.
+// An error must not be refused because of its form: halves of characters are replaced, and an absent part has a default.
 /// Why an attempt failed: a text, or its parts.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]
@@ -207,7 +207,7 @@ struct Parts {
     /// A word that programs match; `failed` if absent. Cut at 128 bytes.
     #[schema(inline)]
     code: Option<LossyText>,
-    /// A sentence for people. Cut at 8 KiB of JSON, and then it ends with … (cut).
+    /// A sentence for people. A sentence longer than 8 KiB as JSON is cut, and then ends with … (cut).
     #[schema(inline)]
     message: Option<LossyText>,
 }
@@ -218,9 +218,9 @@ impl From<Reason> for Failure {
             Reason::Text(message) => (None, Some(message)),
             Reason::Parts(Parts { code, message }) => (code, message),
         };
-        let or =
+        let or_default =
             |text: Option<LossyText>, default: &str| text.map_or_else(|| default.to_owned(), |LossyText(text)| text);
-        Self::new(or(code, "failed"), or(message, "the consumer gave no reason"))
+        Self::new(or_default(code, "failed"), or_default(message, "the consumer gave no reason"))
     }
 }
 
@@ -254,8 +254,8 @@ impl<'de> Deserialize<'de> for LossyText {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // A lone surrogate has three bytes, each a chunk of its own; only the first is no UTF-8 continuation
-                    // byte.
+                    // A lone surrogate has three bytes, and each of them is a chunk. Only the first of them is not a UTF-8
+                    // continuation byte.
                     if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn error_is_taken_as_text_or_as_parts_with_defaults() {
+    fn error_is_a_text_or_parts_with_defaults() {
         let failure = |error: &str| match action("fail", &format!(r#","error":{error}"#)) {
             Action::Fail(Failure { code, message }) => (code, message),
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! Signals, which release held messages, and the list of those that are sticky.
+//! Signals, which release held messages, and the list of sticky signals.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use queue_core::{Signal, SignalKey, Timestamp};
@@ -17,7 +17,7 @@ impl Body for Signal {
 /// The effect of a signal.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Released {
-    /// Messages that were held for the key.
+    /// The number of messages that were held for the key.
     pub(crate) released: u64,
 }
 
@@ -30,9 +30,9 @@ pub(crate) struct StickySignal {
     /// The data that released messages show as their signal.
     #[schema(required, value_type = Value)]
     pub(crate) data: Option<Box<RawValue>>,
-    /// Until when newly posted messages with the key are not held.
+    /// The instant until which newly posted messages with the key are not held.
     pub(crate) sticky_until: Timestamp,
-    /// Messages that are held for the key and will be released.
+    /// The number of messages that are still held for the key and will be released.
     pub(crate) held: u64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct StickySignal {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SignalPage {
     pub(crate) signals: Vec<StickySignal>,
-    /// The cursor of the next page; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) next_cursor: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct SignalPage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SignalQuery {
-    /// How many at most; 50 if absent.
+    /// The maximum number of signals; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     pub(crate) limit: Option<Limit>,
@@ -61,7 +61,8 @@ pub(crate) struct SignalQuery {
     pub(crate) cursor: Option<String>,
 }
 
-/// The cursor after a page: the end and the key of its last signal, as opaque text.
+/// The cursor after a page: the key of the page's last signal, and the instant until which that signal is sticky, as opaque
+/// text.
 pub(crate) fn encode_cursor(until: Timestamp, key: &SignalKey) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}:{key}", until.as_millis()))
 }

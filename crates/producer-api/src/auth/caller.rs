@@ -15,7 +15,8 @@ use crate::budget::Client;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The guard stores the key in the request's extensions. Without configured keys there is no guard, and this is `None`.
+    /// The key, which the guard has stored in the request's extensions. `None` without configured keys, because there is no
+    /// guard then.
     key: Option<Arc<ApiKey>>,
     peer: Option<Arc<Peer>>,
 }
@@ -25,7 +26,7 @@ impl Caller {
         Self { key: extensions.get().cloned(), peer: extensions.get().cloned() }
     }
 
-    /// Patterns of the queues that the client may read.
+    /// The patterns of the queues that the client may read.
     pub(crate) fn readable(&self) -> Vec<QueuePattern> {
         match &self.key {
             None => vec![QueuePattern::all()],

@@ -33,27 +33,27 @@ impl Endpoints {
     /// The endpoint of a request; a `HEAD` request has the endpoint of `GET`.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.at(path).iter().find(|endpoint| endpoint.method == *method)
+        self.of_path(path).iter().find(|endpoint| endpoint.method == *method)
     }
 
     pub(crate) fn is_open(&self, path: &str) -> bool {
-        self.at(path).first().is_some_and(|endpoint| endpoint.needs == Needs::Nothing)
+        self.of_path(path).first().is_some_and(|endpoint| endpoint.needs == Needs::Nothing)
     }
 
     /// The methods of a path, in the form of the header `Allow`.
     pub(crate) fn methods(&self, path: &str) -> String {
-        let word = |endpoint: &Endpoint| match endpoint.method.as_str() {
+        let methods_of = |endpoint: &Endpoint| match endpoint.method.as_str() {
             "GET" => "GET,HEAD".to_owned(),
             method => method.to_owned(),
         };
-        self.at(path).iter().map(word).collect::<Vec<_>>().join(",")
+        self.of_path(path).iter().map(methods_of).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn add(&mut self, path: &str, endpoint: Endpoint) {
         self.0.entry(path.to_owned()).or_default().push(endpoint);
     }
 
-    fn at(&self, path: &str) -> &[Endpoint] {
+    fn of_path(&self, path: &str) -> &[Endpoint] {
         self.0.get(path).map_or(&[], Vec::as_slice)
     }
 

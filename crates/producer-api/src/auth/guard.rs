@@ -36,12 +36,12 @@ pub(crate) struct Guard {
     pub(crate) endpoints: Arc<Endpoints>,
 }
 
-/// Passes only requests that have a key, and only to routes that the key allows. Without configured keys, the router is unchanged.
-pub(crate) fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, with: Guard) -> Router<S> {
-    if with.keyring.is_empty() {
+/// Puts the guard in front of a router. Without configured keys, the router is returned unchanged.
+pub(crate) fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, state: Guard) -> Router<S> {
+    if state.keyring.is_empty() {
         return router;
     }
-    router.layer(middleware::from_fn_with_state(with, guard))
+    router.layer(middleware::from_fn_with_state(state, guard))
 }
 
 /// Finds the key of a request, counts the request, and passes it on if the key allows it.
@@ -65,18 +65,18 @@ async fn guard(
     if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
         peer.note_trusted();
     }
-    let used = match key.rate_limit {
+    let quota = match key.rate_limit {
         None => None,
         Some(limit) => match guard.redis.use_quota(key.id.as_str(), limit).await {
-            Ok(used) => Some((limit, used)),
+            Ok(quota) => Some((limit, quota)),
             Err(error) => return quota_unavailable(error).into_response(),
         },
     };
-    let refused = match (used, path) {
-        (Some((limit, used)), _) if !used.is_granted => {
-            Some(rate_limited(&key.id, limit).with_retry_after(secs(used.more_after)).into_response())
+    let refused = match (quota, path) {
+        (Some((limit, quota)), _) if !quota.is_granted => {
+            Some(rate_limited(&key.id, limit).with_retry_after(secs(quota.more_after)).into_response())
         }
-        (_, Some(path)) => guard.refuse(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
+        (_, Some(path)) => guard.refusal(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
         // No route matches the path, so the router answers 404.
         (_, None) => None,
     };
@@ -86,15 +86,15 @@ async fn guard(
         request.extensions_mut().insert(key);
         next.run(request).await
     };
-    if let Some((limit, used)) = used {
-        add_quota(response.headers_mut(), limit, used.remaining, used.more_after);
+    if let Some((limit, quota)) = quota {
+        add_quota(response.headers_mut(), limit, quota.remaining, quota.more_after);
     }
     response
 }
 
 impl Guard {
-    /// The refusal of a request that the key does not allow.
-    fn refuse(
+    /// The refusal of a request that the key does not allow; `None` if the key allows it.
+    fn refusal(
         &self,
         key: &ApiKey,
         method: &Method,
@@ -109,8 +109,8 @@ impl Guard {
         let refused = match endpoint.needs {
             Needs::Nothing => None,
             Needs::OnQueue(scope) => {
-                // A name that can't be decoded counts as empty, which only a key for all queues (`*`) allows; the extractor
-                // then reports the error.
+                // A name that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows that, and then
+                // the extractor reports the error.
                 let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
                 let queue = queue.map_or("", |(_, queue)| queue);
                 (!key.allows(scope, queue)).then(|| forbidden(&key.id, scope, Some(queue)))
@@ -131,32 +131,33 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 
 /// The error response for a missing, unknown, wrong or expired key, which is the same for all of them.
 fn unauthorized() -> Problem {
-    let detail = "this needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the operator \
+    let detail = "this request needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the operator \
                   of this server for one";
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// The text reveals nothing about the queue, not even whether it exists.
+/// The error response to a request whose key lacks the scope. Its text reveals nothing about the queue, not even whether it
+/// exists.
 fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
     let of_queue = queue.map(|queue| format!(" for a queue {}", shortened(queue))).unwrap_or_default();
     let detail = format!(
-        "the key {key} does not have the scope {scope}{of_queue}; use one that does, or ask the operator of this server to \
-         add it to this key"
+        "the key {key} does not have the scope {scope}{of_queue}; use a key that has it, or ask the operator of this server \
+         to add it to this key"
     );
     Problem::new(Code::Forbidden, detail).with_scope(scope.as_str())
 }
 
 fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     let detail = format!(
-        "the key {key} may make {} requests in {}, and nothing was done; try again after Retry-After, send more in one \
-         batch, or ask the operator of this server for a higher rate_limit",
+        "the key {key} may make {} requests in {}, and nothing was done; try again after the time in Retry-After, send more \
+         in one batch, or ask the operator of this server for a higher rate_limit",
         limit.max, limit.duration
     );
     Problem::new(Code::RateLimited, detail)
 }
 
-/// The error response when the quota can't be read from Redis. The request itself would need Redis too, so it is refused at
-/// once.
+/// The error response when the quota can't be read from Redis. The request is refused at once, because it would need
+/// Redis too.
 fn quota_unavailable(error: Error) -> Problem {
     let is_unavailable = matches!(error, Error::Unavailable(_));
     let mut problem = errors::from_queue(error);

@@ -15,22 +15,22 @@ use super::keyring::Secret;
 /// Make an API key
 ///
 /// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line
-/// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has the hash only.
+/// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's hash.
 #[derive(Debug, clap::Args)]
 pub struct Issue {
-    /// The id of its owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
+    /// The id of the key's owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
     #[arg(long)]
     id: KeyId,
-    /// The scopes that it has: enqueue, read, consume, manage
+    /// The scopes of the key: enqueue, read, consume, manage
     #[arg(long, value_delimiter = ',', required = true)]
     scopes: Vec<Scope>,
-    /// The queues on which it has them, such as mails,user-*
+    /// The queues on which the key has these scopes, such as mails,user-*
     #[arg(long, value_delimiter = ',', default_value = "*")]
     queues: Vec<QueuePattern>,
-    /// The number of requests that it may make in a time, such as 100/1m
+    /// The maximum number of requests with the key in a time, such as 100/1m
     #[arg(long, value_name = "MAX/DURATION", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
-    /// The end of its validity, such as 2030-01-31T00:00:00Z
+    /// The instant at which the key expires, such as 2030-01-31T00:00:00Z
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     expires_at: Option<Timestamp>,
 }
@@ -40,7 +40,7 @@ impl Issue {
     ///
     /// # Errors
     ///
-    /// When the arguments contradict each other, or the operating system can't generate random bytes.
+    /// The arguments contradict each other, or the operating system can't generate random bytes.
     pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
         let Self { id, scopes, queues, rate_limit, expires_at } = self;
         let secret = Secret::generate(&id)?;

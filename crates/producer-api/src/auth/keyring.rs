@@ -48,8 +48,8 @@ impl Keyring {
 
     /// Finds the key with this text, if it is known and has not expired.
     ///
-    /// An unknown id takes as long as a known one, and a hash that is wrong in its first bit as long as one that is wrong in
-    /// its last.
+    /// The lookup takes as long for an unknown id as for a known one, and its duration does not reveal which bits of a hash
+    /// are wrong.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
         let presented_hash = hash(presented);
         let candidates = id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
@@ -128,7 +128,7 @@ pub(crate) fn hash(key: &str) -> KeyHash {
 /// Extracts the id from a text that may be a key; the keyring may have no key with that id.
 pub(crate) fn id(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(PREFIX)?;
-    // Both the id and the random part may have an underscore.
+    // Both the id and the random part may contain underscores, so they are separated by the length of the random part.
     let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_LENGTH + 1)?)?;
     random.starts_with('_').then_some(id)
 }

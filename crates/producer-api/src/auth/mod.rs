@@ -1,5 +1,5 @@
-//! API keys, which decide the operations that a client may do. The keyring holds the keys, the endpoints say what each route
-//! needs, and the guard compares both for each request. Without configured keys there is no guard.
+//! API keys, which decide what a client may do. The keyring has the keys, the endpoints state which scope each route needs,
+//! and the guard checks each request. Without configured keys there is no guard.
 
 pub(crate) mod caller;
 pub(crate) mod endpoint;
@@ -7,9 +7,11 @@ pub(crate) mod guard;
 pub(crate) mod issue;
 pub(crate) mod keyring;
 
-/// The clients that may use this process.
+/// Which clients may use this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
+    /// Every client.
     Open,
+    /// Clients with an API key.
     Keys,
 }

@@ -1,4 +1,4 @@
-//! The metrics of the queues, which are read from Redis when a client requests them.
+//! The metrics of the queues, which are read from Redis when a client requests `/metrics`.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,7 +14,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The maximum number of queues that have metrics. They are the first by name, so that each page has the same series.
+/// The maximum number of queues that have metrics. These are the first queues by name, so that every
+/// response has the same series.
 const MAX_QUEUES: usize = 1_000;
 /// The time limit for reading all queues; queues that were not read in time are omitted.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -45,8 +46,8 @@ impl QueueMetrics {
 
     pub(super) async fn read(&self) -> Arc<Snapshot> {
         let mut latest = self.latest.lock().await;
-        if let Some((at, snapshot)) = &*latest
-            && at.elapsed() < SNAPSHOT_LIFETIME
+        if let Some((read_at, snapshot)) = &*latest
+            && read_at.elapsed() < SNAPSHOT_LIFETIME
         {
             return Arc::clone(snapshot);
         }
@@ -75,7 +76,7 @@ impl QueueMetrics {
     }
 }
 
-/// The name of a total (to which `_total` is added), its help and its value.
+/// The name of a counter, to which the library adds `_total`, its help and its value.
 type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const TOTALS: [Total; 7] = [
@@ -142,19 +143,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn number_of_queues_is_bounded_and_snapshot_is_served_again() {
+    async fn number_of_queues_is_bounded_and_snapshot_is_reused() {
         let server = RedisServer::start();
         let queues =
             Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
         for n in 0..MAX_QUEUES + 5 {
             server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
-        let snapshot = QueueMetrics::new(queues.clone());
-        let read = snapshot.read_now(Instant::now() + Duration::from_secs(20)).await;
+        let metrics = QueueMetrics::new(queues.clone());
+        let read = metrics.read_now(Instant::now() + Duration::from_secs(20)).await;
         assert_eq!((read.registered, read.omitted, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
 
-        let first = snapshot.read().await;
-        assert!(Arc::ptr_eq(&first, &snapshot.read().await));
+        let first = metrics.read().await;
+        assert!(Arc::ptr_eq(&first, &metrics.read().await));
     }
 
     #[tokio::test]

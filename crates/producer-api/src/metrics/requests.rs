@@ -23,7 +23,7 @@ const BUCKET_BOUNDS: [f64; 16] =
 
 #[derive(Clone)]
 pub(crate) struct RequestMetrics {
-    times: Family<Labels, Histogram, fn() -> Histogram>,
+    durations: Family<Labels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
 }
 
@@ -66,7 +66,7 @@ impl EncodeLabelValue for Route {
 
 impl Default for RequestMetrics {
     fn default() -> Self {
-        Self { times: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)), in_flight: Gauge::default() }
+        Self { durations: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)), in_flight: Gauge::default() }
     }
 }
 
@@ -75,13 +75,13 @@ impl RequestMetrics {
         let help = "Requests in progress, waiting ones included";
         registry.register("drover_http_requests_in_flight", help, self.in_flight.clone());
         let help = "Time from a request to the start of its response, waits included";
-        registry.register("drover_http_request_duration_seconds", help, self.times.clone());
+        registry.register("drover_http_request_duration_seconds", help, self.durations.clone());
     }
 
     pub(crate) fn begin(&self, request: &Request) -> InFlightRequest {
         self.in_flight.inc();
         InFlightRequest {
-            measure: self.clone(),
+            metrics: self.clone(),
             route: Route(request.extensions().get().cloned()),
             method: method_label(request.method()),
             start: Instant::now(),
@@ -92,7 +92,7 @@ impl RequestMetrics {
 
 /// A request in progress. Dropping it ends the measurement: after the response, or when the client has disconnected.
 pub(crate) struct InFlightRequest {
-    measure: RequestMetrics,
+    metrics: RequestMetrics,
     route: Route,
     method: &'static str,
     start: Instant,
@@ -104,7 +104,7 @@ impl InFlightRequest {
         self.status = status_label(status);
     }
 
-    pub(crate) fn took(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 }
@@ -112,8 +112,8 @@ impl InFlightRequest {
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let labels = Labels { route: Route(self.route.0.take()), method: self.method, status: self.status };
-        self.measure.times.get_or_create(&labels).observe(self.took().as_secs_f64());
-        self.measure.in_flight.dec();
+        self.metrics.durations.get_or_create(&labels).observe(self.elapsed().as_secs_f64());
+        self.metrics.in_flight.dec();
     }
 }
 
@@ -144,14 +144,14 @@ mod tests {
 
     #[test]
     fn unknown_method_and_disconnected_client_have_labels() {
-        let measure = RequestMetrics::default();
+        let metrics = RequestMetrics::default();
         let request = Request::builder().method("MADEUP").body(Body::empty()).unwrap();
-        drop(measure.begin(&request));
+        drop(metrics.begin(&request));
         let (mut registry, mut text) = (Registry::default(), String::new());
-        measure.register(&mut registry);
+        metrics.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
         let series = r#"_count{route="unmatched",method="other",status="none"} 1"#;
         assert!(text.contains(series), "{text}");
-        assert_eq!(measure.in_flight.get(), 0);
+        assert_eq!(metrics.in_flight.get(), 0);
     }
 }

@@ -11,10 +11,10 @@ use tower_http::timeout::TimeoutLayer;
 use super::describe;
 use crate::{auth::Access, routes};
 
-fn described(access: Access) -> Value {
+fn description(access: Access) -> Value {
     let limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
-    let (_, described, endpoints) = routes::all(limit).split();
-    describe(&described, &endpoints, Millis::from_secs(60), access)
+    let (_, routes_description, endpoints) = routes::all(limit).split();
+    describe(&routes_description, &endpoints, Millis::from_secs(60), access)
 }
 
 /// All operations with their methods and paths.
@@ -40,8 +40,8 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn every_code_is_in_the_response_of_an_operation() {
-    let text = described(Access::Keys)["paths"].to_string();
-    // No operation has this response: there is no operation of that method.
+    let text = description(Access::Keys)["paths"].to_string();
+    // No operation has this response, because it answers requests with a method that no operation has.
     let codes = Code::ALL.iter().filter(|code| **code != Code::MethodNotAllowed);
     let never: Vec<_> = codes.filter(|code| !text.contains(&format!("problem:{}\"", code.as_str()))).collect();
     assert!(never.is_empty(), "{never:?}");
@@ -49,7 +49,7 @@ fn every_code_is_in_the_response_of_an_operation() {
 
 #[test]
 fn every_reference_resolves_and_every_operation_has_a_summary() {
-    let description = described(Access::Keys);
+    let description = description(Access::Keys);
     let mut found = BTreeSet::new();
     references(&description, &mut found);
     assert!(found.len() > 30, "{found:?}");
@@ -65,7 +65,7 @@ fn every_reference_resolves_and_every_operation_has_a_summary() {
 
 #[test]
 fn security_is_described_only_where_there_are_keys() {
-    let (open, keys) = (described(Access::Open), described(Access::Keys));
+    let (open, keys) = (description(Access::Open), description(Access::Keys));
     assert!(open["components"]["securitySchemes"].is_null() && !open["paths"].to_string().contains("unauthorized"));
     for (method, path, operation) in operations(&keys) {
         assert_eq!(operation["security"].is_array(), path.starts_with("/v1/"), "{method} {path}");

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-/// Operations on a message that was posted.
+/// The operations on a message that was posted.
 const ON_MESSAGE: [&str; 5] = ["read_message", "erase_message", "cancel_message", "retry_message", "promote_message"];
-/// Operations on a lease that was received.
+/// The operations on a lease that was received.
 const ON_LEASE: [&str; 4] = ["complete_lease", "fail_lease", "release_lease", "extend_lease"];
 
 /// Adds the links to the responses.

@@ -15,10 +15,11 @@ use crate::auth::{Access, endpoint::Endpoints};
 use operation::Operation;
 
 const DESCRIPTION: &str = "\
-A message queue over HTTP. Durations go in as whole milliseconds or as a text with the units ms, s, m, h, d, w (`\"1500ms\"`, \
-`\"2s\"`, `\"1h 30m\"`) and come out as milliseconds; an optional field that is null counts as absent; instants are RFC 3339 in UTC, by Redis's clock. A field or a query parameter that is not known is \
-refused. Every refusal is `application/problem+json` with a `code` that programs match and a `detail` that names a way \
-out. The schemas can't state one rule: all `headers` of a message have together at most 4096 bytes.";
+A message queue over HTTP. Requests give durations as whole milliseconds or as a text with the units ms, s, m, h, d, w \
+(`\"1500ms\"`, `\"2s\"`, `\"1h 30m\"`), and responses give them as milliseconds. An optional field that is null counts as \
+absent. Instants are RFC 3339 in UTC, by Redis's clock. An unknown field or query parameter is refused. Every \
+refusal is `application/problem+json` with a `code` that programs match and a `detail` that says what to do. The schemas \
+can't state one rule: all `headers` of a message together have at most 4096 bytes.";
 
 /// Completes the API descriptions of the handlers with this process's maximum wait and its access mode.
 pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis, access: Access) -> Value {
@@ -72,16 +73,17 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
 }
 
 /// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema
-/// that has only the field's description. This moves that description into the first schema.
+/// that has only the field's description. This function moves that description into the first
+/// schema.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {
             if let Some(Value::Array(all)) = members.get_mut("allOf")
-                && let [first, words] = &mut all[..]
-                && words["description"].is_string()
-                && words.as_object().is_some_and(|words| words.len() == 2)
+                && let [first, second] = &mut all[..]
+                && second["description"].is_string()
+                && second.as_object().is_some_and(|second| second.len() == 2)
             {
-                first["description"] = words["description"].take();
+                first["description"] = second["description"].take();
                 *value = first.take();
                 return describe_fields(value);
             }
@@ -94,10 +96,10 @@ fn describe_fields(value: &mut Value) {
 
 fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Access) {
     let Some(methods) = item.as_object_mut() else { return };
-    for (method, described) in methods.iter_mut() {
-        let known = method.to_uppercase().parse().ok().and_then(|method| endpoints.find(&method, path));
-        if let Some(endpoint) = known {
-            Operation { path, endpoint, described }.complete(access);
+    for (method, description) in methods.iter_mut() {
+        let endpoint = method.to_uppercase().parse().ok().and_then(|method| endpoints.find(&method, path));
+        if let Some(endpoint) = endpoint {
+            Operation { path, endpoint, description }.complete(access);
         }
     }
 }
@@ -107,10 +109,10 @@ fn headers() -> Value {
     let seconds = json!({"type": "integer", "minimum": 0});
     json!({
         "Location": text("The path of the message", true, "/v1/queues/my-queue/messages/21759559372713"),
-        "X-Request-Id": text("The id of the request in the log: its own `x-request-id`, or a new one", true, "4fb4d29bc2e9c5de"),
+        "X-Request-Id": text("The id of the request in the log: the `x-request-id` that the client sent, or a new one", true, "4fb4d29bc2e9c5de"),
         "Retry-After": {"description": "The number of seconds after which to try again", "required": true, "schema": seconds, "example": 1},
         "WWW-Authenticate": text("How to authenticate", true, "Bearer realm=\"drover\""),
         "RateLimit-Policy": text("The limit of the key, if it has one: quota and window in seconds", false, "\"key\";q=600;w=60"),
-        "RateLimit": text("The number of requests that the key has left, and of seconds until there are more", false, "\"key\";r=599;t=63"),
+        "RateLimit": text("The number of requests that the key may make now, and the number of seconds until it may make more", false, "\"key\";r=599;t=63"),
     })
 }

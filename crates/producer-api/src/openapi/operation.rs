@@ -32,17 +32,17 @@ const NO_BODY_REFUSALS: [Code; 4] =
 /// The error codes of requests that need a key.
 const KEY_REFUSALS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
 
-/// One operation with its registration.
+/// One operation: its registration, and its description, which is to be completed.
 pub(super) struct Operation<'a> {
     pub(super) path: &'a str,
     pub(super) endpoint: &'a Endpoint,
-    pub(super) described: &'a mut Value,
+    pub(super) description: &'a mut Value,
 }
 
 impl Operation<'_> {
     /// Adds the parts that follow from the registration.
     pub(super) fn complete(mut self, access: Access) {
-        self.described["tags"] = json!([self.endpoint.tag]);
+        self.description["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
         self.complete_body();
         let scope = match self.endpoint.needs {
@@ -50,7 +50,7 @@ impl Operation<'_> {
             _ => None,
         };
         if let Some(scope) = scope {
-            self.described["security"] = json!([{"key": [scope.as_str()]}]);
+            self.description["security"] = json!([{"key": [scope.as_str()]}]);
         }
         let of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
         let mut codes: Vec<Code> = [&self.endpoint.refusals, of_keys].concat();
@@ -59,12 +59,13 @@ impl Operation<'_> {
         self.add_headers(scope.is_some());
     }
 
-    /// Adds the parameters of the path. Swagger UI does not always read parameters beside the operations.
+    /// Adds the parameters of the path to the operation. `OpenAPI` also allows them beside the operations of a path, but
+    /// Swagger UI does not always read them there.
     fn add_path_parameters(&mut self) {
         let of_path = [
             ("queue", "The name of the queue", QueueName::schema(), "orders"),
             ("id", "The id of the message: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
-            ("key", "The key of the signal, for which messages are held", SignalKey::schema(), "paid:42"),
+            ("key", "The key of the signal that messages wait for", SignalKey::schema(), "paid:42"),
         ];
         let of_path = of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
         let mut parameters: Vec<Value> = of_path
@@ -73,30 +74,30 @@ impl Operation<'_> {
                        "example": example})
             })
             .collect();
-        if let Some(Value::Array(own)) = self.described.get_mut("parameters").map(Value::take) {
+        if let Some(Value::Array(own)) = self.description.get_mut("parameters").map(Value::take) {
             parameters.extend(own);
         }
         if !parameters.is_empty() {
-            self.described["parameters"] = parameters.into();
+            self.description["parameters"] = parameters.into();
         }
     }
 
     /// Corrects the derived description of an optional body: the body may be absent, and may not be null.
     fn complete_body(&mut self) {
-        let Some(body) = self.described.get_mut("requestBody") else { return };
+        let Some(body) = self.description.get_mut("requestBody") else { return };
         let mut is_optional = false;
         for content in body["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
-            if let Some(some) =
+            if let Some(schema) =
                 content.pointer("/schema/oneOf").and_then(Value::as_array).and_then(|all| all.first()).cloned()
             {
-                content["schema"] = some;
+                content["schema"] = schema;
                 is_optional = true;
             }
         }
         body["required"] = (!is_optional).into();
     }
 
-    /// The error codes that all operations of this kind have.
+    /// The error codes that follow from the path, the method and the body of the operation.
     fn common(&self) -> Vec<Code> {
         let mut codes = COMMON_REFUSALS.to_vec();
         if !self.path.starts_with("/v1/") {
@@ -105,7 +106,7 @@ impl Operation<'_> {
         codes.extend(V1_REFUSALS);
         let parameters = PARAMETER_REFUSALS.iter().filter(|(parameter, _)| self.path.contains(parameter));
         codes.extend(parameters.flat_map(|(_, refusals)| refusals));
-        if self.described.get("requestBody").is_some() {
+        if self.description.get("requestBody").is_some() {
             codes.extend(BODY_REFUSALS);
         } else if self.endpoint.method == Method::POST {
             codes.extend(NO_BODY_REFUSALS);
@@ -116,15 +117,15 @@ impl Operation<'_> {
     fn add_refusals(&mut self, mut codes: Vec<Code>) {
         codes.sort_unstable();
         codes.dedup();
-        for some in codes.chunk_by(|one, other| one.status() == other.status()) {
-            let status = some[0].status().as_u16();
-            self.described["responses"][status.to_string()] = refusal(status, some);
+        for group in codes.chunk_by(|one, other| one.status() == other.status()) {
+            let status = group[0].status().as_u16();
+            self.description["responses"][status.to_string()] = refusal(status, group);
         }
     }
 
     fn add_headers(&mut self, needs_key: bool) {
-        let Some(answers) = self.described["responses"].as_object_mut() else { return };
-        for (status, answer) in answers {
+        let Some(responses) = self.description["responses"].as_object_mut() else { return };
+        for (status, response) in responses {
             let mut names = vec!["X-Request-Id"];
             names.extend(match status.as_str() {
                 "201" if self.path.ends_with("/messages") => Some("Location"),
@@ -136,15 +137,15 @@ impl Operation<'_> {
                 names.extend(["RateLimit-Policy", "RateLimit"]);
             }
             let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
-            answer["headers"] = object(names.into_iter().map(|name| (name.to_owned(), reference(name))));
+            response["headers"] = object(names.into_iter().map(|name| (name.to_owned(), reference(name))));
         }
     }
 }
 
-/// The response of a status with these codes, each with an example.
-fn refusal(status: u16, some: &[Code]) -> Value {
-    let lines: Vec<String> = some.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
-    let examples: Map<String, Value> = some
+/// The error response with this status and these codes, with an example for each code.
+fn refusal(status: u16, codes: &[Code]) -> Value {
+    let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
+    let examples: Map<String, Value> = codes
         .iter()
         .map(|code| {
             let example = json!({
@@ -163,7 +164,7 @@ fn refusal(status: u16, some: &[Code]) -> Value {
         "content": {"application/problem+json": {
             "schema": {
                 "allOf": [{"$ref": "#/components/schemas/Problem"}],
-                "properties": {"status": {"const": status}, "code": {"enum": some}},
+                "properties": {"status": {"const": status}, "code": {"enum": codes}},
             },
             "examples": examples,
         }},

@@ -40,7 +40,7 @@ impl FromRequest<App> for OptionalJsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        refuse_foreign_pages(request.headers(), app)?;
+        refuse_cross_origin(request.headers(), app)?;
         let is_json = is_json(request.headers());
         let body = receive(request, app).await?;
         match (body.trim_ascii().is_empty(), is_json) {
@@ -58,7 +58,7 @@ impl FromRequest<App> for NoBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        refuse_foreign_pages(request.headers(), app)?;
+        refuse_cross_origin(request.headers(), app)?;
         match receive(request, app).await?.trim_ascii() {
             b"" | b"{}" => Ok(Self),
             _ => Err(errors::UNEXPECTED_BODY.into()),
@@ -66,7 +66,7 @@ impl FromRequest<App> for NoBody {
     }
 }
 
-/// Messages in one JSON object, or NDJSON with one message a line.
+/// Messages in one JSON object, or NDJSON with one message per line.
 pub(crate) enum BatchBody {
     Json(Bytes),
     /// The body, and an empty share of the memory for bodies.
@@ -83,26 +83,26 @@ impl FromRequest<App> for BatchBody {
         match media_type(request.headers()) {
             Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
                 refuse_encoded(request.headers())?;
-                let memory = app.body_memory.take(Caller::of(request.extensions()).client(), 0);
-                Ok(Self::Lines(request.into_body(), memory.map_err(errors::no_memory_for_body)?))
+                let share = app.body_memory.take(Caller::of(request.extensions()).client(), 0);
+                Ok(Self::Lines(request.into_body(), share.map_err(errors::no_memory_for_body)?))
             }
             _ => Err(errors::NOT_BATCH_CONTENT.into()),
         }
     }
 }
 
-/// Refuses a request of a foreign page. A browser lets any page send a request without a body, which without keys could purge
-/// a queue. Only browsers send the header `Origin`.
-fn refuse_foreign_pages(headers: &HeaderMap, app: &App) -> Result<()> {
+/// Refuses a request from a page of another origin. A browser lets any page send a request without a body. If the API has no
+/// keys, such a request could purge a queue. Only browsers send the header `Origin`.
+fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let is_configured = app.limits.cors_origins.iter().any(|known| known.as_header() == origin);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    let is_own = own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host));
-    if is_configured || is_own { Ok(()) } else { Err(errors::FOREIGN_PAGE.into()) }
+    let origin_host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let is_same_host = origin_host.zip(host).is_some_and(|(origin_host, host)| origin_host.eq_ignore_ascii_case(host));
+    if is_configured || is_same_host { Ok(()) } else { Err(errors::CROSS_ORIGIN.into()) }
 }
 
-/// Refuses a compressed body, which the parser would otherwise refuse as not JSON.
+/// Refuses a compressed body. Otherwise the parser would refuse it as invalid JSON.
 fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
     let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
@@ -114,18 +114,18 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
 
 async fn receive(request: Request, app: &App) -> Result<Bytes> {
     refuse_encoded(request.headers())?;
-    // Checked before the body is read, so that a client with `expect: 100-continue` does not send it.
+    // The size is checked before the body is read, so that a client with `expect: 100-continue` does not send the body.
     let (limit, time_limit) = (app.limits.body_limit, *app.limits.request_timeout);
     let (parts, body) = request.into_parts();
     let size = body.size_hint();
     if size.lower() > limit as u64 {
         return Err(errors::body_too_large(limit));
     }
-    let memory = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
-    let declared = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let take_share = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
+    let declared_bytes = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut received = ReceivedBody { bytes: Vec::new(), share: None };
-    received.count(declared.unwrap_or(0), memory)?;
-    match timeout(time_limit.to_std(), received.collect(body, declared, limit, memory)).await {
+    received.count(declared_bytes.unwrap_or(0), take_share)?;
+    match timeout(time_limit.to_std(), received.collect(body, declared_bytes, limit, take_share)).await {
         Ok(received) => received,
         Err(_) => Err(errors::body_too_slow(time_limit)),
     }
@@ -136,8 +136,8 @@ pub(crate) fn counted_bytes(bytes: usize) -> usize {
     if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
 }
 
-/// The received part of a body. It is copied out of the buffers of the connection, each of which may be much larger than the piece of
-/// the body in it.
+/// The received part of a body. It is copied out of the connection's buffers, because a buffer may be much larger than the
+/// piece of the body in it.
 struct ReceivedBody {
     bytes: Vec<u8>,
     /// `None` while the body is too small to count.
@@ -145,21 +145,21 @@ struct ReceivedBody {
 }
 
 impl ReceivedBody {
-    fn count(&mut self, bytes: usize, memory: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
+    fn count(&mut self, bytes: usize, take_share: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
         if counted_bytes(bytes) == 0 {
             return Ok(());
         }
-        let taken = memory().and_then(|share| self.share.get_or_insert(share).resize(bytes));
+        let taken = take_share().and_then(|share| self.share.get_or_insert(share).resize(bytes));
         taken.map_err(errors::no_memory_for_body)
     }
 
-    /// Receives the whole body. Its memory is returned when the last part of it is dropped.
+    /// Receives the whole body. Its memory returns to the budget when the last reference to its bytes is dropped.
     async fn collect(
         mut self,
         mut body: Body,
-        declared: Option<usize>,
+        declared_bytes: Option<usize>,
         limit: usize,
-        memory: impl Fn() -> Result<Share, BudgetExceeded>,
+        take_share: impl Fn() -> Result<Share, BudgetExceeded>,
     ) -> Result<Bytes> {
         while !body.is_end_stream() {
             let frame = match body.frame().await {
@@ -169,7 +169,7 @@ impl ReceivedBody {
             };
             let Ok(data) = frame.into_data() else { continue };
             // Most bodies arrive in one frame together with the headers.
-            if declared == Some(data.len()) && self.share.is_none() {
+            if declared_bytes == Some(data.len()) && self.share.is_none() {
                 return Ok(data);
             }
             let length = self.bytes.len() + data.len();
@@ -177,8 +177,8 @@ impl ReceivedBody {
                 return Err(errors::body_too_large(limit));
             }
             if length > self.bytes.capacity() {
-                let capacity = declared.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
-                self.count(capacity, &memory)?;
+                let capacity = declared_bytes.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
+                self.count(capacity, &take_share)?;
                 self.bytes.reserve_exact(capacity - self.bytes.len());
             }
             self.bytes.extend_from_slice(&data);
@@ -198,9 +198,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     if headers.get(header::CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json") {
         return true;
     }
-    media_type(headers).and_then(|media_type| media_type.split_once('/')).is_some_and(|(class, kind)| {
-        let suffix = kind.rsplit_once('+').map(|(_, suffix)| suffix);
-        class.eq_ignore_ascii_case("application") && suffix.unwrap_or(kind).eq_ignore_ascii_case("json")
+    media_type(headers).and_then(|media_type| media_type.split_once('/')).is_some_and(|(main_type, subtype)| {
+        let suffix = subtype.rsplit_once('+').map(|(_, suffix)| suffix);
+        main_type.eq_ignore_ascii_case("application") && suffix.unwrap_or(subtype).eq_ignore_ascii_case("json")
     })
 }
 

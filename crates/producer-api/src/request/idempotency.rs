@@ -23,8 +23,8 @@ pub(crate) struct IdempotencyHeader(pub(crate) Option<IdempotencyKey>);
 impl IntoParams for IdempotencyHeader {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let pattern = r#"^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$"#;
-        let description = "A random key for this request: sent again with it, the same request stores nothing more. 1 to 255 visible \
-                           ASCII characters, bare or in quotes; not with NDJSON";
+        let description = "A random key for this request. If the same request is sent again with the same key, it stores nothing more. 1 to \
+                           255 visible ASCII characters, bare or in quotes; not with NDJSON";
         header::optional_header("Idempotency-Key", description, pattern)
     }
 }
@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         let value = header::single_value(&parts.headers, &IDEMPOTENCY_KEY)
             .ok_or_else(|| errors::invalid_idempotency_key("the header is given twice"))?;
         let key = value.to_str().ok().and_then(unquoted);
-        let key = key.ok_or_else(|| errors::invalid_idempotency_key("it is not a text in quotes, nor a bare one"))?;
+        let key = key.ok_or_else(|| errors::invalid_idempotency_key("it is neither a text in quotes nor a bare text"))?;
         key.parse().map(|key| Self(Some(key))).map_err(errors::invalid_idempotency_key)
     }
 }

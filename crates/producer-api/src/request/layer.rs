@@ -1,4 +1,4 @@
-//! The layer of every request: it adds an id and a span, measures the request, and renders error responses.
+//! The layer that every request passes: it adds an id and a span, measures the request, and renders error responses.
 
 use std::{
     convert::Infallible,
@@ -29,12 +29,12 @@ use crate::{
     metrics::requests::{InFlightRequest, RequestMetrics},
 };
 
-/// The layer of every request.
+/// The layer that every request passes.
 ///
-/// It is one layer for all these tasks, because each layer makes every request copy all inner layers.
+/// One layer does all these tasks, because for each layer every request copies all the layers inside it.
 #[derive(Clone)]
 pub(crate) struct RequestLayer {
-    pub(crate) measure: RequestMetrics,
+    pub(crate) metrics: RequestMetrics,
     pub(crate) access: Access,
     pub(crate) endpoints: Arc<Endpoints>,
 }
@@ -63,19 +63,19 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let under_way = self.layer.measure.begin(&request);
+        let in_flight = self.layer.metrics.begin(&request);
         if self.layer.access == Access::Open {
             self.layer.note_trusted(&request);
         }
-        let id = own_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
+        let id = client_request_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
         let span = span(&request, id.as_ref());
-        Responding { inner: self.inner.call(request), span, id, under_way }
+        Responding { inner: self.inner.call(request), span, id, in_flight }
     }
 }
 
 impl RequestLayer {
-    /// Marks the client as trusted, so that its connection is not displaced. Called if the API has no keys: a client is then
-    /// trusted after a request to a path that would need a key, but not after a request for health or metrics.
+    /// Marks the client as trusted, so that its connection is not displaced, if the path of its request would need a key. A
+    /// request for health or metrics does not make the client trusted. Called only if the API has no keys.
     fn note_trusted(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
         if path.is_some_and(|path| !self.endpoints.is_open(path.as_str()))
@@ -92,7 +92,7 @@ pin_project! {
         inner: F,
         span: Span,
         id: Option<HeaderValue>,
-        under_way: InFlightRequest,
+        in_flight: InFlightRequest,
     }
 }
 
@@ -104,14 +104,14 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
         let _in_span = this.span.enter();
         let mut response = ready!(this.inner.poll(context))?;
         let status = response.status();
-        this.under_way.answered(status);
+        this.in_flight.answered(status);
         if telemetry::is_tracing() {
             this.span.record("http.response.status_code", status.as_u16());
             if status.is_server_error() {
                 this.span.record("otel.status_code", "ERROR");
             }
         }
-        debug!(status = status.as_u16(), duration_ms = rounded_millis(this.under_way.took()), "answered");
+        debug!(status = status.as_u16(), duration_ms = rounded_millis(this.in_flight.elapsed()), "answered");
         if let Some(id) = this.id.take() {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -123,23 +123,23 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
     }
 }
 
-/// Runs a streaming body within the span of its request.
+/// Reads a streaming body within the span of its request.
 fn streaming(body: Body, span: Span) -> Body {
     let mut frames = body.into_data_stream();
     Body::from_stream(stream::poll_fn(move |context| span.in_scope(|| frames.poll_next_unpin(context))))
 }
 
-const LONGEST_ID: usize = 128;
+const MAX_ID_LENGTH: usize = 128;
 
-/// The request id that the client sent, if it is valid. The response and the log repeat it, so it must be short and
-/// printable.
-fn own_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+/// The request id that the client sent, if it is valid. It must be short and printable, because the response and the log
+/// repeat it.
+fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_valid =
-        |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        |id: &&HeaderValue| (1..=MAX_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     header::single_value(headers, &REQUEST_ID).filter(is_valid)
 }
 
-/// The span of a request: a part of the trace that its headers name, if any.
+/// The span of a request. If the request's headers name a trace, the span is a part of that trace.
 fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
     let (method, path) = (request.method(), request.uri().path());
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
@@ -161,7 +161,7 @@ fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
     span
 }
 
-/// Answers 500 when a handler panics. The library's layer is not used, because it boxes every body.
+/// Answers 500 when the code that serves a request panics. The layer of tower-http is not used, because it boxes every body.
 pub(crate) fn catch_panic(
     responding: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn panic_is_answered_as_internal_and_other_responses_stay() {
+    async fn panic_is_answered_as_internal_and_other_responses_stay_unchanged() {
         let panicking = async { panic!("{} broke", "it") };
         assert_eq!(catch_panic(panicking).await.map(|response| response.status().as_u16()), Ok(500));
         let responding = async { Ok(StatusCode::CREATED.into_response()) };
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn id_of_the_client_is_kept_only_if_it_is_one_readable_text() {
+    fn request_id_of_the_client_is_kept_only_if_it_is_one_printable_text() {
         let kept = |ids: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for id in ids {
                 headers.append(REQUEST_ID, HeaderValue::from_static(id));
             }
-            own_id(&headers).is_some()
+            client_request_id(&headers).is_some()
         };
         assert!(kept(&["a-1"]));
         assert!(!kept(&[]) && !kept(&[""]) && !kept(&["a b"]) && !kept(&["a", "b"]));

@@ -1,4 +1,4 @@
-//! Splits a body into lines. At most one line and the last frame are in memory.
+//! Splits a body into lines. At most one unfinished line and the latest frame are in memory.
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -9,11 +9,11 @@ use crate::budget::{BudgetExceeded, Share};
 pub(crate) struct Lines<S> {
     stream: S,
     limit: usize,
-    /// The received bytes that are not split yet.
+    /// The bytes of the latest frame that were not split into lines yet.
     frame: Bytes,
     /// The received part of a line whose end was not received yet.
     partial_line: Vec<u8>,
-    memory: Share,
+    share: Share,
     /// Whether the partial line is too long and was dropped.
     is_too_long: bool,
     count: u64,
@@ -39,12 +39,12 @@ impl<S, E> Lines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    /// Splits a stream. A line that comes in pieces takes memory from the budget of `memory`, for its client.
-    pub(crate) fn new(stream: S, limit: usize, memory: Share) -> Self {
-        Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), memory, is_too_long: false, count: 0 }
+    /// Splits a stream. `share` is resized to the memory of a line that arrives in several frames.
+    pub(crate) fn new(stream: S, limit: usize, share: Share) -> Self {
+        Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), share, is_too_long: false, count: 0 }
     }
 
-    /// The next line; `None` at the end. It is cancel safe.
+    /// The next line; `None` at the end. This method is cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, LinesError<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
@@ -53,7 +53,7 @@ where
                 return Ok(Some(self.end_line(piece)));
             }
             let piece = std::mem::take(&mut self.frame);
-            self.begin_line(&piece).map_err(LinesError::NoMemory)?;
+            self.extend_line(&piece).map_err(LinesError::NoMemory)?;
             match self.stream.next().await.transpose().map_err(LinesError::Broken)? {
                 Some(frame) => self.frame = frame,
                 None if self.partial_line.is_empty() && !self.is_too_long => return Ok(None),
@@ -62,27 +62,27 @@ where
         }
     }
 
-    /// Drops the received bytes, and reads and drops the rest.
+    /// Drops the received bytes, and then reads and drops the rest of the stream.
     pub(crate) async fn drain(&mut self) {
         (self.frame, self.partial_line) = (Bytes::new(), Vec::new());
-        // A smaller amount never fails.
-        let _ = self.memory.resize(0);
+        // Reducing the amount never fails.
+        let _ = self.share.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
 
-    fn begin_line(&mut self, piece: &[u8]) -> Result<(), BudgetExceeded> {
+    fn extend_line(&mut self, piece: &[u8]) -> Result<(), BudgetExceeded> {
         let length = self.partial_line.len() + piece.len();
         if length > self.limit {
             self.is_too_long = true;
             self.partial_line = Vec::new();
-            self.memory.resize(0)?;
+            self.share.resize(0)?;
         }
         if self.is_too_long {
             return Ok(());
         }
         if length > self.partial_line.capacity() {
             let capacity = length.next_power_of_two().min(self.limit);
-            self.memory.resize(counted_bytes(capacity))?;
+            self.share.resize(counted_bytes(capacity))?;
             self.partial_line.reserve_exact(capacity - self.partial_line.len());
         }
         self.partial_line.extend_from_slice(piece);
@@ -101,8 +101,8 @@ where
             Some(line.into())
         };
         self.partial_line = Vec::new();
-        // A smaller amount never fails.
-        let _ = self.memory.resize(0);
+        // Reducing the amount never fails.
+        let _ = self.share.resize(0);
         self.is_too_long = false;
         Line { number: self.count, text }
     }
@@ -119,8 +119,8 @@ mod tests {
 
     async fn lines(frames: &[&'static str], limit: usize) -> Vec<String> {
         let frames = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame.as_bytes())));
-        let memory = Budget::new(1_000, 1_000).take(None, 0).ok().unwrap();
-        let mut lines = Lines::new(stream::iter(frames), limit, memory);
+        let share = Budget::new(1_000, 1_000).take(None, 0).ok().unwrap();
+        let mut lines = Lines::new(stream::iter(frames), limit, share);
         let mut found = Vec::new();
         while let Some(Line { number, text }) = lines.next().await.unwrap() {
             found.push(text.map_or("too long".into(), |text| String::from_utf8(text.to_vec()).unwrap()));
@@ -152,14 +152,14 @@ mod tests {
         let frames = [piece.clone(), piece.clone(), format!("{piece}\n"), piece.clone(), piece.clone()];
         let frames = frames.into_iter().map(|frame| Ok::<_, Infallible>(Bytes::from(frame)));
         let budget = Budget::new(40_000, 40_000);
-        let memory = budget.take(None, 0).ok().unwrap();
-        let mut lines = Lines::new(stream::iter(frames), 100_000, memory);
+        let share = budget.take(None, 0).ok().unwrap();
+        let mut lines = Lines::new(stream::iter(frames), 100_000, share);
         assert!(lines.next().await.unwrap().is_some());
         assert_eq!(budget.taken(), 0);
-        let _others = budget.take(None, 20_000).ok().unwrap();
+        let _other_share = budget.take(None, 20_000).ok().unwrap();
         assert!(
             matches!(lines.next().await, Err(LinesError::NoMemory(BudgetExceeded::All))),
-            "no more than 16,384 is left"
+            "the line needs 32,768 bytes, and 20,000 are free"
         );
         assert_eq!(budget.taken(), 20_000 + 16_384);
         drop(lines);

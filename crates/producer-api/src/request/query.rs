@@ -60,7 +60,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
 fn decoded(text: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
-    decoded.map_err(|_| errors::invalid_query("what is percent-encoded in the query must be UTF-8"))
+    decoded.map_err(|_| errors::invalid_query("percent-encoded bytes in the query must be UTF-8"))
 }
 
 pub(crate) fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_is_parsed_or_refused_by_its_name() {
+    fn parameter_is_parsed_or_refused_with_its_name() {
         let sample: Sample = read("limit=5&&state=fail%65d").unwrap();
         assert_eq!((sample.limit.as_deref().copied(), sample.state), (Some(5), Some(State::Failed)));
         assert!(read::<Sample>("").unwrap().limit.is_none());

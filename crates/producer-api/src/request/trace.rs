@@ -7,21 +7,22 @@ use queue_core::NewMessage;
 use service::telemetry::{self, TraceContext};
 use tracing::Span;
 
-/// The trace context of a request: that of its own span if traces are exported, else that of its headers.
+/// The trace context of a request: the context of its own span if traces are exported, else the context in its headers.
 pub(crate) struct Trace(Option<TraceContext>);
 
 impl<S: Sync> FromRequestParts<S> for Trace {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
-        Ok(Self(own.or_else(|| TraceContext::of_request(&parts.headers))))
+        let of_span = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
+        Ok(Self(of_span.or_else(|| TraceContext::of_request(&parts.headers))))
     }
 }
 
 impl Trace {
-    /// Adds the context to the headers of a message, unless the producer has set one or the headers are full.
-    pub(crate) fn mark(&self, message: &mut NewMessage) {
+    /// Adds the context to the headers of a message, unless the producer has set a `traceparent` or the headers have
+    /// no room.
+    pub(crate) fn add_to(&self, message: &mut NewMessage) {
         let Some(context) = &self.0 else { return };
         let headers = &mut message.headers;
         if headers.get(TraceContext::TRACEPARENT).is_some() {

@@ -23,7 +23,7 @@ use crate::{app::App, auth::endpoint::Needs, errors::Result};
 /// The page shows `/openapi.json` with Swagger UI, which the binary contains.
 const DOCS_PAGE: &str = include_str!("docs.html");
 
-/// Starts Swagger UI. It is a separate file, because the policy forbids inline scripts.
+/// The script that starts Swagger UI. It is a separate file, because [`DOCS_POLICY`] forbids inline scripts.
 const DOCS_SCRIPT: &str = include_str!("docs.js");
 
 /// Allows the page to load only files of this server, and images embedded in the style sheet.
@@ -62,7 +62,7 @@ async fn live() -> Json<Alive> {
 
 /// Check that the process is ready for work
 ///
-/// `warnings` is there when the configuration of Redis may lose messages.
+/// `warnings` lists the settings of Redis with which messages may be lost.
 #[utoipa::path(get, path = "/readyz", responses(
     (status = 200, description = "The process is ready", body = Ready),
 ))]
@@ -72,7 +72,7 @@ async fn ready(State(app): State<App>) -> Result<Json<Ready>> {
 
 /// Read metrics of this process and of the queues, for Prometheus
 ///
-/// During an outage of Redis the metrics of the queues are left out. docs/OBSERVABILITY.md lists all metrics.
+/// During an outage of Redis the metrics of the queues are omitted. docs/OBSERVABILITY.md lists all metrics.
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
 ))]
@@ -91,34 +91,34 @@ async fn openapi(State(app): State<App>) -> impl IntoResponse {
 
 /// Show this description as a page
 ///
-/// The page loads nothing from other hosts; requests that are tried on it go to this API.
+/// The page loads nothing from other hosts. Requests that are sent from the page go to this API.
 #[utoipa::path(get, path = "/docs", responses(
     (status = 200, description = "The page", body = String, content_type = "text/html"),
 ))]
 async fn docs() -> Response {
-    answer("text/html; charset=utf-8", DOCS_PAGE)
+    respond("text/html; charset=utf-8", DOCS_PAGE)
 }
 
 async fn file(Path(name): Path<String>) -> Response {
     if name == "start.js" {
-        return answer("text/javascript; charset=utf-8", DOCS_SCRIPT);
+        return respond("text/javascript; charset=utf-8", DOCS_SCRIPT);
     }
     // Swagger UI's own page is not served, because it loads its example from another host.
     let is_part = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
     match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
         Ok(Some(file)) if is_part => {
             let bytes = file.bytes.into_owned();
-            ([CACHE_ONE_HOUR], answer(&file.content_type, bytes)).into_response()
+            ([CACHE_ONE_HOUR], respond(&file.content_type, bytes)).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-fn answer(content_type: &str, body: impl IntoResponse) -> Response {
-    let mut answer = body.into_response();
+fn respond(content_type: &str, body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
-        answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
-    answer.headers_mut().extend([DOCS_POLICY]);
-    answer
+    response.headers_mut().extend([DOCS_POLICY]);
+    response
 }

@@ -1,4 +1,5 @@
-//! Test of all registered routes, with every method and every scope: each needs the scope that it was registered with.
+//! Test of all registered routes, with every method and every scope: each route needs the scope that it was registered
+//! with.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -84,14 +85,14 @@ async fn every_route_is_open_or_needs_a_key() {
     for path in paths {
         for method in METHODS {
             let endpoint = endpoints.find(&method, path);
-            let answer = send(&open, &method, path, None).await;
-            assert_eq!(answer.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
-            let without = send(&guarded, &method, path, None).await.status();
-            assert_eq!(without == StatusCode::UNAUTHORIZED, !endpoints.is_open(path), "{method} {path}: {without}");
+            let response = send(&open, &method, path, None).await;
+            assert_eq!(response.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
+            let without_key = send(&guarded, &method, path, None).await.status();
+            assert_eq!(without_key == StatusCode::UNAUTHORIZED, !endpoints.is_open(path), "{method} {path}: {without_key}");
             let with_key = send(&guarded, &method, path, Some(&key)).await;
-            assert_eq!(with_key.status(), answer.status(), "{method} {path}");
-            let allowed = |answer: &Response| answer.headers().get(header::ALLOW).cloned();
-            assert_eq!(allowed(&with_key), allowed(&answer), "{method} {path}");
+            assert_eq!(with_key.status(), response.status(), "{method} {path}");
+            let allowed = |response: &Response| response.headers().get(header::ALLOW).cloned();
+            assert_eq!(allowed(&with_key), allowed(&response), "{method} {path}");
         }
     }
     assert_eq!(send(&guarded, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);

@@ -1,4 +1,5 @@
-//! Operations on one message: patch, erase, cancel, retry and promote, and the errors when the message's state forbids them.
+//! The operations on one message: patch, erase, cancel, retry and promote, and the errors when the message's state forbids
+//! an operation.
 
 use axum::{http::StatusCode, response::Response};
 use queue_core::{Changed, Message, MessageRef, Millis, QueueName, State};
@@ -47,9 +48,9 @@ async fn patch_message(
     responder: Responder,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
-    let edit: MessagePatch = json::body(&body)?;
+    let message_patch: MessagePatch = json::body(&body)?;
     let reserved = responder.reserve(1)?;
-    let patched = path.queue.patch(&path.id, |message| edit.apply(message)).await.map_err(errors::from_queue)?;
+    let patched = path.queue.patch(&path.id, |message| message_patch.apply(message)).await.map_err(errors::from_queue)?;
     let changed = patched.map_err(|error| errors::invalid_field(Code::InvalidMessage, error))?;
     respond(path, Operation::Patch, changed, reserved).await
 }
@@ -85,7 +86,7 @@ async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: 
 
 /// Retry a failed message
 ///
-/// The message becomes ready at once, with all its attempts and without a `ttl`.
+/// The message becomes ready at once. It has all its attempts again, and no `ttl`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/retry",
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
@@ -98,7 +99,7 @@ async fn retry_message(path: MessagePath, _: NoQuery, responder: Responder, _: N
 
 /// Promote a delayed message
 ///
-/// The message becomes ready at once, also during its back-off.
+/// The message becomes ready at once, even during its back-off.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/promote",
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
@@ -166,11 +167,11 @@ impl Operation {
         }
     }
 
-    /// The error response for the state of the message. It names the state and what to do.
+    /// The error response for the state of the message. It names the state and says what to do.
     fn refuse(self, state: State, queue: &QueueName, id: &MessageRef) -> Problem {
         let rule = match self {
             Self::Erase => "an active message can't be erased",
-            Self::Cancel => "only what has not finished can be cancelled",
+            Self::Cancel => "only a message that has not finished can be cancelled",
             Self::Retry => "only a failed message can be retried",
             Self::Promote => "only a delayed message can be promoted",
             Self::Patch => "only a message that was never handed out can be changed",
@@ -189,7 +190,7 @@ impl Operation {
             }
             (_, State::Delayed) => format!("promote it: POST {path}/promote"),
             (_, State::Waiting) => "it is handed out without that, as soon as a consumer is free".into(),
-            (_, State::Active) => format!("wait for what comes of it: GET {path}?wait=20s"),
+            (_, State::Active) => format!("wait until it has finished: GET {path}?wait=20s"),
             (_, State::Completed | State::Failed) => match id {
                 MessageRef::Id(_) => "to do the work once more, post its data as a new message".into(),
                 // A new message with the same id would be a duplicate while this message exists.
@@ -205,6 +206,6 @@ impl Operation {
 
 /// The error code for the state of a message, such as `message_failed`.
 fn code(state: State) -> Code {
-    let names_it = |code: &Code| code.as_str().strip_prefix("message_") == Some(state.as_str());
-    Code::ALL.iter().copied().find(names_it).unwrap_or(Code::Internal)
+    let is_for_state = |code: &Code| code.as_str().strip_prefix("message_") == Some(state.as_str());
+    Code::ALL.iter().copied().find(is_for_state).unwrap_or(Code::Internal)
 }

@@ -50,10 +50,11 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 
 /// Listen to events
 ///
-/// The events of the queue or of one message from now on, as server-sent events. A stream is resumed with `Last-Event-ID`.
+/// Streams the events of the queue or of one message from now on, as server-sent events. With the header `Last-Event-ID` a
+/// client resumes a stream.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/events",
-    responses((status = 200, description = "The stream, as long as it lasts", body = StreamedEvent, content_type = "text/event-stream")),
+    responses((status = 200, description = "The stream of events", body = StreamedEvent, content_type = "text/event-stream")),
     params(EventQuery, LastEventId),
 )]
 async fn listen(
@@ -62,14 +63,14 @@ async fn listen(
     LastEventId(last): LastEventId,
     caller: Caller,
 ) -> Result<Response> {
-    let parse = |id: String| id.parse().map_err(|error| Problem::new(Code::InvalidId, format!("{error}")));
-    let message = message.map(parse).transpose()?;
+    let parse_id = |id: String| id.parse().map_err(|error| Problem::new(Code::InvalidId, format!("{error}")));
+    let message = message.map(parse_id).transpose()?;
     let share = app.event_streams.take(caller.key(), 1).map_err(errors::too_many_listeners)?;
     let listener = app.event_feed.listen(&queue, last).await.map_err(errors::from_queue)?;
     let listener = listener.ok_or_else(|| errors::queue_not_found(queue.name()))?;
-    let sent = listener.last();
-    let beginning = with_id(sse::Event::default().retry(RECONNECT_AFTER), sent);
-    let stream = EventStream { listener, message, sent, _share: share };
+    let last_sent = listener.last();
+    let beginning = with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
+    let stream = EventStream { listener, message, last_sent, _share: share };
     let events = stream::unfold(stream, |mut stream| async {
         let events = stream.next().await?;
         Some((stream::iter(events), stream))
@@ -82,8 +83,8 @@ async fn listen(
 struct EventStream {
     listener: EventListener,
     message: Option<MessageRef>,
-    /// The last id that was sent: a client that resumes with it misses nothing.
-    sent: Option<EventId>,
+    /// The last id that was sent. A client that resumes with this id misses no event.
+    last_sent: Option<EventId>,
     _share: Share,
 }
 
@@ -95,9 +96,9 @@ impl EventStream {
             match timeout_at(silent_until, self.listener.next_events()).await {
                 Ok(Ok(received)) => {
                     let message = self.message.as_ref();
-                    let meant = received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
-                    let events = meant.map(|event| {
-                        self.sent = event.id;
+                    let wanted = received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
+                    let events = wanted.map(|event| {
+                        self.last_sent = event.id;
                         StreamedEvent { id: event.id, event: event.kind.as_str(), data: event.json() }.into()
                     });
                     let events: Vec<sse::Event> = events.collect();
@@ -116,10 +117,10 @@ impl EventStream {
 
     /// A keep-alive: a comment, or the latest event id if events of other messages were skipped.
     fn keep_alive(&mut self) -> sse::Event {
-        if self.sent == self.listener.last() {
+        if self.last_sent == self.listener.last() {
             return sse::Event::DEFAULT_KEEP_ALIVE;
         }
-        self.sent = self.listener.last();
-        with_id(sse::Event::default(), self.sent)
+        self.last_sent = self.listener.last();
+        with_id(sse::Event::default(), self.last_sent)
     }
 }

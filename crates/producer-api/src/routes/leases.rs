@@ -56,15 +56,15 @@ async fn receive(
     let wait = wait.unwrap_or_default().within(*app.limits.max_wait).map_err(|detail| {
         errors::invalid_field(Code::InvalidReceive, FieldError { pointer: "/wait".into(), detail })
     })?;
-    // The memory of the body is not held while the request waits.
+    // The body's memory is returned before the request waits.
     drop(body);
     let _wait_share = app.take_wait(responder.caller.key(), wait)?;
-    let is_named = consumer.is_some();
+    let has_sent_id = consumer.is_some();
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
     let mut request = LeaseRequest::new(consumer.clone(), limit_or(1, max));
     request.visibility_timeout = visibility_timeout.map(|time| *time);
-    // Only a consumer that sends its id can return; without an id each request is a new consumer.
-    if !is_named {
+    // Only a consumer that sends its id can be recognized later. A request without an id comes from a new consumer.
+    if !has_sent_id {
         request = request.without_owner_timeout();
     }
     let lease_memory = Arc::new(LeaseMemory::new(responder.clone(), request.max));
@@ -86,7 +86,7 @@ async fn receive(
     responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
 async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
-    end_one(&path.queue, Settlement::Complete, &body).await
+    settle_one(&path.queue, Settlement::Complete, &body).await
 }
 
 /// Fail an attempt
@@ -97,7 +97,7 @@ async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -
     responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
 async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
-    end_one(&path.queue, Settlement::Fail, &body).await
+    settle_one(&path.queue, Settlement::Fail, &body).await
 }
 
 /// Release a message
@@ -108,7 +108,7 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
     responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
 async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
-    end_one(&path.queue, Settlement::Release, &body).await
+    settle_one(&path.queue, Settlement::Release, &body).await
 }
 
 /// Extend a lease
@@ -119,12 +119,12 @@ async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) ->
     responses((status = 200, description = "The outcome", body = LeaseResult)),
 )]
 async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
-    end_one(&path.queue, Settlement::Extend, &body).await
+    settle_one(&path.queue, Settlement::Extend, &body).await
 }
 
 /// Settle many leases
 ///
-/// Each lease on its own: one that is over has the outcome `gone`.
+/// Each lease is settled independently. A lease that is over has the outcome `gone`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/settle", request_body(content = Settle, description = "The leases"),
     responses((status = 200, description = "The outcome of each lease", body = LeaseResults)),
@@ -139,18 +139,18 @@ async fn settle_leases(
     if settlements.is_empty() || settlements.len() > Queue::MAX_MESSAGES {
         return Err(errors::too_many_settlements(settlements.len()));
     }
-    responder.respond_to_change(&LeaseResults { settlements: end_all(&path.queue, settlements).await? }, 0)
+    responder.respond_to_change(&LeaseResults { settlements: settle_all(&path.queue, settlements).await? }, 0)
 }
 
-async fn end_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<LeaseResult>> {
+async fn settle_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<LeaseResult>> {
     let settlement = action(json::body(body)?);
-    let ended = end_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL)?;
-    if ended.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(ended)) }
+    let result = settle_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL)?;
+    if result.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(result)) }
 }
 
-/// Ends and extends leases independently, and returns an outcome for each, in order.
-async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<LeaseResult>> {
-    let mut outcomes: Vec<Option<LeaseResult>> = settlements.iter().map(|_| None).collect();
+/// Ends and extends leases independently, and returns a result for each, in the same order.
+async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<LeaseResult>> {
+    let mut results: Vec<Option<LeaseResult>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
     let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
     for (index, settlement) in settlements.into_iter().enumerate() {
@@ -163,19 +163,19 @@ async fn end_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<Leas
         }
     }
     // One call for all extensions with the same visibility timeout.
-    for (visibility_timeout, some) in extensions {
-        for (index, ended) in extend_some(queue, visibility_timeout, some).await? {
-            outcomes[index] = Some(ended);
+    for (visibility_timeout, group) in extensions {
+        for (index, result) in extend_group(queue, visibility_timeout, group).await? {
+            results[index] = Some(result);
         }
     }
     let (indices, ends): (Vec<usize>, Vec<queue_core::Settlement>) = ends.into_iter().unzip();
     let settled = queue.settle(&ends).await.map_err(errors::from_queue)?;
     for ((index, end), settled) in indices.into_iter().zip(ends).zip(settled) {
         let outcome = settled.map_or(Outcome::Gone, Outcome::from);
-        outcomes[index] =
+        results[index] =
             Some(LeaseResult { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
     }
-    outcomes.into_iter().map(|outcome| Ok(outcome.ok_or(errors::INTERNAL)?)).collect()
+    results.into_iter().map(|result| Ok(result.ok_or(errors::INTERNAL)?)).collect()
 }
 
 struct Extension {
@@ -184,15 +184,15 @@ struct Extension {
     progress: Option<Box<RawValue>>,
 }
 
-async fn extend_some(
+async fn extend_group(
     queue: &Queue,
     visibility_timeout: Option<Millis>,
-    some: Vec<Extension>,
+    group: Vec<Extension>,
 ) -> Result<Vec<(usize, LeaseResult)>> {
-    let leases: Vec<LeaseToken> = some.iter().map(|extension| extension.lease.clone()).collect();
+    let leases: Vec<LeaseToken> = group.iter().map(|extension| extension.lease.clone()).collect();
     let extended = queue.extend(&leases, visibility_timeout).await.map_err(errors::from_queue)?;
-    let mut outcomes = Vec::with_capacity(some.len());
-    for (Extension { index, lease, progress }, extended) in some.into_iter().zip(extended) {
+    let mut results = Vec::with_capacity(group.len());
+    for (Extension { index, lease, progress }, extended) in group.into_iter().zip(extended) {
         let (mut outcome, lease_expires_at, cancel_requested) = match extended {
             Extended::Until(deadline) => (Outcome::Extended, Some(deadline), None),
             Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), Some(True)),
@@ -203,7 +203,7 @@ async fn extend_some(
         {
             outcome = Outcome::Gone;
         }
-        outcomes.push((index, LeaseResult { lease, outcome, lease_expires_at, cancel_requested }));
+        results.push((index, LeaseResult { lease, outcome, lease_expires_at, cancel_requested }));
     }
-    Ok(outcomes)
+    Ok(results)
 }

@@ -33,16 +33,16 @@ struct MessageQuery {
     /// List the messages of this state only.
     #[serde(default, deserialize_with = "query::text")]
     state: Option<State>,
-    /// List only messages of this name. A page reads no more than 1,000 messages for that: it may have fewer messages than
-    /// requested, or none, and a `next_cursor`.
+    /// List only messages of this name. A page reads at most 1,000 messages to find them. So it may have fewer messages than
+    /// requested, or none, although more follow at its `next_cursor`.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     name: Option<MessageName>,
-    /// List only held messages that wait for this key; `state` may be absent.
+    /// List only held messages that wait for this key. `state` must be `held` or absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     hold: Option<SignalKey>,
-    /// How many at most; 50 if absent.
+    /// The maximum number of messages; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     limit: Option<Limit>,
@@ -54,8 +54,8 @@ struct MessageQuery {
 
 /// List messages
 ///
-/// Messages of one state or of all, of one name, or of one hold key, page by page. A page of large messages ends early, at about
-/// 4 MiB.
+/// Lists messages of one state or of all states, of one name, or of one hold key, page by page. A page of large messages ends
+/// early, at about 4 MiB.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page", body = MessagePage)),
     params(MessageQuery),
@@ -83,8 +83,8 @@ async fn list_messages(
     reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
-/// Fills a page up to these limits of messages and bytes. It may need several calls, because listed messages may be forgotten
-/// meanwhile, and a list may continue with the next state.
+/// Fills a page up to `limit` messages and `bytes_left` bytes. It may need several calls to Redis, because listed messages may
+/// be forgotten meanwhile, and a list may continue with the next state.
 async fn fill(
     queue: &Queue,
     mut position: Position,
@@ -98,7 +98,7 @@ async fn fill(
         let page = queue.list_some(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::from_queue)?;
         if page.bytes > bytes_left && !messages.is_empty() {
-            // A call returns at least one message, and this one is too large for the rest of the page: the next page begins
+            // A call returns at least one message. This message is too large for the rest of the page, so the next page begins
             // with it.
             break;
         }

@@ -56,7 +56,7 @@ const USUAL_BYTES_BESIDE_DATA: usize = 600;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WaitQuery {
-    /// Answer when the message is completed or failed, or after this time. Without it: at once.
+    /// Answer when the message has completed or failed, or after this time. Without `wait`, answer at once.
     #[serde(default, deserialize_with = "query::text")]
     wait: Option<Wait>,
 }
@@ -70,7 +70,7 @@ impl WaitQuery {
 
 /// Post a message
 ///
-/// With `wait` the answer comes when the message is completed or failed, or when the wait is over.
+/// With `wait`, the response comes when the message has completed or failed, or when the wait is over.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages", request_body(content = NewMessage, description = "The message"),
     responses(
@@ -89,7 +89,7 @@ async fn post_message(
 ) -> Result<Response> {
     let wait = query.wait(&app)?;
     let mut message: NewMessage = json::body(&body)?;
-    trace.mark(&mut message);
+    trace.add_to(&mut message);
     let _wait_share = app.take_wait(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
         // Without a key, messages that are posted at the same time share one call; a request with a key makes its own call.
@@ -128,7 +128,7 @@ async fn post_message(
             expected_bytes,
         )?
     } else {
-        // Serializes like a `PostedMessage` without `duplicate`, but avoids the copy by `flatten`.
+        // Serializes like a `PostedMessage` without `duplicate`, but avoids the copy that `flatten` makes.
         responder.respond_to_change(&message, expected_bytes)?
     };
     *response.status_mut() = status;
@@ -139,11 +139,11 @@ async fn post_message(
 
 /// Post many messages
 ///
-/// As JSON 1 to 1,000 messages, all or none; as NDJSON any number, stored while they come in. Stored lines stay stored, also when
-/// the client disconnects half-way or the server cannot continue.
+/// As JSON: 1 to 1,000 messages, of which all or none are stored. As NDJSON: any number of messages, which are stored while they
+/// arrive. Stored lines stay stored, even if the client disconnects half-way or the server cannot continue.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/batch",
-    request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON a NewMessage a line, any number of lines; empty lines are skipped"),
+    request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON one NewMessage per line, any number of lines; empty lines are skipped"),
     responses(
         (status = 201, description = "All messages are stored; an entry for each", body = PostedBatch),
         (status = 200, description = "Each message existed already; or the outcome of the lines", body = BatchOrLines),
@@ -170,7 +170,7 @@ async fn post_messages(
         return Err(errors::too_many_messages(messages.len()));
     }
     for message in &mut messages {
-        trace.mark(message);
+        trace.add_to(message);
     }
     let enqueued = key.enqueue(&queue, messages, "batch", &body).await?;
     let messages: Vec<BatchEntry> = enqueued.iter().map(BatchEntry::from).collect();
@@ -182,7 +182,7 @@ async fn post_messages(
 
 /// Read a message
 ///
-/// With `wait` the answer comes when the message is completed or failed, or when the wait is over.
+/// With `wait`, the response comes when the message has completed or failed, or when the wait is over.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/messages/{id}",
     responses((status = 200, description = "The message", body = Message)), params(WaitQuery),
@@ -199,7 +199,8 @@ async fn read_message(
     responder.respond_to_read(&message, message.data.get().len() + USUAL_BYTES_BESIDE_DATA)
 }
 
-/// Reads the message, with a wait when it has finished or the wait is over; `None` if it does not exist or is no longer kept.
+/// Reads the message: with a wait, as soon as the message has finished or the wait is over. `None` if the message does not
+/// exist or is no longer kept.
 pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Option<Message>> {
     let message = if wait.is_zero() {
         queue.read(std::slice::from_ref(id)).await.map(|mut found| found.pop().flatten())

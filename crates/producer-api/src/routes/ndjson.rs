@@ -1,4 +1,4 @@
-//! NDJSON: any number of messages, one a line, stored chunk by chunk while they come in. While a chunk is being stored, no
+//! NDJSON: any number of messages, one per line, stored chunk by chunk while they arrive. While a chunk is being stored, no
 //! more of the body is read, so TCP flow control slows down a fast client.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::{
 
 /// The maximum size of a chunk in bytes; a longer single line is a chunk of its own.
 const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
-/// A chunk that is not full is stored when no other line has come for this time.
+/// A chunk that is not full is stored when no other line has arrived for this time.
 const CHUNK_DELAY: Duration = Duration::from_millis(20);
 /// A chunk takes memory in steps of this size, in bytes.
 const MEMORY_STEP: usize = 64 * 1_024;
@@ -41,43 +41,43 @@ struct ChunkWriter<'a> {
     body_limit: usize,
     chunk: Vec<NewMessage>,
     chunk_bytes: usize,
-    chunk_memory: Share,
+    chunk_share: Share,
     first_line: u64,
     last_line: u64,
     summary: LinesSummary,
-    /// The number of the last line that was added to the chunk, skipped or refused.
-    taken: u64,
+    /// The number of the last line that was added to a chunk, skipped or refused.
+    last_handled: u64,
     /// All lines up to this one are stored or refused.
     stored_through: u64,
     /// The instant at which a message was last added or stored.
     active_at: Instant,
 }
 
-pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, memory: Share) -> Result<Response> {
-    let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, memory.sibling());
+pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, share: Share) -> Result<Response> {
+    let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, share.sibling());
     let mut writer = ChunkWriter {
         queue,
         trace,
         body_limit: app.limits.body_limit,
         chunk: Vec::new(),
         chunk_bytes: 0,
-        chunk_memory: memory,
+        chunk_share: share,
         first_line: 0,
         last_line: 0,
         summary: LinesSummary::default(),
-        taken: 0,
+        last_handled: 0,
         stored_through: 0,
         active_at: Instant::now(),
     };
     let time_limit = app.limits.request_timeout.to_std();
     let ended = loop {
         // Empty and invalid lines do not extend the time limit.
-        let until = if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
+        let deadline = if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
         let line = tokio::select! {
-            line = timeout_at(until, lines.next()) => line,
+            line = timeout_at(deadline, lines.next()) => line,
             () = app.shutdown.cancelled() => break writer.store().await.and(Err(errors::stopping())),
         };
-        let taken = match line {
+        let handled = match line {
             Ok(Ok(Some(line))) => writer.take(line).await,
             Ok(Ok(None)) => break writer.store().await,
             Ok(Err(LinesError::Broken(_))) => break Err(errors::BODY_NOT_RECEIVED.into()),
@@ -89,8 +89,8 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             }
             Err(_) => writer.store().await,
         };
-        if taken.is_err() {
-            break taken;
+        if handled.is_err() {
+            break handled;
         }
         if writer.chunk.is_empty() && writer.active_at + time_limit <= Instant::now() {
             break Err(errors::lines_too_slow(*app.limits.request_timeout));
@@ -102,7 +102,8 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             Ok(Json(BatchOrLines::Lines(writer.summary)).into_response())
         }
         Err(problem) => {
-            // A client that writes its whole body before it reads could not receive an earlier response.
+            // The rest of the body is read first, because a client that writes its whole body before it reads would not
+            // receive the response.
             let _ = timeout(time_limit, lines.drain()).await;
             Err(writer.report(problem))
         }
@@ -119,7 +120,7 @@ impl ChunkWriter<'_> {
                     self.store().await?;
                 }
                 if let Err(full) = self.make_room_for(bytes) {
-                    // Storing the chunk now returns its memory.
+                    // Storing the chunk returns its memory to the budget.
                     if self.chunk.is_empty() {
                         return Err(full);
                     }
@@ -137,20 +138,20 @@ impl ChunkWriter<'_> {
             Ok(None) => {}
             Err(problem) => self.summary.refuse(number, problem),
         }
-        self.taken = number;
+        self.last_handled = number;
         if self.chunk.is_empty() {
             self.stored_through = number;
         }
         Ok(())
     }
 
-    /// Reserves memory for another message in the chunk.
+    /// Reserves memory for another message of this size in the chunk.
     fn make_room_for(&mut self, bytes: usize) -> Result<()> {
         let needed = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
-        if needed <= self.chunk_memory.amount() {
+        if needed <= self.chunk_share.amount() {
             return Ok(());
         }
-        self.chunk_memory.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
+        self.chunk_share.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
     }
 
     /// Parses the message of a line, and returns it with its size; `None` for an empty line.
@@ -160,7 +161,7 @@ impl ChunkWriter<'_> {
             return Ok(None);
         }
         let mut message = json::line::<NewMessage>(&line)?;
-        self.trace.mark(&mut message);
+        self.trace.add_to(&mut message);
         Ok(Some((message, line.len())))
     }
 
@@ -170,8 +171,8 @@ impl ChunkWriter<'_> {
         let is_one = messages.len() == 1;
         let enqueued = self.queue.enqueue(messages).await;
         self.active_at = Instant::now();
-        // A smaller amount never fails.
-        let _ = self.chunk_memory.resize(0);
+        // Reducing the amount never fails.
+        let _ = self.chunk_share.resize(0);
         match enqueued {
             Ok(enqueued) => self.summary.count(&enqueued),
             // A single message is refused if its stored form, which is larger than its line, exceeds the limit.
@@ -180,7 +181,7 @@ impl ChunkWriter<'_> {
             }
             Err(error) => return Err(self.not_stored(error)),
         }
-        self.stored_through = self.taken;
+        self.stored_through = self.last_handled;
         Ok(())
     }
 
@@ -193,8 +194,8 @@ impl ChunkWriter<'_> {
             return problem;
         }
         problem.detail = format!(
-            "Redis became unavailable: lines {first} to {last} may be stored or not, none after them is; send these again when it \
-             is back. A message with an id of its own is not stored twice"
+            "Redis became unavailable: lines {first} to {last} may be stored or not, and no later line is stored; send these \
+             and the later lines again when Redis is available. A message with an id of its own is not stored twice"
         );
         problem.with_in_doubt(InDoubt { from: first, to: last })
     }

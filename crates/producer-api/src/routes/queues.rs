@@ -37,7 +37,8 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// List queues
 ///
-/// All queues that the key may read, or those whose names begin with a prefix; in the order of their names, page by page.
+/// Lists all queues that the key may read, or only those whose names begin with a prefix. They are in the order of their
+/// names, page by page.
 #[utoipa::path(
     get, path = "/v1/queues", responses((status = 200, description = "A page", body = Queues)), params(QueueQuery),
 )]
@@ -66,8 +67,8 @@ async fn read_queue(path: QueuePath, _: NoQuery) -> Result<Json<QueueStatus>> {
 
 /// Change settings
 ///
-/// A merge patch (RFC 7396): a setting that is absent stays, null brings back the default. The queue is created by its
-/// first settings; an empty patch creates none.
+/// A merge patch (RFC 7396): an absent setting stays unchanged, and null restores the default. The first settings create the
+/// queue; an empty patch creates no queue.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}",
     request_body(content((SettingsPatch = "application/merge-patch+json"), (SettingsPatch = "application/json")), description = "The settings to change"),
@@ -130,7 +131,7 @@ async fn purge_queue(
 /// All messages that have failed until now become ready, the oldest first.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/retry_failed",
-    responses((status = 200, description = "The number of messages", body = Retried)),
+    responses((status = 200, description = "The number of messages that are ready again", body = Retried)),
 )]
 async fn retry_failed(QueuePath { app, queue }: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<Retried>> {
     status(&queue).await?;
@@ -140,7 +141,7 @@ async fn retry_failed(QueuePath { app, queue }: QueuePath, _: NoQuery, _: NoBody
 
 /// Delete a queue
 ///
-/// The queue is deleted with everything in it, active messages too: their leases are over.
+/// The queue is deleted with everything in it. Active messages are deleted too, and their leases are over.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}", responses((status = 204, description = "The queue is deleted")),
     params(Confirmation),
@@ -155,7 +156,7 @@ async fn delete_queue(
         Some(confirmed) if confirmed != name.as_str() => return Err(errors::not_confirmed(&name)),
         Some(_) => {}
     }
-    // Runs to its end, because the deletion has two steps.
+    // The deletion runs to its end, because it has two steps.
     let existed = app.run_to_end(async move { queue.delete().await }).await?;
     if existed.map_err(errors::from_queue)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
 }

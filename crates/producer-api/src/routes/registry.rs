@@ -20,7 +20,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// No routes yet. Requests to most routes may take as long as `time_limit`.
+    /// An empty registration. Requests to most routes may take as long as `time_limit`.
     pub(crate) fn new(time_limit: TimeoutLayer) -> Self {
         Self { router: OpenApiRouter::default(), endpoints: Endpoints::default(), time_limit, tag: "" }
     }

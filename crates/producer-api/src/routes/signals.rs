@@ -1,4 +1,4 @@
-//! Signals: sending them, which releases held messages, and reading, listing and forgetting sticky ones.
+//! Signals: sending a signal, which releases held messages, and reading, listing and forgetting sticky signals.
 
 use axum::{Json, http::StatusCode, response::Response};
 use queue_core::{QueueName, Signal, SignalKey};
@@ -18,8 +18,8 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    // A signal belongs to producers: it releases their messages and has their data. Forgetting a sticky signal needs the same
-    // scope, because sending it again for one millisecond has the same effect.
+    // Sending a signal needs the scope of producers, because it releases their messages and gives them data. Forgetting a
+    // sticky signal needs the same scope, because sending it again for one millisecond has the same effect.
     const SEND: Needs = Needs::OnQueue(Scope::Enqueue);
     const READ: Needs = Needs::OnQueue(Scope::Read);
     routes
@@ -82,7 +82,7 @@ async fn forget_signal(SignalPath { queue, key, .. }: SignalPath, _: NoQuery) ->
 
 /// List sticky signals
 ///
-/// In the order in which they end, page by page.
+/// Lists sticky signals page by page. The signal that ends first comes first.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/signals", responses((status = 200, description = "A page", body = SignalPage)),
     params(SignalQuery),
@@ -96,11 +96,11 @@ async fn list_signals(
     let limit = limit_or(DEFAULT_LIMIT, limit);
     let reserved = responder.reserve(limit)?;
     let page = queue.sticky_signals(after.as_ref().map(|(until, key)| (*until, key)), limit).await;
-    let (signals, are_more) = page.map_err(errors::from_queue)?;
+    let (signals, has_more) = page.map_err(errors::from_queue)?;
     if signals.is_empty() && after.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
-    let next_cursor = signals.last().filter(|_| are_more).map(|last| encode_cursor(last.until, &last.key));
+    let next_cursor = signals.last().filter(|_| has_more).map(|last| encode_cursor(last.until, &last.key));
     let signals = signals.into_iter().map(|signal| StickySignal {
         key: signal.key,
         data: signal.data,
