@@ -1,4 +1,4 @@
-//! Every error code, with its HTTP status and an instruction. The `OpenAPI` description derives from this list, and a test
+//! Every error code, with its HTTP status and an instruction. The `OpenAPI` description is derived from this list, and a test
 //! compares docs/API.md with it.
 
 use axum::http::StatusCode;

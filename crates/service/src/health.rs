@@ -1,8 +1,8 @@
 //! `/livez` and `/readyz` of both services, and the monitor that checks whether Redis is configured safely.
 //!
-//! `/livez` answers while the process serves. It does not depend on Redis, because then an outage of Redis would restart all
-//! processes. `/readyz` reports whether the process can work now, and warns of settings of Redis with which messages may be
-//! lost.
+//! `/livez` answers while the process serves. It does not depend on Redis, because otherwise an outage of Redis would cause
+//! restarts of all processes. `/readyz` reports whether the process can work now, and warns of settings of Redis with which
+//! messages may be lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,10 +27,10 @@ pub fn routes<S: Clone + Send + Sync + 'static>(
     Router::new().route("/livez", get(|| async { Json(Alive::default()) })).route("/readyz", get(ready))
 }
 
-/// The answer of `/livez`.
+/// The response of `/livez`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Alive {
-    /// `alive`.
+    /// Always `alive`.
     status: &'static str,
 }
 
@@ -40,33 +40,33 @@ impl Default for Alive {
     }
 }
 
-/// The answer of `/readyz`.
+/// The response of `/readyz`.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Ready {
-    /// `ready`.
+    /// Always `ready`.
     status: &'static str,
     /// The settings of Redis with which messages may be lost. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
-/// The answer of `/readyz`.
+/// Checks whether the process can work now.
 ///
 /// # Errors
 ///
 /// The process can't work now; the problem states the reasons.
 pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealthMonitor) -> Result<Ready, Problem> {
-    // Each request calls Redis, but the settings of Redis are those of the last examination.
-    let answers = redis.ping().await.map_err(|error| error.to_string());
-    readiness(answers, subscriber.is_connected(), monitor.last_dangers().as_deref())
+    // Each request pings Redis, but uses the settings of Redis that the last examination found.
+    let pinged = redis.ping().await.map_err(|error| error.to_string());
+    readiness(pinged, subscriber.is_connected(), monitor.last_dangers().as_deref())
 }
 
-fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[Danger]>) -> Result<Ready, Problem> {
+fn readiness(pinged: Result<(), String>, is_subscribed: bool, dangers: Option<&[Danger]>) -> Result<Ready, Problem> {
     let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
-    let (reasons, warnings): (Vec<_>, Vec<_>) = found.into_iter().flatten().partition(|danger| danger.prevents_work());
+    let (reasons, warnings): (Vec<_>, Vec<_>) = dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-    // A current outage first, then the dangers that were found earlier, which may have caused it.
-    let mut all = answers.err().into_iter().collect::<Vec<_>>();
+    // A current outage comes first, and then the dangers that were found earlier, which may have caused the outage.
+    let mut all = pinged.err().into_iter().collect::<Vec<_>>();
     all.extend(texts(&reasons));
     if !all.is_empty() {
         return Err(not_ready(all.join("; ")));
@@ -74,7 +74,7 @@ fn readiness(answers: Result<(), String>, is_subscribed: bool, found: Option<&[D
     if !is_subscribed {
         return Err(not_ready("the subscription to Redis is not there yet".into()));
     }
-    if found.is_none() {
+    if dangers.is_none() {
         return Err(not_ready("Redis is not examined yet".into()));
     }
     Ok(Ready { status: "ready", warnings: texts(&warnings) })
@@ -87,13 +87,13 @@ const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
 /// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.
 ///
-/// It also examines after each new subscription, because the address may belong to another server then. The last result can be
+/// It also examines after each new subscription, because then the address may belong to another server. The last result can be
 /// read without asking Redis.
 #[derive(Clone)]
 pub struct RedisHealthMonitor {
     redis: Redis,
     subscriber: Subscriber,
-    found: Arc<Mutex<Option<Vec<Danger>>>>,
+    last_dangers: Arc<Mutex<Option<Vec<Danger>>>>,
     /// The pause between examinations; tests use a shorter one.
     pause: Duration,
 }
@@ -101,12 +101,12 @@ pub struct RedisHealthMonitor {
 impl RedisHealthMonitor {
     /// Creates a monitor; it examines when it [runs](Self::run).
     pub fn new(redis: Redis, subscriber: Subscriber) -> Self {
-        Self { redis, subscriber, found: Arc::default(), pause: EXAMINE_INTERVAL }
+        Self { redis, subscriber, last_dangers: Arc::default(), pause: EXAMINE_INTERVAL }
     }
 
     /// The dangers that were found last; `None` before the first examination.
     pub fn last_dangers(&self) -> Option<Vec<Danger>> {
-        self.found.lock().clone()
+        self.last_dangers.lock().clone()
     }
 
     /// Examines until `shutdown`.
@@ -128,7 +128,7 @@ impl RedisHealthMonitor {
                 Ok(dangers) => {
                     outage.record_success();
                     retry.reset();
-                    self.note(&dangers)
+                    self.record(&dangers)
                 }
                 Err(error) => {
                     if outage.record_failure() {
@@ -137,14 +137,14 @@ impl RedisHealthMonitor {
                     retry.pause()
                 }
             };
-            // Whether the pause is over or the connection has changed, the next examination follows.
+            // The next examination follows when the pause is over or the subscription has changed.
             let _ = timeout(pause, connection.changed()).await;
         }
     }
 
-    /// Stores the dangers that were found, logs new and ended ones, and returns the pause until the next examination.
-    fn note(&self, dangers: &[Danger]) -> Duration {
-        let known = self.found.lock().replace(dangers.to_vec()).unwrap_or_default();
+    /// Stores the dangers that were found, logs new and ended dangers, and returns the pause until the next examination.
+    fn record(&self, dangers: &[Danger]) -> Duration {
+        let known = self.last_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known.contains(danger)) {
             if danger.prevents_work() {
                 error!(%danger, "Redis is unusable");
@@ -155,8 +155,8 @@ impl RedisHealthMonitor {
         for danger in known.iter().filter(|danger| !dangers.contains(danger)) {
             info!(%danger, "a Redis problem was corrected");
         }
-        let prevented = dangers.iter().any(Danger::prevents_work);
-        if prevented { EXAMINE_INTERVAL_NOT_READY.min(self.pause) } else { self.pause }
+        let is_work_prevented = dangers.iter().any(Danger::prevents_work);
+        if is_work_prevented { EXAMINE_INTERVAL_NOT_READY.min(self.pause) } else { self.pause }
     }
 }
 
@@ -172,8 +172,8 @@ mod tests {
         Danger::TooOld { found: "Redis 6.2.14".into() }
     }
 
-    fn detail(answer: Result<Ready, Problem>) -> String {
-        let problem = serde_json::to_value(answer.unwrap_err()).unwrap();
+    fn detail(response: Result<Ready, Problem>) -> String {
+        let problem = serde_json::to_value(response.unwrap_err()).unwrap();
         assert_eq!((&problem["status"], &problem["code"]), (&json!(503), &json!("not_ready")));
         problem["detail"].as_str().unwrap().to_owned()
     }
@@ -191,8 +191,8 @@ mod tests {
     fn danger_that_prevents_no_work_is_a_warning() {
         let dangers = vec![Danger::Evicts { policy: "allkeys-lru".into() }, Danger::NotPersistent];
         let texts = dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let answer = readiness(Ok(()), true, Some(&dangers)).unwrap();
-        assert_eq!(answer, Ready { status: "ready", warnings: texts });
+        let response = readiness(Ok(()), true, Some(&dangers)).unwrap();
+        assert_eq!(response, Ready { status: "ready", warnings: texts });
     }
 
     #[test]

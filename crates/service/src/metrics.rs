@@ -52,7 +52,7 @@ impl<F> fmt::Debug for ReadGauge<F> {
     }
 }
 
-/// Registers the metrics of the build, the process and the calls to Redis. To be called when the service starts.
+/// Registers the metrics of the build, the process and the calls to Redis. A service calls this when it starts.
 pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
     let info = Family::<_, Gauge>::default();
     info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -97,7 +97,7 @@ impl Collector for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may contain any character; it ends at the last bracket. utime and stime are fields 14 and 15.
+    // The name of the program may contain any character; it ends at the last closing bracket. utime and stime are fields 14 and 15.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)

@@ -1,10 +1,10 @@
-//! Limits the log records of a failure that lasts: one record, or one per interval, instead of one for each failed try.
+//! Limits the log records of a failure that lasts: one record, or one per interval, instead of one for each failed attempt.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// An outage, with the instant at which it was last logged.
+/// An outage. It remembers the instant at which it was last logged.
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();
@@ -24,15 +24,15 @@ impl Outage {
         Self { report_interval: None, reported_at: Mutex::new(None) }
     }
 
-    /// An outage that is reported again after each pause while it lasts.
-    pub const fn reported_every(pause: Duration) -> Self {
-        Self { report_interval: Some(pause), reported_at: Mutex::new(None) }
+    /// An outage that is reported again after each interval while it lasts.
+    pub const fn reported_every(interval: Duration) -> Self {
+        Self { report_interval: Some(interval), reported_at: Mutex::new(None) }
     }
 
     /// Records a failed call: the outage begins or continues. Returns whether to log it now.
     pub fn record_failure(&self) -> bool {
         let mut reported_at = self.reported_at.lock();
-        let is_due = reported_at.is_none_or(|at| self.report_interval.is_some_and(|after| at.elapsed() >= after));
+        let is_due = reported_at.is_none_or(|at| self.report_interval.is_some_and(|interval| at.elapsed() >= interval));
         if is_due {
             *reported_at = Some(Instant::now());
         }

@@ -23,8 +23,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An error response as RFC 9457 defines it. All error responses have this form, those of the router and the extractors
 /// included.
 ///
-/// Converted to a response its body is empty; [`render_problem`] writes the body, because the request's id is known only
-/// there.
+/// A problem is converted to a response with an empty body. [`render_problem`] writes the body, because the request's id is
+/// known only there.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -37,7 +37,7 @@ pub struct Problem {
     retry_after_secs: Option<u32>,
 }
 
-/// The progress of a stream of lines before it was refused.
+/// The progress of an NDJSON body before it was refused.
 #[derive(Debug, Clone, Default)]
 struct LinesProgress {
     stored_through: Option<u64>,
@@ -48,13 +48,13 @@ struct LinesProgress {
 /// Lines that may be stored or not.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct InDoubt {
-    /// The first of them.
+    /// The number of the first of these lines.
     pub from: u64,
-    /// The last of them.
+    /// The number of the last of these lines.
     pub to: u64,
 }
 
-/// A refusal, as RFC 9457 has it.
+/// A refusal, as RFC 9457 defines it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 struct ProblemBody<'a> {
@@ -69,11 +69,11 @@ struct ProblemBody<'a> {
     /// A word that a program can match.
     #[schema(value_type = String)]
     code: Code,
-    /// As in the header x-request-id, and in the log.
+    /// The id of the request, as in the header x-request-id and in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, nullable = false)]
     request_id: Option<&'a str>,
-    /// The fields with mistakes: the first mistake that was found.
+    /// The first mistake in a field that was found.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(max_items = 1, value_type = Vec<FieldError>)]
     errors: &'a [FieldError],
@@ -97,7 +97,7 @@ struct ProblemBody<'a> {
 /// A mistake in one field of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// The place of the field, as a JSON pointer (RFC 6901).
+    /// The path of the field, as a JSON pointer (RFC 6901).
     pub pointer: String,
     /// The mistake, and the values that are allowed.
     pub detail: String,
@@ -116,7 +116,7 @@ impl FieldError {
 pub fn new_request_id() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes = rand::random::<u64>().to_ne_bytes();
-    // Without `format!`, which is slower, because each request needs an id.
+    // `format!` is not used, because it is slower and each request needs an id.
     let mut id = String::with_capacity(2 * bytes.len());
     for digit in bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 15]) {
         id.push(char::from(DIGITS[usize::from(digit)]));
@@ -125,10 +125,10 @@ pub fn new_request_id() -> String {
 }
 
 impl Problem {
-    /// The type of the body of a problem.
+    /// The content type of a problem.
     const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-    /// A refusal with a code that programs match.
+    /// Creates a refusal with a code that programs match.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }
@@ -188,7 +188,7 @@ impl Problem {
         let code = Code::of_status(status);
         let detail = match code {
             Code::NotFound => "there is nothing at this path; the endpoints are under /v1/queues",
-            Code::MethodNotAllowed => "this path does not know this method; the Allow header lists those it knows",
+            Code::MethodNotAllowed => "this path does not support this method; the Allow header lists the methods that it supports",
             Code::RequestTimeout => "the request was not complete in time; send it again",
             Code::BodyTooLarge => "the body is too large; send less at once",
             Code::Internal => "this is a fault of the server; its log has the request's id",

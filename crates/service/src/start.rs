@@ -1,5 +1,5 @@
-//! Starts and stops a service: its arguments, its configuration, its log, the signals that stop it, and output to standard
-//! output and standard error, which may be closed or full.
+//! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop
+//! it. Also writes to standard output and standard error, which may be closed or full.
 
 use std::{
     error::Error,
@@ -39,19 +39,19 @@ pub struct Arguments {
 /// The request to a service to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Cancelled when no new work may begin; work under way may end.
+    /// Cancelled when no new work may begin. Work under way may continue to its end.
     pub gracefully: CancellationToken,
-    /// Cancelled when work under way must end too, within a second.
+    /// Cancelled when work under way must end within a second.
     pub at_once: CancellationToken,
 }
 
-/// The time that a service has after a second signal.
+/// The time that a service has to stop after a second signal.
 const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
 /// The time limit for dropping tasks. A task that blocks its thread can't be dropped in time.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
-/// Runs a service: loads its configuration, starts its log, and lets `service` work until a signal: SIGTERM or SIGINT stops it
-/// gracefully, a second signal at once.
+/// Runs a service: loads its configuration, starts its log, and runs `service` until it ends. SIGTERM or SIGINT stops it
+/// gracefully, and a second signal stops it at once.
 pub fn run<W: Section, F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config<W>, Stop) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), AnyError>>,
@@ -67,7 +67,7 @@ where
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
-            // The log was not started.
+            // Not logged, because the log was not started.
             complain(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
@@ -135,9 +135,9 @@ where
 ///
 /// The exit code if the program must end: it has printed its help or version, or an argument is wrong.
 pub fn parse<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|over| {
-        let printed = over.print().and_then(|()| stdout().flush());
-        match u8::try_from(over.exit_code()) {
+    P::try_parse().map_err(|error| {
+        let printed = error.print().and_then(|()| stdout().flush());
+        match u8::try_from(error.exit_code()) {
             Ok(code) if printed.is_ok() => code.into(),
             _ => {
                 complain("standard output can't be written to");

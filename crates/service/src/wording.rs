@@ -1,7 +1,7 @@
 //! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules; this module
-//! translates them, and replaces unknown texts by a general one.
+//! translates these texts, and replaces a text that it does not know by a general text.
 
-/// The number of characters after which a repeated input is cut.
+/// The number of characters after which errors cut a text of the input.
 const MAX_REPEATED_CHARS: usize = 200;
 
 /// Describes the mistake in a whole document, with its line and column.
@@ -12,25 +12,25 @@ pub fn document_mistake(error: &serde_json::Error) -> String {
 /// Describes the mistake in one value, without line and column, because the value is only a part of the input.
 pub fn value_mistake(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = without_place(&text);
-    if error.is_data() { data_mistake(what) } else { syntax_mistake(what).to_owned() }
+    let problem = without_position(&text);
+    if error.is_data() { data_mistake(problem) } else { syntax_mistake(problem).to_owned() }
 }
 
 /// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON;
-/// here they are reported as of another kind.
+/// this function reports that they are of another kind.
 pub fn json_mistake(error: &serde_json::Error) -> String {
-    match without_place(&error.to_string()) {
+    match without_position(&error.to_string()) {
         "expected value" => "it is of another kind".to_owned(),
         "trailing characters" => "the list is longer than it may be".to_owned(),
         _ => value_mistake(error),
     }
 }
 
-fn without_place(text: &str) -> &str {
-    text.rsplit_once(" at line ").map_or(text, |(what, _)| what)
+fn without_position(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(problem, _)| problem)
 }
 
-fn syntax_mistake(what: &str) -> &'static str {
+fn syntax_mistake(problem: &str) -> &'static str {
     const KNOWN: [(&str, &str); 12] = [
         ("EOF while parsing", "it ends too early"),
         ("expected `:`", "a colon is missing after the name of a field"),
@@ -46,10 +46,10 @@ fn syntax_mistake(what: &str) -> &'static str {
         ("recursion limit", "it is nested deeper than 128 levels"),
     ];
     const LONE_SURROGATE: &str = "a \\u escape is half of a character: send both halves, or the character itself";
-    let known = KNOWN.iter().find(|(beginning, _)| what.starts_with(beginning));
+    let known = KNOWN.iter().find(|(beginning, _)| problem.starts_with(beginning));
     match known {
         Some((_, words)) => words,
-        None if what.contains("number") => "a number is not written as JSON has it, or is too large",
+        None if problem.contains("number") => "a number is not written as JSON has it, or is too large",
         None => "it is not JSON",
     }
 }
@@ -84,11 +84,11 @@ fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
     Some((word, known.split('`').skip(2).step_by(2).collect()))
 }
 
-/// Translates the parser's text about a well-formed value of a wrong kind.
-pub fn data_mistake(what: &str) -> String {
+/// Translates the parser's text about valid JSON with a wrong value.
+pub fn data_mistake(problem: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
         // The wrong value may contain the same words, so the last occurrence is used.
-        if let Some((found, expected)) = what.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
+        if let Some((found, expected)) = problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
             let expected = expectation(expected);
             return match value(found) {
                 Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),
@@ -96,26 +96,26 @@ pub fn data_mistake(what: &str) -> String {
             };
         }
     }
-    if what.starts_with("data did not match any variant") || what.starts_with("no variant of enum") {
+    if problem.starts_with("data did not match any variant") || problem.starts_with("no variant of enum") {
         return "it has none of the forms that it may have".to_owned();
     }
-    if let Some((word, known)) = unknown_field(what) {
+    if let Some((word, known)) = unknown_field(problem) {
         return format!(
             "the field \"{}\" is {}",
             shortened(word),
             unknown_with_suggestions(word, known.iter().copied())
         );
     }
-    if let Some((word, known)) = what.strip_prefix("unknown variant `").and_then(split_unknown_word) {
+    if let Some((word, known)) = problem.strip_prefix("unknown variant `").and_then(split_unknown_word) {
         return format!("\"{}\" is {}", shortened(word), unknown_with_suggestions(word, known.iter().copied()));
     }
-    match what.split('`').nth(1) {
-        Some(word) if what.starts_with("missing field") => format!("the field \"{}\" is required", shortened(word)),
-        Some(word) if what.starts_with("duplicate field") => {
+    match problem.split('`').nth(1) {
+        Some(word) if problem.starts_with("missing field") => format!("the field \"{}\" is required", shortened(word)),
+        Some(word) if problem.starts_with("duplicate field") => {
             format!("the field \"{}\" is given twice", shortened(word))
         }
-        // A text that Drover's own type, or a type of a handler, reported.
-        _ => shortened(what),
+        // An error text of a type of Drover or of a handler.
+        _ => shortened(problem),
     }
 }
 

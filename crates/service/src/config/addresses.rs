@@ -23,7 +23,7 @@ pub struct BindAddress(String);
 
 impl BindAddress {
     /// Whether only this machine can reach the address: a loopback address or `localhost`. Any other name counts as reachable
-    /// by others.
+    /// by other machines.
     pub fn is_loopback(&self) -> bool {
         self.0.parse::<SocketAddr>().map_or_else(|_| self.is_localhost(), |address| address.ip().is_loopback())
     }
@@ -80,16 +80,16 @@ impl TryFrom<String> for Origin {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         let uri = text.parse::<Uri>().unwrap_or_default();
-        let as_written = match (uri.scheme_str(), uri.authority()) {
+        let normalized = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme @ ("http" | "https")), Some(authority)) if !authority.as_str().contains('@') => {
                 Some(format!("{scheme}://{authority}").to_ascii_lowercase())
             }
             _ => None,
         };
         match HeaderValue::try_from(&text) {
-            Ok(value) if as_written.is_some_and(|origin| origin == text) => Ok(Self(value)),
+            Ok(value) if normalized.is_some_and(|origin| origin == text) => Ok(Self(value)),
             // `*` is refused: without keys, every web page that is open on this machine could use the API.
-            _ => Err("not an origin: write it as browsers do, \"https://example.org\", one for each"),
+            _ => Err("not an origin: write each origin as browsers do, such as \"https://example.org\""),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Serialize for HttpUrl {
     }
 }
 
-/// The URL of Redis. It may contain a password, which for a Unix socket is in the query.
+/// The URL of Redis. It may contain a password; the URL of a Unix socket has it in the query.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct RedisUrl(String);
@@ -167,7 +167,7 @@ impl Serialize for RedisUrl {
     }
 }
 
-/// A URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path. Logs and errors mask the user and
+/// The URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path. Logs and errors mask the user and
 /// the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "HttpUrl")]
@@ -198,10 +198,10 @@ impl OtlpEndpoint {
         if url.username().is_empty() && password.is_empty() {
             return None;
         }
-        let mut both: Vec<u8> = percent_decode_str(url.username()).collect();
-        both.push(b':');
-        both.extend(percent_decode_str(password));
-        Some(format!("Basic {}", STANDARD.encode(both)))
+        let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
+        credentials.push(b':');
+        credentials.extend(percent_decode_str(password));
+        Some(format!("Basic {}", STANDARD.encode(credentials)))
     }
 }
 
@@ -233,8 +233,8 @@ fn without_secrets(mut url: Url) -> String {
     url.into()
 }
 
-/// The path of a file. It is shown if it begins like a path or the file exists; any other text may be a misplaced secret, and
-/// is masked.
+/// The path of a file. It is shown if it begins like a path or the file exists. Any other text is masked, because it may be a
+/// misplaced secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct FilePath(PathBuf);

@@ -30,7 +30,7 @@ pub struct Auth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
-    /// By API keys. While no key is configured, the API serves every client on its own machine and no others.
+    /// By API keys. While no key is configured, the API serves every client on its own machine and no other clients.
     Keys,
     /// Clients are not authenticated: each may do everything.
     None,
@@ -56,11 +56,12 @@ impl Auth {
         self.mode == AuthMode::Keys && self.has_no_keys()
     }
 
-    /// Does not read `keys_file`, which a consumer-worker does not need and may not be permitted to read.
+    /// Checks the mode and the keys. Does not read `keys_file`, because a consumer-worker does not need it and may have no
+    /// permission to read it.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
             return Err(
-                "auth.mode = \"none\" lets everybody in, though there are keys; remove the one or the others".into()
+                "auth.mode = \"none\" lets everybody in, though there are keys; remove the mode or the keys".into()
             );
         }
         check(&self.keys)
@@ -103,7 +104,7 @@ fn check(keys: &[ApiKey]) -> Result<(), String> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
-    /// The name of the owner. Several keys may have one id, so that an owner can change from one to the next.
+    /// The name of the owner. Several keys may have one id, so that an owner can change from an old key to a new one.
     pub id: KeyId,
     /// The hash of the key.
     pub hash: KeyHash,
@@ -144,7 +145,7 @@ impl ApiKey {
     }
 }
 
-/// The name of an API key's owner: it is in the key itself, in the log, and beside the key's hash in the configuration.
+/// The name of an API key's owner. It is in the key itself, in the log, and beside the key's hash in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyId(String);
@@ -161,8 +162,8 @@ impl TryFrom<String> for KeyId {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         let mut bytes = text.bytes();
-        let begins_well = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if begins_well && text.len() <= 64 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        let has_valid_start = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if has_valid_start && text.len() <= 64 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
             return Ok(Self(text));
         }
         Err("a key's id is 1 to 64 characters of A-Z a-z 0-9 _ . - and starts with a letter or digit")
@@ -177,7 +178,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// Allows to search a map by ids with a `&str`.
+/// With this, a map by ids can be searched with a `&str`.
 impl Borrow<str> for KeyId {
     fn borrow(&self) -> &str {
         &self.0
@@ -224,8 +225,8 @@ impl TryFrom<String> for KeyHash {
         if digits.len() != 2 * digest.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(EXPECTED);
         }
-        for (at, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).map_err(|_| EXPECTED)?;
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| EXPECTED)?;
         }
         Ok(Self(digest))
     }
@@ -285,13 +286,13 @@ impl FromStr for Scope {
     }
 }
 
-/// The scopes of one key, of which there is at least one.
+/// The scopes of one key: at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>")]
 pub struct Scopes(Vec<Scope>);
 
 impl Scopes {
-    /// Whether a scope is among them.
+    /// Whether a scope is among these.
     pub fn has(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
     }
@@ -327,9 +328,9 @@ mod tests {
     }
 
     #[test]
-    fn key_hash_reads_its_own_text_and_repeats_no_other() {
+    fn key_hash_is_parsed_from_its_own_text_and_errors_do_not_repeat_a_key() {
         let parse = |text: &str| KeyHash::try_from(text.to_owned());
-        let hash = KeyHash::new(std::array::from_fn(|at| u8::try_from(at * 8).unwrap()));
+        let hash = KeyHash::new(std::array::from_fn(|index| u8::try_from(index * 8).unwrap()));
         assert_eq!(parse(&hash.to_string()).unwrap(), hash);
         assert!(hash.to_string().starts_with("sha256:0008101820"));
         let digits = "0".repeat(64);

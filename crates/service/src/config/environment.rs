@@ -23,20 +23,20 @@ const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
 /// The maximum number of words in the name of a variable that sets a key.
 const MAX_WORDS: usize = 9;
 
-/// Reads Drover's variables, and sorts those that set whole tables before those that set keys in them. Other variables are
-/// ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a file that can't be
+/// Reads Drover's variables. Those that set whole tables are sorted before those that set keys in the tables. Other variables
+/// are ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a file that can't be
 /// read, or has the name of a key but with wrong underscores.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {
-    let mut ours: Vec<_> = variables
+    let mut drover_variables: Vec<_> = variables
         .into_iter()
         .filter(|(name, _)| name.as_encoded_bytes().starts_with(DROVER_PREFIX.as_bytes()))
         .collect();
-    ours.sort_unstable();
+    drover_variables.sort_unstable();
     let mut settings: Vec<Variable> = Vec::new();
     let mut set_by: HashMap<Vec<String>, String> = HashMap::new();
-    for (name, value) in ours {
+    for (name, value) in drover_variables {
         let Some(name) = name.to_str().map(str::to_owned) else {
             if name.as_encoded_bytes().starts_with(CONFIG_PREFIX.as_bytes()) {
                 return Err(format!("the name of the variable {} is not UTF-8: correct it", name.display()));
@@ -60,7 +60,7 @@ pub(super) fn settings<W: Section>(
     Ok(settings)
 }
 
-/// The path of keys that a variable sets, and whether its text is the path of a file.
+/// The path of keys that a variable sets, and whether the variable's text is the path of a file.
 fn path_of(rest: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
     for part in rest.split(SEPARATOR) {
@@ -89,19 +89,19 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses a name with one underscore where two are needed, which would otherwise be ignored or be an unknown key.
+/// Refuses a name with one underscore where two are needed. Otherwise the variable would be ignored or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
         return Ok(());
     }
     let Some(meant) = nearest_variable::<W>(variable) else { return Ok(()) };
-    let queues = if meant.starts_with("DROVER__QUEUES__") {
+    let queue_advice = if meant.starts_with("DROVER__QUEUES__") {
         "; a queue whose name has two underscores is set with DROVER__QUEUES, as JSON"
     } else {
         ""
     };
     Err(format!(
-        "{variable} sets no key: did you mean {meant}? A section's name has two underscores before and after it{queues}"
+        "{variable} sets no key: did you mean {meant}? A section's name has two underscores before and after it{queue_advice}"
     ))
 }
 
@@ -111,8 +111,8 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     if !(2..=MAX_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
         return None;
     }
-    // Each number is a bit set: bit n is 1 if a separator (two underscores) follows word n. A separator always follows the
-    // section's name, so bit 0 is 1.
+    // Each number is a bit set: bit n is 1 if a separator (two underscores) follows word n. Bit 0 is 1, because a separator
+    // always follows the section's name.
     let mut separated: Vec<u32> = (1..1 << (words.len() - 1)).filter(|separated| separated & 1 == 1).collect();
     separated.sort_by_key(|separated| separated.count_ones());
     separated.into_iter().find_map(|separated| {
@@ -129,11 +129,12 @@ fn is_section(word: &str) -> bool {
     word == QUEUES || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Whether a path is that of a key. It is tried with an empty value, which for a key is at most a wrong value.
+/// Whether a path is that of a key. The configuration is read with an empty value at the path: for a key, this is at most a
+/// wrong value.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
-    let least = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
-    if path.len() < least {
+    let min_length = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
+    if path.len() < min_length {
         return false;
     }
     let empty = Variable { name: String::new(), path: path.to_vec(), text: String::new() };

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// All keys of the defaults, those in comments included, with values that differ from the defaults.
+/// All keys of the defaults, with values that differ from the defaults. The keys in comments are among them.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -35,10 +35,10 @@ fn changed(value: Value) -> Value {
             "weighted" => "strict".into(),
             "exponential" => "fixed".into(),
             _ => match text.find(|c: char| c.is_ascii_digit()) {
-                Some(at) => {
-                    let digits: String = text[at..].chars().take_while(char::is_ascii_digit).collect();
-                    let more = digits.parse::<u64>().unwrap() + 1;
-                    format!("{}{more}{}", &text[..at], &text[at + digits.len()..])
+                Some(start) => {
+                    let digits: String = text[start..].chars().take_while(char::is_ascii_digit).collect();
+                    let increased = digits.parse::<u64>().unwrap() + 1;
+                    format!("{}{increased}{}", &text[..start], &text[start + digits.len()..])
                 }
                 None => text,
             },
@@ -49,8 +49,8 @@ fn changed(value: Value) -> Value {
     }
 }
 
-/// Collects a variable for each key, with lists as JSON. With `tables` each table is one variable as JSON, instead of one for
-/// each of its keys.
+/// Collects a variable for each key, with lists as JSON. With `tables` there is one variable for each table, as JSON, instead of
+/// one for each of its keys.
 fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
@@ -81,9 +81,9 @@ fn environment_can_set_every_key() {
         let mut all = Vec::new();
         variables("", &every_key, tables, &mut all);
         assert_eq!(printed(&all).unwrap(), expected);
-        for left_out in 0..all.len() {
+        for omitted in 0..all.len() {
             let mut others = all.clone();
-            let (name, _) = others.remove(left_out);
+            let (name, _) = others.remove(omitted);
             // These values do not differ from the defaults.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
@@ -125,7 +125,7 @@ fn secret_from_a_file_is_never_shown() {
 }
 
 #[test]
-fn error_of_no_key_repeats_a_secret() {
+fn no_error_repeats_a_secret() {
     let secret = "hunter2";
     let mut all = Vec::new();
     variables("", &every_key(), false, &mut all);

@@ -74,7 +74,7 @@ pub struct InvalidConfig(String);
 ///
 /// # Errors
 ///
-/// The value is outside of the range; the text names the key and the range.
+/// The value is outside the range. The text names the key and the range.
 pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, min: T, max: T) -> Result<(), String> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{key} must be {min} to {max}, not {value}")) }
 }
@@ -115,8 +115,8 @@ impl<W: Section> Config<W> {
         Ok(config)
     }
 
-    /// Reads the sources. Besides the check of the merged settings of queues, each entry of `queues` is also checked alone,
-    /// so that a mistake is reported with its path.
+    /// Reads the sources. Each entry of `queues` is also read alone, so that a mistake in it is reported with its path. The
+    /// merged settings of queues are checked later.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {
@@ -142,8 +142,8 @@ impl<W: Section> Config<W> {
         let (body_limit, memory) = (api.body_limit, api.max_body_memory);
         if api.max_body_memory_per_client() < body_limit {
             return Err(format!(
-                "api.max_body_memory must be 4 times api.body_limit = {body_limit} or more, not {memory}: one client may have a \
-                 quarter of it; raise the one or lower the other"
+                "api.max_body_memory must be 4 times api.body_limit = {body_limit} or more, not {memory}: one client may use a \
+                 quarter of it; raise api.max_body_memory or lower api.body_limit"
             ));
         }
         let bind = &api.bind;

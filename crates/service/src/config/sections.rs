@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BindAddress, FilePath, InvalidConfig, Origin, OtlpEndpoint, RedisUrl, Section, sources::DEFAULT};
 
-/// In milliseconds, like all bounds of [`Span`].
+/// A minute in milliseconds, the unit of all bounds of [`Span`].
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -47,7 +47,7 @@ pub struct Durability {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
-    /// The address that it listens on. Defaults to 127.0.0.1:8080.
+    /// The address that the API listens on. Defaults to 127.0.0.1:8080.
     pub bind: BindAddress,
     /// The maximum size of a request body, in bytes. Defaults to 1 MiB.
     pub body_limit: usize,
@@ -81,7 +81,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The maximum memory for the bodies and responses of one key, or of one address without keys, in bytes.
+    /// The maximum memory for the bodies and responses of one key in bytes, or of one address if there are no keys.
     pub fn max_body_memory_per_client(&self) -> usize {
         self.max_body_memory / 4
     }
@@ -134,13 +134,14 @@ pub struct Traces {
     /// The URL of the collector. Defaults to none: no traces are exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<OtlpEndpoint>,
-    /// The fraction, from 0 to 1, of traces started here that are exported. For a trace that another service started, that
-    /// service's decision applies. Defaults to 1.
+    /// The fraction, from 0 to 1, of the traces started by this process that are exported. For a trace that another
+    /// service started, that service's decision applies. Defaults to 1.
     pub sample_ratio: f64,
 }
 
-/// The section `worker` in programs that are not workers. They check the names of its keys, so that a misspelt key stops both
-/// services, but not the values. They drop its lists and tables (the routes), which may contain secrets.
+/// The section `worker` in programs that are not workers. These programs check the names of the section's keys but not the
+/// values, so that a misspelt key stops both services. They drop the lists and tables of the section (the routes), because
+/// these may contain secrets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);

@@ -1,5 +1,5 @@
 //! The sources of a configuration and their merging: the defaults, a TOML file, and environment variables. Tables are merged
-//! key by key; any other value of a later source replaces that of an earlier source.
+//! key by key; any other value of a later source replaces the value of an earlier source.
 
 use std::{fs, io, path::Path};
 
@@ -17,7 +17,7 @@ pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml")
 /// below them.
 const ROOT: &str = "drover";
 
-/// The sources of a configuration, from the lowest to the highest.
+/// The sources of a configuration. Each source overrides those before it.
 #[derive(Debug, Clone)]
 pub(super) struct Sources(Vec<Source>);
 
@@ -98,32 +98,32 @@ impl Sources {
         merged.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
-    /// The same sources, but with the unparsed text of the variable that set the wrong value. `None` if no variable set it,
-    /// or its value is the text already.
+    /// The same sources, but with the unparsed text of the variable that set the wrong value. `None` if no variable set this
+    /// value, or the value is the unparsed text already.
     fn with_variable_as_text(&self, mistake: &Mistake) -> Option<Self> {
-        let (at, value) =
+        let (index, value) =
             self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
-        let variable = self.0[at].variable.as_ref()?;
+        let variable = self.0[index].variable.as_ref()?;
         let is_whole = mistake.path.iter().map(ToString::to_string).eq(variable.path.iter().cloned());
         let mut sources = self.clone();
-        sources.0[at] = variable.clone().into_source(None);
+        sources.0[index] = variable.clone().into_source(None);
         (is_whole && !value?.is_string()).then_some(sources)
     }
 
-    /// Adds to a mistake the source of the wrong value: the last source that sets it, or for a table the only source that
-    /// sets it.
+    /// Adds to a mistake the source of the wrong value: the last source that sets the value. For a table, adds its source only
+    /// if no other source sets a part of it.
     fn with_origin(&self, mut mistake: Mistake) -> Mistake {
-        let mut setting = self.0.iter().filter(|source| source.value_at(&mistake).is_some());
-        if let Some(last) = setting.next_back() {
+        let mut setting_sources = self.0.iter().filter(|source| source.value_at(&mistake).is_some());
+        if let Some(last) = setting_sources.next_back() {
             let is_table = last.value_at(&mistake).is_some_and(Value::is_object);
-            if !is_table || setting.next().is_none() {
+            if !is_table || setting_sources.next().is_none() {
                 mistake.origin.clone_from(&last.origin);
             }
             if let Some(Value::String(text)) = last.value_at(&mistake)
                 && last.variable.is_some()
                 && text.trim_start().starts_with(['[', '{'])
             {
-                mistake.problem.text = "is neither valid JSON nor a list or table as TOML has them".into();
+                mistake.problem.text = "is neither valid JSON nor a list or table in TOML".into();
             }
         }
         mistake
@@ -168,7 +168,7 @@ fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
 fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         if error.message().starts_with("invalid type: integer") {
-            return format!("{name}: a number in it is too large or too small; a whole number takes 64 bits at most");
+            return format!("{name}: a number in it is too large or too small; a whole number has at most 64 bits");
         }
         // The error does not repeat the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -242,7 +242,7 @@ mod tests {
         assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
         assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
         assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
-        // A list followed by other TOML is no list.
+        // A list that other TOML follows is not a list.
         assert!(read::<Vec<String>>("[]\nb = 1").is_err());
     }
 }

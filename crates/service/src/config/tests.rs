@@ -19,13 +19,13 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// Loads a file of this text and these variables.
+/// Loads a configuration from a file with this text and from these variables.
 pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let environment = environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
     Config::load_with(Some(file(text).path()), environment).map_err(|error| error.to_string())
 }
 
-/// The entry of an API key.
+/// The entry of an API key in the configuration.
 fn key(id: &str, hash: &str, more: &str) -> String {
     format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
 }
@@ -166,7 +166,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
         ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
         ("[api]\nbind = \"here\"", "api.bind"),
-        // No TOML.
+        // Text that is not TOML.
         ("not toml", "TOML"),
         ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
     ] {
@@ -216,7 +216,7 @@ fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table
     };
     assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
     assert!(load("5").ends_with(&within), "{}", load("5"));
-    // Of two mistakes the one whose key comes first is reported each time.
+    // Of two mistakes, the mistake whose key comes first is always reported.
     assert!((0..8).all(|_| load("b").ends_with(&within)));
 }
 
@@ -244,7 +244,7 @@ fn key_that_two_variables_set_is_refused_with_the_names_of_both() {
         let error = load("", &[one, other]).unwrap_err();
         assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
     }
-    // Keys may be in the configuration and in a file of their own.
+    // Keys may be both in the configuration and in a file of their own.
     assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
 }
 
@@ -264,7 +264,7 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // The variables that programs are given, and those in which Kubernetes describes services.
+    // The variables that `exec` handlers pass to programs, and those in which Kubernetes describes services.
     for foreign in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",

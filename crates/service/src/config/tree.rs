@@ -1,5 +1,5 @@
-//! The tree of values that a configuration is read from. It has its own deserializer, because that of `serde_json` accepts a
-//! list as a table and repeats values in errors. An error of this deserializer names the key and the kind of its value, and
+//! The tree of values that a configuration is read from. It has its own deserializer, because the deserializer of `serde_json`
+//! accepts a list as a table and repeats values in errors. An error of this deserializer names the key and the kind of its value, and
 //! never the value, which may be a secret.
 
 use std::fmt;
@@ -28,7 +28,7 @@ pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
 /// An error in the configuration: the key, its source and the problem.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// The path of the key; it has no segments where the whole tree is wrong.
+    /// The path of the key; it has no segments if the whole tree is wrong.
     pub(super) path: Path,
     /// The text that names the source of the value, as in `set by DROVER__LOG__FORMAT`.
     pub(super) origin: Option<String>,
@@ -47,7 +47,7 @@ pub(super) struct Problem {
 pub(super) enum ProblemKind {
     UnknownKey,
     MissingKey,
-    /// A value of another type than the key has.
+    /// The value is not of the key's type.
     Type,
     Value,
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Mistake {
         let (path, text) = (&self.path, &self.problem.text);
         match text.strip_prefix('.') {
             _ if path.iter().len() == 0 => f.write_str(text)?,
-            // The text begins with the remaining path.
+            // The text begins with the rest of the path.
             Some(rest) => write!(f, "{path}.{rest}")?,
             None => write!(f, "{path}: {text}")?,
         }
@@ -181,7 +181,7 @@ impl de::Error for Problem {
     }
 
     fn missing_field(key: &'static str) -> Self {
-        Self { text: format!("the key {key} is missing; write it too"), kind: ProblemKind::MissingKey }
+        Self { text: format!("the key {key} is missing; add it"), kind: ProblemKind::MissingKey }
     }
 }
 

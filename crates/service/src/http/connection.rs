@@ -1,6 +1,6 @@
-//! Serves one connection: its requests, deadlines and end. hyper reads and writes HTTP/1.1, and refuses invalid HTTP; this
-//! module adds deadlines and the closing of connections, because hyper never disconnects a client that does not read its
-//! response.
+//! Serves one connection: answers its requests, enforces its deadlines, and closes it. hyper reads and writes HTTP/1.1, and
+//! refuses invalid HTTP. This module adds deadlines and the closing of connections, because hyper never disconnects a client
+//! that does not read its response.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    deadlines::{AnswerGuard, Deadlines, RequestBody, WatchedStream},
+    deadlines::{ResponseGuard, Deadlines, RequestBody, WatchedStream},
     limits::Limits,
     peer::Peer,
     request_checks::refusal_of_encoding,
@@ -62,7 +62,7 @@ impl Connection {
     }
 
     /// Answers requests until the client disconnects or is too slow. When the service stops or the connection is displaced,
-    /// it closes after the current request.
+    /// the connection closes after the current request.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
@@ -75,24 +75,24 @@ impl Connection {
                 KeepAlive::No => refusal_of_encoding(&request),
             };
             let refusal = refusal.or_else(|| self.limits.hosts.refusal(&request));
-            let answer = self.router.clone().call(request);
+            let responding = self.router.clone().call(request);
             let deadlines = Arc::clone(&deadlines);
             async move {
-                let mut answer = match refusal {
+                let mut response = match refusal {
                     Some(refusal) => {
-                        drop(answer); // Also drops the request's body, which is not read.
+                        drop(responding); // Also drops the request's body, which is not read.
                         refusal
                     }
-                    None => answer.await?,
+                    None => responding.await?,
                 };
-                add_security_headers(answer.headers_mut(), transport);
+                add_security_headers(response.headers_mut(), transport);
                 // The server does not read the rest of an unneeded body, and closes the connection. Without this header the
-                // client could send another request on it, and never learn the outcome.
+                // client could send another request on this connection, and never learn its outcome.
                 if keep_alive == KeepAlive::No || deadlines.has_unread_body() {
-                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                let guard = AnswerGuard(deadlines);
-                Ok::<_, Infallible>(answer.map(|body| {
+                let guard = ResponseGuard(deadlines);
+                Ok::<_, Infallible>(response.map(|body| {
                     body.map_err(move |error| {
                         let _kept_with_the_body = &guard;
                         error
@@ -104,8 +104,8 @@ impl Connection {
         let mut connection = protocol().serve_connection(stream, service);
         let mut timer = pin!(sleep(self.limits.header_timeout));
         let mut stop = pin!(self.peer.stopping().cancelled());
-        let (mut is_last, mut speaks_http2) = (false, false);
-        let mut end = None;
+        let (mut is_stopping, mut speaks_http2) = (false, false);
+        let mut displaced_deadline = None;
         let is_fully_read = loop {
             tokio::select! {
                 biased;
@@ -117,13 +117,13 @@ impl Connection {
                         break false;
                     }
                 },
-                () = &mut stop, if !is_last => {
-                    is_last = true;
+                () = &mut stop, if !is_stopping => {
+                    is_stopping = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // A displaced connection gets a deadline here; at a shutdown `Server` enforces the grace.
-                    end = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
+                    // A displaced connection gets a deadline here; at a shutdown `Server` enforces the grace period.
+                    displaced_deadline = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
                 }
-                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                () = sleep_until(displaced_deadline.unwrap_or_else(Instant::now)), if displaced_deadline.is_some() => {
                     debug!("a displaced connection was closed before its answer was complete");
                     return;
                 }
@@ -136,7 +136,7 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper sends no response here, because its caller could switch to HTTP/2.
+                // hyper sends no response in this case, because its caller could switch to HTTP/2.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -162,12 +162,12 @@ const HTTP2_REFUSAL: &[u8] =
 /// The time limit for a displaced connection to finish its last response.
 const DISPLACED_GRACE: Duration = Duration::from_secs(1);
 
-/// Limits the unsent bytes that the kernel buffers, which without a limit are megabytes for each client that does not read.
-/// Sent but unacknowledged bytes are not limited, because fast clients need them.
+/// Limits the unsent bytes that the kernel buffers. Without a limit these are megabytes for each client that does not read.
+/// Sent but unacknowledged bytes are not limited, because fast connections need many of them.
 #[cfg(target_os = "linux")]
 fn limit_unsent_bytes(stream: &TcpStream) {
-    const MOST_UNSENT: u32 = 128 * 1024;
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MOST_UNSENT);
+    const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -178,7 +178,7 @@ const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
 
 /// hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's would cost a timer per
 /// request and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies, because
-/// setting it costs an allocation per request. A client that closes its sending half counts as disconnected, so that its
+/// setting a limit costs an allocation per request. A client that closes its sending half counts as disconnected, so that its
 /// waiting request is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
@@ -199,8 +199,8 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// A request with both `content-length` and `transfer-encoding` can smuggle a second request past a proxy, so the bytes
-    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the length of such a request, so it can't be
-    /// recognized; therefore the connection closes after every chunked request.
+    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the `content-length` of such a request, so
+    /// the request can't be recognized. Therefore the connection closes after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }

@@ -1,4 +1,4 @@
-//! All connections of a server: the server accepts them up to a limit. At the limit a new connection displaces the oldest
+//! All connections of a server: the server accepts them up to a limit. At the limit a new connection displaces the oldest one
 //! whose client was never trusted. Drover has its own accept loop, because axum's has no limit, and no library can displace
 //! connections.
 
@@ -37,20 +37,20 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Accepts connections until the shutdown, then waits until all connections are closed or the grace is over.
+    /// Accepts connections until the shutdown. Then waits until all connections are closed or the grace period is over.
     pub(super) async fn run(self) {
         let mut open = OpenConnections::new(self.limits.max_connections);
         let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
-            // At the limit a new client displaces the oldest untrusted one. If all clients are trusted, the new client waits
-            // in the listener's backlog.
+            // At the limit a new connection displaces the oldest untrusted one. If all clients are trusted, the new
+            // connection waits in the listener's backlog.
             let has_room = open.has_room();
             report_full(&full_report, open.served(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(()) = open.wait_for_one() => {}
+                Some(()) = open.wait_for_an_end() => {}
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, address)) => {
                         retry.reset();
@@ -61,7 +61,7 @@ impl Server<'_> {
                         while !open.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,
-                                Some(()) = open.wait_for_one() => {}
+                                Some(()) = open.wait_for_an_end() => {}
                             }
                         }
                         self.serve(&mut open, stream, address);
@@ -79,9 +79,9 @@ impl Server<'_> {
                 },
             }
         }
-        // New clients are refused from here on, so a load balancer tries another server.
+        // New clients are refused from here on, so that a load balancer tries another server.
         drop(self.listener);
-        let all_closed = async { while open.wait_for_one().await.is_some() {} };
+        let all_closed = async { while open.wait_for_an_end().await.is_some() {} };
         if timeout(self.limits.grace, all_closed).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
             warn!(grace_ms, open = open.len(), "requests were still under way when the grace was over");
@@ -117,8 +117,8 @@ fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
 /// The tasks of all connections.
 struct OpenConnections {
     tasks: JoinSet<()>,
-    /// Untrusted connections, oldest first. Entries that have ended or became trusted are skipped, and removed from time to
-    /// time.
+    /// Untrusted connections, the oldest first. An entry whose connection has ended or whose client became trusted is skipped,
+    /// and is removed later.
     untrusted: VecDeque<Untrusted>,
     displaced_tasks: HashSet<Id>,
     max_served: usize,
@@ -142,12 +142,12 @@ impl OpenConnections {
         Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), displaced_tasks: HashSet::new(), max_served }
     }
 
-    /// The number of connections without the displaced ones.
+    /// The number of connections, without those that are being displaced.
     fn served(&self) -> usize {
         self.tasks.len() - self.displaced_tasks.len()
     }
 
-    /// The number of all connections.
+    /// The number of connections, with those that are being displaced.
     fn len(&self) -> usize {
         self.tasks.len()
     }
@@ -158,7 +158,7 @@ impl OpenConnections {
             || (self.displaced_tasks.len() < MAX_DISPLACED && self.oldest_untrusted().is_some())
     }
 
-    /// Serves another connection. At the limit it displaces the oldest untrusted one.
+    /// Serves another connection. At the limit the oldest untrusted connection is displaced.
     fn add(&mut self, peer: &Arc<Peer>, connection: impl Future<Output = ()> + Send + 'static) {
         if self.served() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
@@ -174,8 +174,8 @@ impl OpenConnections {
         self.untrusted.push_back(Untrusted { task, peer: Arc::downgrade(peer) });
     }
 
-    /// Waits until a connection has ended; `None` if there is none.
-    async fn wait_for_one(&mut self) -> Option<()> {
+    /// Waits until a connection has ended; `None` if there are no connections.
+    async fn wait_for_an_end(&mut self) -> Option<()> {
         let id = self.tasks.join_next_with_id().await?.map_or_else(|broken| broken.id(), |(id, ())| id);
         self.displaced_tasks.remove(&id);
         Some(())
@@ -215,7 +215,7 @@ mod tests {
         let displaced = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
         assert_eq!(displaced, [false, true, false, false]);
         assert_eq!((open.served(), open.len()), (3, 4));
-        open.wait_for_one().await;
+        open.wait_for_an_end().await;
         assert_eq!((open.served(), open.len()), (3, 3));
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut open)).collect();
         assert!(!open.has_room(), "no displaced connection has ended");
         assert_eq!((open.served(), peers.iter().filter(|peer| peer.is_displaced()).count()), (100, MAX_DISPLACED));
-        open.wait_for_one().await;
+        open.wait_for_an_end().await;
         assert!(open.has_room());
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let mut open = OpenConnections::new(1_000);
         for _ in 0..500 {
             connect(&mut open).displace();
-            open.wait_for_one().await;
+            open.wait_for_an_end().await;
         }
         assert!(open.untrusted.len() < 10, "{}", open.untrusted.len());
     }

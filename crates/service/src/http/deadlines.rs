@@ -1,7 +1,7 @@
-//! The deadlines of a connection: for the headers of a request, for the next request, and for reading the answer. The stream
+//! The deadlines of a connection: for the headers of a request, for the next request, and for reading the response. The stream
 //! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has none for a client
-//! that does not read, and needs a timer per request for its deadline of headers; stream wrappers of other libraries do not
-//! report blocked writes.
+//! that does not read its response, and for the deadline of the headers hyper needs a timer per request. The stream wrappers
+//! of other libraries do not report blocked writes.
 
 use std::{
     fmt,
@@ -22,14 +22,14 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// The bytes of a response that a client must read within each write time-out. With a smaller number, a client that reads
-/// single bytes could keep its response open for ever.
-const MIN_TAKEN_BYTES: usize = 64 * 1024;
+/// The number of bytes of a response that a client must read within each write time-out. Without such a minimum, a client that
+/// reads single bytes could keep its response open for ever.
+const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
 ///
-/// Only the connection's own task uses this value. So the lock is never contended, and a task that polls the connection first
-/// and then [`poll_too_slow`](Self::poll_too_slow) misses no change.
+/// Only the connection's own task uses this value, so the lock is never contended. The task polls the connection first and
+/// [`poll_too_slow`](Self::poll_too_slow) second, so it misses no change.
 pub(super) struct Deadlines {
     limits: Limits,
     state: Mutex<State>,
@@ -48,13 +48,14 @@ enum Phase {
     Headers { since: Instant },
     /// A request is being answered. The time limits of its route apply.
     Answering,
-    /// No byte of the next request was received.
+    /// No byte of the next request was received yet.
     Idle { since: Instant },
 }
 
 struct SlowWrite {
     since: Instant,
-    taken: usize,
+    /// The number of bytes that the socket has accepted since then.
+    accepted_bytes: usize,
 }
 
 /// The reason why a client was too slow.
@@ -62,7 +63,7 @@ struct SlowWrite {
 pub(super) enum TooSlow {
     Headers,
     Idle,
-    ReadingAnswer,
+    ReadingResponse,
 }
 
 impl fmt::Display for TooSlow {
@@ -70,7 +71,7 @@ impl fmt::Display for TooSlow {
         f.write_str(match self {
             Self::Headers => "the headers of its request were not complete in time",
             Self::Idle => "it was idle",
-            Self::ReadingAnswer => "it did not read its answer in time",
+            Self::ReadingResponse => "it did not read its answer in time",
         })
     }
 }
@@ -106,22 +107,22 @@ impl Deadlines {
         self.state.lock().has_unread_body
     }
 
-    /// Notes that the response is complete, though its last bytes may not be written yet.
+    /// Notes that the response is complete. Its last bytes may not be written yet.
     fn answered(&self) {
         self.state.lock().phase = Phase::Idle { since: Instant::now() };
     }
 
     /// Notes that a write to the socket is blocked.
     fn write_blocked(&self) {
-        self.state.lock().slow_write.get_or_insert_with(|| SlowWrite { since: Instant::now(), taken: 0 });
+        self.state.lock().slow_write.get_or_insert_with(|| SlowWrite { since: Instant::now(), accepted_bytes: 0 });
     }
 
     /// Notes that the socket accepted this many bytes.
     fn wrote(&self, bytes: usize) {
         let mut state = self.state.lock();
         if let Some(slow_write) = &mut state.slow_write {
-            slow_write.taken += bytes;
-            if slow_write.taken >= MIN_TAKEN_BYTES {
+            slow_write.accepted_bytes += bytes;
+            if slow_write.accepted_bytes >= MIN_READ_BYTES {
                 state.slow_write = None;
             }
         }
@@ -132,17 +133,17 @@ impl Deadlines {
         self.state.lock().slow_write = None;
     }
 
-    /// Ready when the client was too slow. The timer is reset only when it fires or would fire too late, and not for each
+    /// Is ready when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
     /// request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        // Without a deadline the future stays pending: the next poll of the connection may set one.
-        while let Some((due, what)) = self.deadline() {
+        // Without a deadline this method stays pending. The next poll of the connection may set a deadline.
+        while let Some((due, reason)) = self.deadline() {
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
             }
             ready!(timer.as_mut().poll(cx));
             if due <= Instant::now() {
-                return Poll::Ready(what);
+                return Poll::Ready(reason);
             }
             timer.as_mut().reset(due);
         }
@@ -158,7 +159,7 @@ impl Deadlines {
         };
         // A client that must still read its response is not idle.
         match &state.slow_write {
-            Some(slow_write) => Some((slow_write.since + self.limits.write_timeout, TooSlow::ReadingAnswer)),
+            Some(slow_write) => Some((slow_write.since + self.limits.write_timeout, TooSlow::ReadingResponse)),
             None => phase,
         }
     }
@@ -180,7 +181,7 @@ impl<S> WatchedStream<S> {
         written
     }
 
-    /// A flush is called when everything was handed to the stream.
+    /// hyper flushes when it has handed all bytes to the stream.
     fn note_flush(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if flushed.is_ready() {
             self.deadlines.flushed();
@@ -274,9 +275,9 @@ impl Body for RequestBody {
 
 /// Reports the end of a response when it is dropped. The response's body owns it, and hyper drops the body after its last
 /// frame.
-pub(super) struct AnswerGuard(pub(super) Arc<Deadlines>);
+pub(super) struct ResponseGuard(pub(super) Arc<Deadlines>);
 
-impl Drop for AnswerGuard {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
         self.0.answered();
     }
@@ -300,7 +301,7 @@ mod tests {
         let mut timer = pin!(sleep(Duration::from_secs(3_600)));
         let waited =
             timeout(Duration::from_secs(3_600), poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx))).await;
-        waited.ok().map(|what| (what, start.elapsed().as_secs()))
+        waited.ok().map(|reason| (reason, start.elapsed().as_secs()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,7 +309,7 @@ mod tests {
         let deadlines = deadlines();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "nothing was sent");
         deadlines.answering();
-        assert_eq!(too_slow(&deadlines).await, None, "an answer may take its time");
+        assert_eq!(too_slow(&deadlines).await, None, "a response may take its time");
         deadlines.answered();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
     }
@@ -326,21 +327,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_that_takes_its_answer_too_slowly_is_reported() {
+    async fn client_that_reads_its_response_too_slowly_is_reported() {
         let deadlines = deadlines();
         deadlines.answering();
         deadlines.write_blocked();
         advance(Duration::from_secs(20)).await;
-        deadlines.wrote(MIN_TAKEN_BYTES - 1);
+        deadlines.wrote(MIN_READ_BYTES - 1);
         deadlines.write_blocked();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingAnswer, 10)), "too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "too little");
         deadlines.wrote(1);
         assert_eq!(too_slow(&deadlines).await, None, "enough");
         deadlines.write_blocked();
         deadlines.answered();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingAnswer, 30)), "again too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "again too little");
         deadlines.flushed();
-        assert_eq!(too_slow(&deadlines).await.map(|(what, _)| what), Some(TooSlow::Idle));
+        assert_eq!(too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
     }
 
     #[tokio::test(start_paused = true)]
@@ -351,7 +352,7 @@ mod tests {
         deadlines.answering();
         advance(Duration::from_secs(9)).await;
         deadlines.answered();
-        let what = poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx)).await;
-        assert_eq!((what, start.elapsed().as_secs()), (TooSlow::Idle, 84));
+        let reason = poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx)).await;
+        assert_eq!((reason, start.elapsed().as_secs()), (TooSlow::Idle, 84));
     }
 }

@@ -8,19 +8,21 @@ use tracing::warn;
 use super::request_checks::Hosts;
 use crate::config::Api;
 
-/// The maximum number of displaced connections that have not closed yet. They do not count towards the limit.
+/// The maximum number of displaced connections that have not closed yet. They do not count towards the maximum number of
+/// connections.
 pub(super) const MAX_DISPLACED: usize = 32;
 
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The maximum number of connections. At the limit a new connection displaces the oldest whose client was never trusted;
-    /// if all are trusted, it waits in the listener's backlog. Defaults to 10,000.
+    /// The maximum number of connections. At the limit a new connection displaces the oldest one whose client was never
+    /// trusted (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits
+    /// in the listener's backlog. Defaults to 10,000.
     pub max_connections: usize,
-    /// The time limit for a request's headers, from its first byte or from the start of the connection; also for the TLS
-    /// handshake. Defaults to 10 s.
+    /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. It is
+    /// also the time limit for the TLS handshake. Defaults to 10 s.
     pub header_timeout: Duration,
-    /// The time limit from the end of a response to the start of the next request. Defaults to 75 s.
+    /// The time limit from the end of a response to the first byte of the next request. Defaults to 75 s.
     pub idle_timeout: Duration,
     /// The time limit in which a client must read the next 64 KiB, or the rest, of a response. Defaults to 30 s.
     pub write_timeout: Duration,
@@ -31,16 +33,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The maximum size of a request's first line and headers, in bytes; also that of its trailers.
+    /// The maximum size of a request's first line and headers, in bytes, and also of its trailers.
     pub(super) const HEADER_BYTES: usize = 32 * 1024;
 
-    /// Limits for a server of health and metrics only, with few connections.
+    /// The limits of a server that serves only health and metrics, with few connections.
     pub fn of_health(grace: Duration) -> Self {
         Self { max_connections: 100, grace, ..Self::default() }
     }
 
-    /// Raises the process's limit of open files to the number that the connections need. If it can't be raised, lowers the
-    /// number of connections, because a process without free file descriptors can't connect to Redis.
+    /// Raises the process's limit of open files to the number that the connections need. If the limit can't be raised, lowers
+    /// the maximum number of connections, because a process without free file descriptors can't connect to Redis.
     pub(super) fn within_open_file_limit(mut self) -> Self {
         /// File descriptors for Redis, the log, the listener, files, and displaced connections.
         const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
@@ -51,19 +53,19 @@ impl Limits {
             return self;
         }
         let raised = needed.min(allowed(limit.maximum));
-        let limit_now = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+        let effective_limit = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
             Ok(()) => raised,
             Err(_) => allowed(limit.current),
         };
-        if limit_now < needed {
-            // At least one connection.
-            let left = usize::try_from(limit_now.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
+        if effective_limit < needed {
+            // At least one connection is served.
+            let affordable = usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(
                 max_connections = self.max_connections,
-                served_at_once = left,
+                served_at_once = affordable,
                 "the limit of open files is too low for max_connections: raise it (ulimit -n, LimitNOFILE)"
             );
-            self.max_connections = left;
+            self.max_connections = affordable;
         }
         self
     }

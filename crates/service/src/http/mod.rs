@@ -1,4 +1,4 @@
-//! The HTTP server of both services: it takes connections from unauthenticated clients, within limits.
+//! The HTTP server of both services: it accepts connections from unauthenticated clients, within limits.
 
 mod connection;
 mod connections;

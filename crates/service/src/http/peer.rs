@@ -14,7 +14,7 @@ pub struct Peer {
     address: IpAddr,
     is_trusted: AtomicBool,
     is_displaced: AtomicBool,
-    /// A separate child token for each connection, to avoid contention on the lock of a shared token.
+    /// Each connection has its own child token, because the lock of a shared token would be contended.
     stopping: CancellationToken,
 }
 
@@ -25,7 +25,7 @@ impl Peer {
         Self { address, is_trusted, is_displaced, stopping }
     }
 
-    /// The client's IPv4 address, or the /64 network of its IPv6 address, because one client may have all addresses of the
+    /// The client's IPv4 address, or the /64 network of its IPv6 address, because one client may use all addresses of such a
     /// network.
     pub fn network(&self) -> IpAddr {
         match self.address.to_canonical() {
@@ -45,7 +45,7 @@ impl Peer {
         self.is_trusted.load(Ordering::Relaxed)
     }
 
-    /// Closes the client's connection after the current request, because a new connection needs its place.
+    /// Closes the client's connection after the current request, because a new connection takes its place.
     pub(super) fn displace(&self) {
         self.is_displaced.store(true, Ordering::Relaxed);
         self.stopping.cancel();

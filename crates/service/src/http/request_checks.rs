@@ -47,11 +47,11 @@ impl Hosts {
             Some(host) if is_local(host.host()) => None,
             Some(_) => Some(refuse(Problem::new(
                 Code::ForeignHost,
-                "without API keys this server answers only to localhost and to addresses, or any web page could reach it by \
-                 letting a name of its own point here; ask by one of these, let your proxy say so in the host header, or \
-                 configure keys",
+                "without API keys this server answers only requests to localhost or to an IP address, because any web page \
+                 could let a host name of its own resolve to this server; use one of these hosts, let your proxy send one \
+                 in the host header, or configure keys",
             ))),
-            None => Some(malformed("its host header is neither a name nor an address; correct it")),
+            None => Some(malformed("the host header of this request is neither a name nor an address; correct it")),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
         (None, _) => None,
         (Some(encoding), None) if encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => None,
         _ => Some(malformed(
-            "the only transfer-encoding that this server reads is chunked; send the body with that, or with a content-length",
+            "the only transfer-encoding that this server reads is chunked; send the body with chunked, or with a content-length",
         )),
     }
 }
@@ -85,7 +85,7 @@ fn malformed(detail: &str) -> Response {
     refusal
 }
 
-/// Makes the response for a request that has no id yet.
+/// Creates the refusal of a request that has no id yet.
 fn refuse(problem: Problem) -> Response {
     let mut refusal = problem.into_response();
     refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
@@ -116,14 +116,14 @@ mod tests {
             assert_eq!(status(hosts, &[""]), None);
         }
         let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
-        assert!(Hosts::LocalOnly.refusal(&old).is_none(), "HTTP/1.0 has none");
+        assert!(Hosts::LocalOnly.refusal(&old).is_none(), "HTTP/1.0 requires no host");
     }
 
     #[test]
     fn server_without_keys_answers_only_to_names_that_no_page_can_have() {
-        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
+        for local in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {
-            assert_eq!(status(Hosts::LocalOnly, &[own]), None, "{own}");
+            assert_eq!(status(Hosts::LocalOnly, &[local]), None, "{local}");
         }
         for foreign in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."]
         {

@@ -76,7 +76,7 @@ impl Tls {
                     info!("the certificate was renewed");
                 }
                 Err(error) if reported.as_ref() != Some(&error) => {
-                    warn!(error, "the certificate was not renewed: the one before is kept");
+                    warn!(error, "the certificate was not renewed: the previous certificate is kept");
                     reported = Some(error);
                 }
                 Err(_) => {}
@@ -101,7 +101,7 @@ impl Pem {
     }
 
     fn acceptor(&self, files: &TlsFiles) -> Result<TlsAcceptor, InvalidTls> {
-        let missing = |key, path: &FilePath, what| InvalidTls(format!(".{key}: {path} holds no {what} as PEM"));
+        let missing = |key, path: &FilePath, what| InvalidTls(format!(".{key}: {path} has no {what} as PEM"));
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| missing("certificate", &files.certificate, "certificate"))?;

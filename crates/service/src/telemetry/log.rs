@@ -1,5 +1,6 @@
 //! The format of log records. A writer escapes characters that would end a line or change its display, because clients
-//! control some texts. The fields of spans have their own formatter, because the library's costs twice as much per request.
+//! control some texts. The fields of spans have their own formatter, because that of tracing-subscriber costs twice as much
+//! per request.
 
 use std::{
     borrow::Cow,
@@ -23,8 +24,8 @@ pub fn rounded_millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Formats the fields of spans and events as the library does without colours, at less than half of the cost: each request
-/// has a span, and most spans are never logged.
+/// Formats the fields of spans and events as the library does without colours, at less than half of the cost. The cost matters,
+/// because each request has a span, although most spans are never logged.
 pub(super) struct PlainFields;
 
 /// The buffer size that suffices for the fields of most spans.
@@ -45,8 +46,8 @@ struct Text {
 }
 
 impl Text {
-    /// Writes a field with a special format, or a rare one, by the library's code.
-    fn as_the_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
+    /// Lets the library write a field that needs a special format or is rare.
+    fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
         write(&mut visitor);
@@ -66,7 +67,7 @@ impl Visit for Text {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_bare = value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'));
         if is_special(field.name()) || !is_bare {
-            return self.as_the_library(|visitor| visitor.record_str(field, value));
+            return self.with_library(|visitor| visitor.record_str(field, value));
         }
         self.begin(field.name());
         self.text.push('"');
@@ -75,12 +76,12 @@ impl Visit for Text {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.as_the_library(|visitor| visitor.record_error(field, value));
+        self.with_library(|visitor| visitor.record_error(field, value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if is_special(field.name()) {
-            return self.as_the_library(|visitor| visitor.record_debug(field, value));
+            return self.with_library(|visitor| visitor.record_debug(field, value));
         }
         self.begin(field.name());
         self.written = self.written.and(write!(self.text, "{value:?}"));
@@ -95,25 +96,25 @@ fn is_special(name: &str) -> bool {
 
 /// Writes each record to standard output, and escapes characters that would end its line or change its display.
 pub(super) struct EscapedOutput {
-    /// Whether the library writes escape sequences for colours, which are kept. It escapes those in fields itself.
+    /// Whether the library writes escape sequences for colours. They are kept, and the library escapes those in fields itself.
     pub(super) colours: bool,
 }
 
 impl MakeWriter<'_> for EscapedOutput {
-    type Writer = Records<Stdout>;
+    type Writer = RecordWriter<Stdout>;
 
     fn make_writer(&self) -> Self::Writer {
-        Records { to: io::stdout(), colours: self.colours }
+        RecordWriter { to: io::stdout(), colours: self.colours }
     }
 }
 
-/// A writer whose `write` gets one whole record, which is how the library calls it.
-pub(super) struct Records<W> {
+/// A writer of records. The library passes one whole record to each call of `write`.
+pub(super) struct RecordWriter<W> {
     to: W,
     colours: bool,
 }
 
-impl<W: Write> Write for Records<W> {
+impl<W: Write> Write for RecordWriter<W> {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         self.to.write_all(&escape(record, self.colours))?;
         Ok(record.len())
@@ -136,7 +137,7 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
         match char {
             '\u{1b}' if colours => escaped.push(char),
             '\n' => escaped.push_str("\\n"),
-            // As a JSON escape, because the record may be JSON; all these characters fit into four digits.
+            // Written as a JSON escape, because the record may be JSON. All these characters fit into four digits.
             char if is_misleading(char) => {
                 let _ = write!(escaped, "\\u{:04x}", u32::from(char));
             }
@@ -147,7 +148,7 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
     Cow::Owned(escaped.into_bytes())
 }
 
-/// Whether a character is a control character, ends a line or paragraph, has no width, or turns the direction of text.
+/// Whether a character is a control character, ends a line or paragraph, has no width, or changes the direction of text.
 fn is_misleading(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -181,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The log that a subscriber writes of some spans and events.
+    /// The log that a subscriber writes for these spans and events.
     fn written<S: Subscriber + Send + Sync + 'static>(subscriber: impl FnOnce(Log) -> S) -> String {
         let log = Log::default();
         with_default(subscriber(log.clone()), || {
@@ -209,7 +210,7 @@ mod tests {
     }
 
     fn record_of(record: &str, colours: bool) -> String {
-        let mut records = Records { to: Vec::new(), colours };
+        let mut records = RecordWriter { to: Vec::new(), colours };
         records.write_all(record.as_bytes()).unwrap();
         String::from_utf8(records.to).unwrap()
     }

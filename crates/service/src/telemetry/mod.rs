@@ -36,14 +36,14 @@ pub enum InvalidTelemetry {
         "log.filter: expected off, error, warn, info, debug or trace, or such words by module, as in \"info,queue_core=debug\""
     )]
     Filter(#[from] ParseError),
-    /// The exporter of traces can't be made.
+    /// The exporter of traces can't be created.
     #[error("traces.endpoint: {0}")]
     Exporter(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The log and the traces of the process.
 #[derive(Debug)]
-#[must_use = "the last traces are sent when it is finished"]
+#[must_use = "`finish` exports the last traces"]
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
@@ -52,14 +52,14 @@ impl Telemetry {
     ///
     /// # Errors
     ///
-    /// The filter is not valid, or the exporter can't be made.
+    /// The filter is not valid, or the exporter can't be created.
     pub fn start(name: &str, log: &Log, traces: &Traces) -> Result<Self, InvalidTelemetry> {
         let filter = EnvFilter::builder().parse(&log.filter)?;
         let provider = match &traces.endpoint {
             None => None,
             Some(endpoint) => Some(traces::provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?),
         };
-        // A second start within one process (a test) keeps the first one's log.
+        // If a process (a test) starts telemetry again, the log of the first start is kept.
         let _: Result<(), TryInitError> = match &provider {
             None => match plain_filter(&log.filter) {
                 Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),
@@ -81,8 +81,8 @@ impl Telemetry {
     }
 }
 
-/// The filter as [`Targets`], if it selects by targets and levels only. An [`EnvFilter`], which can select by spans, takes a
-/// lock whenever a span is entered or left, several times per request.
+/// The filter as [`Targets`], if it selects by targets and levels only. An [`EnvFilter`] can also select by spans, but takes a
+/// lock whenever a span is entered or left, which happens several times per request.
 fn plain_filter(text: &str) -> Option<Targets> {
     (!text.contains('[')).then(|| text.parse().ok()).flatten()
 }

@@ -18,19 +18,19 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 pub struct TraceContext(SpanContext);
 
 impl TraceContext {
-    /// The name of the header, of requests and of messages.
+    /// The name of the header with the position, in requests and in messages.
     pub const TRACEPARENT: &str = "traceparent";
     /// The name of the header with vendor-specific data.
     pub const TRACESTATE: &str = "tracestate";
-    const LENGTH: usize = 55;
-    /// A longer state is not passed on.
-    const LONGEST_STATE: usize = 512;
+    const TRACEPARENT_LENGTH: usize = 55;
+    /// The maximum length of a `tracestate`. A longer one is not passed on.
+    const MAX_STATE_LENGTH: usize = 512;
 
-    /// Parses the values of the headers; `None` if they are invalid, and a new trace begins then.
+    /// Parses the values of the headers. `None` if they are invalid; then a new trace begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
         // The library also accepts flags of one digit, which are invalid; only a future version of the format may have
         // another length.
-        let traceparent = traceparent.filter(|place| place.len() == Self::LENGTH || !place.starts_with("00-"))?;
+        let traceparent = traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
         let headers: HashMap<_, _> =
             headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
@@ -41,14 +41,14 @@ impl TraceContext {
 
     /// Reads the context from the headers of a request.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
-        // Constants, because looking a header up by a text costs almost twice as much.
+        // Constants of this type, because looking up a header by a text costs almost twice as much.
         const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::TRACEPARENT);
         const TRACESTATE: HeaderName = HeaderName::from_static(TraceContext::TRACESTATE);
-        let mut places = headers.get_all(TRACEPARENT).iter();
-        let (place, None) = (places.next()?, places.next()) else { return None };
+        let mut traceparents = headers.get_all(TRACEPARENT).iter();
+        let (traceparent, None) = (traceparents.next()?, traceparents.next()) else { return None };
         let states = headers.get_all(TRACESTATE).iter().map(|state| state.to_str());
         let state = states.collect::<Result<Vec<_>, _>>().ok().map(|states| states.join(","));
-        Self::read(place.to_str().ok(), state.as_deref())
+        Self::read(traceparent.to_str().ok(), state.as_deref())
     }
 
     /// The context of a span, if its trace is sampled.
@@ -66,7 +66,7 @@ impl TraceContext {
     /// The value of the header `tracestate`.
     pub fn tracestate(&self) -> Option<String> {
         let state = self.0.trace_state().header();
-        (!state.is_empty() && state.len() <= Self::LONGEST_STATE).then_some(state)
+        (!state.is_empty() && state.len() <= Self::MAX_STATE_LENGTH).then_some(state)
     }
 
     /// The id of the whole trace, in hexadecimal.
@@ -76,7 +76,7 @@ impl TraceContext {
 
     /// Makes a new span a child of this context's span.
     pub fn continue_in(&self, span: &Span) {
-        // The call fails only where traces are not exported.
+        // The call fails only if traces are not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
     }
 
@@ -134,11 +134,11 @@ mod tests {
             }
             TraceContext::of_request(&map)
         };
-        let place = ("traceparent", SAMPLE_TRACEPARENT);
+        let traceparent = ("traceparent", SAMPLE_TRACEPARENT);
         assert_eq!(read(&[]), None);
-        assert_eq!(read(&[place]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
-        assert_eq!(read(&[place, place]), None);
-        let two = read(&[place, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(read(&[traceparent]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
+        assert_eq!(read(&[traceparent, traceparent]), None);
+        let two = read(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
         assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
     }
 }

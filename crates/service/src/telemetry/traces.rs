@@ -31,12 +31,13 @@ pub fn is_tracing() -> bool {
     IS_TRACING.load(Ordering::Relaxed)
 }
 
-/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait.
+/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait
+/// for their export.
 pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> Result<SdkTracerProvider, AnyError> {
     let exporter = Exporter::to(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
-    // The variable of the OpenTelemetry specification overrides the name.
+    // This variable of the OpenTelemetry specification overrides the name.
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(name.to_owned());
     }
@@ -59,8 +60,8 @@ where
         .with_filter(filter_fn(is_traced))
 }
 
-/// Selects spans of requests, of runs, and of handlers' own code, but none of the HTTP libraries, which the exporter itself
-/// uses.
+/// Selects spans of requests, of runs, and of handlers' own code, but no spans of the HTTP libraries, because the exporter
+/// itself uses these libraries.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
     const EXCLUDED_LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
     let library = metadata.target().split("::").next().unwrap_or_default();
@@ -78,7 +79,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Creates the exporter. The variables of the specification, such as `OTEL_EXPORTER_OTLP_HEADERS`, apply too.
+    /// Creates the exporter. The environment variables of the specification, such as `OTEL_EXPORTER_OTLP_HEADERS`, apply too.
     fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
         // Only the first call in a process has an effect; all calls install the same provider.
         let _ = ring::default_provider().install_default();
