@@ -94,7 +94,12 @@ impl Budget {
     }
 
     /// Takes a share of flexible size: at most `max`, and at least `min` or the maximum for one client, whichever is less.
-    pub(crate) fn take_flexible(&self, client: Option<Client>, min: usize, max: usize) -> Result<Share, BudgetExceeded> {
+    pub(crate) fn take_flexible(
+        &self,
+        client: Option<Client>,
+        min: usize,
+        max: usize,
+    ) -> Result<Share, BudgetExceeded> {
         let min = min.min(self.max_per_client);
         let amount = self.add(client.as_ref(), min, max.max(min))?;
         Ok(Share { budget: self.clone(), client, amount })
@@ -214,7 +219,10 @@ mod tests {
         assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::All));
         assert_eq!(memory.take(None, 1).err(), Some(BudgetExceeded::All));
         next.force_resize(790);
-        assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::OfClient(client().unwrap(), 800)));
+        assert_eq!(
+            memory.take_flexible(client(), 10, 80).err(),
+            Some(BudgetExceeded::OfClient(client().unwrap(), 800))
+        );
         drop((large, next));
         let all = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
         assert_eq!(all.amount(), 800, "the maximum for one client");

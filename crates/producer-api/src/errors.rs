@@ -199,7 +199,10 @@ pub(crate) fn too_many_waits(exceeded: BudgetExceeded) -> Problem {
 }
 
 pub(crate) fn no_memory_for_body(exceeded: BudgetExceeded) -> Problem {
-    no_memory(exceeded, "so this body was not received; send it again later, or send fewer and smaller bodies at a time")
+    no_memory(
+        exceeded,
+        "so this body was not received; send it again later, or send fewer and smaller bodies at a time",
+    )
 }
 
 pub(crate) fn no_memory_for_response(exceeded: BudgetExceeded) -> Problem {
@@ -212,9 +215,7 @@ pub(crate) fn no_memory_for_response(exceeded: BudgetExceeded) -> Problem {
 #[cold]
 fn no_memory(exceeded: BudgetExceeded, advice: &str) -> Problem {
     let used = match exceeded {
-        BudgetExceeded::All => {
-            "bodies and responses use the maximum memory of the server (api.max_body_memory)".into()
-        }
+        BudgetExceeded::All => "bodies and responses use the maximum memory of the server (api.max_body_memory)".into(),
         BudgetExceeded::OfClient(client, max) => format!(
             "bodies from {client} and responses to it use nearly {max} bytes of memory, the maximum for one client (a part of \
              api.max_body_memory)"

@@ -84,7 +84,9 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     shutdown.cancelled().await;
     tasks.close();
     if timeout(grace, tasks.wait()).await.is_err() {
-        warn!("a long operation was still running when the grace period ended: it is done only in part; request it again");
+        warn!(
+            "a long operation was still running when the grace period ended: it is done only in part; request it again"
+        );
     }
     Ok(())
 }

@@ -59,7 +59,8 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
         return None;
     }
     let origins: Vec<_> = origins.iter().map(|origin| origin.as_header().clone()).collect();
-    let allowed_headers = ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
+    let allowed_headers =
+        ["idempotency-key", "last-event-id", "traceparent", "tracestate"].map(HeaderName::from_static);
     let allowed_headers = allowed_headers.into_iter().chain([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]);
     let exposed_headers = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
     let exposed_headers = exposed_headers.into_iter().chain([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);

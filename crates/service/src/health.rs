@@ -63,7 +63,8 @@ pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealth
 
 fn readiness(pinged: Result<(), String>, is_subscribed: bool, dangers: Option<&[Danger]>) -> Result<Ready, Problem> {
     let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
-    let (reasons, warnings): (Vec<_>, Vec<_>) = dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
+    let (reasons, warnings): (Vec<_>, Vec<_>) =
+        dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
     // A current outage comes first, and then the dangers that were found earlier, which may have caused the outage.
     let mut all = pinged.err().into_iter().collect::<Vec<_>>();

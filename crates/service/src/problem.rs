@@ -188,7 +188,9 @@ impl Problem {
         let code = Code::of_status(status);
         let detail = match code {
             Code::NotFound => "there is nothing at this path; the endpoints are under /v1/queues",
-            Code::MethodNotAllowed => "this path does not support this method; the Allow header lists the methods that it supports",
+            Code::MethodNotAllowed => {
+                "this path does not support this method; the Allow header lists the methods that it supports"
+            }
             Code::RequestTimeout => "the request was not complete in time; send it again",
             Code::BodyTooLarge => "the body is too large; send less at once",
             Code::Internal => "this is a fault of the server; its log has the request's id",

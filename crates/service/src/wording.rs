@@ -88,7 +88,9 @@ fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
 pub fn data_mistake(problem: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
         // The wrong value may contain the same words, so the last occurrence is used.
-        if let Some((found, expected)) = problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected ")) {
+        if let Some((found, expected)) =
+            problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
+        {
             let expected = expectation(expected);
             return match value(found) {
                 Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),

@@ -25,7 +25,9 @@ impl Body for NewBatch {
 
     fn check(&self) -> Result<(), FieldError> {
         let mut messages = self.messages.iter().enumerate();
-        messages.try_for_each(|(index, message)| message.check().map_err(|error| error.within(&format!("/messages/{index}"))))
+        messages.try_for_each(|(index, message)| {
+            message.check().map_err(|error| error.within(&format!("/messages/{index}")))
+        })
     }
 }
 

@@ -38,8 +38,7 @@ impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         // Empty, as an `EventSource` sends it before the first event, or three numbers.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
-        let description =
-            "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this header by itself";
+        let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this header by itself";
         header::optional_header("Last-Event-ID", description, pattern)
     }
 }

@@ -56,7 +56,7 @@ impl Body for MessagePatch {
 
     fn check(&self) -> Result<(), FieldError> {
         if self.data.as_ref().is_some_and(|data| data.get() == "null") {
-            let detail = "null would remove the data, but a message must have data; give other JSON";
+            let detail = "null would remove the data, but a message keeps its data; give other JSON";
             return Err(FieldError { pointer: "/data".into(), detail: detail.into() });
         }
         Ok(())

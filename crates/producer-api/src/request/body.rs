@@ -177,7 +177,8 @@ impl ReceivedBody {
                 return Err(errors::body_too_large(limit));
             }
             if length > self.bytes.capacity() {
-                let capacity = declared_bytes.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
+                let capacity =
+                    declared_bytes.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
                 self.count(capacity, &take_share)?;
                 self.bytes.reserve_exact(capacity - self.bytes.len());
             }

@@ -39,7 +39,8 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         let value = header::single_value(&parts.headers, &IDEMPOTENCY_KEY)
             .ok_or_else(|| errors::invalid_idempotency_key("the header is given twice"))?;
         let key = value.to_str().ok().and_then(unquoted);
-        let key = key.ok_or_else(|| errors::invalid_idempotency_key("it is neither a text in quotes nor a bare text"))?;
+        let key =
+            key.ok_or_else(|| errors::invalid_idempotency_key("it is neither a text in quotes nor a bare text"))?;
         key.parse().map(|key| Self(Some(key))).map_err(errors::invalid_idempotency_key)
     }
 }

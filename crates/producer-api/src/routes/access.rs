@@ -88,7 +88,11 @@ async fn every_route_is_open_or_needs_a_key() {
             let response = send(&open, &method, path, None).await;
             assert_eq!(response.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
             let without_key = send(&guarded, &method, path, None).await.status();
-            assert_eq!(without_key == StatusCode::UNAUTHORIZED, !endpoints.is_open(path), "{method} {path}: {without_key}");
+            assert_eq!(
+                without_key == StatusCode::UNAUTHORIZED,
+                !endpoints.is_open(path),
+                "{method} {path}: {without_key}"
+            );
             let with_key = send(&guarded, &method, path, Some(&key)).await;
             assert_eq!(with_key.status(), response.status(), "{method} {path}");
             let allowed = |response: &Response| response.headers().get(header::ALLOW).cloned();

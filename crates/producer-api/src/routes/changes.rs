@@ -50,7 +50,8 @@ async fn patch_message(
 ) -> Result<Response> {
     let message_patch: MessagePatch = json::body(&body)?;
     let reserved = responder.reserve(1)?;
-    let patched = path.queue.patch(&path.id, |message| message_patch.apply(message)).await.map_err(errors::from_queue)?;
+    let patched =
+        path.queue.patch(&path.id, |message| message_patch.apply(message)).await.map_err(errors::from_queue)?;
     let changed = patched.map_err(|error| errors::invalid_field(Code::InvalidMessage, error))?;
     respond(path, Operation::Patch, changed, reserved).await
 }

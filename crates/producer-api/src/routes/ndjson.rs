@@ -72,7 +72,8 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
     let time_limit = app.limits.request_timeout.to_std();
     let ended = loop {
         // Empty and invalid lines do not extend the time limit.
-        let deadline = if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
+        let deadline =
+            if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
         let line = tokio::select! {
             line = timeout_at(deadline, lines.next()) => line,
             () = app.shutdown.cancelled() => break writer.store().await.and(Err(errors::stopping())),

@@ -163,7 +163,10 @@ impl TryFrom<String> for KeyId {
     fn try_from(text: String) -> Result<Self, &'static str> {
         let mut bytes = text.bytes();
         let has_valid_start = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if has_valid_start && text.len() <= 64 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        if has_valid_start
+            && text.len() <= 64
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        {
             return Ok(Self(text));
         }
         Err("a key's id is 1 to 64 characters of A-Z a-z 0-9 _ . - and starts with a letter or digit")

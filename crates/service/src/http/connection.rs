@@ -28,7 +28,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    deadlines::{ResponseGuard, Deadlines, RequestBody, WatchedStream},
+    deadlines::{Deadlines, RequestBody, ResponseGuard, WatchedStream},
     limits::Limits,
     peer::Peer,
     request_checks::refusal_of_encoding,

@@ -59,7 +59,8 @@ impl Limits {
         };
         if effective_limit < needed {
             // At least one connection is served.
-            let affordable = usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
+            let affordable =
+                usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(
                 max_connections = self.max_connections,
                 served_at_once = affordable,

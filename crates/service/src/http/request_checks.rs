@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn server_without_keys_answers_only_to_names_that_no_page_can_have() {
-        for local in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
+        for local in
+            ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {
             assert_eq!(status(Hosts::LocalOnly, &[local]), None, "{local}");
         }

@@ -30,7 +30,8 @@ impl TraceContext {
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
         // The library also accepts flags of one digit, which are invalid; only a future version of the format may have
         // another length.
-        let traceparent = traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
+        let traceparent =
+            traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
         let headers: HashMap<_, _> =
             headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
