@@ -1,5 +1,5 @@
-//! Budgets that all requests share. Each client may take only a part of a budget. There are budgets for the numbers of
-//! waiting requests and event streams, and for the memory of bodies and responses.
+//! Budgets that all requests share. Each client may take only a part of a budget. There are budgets for the numbers of waiting
+//! requests and event streams, and for the memory of bodies and responses.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 

@@ -31,8 +31,8 @@ pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
 );
 pub(crate) const INVALID_LAST_EVENT_ID: Refusal = Refusal(
     Code::InvalidLastEventId,
-    "the header Last-Event-ID must be an id that this stream sent, unchanged; without this header the stream begins with the next \
-     event",
+    "the header Last-Event-ID must be an id that this stream sent, unchanged; without this header the stream begins with the \
+     next event",
 );
 pub(crate) const INVALID_CURSOR: Refusal = Refusal(
     Code::CursorNotFound,

@@ -54,8 +54,8 @@ impl Responder {
         self.json(value, expected_bytes, self.app.response_memory.max_per_client())
     }
 
-    /// The response to an operation that changed data. It is never refused: it may exceed the budget, and then later
-    /// responses are refused. `expected_bytes` is its approximate size.
+    /// The response to an operation that changed data. It is never refused: it may exceed the budget, and then later responses
+    /// are refused. `expected_bytes` is its approximate size.
     pub(crate) fn respond_to_change(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         self.json(value, expected_bytes, 0)
     }
@@ -68,7 +68,7 @@ impl Responder {
             return Ok(response(text.into()));
         }
         let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
-        Ok(reserved.hold(text))
+        Ok(reserved.counted_response(text))
     }
 
     /// Takes the amount of `response_share` also from the total budget of bodies and responses.
@@ -94,10 +94,10 @@ impl Reserved {
     /// Creates the response, and returns the memory that it does not need.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<Response> {
         let text = json(value, 0)?;
-        Ok(if text.len() <= UNCOUNTED_BYTES { response(text.into()) } else { self.hold(text) })
+        Ok(if text.len() <= UNCOUNTED_BYTES { response(text.into()) } else { self.counted_response(text) })
     }
 
-    fn hold(mut self, mut text: Vec<u8>) -> Response {
+    fn counted_response(mut self, mut text: Vec<u8>) -> Response {
         text.shrink_to_fit();
         self.response_share.force_resize(text.capacity());
         self.total_share.force_resize(text.capacity());
@@ -105,8 +105,7 @@ impl Reserved {
     }
 }
 
-/// The text of a response with its reserved memory. The memory is returned when the last part of the text was sent or
-/// dropped.
+/// The text of a response with its reserved memory. The memory is returned when the last part of the text was sent or dropped.
 struct Counted {
     text: Vec<u8>,
     _memory: Reserved,

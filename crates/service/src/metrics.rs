@@ -97,7 +97,8 @@ impl Collector for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may contain any character; it ends at the last closing bracket. utime and stime are fields 14 and 15.
+    // The name of the program may contain any character; it ends at the last closing bracket. utime and stime are fields 14 and
+    // 15.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)

@@ -1,5 +1,5 @@
-//! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop
-//! it. Also writes to standard output and standard error, which may be closed or full.
+//! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop it.
+//! Also writes to standard output and standard error, which may be closed or full.
 
 use std::{
     error::Error,

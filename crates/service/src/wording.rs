@@ -1,5 +1,5 @@
-//! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules; this module
-//! translates these texts, and replaces a text that it does not know by a general text.
+//! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules; this module translates
+//! these texts, and replaces a text that it does not know by a general text.
 
 /// The number of characters after which errors cut a text of the input.
 const MAX_REPEATED_CHARS: usize = 200;
@@ -16,8 +16,8 @@ pub fn value_mistake(error: &serde_json::Error) -> String {
     if error.is_data() { data_mistake(problem) } else { syntax_mistake(problem).to_owned() }
 }
 
-/// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON;
-/// this function reports that they are of another kind.
+/// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON; this
+/// function reports that they are of another kind.
 pub fn json_mistake(error: &serde_json::Error) -> String {
     match without_position(&error.to_string()) {
         "expected value" => "it is of another kind".to_owned(),

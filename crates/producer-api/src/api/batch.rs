@@ -10,7 +10,7 @@ use super::json::{self, Body};
 /// The maximum number of refused lines that the summary lists.
 const MAX_REFUSED: usize = 100;
 
-/// Messages to be posted, all or none.
+/// The messages to post: all of them are stored, or none.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"messages": [{"data": 1}, {"data": 2, "id": "order-43", "delay": "1h"}]})))]

@@ -38,7 +38,8 @@ impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         // Empty, as an `EventSource` sends it before the first event, or three numbers.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
-        let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this header by itself";
+        let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this \
+                           header by itself";
         header::optional_header("Last-Event-ID", description, pattern)
     }
 }
@@ -67,8 +68,8 @@ pub(crate) struct StreamedEvent<'a> {
     pub(crate) id: Option<EventId>,
     /// The kind of event, or `reset` if events were missed.
     pub(crate) event: &'a str,
-    /// An object with the `id` of the message, the instant `at`, its `state`, and further members that depend on the
-    /// kind of event.
+    /// An object with the `id` of the message, the instant `at`, its `state`, and further members that depend on the kind of
+    /// event.
     #[schema(
         content_media_type = "application/json",
         examples("{\"id\":\"order-42\",\"at\":\"2026-11-23T09:00:00.123Z\",\"state\":\"waiting\"}")

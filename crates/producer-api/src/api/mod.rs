@@ -33,8 +33,7 @@ pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// How long a lease may last.
 pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// The time that a request waits. The `OpenAPI` description states the maximum that the configuration
-/// allows.
+/// The time that a request waits. The `OpenAPI` description states the maximum that the configuration allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);

@@ -131,8 +131,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 
 /// The error response for a missing, unknown, wrong or expired key, which is the same for all of them.
 fn unauthorized() -> Problem {
-    let detail = "this request needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the operator \
-                  of this server for one";
+    let detail = "this request needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the \
+                  operator of this server for one";
     Problem::new(Code::Unauthorized, detail)
 }
 
@@ -156,8 +156,7 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     Problem::new(Code::RateLimited, detail)
 }
 
-/// The error response when the quota can't be read from Redis. The request is refused at once, because it would need
-/// Redis too.
+/// The error response when the quota can't be read from Redis. The request is refused at once, because it would need Redis too.
 fn quota_unavailable(error: Error) -> Problem {
     let is_unavailable = matches!(error, Error::Unavailable(_));
     let mut problem = errors::from_queue(error);

@@ -14,8 +14,8 @@ use super::keyring::Secret;
 
 /// Make an API key
 ///
-/// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line
-/// is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's hash.
+/// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line is for
+/// the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's hash.
 #[derive(Debug, clap::Args)]
 pub struct Issue {
     /// The id of the key's owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id

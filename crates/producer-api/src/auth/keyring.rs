@@ -48,8 +48,8 @@ impl Keyring {
 
     /// Finds the key with this text, if it is known and has not expired.
     ///
-    /// The lookup takes as long for an unknown id as for a known one, and its duration does not reveal which bits of a hash
-    /// are wrong.
+    /// The lookup takes as long for an unknown id as for a known one, and its duration does not reveal which bits of a hash are
+    /// wrong.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
         let presented_hash = hash(presented);
         let candidates = id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);

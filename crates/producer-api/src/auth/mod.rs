@@ -1,5 +1,5 @@
-//! API keys, which decide what a client may do. The keyring has the keys, the endpoints state which scope each route needs,
-//! and the guard checks each request. Without configured keys there is no guard.
+//! API keys, which decide what a client may do. The keyring has the keys, the endpoints state which scope each route needs, and
+//! the guard checks each request. Without configured keys there is no guard.
 
 pub(crate) mod caller;
 pub(crate) mod endpoint;

@@ -14,8 +14,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The maximum number of queues that have metrics. These are the first queues by name, so that every
-/// response has the same series.
+/// The maximum number of queues that have metrics. These are the first queues by name, so that every response has the same
+/// series.
 const MAX_QUEUES: usize = 1_000;
 /// The time limit for reading all queues; queues that were not read in time are omitted.
 const TIME_LIMIT: Duration = Duration::from_secs(1);

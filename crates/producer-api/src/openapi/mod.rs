@@ -72,9 +72,8 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     document
 }
 
-/// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema
-/// that has only the field's description. This function moves that description into the first
-/// schema.
+/// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema that
+/// has only the field's description. This function moves that description into the first schema.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {

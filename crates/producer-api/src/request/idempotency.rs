@@ -23,8 +23,8 @@ pub(crate) struct IdempotencyHeader(pub(crate) Option<IdempotencyKey>);
 impl IntoParams for IdempotencyHeader {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let pattern = r#"^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$"#;
-        let description = "A random key for this request. If the same request is sent again with the same key, it stores nothing more. 1 to \
-                           255 visible ASCII characters, bare or in quotes; not with NDJSON";
+        let description = "A random key for this request. If the same request is sent again with the same key, it stores nothing \
+                           more. 1 to 255 visible ASCII characters, bare or in quotes; not with NDJSON";
         header::optional_header("Idempotency-Key", description, pattern)
     }
 }

@@ -131,8 +131,8 @@ fn streaming(body: Body, span: Span) -> Body {
 
 const MAX_ID_LENGTH: usize = 128;
 
-/// The request id that the client sent, if it is valid. It must be short and printable, because the response and the log
-/// repeat it.
+/// The request id that the client sent, if it is valid. It must be short and printable, because the response and the log repeat
+/// it.
 fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_valid =
         |id: &&HeaderValue| (1..=MAX_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);

@@ -60,8 +60,8 @@ async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, inva
     const NOT_UTF_8: &str = "percent-encoded bytes in the path must be UTF-8";
     let text = match RawPathParams::from_request_parts(parts, &()).await {
         Ok(all) => all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default(),
-        // The rejection names the first parameter whose encoding is wrong. For a queue, the empty text is
-        // parsed instead, and its error says what a queue's name may be.
+        // The rejection names the first parameter whose encoding is wrong. For a queue, the empty text is parsed instead, and
+        // its error says what a queue's name may be.
         Err(rejection) => match rejection.body_text() {
             text if text.contains("`id`") => return Err(Problem::new(Code::InvalidId, NOT_UTF_8)),
             text if text.contains("`key`") => return Err(Problem::new(Code::InvalidSignalKey, NOT_UTF_8)),

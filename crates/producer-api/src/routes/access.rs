@@ -1,5 +1,4 @@
-//! Test of all registered routes, with every method and every scope: each route needs the scope that it was registered
-//! with.
+//! Test of all registered routes, with every method and every scope: each route needs the scope that it was registered with.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The operations on one message: patch, erase, cancel, retry and promote, and the errors when the message's state forbids
-//! an operation.
+//! The operations on one message: patch, erase, cancel, retry and promote, and the errors when the message's state forbids an
+//! operation.
 
 use axum::{http::StatusCode, response::Response};
 use queue_core::{Changed, Message, MessageRef, Millis, QueueName, State};

@@ -139,8 +139,8 @@ async fn post_message(
 
 /// Post many messages
 ///
-/// As JSON: 1 to 1,000 messages, of which all or none are stored. As NDJSON: any number of messages, which are stored while they
-/// arrive. Stored lines stay stored, even if the client disconnects half-way or the server cannot continue.
+/// As JSON: 1 to 1,000 messages, of which all or none are stored. As NDJSON: any number of messages, which are stored while
+/// they arrive. Stored lines stay stored, even if the client disconnects half-way or the server cannot continue.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/batch",
     request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON one NewMessage per line, any number of lines; empty lines are skipped"),

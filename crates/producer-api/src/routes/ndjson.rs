@@ -103,8 +103,8 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             Ok(Json(BatchOrLines::Lines(writer.summary)).into_response())
         }
         Err(problem) => {
-            // The rest of the body is read first, because a client that writes its whole body before it reads would not
-            // receive the response.
+            // The rest of the body is read first, because a client that writes its whole body before it reads would not receive
+            // the response.
             let _ = timeout(time_limit, lines.drain()).await;
             Err(writer.report(problem))
         }

@@ -37,8 +37,8 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// List queues
 ///
-/// Lists all queues that the key may read, or only those whose names begin with a prefix. They are in the order of their
-/// names, page by page.
+/// Lists all queues that the key may read, or only those whose names begin with a prefix. They are in the order of their names,
+/// page by page.
 #[utoipa::path(
     get, path = "/v1/queues", responses((status = 200, description = "A page", body = Queues)), params(QueueQuery),
 )]

@@ -100,7 +100,7 @@ fn check(keys: &[ApiKey]) -> Result<(), String> {
     Ok(())
 }
 
-/// An API key: its owner and its rights. Only the owner knows the key itself.
+/// An API key: its owner and its scopes. Only the owner knows the key itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
@@ -108,9 +108,9 @@ pub struct ApiKey {
     pub id: KeyId,
     /// The hash of the key.
     pub hash: KeyHash,
-    /// The rights of the key.
+    /// The scopes of the key.
     pub scopes: Scopes,
-    /// The queues on which the key has these rights.
+    /// The queues on which the key has these scopes.
     pub queues: Vec<QueuePattern>,
     /// The maximum number of requests in a sliding time window, over all keys with this id and all processes. Defaults to no
     /// limit.

@@ -49,8 +49,8 @@ fn changed(value: Value) -> Value {
     }
 }
 
-/// Collects a variable for each key, with lists as JSON. With `tables` there is one variable for each table, as JSON, instead of
-/// one for each of its keys.
+/// Collects a variable for each key, with lists as JSON. With `tables` there is one variable for each table, as JSON, instead
+/// of one for each of its keys.
 fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)

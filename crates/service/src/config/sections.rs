@@ -134,8 +134,8 @@ pub struct Traces {
     /// The URL of the collector. Defaults to none: no traces are exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<OtlpEndpoint>,
-    /// The fraction, from 0 to 1, of the traces started by this process that are exported. For a trace that another
-    /// service started, that service's decision applies. Defaults to 1.
+    /// The fraction, from 0 to 1, of the traces started by this process that are exported. For a trace that another service
+    /// started, that service's decision applies. Defaults to 1.
     pub sample_ratio: f64,
 }
 

@@ -61,8 +61,8 @@ impl Connection {
         }
     }
 
-    /// Answers requests until the client disconnects or is too slow. When the service stops or the connection is displaced,
-    /// the connection closes after the current request.
+    /// Answers requests until the client disconnects or is too slow. When the service stops or the connection is displaced, the
+    /// connection closes after the current request.
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
@@ -174,17 +174,17 @@ fn limit_unsent_bytes(stream: &TcpStream) {
 fn limit_unsent_bytes(_: &TcpStream) {}
 
 /// The size of a connection's read buffer and of its write buffer: the maximum size of the headers.
-const BUFFER_BYTES: usize = Limits::HEADER_BYTES;
+const BUFFER_BYTES: usize = Limits::MAX_HEADER_BYTES;
 
-/// hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's would cost a timer per
-/// request and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies, because
-/// setting a limit costs an allocation per request. A client that closes its sending half counts as disconnected, so that its
-/// waiting request is dropped.
+/// hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's would cost a timer per request
+/// and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies, because setting a
+/// limit costs an allocation per request. A client that closes its sending half counts as disconnected, so that its waiting
+/// request is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
         .header_read_timeout(None)
-        .max_header_size(Limits::HEADER_BYTES)
+        .max_header_size(Limits::MAX_HEADER_BYTES)
         .max_buf_size(BUFFER_BYTES)
         .half_close(false);
     protocol
@@ -199,8 +199,8 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// A request with both `content-length` and `transfer-encoding` can smuggle a second request past a proxy, so the bytes
-    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the `content-length` of such a request, so
-    /// the request can't be recognized. Therefore the connection closes after every chunked request.
+    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the `content-length` of such a request, so the
+    /// request can't be recognized. Therefore the connection closes after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }

@@ -43,8 +43,8 @@ impl Server<'_> {
         let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
-            // At the limit a new connection displaces the oldest untrusted one. If all clients are trusted, the new
-            // connection waits in the listener's backlog.
+            // At the limit a new connection displaces the oldest untrusted one. If all clients are trusted, the new connection
+            // waits in the listener's backlog.
             let has_room = open.has_room();
             report_full(&full_report, open.served(), self.limits.max_connections);
             tokio::select! {

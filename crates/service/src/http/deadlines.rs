@@ -1,7 +1,7 @@
 //! The deadlines of a connection: for the headers of a request, for the next request, and for reading the response. The stream
-//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has none for a client
-//! that does not read its response, and for the deadline of the headers hyper needs a timer per request. The stream wrappers
-//! of other libraries do not report blocked writes.
+//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has none for a client that
+//! does not read its response, and for the deadline of the headers hyper needs a timer per request. The stream wrappers of
+//! other libraries do not report blocked writes.
 
 use std::{
     fmt,

@@ -15,9 +15,9 @@ pub(super) const MAX_DISPLACED: usize = 32;
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The maximum number of connections. At the limit a new connection displaces the oldest one whose client was never
-    /// trusted (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits
-    /// in the listener's backlog. Defaults to 10,000.
+    /// The maximum number of connections. At the limit a new connection displaces the oldest one whose client was never trusted
+    /// (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits in the
+    /// listener's backlog. Defaults to 10,000.
     pub max_connections: usize,
     /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. It is
     /// also the time limit for the TLS handshake. Defaults to 10 s.
@@ -34,7 +34,7 @@ pub struct Limits {
 
 impl Limits {
     /// The maximum size of a request's first line and headers, in bytes, and also of its trailers.
-    pub(super) const HEADER_BYTES: usize = 32 * 1024;
+    pub(super) const MAX_HEADER_BYTES: usize = 32 * 1024;
 
     /// The limits of a server that serves only health and metrics, with few connections.
     pub fn of_health(grace: Duration) -> Self {

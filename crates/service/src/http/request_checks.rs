@@ -73,7 +73,7 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
         (None, _) => None,
         (Some(encoding), None) if encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => None,
         _ => Some(malformed(
-            "the only transfer-encoding that this server reads is chunked; send the body with chunked, or with a content-length",
+            "the only transfer-encoding that this server reads is chunked; send the body chunked, or with a content-length",
         )),
     }
 }

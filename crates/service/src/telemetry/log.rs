@@ -1,6 +1,6 @@
-//! The format of log records. A writer escapes characters that would end a line or change its display, because clients
-//! control some texts. The fields of spans have their own formatter, because that of tracing-subscriber costs twice as much
-//! per request.
+//! The format of log records. A writer escapes characters that would end a line or change its display, because clients control
+//! some texts. The fields of spans have their own formatter, because that of tracing-subscriber costs twice as much per
+//! request.
 
 use std::{
     borrow::Cow,
@@ -33,19 +33,19 @@ const USUAL_FIELD_BYTES: usize = 128;
 
 impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut text = Text { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
+        let mut text = FieldText { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
         fields.record(&mut text);
         text.written?;
         writer.write_str(&text.text)
     }
 }
 
-struct Text {
+struct FieldText {
     text: String,
     written: fmt::Result,
 }
 
-impl Text {
+impl FieldText {
     /// Lets the library write a field that needs a special format or is rare.
     fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
@@ -63,7 +63,7 @@ impl Text {
     }
 }
 
-impl Visit for Text {
+impl Visit for FieldText {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_bare = value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'));
         if is_special(field.name()) || !is_bare {

@@ -31,8 +31,7 @@ pub fn is_tracing() -> bool {
     IS_TRACING.load(Ordering::Relaxed)
 }
 
-/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait
-/// for their export.
+/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait for their export.
 pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> Result<SdkTracerProvider, AnyError> {
     let exporter = Exporter::to(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
