@@ -38,7 +38,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The arguments of `settle.lua`: the letter of the action, its extra and its value.
+    /// The arguments of `settle.lua`: the letter of the action, its parameter and its value.
     fn encode(&self) -> (&'static str, String, Cow<'_, str>) {
         match self {
             Self::Complete(result) if result.get().len() > limits::MAX_RESULT_BYTES => {
@@ -112,13 +112,13 @@ impl Queue {
             let (mut count, mut bytes) = (0, 0);
             let mut last_arguments = None;
             for Settlement { lease, action } in chunk {
-                let (letter, extra, value) = action.encode();
+                let (letter, parameter, value) = action.encode();
                 bytes += value.len();
                 if count > 0 && bytes > limits::MAX_BYTES {
                     break;
                 }
                 count += 1;
-                let arguments = (lease.secret(), letter, extra);
+                let arguments = (lease.secret(), letter, parameter);
                 if last_arguments.as_ref() != Some(&arguments) {
                     for arg in ["", arguments.0, arguments.1, &arguments.2] {
                         call.push(arg);

@@ -192,6 +192,14 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
 }
 
+/// The time by Redis's clock.
+fn redis_millis(world: &World) -> u64 {
+    let answer = world.redis.command("TIME");
+    let mut numbers = answer.lines().filter_map(|line| line.parse::<u64>().ok());
+    let (seconds, micros) = (numbers.next().unwrap(), numbers.next().unwrap());
+    seconds * 1_000 + micros / 1_000
+}
+
 /// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns for each lease the consumer, the start, the
 /// end, and the number of the message.
 async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
@@ -216,8 +224,8 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
                     2 => (Action::Release(None), None),
                     _ => (done(), Some(number)),
                 };
-                // The exact end of the lease is not known, so its start counts as its end.
-                let to = from;
+                // The lease ends after this instant, unless its deadline comes first.
+                let to = redis_millis(&world).min(delivery.lease_expires_at.as_millis());
                 world.settle(&delivery, action).await;
                 lease_times.push((consumer.clone(), from, to, completed.unwrap_or(u64::MAX)));
             }
