@@ -1,5 +1,5 @@
-//! The capacity of a process for leases and bytes, which all its runners share: it grants permits to runners, in an order
-//! that depends on weights or ranks.
+//! The capacity of a worker: the leases, and the bytes of their data, that all its runners may have together. It grants
+//! permits to runners in the order of their weights or ranks.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
@@ -12,18 +12,20 @@ use crate::config::Order;
 /// The limits of a worker: the number of its leases, and the bytes of their data.
 ///
 /// A runner takes a permit before it leases. The permit covers the free leases up to the wanted number, and the maximum bytes
-/// of one lease call; the runner returns the unused part at once. Runners wait while there is no free capacity. With strict
-/// order the lowest rank goes first; otherwise the runner with the fewest messages in proportion to its weight.
+/// of one lease call; after the call the runner returns the unused part. Runners wait while there is no free capacity. With
+/// strict order the runner of the lowest rank gets the next permit; otherwise the runner that got the fewest messages in
+/// proportion to its weight.
 pub(crate) struct Capacity {
     order: Order,
     shared: Mutex<Shared>,
 }
 
 struct Shared {
-    free: usize,
-    bytes_free: usize,
+    free_leases: usize,
+    free_bytes: usize,
+    /// The runners that wait, by turn and ticket.
     waiting: BTreeMap<(u128, u64), Waiter>,
-    /// A counter that orders runners of equal priority by arrival.
+    /// A counter that orders runners of the same turn by arrival.
     last_ticket: u64,
     /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
     /// was idle continues from here, and can't claim the capacity that it did not use.
@@ -32,7 +34,7 @@ struct Shared {
 
 struct Waiter {
     wanted: usize,
-    granted: oneshot::Sender<Permit>,
+    permit_sender: oneshot::Sender<Permit>,
 }
 
 /// The fair-queueing state of one queue.
@@ -55,42 +57,47 @@ impl FairShare {
 
 impl Capacity {
     pub(crate) fn new(leases: usize, bytes: usize, order: Order) -> Arc<Self> {
-        let shared =
-            Shared { free: leases, bytes_free: bytes, waiting: BTreeMap::new(), last_ticket: 0, virtual_time: 0 };
+        let shared = Shared {
+            free_leases: leases,
+            free_bytes: bytes,
+            waiting: BTreeMap::new(),
+            last_ticket: 0,
+            virtual_time: 0,
+        };
         Arc::new(Self { order, shared: Mutex::new(shared) })
     }
 
     /// Waits for a permit for 1 to `wanted` leases. The future may be dropped at any time.
     pub(crate) async fn take(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
-            let granted = {
+            let permit = {
                 let mut shared = self.shared.lock();
                 share.served_per_weight = share.served_per_weight.max(shared.virtual_time);
                 if shared.waiting.is_empty() && shared.has_free_capacity() {
                     shared.virtual_time = share.served_per_weight;
                     return self.grant(&mut shared, wanted);
                 }
-                let (granted, permit) = oneshot::channel();
+                let (permit_sender, permit) = oneshot::channel();
                 shared.last_ticket += 1;
                 let turn = match self.order {
                     Order::Strict => share.rank as u128,
                     Order::Weighted => share.served_per_weight,
                 };
-                let ticket = (turn, shared.last_ticket);
-                shared.waiting.insert(ticket, Waiter { wanted, granted });
+                let key = (turn, shared.last_ticket);
+                shared.waiting.insert(key, Waiter { wanted, permit_sender });
                 permit
             };
             // The sender is dropped without a permit only when the receiver was dropped.
-            if let Ok(permit) = granted.await {
+            if let Ok(permit) = permit.await {
                 return permit;
             }
         }
     }
 
     fn grant(self: &Arc<Self>, shared: &mut Shared, wanted: usize) -> Permit {
-        let leases = wanted.min(shared.free).max(1);
-        shared.free -= leases;
-        shared.bytes_free -= Queue::MAX_BYTES;
+        let leases = wanted.min(shared.free_leases).max(1);
+        shared.free_leases -= leases;
+        shared.free_bytes -= Queue::MAX_BYTES;
         Permit { capacity: Arc::clone(self), leases, bytes: Queue::MAX_BYTES }
     }
 
@@ -98,20 +105,20 @@ impl Capacity {
     pub(crate) fn release(self: &Arc<Self>, leases: usize, bytes: usize) {
         let mut unclaimed = Vec::new();
         let mut shared = self.shared.lock();
-        shared.free += leases;
-        shared.bytes_free += bytes;
+        shared.free_leases += leases;
+        shared.free_bytes += bytes;
         while shared.has_free_capacity() {
-            let Some(((turn, _), waiting)) = shared.waiting.pop_first() else { break };
-            if waiting.granted.is_closed() {
+            let Some(((turn, _), waiter)) = shared.waiting.pop_first() else { break };
+            if waiter.permit_sender.is_closed() {
                 continue;
             }
             if self.order == Order::Weighted {
                 shared.virtual_time = shared.virtual_time.max(turn);
             }
-            let permit = self.grant(&mut shared, waiting.wanted);
-            // If the runner has just stopped waiting, its permit is returned. It is dropped after the lock is released,
-            // because dropping a permit takes the lock.
-            unclaimed.extend(waiting.granted.send(permit).err());
+            let permit = self.grant(&mut shared, waiter.wanted);
+            // If the runner has just stopped waiting, nobody takes its permit. Such a permit is dropped after the lock was
+            // released, because dropping a permit takes the lock.
+            unclaimed.extend(waiter.permit_sender.send(permit).err());
         }
         drop(shared);
         drop(unclaimed);
@@ -120,7 +127,7 @@ impl Capacity {
 
 impl Shared {
     fn has_free_capacity(&self) -> bool {
-        self.free > 0 && self.bytes_free >= Queue::MAX_BYTES
+        self.free_leases > 0 && self.free_bytes >= Queue::MAX_BYTES
     }
 }
 
@@ -159,7 +166,7 @@ mod tests {
     }
 
     /// Two queues compete for one lease, 400 times. Returns how often each queue got it.
-    async fn shares(order: Order, weights: [u32; 2]) -> [usize; 2] {
+    async fn times_served(order: Order, weights: [u32; 2]) -> [usize; 2] {
         let capacity = Capacity::new(1, ONE_CALL_BYTES, order);
         let (sender, mut turns) = tokio::sync::mpsc::channel(1);
         let tasks: Vec<_> = (0..2)
@@ -194,26 +201,26 @@ mod tests {
 
     #[tokio::test]
     async fn permits_are_granted_by_weight_or_strictly_by_rank() {
-        let [heavy, light] = shares(Order::Weighted, [3, 1]).await;
+        let [heavy, light] = times_served(Order::Weighted, [3, 1]).await;
         assert!((295..=305).contains(&heavy) && heavy + light == 400, "{heavy}:{light}");
-        let [first, second] = shares(Order::Strict, [1, 9]).await;
+        let [first, second] = times_served(Order::Strict, [1, 9]).await;
         assert!(second <= 2, "{first}:{second}");
     }
 
     #[tokio::test]
     async fn unused_capacity_is_available_to_other_queues() {
         let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
-        let mut mine = share(0, 1);
-        let permit = capacity.take(&mut mine, 3).await;
+        let mut first = share(0, 1);
+        let permit = capacity.take(&mut first, 3).await;
         assert_eq!(permit.leases, 3);
-        permit.keep(&mut mine, 1, 50);
-        let other = capacity.take(&mut share(1, 1), 9).await;
-        assert_eq!(other.leases, 3);
+        permit.keep(&mut first, 1, 50);
+        let second = capacity.take(&mut share(1, 1), 9).await;
+        assert_eq!(second.leases, 3);
         // No lease is free. A runner that stops waiting must not lose capacity.
         let mut third = share(2, 1);
-        let gave_up = tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take(&mut third, 1));
-        assert!(gave_up.await.is_err());
-        drop(other);
+        let waiting_in_vain = tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take(&mut third, 1));
+        assert!(waiting_in_vain.await.is_err());
+        drop(second);
         capacity.release(1, 50);
         assert_eq!(capacity.take(&mut share(3, 1), 9).await.leases, 4);
     }

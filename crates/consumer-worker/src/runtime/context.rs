@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 use super::{capacity::Capacity, heartbeat::Heartbeat};
 use crate::config;
 
-/// The minimum average time between two slow polls, over all queues and all workers, so that the polls together cost Redis
-/// little. A poll by any worker finds due work for all workers, so each queue is still polled often enough.
+/// The minimum average time between two polls, over all idle queues and all workers, so that the polls together cost Redis
+/// little. What one worker's poll of a queue finds wakes all workers, so each queue is still polled often enough.
 const MIN_POLL_GAP: Duration = Duration::from_millis(10);
 
 /// The state that all runners of a worker share.
@@ -27,27 +27,27 @@ pub(crate) struct WorkerContext {
     pub(crate) capacity: Arc<Capacity>,
     /// The runtime of the handlers.
     pub(crate) handlers: Handle,
-    /// Queues over connections that belong to the runtime of the handlers.
+    /// The queues, with connections that belong to the runtime of the handlers.
     pub(crate) queues_of_handlers: Queues,
     pub(crate) config: config::Worker,
     pub(crate) stop: Stop,
     /// The outage of Redis, which is logged once for all runners.
     pub(crate) redis_outage: Outage,
-    pub(crate) runners: AtomicU32,
+    pub(crate) runner_count: AtomicU32,
     /// The number of workers, this one among them.
-    pub(crate) workers: AtomicU32,
+    pub(crate) worker_count: AtomicU32,
 }
 
 impl WorkerContext {
-    /// The pause between two slow polls of a queue: longer if many queues and workers poll. The pause is random, so that the
+    /// The pause between two polls of an idle queue: longer if there are many queues and workers. The pause is random, so that the
     /// polls are spread over time.
     pub(crate) fn poll_interval(&self) -> Duration {
-        self.interval(self.runners.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
+        self.interval(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
-    /// The pause between two polls if each worker makes this many polls in that time.
+    /// The pause after which each worker repeats this many polls.
     pub(super) fn interval(&self, polls: u32) -> Duration {
-        let polls = polls.saturating_mul(self.workers.load(Ordering::Relaxed));
+        let polls = polls.saturating_mul(self.worker_count.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(MIN_POLL_GAP.saturating_mul(polls))
     }
 }

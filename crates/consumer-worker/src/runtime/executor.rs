@@ -1,5 +1,5 @@
-//! The executor of one queue's runner: it runs the handlers of leased messages on their own runtime, and passes the leases that
-//! are to be settled to the settler.
+//! The executor of one queue's runner: it runs the handlers of leased messages on the handlers' runtime, and passes leases whose
+//! handlers have ended to the settler.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::{
     context::WorkerContext,
-    handler_slots::{HandlerSlots, Slot, Unstarted},
+    handler_slots::{HandlerSlots, Slot, UnstartedMessage},
     heartbeat::TrackedLeases,
     lease_set::LeaseGuard,
     metrics::{LeaseOutcome, QueueMetrics},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{job::Job, routing::QueueRoutes};
 
-/// The time that handlers have to notice that they are dropped. A handler that blocks its thread does not notice.
+/// How long the executor waits until the handlers are dropped. A handler that blocks its thread can't be dropped.
 const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
 /// Runs the handlers of one queue.
@@ -29,20 +29,20 @@ pub(crate) struct Executor {
     slots: Arc<HandlerSlots>,
     jobs: TaskTracker,
     settling: JoinHandle<()>,
-    /// Cancelled when the settler is to accept no more leases.
+    /// Cancelled when the settler must accept no more leases.
     stop_accepting: CancellationToken,
 }
 
 /// The state that the handlers of one queue share.
 struct Shared {
-    /// Over connections of the handlers: their calls can't disturb the worker's own.
+    /// The queue, over connections of the handlers' runtime: calls of handlers can't delay the worker's own calls.
     queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
     pending: mpsc::Sender<PendingSettlement>,
-    /// Cancelled when handlers that still run are to be dropped.
+    /// Cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
-    /// The leases of dropped handlers, which are kept until all of them are released together, so that they keep their order.
+    /// The leases of dropped handlers. They stay in the lease set until one call releases all messages in their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
 
@@ -55,7 +55,7 @@ impl Executor {
         metrics: &Arc<QueueMetrics>,
         slots: &Arc<HandlerSlots>,
     ) -> Self {
-        // There is room for all leases: sending one never waits.
+        // The channel has room for all leases, so sending one never waits.
         let (pending, to_settle) = mpsc::channel(context.config.max_leases);
         let stop_accepting = CancellationToken::new();
         let settler = Settler {
@@ -77,35 +77,36 @@ impl Executor {
         Self { shared: Arc::new(shared), slots, jobs: TaskTracker::new(), settling, stop_accepting }
     }
 
-    /// Runs the handlers of leased messages on their runtime, to which one task brings them all. Messages wait for a free slot.
+    /// Runs the handlers of leased messages. One task on the handlers' runtime starts all handlers that get a slot; the other
+    /// messages wait for a free slot.
     pub(crate) fn run(&self, leased: Vec<(Delivery, LeaseGuard)>, handlers: &Handle) {
-        let mut start = self.slots.add(leased);
-        if start.len() > 1 {
+        let mut starting = self.slots.add(leased);
+        if starting.len() > 1 {
             let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
-            let all = async move {
-                for (slot, message) in start {
+            let start_all = async move {
+                for (slot, message) in starting {
                     drop(tracker.spawn(Arc::clone(&shared).run_jobs(slot, message)));
                 }
             };
-            drop(self.jobs.spawn_on(all, handlers));
-        } else if let Some((slot, message)) = start.pop() {
+            drop(self.jobs.spawn_on(start_all, handlers));
+        } else if let Some((slot, message)) = starting.pop() {
             drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_jobs(slot, message), handlers));
         }
     }
 
-    /// Waits for the handlers within the grace, then drops those that still run and releases their messages.
+    /// Waits until the handlers have ended, at most for the grace. Then drops those that still run, and releases their messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
         let Self { shared, slots: _, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;
         jobs.close();
-        let is_graceful = tokio::select! {
+        let all_ended = tokio::select! {
             ended = timeout(context.config.shutdown_grace.to_std(), jobs.wait()) => ended.is_ok(),
             () = context.stop.at_once.cancelled() => false,
         };
-        if !is_graceful {
+        if !all_ended {
             shared.drop_handlers.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
-            let leases = tracked.leases.running();
+            let leases = tracked.leases.unended();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
             if blocked {
                 warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
@@ -121,8 +122,8 @@ impl Executor {
 }
 
 impl Shared {
-    /// Runs the handlers of one message after the other in a slot.
-    async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: Unstarted) {
+    /// Runs the handlers of messages in one slot, one after the other, until the slot gets no more message.
+    async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: UnstartedMessage) {
         let mut next = Some(first);
         while let Some(message) = next {
             let took = self.run_job(message).await;
@@ -131,8 +132,8 @@ impl Shared {
     }
 
     /// Runs the handler of one message, and passes its lease to the settler. Returns the run time of the handler.
-    async fn run_job(&self, message: Unstarted) -> Duration {
-        let Unstarted { delivery, mut lease, .. } = message;
+    async fn run_job(&self, message: UnstartedMessage) -> Duration {
+        let UnstartedMessage { delivery, mut lease, .. } = message;
         self.metrics.record_start(&delivery);
         let job = Job::new(Arc::clone(&self.queue), delivery, lease.cancel.clone());
         let ran = tokio::select! {

@@ -1,5 +1,5 @@
-//! The handler slots of one queue: as many handlers run at once as there are slots. Messages that were leased ahead wait until a
-//! slot is free.
+//! The handler slots of one queue: at most as many handlers run at once as there are slots. Messages that were leased ahead wait
+//! until a slot is free.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,82 +13,88 @@ use tokio::{
 use super::lease_set::LeaseGuard;
 
 /// A leased message whose handler has not started.
-pub(crate) struct Unstarted {
+pub(crate) struct UnstartedMessage {
     pub(crate) delivery: Delivery,
     pub(crate) lease: LeaseGuard,
-    since: Instant,
+    /// The instant at which the message got to this worker.
+    waits_since: Instant,
 }
 
 /// The handler slots of one queue.
 pub(crate) struct HandlerSlots {
     count: usize,
     shared: Mutex<Shared>,
-    begins_to_wait: Notify,
+    /// Notified when a message begins to wait.
+    message_waits: Notify,
 }
 
 #[derive(Default)]
 struct Shared {
     used: usize,
-    waiting: VecDeque<Unstarted>,
+    waiting: VecDeque<UnstartedMessage>,
     /// The number of handlers that have ended so far.
     ended: u64,
     /// The sum of their run times.
     run_time: Duration,
 }
 
-/// A message whose handler does not start within this time does not start: it is returned to the queue.
+/// A message whose handler has not started after this time is returned to its queue.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-impl Unstarted {
+impl UnstartedMessage {
     fn is_overdue(&self) -> bool {
-        self.since.elapsed() >= MAX_WAIT
+        self.waits_since.elapsed() >= MAX_WAIT
     }
 }
 
 impl Shared {
-    /// Whether a message waits too long: the handlers have become slow, or the process was suspended.
-    fn is_overdue(&self) -> bool {
-        self.waiting.front().is_some_and(Unstarted::is_overdue)
+    /// Whether a message has waited too long. Then handlers have become slow, or the process was suspended.
+    fn has_overdue(&self) -> bool {
+        self.waiting.front().is_some_and(UnstartedMessage::is_overdue)
     }
 }
 
 impl HandlerSlots {
     pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { count, shared: Mutex::default(), begins_to_wait: Notify::new() })
+        Arc::new(Self { count, shared: Mutex::default(), message_waits: Notify::new() })
     }
 
     /// Adds leased messages. Returns those that start now, each with its slot; the others wait.
-    pub(crate) fn add(self: &Arc<Self>, leased: Vec<(Delivery, LeaseGuard)>) -> Vec<(Slot, Unstarted)> {
-        let since = Instant::now();
+    pub(crate) fn add(self: &Arc<Self>, leased: Vec<(Delivery, LeaseGuard)>) -> Vec<(Slot, UnstartedMessage)> {
+        let waits_since = Instant::now();
         let mut shared = self.shared.lock();
-        shared.waiting.extend(leased.into_iter().map(|(delivery, lease)| Unstarted { delivery, lease, since }));
-        let free = if shared.is_overdue() { 0 } else { self.count.saturating_sub(shared.used) };
-        let free = free.min(shared.waiting.len());
-        shared.used += free;
-        let slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
-        let start = shared.waiting.drain(..free).map(slot).collect();
+        shared.waiting.extend(leased.into_iter().map(|(delivery, lease)| UnstartedMessage {
+            delivery,
+            lease,
+            waits_since,
+        }));
+        let free = if shared.has_overdue() { 0 } else { self.count.saturating_sub(shared.used) };
+        let starting = free.min(shared.waiting.len());
+        shared.used += starting;
+        let with_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
+        let started = shared.waiting.drain(..starting).map(with_slot).collect();
         if !shared.waiting.is_empty() {
-            self.begins_to_wait.notify_one();
+            self.message_waits.notify_one();
         }
-        start
+        started
     }
 
     /// Takes all messages that wait.
-    pub(crate) fn take_waiting(&self) -> Vec<Unstarted> {
+    pub(crate) fn take_waiting(&self) -> Vec<UnstartedMessage> {
         self.shared.lock().waiting.drain(..).collect()
     }
 
     /// Waits until a message has waited too long, and takes all messages that wait.
-    pub(crate) async fn overdue(&self) -> Vec<Unstarted> {
+    pub(crate) async fn take_when_overdue(&self) -> Vec<UnstartedMessage> {
         loop {
-            let oldest = self.shared.lock().waiting.front().map(|message| message.since);
+            let oldest = self.shared.lock().waiting.front().map(|message| message.waits_since);
             let Some(oldest) = oldest else {
-                self.begins_to_wait.notified().await;
+                self.message_waits.notified().await;
                 continue;
             };
             sleep_until(oldest + MAX_WAIT).await;
             let mut shared = self.shared.lock();
-            if shared.is_overdue() {
+            if shared.has_overdue() {
                 return shared.waiting.drain(..).collect();
             }
         }
@@ -101,19 +107,20 @@ impl HandlerSlots {
     }
 }
 
-/// A slot in use by one task, which runs one handler after the other in it.
+/// A slot that one task uses: it runs one handler after the other.
 pub(crate) struct Slot {
     slots: Arc<HandlerSlots>,
     is_used: bool,
 }
 
 impl Slot {
-    /// Records that a handler has ended after this time, and returns the next message. Without one the slot is free again.
-    pub(crate) fn next(&mut self, took: Duration) -> Option<Unstarted> {
+    /// Records that a handler has ended after this time, and returns the next message. The slot becomes free if no message waits,
+    /// or if one has waited too long.
+    pub(crate) fn next(&mut self, took: Duration) -> Option<UnstartedMessage> {
         let mut shared = self.slots.shared.lock();
         shared.ended += 1;
         shared.run_time += took;
-        let next = if shared.is_overdue() { None } else { shared.waiting.pop_front() };
+        let next = if shared.has_overdue() { None } else { shared.waiting.pop_front() };
         if next.is_none() {
             shared.used -= 1;
             self.is_used = false;

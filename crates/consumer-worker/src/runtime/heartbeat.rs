@@ -17,8 +17,8 @@ use tracing::warn;
 
 use super::lease_set::LeaseSet;
 
-/// The delay of the extra beat after a cancel. The response to extending the leases names all messages to cancel.
-const SOON_PAUSE: Duration = Duration::from_millis(200);
+/// The delay of the extra beat after a cancel. Redis's answer to a beat tells which messages are cancelled.
+const EXTRA_BEAT_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
 const MAX_CONCURRENT_BEATS: usize = 16;
 
@@ -35,23 +35,23 @@ pub(crate) struct TrackedLeases {
     pub(crate) queue: Arc<Queue>,
     pub(crate) leases: Arc<LeaseSet>,
     /// The shortest visibility timeout of these leases, in ms.
-    shortest: AtomicU64,
+    min_visibility_timeout: AtomicU64,
 }
 
 impl TrackedLeases {
     pub(crate) fn new(queue: Arc<Queue>, leases: Arc<LeaseSet>) -> Arc<Self> {
-        Arc::new(Self { queue, leases, shortest: AtomicU64::new(u64::MAX) })
+        Arc::new(Self { queue, leases, min_visibility_timeout: AtomicU64::new(u64::MAX) })
     }
 
     /// The pause between two beats.
     fn pause(&self) -> Duration {
-        Duration::from_millis(self.shortest.load(Ordering::Relaxed)) / 3
+        Duration::from_millis(self.min_visibility_timeout.load(Ordering::Relaxed)) / 3
     }
 
     /// Extends the leases, and stops the handlers of cancelled messages and lost leases.
     async fn beat(&self) {
-        if let Some(shortest) = self.leases.shortest() {
-            self.shortest.store(u64::try_from(shortest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(min) = self.leases.min_visibility_timeout() {
+            self.min_visibility_timeout.store(u64::try_from(min.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         let leases = self.leases.to_extend();
         if leases.is_empty() {
@@ -79,9 +79,9 @@ impl TrackedLeases {
 }
 
 impl Heartbeat {
-    /// Extends the leases of a runner from now on, until it has none. `visibility_timeout` is that of its new leases.
+    /// Extends the leases of a runner from now on, until it has none. Its new leases have this visibility timeout.
     pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
-        let before = leases.shortest.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
+        let before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
         let is_new = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
         // A shorter timeout makes the next beat earlier. A longer timeout does not make it later, because the older leases
@@ -91,9 +91,9 @@ impl Heartbeat {
         }
     }
 
-    /// Schedules an early beat of a queue, for a cancelled message that was leased but is not yet in the set.
+    /// Schedules an early beat of a queue, for a cancelled message that was leased but is not yet in the lease set.
     pub(crate) fn beat_soon(&self, queue: &QueueName) {
-        self.timers.set(queue.clone(), SOON_PAUSE);
+        self.timers.set(queue.clone(), EXTRA_BEAT_DELAY);
     }
 
     /// Beats until the future is dropped.
@@ -118,7 +118,7 @@ impl Heartbeat {
         }
     }
 
-    /// The leases of a queue; a queue without leases is forgotten.
+    /// The leases of a queue. A queue without leases is no longer tracked.
     fn tracked(&self, name: &QueueName) -> Option<Arc<TrackedLeases>> {
         let mut tracked = self.tracked.lock();
         let leases = tracked.get(name)?;

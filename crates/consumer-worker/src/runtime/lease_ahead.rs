@@ -7,19 +7,19 @@ use std::{
 
 use super::handler_slots::HandlerSlots;
 
-/// Decides how many messages are leased ahead: as many as handlers ended in the last 10 ms, so that they start about 10 ms later
-/// at most; none while a handler runs 25 ms or more on average.
+/// Decides how many messages may be leased ahead: as many as the handlers that ended in the last 10 ms, so that their handlers
+/// start within about 10 ms. While handlers take 25 ms or more on average, no message is leased ahead.
 #[derive(Default)]
 pub(crate) struct LeaseAhead {
-    /// The handlers that had ended, and their run time, at some instants within the window.
+    /// Instants within the window, each with the number of handlers that had ended by then and the sum of their run times.
     samples: VecDeque<(Instant, u64, Duration)>,
 }
 
 impl LeaseAhead {
     const WINDOW: Duration = Duration::from_millis(10);
     const MAX_MEAN_RUN: Duration = Duration::from_millis(25);
-    /// More samples make the window no more exact.
-    const BETWEEN_SAMPLES: Duration = Duration::from_micros(500);
+    /// The minimum time between two samples, which bounds their number.
+    const MIN_SAMPLE_GAP: Duration = Duration::from_micros(500);
 
     /// The number of messages that may be leased ahead now.
     pub(crate) fn max(&mut self, slots: &HandlerSlots) -> usize {
@@ -31,15 +31,15 @@ impl LeaseAhead {
         while self.samples.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Self::WINDOW) {
             self.samples.pop_front();
         }
-        if self.samples.back().is_none_or(|(at, ..)| now.saturating_duration_since(*at) >= Self::BETWEEN_SAMPLES) {
+        if self.samples.back().is_none_or(|(at, ..)| now.saturating_duration_since(*at) >= Self::MIN_SAMPLE_GAP) {
             self.samples.push_back((now, ended, run_time));
         }
         let Some((_, ended_before, run_time_before)) = self.samples.front() else { return 0 };
-        let recently = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
-        if recently == 0 || run_time.saturating_sub(*run_time_before) / recently >= Self::MAX_MEAN_RUN {
+        let ended_recently = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
+        if ended_recently == 0 || run_time.saturating_sub(*run_time_before) / ended_recently >= Self::MAX_MEAN_RUN {
             return 0;
         }
-        recently as usize
+        ended_recently as usize
     }
 }
 
@@ -53,19 +53,19 @@ mod tests {
 
     #[test]
     fn as_many_messages_are_leased_ahead_as_handlers_ended_in_the_last_ten_milliseconds() {
-        let (start, mut ahead) = (Instant::now(), LeaseAhead::default());
-        assert_eq!(ahead.max_at(start, 0, ms(0)), 0);
-        assert_eq!(ahead.max_at(start + ms(4), 40, ms(40)), 40);
-        assert_eq!(ahead.max_at(start + ms(8), 90, ms(90)), 90);
-        assert_eq!(ahead.max_at(start + ms(12), 120, ms(120)), 80, "since 4 ms");
-        assert_eq!(ahead.max_at(start + ms(500), 120, ms(120)), 0, "after a pause");
+        let (start, mut lease_ahead) = (Instant::now(), LeaseAhead::default());
+        assert_eq!(lease_ahead.max_at(start, 0, ms(0)), 0);
+        assert_eq!(lease_ahead.max_at(start + ms(4), 40, ms(40)), 40);
+        assert_eq!(lease_ahead.max_at(start + ms(8), 90, ms(90)), 90);
+        assert_eq!(lease_ahead.max_at(start + ms(12), 120, ms(120)), 80, "the sample of 0 ms is too old");
+        assert_eq!(lease_ahead.max_at(start + ms(500), 120, ms(120)), 0, "no handler ended recently");
     }
 
     #[test]
-    fn no_message_is_leased_ahead_of_long_handlers() {
-        let (start, mut ahead) = (Instant::now(), LeaseAhead::default());
-        ahead.max_at(start, 0, ms(0));
-        assert_eq!(ahead.max_at(start + ms(9), 10, ms(249)), 10);
-        assert_eq!(ahead.max_at(start + ms(10), 10, ms(250)), 0);
+    fn no_message_is_leased_ahead_while_handlers_take_long() {
+        let (start, mut lease_ahead) = (Instant::now(), LeaseAhead::default());
+        lease_ahead.max_at(start, 0, ms(0));
+        assert_eq!(lease_ahead.max_at(start + ms(9), 10, ms(249)), 10);
+        assert_eq!(lease_ahead.max_at(start + ms(10), 10, ms(250)), 0);
     }
 }

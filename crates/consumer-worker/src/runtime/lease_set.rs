@@ -1,4 +1,4 @@
-//! The leases that one runner holds. It stops the handlers of cancelled messages and of lost leases.
+//! The set of one runner's leases. The set stops the handlers of cancelled messages and of lost leases.
 
 use std::{
     collections::HashMap,
@@ -24,18 +24,18 @@ use crate::job::{CancelHandle, CancelReason};
 /// A lease that is to be extended.
 struct LeaseEntry {
     cancel: CancelHandle,
-    /// The time to which it is extended: the one with which it was handed out, whatever the queue's setting is by now.
+    /// How long each extension lasts: as the lease did when it was handed out, even if the queue's setting has changed since.
     visibility_timeout: Duration,
 }
 
-/// The leases that one runner holds.
+/// The leases of one runner.
 pub(crate) struct LeaseSet {
     /// The leases that are to be extended.
     leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
     /// The number of leases. Lost ones count until their handlers have ended.
     count: AtomicUsize,
-    /// The number of those whose handlers have not ended, started or not.
-    running: AtomicUsize,
+    /// The number of leases whose handlers have not ended. Handlers that have not started count too.
+    unended: AtomicUsize,
     handler_ended: Notify,
     capacity: Arc<Capacity>,
     metrics: Arc<QueueMetrics>,
@@ -46,28 +46,31 @@ impl LeaseSet {
         Arc::new(Self {
             leases: Mutex::default(),
             count: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            unended: AtomicUsize::new(0),
             handler_ended: Notify::new(),
             capacity,
             metrics,
         })
     }
 
-    /// Adds the leases of these deliveries, which last for `visibility_timeout`, until their guards are dropped.
+    /// Adds the leases of these deliveries, which last for `visibility_timeout`. Each stays in the set until its guard is dropped.
     pub(crate) fn add(
         self: &Arc<Self>,
         deliveries: Vec<Delivery>,
         visibility_timeout: Duration,
     ) -> Vec<(Delivery, LeaseGuard)> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
-        self.running.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.unended.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: Delivery| {
             let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
             let cancel = CancelHandle::default();
             leases.insert(token.clone(), LeaseEntry { cancel: cancel.clone(), visibility_timeout });
-            (delivery, LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: Handler::Runs })
+            (
+                delivery,
+                LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: HandlerState::NotEnded },
+            )
         };
         deliveries.into_iter().map(add).collect()
     }
@@ -77,11 +80,11 @@ impl LeaseSet {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits until there are fewer leases than `max` whose handlers have not ended, and returns the difference. Only one task may
-    /// wait here or in [`ended`](Self::ended).
-    pub(crate) async fn room(&self, max: usize) -> usize {
+    /// Waits until fewer than `max` leases have handlers that have not ended. Returns how many leases may be added. Only one task
+    /// may wait here or in [`wait_until_ended`](Self::wait_until_ended).
+    pub(crate) async fn wait_for_room(&self, max: usize) -> usize {
         loop {
-            match max.saturating_sub(self.running.load(Ordering::Relaxed)) {
+            match max.saturating_sub(self.unended.load(Ordering::Relaxed)) {
                 0 => self.handler_ended.notified().await,
                 room => return room,
             }
@@ -89,26 +92,26 @@ impl LeaseSet {
     }
 
     /// Waits until this handler has ended.
-    pub(crate) async fn ended(&self, handler: &CancelHandle) {
+    pub(crate) async fn wait_until_ended(&self, handler: &CancelHandle) {
         while !handler.has_ended() {
             self.handler_ended.notified().await;
         }
     }
 
-    /// The leases to extend, without those that last longer because their handlers had them extended.
+    /// The leases to extend. Leases that their handlers have extended for longer are left out.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
         let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
         leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
     }
 
-    /// The shortest time to which any of them is extended.
-    pub(crate) fn shortest(&self) -> Option<Duration> {
+    /// The shortest visibility timeout of the leases.
+    pub(crate) fn min_visibility_timeout(&self) -> Option<Duration> {
         self.leases.lock().values().map(|lease| lease.visibility_timeout).min()
     }
 
     /// The leases whose handlers have not ended.
-    pub(crate) fn running(&self) -> Vec<LeaseToken> {
+    pub(crate) fn unended(&self) -> Vec<LeaseToken> {
         let leases = self.leases.lock();
         leases.iter().filter(|(_, lease)| !lease.cancel.has_ended()).map(|(token, _)| token.clone()).collect()
     }
@@ -133,52 +136,52 @@ impl LeaseSet {
     fn remove(&self, leases: &[LeaseGuard]) {
         let bytes = leases.iter().map(|lease| lease.bytes).sum();
         {
-            let mut extended = self.leases.lock();
+            let mut entries = self.leases.lock();
             for lease in leases {
-                extended.remove(&lease.token);
+                entries.remove(&lease.token);
             }
         }
         self.metrics.leases.dec_by(gauge_value(leases.len()));
         self.capacity.release(leases.len(), bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
-        let running = leases.iter().filter(|lease| lease.handler == Handler::Runs).count();
-        if running > 0 {
-            self.mark_handlers_ended(running);
+        let unended = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
+        if unended > 0 {
+            self.mark_handlers_ended(unended);
         }
     }
 
     fn mark_handlers_ended(&self, handlers: usize) {
-        self.running.fetch_sub(handlers, Ordering::Relaxed);
+        self.unended.fetch_sub(handlers, Ordering::Relaxed);
         self.handler_ended.notify_one();
     }
 }
 
-/// The memory that a message takes in the worker, about: its data above all.
+/// The approximate memory that a message takes in the worker: the size of its data.
 pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
     delivery.message.data.get().len()
 }
 
-/// One lease in the set, with its capacity. It is removed when the guard is dropped.
+/// One lease in the set, and its capacity. Dropping the guard removes the lease and returns the capacity.
 pub(crate) struct LeaseGuard {
     set: Option<Arc<LeaseSet>>,
     pub(crate) token: LeaseToken,
     pub(crate) cancel: CancelHandle,
     bytes: usize,
-    handler: Handler,
+    handler: HandlerState,
 }
 
 /// Whether the handler of a lease counts towards the concurrency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Handler {
-    Runs,
-    HasEnded,
+enum HandlerState {
+    NotEnded,
+    Ended,
 }
 
 impl LeaseGuard {
     /// Records that the handler has ended: another one may run while this lease waits to be settled.
     pub(crate) fn mark_handler_ended(&mut self) {
         self.cancel.record_ended();
-        self.handler = Handler::HasEnded;
+        self.handler = HandlerState::Ended;
         if let Some(set) = &self.set {
             set.mark_handlers_ended(1);
         }
@@ -232,14 +235,14 @@ mod tests {
             .into_iter()
             .map(|(_, guard)| guard)
             .collect();
-        assert_eq!((set.count(), set.room(3).await), (2, 1));
+        assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
         guards[0].mark_handler_ended();
-        assert_eq!((set.count(), set.room(3).await), (2, 2), "its lease waits to be settled");
+        assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");
         LeaseGuard::drop_all(guards.drain(..1).collect());
-        assert_eq!((set.count(), set.room(3).await), (1, 2), "it is settled");
-        // The guard of a dropped handler.
+        assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "it is settled");
+        // The other handler is dropped, and so is its guard.
         drop(guards);
-        assert_eq!((set.count(), set.room(3).await), (0, 3));
+        assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));
         assert!(set.to_extend().is_empty());
     }
 }

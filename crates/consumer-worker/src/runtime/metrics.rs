@@ -1,5 +1,5 @@
 //! The metrics of a worker, by the queues and patterns that its routes name: all queues of a pattern share one series,
-//! because producers can create any number of queues. Each runner owns the counters of its queue, so that counting needs no
+//! because producers can create any number of queues. Each runner has the counters of its queue, so that counting needs no
 //! look-up.
 
 use std::collections::BTreeSet;
@@ -58,7 +58,7 @@ pub(crate) enum LeaseOutcome {
     Failed,
     /// The message was released with no attempt spent.
     Released,
-    /// The lease was over before the worker settled it: the message is with another consumer.
+    /// The lease was over before the worker settled it: another consumer gets the message, or has it already.
     Lost,
     /// The lease could not be settled, and will lapse.
     Unsettled,
@@ -97,7 +97,7 @@ impl WorkerMetrics {
         metrics
     }
 
-    /// Registers the metrics for a page of metrics.
+    /// Adds the metrics to a registry, for a page of metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Time from when a message became ready until its first delivery to this worker";
         registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());

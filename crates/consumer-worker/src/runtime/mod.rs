@@ -1,5 +1,5 @@
-//! The runtime of a worker: its own thread leases messages, starts their handlers and settles their leases, with one runner
-//! for each queue.
+//! The runtime of a worker: a thread of its own leases messages, starts their handlers and settles their leases. In it each
+//! queue has one runner.
 
 mod capacity;
 mod context;
@@ -55,7 +55,7 @@ pub struct Worker {
     pub queues: Queues,
     /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs it.
     pub subscriber: Subscriber,
-    /// The handlers and their messages.
+    /// The routes: which handler gets which messages.
     pub routes: Routes,
     /// The id of this worker, which leases carry.
     pub consumer: ConsumerId,
@@ -83,7 +83,7 @@ pub enum WorkerError {
 }
 
 impl Worker {
-    /// Works until `stop`. A graceful stop leases no more messages, waits for handlers until the end of the grace, and
+    /// Leases messages and runs their handlers until `stop`. A graceful stop leases no more messages, waits for handlers until the end of the grace, and
     /// releases the messages of the remaining handlers. An immediate stop releases the messages of all running handlers, if
     /// Redis answers within 0.2 s.
     ///
@@ -128,8 +128,8 @@ impl Worker {
             config: self.config,
             stop,
             redis_outage: Outage::reported_once(),
-            runners: 0.into(),
-            workers: 1.into(),
+            runner_count: 0.into(),
+            worker_count: 1.into(),
         });
         let discovery = async {
             if prefixes.is_empty() {
@@ -203,13 +203,13 @@ impl QueueRunners {
         let metrics = Arc::new(self.metrics.of_pattern(routes.pattern.as_str()));
         let queue = self.queues.queue(&name);
         let runner = QueueRunner::new(Arc::clone(&self.context), queue, routes, metrics, lifetime);
-        self.context.runners.fetch_add(1, Ordering::Relaxed);
+        self.context.runner_count.fetch_add(1, Ordering::Relaxed);
         self.names.insert(name.clone());
         self.running.spawn(async move { (name, runner.run().await) });
     }
 
     fn record_end(&mut self, ended: Result<(QueueName, Result<RunnerEnd, Error>), JoinError>) -> Result<(), Error> {
-        self.context.runners.fetch_sub(1, Ordering::Relaxed);
+        self.context.runner_count.fetch_sub(1, Ordering::Relaxed);
         match ended {
             Ok((name, end)) => {
                 self.names.remove(&name);
@@ -232,7 +232,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-/// Logs at the start the number of queues and patterns that are served.
+/// Logs, when a worker starts, the number of queues and patterns that it serves.
 pub(crate) fn log_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
     let (queues, patterns) = (routes.table().queues().len(), routes.table().prefixes().len());
     info!(%consumer, queues, patterns, concurrency, "working");

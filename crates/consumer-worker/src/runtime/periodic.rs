@@ -1,5 +1,5 @@
-//! The periodic tasks of a worker as a whole: discovering queues, counting workers, and restoring names in the index of
-//! queues.
+//! The periodic tasks that a worker runs once for all its queues: it discovers queues, counts workers, and restores names in
+//! the index of queues.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -24,7 +24,7 @@ impl WorkerContext {
         loop {
             // After an error the last number is kept; the runners log the outage.
             if let Ok(workers) = queues.workers().await {
-                self.workers.store(workers.max(1), Ordering::Relaxed);
+                self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
             // Other workers notice a new worker within one pause, each at a random time.
             let pause = COUNT_INTERVAL.mul_f64(rand::random_range(0.75..=1.0));

@@ -11,7 +11,7 @@ use super::{
     capacity::FairShare,
     context::WorkerContext,
     executor::Executor,
-    handler_slots::{HandlerSlots, Unstarted},
+    handler_slots::{HandlerSlots, UnstartedMessage},
     heartbeat::TrackedLeases,
     lease_ahead::LeaseAhead,
     lease_set::{LeaseGuard, LeaseSet, bytes_of},
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// For this long after the start of a message whose next lapse would fail it, the worker leases nothing else while its handler runs:
-/// such a message may be the one that kills its workers, and no other one must fail with it.
+/// A message whose next lapse would fail it may be the one that kills its workers. After it has leased such a message, the runner
+/// leases nothing else until the handler has ended, at most for this time, so that no other message fails with it.
 const TIME_ALONE: Duration = Duration::from_secs(1);
 
-/// The runner of one queue. An idle one is one task and a notifier; the executor lives only from the first lease until a lease
-/// call finds nothing and no lease is left.
+/// The runner of one queue. An idle runner has only one task and a notifier. It starts its executor for the first lease, and
+/// closes it when a lease call returns no message and no lease is left.
 pub(crate) struct QueueRunner {
     context: Arc<WorkerContext>,
     notifier: Arc<WakeNotifier>,
@@ -40,7 +40,7 @@ pub(crate) struct QueueRunner {
 /// The lifetime of a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// A route names the queue: where the queue does not exist, the runner waits until it is created.
+    /// A route names the queue: while the queue does not exist, the runner waits until it is created.
     Worker,
     /// The queue fits a pattern: the runner ends when the queue is deleted.
     Queue,
@@ -80,10 +80,10 @@ impl QueueRunner {
         &self.tracked.leases
     }
 
-    /// Leases and runs messages until the worker stops or the queue is deleted. Then handlers may end within the grace, and
-    /// the other messages are released with no attempt spent.
+    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Then handlers may still end within
+    /// the grace; the messages of the others are released with no attempt spent.
     ///
-    /// Fails when the queue has a newer data layout: this version can do nothing there.
+    /// Fails when the queue has the key layout of a newer Drover, which this version can't read.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
         let concurrency = gauge_value(self.concurrency);
         self.metrics.queues.inc();
@@ -102,19 +102,19 @@ impl QueueRunner {
         loop {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
-            // The next beat finds a message that is leased already but not in the set yet.
+            // An early beat finds a cancelled message that is leased already but not in the set yet.
             self.context.heartbeat.beat_soon(self.queue().name());
         }
     }
 
     async fn return_overdue(&self) {
         loop {
-            self.return_unstarted(self.slots.overdue().await).await;
+            self.return_unstarted(self.slots.take_when_overdue().await).await;
         }
     }
 
-    /// Returns leased messages whose handlers will not start soon to their queue. They keep their capacity until Redis answers.
-    async fn return_unstarted(&self, messages: Vec<Unstarted>) {
+    /// Returns leased messages whose handlers have not started to the queue. Their leases keep their capacity until Redis answers.
+    async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;
         }
@@ -128,13 +128,13 @@ impl QueueRunner {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
         self.return_unstarted(self.slots.take_waiting()).await;
-        // The leases of a call whose answer was lost. If Redis is not available, they lapse.
+        // Returns the leases of a lease call whose answer was lost. If Redis is not available, they lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
-        // So that the next owner of an exclusive queue need not wait for the owner time-out. If Redis is not available, it
-        // waits.
+        // The next owner of an exclusive queue need not wait for the owner time-out then. If Redis is not available, it has to
+        // wait.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
             let _ = self.queue().end_ownership(&self.context.consumer).await;
         }
@@ -147,7 +147,7 @@ impl QueueRunner {
         let mut outage = LeaseOutage::default();
         let (mut lease_ahead, mut permits_ahead) = (LeaseAhead::default(), false);
         loop {
-            // Only the wait is cancelled; the answer of a lease call is always read.
+            // A stop interrupts only the wait before a lease call; the answer of a call is always read.
             let permit = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
@@ -155,8 +155,8 @@ impl QueueRunner {
                     self.notifier.woken(self.context.poll_interval()).await;
                     let max_ahead = lease_ahead.max(&self.slots);
                     let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
-                    let room = self.leases().room(max_unended).await;
-                    // One call leases at most half of what may be leased, so that handlers run while Redis works on the next call.
+                    let room = self.leases().wait_for_room(max_unended).await;
+                    // One call leases at most half of the messages that may be leased, so that handlers run during the next call.
                     let wanted = room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
                     self.context.capacity.take(&mut share, wanted).await
                 } => permit,
@@ -164,13 +164,13 @@ impl QueueRunner {
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
             match self.queue().lease(&request).await {
                 Ok(leased) => {
-                    outage.end(&self.context, self.queue());
+                    outage.record_success(&self.context, self.queue());
                     permits_ahead = leased.permits_ahead;
                     if !permits_ahead {
                         self.return_unstarted(self.slots.take_waiting()).await;
                     }
-                    // If there may be more messages, the runner leases again as soon as there is capacity, else at the instant that
-                    // the call returned.
+                    // If there may be more messages, the runner leases again as soon as it has capacity; otherwise after the
+                    // pause that the call returned.
                     if leased.more_is_ready || leased.deliveries.len() >= permit.leases {
                         self.notifier.wake();
                     }
@@ -189,12 +189,13 @@ impl QueueRunner {
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
                     let guarded = self.leases().add(leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let alone = guarded.first().filter(|_| leased.goes_alone).map(|(_, guard)| guard.cancel.clone());
+                    let lone_handler =
+                        guarded.first().filter(|_| leased.goes_alone).map(|(_, guard)| guard.cancel.clone());
                     let start =
                         || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, &self.slots);
                     executor.get_or_insert_with(start).run(guarded, &self.context.handlers);
-                    if let Some(alone) = alone {
-                        let ended = self.leases().ended(&alone);
+                    if let Some(lone_handler) = lone_handler {
+                        let ended = self.leases().wait_until_ended(&lone_handler);
                         tokio::select! {
                             _ = timeout(TIME_ALONE, ended) => {}
                             () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
@@ -204,8 +205,8 @@ impl QueueRunner {
                 Err(error @ Error::OtherLayout { .. }) => return Err(error),
                 Err(Error::NoSuchQueue) => {
                     drop(permit);
-                    outage.end(&self.context, self.queue());
-                    // Handlers that still run have lost their leases: the next beat finds that.
+                    outage.record_success(&self.context, self.queue());
+                    // Handlers that still run have lost their leases: an early beat notices this.
                     self.context.heartbeat.beat_soon(self.queue().name());
                     if self.lifetime == Lifetime::Queue {
                         return Ok(RunnerEnd::QueueDeleted);
@@ -213,7 +214,7 @@ impl QueueRunner {
                 }
                 Err(error) => {
                     drop(permit);
-                    outage.record(&self.context, self.queue(), &error);
+                    outage.record_failure(&self.context, self.queue(), &error);
                     self.notifier.wake();
                     tokio::select! {
                         () = sleep(outage.retry.pause()) => {}
@@ -225,7 +226,7 @@ impl QueueRunner {
     }
 }
 
-/// An outage that prevents one runner from leasing. It is reported once; an outage of Redis is reported once for all runners.
+/// An outage that prevents one runner from leasing. It is logged once; an outage of Redis is logged once for all runners.
 struct LeaseOutage {
     retry: Retry,
     /// Whether the last error was that Redis is unavailable.
@@ -241,7 +242,7 @@ impl Default for LeaseOutage {
 
 impl LeaseOutage {
     /// Records that the runner could not lease.
-    fn record(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
+    fn record_failure(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
         if matches!(error, Error::Unavailable(_)) {
             self.redis_was_unavailable = true;
             if context.redis_outage.record_failure() {
@@ -252,8 +253,8 @@ impl LeaseOutage {
         }
     }
 
-    /// Records that the runner could lease.
-    fn end(&mut self, context: &WorkerContext, queue: &Queue) {
+    /// Records that a lease call succeeded, or that there is no queue to lease from.
+    fn record_success(&mut self, context: &WorkerContext, queue: &Queue) {
         if self.queue_outage.record_success() || self.redis_was_unavailable && context.redis_outage.record_success() {
             info!(queue = %queue.name(), "leasing again");
         }

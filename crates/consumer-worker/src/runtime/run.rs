@@ -109,7 +109,7 @@ mod tests {
     use crate::{job::TIME_TO_SETTLE, routing::Routes, testing::TestJob};
 
     /// Runs a handler that ignores its cancellation, and cancels it after this time. Returns how long the handler ran.
-    async fn runs_for(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
+    async fn run_time(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
         let job = TestJob::new("q", &1);
         let job = timeout.into_iter().fold(job, TestJob::timeout).job();
         let routes = Routes::new().route("q", async |_: Job| -> Outcome { future::pending().await });
@@ -126,15 +126,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn handler_that_is_cancelled_shortly_before_its_time_out_ends_before_its_lease() {
-        let a_timer = Duration::from_millis(5);
+        let timer_error = Duration::from_millis(5);
         let (soon, late) = (Duration::from_millis(100), Duration::from_millis(990));
-        let ran = runs_for(Some(Millis::from_secs(1)), late).await;
+        let ran = run_time(Some(Millis::from_secs(1)), late).await;
         let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
-        assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + a_timer, "{ran:?}");
+        assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + timer_error, "{ran:?}");
         // The paused clock does not affect `Job`, which reads the real clock; so these runs come last.
         for timeout in [None, Some(Millis::from_secs(10))] {
-            let ran = runs_for(timeout, soon).await;
-            assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + a_timer, "{ran:?}");
+            let ran = run_time(timeout, soon).await;
+            assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + timer_error, "{ran:?}");
         }
     }
 }

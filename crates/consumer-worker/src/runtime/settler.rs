@@ -17,7 +17,7 @@ use super::{
 };
 use crate::job::Job;
 
-/// A lease whose handler has ended, until it is settled.
+/// A lease whose handler has ended, and the action that will settle it.
 pub(crate) struct PendingSettlement {
     pub(crate) lease: LeaseGuard,
     pub(crate) action: Action,
@@ -49,8 +49,8 @@ impl Settler {
     /// Settles leases in batches: leases that arrive during a call are settled by the next call.
     ///
     /// Settling is idempotent, so a failed call is repeated until Redis answers. The leases keep their capacity until then,
-    /// so their number is bounded. The future completes when all senders were dropped or no more leases are accepted; leases
-    /// that can't be settled soon after that will lapse.
+    /// so their number is bounded. The future completes when all senders were dropped or no more leases are accepted; then
+    /// leases that can't be settled within a short time will lapse.
     pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -123,26 +123,26 @@ impl Settler {
     }
 }
 
-/// Releases leases whose handlers were dropped. The batches go from the last message to the first, because each call puts its
-/// messages at the head of the waiting list.
+/// Releases leases whose handlers were dropped. The last messages are released first, because each call puts its messages at the
+/// head of the waiting list.
 pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
     let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
     let begun = Instant::now();
     let mut retry = Retry::new();
-    for some in settlements.rchunks(Queue::MAX_MESSAGES) {
+    for chunk in settlements.rchunks(Queue::MAX_MESSAGES) {
         let settled = loop {
-            match queue.settle(some).await {
+            match queue.settle(chunk).await {
                 Err(Error::Unavailable(_)) if begun.elapsed() < final_retry_time(stop) => sleep(retry.pause()).await,
                 settled => break settled,
             }
         };
         if let Err(error) = &settled {
-            warn!(queue = %queue.name(), %error, leases = some.len(), "can't release: these leases will lapse");
+            warn!(queue = %queue.name(), %error, leases = chunk.len(), "can't release: these leases will lapse");
         }
-        for (n, settlement) in some.iter().enumerate() {
-            let settled = settled.as_ref().ok().and_then(|settled| settled.get(n));
+        for (index, settlement) in chunk.iter().enumerate() {
+            let settled = settled.as_ref().ok().and_then(|settled| settled.get(index));
             let outcome =
                 settled.map_or(LeaseOutcome::Unsettled, |settled| LeaseOutcome::of(&settlement.action, *settled));
             metrics.record_end(outcome);
@@ -151,7 +151,8 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     }
 }
 
-/// Ends leases whose handlers never started. It tries until Redis answers or the worker stops.
+/// Returns messages whose handlers never started to the queue. Repeats the call until Redis answers; when the worker stops, only
+/// for a short time.
 pub(crate) async fn undo(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();
     let mut stopped_since = None;
