@@ -1,5 +1,5 @@
-//! A worker for tests and measurements. Its handler sleeps for the milliseconds in the message's data. If the variable `RUNS` names
-//! a folder, it first appends the message's id to a file there (one file per process).
+//! A worker for tests and measurements. Its handler sleeps for the milliseconds in the message's data. If the environment variable
+//! `RUNS` names a folder, the handler first appends the message's id to a file there. Each process has its own file.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode, thread, time::Duration};
 
@@ -16,7 +16,7 @@ struct Work {
 async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payload<Work>) -> Result<(), HandlerError> {
     if let Some(file) = file {
         let mut runs = OpenOptions::new().create(true).append(true).open(file)?;
-        // A single write call per line: lines of concurrent handlers do not mix.
+        // One call writes the whole line, so lines of concurrent handlers do not mix.
         runs.write_all(format!("{}\n", job.id()).as_bytes())?;
     }
     let pause = Duration::from_millis(work.ms);

@@ -1,5 +1,5 @@
-//! A job, which is one run of a handler on a message, as the handler sees it: the message, its trace, its lease, and the
-//! handle that cancels the handler.
+//! A job is one run of a handler on a message, as the handler sees it: the message, its trace, its lease, and the handle that
+//! cancels the handler.
 
 use std::{
     sync::{
@@ -29,8 +29,8 @@ use tracing::{Span, info_span};
 /// The time that is reserved for settling the lease of a run.
 pub(crate) const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 
-/// The time limit for the cleanup after the time-out of a run: for stopping its program, or for its cancelled handler to end.
-/// The lease lasts until the outcome is recorded; then another attempt may begin.
+/// The time limit for the cleanup after the time-out of a run: its program is stopped, or its cancelled handler ends. The lease
+/// lasts until the outcome is recorded; then another attempt may begin.
 const CLEANUP_AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
 const _: () = assert!(!CLEANUP_AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
 
@@ -84,7 +84,7 @@ impl Job {
         &self.inner.message
     }
 
-    /// The id of the message: the producer's own id, or else Drover's.
+    /// The id of the message: the own id that the producer chose, or the one that Drover made.
     pub fn id(&self) -> &MessageRef {
         &self.inner.message.id
     }
@@ -125,7 +125,7 @@ impl Job {
         self.inner.timeout
     }
 
-    /// The instant of the [time-out](Self::timeout), at which the worker drops the handler.
+    /// The instant of the [time-out](Self::timeout). The worker drops the handler then.
     pub fn deadline(&self) -> Option<Instant> {
         self.inner.started.checked_add(self.inner.timeout?.to_std())
     }
@@ -136,8 +136,8 @@ impl Job {
         self.inner.lease_expires_at
     }
 
-    /// A token that is cancelled when the handler should stop: the message was cancelled, or its lease is lost. The handler
-    /// must end within 0.5 s; then the worker drops it.
+    /// A token that is cancelled when the handler must stop: the message was cancelled, or its lease is lost. The worker
+    /// drops a handler that has not ended 0.5 s later.
     pub fn stop(&self) -> &CancellationToken {
         &self.inner.cancel.0.token
     }
@@ -147,7 +147,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the work may go on after any of them.
+    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the handler may continue after any of them.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::value_mistake(&error)))?;
         match &self.inner.lease {
@@ -159,8 +159,8 @@ impl Job {
         }
     }
 
-    /// Extends the lease to this duration from now. The lease then lasts so long even if this process dies. Seldom needed,
-    /// because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
+    /// Extends the lease, so that it ends this duration from now, even if this process dies. This is seldom needed, because the
+    /// worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Job {
                 let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
                 let extended = extended.first().copied().unwrap_or(Extended::LeaseOver);
                 if extended != Extended::LeaseOver {
-                    self.inner.cancel.note_extended(Instant::now().checked_add(duration));
+                    self.inner.cancel.record_extended(Instant::now().checked_add(duration));
                 }
                 Ok(extended)
             }
@@ -180,7 +180,7 @@ impl Job {
         }
     }
 
-    /// The worker's estimate of Redis's clock, which is never ahead of it.
+    /// The worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
     pub(crate) fn now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
@@ -190,7 +190,7 @@ impl Job {
         &self.inner.cancel
     }
 
-    /// The deadline for a part of the run that is cancelled now: after the grace, but at the latest shortly after the
+    /// The deadline of a part of the run that is cancelled now: the end of the grace, but no later than shortly after the
     /// time-out of the run.
     pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
         let after_grace = tokio::time::Instant::now() + grace;
@@ -213,7 +213,7 @@ impl Job {
 
     /// Begins the span of the run: a part of the trace that the message belongs to, linked to the span that posted it.
     pub(crate) fn begin_span(&self) -> Span {
-        // The id as a string field, which the log quotes: a producer's own id may contain spaces and quotes.
+        // The id is a string field, which the log quotes, because an own id may contain spaces and quotes.
         let (queue, id, attempt) = (self.queue(), self.id().as_str(), self.attempt());
         if !telemetry::is_tracing() {
             return info_span!("job", %queue, id, attempt);
@@ -229,12 +229,12 @@ impl Job {
         span
     }
 
-    /// The trace context that is passed to a URL or a program, as request headers: that of this run's span where traces are
-    /// sent, else that of the message.
+    /// The trace context that a URL or a program gets, as request headers: that of this run's span if the worker sends traces,
+    /// otherwise that of the message.
     pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
-        let own = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
-        let (parent, state) = if let Some(own) = own {
-            (Some(own.traceparent()), own.tracestate())
+        let span_context = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
+        let (parent, state) = if let Some(context) = span_context {
+            (Some(context.traceparent()), context.tracestate())
         } else {
             let of_message = |name| self.headers().get(name).map(str::to_owned);
             (of_message(TraceContext::TRACEPARENT), of_message(TraceContext::TRACESTATE))
@@ -295,7 +295,7 @@ impl CancelHandle {
         self.0.has_ended.load(Ordering::Relaxed)
     }
 
-    fn note_extended(&self, until: Option<Instant>) {
+    fn record_extended(&self, until: Option<Instant>) {
         *self.0.extended_until.lock() = until;
     }
 

@@ -34,8 +34,8 @@ pub use testing::{TestJob, reported};
 const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
-/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. For a process
-/// that has its own `main` and runtime; [`run`] is a complete program.
+/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. This is for a
+/// process that has its own `main` and runtime; [`run`] is a complete program.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use crate::{
     runtime,
 };
 
-/// A message to run a handler on in a test, without Redis:
+/// A message on which a test runs a handler, without Redis:
 ///
 /// ```
 /// use consumer_worker::{HandlerError, Outcome, Payload, Routes, TestJob};

@@ -19,7 +19,7 @@ pub enum Output {
     Ignore,
 }
 
-/// Runs a program on each message, with the data on its standard input.
+/// Runs a program on each message. The program gets the data on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecHandler {

@@ -79,14 +79,14 @@ impl HttpHandler {
 
 /// Reads a list of networks. The error text shows how to write one.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |(n, text): (usize, String)| {
-        text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", n + 1)))
+    let network = |(index, text): (usize, String)| {
+        text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", index + 1)))
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().enumerate().map(network).collect()
 }
 
-/// A host that messages may name in their URLs: `hooks.example.org` on the ports of http and https, or on another port,
-/// `hooks.example.org:8443`.
+/// A host that messages may name in their URLs: `hooks.example.org` on the default ports of http and https, or
+/// `hooks.example.org:8443` on another port.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AllowedHost {
@@ -111,7 +111,7 @@ impl TryFrom<String> for AllowedHost {
             Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid())?)),
             _ => (text.as_str(), None),
         };
-        // Normalized as in a URL, so that it can be compared with the host of a URL.
+        // The host is normalized as in a URL, so that it can be compared with the host of a URL.
         let host = Host::parse(host).map_err(|_| invalid())?.to_string();
         if host.contains('*') {
             return Err("a host has no *: name each host");
@@ -135,7 +135,7 @@ impl Serialize for AllowedHost {
     }
 }
 
-/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Never shown.
+/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. No text shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
@@ -152,10 +152,10 @@ impl WebhookSecret {
     ///
     /// # Errors
     ///
-    /// The mistake and its line, without the text of the line.
+    /// The mistake and the number of its line, without the text of the line.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
         let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-        let parse = |(at, line): (usize, &str)| line.parse().map_err(|error| format!("line {}: {error}", at + 1));
+        let parse = |(index, line): (usize, &str)| line.parse().map_err(|error| format!("line {}: {error}", index + 1));
         let secrets: Vec<Self> = lines.map(parse).collect::<Result<_, _>>()?;
         if secrets.is_empty() { Err("there is no secret in it".into()) } else { Ok(secrets) }
     }
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn webhook_secret_is_24_to_64_bytes_as_base64_behind_a_prefix() {
-        let of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
+        let secret_of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
         assert_eq!(SECRET.parse::<WebhookSecret>().unwrap().expose().len(), 24);
-        assert!(of(24).is_ok() && of(64).is_ok());
-        assert!(of(23).unwrap_err().contains("24 to 64"));
-        assert!(of(65).unwrap_err().contains("24 to 64"));
+        assert!(secret_of(24).is_ok() && secret_of(64).is_ok());
+        assert!(secret_of(23).unwrap_err().contains("24 to 64"));
+        assert!(secret_of(65).unwrap_err().contains("24 to 64"));
         for bad in ["", "whsec_", "secret-of-mine", &SECRET[6..], "whsec_not base64 at all!"] {
             let error = bad.parse::<WebhookSecret>().unwrap_err();
             assert!(

@@ -89,7 +89,7 @@ pub enum HandlerConfig {
     Exec(ExecHandler),
 }
 
-/// Not derived, because a derived tagged enum reports an error without the path of the wrong key.
+/// This is not derived, because a derived tagged enum reports an error without the path of the wrong key.
 impl<'de> Deserialize<'de> for HandlerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -129,7 +129,7 @@ impl HandlerConfig {
         }
     }
 
-    /// Checks the keys together. The returned error text continues the path of the handler, as in `.concurrency must be …`.
+    /// Checks whether the keys go together. The returned error text continues the path of the handler, as in `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),
@@ -150,13 +150,13 @@ impl Section for Worker {
                 Queue::MAX_BYTES
             ),
         )?;
-        let may_run = |key: &str, concurrency: usize| {
+        let check_concurrency = |key: &str, concurrency: usize| {
             must(
                 (1..=max_leases).contains(&concurrency),
                 format!("{key} must be 1 to worker.max_leases = {max_leases}, not {concurrency}"),
             )
         };
-        may_run("worker.concurrency", self.concurrency)?;
+        check_concurrency("worker.concurrency", self.concurrency)?;
         let mut seen = BTreeMap::new();
         for (n, route) in self.routes.iter().enumerate() {
             if let Some(first) = seen.insert((&route.queue, &route.name), n) {
@@ -166,7 +166,7 @@ impl Section for Worker {
                 ));
             }
             if let Some(concurrency) = route.concurrency {
-                may_run(&format!("worker.routes[{n}].concurrency"), concurrency)?;
+                check_concurrency(&format!("worker.routes[{n}].concurrency"), concurrency)?;
             }
             route.handler.validate().map_err(|mistake| format!("worker.routes[{n}].handler{mistake}"))?;
             let Some(timeout) = route.handler.timeout() else { continue };
@@ -178,7 +178,7 @@ impl Section for Worker {
 
 /// Checks that the settings of the route's queues give its handler the time that it may take.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
-    // The pattern of the route itself, and narrower patterns that have their own settings.
+    // Besides the route's own pattern, narrower queues and patterns with their own settings are checked.
     let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower) {
         let declared = queues.of_all(name);

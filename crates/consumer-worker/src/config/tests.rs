@@ -14,7 +14,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 /// A configuration of one route with this handler.
-fn of_handler(handler: &str) -> String {
+fn route_to(handler: &str) -> String {
     format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}")
 }
 
@@ -43,9 +43,9 @@ fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
     let route = |more: &str| format!("[[worker.routes]]\nqueue = \"q\"\n{more}");
     let log = "handler = { type = \"log\" }";
     for (file, expected) in [
-        (of_handler("type = \"loog\""), "worker.routes[0].handler.type: \"loog\" is unknown: did you mean \"log\"?"),
+        (route_to("type = \"loog\""), "worker.routes[0].handler.type: \"loog\" is unknown: did you mean \"log\"?"),
         (
-            of_handler("type = \"http\", urll = \"http://a\""),
+            route_to("type = \"http\", urll = \"http://a\""),
             "worker.routes[0].handler.urll: \"urll\" is unknown: did you mean \"url\"?",
         ),
         ("[worker]\norder = \"strickt\"".into(), "worker.order: \"strickt\" is unknown: did you mean \"strict\"?"),
@@ -62,7 +62,7 @@ fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
         (route("handler = {}"), "worker.routes[0].handler: the key type is missing"),
         (route("handler = \"log\""), "worker.routes[0].handler: expected a table"),
         (
-            of_handler("type = \"exec\", command = [\"a\"], timeout = true"),
+            route_to("type = \"exec\", command = [\"a\"], timeout = true"),
             "worker.routes[0].handler.timeout: is true, expected a duration",
         ),
     ] {
@@ -146,9 +146,9 @@ fn identical_routes_stop_the_start() {
     };
     let error = load(&(route("b", "") + &route("a*", "") + &route("b", "")), &[]).unwrap_err();
     assert!(error.contains("worker.routes[2] has the same queue and name as worker.routes[0]"), "{error}");
-    let named = "name = \"n\"";
-    assert!(load(&(route("b", named) + &route("b", named)), &[]).unwrap_err().contains("routes[1]"));
-    assert!(load(&(route("b", named) + &route("b", "") + &route("b*", "")), &[]).is_ok());
+    let name_key = "name = \"n\"";
+    assert!(load(&(route("b", name_key) + &route("b", name_key)), &[]).unwrap_err().contains("routes[1]"));
+    assert!(load(&(route("b", name_key) + &route("b", "") + &route("b*", "")), &[]).is_ok());
 }
 
 #[test]

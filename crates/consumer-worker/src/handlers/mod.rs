@@ -16,7 +16,7 @@ impl Routes {
     /// The routes of a configuration.
     pub fn from_config(routes: &[config::Route]) -> Self {
         let mut table = RouteTable::default();
-        for (n, route) in routes.iter().enumerate() {
+        for (index, route) in routes.iter().enumerate() {
             match from_config(&route.handler) {
                 Ok(endpoint) => table.add(RouteEntry {
                     pattern: route.queue.clone(),
@@ -24,7 +24,7 @@ impl Routes {
                     concurrency: route.concurrency,
                     weight: route.weight,
                 }),
-                Err(error) => table.mistakes.push(format!("worker.routes[{n}].handler: {error}")),
+                Err(error) => table.mistakes.push(format!("worker.routes[{index}].handler: {error}")),
             }
         }
         table.into()

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::routing::Outcome;
 
 /// Completes a message with these bytes: JSON is kept as it is, an empty output becomes null, and any other text becomes a
-/// string. Invalid JSON is no failure, because the work is done and a retry would repeat it.
+/// string. Invalid JSON is no failure, because the work is done and another attempt would repeat it.
 pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     let text = bytes.trim_ascii();
     if text.is_empty() {
@@ -18,12 +18,12 @@ pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// The outcome when there are more bytes than a result may have.
-pub(super) fn too_large(whose: &str, advice: &str) -> Outcome {
+/// The outcome of a message whose output has more bytes than a result may have.
+pub(super) fn too_large(source: &str, advice: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
         format!(
-            "{whose} has more than the {} bytes that a result may have; {advice} discards the output",
+            "{source} has more than the {} bytes that a result may have; {advice} discards the output",
             Queue::MAX_RESULT_BYTES
         ),
     ))

@@ -24,7 +24,7 @@ use crate::job::Job;
 
 /// A handler that is a type with the method `handle`, as the built-in handlers are.
 ///
-/// Most handlers are plain `async fn`s instead, see [`IntoEndpoint`].
+/// Most handlers are plain `async fn`s instead: see [`IntoEndpoint`].
 pub trait Handler: Send + Sync + 'static {
     /// Works on one message and returns its outcome. A panic fails the attempt, and affects no other message. The worker
     /// drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.

@@ -23,7 +23,7 @@ impl<S> FromJob<S> for Job {
     }
 }
 
-/// The data of the message, deserialized to a type of yours. A message whose data can't be deserialized fails for good with
+/// The data of the message, deserialized to your type `T`. A message whose data can't be deserialized fails for good with
 /// the code `invalid_payload` and the path and reason of the error, because another attempt would fail too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<T>(pub T);
@@ -32,7 +32,7 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
     fn from_job(job: &Job, _: &S) -> Result<Self, Outcome> {
         let json = job.message().data.get();
         serde_json::from_str(json).map(Self).map_err(|_| {
-            // Parsed a second time to find the path of the error: tracking paths costs more than parsing.
+            // The data is parsed again to find the path of the error. The first time this would cost too much.
             let parsed = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
             let why = parsed.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
                 "." => wording::json_mistake(error.inner()),

@@ -13,15 +13,15 @@ pub enum Outcome {
     /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a longer
     /// one makes the message fail for good, with the code `result_too_large`.
     Complete(Box<RawValue>),
-    /// The attempt failed; another one follows after the back-off while there are attempts left.
+    /// The attempt failed. If attempts are left, another one follows after the back-off.
     Retry(Failure),
-    /// As `Retry`, but after this pause instead of the back-off.
+    /// Like `Retry`, but the next attempt follows after this pause instead of the back-off.
     RetryAfter(Failure, Duration),
-    /// As `Retry`, but at this instant, by Redis's clock, instead of after the back-off.
+    /// Like `Retry`, but the next attempt follows at this instant, by Redis's clock.
     RetryAt(Failure, Timestamp),
     /// No further attempt would help: the message becomes a dead letter.
     FailForGood(Failure),
-    /// No attempt was made: the message returns to the head of the waiting list, at once or after the pause.
+    /// No attempt is counted: the message returns to the head of the waiting list, now or after the pause.
     Release(Option<Duration>),
 }
 
@@ -81,9 +81,8 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 
 /// The error of a handler, with the outcome for its message.
 ///
-/// The operator `?` converts every `std::error::Error` into this type; the message is then retried after the back-off. Other
-/// outcomes are
-/// [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at) and
+/// The operator `?` converts every `std::error::Error` into this type; the message is then retried after the back-off. For
+/// other outcomes there are [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at) and
 /// [`release`](Self::release):
 ///
 /// ```
@@ -101,8 +100,8 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 pub struct HandlerError(Outcome);
 
 impl HandlerError {
-    /// The attempt failed; another one follows after the back-off. The code is a word for programs, the message a sentence
-    /// for people; both are stored in the message's `error`.
+    /// A failed attempt: another one follows after the back-off. The code is a word for programs, and the message is a sentence
+    /// for people. Both are stored in the message's `error`.
     pub fn new(code: impl Into<String>, message: impl Display) -> Self {
         Self(Outcome::Retry(Failure::new(code, message.to_string())))
     }
@@ -114,7 +113,7 @@ impl HandlerError {
     }
 
     /// The handler could not start the work: no attempt is counted, and the message returns to the head of the waiting list,
-    /// at once or after the pause.
+    /// now or after the pause.
     pub fn release(pause: Option<Duration>) -> Self {
         Self(Outcome::Release(pause))
     }
@@ -147,15 +146,15 @@ impl HandlerError {
         }
     }
 
-    /// Includes the texts of the causes, because only the text is stored.
+    /// Converts an error. The text includes those of the causes, because only the text is stored.
     fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
             // The text of some errors contains the text of their cause.
-            let of_cause = error.to_string();
-            if !text.contains(&of_cause) {
-                text = format!("{text}: {of_cause}");
+            let cause_text = error.to_string();
+            if !text.contains(&cause_text) {
+                text = format!("{text}: {cause_text}");
             }
             cause = error.source();
         }

@@ -20,8 +20,8 @@ pub struct Route<S> {
     weight: Option<u32>,
 }
 
-/// A handler for one name or, without a name, for all names; the endpoint is built when the state is known. The name may be
-/// the error of an invalid name.
+/// A handler for messages of one name, or of any name if there is none. The endpoint is made when the state is known. An
+/// invalid name is stored as its error.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -49,8 +49,8 @@ impl<S> Route<S> {
         self
     }
 
-    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback such a message
-    /// fails and is retried, because another worker may have a route for it.
+    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback an
+    /// attempt of such a message fails, and another follows, because another worker may have a route for it.
     #[must_use]
     pub fn fallback<A>(mut self, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
         self.handlers.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
@@ -95,7 +95,7 @@ impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, IsHandlerForAll<
     }
 }
 
-/// The handlers of a worker, by queue and message name. The first route that matches a message gets it.
+/// The handlers of a worker, by queue and message name. The first route that matches a message gets the message.
 ///
 /// ```
 /// use consumer_worker::{HandlerError, Payload, Routes, on};
@@ -166,8 +166,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Wraps every handler that was added so far in a layer. All of these handlers share the layer's state. A layer that is
-    /// added later is outside of the earlier layers.
+    /// Wraps every handler that was added so far in a layer. All of these handlers share the layer's state. A later layer wraps
+    /// the earlier layers.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -181,7 +181,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Converts the routes into a type without the state, after which no handler with that state can be added.
+    /// Converts the routes into a type without the state. Handlers that take the state can't be added any more.
     #[must_use]
     pub fn without_state(self) -> Routes {
         Routes { state: (), table: self.table }
@@ -206,7 +206,7 @@ pub(crate) struct RouteTable {
     pub(crate) mistakes: Vec<String>,
 }
 
-/// The handlers of the messages of all queues that fit a pattern.
+/// A route: the handlers for the messages of all queues that fit a pattern.
 #[derive(Clone)]
 pub(crate) struct RouteEntry {
     pub(crate) pattern: QueuePattern,
@@ -218,13 +218,15 @@ pub(crate) struct RouteEntry {
 impl RouteTable {
     /// Adds a route. A second handler for the same queue and message name is recorded as a mistake.
     pub(crate) fn add(&mut self, route: RouteEntry) {
-        let earlier = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
-        let mut taken: HashSet<_> =
-            earlier.flat_map(|earlier| &earlier.handlers).map(|(name, _)| name.clone()).collect();
+        let earlier_routes = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
+        let mut names: HashSet<_> =
+            earlier_routes.flat_map(|earlier| &earlier.handlers).map(|(name, _)| name.clone()).collect();
         for (name, _) in &route.handlers {
-            if !taken.insert(name.clone()) {
-                let of = name.as_ref().map_or("all messages".to_owned(), |name| format!("messages named \"{name}\""));
-                let mistake = format!("the queue {} has two handlers for {of}: remove one of them", route.pattern);
+            if !names.insert(name.clone()) {
+                let messages =
+                    name.as_ref().map_or("all messages".to_owned(), |name| format!("messages named \"{name}\""));
+                let mistake =
+                    format!("the queue {} has two handlers for {messages}: remove one of them", route.pattern);
                 self.mistakes.push(mistake);
             }
         }
@@ -271,22 +273,22 @@ pub(crate) struct QueueRoutes {
     pub(crate) pattern: QueuePattern,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: NonZeroU32,
-    /// The message names without a route that were logged.
+    /// The names that were logged because no route takes their messages.
     unrouted: Mutex<HashSet<String>>,
 }
 
 impl QueueRoutes {
-    /// The maximum number of names without a route that are logged; producers may invent any number of names.
+    /// The maximum number of names without a route that are logged. Producers may use any number of names.
     const MAX_UNROUTED: usize = 1_000;
 
-    /// Notes a message name without a route. Returns whether it is new and must be logged.
-    pub(crate) fn note_unrouted(&self, name: &str) -> bool {
+    /// Records a message name without a route. Returns whether it is new and must be logged.
+    pub(crate) fn record_unrouted(&self, name: &str) -> bool {
         let mut unrouted = self.unrouted.lock();
         unrouted.len() < Self::MAX_UNROUTED && unrouted.insert(name.to_owned())
     }
 
     pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {
-        let fits = |of: &Option<MessageName>| of.as_ref().is_none_or(|of| Some(of) == name);
-        self.handlers.iter().find(|(of, _)| fits(of)).map(|(_, endpoint)| endpoint)
+        let fits = |wanted: &Option<MessageName>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == name);
+        self.handlers.iter().find(|(wanted, _)| fits(wanted)).map(|(_, endpoint)| endpoint)
     }
 }

@@ -16,7 +16,7 @@ use super::{capacity::Capacity, heartbeat::Heartbeat};
 use crate::config;
 
 /// The minimum average time between two polls, over all idle queues and all workers, so that the polls together cost Redis
-/// little. What one worker's poll of a queue finds wakes all workers, so each queue is still polled often enough.
+/// little. A poll of a queue by one worker finds due messages for all workers, so each queue is still polled often enough.
 const MIN_POLL_GAP: Duration = Duration::from_millis(10);
 
 /// The state that all runners of a worker share.

@@ -83,9 +83,9 @@ pub enum WorkerError {
 }
 
 impl Worker {
-    /// Leases messages and runs their handlers until `stop`. A graceful stop leases no more messages, waits for handlers until the end of the grace, and
-    /// releases the messages of the remaining handlers. An immediate stop releases the messages of all running handlers, if
-    /// Redis answers within 0.2 s.
+    /// Leases messages and runs their handlers until `stop`. After a graceful stop the worker leases no more messages, waits for
+    /// handlers until the end of the grace, and releases the messages of the remaining handlers. After an immediate stop it
+    /// releases the messages of all running handlers, if Redis answers within 0.2 s.
     ///
     /// # Errors
     ///

@@ -85,7 +85,7 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
 fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     let name = job.name().map(MessageName::as_str);
     // A name is never empty, so the empty text represents a missing name.
-    let is_first = routes.is_some_and(|routes| routes.note_unrouted(name.unwrap_or_default()));
+    let is_first = routes.is_some_and(|routes| routes.record_unrouted(name.unwrap_or_default()));
     let which = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
     match name {
         Some(name) if is_first => warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail"),

@@ -1,5 +1,5 @@
-//! The command of the handler `exec`: finds the program, and starts it on a message. The environment describes the
-//! message.
+//! The command of the handler `exec`: finds the program, and starts it on a message. The program's environment describes
+//! the message.
 
 use std::{
     env,
@@ -70,7 +70,7 @@ impl Command {
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0);
-        // In upper case, as tracing tools expect. A variable can't contain a NUL.
+        // The keys are in upper case, as tracing tools expect. A variable can't contain a NUL.
         for (name, value) in job.trace_headers() {
             let key = name.to_ascii_uppercase();
             match value {

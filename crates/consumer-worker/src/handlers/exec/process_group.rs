@@ -12,14 +12,14 @@ use tokio::{
 /// value kills them, so they outlive the worker only if the worker itself is killed.
 ///
 /// The kernel does not reuse the id of a group while the group has a process. It may reuse the id of an empty group, so a
-/// group is signalled only right after its leader was reaped, or while it is polled.
+/// group gets signals only right after its leader was reaped, or while the group is polled.
 pub(super) struct ProcessGroup {
     id: Option<Pid>,
 }
 
-/// The first and the longest pause between two polls of a group that is ending.
+/// The first and the maximum pause between two polls of a group that is ending.
 const FIRST_POLL_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_POLL_PAUSE: Duration = Duration::from_millis(50);
+const MAX_POLL_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProcessGroup {
     /// The group of the child process `leader`, which was just started.
@@ -38,7 +38,7 @@ impl ProcessGroup {
             let mut pause = FIRST_POLL_PAUSE;
             while self.id.is_some_and(|id| test_kill_process_group(id).is_ok()) {
                 sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_POLL_PAUSE);
+                pause = (pause * 2).min(MAX_POLL_PAUSE);
             }
         };
         // The caller kills the remaining processes later.

@@ -79,7 +79,7 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// Dropped when the program has ended: the run waits for that.
+    /// Dropped when the program has ended. A run that timed out waits for that.
     cleanup: TaskTrackerToken,
 }
 
@@ -91,7 +91,7 @@ impl Program {
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
-            // Concurrently: the program may block on any of its three pipes.
+            // The three pipes are served concurrently, because the program may block on any of them.
             let feeding_and_logging = async { Ok(tokio::join!(feed(stdin, data), stderr.read())) };
             let streaming = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
             let mut streaming = pin!(streaming.fuse());
@@ -102,12 +102,12 @@ impl Program {
                 () = self.stop.cancelled() => EndReason::Stopped,
             };
             if !matches!(end, EndReason::Exited(_)) {
-                // The output is still read: a program that blocks on a full pipe could not end.
+                // The output is still read, because a program that blocks on a full pipe could not end.
                 let kill_at = self.job.must_end_by(self.limits.stop_grace);
                 let stopping = stop(&mut self.child, &self.group, kill_at);
                 tokio::join!(stopping, timeout_at(kill_at, wait_for_streams(&mut streaming))).0;
             }
-            // Also after the program exited by itself: it may have left child processes behind.
+            // This is needed even if the program exited by itself: it may have left child processes behind.
             self.group.kill();
             if timeout(KILL_TIMEOUT, self.child.wait()).await.is_err() {
                 warn!("a program was killed but does not end: it hangs in the kernel");

@@ -3,13 +3,13 @@
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{info, warn};
 
-/// The longest part of a line that is logged, in bytes.
+/// The maximum number of bytes of a line that are logged.
 const MAX_LINE_BYTES: usize = 2 * 1_024;
 /// The maximum number of lines that are logged for one run.
 const MAX_LOGGED_LINES: usize = 1_000;
 
-/// Logs the standard error of a program. Bytes beyond the limits are read, so that the program does not block, and counted
-/// but not logged.
+/// Logs the standard error of a program. Bytes beyond the limits are read and counted, but not logged. They are read so that
+/// the program does not block.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
     /// The current line, cut at its maximum length.
@@ -50,7 +50,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
             return;
         }
         if self.lines < MAX_LOGGED_LINES {
-            // As a field, so that its text can't imitate a log record.
+            // The line is logged as a field, so that its text can't imitate a log record.
             info!(line, "stderr");
         } else {
             self.cut_bytes += line.len() as u64;

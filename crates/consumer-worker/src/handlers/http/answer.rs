@@ -15,8 +15,8 @@ use crate::{config::Output, handlers::output, routing::Outcome};
 /// The number of bytes that are kept of the body of an error response.
 const MAX_ERROR_BODY_BYTES: usize = 1_024;
 
-/// The time limit for reading a body that does not decide the outcome. It is read so that its beginning can be kept, and the
-/// connection can be reused.
+/// The time limit for reading a body that does not decide the outcome. Such a body is read so that its beginning can be kept,
+/// and the connection can be reused.
 const TIME_FOR_OPTIONAL_BODY: Duration = Duration::from_millis(500);
 
 /// The outcome of a message with this answer.
@@ -66,8 +66,8 @@ fn status_text(status: StatusCode) -> String {
     }
 }
 
-/// A longer `Retry-After` is shortened to this pause.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// The maximum pause: a longer `Retry-After` is shortened to it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// The pause in the header `Retry-After`, in seconds or as a date. `None` if the header is absent, invalid or zero: the
 /// back-off applies then, so that an overloaded receiver does not get the next request at once.
@@ -78,14 +78,14 @@ fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let is_number = !requested.is_empty() && requested.bytes().all(|byte| byte.is_ascii_digit());
     let pause = if is_number {
         // Parsing fails only when the number exceeds 64 bits.
-        requested.parse().map_or(LONGEST_RETRY_AFTER, Duration::from_secs)
+        requested.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let instant = read_date(requested)?;
-        // Relative to the receiver's clock, if the response has the header `Date`.
+        // If the response has the header `Date`, the pause is measured by the receiver's clock.
         let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
         instant.duration_since(now).ok()?
     };
-    (!pause.is_zero()).then_some(pause.min(LONGEST_RETRY_AFTER))
+    (!pause.is_zero()).then_some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Reads an HTTP date. The leap second :60 is read as the next second, so the pause is never too short.

@@ -50,7 +50,7 @@ impl Client {
     }
 }
 
-/// The reason why a body was not read to its end.
+/// Why a body was not read to its end.
 pub(super) enum ReadError {
     /// The body is larger than the limit.
     TooLarge,
@@ -80,15 +80,15 @@ pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> 
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {
-        let at = |problem: String| format!("ca_file: {path}: {problem}");
+        let in_file = |problem: String| format!("ca_file: {path}: {problem}");
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| at(format!("can't be read: {error}")))?;
+            .map_err(|error| in_file(format!("can't be read: {error}")))?;
         if certificates.is_empty() {
-            return Err(at("there is no certificate as PEM in it".into()));
+            return Err(in_file("there is no certificate as PEM in it".into()));
         }
         for certificate in certificates {
-            roots.add(certificate).map_err(|error| at(error.to_string()))?;
+            roots.add(certificate).map_err(|error| in_file(error.to_string()))?;
         }
     }
     if is_needed && roots.is_empty() {

@@ -1,5 +1,5 @@
-//! The headers of a request: every text of a message arrives exactly as the producer wrote it, and the signatures are those of
-//! Standard Webhooks.
+//! The headers of a request. They are encoded so that the receiver gets every text of a message exactly as the producer wrote
+//! it, and signed by the rules of Standard Webhooks.
 
 use std::time::SystemTime;
 
@@ -13,8 +13,8 @@ use crate::{config::WebhookSecret, job::Job};
 
 /// The ASCII characters that are percent-encoded in the value of a header.
 const HEADER_ESCAPES: &AsciiSet = &CONTROLS.add(b'%');
-/// The characters that are percent-encoded in the id of a webhook: also the dot, which separates the id from the timestamp in
-/// the signed text.
+/// The characters that are percent-encoded in the id of a webhook. The dot is one of them, because it separates the id from the
+/// timestamp in the signed text.
 const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The headers of the request for a message.
@@ -44,10 +44,10 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
             set(name, value);
         }
     }
-    // Ids are unique within a queue, and a receiver may serve several.
-    let part = |text: &str| utf8_percent_encode(text, ID_ESCAPES).to_string();
-    let id = format!("{}:{}", part(message.queue.as_str()), part(message.id.as_str()));
-    // The clock of this machine.
+    // An id is unique only within its queue, and a receiver may get messages of several queues.
+    let id_part = |text: &str| utf8_percent_encode(text, ID_ESCAPES).to_string();
+    let id = format!("{}:{}", id_part(message.queue.as_str()), id_part(message.id.as_str()));
+    // The timestamp is by the clock of this machine.
     let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !secrets.is_empty() {
         set("webhook-signature", signatures(secrets, &id, timestamp, body));

@@ -52,7 +52,7 @@ impl Http {
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
-    /// The caller drops the future at the time-out, which also closes an HTTP/1.1 connection.
+    /// Posts the message. The caller drops the future at the time-out, which also closes an HTTP/1.1 connection.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
         let headers = headers::of(job, &self.secrets, &body);
@@ -65,11 +65,11 @@ impl Http {
 
 impl Handler for Http {
     async fn handle(&self, job: Job) -> Outcome {
-        let (url, host) = match self.target.url_for(&job) {
+        let (url, host_index) = match self.target.url_for(&job) {
             Ok(found) => found,
             Err(refused) => return Outcome::FailForGood(refused),
         };
-        let _permit = self.target.permit(host).await;
+        let _permit = self.target.permit(host_index).await;
         timeout(self.timeout, self.post(&job, url)).await.unwrap_or_else(|_| {
             let message = format!("there was no whole answer within {:?}", self.timeout);
             Outcome::Retry(Failure::new("timed_out", message))
@@ -86,7 +86,7 @@ fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
 struct Target {
     destination: Destination,
     networks: Networks,
-    /// Limits the concurrent requests to each host; `None` where there is no limit.
+    /// Limits the concurrent requests to each host. `None` if there is no limit.
     permits: Option<Vec<Semaphore>>,
 }
 
@@ -139,7 +139,7 @@ impl Target {
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
             )));
         };
-        // An IP address is not resolved, so the resolver does not check it: it is checked here.
+        // The resolver checks only host names, so an IP address is checked here.
         let address: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),
@@ -154,9 +154,9 @@ impl Target {
         }
     }
 
-    /// Waits for a permit for a request to a host; returns none where there is no limit.
-    async fn permit(&self, host: usize) -> Option<SemaphorePermit<'_>> {
+    /// Waits for a permit for a request to a host. Returns `None` if there is no limit.
+    async fn permit(&self, host_index: usize) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
-        self.permits.as_ref()?.get(host)?.acquire().await.ok()
+        self.permits.as_ref()?.get(host_index)?.acquire().await.ok()
     }
 }

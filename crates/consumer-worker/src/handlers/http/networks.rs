@@ -19,7 +19,7 @@ static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         .map(network)
         .collect()
 });
-/// All global IPv6 addresses are in this network, but not all of its addresses are global.
+/// The network that contains all global IPv6 addresses. Not all of its addresses are global.
 static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| network("2000::/3"));
 /// IPv4 addresses as IPv6-only networks write them (NAT64).
 static NAT64: LazyLock<IpNet> = LazyLock::new(|| network("64:ff9b::/96"));
@@ -41,10 +41,10 @@ impl Networks {
     pub(super) fn allow(&self, address: IpAddr) -> bool {
         match self {
             Self::All => true,
-            Self::PublicAnd(others) => {
-                // An IPv4-mapped IPv6 address is connected to as IPv4.
+            Self::PublicAnd(networks) => {
+                // A connection to an IPv4-mapped IPv6 address is one to the IPv4 address.
                 let address = address.to_canonical();
-                is_public(address) || others.iter().any(|network| network.contains(&address))
+                is_public(address) || networks.iter().any(|network| network.contains(&address))
             }
         }
     }
@@ -61,12 +61,12 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Resolves host names to addresses that requests may connect to. The checked addresses are used for the connection, so a
-/// second DNS answer can't replace them (DNS rebinding).
+/// Resolves host names to addresses that requests may connect to. The client connects to the checked addresses, so a second
+/// DNS answer can't replace them (DNS rebinding).
 #[derive(Debug, Clone)]
 pub(super) struct Resolver(pub(super) Networks);
 
-/// None of the host's addresses is allowed.
+/// The error of a host that has no allowed address.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} is at {address}, which is not a public address; to allow it, add its network to allowed_networks")]
 pub(super) struct PrivateAddress {
@@ -110,11 +110,11 @@ mod tests {
             assert!(!public.allow(address.parse().unwrap()), "{address}");
             assert!(Networks::All.allow(address.parse().unwrap()), "{address}");
         }
-        let named = Networks::PublicAnd(vec!["10.1.0.0/16".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
+        let public_and_two = Networks::PublicAnd(vec!["10.1.0.0/16".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
         for (address, allowed) in
             [("10.1.2.3", true), ("10.2.0.1", false), ("::ffff:10.1.2.3", true), ("127.0.0.1", true), ("1.1.1.1", true)]
         {
-            assert_eq!(named.allow(address.parse().unwrap()), allowed, "{address}");
+            assert_eq!(public_and_two.allow(address.parse().unwrap()), allowed, "{address}");
         }
     }
 }

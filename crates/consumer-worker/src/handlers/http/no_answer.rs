@@ -1,5 +1,5 @@
-//! The outcome of a message whose request got no complete response. The reason is a fixed text and not a library's error
-//! text, because it is stored with the message.
+//! The outcome of a message whose request got no complete response. The reason is stored with the message, so it is a fixed
+//! text and not a library's error text.
 
 use std::{error::Error, io};
 
