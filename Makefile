@@ -24,8 +24,8 @@ fmt: rust ## Check the format
 lint: rust ## Check with clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# Each target builds the whole workspace and runs a part of it: a part alone would build its dependencies again, with other
-# features.
+# Each target builds the whole workspace and runs a part of it. Building only the part would build its dependencies again, with
+# other features.
 tests: tools ## Run all tests: of the crates, those of queue-core against a real Redis, and end to end with real binaries
 	$(CARGO) test --workspace --locked
 
@@ -36,7 +36,7 @@ e2e: tools ## Run only the end-to-end tests: real binaries, a real Redis each
 timed: tools ## Run only the tests of promised times, one at a time
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
-# Most of the time passes until each cluster is ready, so many tests can wait at once.
+# The tests spend most of their time waiting until their clusters are ready, so many of them can run at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
 	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --workspace --locked --test it
 
@@ -59,7 +59,7 @@ bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
-# Building drover-bench too makes this the same build as that of `make bench`.
+# This is the same build as that of `make bench`, so it is not repeated.
 instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
 	@scripts/install.sh valgrind valgrind vgdb
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
@@ -69,7 +69,7 @@ microbench: redis ## Time the scripts and the hot paths of queue-core: make micr
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
 .PHONY: rust redis tools
-# This check comes before any installation, so that an old Rust is reported first and in plain words.
+# This check comes before any installation, so that an old Rust is the first thing that is reported.
 rust:
 	@CARGO="$(CARGO)" scripts/rust.sh
 

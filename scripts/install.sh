@@ -1,7 +1,7 @@
 #!/bin/sh
-# install.sh PACKAGE COMMAND...: installs a Debian package if one of its commands is missing, or, without commands, always. It
-# neither starts nor enables a service of the package, because Drover starts its own. It does not touch a service that was
-# there before.
+# install.sh PACKAGE COMMAND...: installs a Debian package if one of the commands is missing, or always if no command is given.
+# Drover starts its own services, so this script neither starts nor enables a service of the package. It does not touch a
+# service that was installed before.
 set -eu
 
 package=$1
@@ -26,7 +26,7 @@ is_installed() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
 }
 
-# Packages run this program before they start a service. If it exists, as in containers, its answer stays in force.
+# Packages run this program before they start a service. If it exists already, as in containers, it is not replaced.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 is_new=yes is_policy_ours=
 if is_installed; then
@@ -45,7 +45,7 @@ echo "Installing $package"
 $as_root apt-get update -qq
 if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     is_policy_ours=yes
-    # It forbids only the services of this package: other services may need a restart because a library was updated.
+    # It forbids only starts of this package's services: other services may need a restart because a library was updated.
     printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
 fi

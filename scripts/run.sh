@@ -3,7 +3,7 @@
 # Redis last.
 #
 # These environment variables may be set:
-#   CONFIG       a configuration file for both services; its redis.url is ignored, because Redis is the private one
+#   CONFIG       a configuration file for both services; its redis.url is ignored, because the services use the private Redis
 #   REDIS_PORT   the port of Redis: 7379
 #   API_PORT     replaces the port of api.bind, 8080 by default
 #   WORKER_PORT  replaces the port of worker.bind, 8081 by default
@@ -43,7 +43,7 @@ must_be_free() { # must_be_free VARIABLE PORT
     fi
 }
 
-# The port of a section; 0 if the configuration may name a port, because only the binaries read the configuration.
+# Prints the port of a section, or 0 if the configuration may name one: only the binaries read the configuration.
 known_port() { # known_port SECTION DEFAULT
     local bind=DROVER__$1__BIND
     if [ -n "${!bind:-}" ]; then
@@ -91,7 +91,7 @@ stop() {
     for process in $worker $api; do
         wait "$process" || true
     done
-    # Redis stops last, so that the others can record their work.
+    # Redis stops last, so that the worker and the API can record their work.
     if [ -n "$redis" ]; then
         kill -TERM "$redis" 2>/dev/null || true
         wait "$redis" || true
@@ -139,7 +139,7 @@ if [ "${api_url%%:*}" = https ]; then
 else
     wait_until "The API" "$api" is_ready "$api_port"
 fi
-# Port 0 is any free port, and only the worker's log names it.
+# Port 0 means any free port, and only the worker's log tells which one it is.
 if [ "$worker_port" != 0 ]; then
     wait_until "The worker" "$worker" is_ready "$worker_port"
 fi

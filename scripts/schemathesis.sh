@@ -2,8 +2,8 @@
 # Tests the API against its OpenAPI document with all checks of schemathesis. It starts a private Redis, the API with a key, and
 # a worker, on free ports.
 #
-# SEED (1) and MAX_EXAMPLES (15, a random number of requests for each operation) may be set in the environment, and
-# ACCESS=open to test an API without keys. Arguments go to schemathesis.
+# These environment variables may be set: SEED (default 1), MAX_EXAMPLES (default 15, the maximum number of random requests for
+# each operation), and ACCESS=open, which tests an API without keys. Arguments are passed to schemathesis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,7 +45,7 @@ started+=($!)
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
 
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
-# A short limit keeps requests that wait from making the run long.
+# Requests may wait only for a short time, so that the run does not take long.
 export DROVER__API__MAX_WAIT=50ms
 headers=()
 if [ "${ACCESS:-keys}" = keys ]; then

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::Result;
 
-/// Counts the instructions of a process under callgrind; `vgdb` requests a dump at the beginning and at the end.
+/// Counts the instructions of a process under callgrind. `vgdb` requests a dump of the count before and after a load.
 ///
 /// The count excludes the kernel's work for the process.
 pub(crate) struct Callgrind {
@@ -26,18 +26,18 @@ impl Callgrind {
 
     /// Wraps the command so that it runs under callgrind. The process keeps the id that valgrind has, so signals reach it.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
-        let mut counted = Command::new("valgrind");
+        let mut wrapped = Command::new("valgrind");
         // Only totals are needed, so the dumps omit lines and instructions.
-        counted.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
-        counted.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
-        counted.arg(command.get_program()).args(command.get_args());
+        wrapped.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
+        wrapped.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
+        wrapped.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
-                Some(value) => counted.env(key, value),
-                None => counted.env_remove(key),
+                Some(value) => wrapped.env(key, value),
+                None => wrapped.env_remove(key),
             };
         }
-        counted
+        wrapped
     }
 
     /// The number of instructions that the process with the id `pid` executes while `load` runs, and the result of `load`.

@@ -4,7 +4,7 @@ use drover_tests::RedisServer;
 
 use crate::Result;
 
-/// The resources that Redis has used since its start, or since its statistics were reset.
+/// The CPU time and the number of commands of Redis since its start or the last reset of its statistics, and its memory in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) cpu_us: f64,

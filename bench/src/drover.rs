@@ -21,21 +21,22 @@ use crate::{
 
 /// The queue that the default configuration routes.
 pub(crate) const QUEUE: &str = "my-queue";
-/// Messages of a batch.
+/// The number of messages of a batch.
 pub(crate) const BATCH: usize = 1_000;
 /// The time limit of a measurement.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
-/// The messages of the load with handlers of 10 ms: more than can run while it is measured.
-const SLEEPS: usize = 120_000;
+/// The number of messages for the handlers of 10 ms: more than they can handle during the measurement.
+const SLEEP_MESSAGES: usize = 120_000;
 const ONE_HOUR: Millis = Millis::from_hours(1);
 
-/// How four workers with handlers of 10 ms worked.
+/// What four workers achieved whose handlers take 10 ms.
 pub(crate) struct SleepLoad {
-    /// Messages per second, of which 10,000 are possible.
+    /// Messages per second. 100 slots could run 10,000.
     pub(crate) per_second: f64,
-    /// The share of the time for which a slot ran a handler: the timer of a handler sleeps somewhat longer than 10 ms.
+    /// The share of the time during which the slots ran handlers. A handler runs somewhat longer than 10 ms, because timers do.
     pub(crate) busy_share: f64,
-    /// The rate of the three other workers from 1 s after the deadlines of a killed one, as a share of their rate before.
+    /// One worker is killed. This is the rate of the other three from 1 s after the deadlines of its leases, divided by their rate
+    /// before.
     pub(crate) rate_share_after_kill: f64,
 }
 
@@ -76,7 +77,7 @@ impl Drover {
         Ok(api)
     }
 
-    /// Starts a worker with this `worker.concurrency`, or with the shipped one.
+    /// Starts a worker with this `worker.concurrency`, or with the default one.
     fn worker(&self, concurrency: Option<usize>, filter: &str) -> Result<Service> {
         let mut env = vec![("DROVER__LOG__FILTER", filter.into())];
         env.extend(concurrency.map(|concurrency| ("DROVER__WORKER__CONCURRENCY", concurrency.to_string())));
@@ -92,8 +93,8 @@ impl Drover {
             for task in 0..4 {
                 let queue = Arc::clone(&queue);
                 tasks.spawn(async move {
-                    for batch in (0..messages.div_ceil(BATCH)).skip(task).step_by(4) {
-                        let numbers = batch * BATCH..messages.min((batch + 1) * BATCH);
+                    for index in (0..messages.div_ceil(BATCH)).skip(task).step_by(4) {
+                        let numbers = index * BATCH..messages.min((index + 1) * BATCH);
                         let batch = numbers.map(|n| message(n, delay)).collect::<Result<_>>()?;
                         queue.enqueue(batch).await?;
                     }
@@ -107,15 +108,14 @@ impl Drover {
         })
     }
 
-    /// Four workers of concurrency 25, whose handlers sleep for 10 ms, run messages from a long waiting list. Then one of them is
-    /// killed.
+    /// Four workers of concurrency 25, whose handlers sleep for 10 ms, work on a long waiting list. Then one of them is killed.
     pub(crate) fn sleep_10_ms(&self) -> Result<SleepLoad> {
         let queue = self.queue(QUEUE)?;
         let visibility_timeout = Duration::from_secs(2);
         let settings = json!({"visibility_timeout": "2s"});
         self.runtime.block_on(queue.configure(&settings))?;
         self.runtime.block_on(queue.pause())?;
-        for _ in 0..SLEEPS / BATCH {
+        for _ in 0..SLEEP_MESSAGES / BATCH {
             let batch = (0..BATCH).map(|_| Ok(NewMessage::new(to_raw_value(&json!({"ms": 10}))?)));
             self.runtime.block_on(queue.enqueue(batch.collect::<Result<_>>()?))?;
         }
@@ -226,7 +226,8 @@ impl Drover {
         Ok((loaded, api.memory()?.1))
     }
 
-    /// Posts this many messages a second over 50 connections. The time of a POST begins when it is to be sent.
+    /// Posts this many messages a second over 50 connections. The time of a POST is measured from the instant at which it is
+    /// due to be sent.
     pub(crate) fn post_steadily(&self, per_second: f64, seconds: u64) -> Result<LoadResult> {
         let (api, before) = (self.api()?, self.status()?.totals.enqueued);
         let request = single_post(&format!("/v1/queues/{QUEUE}/messages"));
@@ -255,7 +256,7 @@ impl Drover {
     }
 
     /// Measures the cost of a message in Redis from its enqueue to its result: CPU time in µs, commands, bytes while it waits,
-    /// bytes when it is completed; and the worker's peak memory in MiB.
+    /// bytes when it is completed, and the worker's peak memory in MiB.
     pub(crate) fn cost(&self, messages: usize) -> Result<[f64; 5]> {
         let length = format!("LLEN drover:{{{QUEUE}}}:completed");
         let completed: usize = self.redis.command(&length).trim_start_matches(':').parse()?;
@@ -284,8 +285,8 @@ impl Drover {
         ])
     }
 
-    /// Measures the time from the enqueue of a message until the log line of the handler in an idle worker; one message every
-    /// 20 ms.
+    /// Measures the time from the enqueue of a message until the log line of the handler in an idle worker. One message is
+    /// enqueued every 20 ms.
     pub(crate) fn latency(&self, messages: usize) -> Result<Times> {
         let (mut worker, times) = (self.worker(None, "info")?, Arc::new(Mutex::new(Times::default())));
         worker.follow_log(record_elapsed_since(&times));
@@ -312,8 +313,8 @@ impl Drover {
             Ok(NewMessage { deliver_at: Some(deliver_at), ..NewMessage::new(data) })
         });
         let batch: Vec<NewMessage> = batch.collect::<Result<_>>()?;
-        for part in batch.chunks(BATCH) {
-            self.runtime.block_on(self.queue(QUEUE)?.enqueue(part.to_vec()))?;
+        for chunk in batch.chunks(BATCH) {
+            self.runtime.block_on(self.queue(QUEUE)?.enqueue(chunk.to_vec()))?;
         }
         wait_for_all(&times, messages)
     }
@@ -348,7 +349,7 @@ fn wait_for_all(times: &Mutex<Times>, messages: usize) -> Result<Times> {
     }
 }
 
-/// The payload of every system: about 160 bytes.
+/// The payload that every system gets, of about 160 bytes.
 fn payload(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
@@ -363,7 +364,7 @@ pub(crate) fn single_post(path: &str) -> Vec<u8> {
 }
 
 impl Drover {
-    /// Creates a backlog of this many delayed and this many completed messages.
+    /// Creates a backlog: this many delayed messages, and as many completed ones.
     pub(crate) fn create_backlog(&self, messages: usize) -> Result<()> {
         self.enqueue(messages, Some(ONE_HOUR))?;
         self.drain(messages, 1, None).map(drop)

@@ -61,8 +61,8 @@ pub(crate) fn format_number(value: f64) -> String {
             }
             text
         }
-        some if some >= 100.0 => format!("{value:.0}"),
-        some if some >= 10.0 => format!("{value:.1}"),
+        medium if medium >= 100.0 => format!("{value:.0}"),
+        small if small >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -40,23 +40,23 @@ const BOUNDS: [(&str, f64); 10] = [
 /// The time limit of a call to Redis. A process under callgrind is about fifty times slower.
 const REDIS_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Counts the instructions, prints every figure with its bound, and fails if one exceeds its bound.
+/// Counts the instructions, prints every figure with its bound, and fails if a figure exceeds its bound.
 pub(crate) fn check() -> Result<()> {
     let mut counted = vec![count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?];
     counted.extend(count_redis()?);
     println!("| instructions | counted | at most |\n|---|---:|---:|");
     let mut exceeded = Vec::new();
-    for ((figure, bound), counted) in BOUNDS.into_iter().zip(counted) {
-        println!("| {figure} | {} | {} |", format_number(counted), format_number(bound));
-        if counted > bound {
+    for ((figure, bound), count) in BOUNDS.into_iter().zip(counted) {
+        println!("| {figure} | {} | {} |", format_number(count), format_number(bound));
+        if count > bound {
             exceeded.push(figure);
         }
     }
     if exceeded.is_empty() { Ok(()) } else { Err(format!("these exceed their bounds: {}", exceeded.join("; ")).into()) }
 }
 
-/// Counts the API's instructions per POST of one message. The result is the difference between a load and one of twice the
-/// size over as many connections, so it excludes the cost of accepting the connections.
+/// Counts the API's instructions per POST of one message. The result is the difference between one load and another of
+/// twice the size over as many connections, so it excludes the cost of accepting the connections.
 fn count_post(connections: usize, posts: usize) -> Result<f64> {
     let drover = Drover::on(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
@@ -71,8 +71,8 @@ fn count_post(connections: usize, posts: usize) -> Result<f64> {
         Ok::<_, Error>(instructions)
     };
     count_load(posts / 4)?;
-    let (half, all) = (count_load(posts)?, count_load(2 * posts)?);
-    per_message(all.saturating_sub(half), posts)
+    let (once, twice) = (count_load(posts)?, count_load(2 * posts)?);
+    per_message(twice.saturating_sub(once), posts)
 }
 
 /// Counts the worker's instructions per message, from the lease to the recorded result, with the handler `log`.
@@ -91,7 +91,7 @@ fn count_drained_message(messages: usize) -> Result<f64> {
     per_message(count_drain(messages)?.0, messages)
 }
 
-/// The lease calls that find nothing.
+/// The number of lease calls that find nothing.
 const EMPTY_CALLS: usize = 100;
 
 /// Counts the instructions of Redis per message that is enqueued, leased and settled, in batches of 1,000 and alone, and per lease

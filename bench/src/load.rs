@@ -1,5 +1,5 @@
-//! Sends a load of HTTP requests over keep-alive connections. One thread sends it to every system in the same way, so the
-//! load costs each system the same.
+//! Sends a load of HTTP requests over keep-alive connections. One thread sends the load to every system in the same way, so
+//! sending takes the same part of the machine from each system.
 
 use std::{
     net::SocketAddr,
@@ -25,8 +25,8 @@ use crate::{Result, times::Times};
 pub(crate) enum Until {
     /// The load ends after this time.
     Elapsed(Duration),
-    /// The load ends after this time, and sends requests at this rate. The time of a request begins when it is to be sent, even
-    /// if its connection still waits for an answer.
+    /// The load ends after this time, and sends requests at this rate. The time of a request is measured from the instant
+    /// at which it is due to be sent, even if its connection still waits for an answer then.
     Paced { duration: Duration, per_second: f64 },
     /// The load ends when each request was sent once.
     AllSent,
@@ -98,37 +98,37 @@ async fn client(
     let (mut times, mut response) = (Times::default(), Vec::with_capacity(64 * 1_024));
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
-        let mut sent = Instant::now();
+        let mut sent_at = Instant::now();
         let is_over = match until {
             Until::Elapsed(duration) => start.elapsed() >= duration,
             Until::Paced { duration, per_second } => {
-                sent = start + Duration::from_secs_f64(to_f64(index) / per_second);
-                sent >= start + duration
+                sent_at = start + Duration::from_secs_f64(to_f64(index) / per_second);
+                sent_at >= start + duration
             }
             Until::AllSent => index >= requests.len(),
         };
         if is_over {
             return Ok(times);
         }
-        tokio::time::sleep_until(sent.into()).await;
+        tokio::time::sleep_until(sent_at.into()).await;
         stream.write_all(&requests[index % requests.len()]).await?;
         read_response(&mut stream, &mut response).await?;
-        times.record(sent.elapsed());
+        times.record(sent_at.elapsed());
     }
 }
 
-/// Reads one response to its end; fails unless its status is 2xx.
+/// Reads one response to its end. Fails unless its status is 2xx.
 async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result<()> {
     response.clear();
-    let end = loop {
+    let head_end = loop {
         if stream.read_buf(response).await? == 0 {
             return Err("the server closed a connection".into());
         }
-        if let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end + 4;
+        if let Some(head_end) = response.windows(4).position(|window| window == b"\r\n\r\n") {
+            break head_end + 4;
         }
     };
-    let head = std::str::from_utf8(&response[..end])?.to_ascii_lowercase();
+    let head = std::str::from_utf8(&response[..head_end])?.to_ascii_lowercase();
     if !head.starts_with("http/1.1 2") {
         return Err(format!("the request failed: {}", String::from_utf8_lossy(response)).into());
     }
@@ -136,7 +136,7 @@ async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result
         Some(rest) => rest.split("\r\n").next().unwrap_or("").trim().parse()?,
         None => return Err("the response has no content-length".into()),
     };
-    while response.len() < end + length {
+    while response.len() < head_end + length {
         if stream.read_buf(response).await? == 0 {
             return Err("the server closed a connection".into());
         }

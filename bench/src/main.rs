@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// The number of messages of a bulk enqueue, and of a drain of a peer
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
-    /// The number of messages of a drain of Drover, which is shorter than that of a peer otherwise
+    /// The number of messages of a drain of Drover; a small number would be drained too fast to be measured
     #[arg(long, default_value_t = 300_000)]
     drained: usize,
     /// The duration of each load of single POSTs, in seconds

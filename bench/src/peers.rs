@@ -1,5 +1,5 @@
-//! Installs the systems that Drover is compared with in a cache folder of the user, and starts them for each figure. It skips
-//! and names a system that can't be installed on this machine.
+//! Installs the systems that Drover is compared with in a cache folder of the user, and starts them for each figure. A
+//! system that can't be installed on this machine is reported and skipped.
 
 use std::{
     path::{Path, PathBuf},
@@ -70,7 +70,7 @@ impl Peers {
         })
     }
 
-    /// Runs a peer's driver, which measures a figure and reports it as a line of JSON; `None` if the peer is skipped.
+    /// Runs a peer's driver, which measures a figure and reports it as a line of JSON. Returns `None` if the peer is skipped.
     pub(crate) fn driver(&self, system: &str, persistence: Persistence, figure: &[&str]) -> Result<Option<Value>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = persistence.start_redis();
@@ -86,7 +86,7 @@ impl Peers {
         Ok(Some(serde_json::from_str(line)?))
     }
 
-    /// Four workers of `BullMQ` run handlers that take 10 ms, 25 each at a time. Returns the jobs per second; `None` if it is skipped.
+    /// Runs four workers of `BullMQ`, each with 25 handlers of 10 ms at once. Returns the jobs per second; `None` if it is skipped.
     pub(crate) fn sleep_10_ms(&self) -> Result<Option<f64>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = Persistence::EverySecond.start_redis();
@@ -107,7 +107,7 @@ impl Peers {
         Ok(Some(String::from_utf8_lossy(&measured?.stdout).trim().parse()?))
     }
 
-    /// Sends the same load of single POSTs that Drover gets; `None` if the producer is skipped.
+    /// Sends a producer the same load of single POSTs that Drover gets. Returns `None` if the producer is skipped.
     pub(crate) fn post_singles(
         &self,
         producer: Producer,

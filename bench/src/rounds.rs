@@ -18,11 +18,11 @@ pub(crate) const DROVER: &str = "Drover";
 /// How a Redis keeps its data on disk.
 #[derive(Clone, Copy)]
 pub(crate) enum Persistence {
-    /// Not at all.
+    /// Redis writes nothing to disk.
     Off,
-    /// An append-only file, `appendfsync everysec`.
+    /// Redis has an append-only file, with `appendfsync everysec`.
     EverySecond,
-    /// An append-only file, `appendfsync always`.
+    /// Redis has an append-only file, with `appendfsync always`.
     Always,
 }
 
@@ -36,7 +36,7 @@ impl Persistence {
     }
 
     /// The name of a figure with this persistence.
-    fn named(self, figure: &str) -> String {
+    fn figure_name(self, figure: &str) -> String {
         match self {
             Self::Off => figure.into(),
             Self::EverySecond => format!("everysec, {figure}"),
@@ -48,14 +48,14 @@ impl Persistence {
 /// Measures every figure once for each system.
 pub(crate) fn measure(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
     for persistence in [Persistence::Off, Persistence::EverySecond] {
-        drains(arguments, peers, persistence, figures)?;
-        bulks(arguments, peers, persistence, figures)?;
+        measure_drains(arguments, peers, persistence, figures)?;
+        measure_bulks(arguments, peers, persistence, figures)?;
     }
-    sleeps(arguments, peers, figures)?;
-    singles(arguments, peers, figures)?;
-    costs(arguments, peers, figures)?;
-    latencies(arguments, peers, figures)?;
-    always(arguments, figures)
+    measure_sleeps(arguments, peers, figures)?;
+    measure_singles(arguments, peers, figures)?;
+    measure_costs(arguments, peers, figures)?;
+    measure_latencies(arguments, peers, figures)?;
+    measure_always(arguments, figures)
 }
 
 fn on_new_redis(persistence: Persistence) -> Result<Drover> {
@@ -69,12 +69,12 @@ fn record_field(figures: &mut Figures, figure: &str, system: &str, report: Optio
     }
 }
 
-/// Each system once with its default concurrency and once with another.
-fn drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
+/// Measures the drains of each system, with its default concurrency and with another one.
+fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("drain") {
         return Ok(());
     }
-    let figure = persistence.named("drain, 1/s");
+    let figure = persistence.figure_name("drain, 1/s");
     for (workers, concurrency) in [(1, None), (1, Some(arguments.concurrency)), (4, None)] {
         let system = match (workers, concurrency) {
             (1, None) => DROVER.into(),
@@ -96,11 +96,11 @@ fn drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figure
     Ok(())
 }
 
-fn bulks(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
+fn measure_bulks(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("bulk") {
         return Ok(());
     }
-    let (messages, figure) = (arguments.messages, persistence.named("bulk, 1/s"));
+    let (messages, figure) = (arguments.messages, persistence.figure_name("bulk, 1/s"));
     let new = || on_new_redis(persistence);
     figures.record(&figure, DROVER, new()?.post_batches(messages)?);
     figures.record(&figure, "Drover, NDJSON", new()?.post_ndjson(messages)?);
@@ -112,8 +112,8 @@ fn bulks(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures
     Ok(())
 }
 
-/// The load that users have: handlers that take 10 ms, in four workers.
-fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+/// Measures four workers whose handlers take 10 ms, as many handlers of users do.
+fn measure_sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("10 ms") {
         return Ok(());
     }
@@ -128,14 +128,14 @@ fn sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result
     Ok(())
 }
 
-fn singles(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+fn measure_singles(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("POST") {
         return Ok(());
     }
     for (persistence, connections) in
         [(Persistence::Off, 1), (Persistence::Off, 50), (Persistence::Off, 500), (Persistence::EverySecond, 50)]
     {
-        let posts = persistence.named(&format!("POST × {connections}"));
+        let posts = persistence.figure_name(&format!("POST × {connections}"));
         let (loaded, memory) = on_new_redis(persistence)?.post_singles(connections, arguments.seconds)?;
         let peak = loaded.per_second();
         record_load(figures, &posts, DROVER, loaded);
@@ -159,7 +159,7 @@ fn record_load(figures: &mut Figures, posts: &str, system: &str, mut loaded: Loa
     figures.record(&format!("{posts}, p99 ms"), system, loaded.times.percentile(99));
 }
 
-fn costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+fn measure_costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("cost") {
         return Ok(());
     }
@@ -175,18 +175,18 @@ fn costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<
     Ok(())
 }
 
-fn latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
+fn measure_latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("late") {
         return Ok(());
     }
     let mut times = on_new_redis(Persistence::Off)?.latency(250)?;
     figures.record("latency idle, p50 ms", DROVER, times.percentile(50));
     figures.record("latency idle, p99 ms", DROVER, times.percentile(99));
-    let mut late = on_new_redis(Persistence::Off)?.lateness(2_000)?;
-    figures.record("lateness due, p50 ms", DROVER, late.percentile(50));
-    figures.record("lateness due, p99 ms", DROVER, late.percentile(99));
-    if late.min() < 0.0 {
-        return Err(format!("a message was handled {} ms before its due time", -late.min()).into());
+    let mut lateness = on_new_redis(Persistence::Off)?.lateness(2_000)?;
+    figures.record("lateness due, p50 ms", DROVER, lateness.percentile(50));
+    figures.record("lateness due, p99 ms", DROVER, lateness.percentile(99));
+    if lateness.min() < 0.0 {
+        return Err(format!("a message was handled {} ms before its due time", -lateness.min()).into());
     }
     for (figure, name) in [("latency", "latency idle"), ("delay", "lateness due")] {
         let report = peers.driver("bullmq", Persistence::Off, &[figure])?;
@@ -196,8 +196,8 @@ fn latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Res
     Ok(())
 }
 
-/// Drover with a Redis that writes each change to disk before it answers.
-fn always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
+/// Measures Drover with a Redis that writes each change to disk before it answers.
+fn measure_always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("always") {
         return Ok(());
     }
@@ -209,22 +209,22 @@ fn always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Measures Drover with a large backlog and with many queues, alternating with a new Redis for comparison.
+/// Measures Drover with a large backlog and with many queues, and alternately with a new Redis for comparison.
 pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if arguments.backlog > 0 && arguments.includes("backlog") {
-        let full = on_new_redis(Persistence::Off)?;
-        full.create_backlog(arguments.backlog)?;
+        let with_backlog = on_new_redis(Persistence::Off)?;
+        with_backlog.create_backlog(arguments.backlog)?;
         for _ in 0..arguments.rounds {
             measure_all(&on_new_redis(Persistence::Off)?, "backlog", "empty", arguments, figures)?;
-            measure_all(&full, "backlog", "backlog", arguments, figures)?;
+            measure_all(&with_backlog, "backlog", "backlog", arguments, figures)?;
         }
     }
     if arguments.queues > 0 && arguments.includes("queues") {
-        let full = on_new_redis(Persistence::Off)?;
-        full.post_to_queues(arguments.queues, 1)?;
+        let with_many_queues = on_new_redis(Persistence::Off)?;
+        with_many_queues.post_to_queues(arguments.queues, 1)?;
         for _ in 0..arguments.rounds {
             measure_all(&on_new_redis(Persistence::Off)?, "queues", "one queue", arguments, figures)?;
-            measure_all(&full, "queues", "many queues", arguments, figures)?;
+            measure_all(&with_many_queues, "queues", "many queues", arguments, figures)?;
             for (queues, system) in [(1, "one queue"), (arguments.queues, "many queues")] {
                 let loaded = on_new_redis(Persistence::Off)?.post_to_queues(queues, arguments.seconds)?;
                 figures.record("queues, POST to each in turn 1/s", system, loaded.per_second());
@@ -234,7 +234,7 @@ pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures
     Ok(())
 }
 
-/// Measures every figure of one queue. The drain comes first: it includes the messages that the previous round's posts left.
+/// Measures every figure of one queue. The drain comes first, because it includes the messages that the previous round posted.
 fn measure_all(
     drover: &Drover,
     situation: &str,
@@ -242,16 +242,16 @@ fn measure_all(
     arguments: &Arguments,
     figures: &mut Figures,
 ) -> Result<()> {
-    // Those messages have a delay of 1.5 s, so all of them are due after this time.
+    // The messages of the previous round have a delay of 1.5 s, so all of them are due after this pause.
     thread::sleep(Duration::from_secs(2));
     let mut record = |figure: &str, value| figures.record(&format!("{situation}, {figure}"), system, value);
     record("drain 1/s", drover.drain(arguments.drained, 1, None)?);
     let mut times = drover.latency(250)?;
     record("latency idle p50 ms", times.percentile(50));
     record("latency idle p99 ms", times.percentile(99));
-    let mut late = drover.lateness(2_000)?;
-    record("lateness due p50 ms", late.percentile(50));
-    record("lateness due p99 ms", late.percentile(99));
+    let mut lateness = drover.lateness(2_000)?;
+    record("lateness due p50 ms", lateness.percentile(50));
+    record("lateness due p99 ms", lateness.percentile(99));
     record("Redis CPU µs", drover.cost(20_000)?[0]);
     record("bulk 1/s", drover.post_batches(arguments.messages)?);
     record("POST × 50 1/s", drover.post_singles(50, arguments.seconds)?.0.per_second());

@@ -1,5 +1,5 @@
-//! Starts a process that serves HTTP or Redis, waits until it answers, reads its log and its memory, and ends it when it is
-//! dropped.
+//! Runs a process that serves HTTP or Redis: starts it, waits until it answers, reads its log and its memory, and kills it in
+//! the end.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,7 +17,7 @@ use crate::{Result, callgrind::Callgrind};
 /// The time within which a process must answer after its start.
 const START_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A server process, which is killed when this is dropped.
+/// A server process. Dropping this value kills it.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
@@ -26,7 +26,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts one of Drover's binaries. These are the only `DROVER_` variables in its environment.
+    /// Starts one of Drover's binaries. Of Drover's variables its environment has only those for its
+    /// addresses, and those in `env`.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = HeldPort::take();
         Self::start(drover(name, &port, redis, env)?, port, is_ready)
@@ -95,7 +96,7 @@ impl Service {
         sums.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
 
-    /// Calls `on_line` with each further line of its log.
+    /// Calls `on_line` with each further line of the process's log.
     pub(crate) fn follow_log(&mut self, mut on_line: impl FnMut(&str) + Send + 'static) {
         if let Some(log) = self.child.stdout.take() {
             thread::spawn(move || {
@@ -106,12 +107,12 @@ impl Service {
         }
     }
 
-    /// Reads and discards its log, so that a full pipe does not block the process.
+    /// Reads and discards the log, so that a full pipe does not block the process.
     pub(crate) fn ignore_log(&mut self) {
         self.follow_log(|_| ());
     }
 
-    /// Its current and its peak memory, in MiB.
+    /// The current and the peak memory of the process, in MiB.
     pub(crate) fn memory(&self) -> Result<(f64, f64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let field = |name: &str| -> Result<f64> {
@@ -160,7 +161,7 @@ fn is_redis(address: SocketAddr) -> bool {
     response(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
 }
 
-/// Sends a request and returns the response up to the end of the connection; empty if there is no response.
+/// Sends a request, and returns what arrives until the connection is closed: an empty text if there is no response.
 fn response(address: SocketAddr, request: &str) -> String {
     let send = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect(address)?;

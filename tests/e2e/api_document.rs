@@ -1,7 +1,7 @@
 //! docs/API.md: each of its commands works and is answered as shown. The page `/docs` loads nothing from other hosts.
 //!
 //! A block of JSON is the answer to the last command before it. A `…` in a command stands for the token of a lease, which the test
-//! receives before.
+//! receives before it runs the command.
 
 use std::process::Command;
 
@@ -27,8 +27,8 @@ fn examples(document: &str) -> Vec<(String, Example)> {
                 commands(&text).into_iter().map(|command| (heading.to_owned(), Example { command, answer: None })),
             ),
             "json" => {
-                let (under, example) = examples.last_mut().unwrap();
-                assert!(*under == heading && example.answer.is_none(), "an answer without a command: {text}");
+                let (command_heading, example) = examples.last_mut().unwrap();
+                assert!(*command_heading == heading && example.answer.is_none(), "an answer without a command: {text}");
                 example.answer = Some(shown_json(&text));
             }
             _ => {}
@@ -48,11 +48,11 @@ fn method_and_path(command: &str) -> (String, String) {
     let words: Vec<&str> = command.split([' ', '"']).collect();
     let url = words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
     let path = url.replace("http://127.0.0.1:8080", "").replace("$Q", "/v1/queues/my-queue");
-    let method = words.iter().position(|word| *word == "-X").map_or("GET", |at| words[at + 1]);
+    let method = words.iter().position(|word| *word == "-X").map_or("GET", |index| words[index + 1]);
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
-/// Whether a path belongs to a path of the description, which has names in braces.
+/// Whether a path matches a path template of the OpenAPI document, which has names in braces.
 fn matches(path: &str, template: &str) -> bool {
     let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len()
@@ -62,9 +62,9 @@ fn matches(path: &str, template: &str) -> bool {
 /// Runs a command as a reader does. Returns whether the answer is a success, and its text.
 fn run(command: &str, base: &str) -> (bool, String) {
     let is_stream = command.contains("curl -N");
-    let most_secs = if is_stream { "1" } else { "60" };
+    let max_secs = if is_stream { "1" } else { "60" };
     let script = format!(
-        "curl() {{ command curl --silent --show-error --fail-with-body --max-time {most_secs} \"$@\"; }}\n\
+        "curl() {{ command curl --silent --show-error --fail-with-body --max-time {max_secs} \"$@\"; }}\n\
          Q={base}/v1/queues/my-queue\n{}",
         command.replace("http://127.0.0.1:8080", base)
     );
@@ -141,6 +141,6 @@ async fn docs_page_loads_nothing_from_another_host() {
             assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(kind), "{part}");
         }
     }
-    let nothing = system.http.get(system.url("/docs/index.html")).send().await.unwrap();
-    assert_eq!(nothing.status(), 404, "the original page of Swagger UI loads from other hosts");
+    let original_page = system.http.get(system.url("/docs/index.html")).send().await.unwrap();
+    assert_eq!(original_page.status(), 404, "the original page of Swagger UI loads from other hosts");
 }

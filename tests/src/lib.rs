@@ -1,4 +1,4 @@
-//! Helpers of all tests of Drover: a Redis of their own, the real binaries as processes, a network that can fail.
+//! Helpers for all tests of Drover: a private Redis, the real binaries as processes, and a network that can fail.
 //!
 //! A helper that starts a process returns as soon as the process answers, and panics if there is no answer in time.
 
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest time for something that should happen at once, on a busy machine.
+/// The time limit for something that takes a moment, on a busy machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// A free port of the loopback interface.

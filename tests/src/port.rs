@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A reserved port of the loopback interface: no other program gets it, also while no server listens on it.
+/// A reserved port of the loopback interface: no other program gets it, even while no server listens on it.
 ///
-/// The socket is bound and never listens, with `SO_REUSEADDR` as servers have it. So a server may listen on the port, and a
-/// program that wants any free port gets another one. A server that was killed finds its port free at its restart.
+/// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. So a server may listen on the
+/// port, and a program that wants any free port gets another one. A server that was killed can use its port again.
 #[derive(Debug)]
 pub struct HeldPort {
     socket: TcpSocket,
@@ -22,12 +22,12 @@ impl HeldPort {
         Self { socket }
     }
 
-    /// Its address.
+    /// The address of the port.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 
-    /// Its number.
+    /// The number of the port.
     pub fn number(&self) -> u16 {
         self.address().port()
     }

@@ -21,12 +21,12 @@ pub struct Process {
     name: String,
     log: Arc<Mutex<Vec<String>>>,
     lines: Receiver<String>,
-    /// The threads that read the log, until its end.
+    /// The threads that read the log to its end.
     readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
-    /// Starts a binary of the workspace with these arguments. Of Drover's variables its environment has only these.
+    /// Starts a binary of the workspace with these arguments. Of Drover's variables its environment has only those in `env`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_file(&binary(name), name, args, env)
     }
@@ -64,7 +64,7 @@ impl Process {
         Self { child, name: name.to_owned(), log, lines, readers }
     }
 
-    /// Waits for a line of the log that contains `text`, behind the line that the last such wait found.
+    /// Waits for a line of the log that contains `text`. Only lines after the one that the previous call found count.
     pub fn wait_for_log(&self, text: &str) -> String {
         let start = Instant::now();
         while let Some(left) = TIME_LIMIT.checked_sub(start.elapsed()) {
@@ -77,7 +77,7 @@ impl Process {
         panic!("{} never logged {text:?}", self.name);
     }
 
-    /// Its process id.
+    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -87,13 +87,13 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Sends SIGTERM, as `docker stop` does, and waits until it has ended.
+    /// Sends SIGTERM, as `docker stop` does, and waits until the process has ended.
     pub fn terminate(&mut self) -> ExitStatus {
         self.send_sigterm();
         self.wait()
@@ -105,12 +105,12 @@ impl Process {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits until it has ended and its log is complete.
+    /// Waits until the process has ended and its log is complete.
     pub fn wait(&mut self) -> ExitStatus {
         let status = eventually("the process ends", || self.child.try_wait().unwrap());
         eventually("the log is read to its end", || self.readers.iter().all(JoinHandle::is_finished).then_some(()));
@@ -123,7 +123,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
+            #[expect(clippy::print_stderr, reason = "the test harness shows the log beside the failure")]
             {
                 eprintln!("--- log of {} ---\n{}", self.name, self.log().join("\n"));
             }
@@ -146,15 +146,15 @@ pub fn binary(name: &str) -> PathBuf {
     binaries().join(name)
 }
 
-/// The folder of the binaries. Builds them once, so that a test never runs an old one. It builds the whole workspace with its
-/// examples: a smaller selection would have other features of the dependencies and compile them again.
+/// The folder of the binaries. The first call builds them, so that a test never runs an old one. It builds the whole workspace
+/// with its examples: a part of it would need other features of the dependencies, and compile them again.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // Cargo sets these variables for this test. A build script that reads one would be run again for its other value.
+        // Cargo sets these variables for this test. A build script that reads one would run again, because its value has changed.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 build.env_remove(name);

@@ -23,12 +23,12 @@ use crate::{HeldPort, eventually};
 
 /// A TCP proxy between the services and Redis that simulates faults of a network.
 ///
-/// Each control returns when all connections have the new mode, so that the next step of a test meets it. The proxy runs in
-/// its own thread, so that a test may block.
+/// A method that changes the mode returns when all connections have the new mode, so that it holds for the next step of a
+/// test. The proxy runs in its own thread, so that a test may block.
 #[derive(Debug)]
 pub struct Proxy {
     port: HeldPort,
-    // Each task holds the mode that it acts in. When only `set` holds the old mode, no task acts in it any more.
+    // Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in it any more.
     mode: watch::Sender<Arc<Mode>>,
     loses_next_answer: Arc<AtomicBool>,
     runtime: Option<Runtime>,
@@ -64,7 +64,7 @@ impl Proxy {
         format!("redis://{}", self.port.address())
     }
 
-    /// Passes everything, also the bytes that waited during a stall. Broken connections stay broken.
+    /// Passes everything, including the bytes that waited during a stall. Broken connections stay broken.
     pub fn pass(&self) {
         self.set(Mode::Pass);
     }
@@ -89,7 +89,7 @@ impl Proxy {
         self.set(Mode::Reset);
     }
 
-    /// Ends the answers of all connections, and of new ones: Redis executes its commands, and its answers are lost.
+    /// Closes all connections, and new ones, in the direction of the client: Redis executes commands, but its answers are lost.
     pub fn half_close(&self) {
         self.set(Mode::HalfClose);
     }
@@ -228,7 +228,7 @@ impl Connection {
     }
 }
 
-/// Copies until `from` ends, or until `loses` says that the last bytes are lost. Without `to` the bytes are dropped.
+/// Copies bytes until `from` ends, or until `loses` says that the last bytes are lost. Without `to` the bytes are dropped.
 async fn pump(
     from: &TcpStream,
     to: Option<&TcpStream>,
@@ -261,7 +261,7 @@ async fn pump(
     }
 }
 
-/// `None` when the socket was not ready after all.
+/// Converts the error of a socket that was not ready to `None`.
 fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(count) => Ok(Some(count)),

@@ -13,8 +13,8 @@ use crate::{HeldPort, eventually};
 
 /// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
-/// With `DROVER_TEST_REDIS=cluster` in the environment it is a cluster of one node, which refuses a script that touches
-/// a key it has not named.
+/// With `DROVER_TEST_REDIS=cluster` in the environment the server is a cluster of one node, which refuses a
+/// script that uses a key that it has not declared.
 #[derive(Debug)]
 pub struct RedisServer {
     port: HeldPort,
@@ -67,17 +67,17 @@ impl RedisServer {
         panic!("redis-server did not start on any of twenty ports; is it installed?");
     }
 
-    /// Its URL.
+    /// The URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// Its port on 127.0.0.1.
+    /// The port of the server on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -85,17 +85,17 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again after a [`kill`](Self::kill), on the same port and with its data on disk.
+    /// Starts the server again after a [`kill`](Self::kill), on the same port and with its data on disk.
     pub fn restart(&mut self) {
         eventually("redis-server starts again", || self.try_start().then_some(()));
     }
 
-    /// Suspends it. Its connections stay open.
+    /// Suspends the server. Its connections stay open.
     pub fn suspend(&self) {
         self.signal("-STOP");
     }
 
-    /// Resumes it after a [`suspend`](Self::suspend).
+    /// Resumes the server after a [`suspend`](Self::suspend).
     pub fn resume(&self) {
         self.signal("-CONT");
     }

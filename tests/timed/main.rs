@@ -1,5 +1,5 @@
-//! The times that docs/RELIABILITY.md and docs/WORKERS.md promise. The tests run one after the other and beside no other program of
-//! `make test`. Each allows for the stalls of the machine.
+//! Tests of the times that docs/RELIABILITY.md and docs/WORKERS.md promise. They run one after the other, while no other tests of
+//! `make test` run. Each test allows for the stalls of the machine.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 

@@ -1,4 +1,4 @@
-//! The time until a producer is refused while Redis is down, does not answer or is a replica, and until all works again.
+//! The time until a producer is refused while Redis is down, does not answer or is a replica, and until everything works again.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use drover_tests::RedisServer;
 use reqwest::StatusCode;
 
 use crate::{
-    stall_monitor::{StallMonitor, now},
+    stall_monitor::{StallMonitor, now_millis},
     system::{HOURLY_POLLS, System, number},
 };
 
 /// Asserts that a POST is refused within 2 s.
 async fn assert_refused(system: &System, monitor: &StallMonitor, why: &str) {
-    let requested_at = now();
+    let requested_at = now_millis();
     let answer = system.send("my-queue", &number(1)).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{why}");
     assert_eq!(answer.headers()["retry-after"], "1");
-    monitor.assert_within(Duration::from_secs(2), requested_at, now(), why);
+    monitor.assert_within(Duration::from_secs(2), requested_at, now_millis(), why);
 }
 
 /// Asserts that a message is stored and completed within 2 s.
 async fn assert_recovers(system: &System, monitor: &StallMonitor, why: &str) {
-    let restored_at = now();
+    let restored_at = now_millis();
     loop {
         let answer = system.send("my-queue", &number(1)).await;
         if answer.status() == StatusCode::CREATED {
@@ -31,7 +31,7 @@ async fn assert_recovers(system: &System, monitor: &StallMonitor, why: &str) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    monitor.assert_within(Duration::from_secs(2), restored_at, now(), why);
+    monitor.assert_within(Duration::from_secs(2), restored_at, now_millis(), why);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn post_is_refused_within_two_seconds_and_all_works_again_within_two_secon
     for round in 0..3 {
         system.redis.kill();
         assert_refused(&system, &monitor, &format!("Redis is down, round {round}")).await;
-        // Long enough for the back-off of each client to reach its maximum.
+        // In the last round the pause is so long that the back-off of each client reaches its maximum.
         tokio::time::sleep(Duration::from_secs(round * 2)).await;
         system.redis.restart();
         assert_recovers(&system, &monitor, &format!("Redis is back, round {round}")).await;

@@ -1,4 +1,4 @@
-//! Measures the stalls of the machine: the time for which other processes kept this one from running. A promised time is extended by
+//! Measures the stalls of the machine: the time during which other processes kept this one from running. A promised time is extended by
 //! the stalls within it, so that a busy machine fails no test and a quiet machine gets no extension.
 
 use std::{
@@ -14,16 +14,16 @@ use tokio::sync::MutexGuard;
 
 /// The length of each sleep of the monitoring thread.
 const STEP: Duration = Duration::from_millis(1);
-/// How much longer a sleep may last on a quiet machine.
+/// How much longer than `STEP` a sleep may last on a quiet machine.
 const SLACK: Duration = Duration::from_millis(1);
 
 /// Only one of these tests runs at a time, whatever the number of threads.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Measures stalls while it exists. Other tests of this kind wait.
+/// Measures stalls while it exists. Other tests with a monitor wait until then.
 pub(crate) struct StallMonitor {
     watch: Arc<Watch>,
-    _alone: MutexGuard<'static, ()>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Watch {
     measured_until: AtomicU64,
 }
 
-/// The thread should have run from `from` on, and ran at `until`. In ms since 1970.
+/// The monitoring thread was due to run at `from`, and ran at `until`, in ms since 1970.
 struct Stall {
     from: u64,
     until: u64,
@@ -41,17 +41,17 @@ struct Stall {
 
 impl StallMonitor {
     pub(crate) async fn start() -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        let turn = ONE_AT_A_TIME.lock().await;
         let watch = Arc::new(Watch::default());
         let weak_watch = Arc::downgrade(&watch);
         thread::spawn(move || {
             while let Some(watch) = weak_watch.upgrade() {
-                let started = now();
+                let started = now_millis();
                 thread::sleep(STEP);
-                watch.record(started, now());
+                watch.record(started, now_millis());
             }
         });
-        Self { watch, _alone: alone }
+        Self { watch, _turn: turn }
     }
 
     /// Asserts that the time between these instants, in ms since 1970, is at most the promised time and the stalls within it.
@@ -83,8 +83,8 @@ impl Watch {
     }
 }
 
-/// Now, in ms since 1970, by the same clock as Redis on this machine.
-pub(crate) fn now() -> u64 {
+/// The time in ms since 1970, by the clock of this machine, which Redis also uses.
+pub(crate) fn now_millis() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 

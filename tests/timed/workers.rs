@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    stall_monitor::{StallMonitor, now},
+    stall_monitor::{StallMonitor, now_millis},
     system::{HOURLY_POLLS, System, millis, number},
 };
 
@@ -25,21 +25,21 @@ async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines() {
+async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines() {
     let monitor = StallMonitor::start().await;
     let system = System::start("[queues.my-queue]\nvisibility_timeout = \"2s\"\n").await;
     for n in 0..20 {
         system.post("my-queue", number(n)).await;
     }
-    // The leases of a killed consumer, which sends no further request.
-    let lost = system.lease("my-queue", 20).await;
+    // These are the leases of a killed consumer: it sends no further request.
+    let deliveries = system.lease("my-queue", 20).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
-    for delivery in lost {
+    for delivery in deliveries {
         let done = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&done["started_at"]));
         monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
     }
-    // The same for a client that waits over HTTP, and for a queue without a waiting client.
+    // The same holds for a client that waits over HTTP, and for a queue without a waiting client.
     for waits in [true, false] {
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();
@@ -56,7 +56,7 @@ async fn lapsed_leases_are_handed_out_again_within_a_second_of_their_deadlines()
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            monitor.assert_within(Duration::from_secs(1), deadline, now(), "a lease without a waiting client");
+            monitor.assert_within(Duration::from_secs(1), deadline, now_millis(), "a lease without a waiting client");
         }
         system.request(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
     }
@@ -89,14 +89,14 @@ async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_s
     system.finished(&system.post("my-queue", number(1)).await).await;
     let mut second = system.worker_with(&[HOURLY_POLLS]).await;
     first.terminate();
-    let stopped = now();
+    let stopped = now_millis();
     let done = system.finished(&system.post("my-queue", number(2)).await).await;
     monitor.assert_within(Duration::from_millis(200), stopped, millis(&done["started_at"]), "after a stop");
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
     second.kill();
     // The timeout of the owner began at its last request, which was before this instant.
-    let killed = now();
+    let killed = now_millis();
     let done = system.finished(&system.post("my-queue", number(4)).await).await;
     monitor.assert_within(Duration::from_secs(3), killed, millis(&done["started_at"]), "after its timeout of 2 s");
 }
@@ -109,7 +109,7 @@ async fn handler_is_cancelled_within_a_second() {
     let location = system.post("q", number(1)).await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.wait_for_state(&location, "active").await;
-    let requested_at = now();
+    let requested_at = now_millis();
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     let done = system.finished(&location).await;
     assert_eq!(done["error"]["code"], "cancelled");
@@ -117,13 +117,13 @@ async fn handler_is_cancelled_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_worker_stops_within_a_second_and_a_second_signal_stops_one_that_is_busy_within_two() {
+async fn idle_worker_stops_within_1_s_and_a_second_signal_stops_a_busy_worker_within_2_s() {
     let monitor = StallMonitor::start().await;
     let system = System::start("").await;
     let mut idle = system.worker_with(&[HOURLY_POLLS]).await;
-    let stopped_at = now();
+    let stopped_at = now_millis();
     assert!(idle.terminate().success());
-    monitor.assert_within(Duration::from_secs(1), stopped_at, now(), "an idle worker stops");
+    monitor.assert_within(Duration::from_secs(1), stopped_at, now_millis(), "an idle worker stops");
 
     let folder = tempfile::tempdir().unwrap();
     let mut busy = system.launch_sleeper(folder.path(), &[]);
@@ -131,7 +131,7 @@ async fn idle_worker_stops_within_a_second_and_a_second_signal_stops_one_that_is
     system.wait_for_state(&location, "active").await;
     busy.send_sigterm();
     busy.wait_for_log("a second signal stops at once");
-    let stopped_at = now();
+    let stopped_at = now_millis();
     busy.terminate();
-    monitor.assert_within(Duration::from_secs(2), stopped_at, now(), "a busy worker stops");
+    monitor.assert_within(Duration::from_secs(2), stopped_at, now_millis(), "a busy worker stops");
 }

@@ -81,7 +81,7 @@ async fn arguments_of_a_handler_come_from_the_job_and_the_state() {
 }
 
 #[tokio::test]
-async fn data_of_another_type_fails_for_good_with_its_place() {
+async fn data_of_another_type_fails_for_good_with_the_path_of_the_mistake() {
     async fn send(Payload(_): Payload<Mail>) {}
     let routes = Routes::new().route("mails", send);
     for (data, expected) in [
@@ -106,14 +106,14 @@ enum Word {
 
 #[derive(Deserialize)]
 #[serde(tag = "kind")]
-#[expect(dead_code, reason = "it is there to be read")]
+#[expect(dead_code, reason = "only the deserializer uses it")]
 enum Tagged {
     Mail { to: String },
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is there to be read")]
+#[expect(dead_code, reason = "only the deserializer uses it")]
 enum Either {
     Flag(bool),
     Text(String),
@@ -133,8 +133,8 @@ async fn refused<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
 }
 
 #[tokio::test]
-async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
-    const FOREIGN: [&str; 16] = [
+async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
+    const INTERNAL_WORDS: [&str; 16] = [
         "`",
         "invalid ",
         "expected",
@@ -152,7 +152,7 @@ async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
         "nonzero",
         "at line",
     ];
-    for (reported, words) in [
+    for (error, expected) in [
         (refused::<u8>("300").await, "it is 300, and must be a whole number"),
         (refused::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
         (refused::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
@@ -170,13 +170,13 @@ async fn refusal_of_data_names_no_type_of_rust_and_no_rule_of_the_parser() {
         (refused::<[u8; 2]>("[1]").await, "it must be a list of 2"),
         (refused::<Vec<(u8, String)>>("[[1,2]]").await, "[0][1]: it is 2, and must be a text"),
     ] {
-        assert!(reported.contains(words), "{words}: {reported}");
-        assert_eq!(FOREIGN.iter().find(|foreign| reported.contains(**foreign)), None, "{reported}");
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert_eq!(INTERNAL_WORDS.iter().find(|word| error.contains(**word)), None, "{error}");
     }
 }
 
 #[tokio::test]
-async fn result_without_a_form_in_json_fails_for_good_in_plain_words() {
+async fn result_without_a_form_in_json_fails_for_good_with_a_plain_error() {
     let outcome = Outcome::complete(&BTreeMap::from([((1, 2), 3)]));
     let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
     assert_eq!(failure.code, "invalid_result");
@@ -197,17 +197,19 @@ async fn error_of_a_handler_decides_the_outcome() {
         }
     }
     let routes = Routes::new().route("*", fail);
-    let of = async |how: &str| routes.handle(TestJob::new("any", &how).job()).await;
-    let outcome = of("?").await;
+    let outcome_of = async |how: &str| routes.handle(TestJob::new("any", &how).job()).await;
+    let outcome = outcome_of("?").await;
     assert!(
         matches!(&outcome, Outcome::Retry(failure) if failure.message == "invalid digit found in string"),
         "{outcome:?}"
     );
-    assert!(matches!(of("boxed").await, Outcome::Retry(failure) if failure.message == "only words"));
-    assert!(matches!(of("after").await, Outcome::RetryAfter(_, pause) if pause.as_secs() == 7));
-    assert!(matches!(of("at").await, Outcome::RetryAt(failure, at) if at.as_millis() == 9 && failure.code == "odd"));
-    assert!(matches!(of("for good").await, Outcome::FailForGood(failure) if failure.message == "it is odd"));
-    assert!(matches!(of("release").await, Outcome::Release(Some(pause)) if pause.as_secs() == 1));
+    assert!(matches!(outcome_of("boxed").await, Outcome::Retry(failure) if failure.message == "only words"));
+    assert!(matches!(outcome_of("after").await, Outcome::RetryAfter(_, pause) if pause.as_secs() == 7));
+    assert!(
+        matches!(outcome_of("at").await, Outcome::RetryAt(failure, at) if at.as_millis() == 9 && failure.code == "odd")
+    );
+    assert!(matches!(outcome_of("for good").await, Outcome::FailForGood(failure) if failure.message == "it is odd"));
+    assert!(matches!(outcome_of("release").await, Outcome::Release(Some(pause)) if pause.as_secs() == 1));
 }
 
 #[tokio::test]
@@ -249,12 +251,12 @@ async fn first_route_that_fits_gets_the_message() {
 
 #[tokio::test]
 async fn layers_go_around_handlers_as_around_any_service() {
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = (Arc::clone(&running), Arc::clone(&most));
+    let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = (Arc::clone(&running), Arc::clone(&max_running));
     let work = move |Payload(millis): Payload<u64>| {
-        let (running, most) = seen.clone();
+        let (running, max_running) = seen.clone();
         async move {
-            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(millis)).await;
             running.fetch_sub(1, Ordering::SeqCst);
             Ok::<_, HandlerError>(millis)
@@ -276,7 +278,11 @@ async fn layers_go_around_handlers_as_around_any_service() {
     for outcome in join_all(jobs).await {
         assert_eq!(result(&outcome), "5");
     }
-    assert_eq!((most.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)), (2, 6), "one limit for all of them");
+    assert_eq!(
+        (max_running.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)),
+        (2, 6),
+        "one limit for all of them"
+    );
     tokio::time::pause();
     let outcome = routes.handle(TestJob::new("a", &60_000).job()).await;
     assert!(matches!(&outcome, Outcome::Retry(failure) if failure.code == "timed_out"), "{outcome:?}");
@@ -289,8 +295,9 @@ async fn panic_and_time_out_are_failures_of_their_run() {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
     let routes = Routes::new().route("q", run);
-    let of = async |millis: u64| routes.handle(TestJob::new("q", &millis).timeout(Millis::new(100)).job()).await;
-    assert_eq!(code(&of(0).await), "panicked");
-    assert_eq!(code(&of(60_000).await), "timed_out");
-    assert_eq!(result(&of(1).await), "null");
+    let outcome_of =
+        async |millis: u64| routes.handle(TestJob::new("q", &millis).timeout(Millis::new(100)).job()).await;
+    assert_eq!(code(&outcome_of(0).await), "panicked");
+    assert_eq!(code(&outcome_of(60_000).await), "timed_out");
+    assert_eq!(result(&outcome_of(1).await), "null");
 }

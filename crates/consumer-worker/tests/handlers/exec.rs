@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::{failed, result, retried, routes};
 
-/// A route to a script that the shell runs: as a program, with the data on its stdin.
-fn shell(script: &str, more: &Value) -> Routes {
+/// A route whose program is a shell that runs this script.
+fn shell(script: &str, other_keys: &Value) -> Routes {
     let mut handler = json!({"type": "exec", "command": ["sh", "-c", script]});
-    handler.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    handler.as_object_mut().unwrap().extend(other_keys.as_object().unwrap().clone());
     routes(&handler)
 }
 
@@ -23,8 +23,8 @@ async fn run(script: &str) -> Outcome {
     run_with(script, &json!({"timeout": "20s"})).await
 }
 
-async fn run_with(script: &str, more: &Value) -> Outcome {
-    shell(script, more).handle(TestJob::new("q", &json!({"n": 1})).job()).await
+async fn run_with(script: &str, other_keys: &Value) -> Outcome {
+    shell(script, other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
 }
 
 /// Whether a process exists, zombies included.
@@ -59,9 +59,9 @@ async fn program_knows_the_message_and_no_secret_of_the_worker() {
         "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
     let job = TestJob::new("q", &1).name("a b").id("order-1").attempt(2).header("traceparent", "00-1").header("x", "é");
     let job = job.signal(&json!({"paid": [1]}));
-    let known = result(shell(script, &json!({})).handle(job.job()).await);
+    let printed = result(shell(script, &json!({})).handle(job.job()).await);
     let expected = "order-1|q|a b|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|7";
-    assert_eq!(serde_json::from_str::<String>(&known).unwrap(), expected);
+    assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn exit_code_decides_the_outcome() {
 }
 
 #[tokio::test]
-async fn program_that_prints_without_end_is_ended() {
+async fn program_that_prints_without_end_is_stopped() {
     let start = Instant::now();
     let failure = failed(run("yes").await);
     assert_eq!(failure.code, "result_too_large");
@@ -124,7 +124,7 @@ async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
 }
 
 #[tokio::test]
-async fn program_that_ends_on_sigterm_has_time_and_is_waited_for_no_longer() {
+async fn program_may_clean_up_on_sigterm_and_the_handler_ends_as_soon_as_the_program_does() {
     let start = Instant::now();
     let script = "trap 'echo cleaned up >&2; exit 3' TERM; while true; do sleep 0.05; done";
     let failure = retried(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
@@ -173,7 +173,7 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     assert_eq!(failure.code, "timed_out");
     let took = start.elapsed();
     let pids = pids(&file, 2);
-    assert!(!process_exists(&pids[0]), "the next attempt has no program beside it");
+    assert!(!process_exists(&pids[0]), "the program must not run beside the next attempt");
     wait_until_ended(&pids);
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
 }
@@ -200,13 +200,13 @@ async fn many_programs_at_once_leave_no_zombie() {
     for (n, outcome) in outcomes.into_iter().enumerate() {
         assert_eq!(result(outcome), n.to_string());
     }
-    eventually("all are reaped", || zombies().is_empty().then_some(()));
+    eventually("all programs are reaped", || zombies().is_empty().then_some(()));
 }
 
 /// The children of this process that have ended but were not reaped.
 fn zombies() -> Vec<String> {
-    let ours = format!(") Z {} ", std::process::id());
+    let zombie_child = format!(") Z {} ", std::process::id());
     let stats =
         fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats.filter(|stat| stat.contains(&ours)).collect()
+    stats.filter(|stat| stat.contains(&zombie_child)).collect()
 }

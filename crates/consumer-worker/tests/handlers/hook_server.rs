@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::routes;
 
-/// The request that a receiver got.
+/// A request that a receiver got.
 pub(crate) struct ReceivedRequest {
     pub(crate) line: String,
     pub(crate) headers: BTreeMap<String, String>,
@@ -27,8 +27,8 @@ pub(crate) struct ReceivedRequest {
 /// A receiver that answers each request with the same bytes.
 pub(crate) struct HookServer {
     pub(crate) address: SocketAddr,
-    pub(crate) got: Receiver<ReceivedRequest>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) requests: Receiver<ReceivedRequest>,
+    pub(crate) connection_count: Arc<AtomicUsize>,
 }
 
 impl HookServer {
@@ -37,25 +37,25 @@ impl HookServer {
         Self::start(move |mut stream| stream.write_all(&answer).is_ok())
     }
 
-    /// `answer` answers a request, and returns whether the connection stays open.
+    /// Starts a receiver. `answer` writes the answer to each request, and returns whether the connection stays open.
     pub(crate) fn start(answer: impl Fn(&TcpStream) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let (sender, got) = channel();
-        let (answer, counted) = (Arc::new(answer), Arc::clone(&connections));
+        let (address, connection_count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (sender, requests) = channel();
+        let (answer, count) = (Arc::new(answer), Arc::clone(&connection_count));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                counted.fetch_add(1, Ordering::SeqCst);
+                count.fetch_add(1, Ordering::SeqCst);
                 let (sender, answer) = (sender.clone(), Arc::clone(&answer));
                 thread::spawn(move || serve(&stream, &sender, &*answer));
             }
         });
-        Self { address, got, connections }
+        Self { address, requests, connection_count }
     }
 
-    pub(crate) fn routes(&self, more: &Value) -> Routes {
+    pub(crate) fn routes(&self, other_keys: &Value) -> Routes {
         let mut handler = json!({"type": "http", "url": format!("http://{}/hook?a=1", self.address)});
-        handler.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        handler.as_object_mut().unwrap().extend(other_keys.as_object().unwrap().clone());
         routes(&handler)
     }
 
@@ -63,12 +63,12 @@ impl HookServer {
         self.post_with(&json!({})).await
     }
 
-    pub(crate) async fn post_with(&self, more: &Value) -> Outcome {
-        self.routes(more).handle(TestJob::new("q", &json!({"n": 1})).job()).await
+    pub(crate) async fn post_with(&self, other_keys: &Value) -> Outcome {
+        self.routes(other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
     }
 }
 
-/// Reads requests and has them answered until either side closes.
+/// Reads requests and calls `answer` for each, until either side closes the connection.
 fn serve(stream: &TcpStream, sender: &Sender<ReceivedRequest>, answer: &dyn Fn(&TcpStream) -> bool) {
     let mut reader = BufReader::new(stream);
     loop {

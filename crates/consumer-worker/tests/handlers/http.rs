@@ -27,7 +27,7 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     let job = job.header("traceparent", trace).header("tenant", "7");
     assert_eq!(result(routes.handle(job.job()).await), r#"{"ok": true}"#);
 
-    let ReceivedRequest { line, headers, body } = hook.got.recv().unwrap();
+    let ReceivedRequest { line, headers, body } = hook.requests.recv().unwrap();
     assert_eq!(line, "POST /hook?a=1 HTTP/1.1");
     assert_eq!(body, r#"{"to":"a@b.c"}"#);
     let expected = [
@@ -109,7 +109,7 @@ async fn redirect_is_not_followed() {
         let failure = retried(HookServer::answering(answer(status, &location, "")).post().await);
         assert_eq!(failure.code, format!("http_{}", &status[..3]));
     }
-    assert_eq!(elsewhere.connections.load(Ordering::SeqCst), 0);
+    assert_eq!(elsewhere.connection_count.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -117,15 +117,15 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_it_is_
     let hook = HookServer::answering(answer("200 OK", "", "1"));
     let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
     assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
-    let ReceivedRequest { line, headers, .. } = hook.got.recv().unwrap();
+    let ReceivedRequest { line, headers, .. } = hook.requests.recv().unwrap();
     assert_eq!(
         (line.as_str(), headers["authorization"].as_str()),
         ("POST /hook?key=hunter2 HTTP/1.1", "Basic bWU6cGEgc3M=")
     );
     // The listener is dropped at once, so no program listens on this port.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
-    let failure = retried(routes(&away).handle(TestJob::new("q", &1).job()).await);
+    let unreachable = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
+    let failure = retried(routes(&unreachable).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(failure.code, "not_connected");
     assert!(!failure.message.contains("hunter2"), "{failure:?}");
 }
@@ -137,14 +137,14 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
     let allowed =
         json!([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")]);
     let handler = json!({"type": "http", "url_header": "to", "allowed_hosts": allowed});
-    let to = |routes: &Routes, url: &str| {
+    let post_to = |routes: &Routes, url: &str| {
         let (routes, job) = (routes.clone(), TestJob::new("q", &1).header("to", url).job());
         async move { routes.handle(job).await }
     };
     let strict = routes(&handler);
     // `localhost` is resolved by DNS; the other hosts are addresses in different notations.
     for host in ["localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"] {
-        let failure = failed(to(&strict, &format!("http://{host}:{port}/")).await);
+        let failure = failed(post_to(&strict, &format!("http://{host}:{port}/")).await);
         assert_eq!(failure.code, "address_refused", "{host}");
         assert!(failure.message.contains("allowed_networks"), "{failure:?}");
     }
@@ -157,16 +157,16 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
         &format!("http://me@localhost:{port}/"),
         &format!("http://localhost:{port}@example.org/"),
     ] {
-        assert_eq!(failed(to(&strict, url).await).code, "url_refused", "{url}");
+        assert_eq!(failed(post_to(&strict, url).await).code, "url_refused", "{url}");
     }
     assert_eq!(failed(strict.handle(TestJob::new("q", &1).job()).await).code, "url_refused");
-    assert_eq!(hook.connections.load(Ordering::SeqCst), 0, "no connection was made");
+    assert_eq!(hook.connection_count.load(Ordering::SeqCst), 0, "no connection was made");
 
     let mut handler = handler;
     handler["allowed_networks"] = json!(["127.0.0.0/8"]);
     let lax = routes(&handler);
     for host in ["localhost", "127.0.0.1"] {
-        assert_eq!(result(to(&lax, &format!("http://{host}:{port}/a")).await), "1");
+        assert_eq!(result(post_to(&lax, &format!("http://{host}:{port}/a")).await), "1");
     }
-    assert_eq!(hook.got.recv().unwrap().line, "POST /a HTTP/1.1");
+    assert_eq!(hook.requests.recv().unwrap().line, "POST /a HTTP/1.1");
 }

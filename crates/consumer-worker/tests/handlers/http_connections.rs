@@ -1,4 +1,5 @@
-//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse, limits, TLS.
+//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse of connections, limits
+//! and TLS.
 
 use std::{
     io::{Read, Write},
@@ -51,7 +52,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-            // Until the client closes the connection: unread bytes would reset it.
+            // Reads until the client closes the connection, because unread bytes would reset it.
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
@@ -114,8 +115,8 @@ async fn answer_of_100_mb_is_not_read_to_its_end() {
     }
     // The kernel buffers a few megabytes for each connection.
     assert!(written.load(Ordering::SeqCst) < ANSWER_BYTES, "{written:?}");
-    let most = answer("200 OK", "", &"1".repeat(65_536));
-    assert_eq!(result(HookServer::answering(most).post().await).len(), 65_536);
+    let max_answer = answer("200 OK", "", &"1".repeat(65_536));
+    assert_eq!(result(HookServer::answering(max_answer).post().await).len(), 65_536);
 }
 
 #[tokio::test]
@@ -125,18 +126,18 @@ async fn connections_are_kept_and_used_again() {
     for _ in 0..5 {
         assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
     }
-    assert_eq!(hook.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(hook.connection_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn requests_under_way_to_a_host_stay_within_its_limit() {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook = HookServer::start({
-        let most = Arc::clone(&most);
+        let max_running = Arc::clone(&max_running);
         move |mut stream| {
-            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(20));
-            now.fetch_sub(1, Ordering::SeqCst);
+            running.fetch_sub(1, Ordering::SeqCst);
             stream.write_all(answer("200 OK", "", "1").as_bytes()).is_ok()
         }
     });
@@ -145,7 +146,7 @@ async fn requests_under_way_to_a_host_stay_within_its_limit() {
     for outcome in futures_util::future::join_all(runs).await {
         assert_eq!(result(outcome), "1");
     }
-    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert_eq!(max_running.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
@@ -158,15 +159,17 @@ async fn dropped_run_drops_its_request() {
     });
     let routes = hook.routes(&json!({}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
-    let got = tokio::task::spawn_blocking(move || hook.got.recv_timeout(TIME_LIMIT).map(|got| got.body)).await.unwrap();
-    assert_eq!(got.unwrap(), "1");
+    let body = tokio::task::spawn_blocking(move || hook.requests.recv_timeout(TIME_LIMIT).map(|request| request.body))
+        .await
+        .unwrap();
+    assert_eq!(body.unwrap(), "1");
     running.abort();
     let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(TIME_LIMIT)).await.unwrap();
     assert_eq!(closed.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
+async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
     use tokio_rustls::{TlsAcceptor, rustls};
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +211,7 @@ async fn tls_speaks_http_2_and_only_with_trusted_receivers() {
     for outcome in futures_util::future::join_all(runs).await {
         assert_eq!(result(outcome), "\"HTTP/2.0\"");
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 1, "all share a connection");
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "all requests share one connection");
     let failure = retried(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(
         (failure.code.as_str(), failure.message.contains("certificate is not trusted")),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Setup, done, start, until_active};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handlers_that_block_every_thread_cost_no_lease() {
+async fn handlers_that_block_every_thread_let_no_lease_lapse() {
     let world = start(6, |job: Job| async move {
         let number: u64 = job.message().data.get().parse().unwrap();
         // The handlers block both threads for three times the visibility timeout.
@@ -36,12 +36,12 @@ async fn handlers_that_block_every_thread_cost_no_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages() {
-    let unblocked = Arc::new(AtomicBool::new(false));
-    let blocked = Arc::clone(&unblocked);
+    let may_end = Arc::new(AtomicBool::new(false));
+    let handler_may_end = Arc::clone(&may_end);
     let world = start(3, move |_: Job| {
-        let blocked = Arc::clone(&blocked);
+        let may_end = Arc::clone(&handler_may_end);
         async move {
-            while !blocked.load(Ordering::Relaxed) {
+            while !may_end.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
             done()
@@ -53,8 +53,8 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
     let (queue, _redis) = world.stop().await;
     let took = begun.elapsed();
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
-    // Unblocked before the assertions, because a test with blocked threads does not end.
-    unblocked.store(true, Ordering::Relaxed);
+    // The handler ends before the assertions, because a test with blocked threads does not end.
+    may_end.store(true, Ordering::Relaxed);
     // The grace is 1 s.
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));

@@ -1,4 +1,4 @@
-//! Tests of messages that are leased ahead of their handlers.
+//! Tests of leasing ahead: messages are leased before a handler slot is free.
 
 use std::{
     sync::{
@@ -15,21 +15,21 @@ use tokio::time::sleep;
 
 use crate::{World, done, start_with};
 
-/// Keeps all messages, so that each can be read in the end.
+/// Keeps all completed messages.
 const SETTINGS: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
 
-/// A handler of a few microseconds until it is to hang, which counts how many run at once.
+/// A handler that takes a few microseconds, or hangs while `hang` is set. It counts how many run at once.
 #[derive(Default)]
 struct Handlers {
     running: AtomicUsize,
-    most: AtomicUsize,
+    max_running: AtomicUsize,
     ended: AtomicUsize,
     hang: AtomicBool,
 }
 
 impl Handlers {
     async fn handle(self: Arc<Self>) -> Outcome {
-        self.most.fetch_max(self.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        self.max_running.fetch_max(self.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         while self.hang.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
@@ -51,11 +51,11 @@ impl Handlers {
 
     /// Waits until this many handlers have ended. Returns the highest number of leases that was seen.
     async fn until_ended(&self, world: &World, count: usize) -> u64 {
-        let mut most = 0;
+        let mut max_leases = 0;
         while self.ended.load(Ordering::SeqCst) < count {
-            most = most.max(active(world).await);
+            max_leases = max_leases.max(active(world).await);
         }
-        most
+        max_leases
     }
 }
 
@@ -67,10 +67,10 @@ async fn active(world: &World) -> u64 {
 async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
     let handlers = Arc::new(Handlers::default());
     let world = handlers.start(SETTINGS, 4, 20_000).await;
-    let most_leases = handlers.until_ended(&world, 20_000).await;
-    // Without leasing ahead there are at most 4 running and 4 ended ones, and those that a settle of both has under way.
-    assert!(most_leases > 40, "{most_leases} leases at once");
-    assert_eq!(handlers.most.load(Ordering::SeqCst), 4);
+    let max_leases = handlers.until_ended(&world, 20_000).await;
+    // Without leasing ahead there are only the leases of 4 running handlers, and of ended ones that are not settled yet.
+    assert!(max_leases > 40, "{max_leases} leases at once");
+    assert_eq!(handlers.max_running.load(Ordering::SeqCst), 4);
     world.stop().await;
 }
 
@@ -80,7 +80,7 @@ async fn messages_that_do_not_start_soon_return_to_their_queue() {
     let world = handlers.start(SETTINGS, 4, 20_000).await;
     handlers.until_ended(&world, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
-    // The four that hang keep their leases.
+    // The four handlers that hang keep their leases.
     while active(&world).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -96,7 +96,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     handlers.until_ended(&world, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = world.stop().await;
-    // Four handlers hung at most, and were dropped after the grace.
+    // At most four handlers hung. They were dropped after the grace.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
     let waiting = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;
@@ -125,16 +125,16 @@ async fn exclusive_and_limited_queues_lease_nothing_ahead() {
     let exclusive = json!({"exclusive": {"parallel": 2}});
     let limited = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
     let timed = json!({"timeout": 60_000});
-    let once = json!({"max_lapses": 1});
-    for (settings, most) in [(exclusive, 2), (limited, 4), (timed, 4), (once, 4)] {
+    let one_lapse = json!({"max_lapses": 1});
+    for (settings, max_running) in [(exclusive, 2), (limited, 4), (timed, 4), (one_lapse, 4)] {
         let handlers = Arc::new(Handlers::default());
         let world = handlers.start(&settings.to_string(), 4, 4_000).await;
         handlers.until_ended(&world, 2_000).await;
         handlers.hang.store(true, Ordering::SeqCst);
-        while handlers.running.load(Ordering::SeqCst) < most || active(&world).await > most as u64 {
+        while handlers.running.load(Ordering::SeqCst) < max_running || active(&world).await > max_running as u64 {
             sleep(Duration::from_millis(5)).await;
         }
-        // A message that was leased ahead would be returned by now. Its run would say so: `bw`.
+        // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`.
         sleep(Duration::from_millis(200)).await;
         let runs = world.redis.command("HVALS drover:{q}:runs");
         assert!(!runs.contains("\tbw"), "{settings}: {runs:.500}");

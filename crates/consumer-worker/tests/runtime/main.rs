@@ -29,7 +29,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 struct World {
     redis: RedisServer,
-    _elsewhere: Option<RedisServer>,
+    _other_redis: Option<RedisServer>,
     queues: Queues,
     queue: Arc<Queue>,
     subscriber: Subscriber,
@@ -50,7 +50,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
 /// The time limit of calls to Redis in these tests. It is longer than the default, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// The options of a test for its worker.
+/// How a test configures its worker.
 struct Setup<'s> {
     settings: &'s str,
     concurrency: usize,
@@ -87,11 +87,11 @@ impl Default for Setup<'_> {
 impl Setup<'_> {
     fn start(self, routes: Routes) -> World {
         let redis = RedisServer::start();
-        let elsewhere = (self.notifications == Notifications::Lost).then(RedisServer::start);
+        let other_redis = (self.notifications == Notifications::Lost).then(RedisServer::start);
         let name: QueueName = "q".parse().unwrap();
         let settings = serde_json::from_str(self.settings).unwrap();
         let connections = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
-        let notifying_redis = Redis::new(&elsewhere.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
+        let notifying_redis = Redis::new(&other_redis.as_ref().unwrap_or(&redis).url(), TIME_LIMIT).unwrap();
         let queues = Queues::new(connections.clone(), [(name.clone(), settings)].into_iter().collect());
         let queue = queues.queue(&name);
         let stop = Stop::default();
@@ -120,7 +120,7 @@ impl Setup<'_> {
             let subscriber = subscriber.clone();
             async move { subscriber.keep().await }
         });
-        World { redis, _elsewhere: elsewhere, queues, queue, subscriber, metrics, stop, running }
+        World { redis, _other_redis: other_redis, queues, queue, subscriber, metrics, stop, running }
     }
 }
 
@@ -171,16 +171,16 @@ async fn leases_are_extended_while_handlers_run() {
 }
 
 #[tokio::test]
-async fn handler_that_runs_while_settings_become_shorter_runs_once() {
+async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_once() {
     for exclusive in [false, true] {
         let running = Arc::new(AtomicUsize::new(0));
-        let most = Arc::new(AtomicUsize::new(0));
+        let max_running = Arc::new(AtomicUsize::new(0));
         let handler = {
-            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
             move |_: Job| {
-                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
                 async move {
-                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     sleep(Duration::from_secs(2)).await;
                     running.fetch_sub(1, Ordering::SeqCst);
                     done()
@@ -195,7 +195,7 @@ async fn handler_that_runs_while_settings_become_shorter_runs_once() {
         world.queue.configure(&shorter).await.unwrap();
         let message = world.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
-        assert_eq!(most.load(Ordering::SeqCst), 1, "no second run beside it");
+        assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
         world.stop().await;
     }
 }
@@ -237,7 +237,7 @@ async fn all_messages_complete_without_any_notification() {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    panic!("not everything was done: {:?}", world.queue.status().await);
+    panic!("not all messages were completed: {:?}", world.queue.status().await);
 }
 
 #[tokio::test]
@@ -256,12 +256,12 @@ async fn longer_visibility_timeout_lets_no_lease_with_the_shorter_one_lapse() {
 
 #[tokio::test]
 async fn exactly_concurrency_handlers_run_at_once() {
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = Arc::clone(&most);
+    let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&max_running);
     let world = start(7, move |_: Job| {
-        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
         async move {
-            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(Duration::from_millis(10)).await;
             running.fetch_sub(1, Ordering::SeqCst);
             done()

@@ -34,7 +34,7 @@ impl World {
     }
 
     /// The value of one series in the metrics.
-    fn figure(&self, series: &str) -> usize {
+    fn metric(&self, series: &str) -> usize {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
@@ -56,16 +56,16 @@ async fn queues_that_fit_a_pattern_are_served_from_their_creation_to_their_delet
         for n in 0..20 {
             world.until_completed(&format!("user-{n}"), 1).await;
         }
-        assert_eq!(world.figure(SERVED), 20, "those that fit, and no others; round {round}");
+        assert_eq!(world.metric(SERVED), 20, "only queues that fit are served; round {round}");
         for name in world.queues.names().await.unwrap() {
             world.queues.queue(&name).delete().await.unwrap();
         }
-        while world.figure(SERVED) > 0 {
+        while world.metric(SERVED) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(world.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");
     }
-    assert_eq!(world.figure(r#"drover_worker_leases{queue="user-*"}"#), 0);
+    assert_eq!(world.metric(r#"drover_worker_leases{queue="user-*"}"#), 0);
     world.stop().await;
 }
 
@@ -81,13 +81,13 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let world = setup.start(Routes::new().route("user-*", handler));
     world.post_to("user-1", "stuck").await;
-    while world.figure(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
+    while world.metric(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
     world.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
     let begun = Instant::now();
-    while world.figure(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "its handler goes on");
+    while world.metric(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "its handler still runs");
         sleep(Duration::from_millis(5)).await;
     }
     world.post_to("user-1", "next").await;
@@ -137,7 +137,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
     for _ in 0..4 {
         world.post_to("second", "x").await;
     }
-    // The worker runs one message at a time; a message of an earlier queue is handed out first.
+    // The worker handles one message at a time, and leases messages of the first queue before those of the second.
     for _ in 0..4 {
         world.post_to("first", "x").await;
     }
@@ -149,14 +149,14 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
 
 #[tokio::test]
 async fn leased_large_messages_stay_within_the_byte_limit() {
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let all_are_there = CancellationToken::new();
-    let seen = (Arc::clone(&running), Arc::clone(&most), all_are_there.clone());
+    let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let all_posted = CancellationToken::new();
+    let seen = (Arc::clone(&running), Arc::clone(&max_running), all_posted.clone());
     let handler = move |_: Job| {
-        let (running, most, all_are_there) = seen.clone();
+        let (running, max_running, all_posted) = seen.clone();
         async move {
-            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            all_are_there.cancelled().await;
+            max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            all_posted.cancelled().await;
             running.fetch_sub(1, Ordering::SeqCst);
             Outcome::complete(&())
         }
@@ -167,16 +167,16 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
     for _ in 0..30 {
         world.post_to("q", &data).await;
     }
-    all_are_there.cancel();
+    all_posted.cancel();
     world.until_completed("q", 30).await;
-    let most = most.load(Ordering::SeqCst);
-    assert!((3..=8).contains(&most), "{most} MiB at once");
-    assert_eq!(world.figure(r#"drover_worker_concurrency{queue="q"}"#), 40);
+    let max_running = max_running.load(Ordering::SeqCst);
+    assert!((3..=8).contains(&max_running), "{max_running} MiB at once");
+    assert_eq!(world.metric(r#"drover_worker_concurrency{queue="q"}"#), 40);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn routes_that_make_no_sense_stop_the_start() {
+async fn invalid_routes_stop_the_start() {
     for (routes, expected) in [
         (Routes::new().route("a b", |_: Job| async { done() }), "the route of \"a b\": neither the name of a queue"),
         (Routes::new().route("q", consumer_worker::on("", |_: Job| async { done() })), "the name \"\" of a route"),

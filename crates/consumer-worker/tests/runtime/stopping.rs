@@ -17,13 +17,13 @@ use crate::{done, start, start_with, until_active};
 
 #[tokio::test]
 async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
-    let ended = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&ended);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dropped);
     let world = start(2, move |job: Job| {
         let count = Arc::clone(&count);
         async move {
             assert_eq!(job.timeout(), Some(Millis::new(200)));
-            let _count = OnDrop(count);
+            let _count = CountDrop(count);
             sleep(Duration::from_secs(60)).await;
             done()
         }
@@ -38,13 +38,13 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
     let took = message.finished_at.unwrap().since(message.started_at.unwrap()).get();
     assert!((200..5_000).contains(&took), "{took} ms");
     assert_eq!(message.error.unwrap().code, "timed_out");
-    assert_eq!(ended.load(Ordering::SeqCst), 1, "the handler was dropped");
+    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the handler was dropped");
     world.stop().await;
 }
 
-struct OnDrop(Arc<AtomicUsize>);
+struct CountDrop(Arc<AtomicUsize>);
 
-impl Drop for OnDrop {
+impl Drop for CountDrop {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -73,7 +73,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         // The notification cancels the handler, late on a busy machine; the heartbeat would cancel it after 20 min.
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         let expected = if n == 2 { State::Completed } else { State::Failed };
-        assert_eq!(message.state, expected, "what is completed all the same counts");
+        assert_eq!(message.state, expected, "a cancelled handler may still complete its message");
         if n < 2 {
             assert_eq!(message.error.unwrap().code, "cancelled");
         }
@@ -87,7 +87,7 @@ async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let world = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = world.post(1).await;
     until_active(&world, 1).await;
-    // Like `cancel`, but without its notification.
+    // This does what `cancel` does, but sends no notification.
     world.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
     assert_eq!(world.finished(&ids[0]).await.error.unwrap().code, "cancelled");
     world.stop().await;
@@ -101,7 +101,7 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
         let count = Arc::clone(&count);
         async move {
             if job.message().deliveries == 1 {
-                let _count = OnDrop(count);
+                let _count = CountDrop(count);
                 std::future::pending::<()>().await;
             }
             done()
