@@ -47,7 +47,7 @@ impl System {
         self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
     }
 
-    /// The status and the problem without its request id.
+    /// The status of the answer, and its problem without the request id.
     async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
         problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
     }
@@ -92,15 +92,15 @@ const SCOPES: [&str; 4] = ["enqueue", "read", "consume", "manage"];
 
 #[tokio::test]
 async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
-    let only: Vec<Issued> =
+    let with_one_scope: Vec<Issued> =
         SCOPES.iter().map(|scope| issue(&format!("--id only-{scope} --scopes {scope} --queues user-*"))).collect();
     let all_but =
         |missing: &str| SCOPES.iter().filter(|scope| **scope != missing).copied().collect::<Vec<_>>().join(",");
-    let without: Vec<Issued> =
+    let without_one_scope: Vec<Issued> =
         SCOPES.iter().map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but(scope)))).collect();
     let elsewhere = issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
     let (expired, unknown) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
-    let mut keys: Vec<&Issued> = only.iter().chain(&without).collect();
+    let mut keys: Vec<&Issued> = with_one_scope.iter().chain(&without_one_scope).collect();
     keys.extend([&elsewhere, &expired]);
     let system = System::start(&config(&keys)).await;
     let unknown_owner = format!("drv_nobody_{}", &unknown.key["drv_only-read_".len()..]);
@@ -113,8 +113,8 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
         bearer(&unknown_owner),
         bearer(&unknown.key),
         bearer(&expired.key),
-        Some(format!("Basic {}", only[1].key)),
-        Some(only[1].key.clone()),
+        Some(format!("Basic {}", with_one_scope[1].key)),
+        Some(with_one_scope[1].key.clone()),
     ];
     let mut refusals = BTreeSet::new();
     for (method, path, scope) in ROUTES.into_iter().chain([("GET", "/v1/queues", "read"), ("GET", "/v1/nowhere", "")]) {
@@ -125,8 +125,8 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
             assert_eq!((status, &body["code"]), (401, &json!("unauthorized")), "{method} {path} {key:?}");
             refusals.insert(body.to_string());
         }
-        let Some(at) = SCOPES.iter().position(|known| *known == scope) else { continue };
-        let (status, body) = system.problem(method, path, &without[at].key).await;
+        let Some(index) = SCOPES.iter().position(|known| *known == scope) else { continue };
+        let (status, body) = system.problem(method, path, &without_one_scope[index].key).await;
         assert_eq!(
             (status, &body["code"], &body["scope"]),
             (403, &json!("forbidden"), &json!(scope)),
@@ -135,7 +135,7 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
         assert!(body["detail"].as_str().unwrap().contains(&format!("the scope {scope}")), "{body}");
         let status = system.status(method, path, &elsewhere.key).await;
         assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} elsewhere");
-        let status = system.status(method, path, &only[at].key).await;
+        let status = system.status(method, path, &with_one_scope[index].key).await;
         assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
     }
     assert_eq!(refusals.len(), 1, "all invalid keys are refused with the same answer: {refusals:?}");
@@ -143,8 +143,8 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
         assert_eq!(system.with_key("GET", path, None).await.status(), 200, "{path}");
     }
     // Unknown paths and methods are reported only to valid keys.
-    assert_eq!(system.status("GET", "/v1/nowhere", &only[0].key).await, 404);
-    assert_eq!(system.status("PUT", "/v1/queues/user-1", &only[0].key).await, 405);
+    assert_eq!(system.status("GET", "/v1/nowhere", &with_one_scope[0].key).await, 404);
+    assert_eq!(system.status("PUT", "/v1/queues/user-1", &with_one_scope[0].key).await, 405);
     let log = system.api.log().join("\n");
     assert!(log.contains("key=only-enqueue") || log.contains("key=\"only-enqueue\""), "the log names the key's owner");
     for issued in keys.iter().copied().chain([&unknown]) {
@@ -160,11 +160,11 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
     for (method, path) in
         [("GET", ""), ("GET", "/messages"), ("GET", "/messages/x"), ("POST", "/pause"), ("DELETE", "")]
     {
-        let [there, not] = ["there", "never"].map(|queue| format!("/v1/queues/{queue}{path}"));
-        let (there, not) =
-            (system.problem(method, &there, &poor.key).await, system.problem(method, &not, &poor.key).await);
-        assert_eq!(there.1.to_string().replace("there", "never"), not.1.to_string(), "{method} {path}");
-        assert_eq!((there.0, not.0), (403, 403));
+        let [existing, missing] = ["there", "never"].map(|queue| format!("/v1/queues/{queue}{path}"));
+        let (existing, missing) =
+            (system.problem(method, &existing, &poor.key).await, system.problem(method, &missing, &poor.key).await);
+        assert_eq!(existing.1.to_string().replace("there", "never"), missing.1.to_string(), "{method} {path}");
+        assert_eq!((existing.0, missing.0), (403, 403));
     }
     // An invalid queue name is reported only to a key for all queues.
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
@@ -253,8 +253,8 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
         };
         assert_eq!(answer.status(), if count == 7 { 403 } else { 200 }, "{count}");
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
-        let left = answer.headers()["ratelimit"].to_str().unwrap();
-        assert!(left.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{left}");
+        let remaining = answer.headers()["ratelimit"].to_str().unwrap();
+        assert!(remaining.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{remaining}");
     }
     for base in [&system.base, &other] {
         let answer = list_queues(base, &limited.key).await;
@@ -304,7 +304,7 @@ async fn waiting_requests_of_a_key_are_limited() {
         request.json(&json!({ "wait": wait })).send()
     };
     // Each client repeats its request until it waits, because the short requests below may take its quota for a moment.
-    let begun = [(); 2].map(|()| {
+    let waiting_clients = [(); 2].map(|()| {
         let (http, url, key) = (system.http.clone(), system.url("/v1/queues/q/leases"), waiting.key.clone());
         tokio::spawn(async move {
             loop {
@@ -315,7 +315,7 @@ async fn waiting_requests_of_a_key_are_limited() {
             }
         })
     });
-    // Once both clients wait, a third one is refused at once.
+    // While both clients wait, a third request is refused at once.
     let (status, refused) = loop {
         let status = receive(&waiting.key, "10ms").await.unwrap();
         if status.status() == 429 {
@@ -330,8 +330,8 @@ async fn waiting_requests_of_a_key_are_limited() {
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
     // A disconnected client frees its quota.
-    for begun in begun {
-        begun.abort();
+    for client in waiting_clients {
+        client.abort();
     }
     wait_until_a_wait_is_allowed(&system, &waiting.key).await;
 }

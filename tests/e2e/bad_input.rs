@@ -1,5 +1,5 @@
-//! Bad requests: the status, code and detail of their problems, the end of the connection behind a body that was not read, and the
-//! methods of each path.
+//! Bad requests: the status, code and detail of their problems, the end of the connection after a body that was not read, and the
+//! allowed methods of each path.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +35,8 @@ fn get(path: &'static str, status: u16, code: &'static str, detail: &'static str
     Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, detail }
 }
 
-/// Requests that post messages.
-fn posts() -> Vec<Case> {
+/// Bad requests that post messages.
+fn post_cases() -> Vec<Case> {
     vec![
         post("", 400, "invalid_json", "JSON"),
         post("not json", 400, "invalid_json", "at line 1, column"),
@@ -81,8 +81,8 @@ fn posts() -> Vec<Case> {
     ]
 }
 
-/// Other requests.
-fn operations() -> Vec<Case> {
+/// Other bad requests.
+fn other_cases() -> Vec<Case> {
     vec![
         Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
         Case { path: "/v1/queues/q/messages/a/cancel", ..post_without_body(404, "message_not_found", "message a") },
@@ -186,9 +186,9 @@ async fn assert_problem(case: &Case, answer: Response) {
 
 #[tokio::test]
 async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
-    // A durable Redis gives no warning, so any warning in the log would come from the input.
+    // The API logs no warning about a durable Redis, so any warning in its log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
-    for case in posts().into_iter().chain(operations()) {
+    for case in post_cases().into_iter().chain(other_cases()) {
         let mut request = system.http.request(case.method.clone(), system.url(case.path)).body(case.body.clone());
         if !case.content_type.is_empty() {
             request = request.header("content-type", case.content_type);
@@ -201,9 +201,9 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
     // The answer has the request id of the client.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
-    // A request id that does not fit in a log is replaced.
-    for unfit in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
-        let answer = system.http.get(system.url("/nowhere")).header("x-request-id", unfit).send().await.unwrap();
+    // A request id that a log line can't contain is replaced.
+    for bad_id in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
+        let answer = system.http.get(system.url("/nowhere")).header("x-request-id", bad_id).send().await.unwrap();
         let generated = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
         assert!(generated.len() == 16 && generated.bytes().all(|byte| byte.is_ascii_hexdigit()), "{generated}");
         assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], generated);
@@ -211,7 +211,7 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
+async fn answer_announces_the_end_of_the_connection_exactly_when_a_body_was_not_read() {
     let system = System::start("[api]\nbody_limit = 1000\n").await;
     for (path, content_type, status) in [
         ("/v1/queues/q/messages", JSON, 413),
@@ -236,7 +236,7 @@ async fn connection_is_announced_as_closing_exactly_when_a_body_was_not_read() {
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
-    // So a client that reuses connections never sends a request over one that the server closes.
+    // A client that reuses connections never sends a request over a connection that the server closes.
     let large = " ".repeat(1 << 20);
     for _ in 0..50 {
         let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON);
@@ -252,11 +252,11 @@ async fn unknown_method_of_a_path_is_answered_with_the_allowed_methods() {
     for (template, item) in description["paths"].as_object().unwrap() {
         let path = template.replace("{queue}", "q").replace("{id}", "a").replace("{key}", "k");
         let described = item.as_object().unwrap().keys().map(|method| method.to_uppercase());
-        let known: BTreeSet<String> = described
+        let described_methods: BTreeSet<String> = described
             .flat_map(|method| if method == "GET" { vec![method, "HEAD".into()] } else { vec![method] })
             .collect();
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
-            if known.contains(method) {
+            if described_methods.contains(method) {
                 continue;
             }
             let request = system.http.request(Method::from_bytes(method.as_bytes()).unwrap(), system.url(&path));
@@ -264,7 +264,7 @@ async fn unknown_method_of_a_path_is_answered_with_the_allowed_methods() {
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
             let allowed: BTreeSet<String> =
                 answer.headers()["allow"].to_str().unwrap().split(',').map(str::to_owned).collect();
-            assert_eq!(allowed, known, "{method} {path}");
+            assert_eq!(allowed, described_methods, "{method} {path}");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
         }
     }

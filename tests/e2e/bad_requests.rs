@@ -1,4 +1,4 @@
-//! Some two hundred requests that the API must refuse, by the part of the API that they are for.
+//! About two hundred requests that the API must refuse, grouped by the part of the API that gets them.
 
 use reqwest::{Client, Method, Response};
 
@@ -34,7 +34,7 @@ pub(crate) fn with(header: &'static str, value: &'static [u8], case: Case) -> Ca
 }
 
 /// Bodies that are not a JSON object.
-pub(crate) fn no_objects() -> Vec<Vec<u8>> {
+pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
     let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [
         "{",
@@ -91,7 +91,7 @@ pub(crate) fn no_objects() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// Fields of a message, each with values that are refused.
+/// Fields of a message, each with values that the API refuses.
 pub(crate) const FIELDS: [(&str, &[&str]); 11] = [
     ("name", &["5", "\"\"", "[\"a\"]", "{}", "true", "\"\\u0001\"", "\"\\ud83d\""]),
     ("id", &["5", "\"42\"", "\"batch\"", "\"a/b\"", "\"..\"", "\"\\udc00\""]),
@@ -137,9 +137,9 @@ pub(crate) const FIELDS: [(&str, &[&str]); 11] = [
     ("headers", &["5", "[]", "{\"a\":5}", "{\"a\":null}", "\"a: b\""]),
 ];
 
-fn messages() -> Vec<Case> {
+fn message_cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for body in no_objects() {
+    for body in non_object_bodies() {
         cases.push(post("/messages", body));
     }
     for (field, values) in FIELDS {
@@ -174,7 +174,7 @@ fn messages() -> Vec<Case> {
     cases
 }
 
-fn signals_and_leases() -> Vec<Case> {
+fn signal_and_lease_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for body in [
         "{\"data\":\"",
@@ -240,7 +240,7 @@ fn signals_and_leases() -> Vec<Case> {
     cases
 }
 
-fn settings() -> Vec<Case> {
+fn settings_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for body in [
         "{",
@@ -280,7 +280,7 @@ fn settings() -> Vec<Case> {
     cases
 }
 
-fn paths_and_queries() -> Vec<Case> {
+fn path_and_query_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for path in [
         "/messages?limt=5",
@@ -334,21 +334,21 @@ fn paths_and_queries() -> Vec<Case> {
     cases
 }
 
-fn headers() -> Vec<Case> {
+fn header_cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let good = "{\"data\":1}";
+    let valid_body = "{\"data\":1}";
     for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "json", "application/"] {
-        cases.push(Case { content_type, ..post("/messages", good) });
+        cases.push(Case { content_type, ..post("/messages", valid_body) });
     }
     for encoding in [&b"gzip"[..], b"br", b"deflate, gzip", b"x"] {
-        cases.push(with("content-encoding", encoding, post("/messages", good)));
+        cases.push(with("content-encoding", encoding, post("/messages", valid_body)));
     }
     cases.push(with("content-encoding", b"gzip", post("/messages/batch", "{\"messages\":[{\"data\":1}]}")));
-    let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", good) };
+    let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", valid_body) };
     cases.push(with("content-encoding", b"gzip", lines));
     cases.push(with("content-encoding", b"gzip", post("/signals/k", "{\"data\":1}")));
     for key in [&b""[..], b"a b", b"\"a", b"\xff"] {
-        cases.push(with("idempotency-key", key, post("/messages", good)));
+        cases.push(with("idempotency-key", key, post("/messages", valid_body)));
     }
     cases.push(with("last-event-id", b"x", get("/events")));
     cases.push(with("last-event-id", b"1-2", get("/events")));
@@ -357,10 +357,13 @@ fn headers() -> Vec<Case> {
 
 /// All bad requests.
 pub(crate) fn cases() -> Vec<Case> {
-    [messages(), signals_and_leases(), settings(), paths_and_queries(), headers()].into_iter().flatten().collect()
+    [message_cases(), signal_and_lease_cases(), settings_cases(), path_and_query_cases(), header_cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
-/// Sends the request and returns the answer.
+/// Sends the request of a case, and returns the answer.
 pub(crate) async fn answer(http: &Client, system: &System, case: &Case) -> Response {
     let mut request = http.request(case.method.clone(), system.url(&case.path)).body(case.body.clone());
     if !case.content_type.is_empty() {

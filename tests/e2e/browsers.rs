@@ -1,4 +1,4 @@
-//! The protection of browsers: security headers, CORS, and requests of foreign origins and host names.
+//! The protection of users of browsers: security headers, CORS, and requests from foreign origins or with foreign host names.
 
 use crate::{System, number};
 

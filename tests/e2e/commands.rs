@@ -18,7 +18,7 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine.
+/// A folder with scripts that replace programs of the machine. It is the only folder in `PATH`.
 struct Programs(tempfile::TempDir);
 
 impl Programs {
@@ -26,8 +26,8 @@ impl Programs {
     fn new() -> Self {
         let programs = Self(tempfile::tempdir().unwrap());
         for tool in ["bash", "cat", "chmod", "dirname", "env", "expand", "grep", "make", "rm", "sed", "sh", "tee"] {
-            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
-            let found = found.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {tool}"));
+            let paths = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
+            let found = paths.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {tool}"));
             std::os::unix::fs::symlink(found, programs.0.path().join(tool)).unwrap();
         }
         programs
@@ -86,19 +86,20 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
         }
         assert_eq!(programs.calls(), "", "nothing was installed");
     }
-    let absent = Programs::new();
-    let output = absent.command("make").arg("run").output().unwrap();
+    let without_rust = Programs::new();
+    let output = without_rust.command("make").arg("run").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("cargo is not installed"));
-    for new in [needed, "1.100.0-nightly", "2.0.0"] {
-        let programs =
-            Programs::new().with("cargo", &format!("echo cargo {new}")).with("rustc", &format!("echo rustc {new}"));
+    for recent in [needed, "1.100.0-nightly", "2.0.0"] {
+        let programs = Programs::new()
+            .with("cargo", &format!("echo cargo {recent}"))
+            .with("rustc", &format!("echo rustc {recent}"));
         let output = programs.command("sh").arg("scripts/rust.sh").output().unwrap();
-        assert!(output.status.success(), "{new}: {output:?}");
+        assert!(output.status.success(), "{recent}: {output:?}");
     }
 }
 
 #[test]
-fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
+fn installed_package_starts_no_service_and_an_existing_service_keeps_running() {
     for (was_there, has_policy) in [(false, false), (false, true), (true, false)] {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy-rc.d");
@@ -109,7 +110,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_recorded("systemctl");
-        // As Debian's maintainer scripts do, the replaced apt-get calls the policy before it starts a service.
+        // Like Debian's maintainer scripts, this apt-get calls the policy before it starts a service.
         let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
              {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",
@@ -140,7 +141,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_left_alone() {
     assert_eq!(programs.calls(), "");
 }
 
-/// `scripts/run.sh`, which is stopped with SIGTERM at the end of its test.
+/// A running `scripts/run.sh`. Dropping this value stops it with SIGTERM.
 struct Run(Child);
 
 impl Run {
@@ -222,7 +223,7 @@ fn make_run_reports_a_missing_configuration_file() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
-/// A first build takes minutes.
+/// A user must not wait minutes for a first build before the error.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -252,9 +253,9 @@ fn documents_run_the_binaries_that_make_run_builds() {
 #[test]
 fn documented_command_creates_a_key() {
     let page = document("docs/API.md");
-    let run = "target/release/producer-api ";
-    let compose = "docker compose run --rm --no-deps api producer-api ";
-    for start in [run, compose] {
+    let binary_start = "target/release/producer-api ";
+    let compose_start = "docker compose run --rm --no-deps api producer-api ";
+    for start in [binary_start, compose_start] {
         let arguments = page.lines().find_map(|line| line.strip_prefix(start)).unwrap();
         let program = binary("producer-api");
         let command = format!("{} {arguments}", program.display());

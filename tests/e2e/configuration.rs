@@ -55,7 +55,7 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
         let keep = &settings["retention"]["completed"];
         assert_eq!((&keep["count"], &keep["age"]), (&json!(20), &json!(age)), "{queue}");
     }
-    // A setting that was patched stays until a process declares the queue again.
+    // A patched setting stays until a process declares the queue again.
     let patched = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
     assert_eq!(patched["settings"]["max_attempts"], 9);
     system.post("user-2", json!({"data": 1})).await;
@@ -105,21 +105,21 @@ async fn worker_declares_settings_by_pattern_from_its_environment_case_sensitive
 #[test]
 fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() {
     for name in ["producer-api", "consumer-worker"] {
-        let bad = || OsString::from_vec(b"caf\xe9".to_vec());
-        let fine = command(name, &["--print-config"]).env("LEGACY", bad()).output().unwrap();
-        assert!(fine.status.success(), "{}", output_text(&fine));
-        let refused = command(name, &["--print-config"]).env("DROVER__LOG__FILTER", bad()).output().unwrap();
+        let not_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
+        let accepted = command(name, &["--print-config"]).env("LEGACY", not_utf_8()).output().unwrap();
+        assert!(accepted.status.success(), "{}", output_text(&accepted));
+        let refused = command(name, &["--print-config"]).env("DROVER__LOG__FILTER", not_utf_8()).output().unwrap();
         assert_eq!(refused.status.code(), Some(1));
         assert!(output_text(&refused).contains("DROVER__LOG__FILTER is not UTF-8"), "{}", output_text(&refused));
-        let near = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
-        assert_eq!(near.status.code(), Some(1));
-        assert!(output_text(&near).contains("did you mean DROVER__REDIS__URL?"), "{}", output_text(&near));
+        let misspelled = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
+        assert_eq!(misspelled.status.code(), Some(1));
+        assert!(output_text(&misspelled).contains("did you mean DROVER__REDIS__URL?"), "{}", output_text(&misspelled));
     }
 }
 
 #[test]
 fn unwritable_output_is_an_error_and_no_panic() {
-    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let full_device = || File::options().write(true).open("/dev/full").unwrap();
     for (name, args) in [
         ("producer-api", &["--print-config"][..]),
         ("producer-api", &["--help"]),
@@ -130,18 +130,18 @@ fn unwritable_output_is_an_error_and_no_panic() {
         ("consumer-worker", &["--help"]),
         ("consumer-worker", &["--version"]),
     ] {
-        let output = command(name, args).stdout(full()).output().unwrap();
+        let output = command(name, args).stdout(full_device()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", output_text(&output));
         assert!(
             !output_text(&output).is_empty() && !output_text(&output).contains("panicked"),
             "{name} {args:?}: {}",
             output_text(&output)
         );
-        let silent = command(name, args).stdout(full()).stderr(full()).status().unwrap();
+        let silent = command(name, args).stdout(full_device()).stderr(full_device()).status().unwrap();
         assert_eq!(silent.code(), Some(1), "{name} {args:?}");
     }
     for args in [&["--no-such-argument"][..], &["--config", "/nowhere"]] {
-        let silent = command("producer-api", args).stderr(full()).status().unwrap();
+        let silent = command("producer-api", args).stderr(full_device()).status().unwrap();
         assert!(matches!(silent.code(), Some(1 | 2)), "{args:?}: {silent}");
     }
 }
@@ -149,13 +149,13 @@ fn unwritable_output_is_an_error_and_no_panic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn service_works_when_its_log_cannot_be_written() {
     let system = System::start("").await;
-    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let full_device = || File::options().write(true).open("/dev/full").unwrap();
     let bind = format!("localhost:{}", free_port());
     let mut api = command("producer-api", &[])
         .env("DROVER__REDIS__URL", &system.redis_url)
         .env("DROVER__API__BIND", &bind)
-        .stdout(full())
-        .stderr(full())
+        .stdout(full_device())
+        .stderr(full_device())
         .spawn()
         .unwrap();
     system.wait_until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;

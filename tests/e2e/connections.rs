@@ -1,5 +1,5 @@
-//! The number of connections: a new client waits or displaces an unauthenticated one when `api.max_connections` are open. The API keeps
-//! working when file descriptors run out, and notices half-closed connections.
+//! The limit of connections: when `api.max_connections` are open, a new client waits, or an unauthenticated connection is closed. The API keeps
+//! working when file descriptors run out, and notices half_closed-closed connections.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     slow_clients::EARLY,
 };
 
-/// A request that authenticates its connection where no keys are configured.
+/// A request that makes its connection count as authenticated if no keys are configured.
 const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
             assert_eq!(system.connect().await.request(&list_queues).await.status, 200);
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
-        assert_eq!(kept.request(&list_queues).await.status, 200, "only unauthenticated connections are displaced");
+        assert_eq!(kept.request(&list_queues).await.status, 200, "only unauthenticated connections are closed");
     }
 }
 
@@ -96,7 +96,7 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(idle.until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
-    // A client that does not read its answer is disconnected after 30 s anyway.
+    // The API would disconnect a client that does not read its answer after 30 s.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
@@ -107,13 +107,13 @@ async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_o
     let mut first = system.connect().await;
     assert_eq!(first.request(LIVEZ).await.status, 200);
     let pid = Pid::from_raw(system.api.id().try_into().unwrap());
-    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
+    let old_limit = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
     let mut second = system.connect().await;
     second.send(LIVEZ).await;
     system.api.wait_for_log("connections can't be accepted");
     assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
     assert_eq!(first.request(LIVEZ).await.status, 200);
-    prlimit(pid, Resource::Nofile, before).unwrap();
+    prlimit(pid, Resource::Nofile, old_limit).unwrap();
     assert_eq!(second.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
     let reported = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
@@ -124,10 +124,10 @@ async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_o
 async fn wait_of_a_half_closed_connection_ends_at_once() {
     let system = System::start("").await;
     let location = system.post("my-queue", number(1)).await;
-    let mut half = system.connect().await;
-    half.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-    half.stream.shutdown().await.unwrap();
+    let mut half_closed = system.connect().await;
+    half_closed.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    half_closed.stream.shutdown().await.unwrap();
     let start = Instant::now();
-    assert!(half.until_closed().await.is_empty());
-    assert!(start.elapsed() < Duration::from_secs(10), "the wait of one minute ends at once");
+    assert!(half_closed.until_closed().await.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(10), "the wait of one minute must end at once");
 }

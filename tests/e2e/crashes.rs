@@ -1,4 +1,4 @@
-//! SIGKILL for workers, API and Redis in random order, under load.
+//! Workers, the API and Redis are killed in random order, under load.
 
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ struct CrashingSystem {
     system: System,
     workers: Vec<Process>,
     is_down: [bool; 4],
-    /// The largest number of leases that the killed parts may have had.
-    in_flight: u64,
+    /// The maximum number of leases that may have lapsed because of kills.
+    max_lapses: u64,
 }
 
 impl CrashingSystem {
@@ -39,10 +39,10 @@ impl CrashingSystem {
         let config = format!("{CONFIG}visibility_timeout = \"3s\"\n");
         let system = System::start_on(RedisServer::start_durable(), &config).await;
         let workers = vec![system.worker().await, system.worker().await];
-        Self { system, workers, is_down: Default::default(), in_flight: 0 }
+        Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits shortly for a lease, because most kills would hit idle workers otherwise.
+    /// Waits for a lease for a short time. Otherwise most kills would hit idle workers.
     fn wait_for_leases(&self) {
         let start = Instant::now();
         while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
@@ -57,7 +57,7 @@ impl CrashingSystem {
         self.system.redis.command("HEXISTS drover:{load}:meta total:lapsed") == ":1"
     }
 
-    /// Kills a part that is up, starts one that is down.
+    /// Kills a part that is up, or starts a part that is down.
     fn switch(&mut self, index: usize) {
         let part = Self::PARTS[index];
         let was_down = self.is_down[index];
@@ -65,8 +65,8 @@ impl CrashingSystem {
         match (part, was_down) {
             (Part::Redis, false) => {
                 self.system.redis.kill();
-                // All leases may lapse while Redis is down for long.
-                self.in_flight += WORKERS * CONCURRENCY;
+                // All leases may lapse if Redis is down for a long time.
+                self.max_lapses += WORKERS * CONCURRENCY;
             }
             (Part::Redis, true) => self.system.redis.restart(),
             (Part::Api, false) => self.system.api.kill(),
@@ -74,7 +74,7 @@ impl CrashingSystem {
             (Part::Worker(n), false) => {
                 self.wait_for_leases();
                 self.workers[n].kill();
-                self.in_flight += CONCURRENCY;
+                self.max_lapses += CONCURRENCY;
             }
             (Part::Worker(n), true) => self.workers[n] = self.system.launch_worker(&[]),
         }
@@ -84,14 +84,14 @@ impl CrashingSystem {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() {
     let (_seed, mut random) = Seed::draw();
-    let how_long = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
+    let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
     let mut crashing = CrashingSystem::start().await;
     let load = Load::start(&crashing.system);
 
     let start = Instant::now();
-    while start.elapsed() < how_long || !crashing.has_killed_a_busy_worker() {
-        assert!(start.elapsed() < how_long + TIME_LIMIT, "no kill hits a busy worker");
-        // Each round kills and starts every part once. At times all parts are down together.
+    while start.elapsed() < duration || !crashing.has_killed_a_busy_worker() {
+        assert!(start.elapsed() < duration + TIME_LIMIT, "no kill hits a busy worker");
+        // Each round kills and starts every part once. Sometimes all parts are down at the same time.
         let mut steps: Vec<usize> = (0..CrashingSystem::PARTS.len()).flat_map(|part| [part, part]).collect();
         steps.shuffle(&mut random);
         for part in steps {
@@ -100,11 +100,11 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
         }
     }
 
-    let CrashingSystem { system, in_flight, workers: _workers, .. } = crashing;
+    let CrashingSystem { system, max_lapses, workers: _workers, .. } = crashing;
     system.wait_until_ready(&system.base).await;
     let posted = load.stop().await;
     let report = LoadReport::of(&system, &posted).await;
-    assert!(report.lapses <= in_flight, "{} leases lapsed, at most {in_flight} were in flight", report.lapses);
+    assert!(report.lapses <= max_lapses, "{} leases lapsed, at most {max_lapses} may lapse", report.lapses);
     assert!(recovery_time(&system).await < RECOVERED_WITHIN);
     system.assert_clean().await;
 }

@@ -25,8 +25,8 @@ async fn one_delayed_message_goes_through_both_binaries_and_redis() {
     assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
     assert_eq!(done["data"], json!({"hello": 1}));
     let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
-    // 50 ms are promised, and a busy machine takes longer. Without the timers of the worker and of maintenance, the poll would start it
-    // after 5 s.
+    // Drover promises 50 ms; a busy machine takes longer. Without the timers of the worker and of maintenance, a poll would find the
+    // message after 5 s.
     assert!(late <= 1_000, "{late} ms late");
     system.assert_clean().await;
 }
@@ -48,8 +48,8 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
         }
     });
     let locations: Vec<String> = join_all(clients).await.into_iter().flatten().collect();
-    for some in locations.chunks(100) {
-        for message in join_all(some.iter().map(|location| system.finished(location))).await {
+    for chunk in locations.chunks(100) {
+        for message in join_all(chunk.iter().map(|location| system.finished(location))).await {
             assert_eq!(message["state"], "completed");
             assert_eq!((&message["deliveries"], &message["attempts_made"]), (&json!(1), &json!(1)), "{message}");
             assert!(message["started_at"].as_str() >= message["due_at"].as_str(), "never early: {message}");
@@ -105,23 +105,26 @@ async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_bef
         assert_eq!(system.get(&location).await["due_at"], due_at, "{deliver_at}");
     }
     let beyond = system.send("q", &json!({"data": 1, "deliver_at": "2199-12-31T23:59:60Z"})).await;
-    assert_eq!(beyond.status(), 422, "that is the year 2200");
+    assert_eq!(beyond.status(), 422, "this instant is in the year 2200");
 }
 
 #[tokio::test]
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // By the clock of Redis. A busy machine delays some messages. A poll would delay all of them, and maintenance of the API, which
-    // looks 200 ms after a due time, all that have a delay.
+    // The times are by the clock of Redis. A busy machine delays some messages. If only a poll found them, all would be late; if only
+    // the API's maintenance did, which looks 200 ms after a due time, all messages with a delay would be late.
     for delay in [0, 50] {
-        let mut late = Vec::new();
+        let mut lateness = Vec::new();
         for _ in 0..20 {
             let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
-            late.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
+            lateness.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
         }
-        late.sort_unstable();
-        assert!(late[10] <= 100 && late[19] <= 2_000, "ms after they were due, with a delay of {delay}: {late:?}");
+        lateness.sort_unstable();
+        assert!(
+            lateness[10] <= 100 && lateness[19] <= 2_000,
+            "ms after they were due, with a delay of {delay}: {lateness:?}"
+        );
     }
     system.assert_clean().await;
 }
@@ -154,7 +157,7 @@ async fn workers_killed_under_load_lose_nothing() {
     system.assert_clean().await;
 }
 
-/// Twenty harmless messages, a message that kills its worker, and a thousand harmless ones behind it.
+/// The queue has twenty harmless messages, a message that kills its worker, and then a thousand harmless ones.
 #[tokio::test]
 async fn a_message_that_kills_its_worker_again_and_again_fails_alone() {
     let config = r#"
@@ -193,18 +196,18 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
-    // A consumer that is killed with its leases: it sends no further request. Enqueue and lease are sent together, so that it is faster
-    // than the idle worker, which is woken too and finds nothing.
+    // This consumer acts like a killed one: it sends no further request. Its lease calls are sent together with the enqueues, so
+    // that it gets messages before the idle worker, which is woken too.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
-    let mut lost = Vec::new();
+    let mut deliveries = Vec::new();
     for n in 0..50 {
         let message = queue_core::NewMessage::new(to_raw_value(&n).unwrap());
         let (_, leased) = tokio::join!(queue.enqueue(vec![message]), queue.lease(&request));
-        lost.extend(leased.unwrap().deliveries);
+        deliveries.extend(leased.unwrap().deliveries);
     }
-    assert!(!lost.is_empty(), "the killed consumer got some");
-    for delivery in &lost {
+    assert!(!deliveries.is_empty(), "the killed consumer got some");
+    for delivery in &deliveries {
         let location = format!("/v1/queues/my-queue/messages/{}", delivery.message.id);
         let done = system.finished(&location).await;
         assert_eq!((&done["state"], &done["lapses"]), (&json!("completed"), &json!(1)));
@@ -227,12 +230,12 @@ async fn a_batch_is_taken_whole_and_a_producers_own_id_once() {
     ]});
     let (status, batch) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(body)).await;
     assert_eq!(status, 201);
-    let of = |field: &str| -> Vec<serde_json::Value> {
+    let values_of = |field: &str| -> Vec<serde_json::Value> {
         batch["messages"].as_array().unwrap().iter().map(|message| message[field].clone()).collect()
     };
-    assert_eq!(of("state"), ["waiting", "delayed", "waiting", "waiting"]);
-    assert_eq!(of("duplicate"), [false, false, false, true]);
-    assert_eq!(of("id")[2..], ["order-42", "order-42"]);
+    assert_eq!(values_of("state"), ["waiting", "delayed", "waiting", "waiting"]);
+    assert_eq!(values_of("duplicate"), [false, false, false, true]);
+    assert_eq!(values_of("id")[2..], ["order-42", "order-42"]);
 
     let again = system.send("q", &json!({"data": 5, "id": "order-42"})).await;
     assert_eq!(again.status(), 200);

@@ -1,5 +1,5 @@
-//! Facts in the documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the
-//! programs of docs/WORKERS.md that need no handler.
+//! The documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the programs
+//! of docs/WORKERS.md that need no handler.
 
 use std::{
     collections::BTreeSet,
@@ -59,22 +59,22 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     let page = document("docs/API.md");
     let lines: Vec<&str> = page.lines().collect();
     let mut stated = 0;
-    for at in (1..lines.len()).filter(|at| lines[*at].starts_with("|---")) {
-        let header: Vec<&str> = lines[at - 1].split('|').collect();
-        let rows = lines[at + 1..].iter().take_while(|line| line.starts_with('|'));
+    for index in (1..lines.len()).filter(|index| lines[*index].starts_with("|---")) {
+        let header: Vec<&str> = lines[index - 1].split('|').collect();
+        let rows = lines[index + 1..].iter().take_while(|line| line.starts_with('|'));
         // Fields are in the first column or in a column of optional fields.
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
-            cells.filter(|(n, (_, title))| *n == 1 || title.contains("optional")).map(|(_, (cell, _))| cell)
+            cells.filter(|(column, (_, title))| *column == 1 || title.contains("optional")).map(|(_, (cell, _))| cell)
         });
         let is_duration = |cell: &str| DURATIONS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
-            let header = lines[at - 1];
+            let header = lines[index - 1];
             assert!(header.contains("a duration without a unit is milliseconds"), "no unit is stated: {header}");
             stated += 1;
         }
     }
-    assert_eq!(stated, 6, "a message, its patch, a signal, the settings of a queue, a receive, the ends of a lease");
+    assert_eq!(stated, 6, "the tables of a message, its patch, a signal, settings, a receive, and settlements");
 }
 
 /// The name of the function whose definition begins in this line.
@@ -120,20 +120,20 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         "a row for each promise, in their order"
     );
     let sources = test_sources();
-    let exist = names_of_tests(&sources);
+    let existing = names_of_tests(&sources);
     for (number, tests) in rows {
         assert!(!tests.is_empty(), "promise {number} has no test");
         for test in tests {
             assert!(
-                exist.contains(test),
+                existing.contains(test),
                 "docs/RELIABILITY.md names the test {test} for promise {number}, which does not exist"
             );
         }
     }
 }
 
-/// Codes that many endpoints answer. The document has them only in its table of all errors.
-const ANYWHERE: [&str; 20] = [
+/// Codes that many endpoints answer. The document names them only in its table of all errors.
+const COMMON_CODES: [&str; 20] = [
     "malformed_request",
     "bad_request",
     "invalid_json",
@@ -156,7 +156,7 @@ const ANYWHERE: [&str; 20] = [
     "unavailable",
 ];
 
-/// The words in backticks.
+/// The texts in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -192,7 +192,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = document("docs/API.md");
     let (page, table) = page.split_once("| status | code | what to do |").unwrap();
     let all: BTreeSet<&str> = table.lines().skip(2).filter_map(|row| quoted(row).next()).collect();
-    assert!(ANYWHERE.iter().all(|code| all.contains(code)));
+    assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
 
     let system = System::start("").await;
     let description = system.get("/openapi.json").await;
@@ -220,7 +220,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
             })
         };
-        for code in possible.iter().filter(|code| !ANYWHERE.contains(&code.as_str()) && *code != "overloaded") {
+        for code in possible.iter().filter(|code| !COMMON_CODES.contains(&code.as_str()) && *code != "overloaded") {
             assert!(is_named(code), "docs/API.md does not name {code} beside {endpoints:?}");
         }
         for word in quoted(&section).filter(|word| all.contains(word)) {
@@ -252,8 +252,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
     let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let of_headings =
         headings.map(|text| text.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"));
-    let named = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-    of_headings.chain(named).collect()
+    let explicit = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    of_headings.chain(explicit).collect()
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
         for link in links.filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            assert!(target.exists(), "{} links {link}, which does not exist", page.display());
-            let is_there = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
-            assert!(is_there, "{} links {link}, where there is no such heading", page.display());
+            assert!(target.exists(), "{} links to {link}, which does not exist", page.display());
+            let exists = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+            assert!(exists, "{} links to {link}, where there is no such heading", page.display());
             checked += 1;
         }
     }
@@ -279,7 +279,7 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
 }
 
 #[tokio::test]
-async fn documented_shortest_worker_completes_messages_with_the_output_of_its_program() {
+async fn shortest_documented_worker_completes_messages_with_the_output_of_its_program() {
     let page = document("docs/WORKERS.md");
     let system = System::start(code(&page, "toml")).await;
     let _worker = system.worker().await;

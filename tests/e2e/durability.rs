@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use crate::{System, number, redis_outage::REFUSED_WITHIN};
 
-/// A system with `durability.replicas = 1`, and its replica.
-async fn with_replica() -> (System, RedisServer) {
+/// Starts a system with `durability.replicas = 1`, and its replica.
+async fn start_with_replica() -> (System, RedisServer) {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     primary.command("SET probe 1");
@@ -24,7 +24,7 @@ async fn with_replica() -> (System, RedisServer) {
 
 #[tokio::test]
 async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
-    let (system, replica) = with_replica().await;
+    let (system, replica) = start_with_replica().await;
     let first = system.post("q", number(1)).await;
     for n in 2..=20 {
         system.post("q", number(n)).await;
@@ -41,14 +41,14 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
     assert_eq!(unconfirmed.headers()["retry-after"], "1");
     assert_eq!(unconfirmed.json::<Value>().await.unwrap()["code"], "unavailable");
     assert!(start.elapsed() < REFUSED_WITHIN);
-    // Reads and leases do not wait for a replica: a read during the wait of a POST is answered before that wait ends.
+    // Reads and leases do not wait for a replica: a read is answered while a POST waits for the replica.
     let waiting = number(22);
     let is_waiting = || system.redis.command("CLIENT LIST").contains(" cmd=wait ");
     let start = Instant::now();
     loop {
         let (_, read_meanwhile) = tokio::join!(system.send("q", &waiting), async {
             while !is_waiting() {
-                assert!(start.elapsed() < TIME_LIMIT, "no post waits for the replica");
+                assert!(start.elapsed() < TIME_LIMIT, "no POST waits for the replica");
                 sleep(Duration::from_millis(1)).await;
             }
             let queue = system.get("/v1/queues/q").await;
@@ -70,7 +70,7 @@ async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
 
 #[tokio::test]
 async fn no_post_fails_after_redis_closed_the_idle_connection_that_waits_for_replicas() {
-    let (system, replica) = with_replica().await;
+    let (system, replica) = start_with_replica().await;
     for n in 1..=10 {
         system.post("q", number(n)).await;
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The API answers bad requests with a problem in its own words, not in those of its libraries or of Rust, and changes nothing. Unusual
-//! but valid input is accepted.
+//! The API answers a bad request with a problem in its own words, not in those of its libraries or of Rust, and such a request changes
+//! nothing. Unusual but valid input is accepted.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{
     System,
-    bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, no_objects, post, with},
+    bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, non_object_bodies, post, with},
 };
 
 /// Words of libraries and of Rust. None of them occurs in the requests.
-const FOREIGN: [&str; 32] = [
+const INTERNAL_WORDS: [&str; 32] = [
     "deserializ",
     "serde",
     "axum",
@@ -49,7 +49,7 @@ const FOREIGN: [&str; 32] = [
 ];
 
 fn assert_is_plain(text: &str, request: &str) {
-    for word in FOREIGN {
+    for word in INTERNAL_WORDS {
         assert!(!text.contains(word), "{request} is answered with the word {word:?}: {text}");
     }
 }
@@ -66,7 +66,7 @@ async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
     let before = snapshot(&system).await;
-    // Each request uses a new connection: the server closes a connection behind a body that it did not read.
+    // Each request uses a new connection: the server closes a connection after a body that it did not read.
     let http = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).build().unwrap();
     let cases = cases();
     assert!(cases.len() > 200, "{}", cases.len());
@@ -94,7 +94,7 @@ async fn bad_lines_are_refused_in_words_of_the_api() {
     let system = System::start("").await;
     let mut lines = Vec::new();
     let mut count = 0;
-    for body in no_objects().into_iter().filter(|body| !body.contains(&b'\n') && !body.contains(&0)) {
+    for body in non_object_bodies().into_iter().filter(|body| !body.contains(&b'\n') && !body.contains(&0)) {
         lines.extend([body, b"\n".to_vec()].concat());
         count += 1;
     }
@@ -113,30 +113,39 @@ async fn bad_lines_are_refused_in_words_of_the_api() {
 #[tokio::test]
 async fn unusual_but_valid_input_is_accepted() {
     let system = System::start("").await;
-    let taken = |case: Case, status: u16| {
+    let assert_status = |case: Case, status: u16| {
         let system = &system;
         async move {
             let answered = answer(&system.http, system, &case).await;
-            let (found, text) = (answered.status().as_u16(), answered.text().await.unwrap());
-            assert_eq!(found, status, "{} {}: {text}", case.path, String::from_utf8_lossy(&case.body));
+            let (actual, text) = (answered.status().as_u16(), answered.text().await.unwrap());
+            assert_eq!(actual, status, "{} {}: {text}", case.path, String::from_utf8_lossy(&case.body));
             text
         }
     };
     // A byte order mark, null for optional fields, and the encoding `identity`.
-    taken(post("/messages", "\u{feff}{\"data\":1,\"name\":null,\"delay\":null,\"backoff\":{\"max\":null}}"), 201).await;
-    taken(post("/messages/batch", "\u{feff}{\"messages\":[{\"data\":1,\"priority\":null,\"headers\":null}]}"), 201)
-        .await;
+    assert_status(
+        post("/messages", "\u{feff}{\"data\":1,\"name\":null,\"delay\":null,\"backoff\":{\"max\":null}}"),
+        201,
+    )
+    .await;
+    assert_status(
+        post("/messages/batch", "\u{feff}{\"messages\":[{\"data\":1,\"priority\":null,\"headers\":null}]}"),
+        201,
+    )
+    .await;
     let lines = "\u{feff}{\"data\":1,\"ttl\":null}\n{\"data\":2,\"hold\":null}\n";
     let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
-    assert!(taken(lines, 200).await.contains("\"enqueued\":2"));
-    taken(with("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
-    taken(case(Method::PATCH, QUEUE, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"), 200).await;
-    taken(post("/signals/k", "{\"data\":null,\"sticky_for\":null}"), 200).await;
+    assert!(assert_status(lines, 200).await.contains("\"enqueued\":2"));
+    assert_status(with("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
+    assert_status(case(Method::PATCH, QUEUE, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"), 200)
+        .await;
+    assert_status(post("/signals/k", "{\"data\":null,\"sticky_for\":null}"), 200).await;
     let leased =
-        taken(post("/leases", "{\"max\":5,\"wait\":null,\"visibility_timeout\":null,\"consumer\":null}"), 200).await;
+        assert_status(post("/leases", "{\"max\":5,\"wait\":null,\"visibility_timeout\":null,\"consumer\":null}"), 200)
+            .await;
     let leased: Value = serde_json::from_str(&leased).unwrap();
     let lease = |n: usize| leased["messages"][n]["lease"].as_str().unwrap();
-    taken(
+    assert_status(
         post(
             "/leases/extend",
             format!("{{\"lease\":\"{}\",\"visibility_timeout\":null,\"progress\":\"\\ud83d\"}}", lease(0)),
@@ -144,9 +153,9 @@ async fn unusual_but_valid_input_is_accepted() {
         200,
     )
     .await;
-    taken(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
-    taken(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
-    // An error of a failed lease is stored in any form.
+    assert_status(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
+    assert_status(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
+    // The error of a failed lease may have any form.
     let long = "x".repeat(100_000);
     for (n, error, code, message) in [
         (2, "{\"code\":\"x\",\"message\":\"bad \\ud83d\"}", "x", "bad \u{fffd}"),
@@ -154,7 +163,7 @@ async fn unusual_but_valid_input_is_accepted() {
         (4, &*format!("{{\"message\":\"{long}\"}}"), "failed", "xxx"),
     ] {
         let body = format!("{{\"lease\":\"{}\",\"retry\":false,\"error\":{error}}}", lease(n));
-        taken(post("/leases/fail", body), 200).await;
+        assert_status(post("/leases/fail", body), 200).await;
         let id = leased["messages"][n]["id"].as_str().unwrap();
         let stored = &system.get(&format!("{QUEUE}/messages/{id}")).await["error"];
         assert_eq!(stored["code"], code);

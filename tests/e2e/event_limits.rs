@@ -1,4 +1,4 @@
-//! Event streams that are many, slow or quiet: the limits of listeners, of memory and of time.
+//! Many, slow or quiet event streams: the limits of listeners, of memory and of time.
 
 use std::time::{Duration, Instant};
 
@@ -95,12 +95,15 @@ async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops
     let mut system = System::start(&format!("[api]\n{limits}\nheader_timeout = \"1s\"")).await;
     system.create_queue("q").await;
     let mut client = system.listen_to("/v1/queues/q/events?message=mine", None).await;
-    let first = client.last.clone();
+    let first = client.last_event_id.clone();
     system.post("q", number(1)).await;
     let start = Instant::now();
     assert_eq!(client.block().await, Ok(None), "a heartbeat");
     assert!(start.elapsed() > Duration::from_secs(10), "{:?}", start.elapsed());
-    assert_ne!(client.last, first, "the heartbeat has the current event id, also for a listener to one message");
+    assert_ne!(
+        client.last_event_id, first,
+        "the heartbeat has the current event id, even for a listener to one message"
+    );
     system.post("q", json!({"data": 1, "id": "mine"})).await;
     assert_eq!(client.event().await.kind, "enqueued");
     let start = Instant::now();
@@ -122,8 +125,8 @@ async fn listeners_are_limited_per_api_and_per_key() {
     assert_eq!(open_stream(&admin.key, Method::GET).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(open_stream(&ours.key, Method::GET).await.unwrap().status(), StatusCode::NOT_FOUND);
     let patch = system.http.patch(system.url("/v1/queues/q")).bearer_auth(&admin.key).json(&json!({"max_attempts": 3}));
-    let begun = patch.send().await.unwrap();
-    assert_eq!(begun.status(), StatusCode::OK);
+    let created = patch.send().await.unwrap();
+    assert_eq!(created.status(), StatusCode::OK);
     let first = open_stream(&ours.key, Method::GET).await.unwrap();
     let second = open_stream(&ours.key, Method::GET).await.unwrap();
     assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));

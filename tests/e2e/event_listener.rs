@@ -7,13 +7,13 @@ use tokio::time::timeout;
 
 use crate::System;
 
-/// A client of a stream, as a browser is.
+/// A client of an event stream. It reads the stream as a browser does.
 pub(crate) struct Listener {
     response: Response,
-    /// The text that was received and not yet parsed.
+    /// The text that was received but not parsed yet.
     text: String,
-    /// The id that it would send as Last-Event-ID.
-    pub(crate) last: String,
+    /// The last event id that was received, for `Last-Event-ID`.
+    pub(crate) last_event_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -30,29 +30,30 @@ impl Event {
 }
 
 impl System {
-    pub(crate) async fn request_events(&self, path: &str, last: Option<&str>) -> Response {
+    pub(crate) async fn request_events(&self, path: &str, last_event_id: Option<&str>) -> Response {
         let mut request = self.http.get(self.url(path));
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
         }
         request.send().await.unwrap()
     }
 
-    pub(crate) async fn listen_to(&self, path: &str, last: Option<&str>) -> Listener {
-        let response = self.request_events(path, last).await;
+    pub(crate) async fn listen_to(&self, path: &str, last_event_id: Option<&str>) -> Listener {
+        let response = self.request_events(path, last_event_id).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let mut client = Listener { response, text: String::new(), last: last.unwrap_or_default().to_owned() };
+        let mut client =
+            Listener { response, text: String::new(), last_event_id: last_event_id.unwrap_or_default().to_owned() };
         // The first block has the current event id.
         assert_eq!(client.block().await.unwrap(), None);
         client
     }
 
-    pub(crate) async fn listen(&self, last: Option<&str>) -> Listener {
-        self.listen_to("/v1/queues/q/events", last).await
+    pub(crate) async fn listen(&self, last_event_id: Option<&str>) -> Listener {
+        self.listen_to("/v1/queues/q/events", last_event_id).await
     }
 
-    /// Begins a queue by its settings.
+    /// Creates a queue by a change of its settings.
     pub(crate) async fn create_queue(&self, queue: &str) {
         self.patch(queue, json!({"max_attempts": 3})).await;
     }
@@ -63,7 +64,7 @@ impl System {
 }
 
 impl Listener {
-    /// Reads to the next empty line. Returns the event if the block is one, and `Err` at the end of the stream.
+    /// Reads a block, which ends with an empty line. Returns its event, if it has one, and `Err` at the end of the stream.
     pub(crate) async fn block(&mut self) -> Result<Option<Event>, ()> {
         let end = loop {
             if let Some(end) = self.text.find("\n\n") {
@@ -80,14 +81,14 @@ impl Listener {
         let mut event = Event { id: String::new(), kind: String::new(), data: Value::Null };
         for line in block.lines().filter(|line| !line.is_empty()) {
             match line.split_once(": ").unwrap_or((line, "")) {
-                ("id", id) => id.clone_into(&mut self.last),
+                ("id", id) => id.clone_into(&mut self.last_event_id),
                 ("event", kind) => kind.clone_into(&mut event.kind),
                 ("data", data) => event.data = serde_json::from_str(data).unwrap(),
                 ("retry", _) | (":", "") => {}
                 other => panic!("{other:?} in {block}"),
             }
         }
-        event.id.clone_from(&self.last);
+        event.id.clone_from(&self.last_event_id);
         Ok((!event.data.is_null()).then_some(event))
     }
 

@@ -44,7 +44,7 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
     let mut received = Vec::new();
     for batch in 0..30 {
         system.post_ids(&ids(batch, 1 + batch % 13)).await;
-        // The client disconnects in the middle of a batch or before its first event.
+        // The client disconnects before the first event of a batch, or in the middle of the batch.
         for _ in 0..batch % 5 {
             received.push(client.event().await.message().to_owned());
         }
@@ -54,8 +54,8 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
             system.relaunch_api();
             system.wait_until_ready(&system.base).await;
         }
-        let last = client.last.clone();
-        client = system.listen(Some(&last)).await;
+        let last_event_id = client.last_event_id.clone();
+        client = system.listen(Some(&last_event_id)).await;
     }
     let expected: Vec<String> = (0..30).flat_map(|batch| ids(batch, 1 + batch % 13)).collect();
     while received.len() < expected.len() {
@@ -68,10 +68,10 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
 async fn events_of_one_message_are_selected_by_either_id_before_it_is_posted() {
     let system = System::start("").await;
     system.create_queue("q").await;
-    let mut own = system.listen_to("/v1/queues/q/events?message=order-42", None).await;
+    let mut of_own_id = system.listen_to("/v1/queues/q/events?message=order-42", None).await;
     system.post("q", number(1)).await;
     system.post("q", json!({"data": 1, "id": "order-42", "name": "welcome", "priority": -1, "delay": "1h"})).await;
-    let enqueued = own.event().await;
+    let enqueued = of_own_id.event().await;
     assert_eq!((enqueued.kind.as_str(), &enqueued.data["name"]), ("enqueued", &json!("welcome")));
     assert_eq!(enqueued.data["state"], "delayed");
     let message = system.queues().queue(&"q".parse().unwrap()).list("delayed".parse().unwrap(), 1, None).await.unwrap();
@@ -79,11 +79,11 @@ async fn events_of_one_message_are_selected_by_either_id_before_it_is_posted() {
 
     let location = system.post("q", number(2)).await;
     let id = location.rsplit('/').next().unwrap();
-    let mut others = system.listen_to(&format!("/v1/queues/q/events?message={id}"), None).await;
+    let mut of_issued_id = system.listen_to(&format!("/v1/queues/q/events?message={id}"), None).await;
     system.post_empty("/v1/queues/q/messages/order-42/promote").await;
     system.settle_all("q", Action::Release(None)).await;
-    assert_eq!(own.kinds(3).await, ["promoted", "started", "released"]);
-    assert_eq!(others.kinds(2).await, ["started", "released"]);
+    assert_eq!(of_own_id.kinds(3).await, ["promoted", "started", "released"]);
+    assert_eq!(of_issued_id.kinds(2).await, ["started", "released"]);
     for (query, status, code) in [
         ("?message=", 422, "invalid_id"),
         ("?message=a/b", 422, "invalid_id"),
@@ -117,10 +117,10 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     assert_eq!(reset.kind, "reset");
     system.post("q", json!({"data": 1, "id": "new"})).await;
     assert_eq!(client.event().await.message(), "new");
-    let mut back = system.listen(Some(&posted.id)).await;
-    assert_eq!(back.event().await.kind, "reset");
-    let mut back = system.listen(Some(&reset.id)).await;
-    assert_eq!(back.event().await.message(), "new", "a client can resume at the id of a reset");
+    let mut resumed = system.listen(Some(&posted.id)).await;
+    assert_eq!(resumed.event().await.kind, "reset");
+    let mut resumed = system.listen(Some(&reset.id)).await;
+    assert_eq!(resumed.event().await.message(), "new", "a client can resume at the id of a reset");
     system.redis.command("FLUSHALL");
     assert_eq!(client.event().await.kind, "reset");
 
@@ -131,8 +131,8 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
         let problem: Value = refused.json().await.unwrap();
         assert_eq!(problem["code"], "invalid_last_event_id", "{bad_id}");
     }
-    let mut back = system.listen(Some("999999999999999-999999999999999-999999999999999")).await;
-    assert_eq!(back.event().await.kind, "reset");
+    let mut resumed = system.listen(Some("999999999999999-999999999999999-999999999999999")).await;
+    assert_eq!(resumed.event().await.kind, "reset");
 }
 
 #[tokio::test]

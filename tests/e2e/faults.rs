@@ -13,7 +13,7 @@ use crate::{
     seed::Seed,
 };
 
-/// A fault of the network: its description and the control of the proxy that causes it.
+/// A fault of the network: its description, and the method of the proxy that causes it.
 struct Fault(&'static str, fn(&Proxy));
 
 const FAULTS: [Fault; 4] = [
@@ -31,7 +31,7 @@ async fn start_behind_proxy() -> (System, Proxy) {
     (system, proxy)
 }
 
-/// No process ends in these tests, so no lease lapses: leases whose answers were lost are returned.
+/// No process ends in these tests, so no lease lapses: a lease whose answer was lost is returned.
 async fn assert_all_completed_with_one_delivery(system: &System, load: Load) {
     let report = LoadReport::of(system, &load.stop().await).await;
     assert_eq!((report.repeated, report.lapses), (0, 0), "of {} messages", report.messages);
@@ -65,8 +65,8 @@ async fn network_that_fails_repeatedly_loses_no_message_and_repeats_no_delivery(
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
         let Fault(_, cause) = FAULTS.choose(&mut random).unwrap();
-        for control in [*cause, Proxy::pass] {
-            control(&proxy);
+        for set_mode in [*cause, Proxy::pass] {
+            set_mode(&proxy);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
         }
     }
@@ -109,8 +109,8 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     }
     load.wait_for_more(200).await;
     let posted = load.stop().await;
-    let (after, before): (Vec<_>, Vec<_>) = posted.into_iter().partition(|posted| posted.begun > emptied);
-    // A message whose POST was in progress at that moment was stored before or after it.
+    let (after, before): (Vec<_>, Vec<_>) = posted.into_iter().partition(|posted| posted.first_sent_at > emptied);
+    // A message whose POST was in progress during the last FLUSHALL was stored before it or after it.
     let kept = read_all(&system, &before).await.iter().filter(|message| message["id"].is_string()).count();
     let count = (after.len() + kept) as u64;
     let status = all_completed(&system, count).await;

@@ -29,10 +29,10 @@ fn start_receiver(code: &str, port: u16) -> PythonProgram {
     program
 }
 
-/// The configuration of a route to a program of the shell.
-fn exec(queue: &str, script: &str, more: &str) -> String {
+/// The configuration of a route to a shell that runs this script.
+fn exec(queue: &str, script: &str, other_keys: &str) -> String {
     format!(
-        "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{more} }}\n"
+        "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{other_keys} }}\n"
     )
 }
 
@@ -64,7 +64,7 @@ async fn http_handler_works_as_documented() {
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
     assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
-    // Signed requests with data that the receiver cannot process.
+    // The receiver also gets signed requests with data that it cannot process.
     for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
         let message = finished_text(&system, "mails", &data).await;
         assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
@@ -80,7 +80,7 @@ fn deep_data() -> String {
     format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
-/// The text of the finished message with this data. The test cannot parse all data that Drover accepts.
+/// Posts a message with this data, and returns the text of the finished message. The test can't parse all data that Drover accepts.
 async fn finished_text(system: &System, queue: &str, data: &str) -> String {
     let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");
@@ -161,9 +161,9 @@ async fn a_program_sees_nothing_of_the_configuration() {
     // The environment of the worker has at least the URL of Redis.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
-    let known =
+    let expected =
         "DROVER_ATTEMPT DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
-    assert_eq!(message["result"], known);
+    assert_eq!(message["result"], expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
-    // The queue exists before the worker: otherwise an early extension of its leases would tell the worker about the cancel.
+    // The queue must exist before the worker starts: otherwise an early heartbeat could tell the worker about the cancel.
     let location = system.post("q", json!({"data": 1})).await;
     let _worker = system.worker().await;
     let pid = tokio::task::block_in_place(|| wait_for_pid(&file));
@@ -189,7 +189,7 @@ async fn a_cancel_ends_the_program_within_a_second() {
 async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    // A program that ignores SIGTERM, with a child that ignores it too.
+    // The program ignores SIGTERM, and so does its child.
     let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", file.display());
     let config = exec("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
     let system = System::start(&config).await;
@@ -259,7 +259,7 @@ async fn handler_receives_exact_names_and_the_data_of_the_signal() {
     let system = System::start(&(http + &exec("exec", echo, ""))).await;
     let _worker = system.worker().await;
     let (id, name) = (" order é ", " a");
-    // The largest data of a signal, without ASCII.
+    // The data of the signal has the maximum size, and almost no ASCII.
     let data = json!({"amount": 12, "text": "é".repeat(2_030)});
     for queue in ["http", "exec"] {
         let message = json!({"data": 1, "id": id, "name": name, "hold": "paid"});
@@ -270,8 +270,8 @@ async fn handler_receives_exact_names_and_the_data_of_the_signal() {
         let result = &system.finished(&held).await["result"];
         assert_eq!((&result["id"], &result["name"]), (&json!(id), &json!(name)), "{queue}");
         assert_eq!(result["signal"], data, "{queue}");
-        let free = system.post(queue, json!({"data": 1, "name": name})).await;
-        let result = &system.finished(&free).await["result"];
+        let not_held = system.post(queue, json!({"data": 1, "name": name})).await;
+        let result = &system.finished(&not_held).await["result"];
         assert_eq!((&result["name"], &result["signal"]), (&json!(name), &Value::Null), "{queue}");
     }
     let message = system.get("/v1/queues/http/messages/%20order%20%C3%A9%20").await;
@@ -284,9 +284,9 @@ async fn control_characters_of_an_id_are_escaped_in_the_log_of_a_worker() {
     let system = System::start(&exec("q", "exit 65", "")).await;
     let id = "a\u{202e}b\u{2028}c outcome=completed";
     let pretty = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;
-    for (at, (format, escaped)) in [("pretty", pretty), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
+    for (index, (format, escaped)) in [("pretty", pretty), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
         let mut worker = system.worker_with(&[("DROVER__LOG__FORMAT", format)]).await;
-        system.finished(&system.post("q", json!({"data": 1, "id": format!("{id}{at}"), "name": id})).await).await;
+        system.finished(&system.post("q", json!({"data": 1, "id": format!("{id}{index}"), "name": id})).await).await;
         let line = worker.wait_for_log("failed for good");
         assert!(line.contains(escaped), "{line}");
         tokio::task::block_in_place(|| worker.terminate());

@@ -1,11 +1,11 @@
-//! `Idempotency-Key`: a repeated POST stores nothing new and is answered with the message as it is now.
+//! `Idempotency-Key`: a repeated POST stores nothing new, and its answer is the message as it is now.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{System, completed};
 
-const ONE: &str = "/v1/queues/q/messages";
+const SINGLE: &str = "/v1/queues/q/messages";
 const BATCH: &str = "/v1/queues/q/messages/batch";
 
 async fn send(system: &System, path: &str, key: &str, body: &str) -> (u16, Value) {
@@ -17,17 +17,17 @@ async fn send(system: &System, path: &str, key: &str, body: &str) -> (u16, Value
 #[tokio::test]
 async fn the_same_request_with_the_same_key_stores_one_message() {
     let system = System::start("").await;
-    let (status, first) = send(&system, ONE, "key-1", r#"{"data": 1}"#).await;
+    let (status, first) = send(&system, SINGLE, "key-1", r#"{"data": 1}"#).await;
     assert_eq!((status, first.get("duplicate")), (201, None));
     for key in ["key-1", "\"key-1\""] {
-        let (status, again) = send(&system, ONE, key, r#"{"data": 1}"#).await;
+        let (status, again) = send(&system, SINGLE, key, r#"{"data": 1}"#).await;
         assert_eq!((status, &again["id"], &again["duplicate"]), (200, &first["id"], &json!(true)), "{key}");
     }
-    let (status, problem) = send(&system, ONE, "key-1", r#"{"data": 2}"#).await;
+    let (status, problem) = send(&system, SINGLE, "key-1", r#"{"data": 2}"#).await;
     assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
     let (status, problem) = send(&system, BATCH, "key-1", r#"{"messages": [{"data": 1}]}"#).await;
     assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
-    let (status, other) = send(&system, ONE, "key-2", r#"{"data": 1}"#).await;
+    let (status, other) = send(&system, SINGLE, "key-2", r#"{"data": 1}"#).await;
     assert_eq!(status, 201);
     assert_ne!(other["id"], first["id"]);
     assert_eq!(
@@ -41,17 +41,17 @@ async fn the_same_request_with_the_same_key_stores_one_message() {
 #[tokio::test]
 async fn a_repeated_request_is_answered_with_the_message_as_it_is_now() {
     let system = System::start("").await;
-    let (_, first) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    let (_, first) = send(&system, SINGLE, "k", r#"{"data": 1}"#).await;
     system.settle_all("q", completed()).await;
-    let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    let (status, again) = send(&system, SINGLE, "k", r#"{"data": 1}"#).await;
     assert_eq!((status, &again["state"], &again["result"]), (200, &json!("completed"), &json!("done")));
-    let location = format!("{ONE}/{}", first["id"].as_str().unwrap());
+    let location = format!("{SINGLE}/{}", first["id"].as_str().unwrap());
     assert_eq!(system.request(Method::DELETE, &location, None).await.0, 204);
-    let (status, again) = send(&system, ONE, "k", r#"{"data": 1}"#).await;
+    let (status, again) = send(&system, SINGLE, "k", r#"{"data": 1}"#).await;
     let erased = json!({"id": first["id"], "queue": "q", "state": null, "duplicate": true});
     assert_eq!((status, again), (200, erased));
-    let waited = send(&system, &format!("{ONE}?wait=20s"), "k", r#"{"data": 1}"#).await;
-    assert_eq!(waited.0, 200, "an erased message is not waited for");
+    let waited = send(&system, &format!("{SINGLE}?wait=20s"), "k", r#"{"data": 1}"#).await;
+    assert_eq!(waited.0, 200, "the request must not wait for an erased message");
     system.assert_clean().await;
 }
 
@@ -80,12 +80,12 @@ async fn a_batch_with_a_key_is_stored_once() {
 async fn invalid_idempotency_key_is_refused_and_nothing_is_stored() {
     let system = System::start("").await;
     for key in ["", "a b", "\"a", "\"a\";x=1", "\"\"", &"x".repeat(256), "schl\u{fc}ssel"] {
-        for (path, body) in [(ONE, r#"{"data": 1}"#), (BATCH, r#"{"messages": [{"data": 1}]}"#)] {
+        for (path, body) in [(SINGLE, r#"{"data": 1}"#), (BATCH, r#"{"messages": [{"data": 1}]}"#)] {
             let (status, problem) = send(&system, path, key, body).await;
             assert_eq!((status, &problem["code"]), (400, &json!("invalid_idempotency_key")), "{key}: {problem}");
         }
     }
-    let request = system.http.post(system.url(ONE)).header("content-type", "application/json");
+    let request = system.http.post(system.url(SINGLE)).header("content-type", "application/json");
     let twice = request.header("idempotency-key", "a").header("idempotency-key", "b").body(r#"{"data": 1}"#);
     assert_eq!(twice.send().await.unwrap().status(), 400);
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{System, millis, number};
 
-const SHORT: &str =
+const SHORT_LEASES: &str =
     "[queues.q]\nvisibility_timeout = \"300ms\"\nmax_attempts = 2\nbackoff = { type = \"fixed\", delay = 0 }";
 
 async fn lease(system: &System, body: Value) -> Value {
@@ -21,8 +21,8 @@ async fn settle(system: &System, verb: &str, body: Value) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
-    let system = System::start(SHORT).await;
+async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
+    let system = System::start(SHORT_LEASES).await;
     for n in 0..4 {
         system.post("q", number(n)).await;
     }
@@ -33,36 +33,32 @@ async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
     for (n, message) in messages.iter().enumerate() {
         assert_eq!((&message["data"], &message["state"]), (&json!(n), &json!("active")));
         assert_eq!(message["consumer"], consumer, "the server issued the consumer's id");
-        let lasts = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
-        assert_eq!(lasts, 5_000);
+        let duration = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
+        assert_eq!(duration, 5_000);
     }
     let token = |n: usize| messages[n]["lease"].clone();
-    let at = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
+    let path_of = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
 
     let (status, done) = settle(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
     assert_eq!((status, &done["outcome"]), (200, &json!("completed")));
-    assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}));
+    assert_eq!(system.get(&path_of(0)).await["result"], json!({"ok": []}));
     let (status, again) = settle(&system, "complete", json!({"lease": token(0), "result": 2})).await;
-    assert_eq!(
-        (status, &again["outcome"]),
-        (200, &json!("completed")),
-        "the same settle is answered as the first time"
-    );
-    assert_eq!(system.get(&at(0)).await["result"], json!({"ok": []}), "a result is never overwritten");
+    assert_eq!((status, &again["outcome"]), (200, &json!("completed")), "the repeated settle has the same answer");
+    assert_eq!(system.get(&path_of(0)).await["result"], json!({"ok": []}), "a result is never overwritten");
 
     let error = json!({"code": "odd", "message": "it went wrong"});
     let (_, failed) = settle(&system, "fail", json!({"lease": token(1), "error": error, "retry_after": "1h"})).await;
     assert_eq!(failed["outcome"], "delayed");
-    assert_eq!(system.get(&at(1)).await["error"]["code"], "odd");
+    assert_eq!(system.get(&path_of(1)).await["error"]["code"], "odd");
     let (_, dead) = settle(&system, "fail", json!({"lease": token(2), "retry": false})).await;
     assert_eq!(dead["outcome"], "failed");
     let (_, extended) = settle(&system, "extend", json!({"lease": token(3), "progress": 40})).await;
     assert_eq!(extended["outcome"], "extended");
     assert!(millis(&extended["lease_expires_at"]) > 0);
-    assert_eq!(system.get(&at(3)).await["progress"], 40);
+    assert_eq!(system.get(&path_of(3)).await["progress"], 40);
     let (_, released) = settle(&system, "release", json!({"lease": token(3)})).await;
     assert_eq!(released["outcome"], "waiting");
-    let message = system.get(&at(3)).await;
+    let message = system.get(&path_of(3)).await;
     assert_eq!((&message["attempts_made"], &message["state"]), (&json!(0), &json!("waiting")));
 
     for verb in ["complete", "fail", "extend"] {
@@ -74,7 +70,7 @@ async fn a_consumer_leases_and_ends_its_leases_in_each_way() {
 
 #[tokio::test]
 async fn leases_settled_in_one_request_are_each_answered() {
-    let system = System::start(SHORT).await;
+    let system = System::start(SHORT_LEASES).await;
     for n in 0..3 {
         system.post("q", number(n)).await;
     }
@@ -97,7 +93,7 @@ async fn leases_settled_in_one_request_are_each_answered() {
 
 #[tokio::test]
 async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_ends() {
-    let system = System::start(SHORT).await;
+    let system = System::start(SHORT_LEASES).await;
     let start = Instant::now();
     let empty = lease(&system, json!({"wait": "300ms"})).await;
     assert_eq!(empty["messages"], json!([]));
@@ -110,7 +106,7 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
     assert_eq!(leased["messages"][0]["data"], 1);
     // A poll would find the message after 5 s.
     assert!(posted.elapsed() < Duration::from_secs(4));
-    // The lease lapses, and the next waiting client receives the message without a poll.
+    // The lease lapses, and the next client that waits receives the message without a poll.
     let start = Instant::now();
     let again = lease(&system, json!({"wait": "20s"})).await;
     assert_eq!(again["messages"][0]["lapses"], 1);
@@ -150,7 +146,7 @@ async fn message_leased_for_a_disconnected_client_is_released_without_an_attempt
 
 #[tokio::test]
 async fn run_longer_than_its_timeout_fails_for_http_consumers() {
-    let system = System::start(SHORT).await;
+    let system = System::start(SHORT_LEASES).await;
     let posted = system.post("q", json!({"data": 1, "timeout": "100ms", "max_attempts": 1})).await;
     let leased = lease(&system, json!({"visibility_timeout": "1h"})).await;
     assert_eq!(leased["messages"][0]["timeout"], 100);

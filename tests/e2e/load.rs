@@ -37,7 +37,7 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// Clients that post messages with own ids, each again until the API has confirmed it.
+/// Clients that post messages with own ids. They repeat each POST until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
@@ -48,7 +48,7 @@ pub(crate) struct Load {
 pub(crate) struct Posted {
     pub(crate) id: String,
     /// The instant of the first POST.
-    pub(crate) begun: Instant,
+    pub(crate) first_sent_at: Instant,
 }
 
 impl Load {
@@ -76,8 +76,8 @@ impl Load {
     /// Waits until this many more messages are stored.
     pub(crate) async fn wait_for_more(&self, messages: usize) {
         let start = Instant::now();
-        let enough = self.stored.load(Ordering::Relaxed) + messages;
-        while self.stored.load(Ordering::Relaxed) < enough {
+        let target = self.stored.load(Ordering::Relaxed) + messages;
+        while self.stored.load(Ordering::Relaxed) < target {
             assert!(start.elapsed() < TIME_LIMIT, "the clients store no more messages");
             sleep(Duration::from_millis(5)).await;
         }
@@ -91,8 +91,8 @@ impl Load {
 }
 
 async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<Posted> {
-    let begun = Instant::now();
-    // A third is delayed and some have a priority, so that messages take each path through the queue.
+    let first_sent_at = Instant::now();
+    // Some messages are delayed and some have a priority, so that messages take each path through the queue.
     let messages: Vec<Value> = ids
         .iter()
         .enumerate()
@@ -101,8 +101,8 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         )
         .collect();
     let (path, body) = match &messages[..] {
-        [one] => ("messages", one.to_string()),
-        more => ("messages/batch", json!({"messages": more}).to_string()),
+        [message] => ("messages", message.to_string()),
+        batch => ("messages/batch", json!({"messages": batch}).to_string()),
     };
     let url = format!("{base}/v1/queues/{QUEUE}/{path}");
     loop {
@@ -112,9 +112,9 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         if let Ok(answer) = request.send().await
             && is_stored(answer, requested_at.elapsed()).await
         {
-            return ids.into_iter().map(|id| Posted { id, begun }).collect();
+            return ids.into_iter().map(|id| Posted { id, first_sent_at }).collect();
         }
-        assert!(begun.elapsed() < TIME_LIMIT, "{ids:?}: can't be posted");
+        assert!(first_sent_at.elapsed() < TIME_LIMIT, "{ids:?}: can't be posted");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -132,10 +132,10 @@ async fn is_stored(answer: Response, took: Duration) -> bool {
     }
 }
 
-/// The result of a load: every posted message is stored once and completed.
+/// The result of a load in which every posted message was stored once and completed.
 pub(crate) struct LoadReport {
     pub(crate) messages: u64,
-    /// Deliveries beyond the first.
+    /// The number of deliveries beyond the first of each message.
     pub(crate) repeated: u64,
     pub(crate) lapses: u64,
 }
@@ -156,7 +156,7 @@ impl LoadReport {
             report.repeated += deliveries - 1;
             report.lapses += lapses;
         }
-        // A message that a client posted again after a lost answer was stored once.
+        // A message that a client posted again after a lost answer was stored only once.
         let totals = json!(
             {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": report.lapses,
              "expired": 0, "cancelled": 0}
