@@ -99,7 +99,7 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
 }
 
 #[test]
-fn installed_package_starts_no_service_and_an_existing_service_keeps_running() {
+fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() {
     for (was_there, has_policy) in [(false, false), (false, true), (true, false)] {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy-rc.d");

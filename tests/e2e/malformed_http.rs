@@ -1,4 +1,4 @@
-//! Bytes that are no proper HTTP, requests behind one another, and JSON that is nested deeply.
+//! Bytes that are not valid HTTP, pipelined requests, and deeply nested JSON.
 
 use serde_json::Value;
 
@@ -17,8 +17,8 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(statuses, [200, 404, 200]);
 }
 
-/// Sends a request that must be refused, with another one behind it that must not be answered. Returns the answer, or `None` when a
-/// reset overtook it, because the server closed before it had read everything.
+/// Sends a request that must be refused, and after it another one that must not be answered. Returns the answer, or `None` if a reset
+/// destroyed it: the server may close the connection before it has read everything.
 async fn refusal_of(system: &System, request: &str, statuses: &[u16]) -> Option<Answer> {
     let mut client = system.connect().await;
     client.send(format!("{request}{LIVEZ}")).await;
@@ -40,7 +40,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         ("\0\0\0\0\r\n\r\n".to_owned(), &[400]),
         ("hello\r\n\r\n".to_owned(), &[400]),
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), &[400]),
-        // The start of a client with prior knowledge of HTTP/2: settings follow the preface.
+        // A client with prior knowledge of HTTP/2 begins like this: settings follow the preface.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_owned(), &[505]),
         (get("content-length: x\r\n"), &[400]),
         (get("content-length: 1\r\ncontent-length: 2\r\n"), &[400]),
@@ -50,12 +50,12 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         (get("x: a\r\n folded\r\n"), &[400]),
         (get(&headers(120)), &[431]),
         (get(&format!("x: {}\r\n", "x".repeat(40_000))), &[431]),
-        // The status depends on how the bytes arrive.
+        // The status depends on how many bytes arrive at once.
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(40_000)), &[414, 431]),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000)), &[414, 431]),
     ] {
         if let Some(answer) = refusal_of(&system, &request, statuses).await {
-            assert_eq!(answer.body, "", "the HTTP library refuses it without a body");
+            assert_eq!(answer.body, "", "the HTTP library refuses the request without a body");
         }
     }
     for request in [
@@ -73,9 +73,9 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
     }
     // A request that was read in full is always answered.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for (whole, status) in [(preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
+    for (request, status) in [(preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
         let mut client = system.connect().await;
-        let answer = client.request(whole).await;
+        let answer = client.request(request).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert!(answer.head.contains("connection: close"), "{answer:?}");
         assert!(client.until_closed().await.is_empty());
@@ -86,7 +86,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn no_request_is_smuggled_behind_one_with_two_lengths() {
+async fn no_request_can_be_smuggled_after_one_with_two_lengths() {
     let system = System::start("").await;
     let post = |headers: &str, body: &str| {
         format!(
@@ -102,7 +102,7 @@ async fn no_request_is_smuggled_behind_one_with_two_lengths() {
         let mut client = system.connect().await;
         client.send(post(headers, &format!("{chunked}{}", post("content-length: 10\r\n", "{\"data\":2}")))).await;
         let answers = client.until_closed().await;
-        assert_eq!(answers.len(), 1, "the bytes behind the body are not a request: {answers:?}");
+        assert_eq!(answers.len(), 1, "the bytes after the body are not a request: {answers:?}");
         assert!(answers[0].head.contains("connection: close"), "{answers:?}");
     }
     let queue = system.get("/v1/queues/q").await;

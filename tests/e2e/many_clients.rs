@@ -21,7 +21,7 @@ use crate::{
     raw_client::{LIVEZ, RawClient},
 };
 
-/// 5,000, or fewer if this process may not open so many files.
+/// The number of clients: 5,000, or fewer if this process may not open so many files.
 fn client_count() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
     usize::try_from(limit.saturating_sub(300)).unwrap().min(5_000)
@@ -55,14 +55,14 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
     let mut posts = 0;
-    // Long enough for each slow client to be disconnected once.
+    // The posts last so long that each slow client is disconnected once.
     while posts < 300 || start.elapsed() < Duration::from_secs(7) {
-        let begun = Instant::now();
+        let sent_at = Instant::now();
         timeout(TIME_LIMIT, system.post("my-queue", number(posts))).await.unwrap();
-        slowest = slowest.max(begun.elapsed());
+        slowest = slowest.max(sent_at.elapsed());
         posts += 1;
     }
-    // Less than the time limit of a slow client.
+    // A POST takes less time than a slow client may take.
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
     slow.shutdown().await;
     for client in &mut idle {
@@ -79,7 +79,7 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let system = System::start("[redis]\ntimeout = \"30s\"\n").await;
     let address = system.api_port.address();
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
-    // On a busy machine all of them must wait before the first one has waited for 60 s.
+    // Even on a busy machine, all clients must wait before the wait of the first one ends after 60 s.
     let clients = client_count().min(2_000);
     let mut waiting = Vec::with_capacity(clients);
     for n in 0..clients {
@@ -88,11 +88,12 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         waiting.push(client);
     }
-    // Once Redis receives almost no calls for a second, all clients are waiting.
+    // All clients wait when Redis has received almost no calls for a second.
     let calls = || {
-        let figures = system.redis.command("INFO commandstats");
-        let of = |name: &str| figures.lines().find_map(|line| line.strip_prefix(name)?.split(',').next()?.parse().ok());
-        of("cmdstat_evalsha:calls=").unwrap_or(0_u64)
+        let stats = system.redis.command("INFO commandstats");
+        let calls_of =
+            |name: &str| stats.lines().find_map(|line| line.strip_prefix(name)?.split(',').next()?.parse().ok());
+        calls_of("cmdstat_evalsha:calls=").unwrap_or(0_u64)
     };
     timeout(TIME_LIMIT, async {
         loop {
@@ -161,7 +162,7 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
         let (http, url) = (http.clone(), format!("{base}/v1/queues/q/messages"));
         async move {
             let mut stored = Vec::new();
-            // Until the API closes the connection.
+            // The client posts until the API closes the connection.
             loop {
                 let Ok(answer) = http.post(&url).json(&number(n)).send().await else { return stored };
                 assert_eq!(answer.status(), StatusCode::CREATED);
@@ -175,6 +176,10 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
     system.relaunch_api();
     system.wait_until_ready(&system.base).await;
     let status = system.get("/v1/queues/q").await;
-    assert_eq!(status["counts"]["waiting"], json!(stored.len()), "exactly the answered messages are stored");
+    assert_eq!(
+        status["counts"]["waiting"],
+        json!(stored.len()),
+        "only the messages whose POST was answered are stored"
+    );
     system.assert_clean().await;
 }

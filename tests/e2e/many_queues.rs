@@ -45,18 +45,21 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         }
     };
     // The queues are created while the worker runs.
-    let all: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
-    for queue in &all {
+    let created: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
+    for queue in &created {
         until_completed(queue, 1).await;
     }
     let subscribed = system.redis.command("CLIENT LIST TYPE pubsub");
-    let psub: u32 = subscribed
+    let pattern_subscribers: u32 = subscribed
         .lines()
         .filter(|line| line.contains(" psub=") && !line.contains(" psub=0 "))
         .count()
         .try_into()
         .unwrap();
-    assert_eq!(psub, 2, "one connection with a pattern for the worker, one with two for the API: {subscribed}");
+    assert_eq!(
+        pattern_subscribers, 2,
+        "one connection with a pattern for the worker, one with two for the API: {subscribed}"
+    );
     let metrics = system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap();
     assert_eq!(metric_in(&metrics, "drover_worker_queues{queue=\"user-*\"}"), QUEUES);
     let memory = metric_in(&metrics, "process_resident_memory_bytes");
@@ -67,7 +70,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         let begun = Instant::now();
         let queue = post(n).await;
         until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
-        // A poll of all queues takes 50 s.
+        // One round of polls over all queues would take 50 s.
         assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
     }
 }
@@ -83,22 +86,22 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
     assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
     let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
     assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
-    let scripts = || {
+    let script_calls = || {
         let stats = system.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
         line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
     // The first lease call of each queue may still be in progress.
-    let mut before = scripts();
+    let mut before = script_calls();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = scripts();
-        if now == before {
+        let calls = script_calls();
+        if calls == before {
             break;
         }
-        before = now;
+        before = calls;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(scripts(), before, "no script runs while nothing happens");
+    assert_eq!(script_calls(), before, "no script runs while nothing happens");
     assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
 }

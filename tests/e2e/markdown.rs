@@ -20,7 +20,7 @@ pub(crate) fn document(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The text of a section `##` of a document.
+/// The text of a document's section with a heading `##`.
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let (_, after) =
         document.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
@@ -35,7 +35,7 @@ pub(crate) fn code<'a>(text: &'a str, language: &str) -> &'a str {
 
 /// A fenced block of a document.
 pub(crate) struct Block<'a> {
-    /// The heading above it.
+    /// The heading above the block.
     pub(crate) heading: &'a str,
     pub(crate) language: &'a str,
     pub(crate) text: String,
@@ -93,7 +93,7 @@ pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
         (Value::Object(shown), Value::Object(real)) => {
             let is_whole = !shown.contains_key("…");
             let keys = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
-            // The Redis of a test is not durable, which gives warnings.
+            // The Redis of a test is not durable, so real answers have warnings.
             let (mut expected, mut found) = (keys(shown), keys(real));
             for set in [&mut expected, &mut found] {
                 set.remove("…");
@@ -115,8 +115,8 @@ pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
         }
         (Value::Array(shown), Value::Array(real)) => {
             assert_eq!(shown.len(), real.len(), "{pointer}: {real:?}");
-            for (at, (shown, real)) in shown.iter().zip(real).enumerate() {
-                compare(shown, real, &format!("{pointer}/{at}"));
+            for (index, (shown, real)) in shown.iter().zip(real).enumerate() {
+                compare(shown, real, &format!("{pointer}/{index}"));
             }
         }
         (Value::String(shown), Value::String(real)) if shown != "…" => {

@@ -1,5 +1,5 @@
-//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read. It
-//! stays within the bounds in docs/API.md, and other clients are not delayed.
+//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read. The
+//! memory stays within the bounds in docs/API.md, and other clients are not delayed.
 
 use std::{
     fs,
@@ -60,10 +60,10 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The longest time of a POST beside the slow clients. It allows for a busy machine, and is shorter than each time limit of a slow
-/// client (10 s and more).
+/// The maximum time of a POST while slow clients are connected. It allows for a busy machine, and is shorter than each time limit of a
+/// slow client (10 s and more).
 const DELAY_LIMIT: Duration = Duration::from_secs(8);
-/// The processes are busy with slow clients, so a call to Redis has time. The test measures how long a POST takes.
+/// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
 const REDIS: &str = "[redis]\ntimeout = \"30s\"\n";
 
 /// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
@@ -72,10 +72,10 @@ async fn slowest_post(system: &System) -> Duration {
     let mut slowest = Duration::ZERO;
     let mut client = system.connect_from(9).await;
     while start.elapsed() < Duration::from_secs(2) {
-        let begun = Instant::now();
+        let sent_at = Instant::now();
         timeout(TIME_LIMIT, system.post("q", number(1))).await.unwrap();
         assert_eq!(timeout(TIME_LIMIT, post(&mut client, 100_000, "")).await.unwrap().status, 201);
-        slowest = slowest.max(begun.elapsed());
+        slowest = slowest.max(sent_at.elapsed());
     }
     slowest
 }
@@ -100,13 +100,13 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
     for answer in &refused {
         assert_overloaded(answer);
     }
-    assert_eq!(slow.len() - refused.len(), 3 * 16, "each address has a quarter");
+    assert_eq!(slow.len() - refused.len(), 3 * 16, "each address may use a quarter of the memory");
     let slowest = slowest_post(&system).await;
     assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
     drop(slow);
-    // The memory is freed as soon as the API notices the end of its connection. Each post needs room for its body and its answer.
+    // The API frees the memory of a connection as soon as it notices its end. Each POST needs memory for its body and its answer.
     let connect = || join_all((0..7).map(|_| system.connect_from(2)));
     let mut clients = connect().await;
     let start = Instant::now();
@@ -122,7 +122,7 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
 }
 
 #[tokio::test]
-async fn body_in_tiny_pieces_takes_no_more_memory_than_in_one() {
+async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one() {
     let system = System::start(&format!("{REDIS}[api]\nrequest_timeout = \"60s\"\n")).await;
     let before = system.api_memory();
     let mut clients = Vec::new();
@@ -161,7 +161,7 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
     assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
-    // At its end, each stream is answered: its line is no message, or there was no memory for it.
+    // Each stream gets an answer at its end: its line is no message, or there was no memory for the line.
     let ended = join_all(slow.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
     let refused: Vec<_> = ended.iter().filter(|answer| answer.status != 200).collect();
     assert!((100..200).contains(&refused.len()), "{}", refused.len());
@@ -216,7 +216,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     let mut unread = Vec::new();
     let mut refused = 0;
     for _ in 0..30 {
-        // Ten requests at once, all from one address, which may use a part of the memory.
+        // Ten clients send requests at once. All have one address, which may use only a part of the memory.
         let clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
             client.send(PAGE).await;
@@ -251,21 +251,21 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
     assert_eq!(reader.request(PAGE).await.status, 200);
     drop(unread);
-    // The memory is freed as soon as the API notices the end of its connections.
+    // The API frees the memory of the connections as soon as it notices their end.
     let start = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
-    let mut found = 0;
+    let mut listed = 0;
     while start.elapsed() < TIME_LIMIT && !path.is_empty() {
         let answer = neighbour.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         if answer.status == 200 {
             let page: Value = serde_json::from_str(&answer.body).unwrap();
-            found += page["messages"].as_array().unwrap().len();
+            listed += page["messages"].as_array().unwrap().len();
             let next =
                 page["next_cursor"].as_str().map(|next| format!("/v1/queues/large/messages?limit=1000&cursor={next}"));
             path = next.unwrap_or_default();
         }
     }
-    assert_eq!(found, MESSAGES);
+    assert_eq!(listed, MESSAGES);
     let leased: Value = serde_json::from_str(&neighbour.request(lease).await.body).unwrap();
     assert_eq!(leased["messages"][0]["data"]["n"], 0, "the refused call did not lease the first message");
     assert_eq!(leased["messages"][0]["deliveries"], 1);
@@ -280,7 +280,7 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
         System::start(&format!("{REDIS}[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}")).await;
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
     let mut slow = system.connect().await;
-    // The API requests the body when it has counted it.
+    // The API asks for the body when it has reserved memory for it.
     slow.send(head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
     slow.wait_for_continue().await;
     let refused = post(&mut system.connect().await, 100_000, &ours).await;

@@ -112,7 +112,7 @@ async fn a_message_is_erased_with_all_that_belongs_to_it() {
     for id in ["held", "delayed", "waiting", "completed", "failed"] {
         assert_eq!(system.request(Method::DELETE, &path(id), None).await, (204, Value::Null), "{id}");
         assert_eq!(system.request(Method::GET, &path(id), None).await.0, 404);
-        assert_eq!(system.request(Method::DELETE, &path(id), None).await.0, 404, "once");
+        assert_eq!(system.request(Method::DELETE, &path(id), None).await.0, 404, "a message is erased only once");
         system.post("q", json!({"data": 2, "id": id})).await;
     }
     system.assert_clean().await;
@@ -173,9 +173,9 @@ async fn a_failed_message_is_retried_and_a_delayed_one_promoted() {
 async fn message_that_has_not_started_takes_a_merge_patch() {
     let system = System::start("").await;
     let headers = json!({"a": "1", "b": "2"});
-    for (id, more) in [("held", json!({"hold": "k"})), ("delayed", json!({"delay": "1h"})), ("waiting", json!({}))] {
+    for (id, options) in [("held", json!({"hold": "k"})), ("delayed", json!({"delay": "1h"})), ("waiting", json!({}))] {
         let mut message = json!({"data": {"x": 1, "y": 2}, "id": id, "name": "n", "priority": 3, "headers": headers});
-        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        message.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         system.post("q", message).await;
         let before = system.get(&path(id)).await;
         assert_eq!(patched(&system, id, json!({})).await, before, "an empty patch changes nothing");
@@ -191,7 +191,7 @@ async fn message_that_has_not_started_takes_a_merge_patch() {
         assert_eq!((&message["headers"], &message["name"]), (&json!({}), &Value::Null));
         assert_eq!((&message["priority"], &message["data"]), (&json!(0), &json!(false)));
         assert_eq!(message["due_at"], before["due_at"]);
-        for (delay, least, most) in [(json!("2h"), 7_200_000, 7_260_000), (Value::Null, 0, 60_000)] {
+        for (delay, min, max) in [(json!("2h"), 7_200_000, 7_260_000), (Value::Null, 0, 60_000)] {
             let message = patched(&system, id, json!({ "delay": delay })).await;
             let expected = match (id, delay.is_null()) {
                 ("held", _) => "held",
@@ -200,7 +200,7 @@ async fn message_that_has_not_started_takes_a_merge_patch() {
             };
             assert_eq!(message["state"], expected, "{id}");
             let after = millis(&message["due_at"]) - millis(&message["created_at"]);
-            assert!((least..=most).contains(&after) && message["delay"] == after, "{message}");
+            assert!((min..=max).contains(&after) && message["delay"] == after, "{message}");
         }
         system.assert_clean().await;
     }
@@ -246,7 +246,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     assert_eq!(patch(&system, "42", json!({})).await.1["code"], "invalid_id");
     assert_eq!(patch(&system, "a?x=1", json!({})).await.1["code"], "invalid_query");
 
-    // While Redis is full, a patch is refused as a POST is, and stored messages are leased.
+    // While Redis is full, a patch is refused like a POST, and stored messages can be leased.
     system.redis.command("CONFIG SET maxmemory 1");
     let (status, problem) = patch(&system, "a", json!({"data": "larger"})).await;
     assert_eq!((status, &problem["code"]), (507, &json!("out_of_memory")));
@@ -269,7 +269,7 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     for id in ["a", "b", "c", "d", "e"] {
         system.post("q", json!({"data": 1, "id": id})).await;
     }
-    let listed = async |expected: &[&str]| {
+    let assert_order = async |expected: &[&str]| {
         let found = queue.list(State::Waiting, 10, None).await.unwrap().messages;
         assert_eq!(found.iter().map(|message| message.id.as_str()).collect::<Vec<_>>(), expected);
         let counts = &system.get("/v1/queues/q").await["counts"];
@@ -278,26 +278,29 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     };
     patched(&system, "d", json!({"priority": -1})).await;
     patched(&system, "b", json!({"priority": 1})).await;
-    listed(&["d", "a", "c", "e", "b"]).await;
+    assert_order(&["d", "a", "c", "e", "b"]).await;
     patched(&system, "c", json!({"delay": "1h"})).await;
-    listed(&["d", "a", "e", "b"]).await;
+    assert_order(&["d", "a", "e", "b"]).await;
     patched(&system, "c", json!({"delay": null})).await;
     patched(&system, "b", json!({"priority": null})).await;
-    // Both messages were in the waiting list before, and are in it once again.
-    listed(&["d", "a", "b", "c", "e"]).await;
+    // Both messages were in the waiting list before. Now each of them is in it exactly once.
+    assert_order(&["d", "a", "b", "c", "e"]).await;
     patched(&system, "a", json!({"delay": "1h", "priority": 5})).await;
     patched(&system, "a", json!({"delay": null})).await;
-    listed(&["d", "b", "c", "e", "a"]).await;
-    // A cancelled and retried message is in the list once, by its new priority.
+    assert_order(&["d", "b", "c", "e", "a"]).await;
+    // A message that was cancelled and retried is in the list once, by its new priority.
     for id in ["a", "c"] {
         system.post_empty(&format!("{}/cancel", path(id))).await;
         system.post_empty(&format!("{}/retry", path(id))).await;
     }
-    listed(&["d", "b", "c", "e", "a"]).await;
+    assert_order(&["d", "b", "c", "e", "a"]).await;
     assert_eq!(patched(&system, "a", json!({"data": 2})).await["deliveries"], 0, "the message never started");
     let leased = system.lease("q", 10).await;
-    assert_eq!(leased.iter().map(|one| one.message.id.as_str()).collect::<Vec<_>>(), ["d", "b", "c", "e", "a"]);
-    assert!(system.lease("q", 10).await.is_empty(), "each is handed out once");
+    assert_eq!(
+        leased.iter().map(|delivery| delivery.message.id.as_str()).collect::<Vec<_>>(),
+        ["d", "b", "c", "e", "a"]
+    );
+    assert!(system.lease("q", 10).await.is_empty(), "each message is handed out once");
     system.assert_clean().await;
 }
 
@@ -340,11 +343,11 @@ async fn concurrent_patches_are_each_applied_or_refused() {
         let id = format!("m{round}");
         system.post("q", json!({"data": 0, "id": id})).await;
         let header = |n: usize| patch(&system, &id, json!({"headers": {format!("h{n}"): "x"}}));
-        let all = futures_util::future::join_all((0..4).map(header)).await;
-        assert!(all.iter().all(|(status, _)| *status == 200), "{all:?}");
+        let answers = futures_util::future::join_all((0..4).map(header)).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
         let message = system.get(&path(&id)).await;
         assert_eq!(message["headers"].as_object().unwrap().len(), 4, "each patch is applied");
-        // Beside a lease and a cancel, the patch is applied before them or refused.
+        // A patch that is sent together with a lease and a cancel is applied before them, or refused.
         let cancel = format!("{}/cancel", path(&id));
         let (leased, (status, problem), _) = tokio::join!(
             system.lease("q", 10),

@@ -18,9 +18,9 @@ async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
     let (mut messages, mut next) = page(system, query).await;
     let mut pages = 1;
     while let Some(cursor) = next {
-        let (more, then) = page(system, &format!("{query}&cursor={cursor}")).await;
-        messages.extend(more);
-        next = then;
+        let (page_messages, next_cursor) = page(system, &format!("{query}&cursor={cursor}")).await;
+        messages.extend(page_messages);
+        next = next_cursor;
         pages += 1;
     }
     (messages, pages)
@@ -57,9 +57,9 @@ async fn ten_messages_per_state() -> System {
 #[tokio::test]
 async fn each_state_is_listed_page_by_page() {
     let system = ten_messages_per_state().await;
-    for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
-        let mut expected: Vec<u64> = (0..10).map(|n| at as u64 * 10 + n).collect();
-        if at >= 4 {
+    for (index, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
+        let mut expected: Vec<u64> = (0..10).map(|n| index as u64 * 10 + n).collect();
+        if index >= 4 {
             expected.reverse();
         }
         for limit in [1, 3, 10, 1_000] {
@@ -97,10 +97,10 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
 async fn list_of_a_name_has_all_of_that_name_and_no_others() {
     const NAME: &str = "name=odd%20%26+named";
     let system = ten_messages_per_state().await;
-    let mut every = Vec::new();
-    for (at, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
-        let mut expected: Vec<u64> = (0..5).map(|n| at as u64 * 10 + 2 * n + 1).collect();
-        if at >= 4 {
+    let mut expected_in_all = Vec::new();
+    for (index, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
+        let mut expected: Vec<u64> = (0..5).map(|n| index as u64 * 10 + 2 * n + 1).collect();
+        if index >= 4 {
             expected.reverse();
         }
         for limit in [1, 3, 1_000] {
@@ -108,12 +108,12 @@ async fn list_of_a_name_has_all_of_that_name_and_no_others() {
             assert_eq!(data(&messages), expected, "{state} by {limit}");
             assert!(messages.iter().all(|message| message["name"] == "odd & named"));
         }
-        every.extend(expected);
+        expected_in_all.extend(expected);
     }
     for limit in [4, 1_000] {
-        assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), every, "by {limit}");
+        assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), expected_in_all, "by {limit}");
     }
-    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page reads all of a few messages");
+    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page reads all messages if they are few");
     let (status, _) = system.request(Method::GET, "/v1/queues/other/messages?name=odd", None).await;
     assert_eq!(status, 404, "the queue does not exist");
 }
@@ -167,8 +167,8 @@ async fn a_page_of_large_messages_ends_early() {
 #[tokio::test]
 async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
     let system = ten_messages_per_state().await;
-    let held = page(&system, "state=held&limit=2").await.1.unwrap();
-    let every = page(&system, "limit=2").await.1.unwrap();
+    let held_cursor = page(&system, "state=held&limit=2").await.1.unwrap();
+    let all_cursor = page(&system, "limit=2").await.1.unwrap();
     system.post("other", json!({"data": 1})).await;
     for (path, expected) in [
         (format!("{LIST}?state=done"), "held, delayed, waiting, active, completed or failed"),
@@ -189,13 +189,13 @@ async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
     for (path, expected) in [
         (format!("{LIST}?cursor=x"), "next_cursor of the page before"),
         (format!("{LIST}?cursor="), "next_cursor of the page before"),
-        (format!("{LIST}?cursor={every}x"), "next_cursor of the page before"),
-        (format!("{LIST}?cursor={held}"), "with state=held"),
-        (format!("{LIST}?state=failed&cursor={held}"), "with state=held"),
-        (format!("{LIST}?state=held&cursor={every}"), "without a state"),
-        (format!("{LIST}?hold=other&cursor={held}"), "next_cursor of the page before"),
-        (format!("{LIST}?hold=k&cursor={every}"), "without a state"),
-        (format!("/v1/queues/other/messages?state=held&cursor={held}"), "next_cursor of the page before"),
+        (format!("{LIST}?cursor={all_cursor}x"), "next_cursor of the page before"),
+        (format!("{LIST}?cursor={held_cursor}"), "with state=held"),
+        (format!("{LIST}?state=failed&cursor={held_cursor}"), "with state=held"),
+        (format!("{LIST}?state=held&cursor={all_cursor}"), "without a state"),
+        (format!("{LIST}?hold=other&cursor={held_cursor}"), "next_cursor of the page before"),
+        (format!("{LIST}?hold=k&cursor={all_cursor}"), "without a state"),
+        (format!("/v1/queues/other/messages?state=held&cursor={held_cursor}"), "next_cursor of the page before"),
     ] {
         system.refused(Method::GET, &path, None, (404, "cursor_not_found", expected)).await;
     }

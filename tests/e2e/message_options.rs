@@ -1,4 +1,4 @@
-//! Options of a message and of a POST: timeout, ttl, hold key, waiting for the end, and the queue's `max_length`.
+//! Options of a message and of a POST: timeout, ttl, hold key, a wait for the result, and the queue's `max_length`.
 
 use drover_tests::eventually;
 use reqwest::{Method, StatusCode};

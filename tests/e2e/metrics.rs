@@ -70,7 +70,7 @@ impl System {
         Metrics::read(&answer.text().await.unwrap())
     }
 
-    /// Scrapes until a series has this value: those of queues may be a second old, and the last request may not be counted yet.
+    /// Scrapes until a series has this value. The series of queues may be a second old, and the last request may not be counted yet.
     async fn scrape_until(&self, base: &str, series: &str, value: f64) -> Metrics {
         for _ in 0..200 {
             let scraped = self.scrape(base).await;
@@ -148,7 +148,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
     assert!((0.0..60.0).contains(&api.get(age)) && api.get("process_resident_memory_bytes") > 1e6);
     assert!(!api.values.keys().any(|series| series.contains("nowhere") || series.contains("an-unknown-name")));
 
-    // The worker counts an outcome after the answer of Redis, and the waiting client may be answered before.
+    // The worker counts an outcome after the answer of Redis, so the client that waits may get its answer earlier.
     let outcome = |outcome: &str| format!("drover_worker_outcomes_total{{queue=\"mails\",outcome=\"{outcome}\"}}");
     let of_worker = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
     for (series, value) in [
@@ -157,7 +157,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages, one of which was leased twice. Three of them had a handler.
+        // There were five messages, and one of them was leased twice. Three had a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
@@ -182,7 +182,7 @@ async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.request(Method::POST, &format!("{cancelled}/cancel"), None).await;
-    // The messages are not ready for this time.
+    // During this time the messages are not ready.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.request(Method::POST, &format!("{cancelled}/retry"), None).await;
@@ -245,7 +245,7 @@ async fn metrics_and_their_document_name_the_same_series() {
     let (system, _worker, worker) = start_busy().await;
     let page = document("docs/OBSERVABILITY.md");
     let both = documented(&page, "Both services");
-    // The series of queues may be older than the queues.
+    // The series of queues may be a second old, and lack the new queues.
     system.scrape_until(&system.base, "drover_queues", 2.0).await;
     for (base, heading) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
         let mut expected = documented(&page, heading);

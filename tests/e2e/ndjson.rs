@@ -64,7 +64,7 @@ impl SlowClient {
     }
 }
 
-fn waiting(system: &System) -> u64 {
+fn waiting_count(system: &System) -> u64 {
     let length = system.redis.command("LLEN drover:{q}:waiting");
     length.trim_start_matches(':').trim().parse().unwrap()
 }
@@ -106,7 +106,7 @@ async fn a_bad_line_is_refused_by_its_number_without_losing_the_others() {
     assert_eq!((&summary["refused_count"], &summary["done"]), (&json!(5), &json!(true)));
     let refused: Vec<_> = summary["refused"].as_array().unwrap().iter().collect();
     let refusals: Vec<_> =
-        refused.iter().map(|one| (one["line"].as_u64().unwrap(), one["code"].as_str().unwrap())).collect();
+        refused.iter().map(|refusal| (refusal["line"].as_u64().unwrap(), refusal["code"].as_str().unwrap())).collect();
     let expected =
         [(2, "invalid_json"), (3, "invalid_message"), (5, "body_too_large"), (8, "invalid_json"), (9, "invalid_json")];
     assert_eq!(refusals, expected);
@@ -138,9 +138,9 @@ async fn complete_lines_are_stored_before_the_stream_ends() {
     let system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send("{\"data\":1}\n{\"da");
-    eventually("the first line is stored", || (waiting(&system) == 1).then_some(()));
+    eventually("the first line is stored", || (waiting_count(&system) == 1).then_some(()));
     client.send("ta\":2}\n");
-    eventually("the second line is stored", || (waiting(&system) == 2).then_some(()));
+    eventually("the second line is stored", || (waiting_count(&system) == 2).then_some(()));
     client.send("{\"data\":3}");
     let (status, summary) = client.end();
     assert_eq!((status, &summary["enqueued"]), (200, &json!(3)));
@@ -162,13 +162,13 @@ async fn a_stream_may_last_longer_than_any_other_request() {
 #[tokio::test]
 async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
-    for nothing in ["\n", " \r\n\n", "no message\n"] {
+    for line in ["\n", " \r\n\n", "no message\n"] {
         let mut client = SlowClient::begin(&system);
         client.send("{\"data\":1}\n");
         let start = Instant::now();
         let mut writer = SlowClient { socket: client.socket.try_clone().unwrap() };
         let writing = std::thread::spawn(move || {
-            while writer.try_send(nothing).is_ok() {
+            while writer.try_send(line).is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
@@ -187,7 +187,7 @@ async fn stored_lines_stay_when_the_client_disconnects() {
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..10));
     client.send("{\"data\":");
-    eventually("the lines are stored", || (waiting(&system) == 10).then_some(()));
+    eventually("the lines are stored", || (waiting_count(&system) == 10).then_some(()));
     drop(client);
     assert_eq!(system.request(Method::GET, "/v1/queues/q", None).await.1["counts"]["waiting"], 10);
     system.assert_clean().await;
@@ -209,7 +209,7 @@ async fn answer_names_the_stored_lines_when_the_api_stops() {
     let mut system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..7));
-    eventually("the lines are stored", || (waiting(&system) == 7).then_some(()));
+    eventually("the lines are stored", || (waiting_count(&system) == 7).then_some(()));
     let host = system.base.strip_prefix("http://").unwrap().to_owned();
     let answer = std::thread::spawn(move || {
         eventually("the API accepts no new connections", || TcpStream::connect(&host).is_err().then_some(()));
@@ -226,9 +226,9 @@ async fn answer_names_the_stored_lines_when_redis_fails() {
     let mut system = System::start("").await;
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..5));
-    eventually("the lines are stored", || (waiting(&system) == 5).then_some(()));
+    eventually("the lines are stored", || (waiting_count(&system) == 5).then_some(()));
     system.redis.kill();
-    // A client that writes everything before it reads sends much more than the buffers of the socket.
+    // A client that writes everything before it reads sends much more than the buffers of its socket hold.
     for n in 1..200 {
         client.send(&numbers(n * 1_000..n * 1_000 + 1_000));
     }
@@ -248,7 +248,7 @@ async fn answer_names_the_stored_lines_when_the_queue_is_full() {
     assert_eq!((problem.get("in_doubt"), &problem["done"]), (None, &json!(false)));
     let stored = problem["stored_through"].as_u64().unwrap();
     assert_eq!(problem["enqueued"], stored);
-    assert_eq!(waiting(&system), stored, "the answer agrees with Redis");
+    assert_eq!(waiting_count(&system), stored, "the answer agrees with Redis");
     assert!(stored >= 1_000, "{problem}");
     system.assert_clean().await;
 }

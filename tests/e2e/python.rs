@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-/// A running program, which ends with its test.
+/// A running program. Dropping this value kills it.
 pub(crate) struct PythonProgram(Child);
 
 impl PythonProgram {

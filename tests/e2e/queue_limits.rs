@@ -51,7 +51,7 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     }
     // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to matter.
     let took = starts[124] - starts[0];
-    // Each window may open late on a busy machine; without its timer none would open within the hour. `tests/timed` has the rate.
+    // Each window may open late on a busy machine; without its timer none would open within the hour. `tests/timed` checks the rate.
     assert!((4_000..8_000).contains(&took), "{took} ms");
     system.assert_clean().await;
 }
@@ -74,13 +74,13 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         workers.push((consumer, worker));
     }
     // The owner of the first round is killed, that of the second stopped, that of the third killed.
-    for end in ["kill", "stop", "kill"] {
+    for ending in ["kill", "stop", "kill"] {
         let posted = system.post("my-queue", number(1_000)).await;
         let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
         system.post_batch("my-queue", (0..300).map(number)).await;
-        let at = workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
-        let (_, mut worker) = workers.swap_remove(at);
-        if end == "kill" {
+        let index = workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
+        let (_, mut worker) = workers.swap_remove(index);
+        if ending == "kill" {
             worker.kill();
         } else {
             worker.terminate();
@@ -91,7 +91,7 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     }
     let messages = completed(&system, "my-queue").await;
     assert_eq!(messages.len(), 3 * 302);
-    assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order posted");
+    assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order of their posts");
     // The messages of each consumer are consecutive: no two consumers worked at the same time.
     let mut consumers: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
     consumers.dedup();
@@ -107,8 +107,11 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
             pauses.push(started.since(ended).get());
         }
     }
-    // By the clock of Redis. A stopped owner releases the queue at once, and a killed one keeps it for its timeout of 4 s.
+    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed one keeps it for the timeout of 4 s.
     let [killed, stopped, killed_again] = pauses[..] else { panic!("expected three changes of the owner: {pauses:?}") };
-    assert!(stopped < 3_000 && killed < 7_000 && killed_again < 7_000, "other workers took over after {pauses:?} ms");
+    assert!(
+        stopped < 3_000 && killed < 7_000 && killed_again < 7_000,
+        "other workers became owners after {pauses:?} ms"
+    );
     system.assert_clean().await;
 }

@@ -24,7 +24,7 @@ async fn settings_are_changed_by_a_merge_patch() {
     let limit = json!({"rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 2}, "timeout": "1m"});
     let queue = system.patch("q", limit).await;
     assert_eq!(queue["settings"]["rate_limit"], json!({"max": 3, "duration": 1_000}));
-    assert_eq!(queue["settings"]["max_attempts"], 7, "a patch leaves other settings alone");
+    assert_eq!(queue["settings"]["max_attempts"], 7, "a patch does not change other settings");
     let queue = system.patch("q", json!({"max_attempts": null, "rate_limit": null, "retention": null})).await;
     let settings = &queue["settings"];
     assert_eq!((&settings["max_attempts"], &settings["rate_limit"]), (&json!(3), &Value::Null));
@@ -229,7 +229,7 @@ async fn list_of_queues_has_a_hundred_by_default_and_the_rest_on_further_pages()
 }
 
 #[tokio::test]
-async fn list_of_queues_leaves_out_names_without_a_queue_and_goes_on() {
+async fn list_of_queues_leaves_out_names_without_a_queue_and_continues() {
     let system = System::start("").await;
     for name in ["a", "m", "z"] {
         system.post(name, number(1)).await;

@@ -18,8 +18,8 @@ pub(crate) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
 
 pub(crate) struct RawClient<S = TcpStream> {
     pub(crate) stream: S,
-    /// The bytes that were received and not yet parsed.
-    read: Vec<u8>,
+    /// The bytes that were received but not parsed yet.
+    received: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(crate) struct Answer {
 }
 
 impl RawClient {
-    pub(crate) async fn connect(to: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(to).await.unwrap())
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap())
     }
 }
 
@@ -42,18 +42,18 @@ impl System {
         RawClient::connect(self.api_port.address()).await
     }
 
-    /// Opens a connection from 127.0.0.`last`. The client's kernel keeps only a few KiB that the client has not read.
-    pub(crate) async fn connect_from(&self, last: u8) -> RawClient {
+    /// Opens a connection from 127.0.0.`last_byte`. The kernel keeps only a few KiB that this client has not read.
+    pub(crate) async fn connect_from(&self, last_byte: u8) -> RawClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
-        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, last_byte), 0).into()).unwrap();
         RawClient::over(socket.connect(self.api_port.address()).await.unwrap())
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     pub(crate) fn over(stream: S) -> Self {
-        Self { stream, read: Vec::new() }
+        Self { stream, received: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -82,12 +82,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     pub(crate) async fn wait_for_continue(&mut self) {
         const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
         let received = async {
-            while !self.read.starts_with(CONTINUE) {
+            while !self.received.starts_with(CONTINUE) {
                 assert!(self.read_more().await, "the server requests the body");
             }
         };
         timeout(TIME_LIMIT, received).await.expect("the server requests the body");
-        self.read.drain(..CONTINUE.len());
+        self.received.drain(..CONTINUE.len());
     }
 
     async fn next_answer(&mut self) -> Option<Answer> {
@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         }
     }
 
-    /// Waits until the server closes. Returns the answers before that, which must have a length.
+    /// Waits until the server closes the connection. Returns the answers before that; each must have a `content-length`.
     pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
         let closed = async { while self.read_more().await {} };
         timeout(TIME_LIMIT, closed).await.expect("the server closes the connection");
@@ -109,25 +109,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     }
 
     /// The number of received bytes that were not returned as an answer.
-    pub(crate) fn left(&self) -> usize {
-        self.read.len()
+    pub(crate) fn unparsed_bytes(&self) -> usize {
+        self.received.len()
     }
 
-    /// Whether bytes came before the end. A reset is an end too.
+    /// Reads more bytes. Returns whether any came before the end of the stream; a reset is an end too.
     async fn read_more(&mut self) -> bool {
-        self.stream.read_buf(&mut self.read).await.is_ok_and(|bytes| bytes > 0)
+        self.stream.read_buf(&mut self.received).await.is_ok_and(|bytes| bytes > 0)
     }
 
     fn parse(&mut self) -> Option<Answer> {
-        let end = self.read.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8(self.read[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let head_end = self.received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(self.received[..head_end].to_vec()).unwrap().to_ascii_lowercase();
         let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().unwrap();
-        if self.read.len() < end + length {
+        if self.received.len() < head_end + length {
             return None;
         }
-        let rest = self.read.split_off(end + length);
-        let all = std::mem::replace(&mut self.read, rest);
+        let rest = self.received.split_off(head_end + length);
+        let answer = std::mem::replace(&mut self.received, rest);
         let status = head.split(' ').nth(1)?.parse().unwrap();
-        Some(Answer { status, head, body: String::from_utf8_lossy(&all[end..]).into_owned() })
+        Some(Answer { status, head, body: String::from_utf8_lossy(&answer[head_end..]).into_owned() })
     }
 }

@@ -50,8 +50,8 @@ impl Pair {
         answers.try_into().unwrap()
     }
 
-    /// Waits until each service has logged a line of `level` with `text`, behind the line that the last such wait found.
-    fn both_log(&self, level: &str, text: &str) {
+    /// Waits until each service has logged a line of `level` with `text`, after the line that the previous call found.
+    fn wait_for_both_logs(&self, level: &str, text: &str) {
         for process in [&self.system.api, &self.worker] {
             let line = process.wait_for_log(text);
             assert!(line.contains(level), "{line}");
@@ -90,10 +90,10 @@ async fn durable_redis_gives_no_warning() {
 async fn redis_without_persistence_is_reported_once_by_both_services() {
     let pair = Pair::start_on(RedisServer::start()).await;
     pair.assert_ready(&[NO_PERSISTENCE]).await;
-    pair.both_log("WARN", NO_PERSISTENCE);
+    pair.wait_for_both_logs("WARN", NO_PERSISTENCE);
     pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     pair.resubscribe();
-    pair.both_log("WARN", EVICTS);
+    pair.wait_for_both_logs("WARN", EVICTS);
     pair.assert_ready(&[EVICTS, NO_PERSISTENCE]).await;
     for log in pair.logs() {
         let reported = log.iter().filter(|line| line.contains(NO_PERSISTENCE)).count();
@@ -107,10 +107,10 @@ async fn evicting_policy_is_reported_and_its_correction_too() {
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let pair = Pair::start_on(redis).await;
     pair.assert_ready(&[EVICTS]).await;
-    pair.both_log("WARN", EVICTS);
+    pair.wait_for_both_logs("WARN", EVICTS);
     pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
     pair.resubscribe();
-    pair.both_log("INFO", EVICTS);
+    pair.wait_for_both_logs("INFO", EVICTS);
     pair.assert_ready(&[]).await;
 }
 
@@ -120,14 +120,14 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
     // No server listens on that port: the replica has lost its primary.
     pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
     pair.resubscribe();
-    pair.both_log("ERROR", REPLICA);
+    pair.wait_for_both_logs("ERROR", REPLICA);
     for (status, problem) in pair.readiness().await {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
         assert!(problem["detail"].as_str().unwrap().contains(REPLICA), "{problem}");
     }
-    // Without a new subscription: a service that is not ready checks the server every second.
+    // This needs no new subscription: a service that is not ready checks the server every second.
     pair.system.redis.command("REPLICAOF NO ONE");
-    pair.both_log("INFO", REPLICA);
+    pair.wait_for_both_logs("INFO", REPLICA);
     pair.assert_ready(&[]).await;
 }
 
@@ -136,10 +136,10 @@ async fn redis_is_checked_again_after_an_outage() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let mut pair = Pair::start_on(redis).await;
-    pair.both_log("WARN", EVICTS);
+    pair.wait_for_both_logs("WARN", EVICTS);
     pair.system.redis.kill();
     pair.system.redis.restart();
-    pair.both_log("INFO", EVICTS);
+    pair.wait_for_both_logs("INFO", EVICTS);
     // The first calls may use idle connections of the old server and fail.
     pair.wait_until_ready().await;
     pair.assert_ready(&[]).await;

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{System, number, system::HOURLY_POLLS};
 
-/// The longest time until a refusal. A call to Redis ends after 1.5 s, and a refusal within 2 s is promised. A busy machine takes
-/// longer, but less than two calls one after the other.
+/// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. A busy machine takes
+/// longer, but less time than two calls one after the other.
 pub(crate) const REFUSED_WITHIN: Duration = Duration::from_millis(2_900);
-/// The longest time until all works again. 2 s are promised, and a busy machine takes longer. A service that depended on a grown
-/// back-off or a poll (5 s) would be later.
+/// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a long
+/// back-off or a poll (5 s) would take longer than this.
 pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// Posts until a message is stored, and waits until it is completed. Returns the time that this took.
@@ -31,7 +31,7 @@ pub(crate) async fn recovery_time(system: &System) -> Duration {
     }
 }
 
-/// Asserts that a POST is refused in time as one that may be repeated.
+/// Asserts that a POST is refused in time, with an answer that lets the client repeat it.
 pub(crate) async fn assert_post_refused(system: &System) {
     let start = Instant::now();
     let answer = system.send("my-queue", &number(1)).await;
@@ -107,7 +107,7 @@ async fn no_request_fails_after_redis_closed_idle_connections() {
     }
     system.redis.command("CLIENT KILL TYPE normal");
     for _ in 0..2 {
-        assert_eq!(system.get("/v1/queues/q").await["totals"]["enqueued"], 12, "none is stored twice");
+        assert_eq!(system.get("/v1/queues/q").await["totals"]["enqueued"], 12, "no message is stored twice");
     }
     system.assert_clean().await;
 }

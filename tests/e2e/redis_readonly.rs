@@ -1,4 +1,4 @@
-//! A Redis that answers and refuses writes, because it is full or a replica.
+//! A Redis that answers but refuses writes, because it is full or a replica.
 
 use drover_tests::RedisServer;
 use futures_util::future::join_all;
@@ -34,22 +34,22 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     // Four clients post until each was refused five times. Around the limit some messages are stored and some refused.
     let (system, large) = (&system, &large);
     let clients = (0..4).map(async |client| {
-        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        let (mut stored, mut refused) = (Vec::new(), Vec::new());
         while refused.len() < 5 {
-            let id = format!("c{client}-{}", taken.len() + refused.len());
+            let id = format!("c{client}-{}", stored.len() + refused.len());
             let answer = system.send("my-queue", &json!({"id": id, "data": large, "delay": 50})).await;
             if answer.status() == StatusCode::CREATED {
-                taken.push(id);
+                stored.push(id);
             } else {
                 assert_refused_for_lack_of_memory(answer).await;
                 refused.push(id);
             }
         }
-        (taken, refused)
+        (stored, refused)
     });
-    let (taken, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
-    let taken: Vec<String> = taken.into_iter().flatten().chain(["first".into()]).collect();
-    assert!(taken.len() > 20, "there was room for {} messages", taken.len());
+    let (stored, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
+    let stored: Vec<String> = stored.into_iter().flatten().chain(["first".into()]).collect();
+    assert!(stored.len() > 20, "there was room for {} messages", stored.len());
     // Now Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
@@ -66,17 +66,17 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     assert_eq!(system.get("/v1/queues/other").await["code"], "queue_not_found");
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 1);
     let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["enqueued"], taken.len(), "each message that was answered 201 is counted");
+    assert_eq!(status["totals"]["enqueued"], stored.len(), "each message that was answered 201 is counted");
     system.assert_clean().await;
 
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    for id in &taken {
+    for id in &stored {
         let message = system.finished(&format!("/v1/queues/my-queue/messages/{id}")).await;
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)));
     }
     assert_refused_for_lack_of_memory(system.send("my-queue", &number(1)).await).await;
     let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["completed"], taken.len(), "the worker drains the queue while Redis is full");
+    assert_eq!(status["totals"]["completed"], stored.len(), "the worker drains the queue while Redis is full");
     system.assert_clean().await;
 
     system.redis.command("CONFIG SET maxmemory 0");

@@ -114,8 +114,8 @@ fn secret_in_place_of_a_path_is_not_shown() {
     let command = format!(
         "[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"exec\", command = [\"env\", \"TOKEN={SECRET}\"] }}"
     );
-    let there = tempfile::NamedTempFile::new().unwrap();
-    let certificate = ("DROVER__API__TLS__CERTIFICATE", there.path().to_str().unwrap());
+    let certificate_file = tempfile::NamedTempFile::new().unwrap();
+    let certificate = ("DROVER__API__TLS__CERTIFICATE", certificate_file.path().to_str().unwrap());
     for (env, config, expected) in [
         (vec![("DROVER__AUTH__KEYS_FILE", &*key)], "", Some(("producer-api", "auth.keys_file: can't read ***"))),
         (
@@ -199,8 +199,8 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         assert_no_secret("a message", &message.to_string());
     }
     worker.wait_for_log("traces can't be sent");
-    let wrong = system.http.get(system.url("/v1/queues")).header("authorization", format!("Bearer drv_ops_{SECRET}"));
-    wrong.send().await.unwrap();
+    let request = system.http.get(system.url("/v1/queues")).header("authorization", format!("Bearer drv_ops_{SECRET}"));
+    request.send().await.unwrap();
     for path in ["/metrics", "/readyz", "/openapi.json"] {
         assert_no_secret(path, &system.http.get(system.url(path)).send().await.unwrap().text().await.unwrap());
     }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Prints the seed when the test fails.
+/// A seed that is printed when the test fails.
 pub(crate) struct Seed(u64);
 
 impl Seed {
@@ -18,7 +18,7 @@ impl Seed {
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
+            #[expect(clippy::print_stderr, reason = "the test harness shows the seed beside the failure")]
             {
                 eprintln!("repeat this run with DROVER_FAULTS_SEED={}", self.0);
             }
@@ -26,7 +26,7 @@ impl Drop for Seed {
     }
 }
 
-/// A number in an environment variable.
+/// The number in an environment variable, if it is set.
 pub(crate) fn from_env<T: FromStr>(key: &str) -> Option<T> {
     let value = std::env::var(key).ok()?;
     Some(value.parse().ok().unwrap_or_else(|| panic!("{key}={value} is not a number")))

@@ -43,7 +43,7 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
     let location = system.post("my-queue", number(1)).await;
     let url = system.url(&format!("{location}?wait=1500ms"));
     let waiting = tokio::spawn(system.http.get(url).send());
-    // Redis has the wait as soon as the API serves the request.
+    // The key `awaited` exists as soon as the API serves the request.
     eventually("the API serves the request", || {
         system.redis.command("EXISTS drover:{my-queue}:awaited").contains(":1").then_some(())
     });
@@ -54,12 +54,12 @@ async fn a_request_under_way_is_answered_before_the_api_stops() {
 #[tokio::test]
 async fn graceful_stop_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
-    let (mut idle, mut new) = (system.connect().await, system.connect().await);
+    let (mut idle, mut unused) = (system.connect().await, system.connect().await);
     assert_eq!(idle.request(LIVEZ).await.status, 200);
     let start = Instant::now();
     assert!(system.api.terminate().success());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    for client in [&mut idle, &mut new] {
+    for client in [&mut idle, &mut unused] {
         assert!(client.until_closed().await.is_empty());
     }
     assert!(!system.api.log().iter().any(|line| line.contains("still under way")));
@@ -71,7 +71,7 @@ async fn an_idle_worker_stops_at_once() {
     let mut worker = system.worker_with(&[HOURLY_POLLS]).await;
     let start = Instant::now();
     assert!(worker.terminate().success());
-    // Its next poll would be an hour later, and its grace is 25 s.
+    // The next poll would be an hour later, and the grace is 25 s.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
@@ -81,8 +81,8 @@ const QUEUE: &str = "my-queue";
 async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
     let (begun, mut posted) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {
-        let due = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
-        let messages: Vec<NewMessage> = (posted..due.min(posted + 1_000))
+        let due_count = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
+        let messages: Vec<NewMessage> = (posted..due_count.min(posted + 1_000))
             .map(|n| NewMessage::new(to_raw_value(&json!({"ms": 10 + n * 7_919 % 491})).unwrap()))
             .collect();
         if messages.is_empty() {
@@ -97,7 +97,7 @@ async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
-    // A longer run with more messages: `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000`.
+    // `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000` makes a longer run with more messages.
     let secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
     let rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
     let concurrency = (rate / 2).to_string();
@@ -123,14 +123,14 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     }
     is_over.store(true, Ordering::Relaxed);
     let posted = posting.await.unwrap();
-    let drained = Instant::now();
+    let drain_start = Instant::now();
     loop {
         let status = queue.status().await.unwrap().unwrap();
         if status.counts.completed == posted {
             assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
             break;
         }
-        assert!(drained.elapsed() < TIME_LIMIT * 3, "{posted} posted: {status:?}");
+        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted} posted: {status:?}");
         sleep(Duration::from_millis(50)).await;
     }
     for worker in &mut workers {
@@ -154,7 +154,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = system.launch_sleeper(folder.path(), &[]);
-    // One handler sleeps, one blocks its thread. Neither ends by itself.
+    // One handler sleeps, and the other blocks its thread. Both would take 60 s.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);
@@ -167,7 +167,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let begun = Instant::now();
     let ended = worker.terminate();
     assert_eq!(ended.code(), Some(1), "the exit code differs from that of a graceful stop");
-    // Its grace is 25 s.
+    // The grace of the worker is 25 s.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for location in &locations {
         let message = system.get(location).await;

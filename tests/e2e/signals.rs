@@ -69,8 +69,8 @@ async fn send_sticky(system: &System, key: &str, data: Value) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// The keys of all pages of the list.
-async fn listed(system: &System, limit: usize) -> Vec<String> {
+/// The keys of the signals on all pages of the list.
+async fn listed_keys(system: &System, limit: usize) -> Vec<String> {
     let mut keys = Vec::new();
     let mut path = format!("/v1/queues/q/signals?limit={limit}");
     loop {
@@ -117,10 +117,10 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
         "without the signal a message is held again"
     );
     for key in ["sticky", "sticky_until"] {
-        assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of it");
+        assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of the signal");
     }
 
-    // A signal without data. Then its end is set to the past, as before maintenance removes it.
+    // This signal has no data. Its end is then set to the past, as if maintenance had not removed it yet.
     system.request(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
     assert_eq!(system.get("/v1/queues/q/signals").await["signals"][0]["data"], Value::Null);
     system.redis.command("ZADD drover:{q}:sticky_until 1 short");
@@ -146,7 +146,7 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
     let count = first["signals"].as_array().unwrap().len();
     assert!((900..950).contains(&count) && first["next_cursor"].is_string(), "{count} in 4 MiB");
     for limit in [7, 1_000] {
-        let mut keys = listed(&system, limit).await;
+        let mut keys = listed_keys(&system, limit).await;
         assert_eq!(keys.len(), 1_100);
         keys.sort_unstable();
         keys.dedup();
@@ -173,28 +173,28 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
 async fn message_posted_while_its_sticky_signal_is_deleted_is_held_or_waiting() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
-    let (mut held, mut passed) = (0, 0);
+    let (mut held, mut released) = (0, 0);
     for round in 0..50 {
         let key = format!("k{round}");
         send_sticky(&system, &key, json!(1)).await;
         let message = json!({"data": 1, "hold": key});
         let key = key.parse().unwrap();
-        let (posted, again, forgotten, twice) = tokio::join!(
+        let (posted, posted_again, forgotten, forgotten_again) = tokio::join!(
             system.post("q", message.clone()),
             system.post("q", message),
             queue.forget_signal(&key),
             queue.forget_signal(&key)
         );
-        assert!(forgotten.unwrap() ^ twice.unwrap(), "exactly one of the requests deletes it");
-        for location in [posted, again] {
+        assert!(forgotten.unwrap() ^ forgotten_again.unwrap(), "exactly one of the requests deletes the signal");
+        for location in [posted, posted_again] {
             match system.get(&location).await["state"].as_str() {
                 Some("held") => held += 1,
-                Some("waiting") => passed += 1,
+                Some("waiting") => released += 1,
                 other => panic!("{other:?}"),
             }
         }
     }
     let counts = &system.get("/v1/queues/q").await["counts"];
-    assert_eq!((&counts["held"], &counts["waiting"]), (&json!(held), &json!(passed)));
+    assert_eq!((&counts["held"], &counts["waiting"]), (&json!(held), &json!(released)));
     system.assert_clean().await;
 }

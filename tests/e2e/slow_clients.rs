@@ -59,8 +59,8 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     }
 }
 
-/// A client that has received two answers, with a longer pause between them than headers may take, and the instant of its second
-/// request.
+/// A client that has received two answers, and the instant of its second request. The pause between the answers is longer than the
+/// time limit of headers.
 async fn answered_twice(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
     assert_eq!(client.request(LIVEZ).await.status, 200);
@@ -88,7 +88,7 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
 #[tokio::test]
 async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal() {
     let system = System::start("").await;
-    // More bytes than the kernels buffer.
+    // The body has more bytes than the kernel buffers.
     let length = 20_000_000;
     let body = vec![b' '; length];
     for (path, content_type, status) in [
@@ -136,8 +136,8 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
     let requests = 40;
     client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(requests)).await;
     system.api.wait_for_log("it did not read its answer in time");
-    let taken = client.until_closed().await.len() * size + client.left();
-    assert!(taken < requests * size, "{taken}");
+    let received = client.until_closed().await.len() * size + client.unparsed_bytes();
+    assert!(received < requests * size, "{received}");
 }
 
 /// The number of connections that the tool opens.
@@ -145,7 +145,7 @@ const CONNECTIONS: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
-    // Longer than the limit for a POST below, so that a POST that waits for the end of a slow client fails the test.
+    // These limits are longer than a POST may take below, so that a POST that waits for the end of a slow client fails the test.
     let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let mut system = System::start(&format!("[api]\n{limits}")).await;
     // Each POST uses a new connection.
@@ -162,23 +162,23 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             .spawn()
             .expect("`make e2e` installs slowhttptest");
         let begun = Instant::now();
-        let (mut most, mut slowest) = (0, Duration::ZERO);
-        // The tool ends when all its connections are closed. But in slow reading it counts a connection as open while the kernel has
-        // bytes for it, so the test counts the open files of the API.
-        while tool.try_wait().unwrap().is_none() && (most < 100 || open_files(&system) > 50) {
+        let (mut max_files, mut slowest) = (0, Duration::ZERO);
+        // The tool ends when all its connections are closed. But when it reads slowly, it counts a connection as open while the kernel
+        // has bytes for it, so the test counts the open files of the API.
+        while tool.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
             let start = Instant::now();
             system.post("q", json!({"data": 1})).await;
             slowest = slowest.max(start.elapsed());
-            most = most.max(open_files(&system));
+            max_files = max_files.max(open_files(&system));
             assert!(begun.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_files(&system));
             sleep(Duration::from_millis(20)).await;
         }
         let _ = tool.kill();
         let output = tool.wait_with_output().unwrap().stdout;
         let output = String::from_utf8_lossy(&output);
-        assert!(most > 100, "{attack}: only {most} files were open: {output}");
+        assert!(max_files > 100, "{attack}: only {max_files} files were open: {output}");
         assert!(!output.contains("NO\u{1b}"), "{attack}: the service was not available: {output}");
-        assert!(slowest < Duration::from_secs(3), "{attack}: a post took {slowest:?}");
+        assert!(slowest < Duration::from_secs(3), "{attack}: a POST took {slowest:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A whole Drover for one test: its own Redis, an API and any number of workers, with the requests that tests send to them.
+//! A complete Drover for one test: a private Redis, an API and any number of workers, and the requests that tests send to them.
 
 use std::{
     path::Path,
@@ -10,13 +10,13 @@ use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Sett
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// An environment variable of a worker that hardly polls: only wake-ups and timers start work.
+/// The environment variable of a worker that polls once an hour: only wake-ups and timers start work.
 pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
 /// A Redis and an API, with the configuration file of both services.
 pub(crate) struct System {
     pub(crate) redis: RedisServer,
-    /// The URL of Redis, or of a proxy before it, that the services use.
+    /// The URL that the services use: that of Redis, or of a proxy in front of it.
     pub(crate) redis_url: String,
     pub(crate) api: Process,
     pub(crate) api_port: HeldPort,
@@ -59,15 +59,15 @@ impl System {
         self.worker_with(&[]).await
     }
 
-    pub(crate) async fn worker_with(&self, extra: &[(&str, &str)]) -> Process {
-        self.worker_and_url(extra).await.0
+    pub(crate) async fn worker_with(&self, variables: &[(&str, &str)]) -> Process {
+        self.worker_and_url(variables).await.0
     }
 
     /// Starts a worker and waits until it is ready. Returns it with the URL of its health and metrics.
-    pub(crate) async fn worker_and_url(&self, extra: &[(&str, &str)]) -> (Process, String) {
+    pub(crate) async fn worker_and_url(&self, variables: &[(&str, &str)]) -> (Process, String) {
         let bind = format!("127.0.0.1:{}", free_port());
         let mut env = vec![("DROVER__WORKER__BIND", bind.as_str())];
-        env.extend(extra);
+        env.extend(variables);
         let worker = self.launch_worker(&env);
         let url = format!("http://{bind}");
         self.wait_until_ready(&url).await;
@@ -75,21 +75,21 @@ impl System {
     }
 
     /// Starts a worker and does not wait until it is ready.
-    pub(crate) fn launch_worker(&self, extra: &[(&str, &str)]) -> Process {
+    pub(crate) fn launch_worker(&self, variables: &[(&str, &str)]) -> Process {
         let mut env = vec![("DROVER__REDIS__URL", self.redis_url.as_str()), ("DROVER__WORKER__BIND", "127.0.0.1:0")];
-        env.extend(extra);
+        env.extend(variables);
         Process::start("consumer-worker", &config_args(&self.config), &env)
     }
 
     /// Starts the example `sleeper`, a worker whose handlers take the time that a message names. Each handler appends the id of its
     /// message to a file in `runs`.
-    pub(crate) fn launch_sleeper(&self, runs: &Path, extra: &[(&str, &str)]) -> Process {
+    pub(crate) fn launch_sleeper(&self, runs: &Path, variables: &[(&str, &str)]) -> Process {
         let mut env = vec![
             ("DROVER__REDIS__URL", self.redis_url.as_str()),
             ("DROVER__WORKER__BIND", "127.0.0.1:0"),
             ("RUNS", runs.to_str().unwrap()),
         ];
-        env.extend(extra);
+        env.extend(variables);
         Process::start_example("sleeper", &config_args(&self.config), &env)
     }
 
@@ -145,8 +145,8 @@ impl System {
         body: Option<Value>,
         (status, code, detail): (u16, &str, &str),
     ) -> Value {
-        let (found, problem) = self.request(method, path, body).await;
-        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{path}: {problem}");
+        let (actual, problem) = self.request(method, path, body).await;
+        assert_eq!((actual, &problem["code"]), (status, &json!(code)), "{path}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{path}: {problem}");
         problem
     }
@@ -225,11 +225,11 @@ impl System {
         metric_in(&self.metrics().await, series)
     }
 
-    /// Audits each queue.
+    /// Asserts that the audit of each queue finds nothing.
     pub(crate) async fn assert_clean(&self) {
         for name in self.queues().names().await.unwrap() {
             let audit = self.queues().queue(&name).audit().await.unwrap();
-            assert_eq!(audit.findings, [], "the audit finds nothing in {name}");
+            assert_eq!(audit.findings, [], "the audit must find nothing in {name}");
         }
     }
 }
@@ -240,7 +240,7 @@ pub(crate) fn metric_in(metrics: &str, series: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// A client over plain HTTP. The workspace's reqwest is built with TLS and needs a provider of cryptography nevertheless.
+/// A client over plain HTTP. The workspace's reqwest is built with TLS, so even this client needs a provider of cryptography.
 pub(crate) fn http_client() -> Client {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     Client::builder().timeout(Duration::from_secs(90)).build().unwrap()

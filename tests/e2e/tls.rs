@@ -121,12 +121,12 @@ fn a_certificate_that_cannot_be_used_stops_the_start_and_says_why() {
     let (certificate, _) = Certificate::new();
     let (other, _) = Certificate::new();
     let pem = |path: &Path| path.display().to_string();
-    let (right, key) = (pem(&certificate.path("tls.crt")), pem(&certificate.path("tls.key")));
+    let (valid_certificate, key) = (pem(&certificate.path("tls.crt")), pem(&certificate.path("tls.key")));
     for (certificate, key, expected) in [
         ("/nowhere.crt", key.as_str(), "can't read /nowhere.crt"),
         (&key, &key, "holds no certificate as PEM"),
-        (&right, &right, "holds no private key as PEM"),
-        (&right, &pem(&other.path("tls.key")), "the certificate and the key can't be used"),
+        (&valid_certificate, &valid_certificate, "holds no private key as PEM"),
+        (&valid_certificate, &pem(&other.path("tls.key")), "the certificate and the key can't be used"),
     ] {
         let env = [
             ("DROVER__API__TLS__CERTIFICATE", certificate),

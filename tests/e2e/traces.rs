@@ -44,24 +44,24 @@ impl Collector {
     }
 
     async fn serve(self, mut stream: TcpStream) {
-        let mut read = Vec::new();
+        let mut received = Vec::new();
         loop {
-            let head = loop {
-                if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
-                    break at + 4;
+            let head_end = loop {
+                if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break end + 4;
                 }
-                if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                if stream.read_buf(&mut received).await.unwrap_or(0) == 0 {
                     return;
                 }
             };
-            let text = String::from_utf8(read[..head].to_vec()).unwrap().to_ascii_lowercase();
+            let text = String::from_utf8(received[..head_end].to_vec()).unwrap().to_ascii_lowercase();
             assert!(text.starts_with("post /v1/traces "), "{text}");
             let length: usize = text.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
-            while read.len() < head + length {
-                assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+            while received.len() < head_end + length {
+                assert!(stream.read_buf(&mut received).await.unwrap() > 0);
             }
-            let request = ExportTraceServiceRequest::decode(&read[head..head + length]).unwrap();
-            read.drain(..head + length);
+            let request = ExportTraceServiceRequest::decode(&received[head_end..head_end + length]).unwrap();
+            received.drain(..head_end + length);
             for resource in request.resource_spans {
                 let service = attribute(&resource.resource.unwrap().attributes, "service.name");
                 let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
@@ -74,7 +74,8 @@ impl Collector {
     /// The span of this name that a service sent for a trace.
     fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
         let spans = self.spans.lock().unwrap();
-        let found = spans.iter().find(|(of, span)| of == service && span.name == name && hex(&span.trace_id) == trace);
+        let found =
+            spans.iter().find(|(sender, span)| sender == service && span.name == name && hex(&span.trace_id) == trace);
         found.map(|(_, span)| span.clone())
     }
 }
@@ -122,7 +123,7 @@ async fn message_carries_the_trace_context_of_its_request() {
     let with_own = system.get(&format!("{messages}/b-2")).await;
     assert_eq!((&with_own["headers"]["tenant"], &with_own["headers"]["traceparent"]), (&json!("a"), &json!(context)));
 
-    // A `traceparent` in the headers of the message itself stays.
+    // A `traceparent` in the message's own headers is kept.
     let own = json!({"data": 1, "headers": {"traceparent": "mine"}}).to_string();
     let own = system.post_traced(messages, "application/json", own, &traced).await;
     assert_eq!(own["headers"], json!({"traceparent": "mine"}));

@@ -1,7 +1,7 @@
 //! docs/TUTORIAL.md: its commands are run in their order and print what the document shows.
 //!
-//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block behind a command shows its output: `json` and
-//! `text` that of the shell, `log` that of `make run`. A command without such a block prints nothing.
+//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block after a command shows its output: blocks `json`
+//! and `text` that of the shell, blocks `log` that of `make run`. A command without such a block prints nothing.
 
 use std::{
     fs::{self, File},
@@ -32,8 +32,8 @@ impl Terminal {
         for name in ["MAKEFLAGS", "MAKELEVEL", "CONFIG", "DATA"] {
             bash.env_remove(name);
         }
-        // A terminal sends Ctrl-C to a process group, in which nothing ignores it; a script that runs this test in the background
-        // makes its processes ignore it. The locale C gives the error texts that the document shows.
+        // Ctrl-C sends SIGINT to a process group. A script that runs this test in the background makes its processes ignore SIGINT, so
+        // `env` restores the default. The locale C gives the error texts that the document shows.
         bash.args(["--default-signal=INT", "bash", "-c", command])
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
@@ -45,13 +45,13 @@ impl Terminal {
         Self { process: bash.spawn().unwrap(), log, lines_seen: 0 }
     }
 
-    /// Waits for lines that match the shown ones in this order, behind the lines that matched before.
+    /// Waits for lines that match the shown ones in this order, after the lines that matched before.
     fn expect(&mut self, shown: &str) {
         for shown in shown.lines() {
             let found = eventually(&format!("the terminal shows {shown}"), || {
                 let log = fs::read_to_string(&self.log).unwrap();
-                let at = log.lines().skip(self.lines_seen).position(|line| matches_shown(shown, line));
-                at.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}")))
+                let position = log.lines().skip(self.lines_seen).position(|line| matches_shown(shown, line));
+                position.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}")))
             });
             self.lines_seen += 1 + found;
         }
@@ -69,7 +69,7 @@ impl Terminal {
 }
 
 impl Drop for Terminal {
-    #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
+    #[expect(clippy::print_stderr, reason = "the test harness shows the log beside the failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());
@@ -85,15 +85,15 @@ impl Drop for Terminal {
 fn matches_shown(shown: &str, line: &str) -> bool {
     let mut rest = line;
     shown.split('…').all(|part| match rest.split_once(part.trim()) {
-        Some((_, behind)) => {
-            rest = behind;
+        Some((_, after)) => {
+            rest = after;
             true
         }
         None => false,
     })
 }
 
-/// The shell of a reader.
+/// The shell in which a reader runs the commands.
 struct Shell {
     process: Child,
     input: ChildStdin,
