@@ -223,7 +223,7 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
 }
 
 #[tokio::test]
-async fn a_batch_is_taken_whole_and_a_producers_own_id_once() {
+async fn a_batch_is_stored_whole_and_a_message_with_an_own_id_once() {
     let system = System::start("").await;
     let body = json!({"messages": [
         {"data": 1}, {"data": 2, "delay": "1h"}, {"data": 3, "id": "order-42"}, {"data": 4, "id": "order-42"},

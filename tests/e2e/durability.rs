@@ -23,7 +23,7 @@ async fn start_with_replica() -> (System, RedisServer) {
 }
 
 #[tokio::test]
-async fn a_message_is_answered_2xx_only_when_the_replicas_have_it() {
+async fn a_post_is_answered_2xx_only_when_the_replicas_have_its_message() {
     let (system, replica) = start_with_replica().await;
     let first = system.post("q", number(1)).await;
     for n in 2..=20 {

@@ -98,7 +98,7 @@ async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
+async fn a_renewed_certificate_is_used_without_a_restart_and_a_bad_one_is_not() {
     let (certificate, first) = Certificate::new();
     let system = start_system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();

@@ -63,7 +63,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rate_limit_is_reached_to_95_percent() {
+async fn rate_limit_is_used_to_95_percent() {
     let monitor = StallMonitor::start().await;
     let limit = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
     let system = System::start(limit).await;
@@ -81,7 +81,7 @@ async fn rate_limit_is_reached_to_95_percent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exclusive_queue_has_another_owner_within_a_second_and_at_once_after_a_stop() {
+async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_and_at_once_after_a_stop() {
     let monitor = StallMonitor::start().await;
     let exclusive = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
     let system = System::start(exclusive).await;

@@ -34,7 +34,7 @@ pub(crate) const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 const CLEANUP_AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
 const _: () = assert!(!CLEANUP_AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
 
-/// One run of a handler on a message. Cheap to clone.
+/// One run of a handler on a message. A job is cheap to clone.
 #[derive(Clone)]
 pub struct Job {
     inner: Arc<Inner>,

@@ -250,7 +250,7 @@ async fn first_route_that_fits_gets_the_message() {
 }
 
 #[tokio::test]
-async fn layers_go_around_handlers_as_around_any_service() {
+async fn layers_wrap_handlers_like_any_service() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = (Arc::clone(&running), Arc::clone(&max_running));
     let work = move |Payload(millis): Payload<u64>| {

@@ -135,7 +135,7 @@ impl Serialize for AllowedHost {
     }
 }
 
-/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. No text shows it.
+/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Logs and printed configurations do not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 

@@ -42,7 +42,7 @@ struct Shared {
     pending: mpsc::Sender<PendingSettlement>,
     /// Cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
-    /// The leases of dropped handlers. They stay in the lease set until one call releases all messages in their order.
+    /// The leases of dropped handlers. They stay in the lease set, so that `close` releases all messages together, in their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
 
@@ -122,7 +122,7 @@ impl Executor {
 }
 
 impl Shared {
-    /// Runs the handlers of messages in one slot, one after the other, until the slot gets no more message.
+    /// Runs the handlers of messages in one slot, one after the other, until the slot is free.
     async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: UnstartedMessage) {
         let mut next = Some(first);
         while let Some(message) = next {

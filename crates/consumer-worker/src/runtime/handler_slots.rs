@@ -16,7 +16,7 @@ use super::lease_set::LeaseGuard;
 pub(crate) struct UnstartedMessage {
     pub(crate) delivery: Delivery,
     pub(crate) lease: LeaseGuard,
-    /// The instant at which the message got to this worker.
+    /// The instant at which the message reached this worker.
     waits_since: Instant,
 }
 
@@ -69,14 +69,14 @@ impl HandlerSlots {
             waits_since,
         }));
         let free = if shared.has_overdue() { 0 } else { self.count.saturating_sub(shared.used) };
-        let starting = free.min(shared.waiting.len());
-        shared.used += starting;
+        let start_count = free.min(shared.waiting.len());
+        shared.used += start_count;
         let with_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
-        let started = shared.waiting.drain(..starting).map(with_slot).collect();
+        let starting = shared.waiting.drain(..start_count).map(with_slot).collect();
         if !shared.waiting.is_empty() {
             self.message_waits.notify_one();
         }
-        started
+        starting
     }
 
     /// Takes all messages that wait.

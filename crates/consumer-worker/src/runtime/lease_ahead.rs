@@ -7,8 +7,8 @@ use std::{
 
 use super::handler_slots::HandlerSlots;
 
-/// Decides how many messages may be leased ahead: as many as the handlers that ended in the last 10 ms, so that their handlers
-/// start within about 10 ms. While handlers take 25 ms or more on average, no message is leased ahead.
+/// Decides how many messages may be leased ahead: as many as handlers ended in the last 10 ms, so that a message that is leased
+/// ahead starts within about 10 ms. While handlers take 25 ms or more on average, no message is leased ahead.
 #[derive(Default)]
 pub(crate) struct LeaseAhead {
     /// Instants within the window, each with the number of handlers that had ended by then and the sum of their run times.

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// A message whose next lapse would fail it may be the one that kills its workers. After it has leased such a message, the runner
-/// leases nothing else until the handler has ended, at most for this time, so that no other message fails with it.
+/// A message whose next lapse would fail it may be the one that kills its workers. A runner that has leased such a message leases
+/// nothing else until its handler has ended, at most for this time, so that no other message of the queue fails with it.
 const TIME_ALONE: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle runner has only one task and a notifier. It starts its executor for the first lease, and
@@ -113,7 +113,7 @@ impl QueueRunner {
         }
     }
 
-    /// Returns leased messages whose handlers have not started to the queue. Their leases keep their capacity until Redis answers.
+    /// Returns unstarted messages to their queue. Their leases keep their capacity until Redis answers.
     async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;
@@ -133,7 +133,7 @@ impl QueueRunner {
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
-        // The next owner of an exclusive queue need not wait for the owner time-out then. If Redis is not available, it has to
+        // Then the next owner of an exclusive queue need not wait for the owner time-out. If Redis is not available, it has to
         // wait.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
             let _ = self.queue().end_ownership(&self.context.consumer).await;

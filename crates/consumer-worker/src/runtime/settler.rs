@@ -151,8 +151,8 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     }
 }
 
-/// Returns messages whose handlers never started to the queue. Repeats the call until Redis answers; when the worker stops, only
-/// for a short time.
+/// Returns unstarted messages to their queue. The call is repeated until Redis answers; when the worker stops, only for a short
+/// time.
 pub(crate) async fn undo(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();
     let mut stopped_since = None;

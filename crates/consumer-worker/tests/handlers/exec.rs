@@ -179,7 +179,7 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
 }
 
 #[tokio::test]
-async fn program_that_vanished_is_a_failed_attempt_with_the_reason() {
+async fn attempt_whose_program_has_vanished_fails_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("job");
     fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();

@@ -130,7 +130,7 @@ async fn connections_are_kept_and_used_again() {
 }
 
 #[tokio::test]
-async fn requests_under_way_to_a_host_stay_within_its_limit() {
+async fn concurrent_requests_to_a_host_stay_within_its_limit() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook = HookServer::start({
         let max_running = Arc::clone(&max_running);

@@ -1,5 +1,5 @@
 //! The headers of a request. They are encoded so that the receiver gets every text of a message exactly as the producer wrote
-//! it, and signed by the rules of Standard Webhooks.
+//! it. One of them has the signatures of Standard Webhooks.
 
 use std::time::SystemTime;
 

@@ -139,7 +139,7 @@ impl Target {
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
             )));
         };
-        // The resolver checks only host names, so an IP address is checked here.
+        // The resolver checks only the addresses of host names. An IP address in the URL is checked here.
         let address: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),

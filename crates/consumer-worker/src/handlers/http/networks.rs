@@ -42,7 +42,7 @@ impl Networks {
         match self {
             Self::All => true,
             Self::PublicAnd(networks) => {
-                // A connection to an IPv4-mapped IPv6 address is one to the IPv4 address.
+                // A connection to an IPv4-mapped IPv6 address goes to the IPv4 address.
                 let address = address.to_canonical();
                 is_public(address) || networks.iter().any(|network| network.contains(&address))
             }
