@@ -179,7 +179,7 @@ async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered(
     assert_eq!(
         status["counts"]["waiting"],
         json!(stored.len()),
-        "only the messages whose POST was answered are stored"
+        "exactly the messages whose POST was answered are stored"
     );
     system.assert_clean().await;
 }
