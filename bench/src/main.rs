@@ -13,6 +13,7 @@ mod figures;
 mod instructions;
 mod load;
 mod peers;
+mod persistence;
 mod plot;
 mod report;
 mod rounds;

@@ -14,7 +14,7 @@ use crate::{
     Result,
     drover::single_post,
     load::{self, LoadResult, Until},
-    rounds::Persistence,
+    persistence::Persistence,
     service::Service,
 };
 

@@ -2,7 +2,6 @@
 
 use std::{thread, time::Duration};
 
-use drover_tests::RedisServer;
 use serde_json::Value;
 
 use crate::{
@@ -11,39 +10,10 @@ use crate::{
     figures::Figures,
     load::{LoadResult, to_f64},
     peers::{Peers, Producer},
+    persistence::Persistence,
 };
 
 pub(crate) const DROVER: &str = "Drover";
-
-/// How a Redis keeps its data on disk.
-#[derive(Clone, Copy)]
-pub(crate) enum Persistence {
-    /// Redis writes nothing to disk.
-    Off,
-    /// Redis has an append-only file, with `appendfsync everysec`.
-    EverySecond,
-    /// Redis has an append-only file, with `appendfsync always`.
-    Always,
-}
-
-impl Persistence {
-    pub(crate) fn start_redis(self) -> RedisServer {
-        match self {
-            Self::Off => RedisServer::start(),
-            Self::EverySecond => RedisServer::start_fsync_everysec(),
-            Self::Always => RedisServer::start_durable(),
-        }
-    }
-
-    /// The name of a figure with this persistence.
-    fn figure_name(self, figure: &str) -> String {
-        match self {
-            Self::Off => figure.into(),
-            Self::EverySecond => format!("everysec, {figure}"),
-            Self::Always => format!("always, {figure}"),
-        }
-    }
-}
 
 /// Measures every figure once for each system.
 pub(crate) fn measure(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
