@@ -14,41 +14,41 @@ struct Budget {
 
 enum Bound {
     /// The figure must be at least this many times the peer's.
-    AtLeastTimes(f64),
+    MinRatio(f64),
     /// The figure must be at most this many times the peer's.
-    AtMostTimes(f64),
+    MaxRatio(f64),
     /// The figure must be at most this value.
-    AtMost(f64),
+    Max(f64),
     /// The figure must be at least this value.
-    AtLeast(f64),
+    Min(f64),
 }
 
-use Bound::{AtLeast, AtLeastTimes, AtMost, AtMostTimes};
+use Bound::{Max, MaxRatio, Min, MinRatio};
 
 const fn budget(figure: &'static str, peer: &'static str, bound: Bound) -> Budget {
     Budget { figure, peer, bound }
 }
 
 const BUDGETS: [Budget; 18] = [
-    budget("drain, 1/s", "BullMQ", AtLeastTimes(8.0)),
-    budget("drain, 1/s", "Drover, concurrency 1000", AtLeastTimes(0.95)),
-    budget("everysec, drain, 1/s", "BullMQ", AtLeastTimes(8.0)),
-    budget("everysec, handlers of 10 ms, 1/s", "", AtLeast(9_700.0)),
-    budget("everysec, handlers of 10 ms, share of time", "", AtLeast(0.97)),
-    budget("everysec, handlers of 10 ms, share of rate after a kill", "", AtLeast(0.97)),
-    budget("bulk, 1/s", "BullMQ", AtLeastTimes(10.0)),
-    budget("POST × 50, 1/s", "NestJS + Bull", AtLeastTimes(12.0)),
-    budget("POST × 50, 1/s", "axum echo", AtLeastTimes(0.5)),
-    budget("POST × 1, 1/s", "NestJS + Bull", AtLeastTimes(3.0)),
-    budget("everysec, POST × 50 at half of the peak, p99 ms", "", AtMost(5.0)),
-    budget("cost, Redis CPU µs", "BullMQ", AtMostTimes(0.125)),
+    budget("drain, 1/s", "BullMQ", MinRatio(8.0)),
+    budget("drain, 1/s", "Drover, concurrency 1000", MinRatio(0.95)),
+    budget("everysec, drain, 1/s", "BullMQ", MinRatio(8.0)),
+    budget("everysec, handlers of 10 ms, 1/s", "", Min(9_700.0)),
+    budget("everysec, handlers of 10 ms, share of time", "", Min(0.97)),
+    budget("everysec, handlers of 10 ms, share of rate after a kill", "", Min(0.97)),
+    budget("bulk, 1/s", "BullMQ", MinRatio(10.0)),
+    budget("POST × 50, 1/s", "NestJS + Bull", MinRatio(12.0)),
+    budget("POST × 50, 1/s", "axum echo", MinRatio(0.5)),
+    budget("POST × 1, 1/s", "NestJS + Bull", MinRatio(3.0)),
+    budget("everysec, POST × 50 at half of the peak, p99 ms", "", Max(5.0)),
+    budget("cost, Redis CPU µs", "BullMQ", MaxRatio(0.125)),
     // This includes the payload, which has 160 bytes.
-    budget("cost, bytes waiting", "", AtMost(286.0)),
-    budget("latency idle, p50 ms", "", AtMost(0.8)),
-    budget("latency idle, p99 ms", "", AtMost(2.0)),
-    budget("lateness due, p50 ms", "", AtMost(1.2)),
-    budget("lateness due, p99 ms", "", AtMost(3.0)),
-    budget("backlog, drain 1/s", "empty", AtLeastTimes(0.8)),
+    budget("cost, bytes waiting", "", Max(286.0)),
+    budget("latency idle, p50 ms", "", Max(0.8)),
+    budget("latency idle, p99 ms", "", Max(2.0)),
+    budget("lateness due, p50 ms", "", Max(1.2)),
+    budget("lateness due, p99 ms", "", Max(3.0)),
+    budget("backlog, drain 1/s", "empty", MinRatio(0.8)),
 ];
 
 /// Prints all medians with the ratio of Drover's to each, and then the budgets.
@@ -67,13 +67,13 @@ pub(crate) fn print(figures: &Figures) {
         let drover = figures.median(figure, DROVER).or_else(|| figures.median(figure, "backlog"));
         let Some(drover) = drover else { continue };
         let (rule, measured, is_met) = match bound {
-            AtMost(max) => (format!("≤ {}", format_number(*max)), drover, drover <= *max),
-            AtLeast(min) => (format!("≥ {}", format_number(*min)), drover, drover >= *min),
-            AtLeastTimes(times) | AtMostTimes(times) => {
+            Max(max) => (format!("≤ {}", format_number(*max)), drover, drover <= *max),
+            Min(min) => (format!("≥ {}", format_number(*min)), drover, drover >= *min),
+            MinRatio(times) | MaxRatio(times) => {
                 let Some(peer_median) = figures.median(figure, peer) else { continue };
                 let ratio = drover / peer_median;
                 match bound {
-                    AtMostTimes(_) => (format!("≤ {times} × {peer}"), ratio, ratio <= *times),
+                    MaxRatio(_) => (format!("≤ {times} × {peer}"), ratio, ratio <= *times),
                     _ => (format!("≥ {times} × {peer}"), ratio, ratio >= *times),
                 }
             }

@@ -52,7 +52,7 @@ fn method_and_path(command: &str) -> (String, String) {
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
-/// Whether a path matches a path template of the OpenAPI document, which has names in braces.
+/// Whether a path matches a path template of the `OpenAPI` document, which has names in braces.
 fn matches(path: &str, template: &str) -> bool {
     let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len()
