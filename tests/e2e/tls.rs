@@ -124,8 +124,8 @@ fn a_certificate_that_cannot_be_used_stops_the_start_and_says_why() {
     let (valid_certificate, key) = (pem(&certificate.path("tls.crt")), pem(&certificate.path("tls.key")));
     for (certificate, key, expected) in [
         ("/nowhere.crt", key.as_str(), "can't read /nowhere.crt"),
-        (&key, &key, "holds no certificate as PEM"),
-        (&valid_certificate, &valid_certificate, "holds no private key as PEM"),
+        (&key, &key, "has no certificate as PEM"),
+        (&valid_certificate, &valid_certificate, "has no private key as PEM"),
         (&valid_certificate, &pem(&other.path("tls.key")), "the certificate and the key can't be used"),
     ] {
         let env = [
