@@ -29,7 +29,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(180);
 const SLEEP_MESSAGES: usize = 120_000;
 const ONE_HOUR: Millis = Millis::from_hours(1);
 
-/// What four workers achieved whose handlers take 10 ms.
+/// The throughput of four workers whose handlers take 10 ms.
 pub(crate) struct SleepLoad {
     /// Messages per second. 100 slots could run 10,000.
     pub(crate) per_second: f64,

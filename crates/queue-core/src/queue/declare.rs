@@ -20,7 +20,7 @@ use crate::{
 /// time.
 const MAX_REDECLARATIONS: u64 = 30;
 
-/// What a call does if the queue does not exist.
+/// The behaviour of a call if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
     /// The call creates the queue.
