@@ -44,7 +44,10 @@ struct Inner {
     message: Message,
     timeout: Option<Millis>,
     lease_expires_at: Timestamp,
-    started: Instant,
+    /// The instant at which the message reached this worker.
+    received: Instant,
+    /// The instant at which the handler started.
+    started: OnceLock<Instant>,
     cancel: CancelHandle,
     lease: Lease,
     /// Tracks the parts of the run that continue after its handler was dropped, such as a program that is being stopped.
@@ -75,8 +78,10 @@ impl Job {
         cancel: CancelHandle,
         lease: Lease,
     ) -> Self {
-        let (started, cleanup) = (Instant::now(), OnceLock::new());
-        Self { inner: Arc::new(Inner { message, timeout, lease_expires_at, started, cancel, lease, cleanup }) }
+        let (received, started, cleanup) = (Instant::now(), OnceLock::new(), OnceLock::new());
+        Self {
+            inner: Arc::new(Inner { message, timeout, lease_expires_at, received, started, cancel, lease, cleanup }),
+        }
     }
 
     /// The message.
@@ -127,7 +132,12 @@ impl Job {
 
     /// The instant of the [time-out](Self::timeout). The worker drops the handler then.
     pub fn deadline(&self) -> Option<Instant> {
-        self.inner.started.checked_add(self.inner.timeout?.to_std())
+        self.record_start().checked_add(self.inner.timeout?.to_std())
+    }
+
+    /// Records that the handler starts now, unless it has started already. Returns the instant at which it started.
+    pub(crate) fn record_start(&self) -> Instant {
+        *self.inner.started.get_or_init(Instant::now)
     }
 
     /// The end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease while
@@ -182,7 +192,7 @@ impl Job {
 
     /// The worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
     pub(crate) fn now(&self) -> Timestamp {
-        let elapsed = Millis::new(u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let elapsed = Millis::new(u64::try_from(self.inner.received.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
     }
 

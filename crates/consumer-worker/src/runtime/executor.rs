@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use queue_core::{Delivery, Queue};
-use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -79,8 +84,13 @@ impl Executor {
 
     /// Runs the handlers of leased messages. One task on the handlers' runtime starts all handlers that get a slot; the other
     /// messages wait for a free slot.
-    pub(crate) fn run(&self, leased: Vec<(Delivery, LeaseGuard)>, handlers: &Handle) {
-        let mut starting = self.slots.add(leased);
+    pub(crate) fn run(&self, deliveries: Vec<Delivery>, leases: Vec<LeaseGuard>, handlers: &Handle) {
+        let waits_since = Instant::now();
+        let mut starting = self.slots.add(deliveries.into_iter().zip(leases).map(|(delivery, lease)| {
+            let ready_at = delivery.ready_at;
+            let job = Job::new(Arc::clone(&self.shared.queue), delivery, lease.cancel.clone());
+            UnstartedMessage { job, ready_at, lease, waits_since }
+        }));
         if starting.len() > 1 {
             let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
             let start_all = async move {
@@ -133,9 +143,9 @@ impl Shared {
 
     /// Runs the handler of one message, and passes its lease to the settler. Returns the run time of the handler.
     async fn run_job(&self, message: UnstartedMessage) -> Duration {
-        let UnstartedMessage { delivery, mut lease, .. } = message;
-        self.metrics.record_start(&delivery);
-        let job = Job::new(Arc::clone(&self.queue), delivery, lease.cancel.clone());
+        let UnstartedMessage { job, ready_at, mut lease, .. } = message;
+        job.record_start();
+        self.metrics.record_start(job.message(), ready_at);
         let ran = tokio::select! {
             ran = run(Some(&*self.routes), &job) => ran,
             () = self.drop_handlers.cancelled() => {

@@ -4,20 +4,23 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use queue_core::Delivery;
+use queue_core::Timestamp;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
 use super::lease_set::LeaseGuard;
+use crate::job::Job;
 
 /// A leased message whose handler has not started.
 pub(crate) struct UnstartedMessage {
-    pub(crate) delivery: Delivery,
+    pub(crate) job: Job,
+    /// Since when the message could have been handed out.
+    pub(crate) ready_at: Timestamp,
     pub(crate) lease: LeaseGuard,
     /// The instant at which the message reached this worker.
-    waits_since: Instant,
+    pub(crate) waits_since: Instant,
 }
 
 /// The handler slots of one queue.
@@ -60,14 +63,12 @@ impl HandlerSlots {
     }
 
     /// Adds leased messages. Returns those that start now, each with its slot; the others wait.
-    pub(crate) fn add(self: &Arc<Self>, leased: Vec<(Delivery, LeaseGuard)>) -> Vec<(Slot, UnstartedMessage)> {
-        let waits_since = Instant::now();
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        leased: impl Iterator<Item = UnstartedMessage>,
+    ) -> Vec<(Slot, UnstartedMessage)> {
         let mut shared = self.shared.lock();
-        shared.waiting.extend(leased.into_iter().map(|(delivery, lease)| UnstartedMessage {
-            delivery,
-            lease,
-            waits_since,
-        }));
+        shared.waiting.extend(leased);
         let free = if shared.has_overdue() { 0 } else { self.count.saturating_sub(shared.used) };
         let start_count = free.min(shared.waiting.len());
         shared.used += start_count;

@@ -54,25 +54,18 @@ impl LeaseSet {
     }
 
     /// Adds the leases of these deliveries, which last for `visibility_timeout`. Each stays in the set until its guard is dropped.
-    pub(crate) fn add(
-        self: &Arc<Self>,
-        deliveries: Vec<Delivery>,
-        visibility_timeout: Duration,
-    ) -> Vec<(Delivery, LeaseGuard)> {
+    pub(crate) fn add(self: &Arc<Self>, deliveries: &[Delivery], visibility_timeout: Duration) -> Vec<LeaseGuard> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.unended.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
-        let add = |delivery: Delivery| {
-            let (token, bytes) = (delivery.lease.clone(), bytes_of(&delivery));
+        let add = |delivery: &Delivery| {
+            let (token, bytes) = (delivery.lease.clone(), bytes_of(delivery));
             let cancel = CancelHandle::default();
             leases.insert(token.clone(), LeaseEntry { cancel: cancel.clone(), visibility_timeout });
-            (
-                delivery,
-                LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: HandlerState::NotEnded },
-            )
+            LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: HandlerState::NotEnded }
         };
-        deliveries.into_iter().map(add).collect()
+        deliveries.iter().map(add).collect()
     }
 
     /// The number of leases.
@@ -230,11 +223,7 @@ mod tests {
         let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
         let metrics = WorkerMetrics::for_routes(&Routes::new()).of_pattern("q");
         let set = LeaseSet::new(capacity, Arc::new(metrics));
-        let mut guards: Vec<LeaseGuard> = set
-            .add((0..2).map(delivery).collect(), Duration::from_secs(1))
-            .into_iter()
-            .map(|(_, guard)| guard)
-            .collect();
+        let mut guards = set.add(&[0, 1].map(delivery), Duration::from_secs(1));
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
         guards[0].mark_handler_ended();
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");

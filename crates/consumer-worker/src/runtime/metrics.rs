@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use queue_core::{Action, Delivery, State};
+use queue_core::{Action, Message, State, Timestamp};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::routing::Routes;
@@ -142,9 +142,9 @@ pub(crate) fn gauge_value(count: usize) -> i64 {
 
 impl QueueMetrics {
     /// Observes the start delay of a message if this is its first delivery.
-    pub(crate) fn record_start(&self, delivery: &Delivery) {
-        if let (1, Some(started_at)) = (delivery.message.deliveries, delivery.message.started_at) {
-            self.start_delays.observe(started_at.since(delivery.ready_at).to_std().as_secs_f64());
+    pub(crate) fn record_start(&self, message: &Message, ready_at: Timestamp) {
+        if let (1, Some(started_at)) = (message.deliveries, message.started_at) {
+            self.start_delays.observe(started_at.since(ready_at).to_std().as_secs_f64());
         }
     }
 
