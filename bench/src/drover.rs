@@ -337,11 +337,11 @@ fn record_elapsed_since(times: &Arc<Mutex<Times>>) -> impl FnMut(&str) + Send + 
 fn wait_for_all(times: &Mutex<Times>, messages: usize) -> Result<Times> {
     let start = Instant::now();
     loop {
-        let mut recorded = times.lock().map_err(|_| "the thread that reads the log panicked")?;
-        if recorded.len() >= messages {
-            return Ok(std::mem::take(&mut *recorded));
+        let mut times_so_far = times.lock().map_err(|_| "the thread that reads the log panicked")?;
+        if times_so_far.len() >= messages {
+            return Ok(std::mem::take(&mut *times_so_far));
         }
-        drop(recorded);
+        drop(times_so_far);
         if start.elapsed() > TIME_LIMIT {
             return Err("not every message was handled".into());
         }

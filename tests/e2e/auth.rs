@@ -232,10 +232,10 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
 
 #[tokio::test]
 async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry() {
-    let limited = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
-    let free = issue("--id free --scopes enqueue,read");
-    let second = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
-    let system = System::start(&config(&[&limited, &free, &second])).await;
+    let limited_key = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
+    let free_key = issue("--id free --scopes enqueue,read");
+    let second_key = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
+    let system = System::start(&config(&[&limited_key, &free_key, &second_key])).await;
     let port = HeldPort::take();
     let _other = start_api(&port, &system.redis_url, &system.config);
     let other = format!("http://{}", port.address());
@@ -248,8 +248,8 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
         // The requests alternate between both processes and both keys of the owner. A refused request counts too.
         let base = if count % 2 == 0 { &system.base } else { &other };
         let answer = match count {
-            7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited.key))).await,
-            _ => list_queues(base, if count % 3 == 0 { &limited.key } else { &second.key }).await,
+            7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited_key.key))).await,
+            _ => list_queues(base, if count % 3 == 0 { &limited_key.key } else { &second_key.key }).await,
         };
         assert_eq!(answer.status(), if count == 7 { 403 } else { 200 }, "{count}");
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
@@ -257,32 +257,32 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
         assert!(remaining.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{remaining}");
     }
     for base in [&system.base, &other] {
-        let answer = list_queues(base, &limited.key).await;
+        let answer = list_queues(base, &limited_key.key).await;
         let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((40..=63).contains(&after), "{after}");
         assert_eq!(answer.headers()["ratelimit"], format!("\"key\";r=0;t={after}"));
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
         let (status, body) = problem(answer).await;
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));
-        let answer = list_queues(base, &free.key).await;
+        let answer = list_queues(base, &free_key.key).await;
         assert_eq!((answer.status().as_u16(), answer.headers().get("ratelimit")), (200, None));
     }
-    assert_eq!(system.with_key("GET", "/livez", Some(&format!("Bearer {}", limited.key))).await.status(), 200);
+    assert_eq!(system.with_key("GET", "/livez", Some(&format!("Bearer {}", limited_key.key))).await.status(), 200);
 }
 
 #[tokio::test]
 async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() {
-    let limited = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
-    let mut system = System::start(&config(&[&limited])).await;
-    assert_eq!(post(&system, "q", &limited.key).await, 201);
+    let limited_key = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
+    let mut system = System::start(&config(&[&limited_key])).await;
+    assert_eq!(post(&system, "q", &limited_key.key).await, 201);
     system.redis.suspend();
     let start = Instant::now();
-    let (status, body) = system.problem("GET", "/v1/queues/q", &limited.key).await;
+    let (status, body) = system.problem("GET", "/v1/queues/q", &limited_key.key).await;
     assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
     assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
     system.redis.resume();
     system.redis.kill();
-    assert_eq!(system.status("GET", "/v1/queues/q", &limited.key).await, 503);
+    assert_eq!(system.status("GET", "/v1/queues/q", &limited_key.key).await, 503);
     assert_eq!(
         system.status("GET", "/v1/queues/q", "drv_batch_x").await,
         401,

@@ -210,9 +210,9 @@ async fn answer_names_the_stored_lines_when_the_api_stops() {
     let mut client = SlowClient::begin(&system);
     client.send(&numbers(0..7));
     eventually("the lines are stored", || (waiting_count(&system) == 7).then_some(()));
-    let host = system.base.strip_prefix("http://").unwrap().to_owned();
+    let address = system.base.strip_prefix("http://").unwrap().to_owned();
     let answer = std::thread::spawn(move || {
-        eventually("the API accepts no new connections", || TcpStream::connect(&host).is_err().then_some(()));
+        eventually("the API accepts no new connections", || TcpStream::connect(&address).is_err().then_some(()));
         client.end()
     });
     assert!(system.api.terminate().success());

@@ -148,7 +148,7 @@ impl WebhookSecret {
         &self.0
     }
 
-    /// Reads a file of secrets, one per line.
+    /// Parses the content of a file of secrets, one per line.
     ///
     /// # Errors
     ///

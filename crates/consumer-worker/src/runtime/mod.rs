@@ -77,7 +77,7 @@ pub enum WorkerError {
     /// The thread of the worker panicked, which is a bug in Drover.
     #[error("the worker's thread panicked")]
     Broken,
-    /// A queue can't be served.
+    /// A queue has the layout of a newer Drover: [`Error::OtherLayout`].
     #[error(transparent)]
     Queue(#[from] Error),
 }

@@ -33,7 +33,7 @@ pub(crate) struct RunEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     Valid,
-    /// The lease lapsed, and the handler did not end by itself.
+    /// The lease was lost, and the handler did not end in time by itself. (If it does, the worker tries to settle the lease.)
     Lost,
 }
 

@@ -53,13 +53,13 @@ impl Handlers {
     async fn until_ended(&self, world: &World, count: usize) -> u64 {
         let mut max_leases = 0;
         while self.ended.load(Ordering::SeqCst) < count {
-            max_leases = max_leases.max(active(world).await);
+            max_leases = max_leases.max(active_count(world).await);
         }
         max_leases
     }
 }
 
-async fn active(world: &World) -> u64 {
+async fn active_count(world: &World) -> u64 {
     world.queue.status().await.unwrap().unwrap().counts.active
 }
 
@@ -81,7 +81,7 @@ async fn messages_that_do_not_start_soon_return_to_their_queue() {
     handlers.until_ended(&world, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     // The four handlers that hang keep their leases.
-    while active(&world).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
+    while active_count(&world).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
         sleep(Duration::from_millis(5)).await;
     }
     handlers.hang.store(false, Ordering::SeqCst);
@@ -110,7 +110,7 @@ async fn a_paused_queue_keeps_no_message_that_has_not_started() {
     let world = handlers.start(SETTINGS, 4, 20_000).await;
     handlers.until_ended(&world, 5_000).await;
     world.queue.pause().await.unwrap();
-    while active(&world).await > 0 {
+    while active_count(&world).await > 0 {
         sleep(Duration::from_millis(5)).await;
     }
     let ended = handlers.ended.load(Ordering::SeqCst);
@@ -131,7 +131,7 @@ async fn exclusive_and_limited_queues_lease_nothing_ahead() {
         let world = handlers.start(&settings.to_string(), 4, 4_000).await;
         handlers.until_ended(&world, 2_000).await;
         handlers.hang.store(true, Ordering::SeqCst);
-        while handlers.running.load(Ordering::SeqCst) < max_running || active(&world).await > max_running as u64 {
+        while handlers.running.load(Ordering::SeqCst) < max_running || active_count(&world).await > max_running as u64 {
             sleep(Duration::from_millis(5)).await;
         }
         // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`.

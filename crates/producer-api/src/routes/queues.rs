@@ -47,7 +47,7 @@ async fn list_queues(
     Query(QueueQuery { prefix, limit, cursor }): Query<QueueQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    // The cursor is the last queue name of the previous page. The key may read that queue, so the name is no secret.
+    // The cursor is the last name that was read for the previous page. Only names that the key may read are read, so it is no secret.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit_or(DEFAULT_LIMIT, limit);

@@ -103,9 +103,9 @@ impl Queues {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn workers(&self) -> Result<u32> {
-        let mut count = redis::cmd("PUBSUB");
-        count.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
-        let (_, workers): (String, u32) = reply::decode(self.shared.redis.call(&count).await?)?;
+        let mut numsub = redis::cmd("PUBSUB");
+        numsub.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let (_, workers): (String, u32) = reply::decode(self.shared.redis.call(&numsub).await?)?;
         Ok(workers)
     }
 

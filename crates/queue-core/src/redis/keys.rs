@@ -112,7 +112,7 @@ pub(crate) mod suffix {
     PURGED_PRIORITIZED = "purged_prioritized";
     /// Set of ids that were in `removed` at the purge.
     PURGED_REMOVED = "purged_removed";
-    /// Set of ids that were posted before the purge and have joined the waiting list after it.
+    /// Set of ids of messages that were posted before the purge and joined the waiting list after it: they are not purged.
     RETURNED = "returned";
     /// Stream: the events of messages while a client listens; the key expires some time after the last listener. The channel of
     /// the same name wakes event readers when there are new events.

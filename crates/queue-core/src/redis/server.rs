@@ -94,7 +94,7 @@ impl Redis {
     }
 
     async fn ask_for_dangers(&self) -> Result<Vec<Danger>> {
-        // The caller limits the total time.
+        // `examine` limits the total time.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let mut connection = self.client().get_multiplexed_async_connection_with_config(&config).await?;
         // This reads all default sections at once, because an old server accepts at most one section's name.

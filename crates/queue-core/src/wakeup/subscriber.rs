@@ -170,8 +170,8 @@ impl Subscriber {
         Arc::clone(notifier)
     }
 
-    /// Waits for a wake-up of a queue that is subscribed to by prefix and whose notifier was not requested, and returns the
-    /// queue. The future may be dropped at any time; only one task may wait at a time.
+    /// Waits until a queue that is subscribed to by prefix, and whose notifier was not requested, is woken or announced. Returns
+    /// the queue. The future may be dropped at any time; only one task may wait at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
             let next_queue = {

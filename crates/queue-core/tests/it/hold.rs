@@ -134,7 +134,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     for _ in 0..3 {
         world.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();
     }
-    // The state of Redis when the signalling process has died after it stored the signal.
+    // Redis now contains what a process leaves that stored its signal and then died.
     let seq = world.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     world.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     world.post(held(7, "k")).await;

@@ -259,13 +259,14 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
     let subscriber = subscribed(&world.queues);
     let posted = world.post(number(1)).await;
     let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
-    let deleting = async {
+    let delete_when_awaited = async {
         while world.redis.command("EXISTS drover:{q}:awaited") != ":1" {
             pass(5).await;
         }
         world.queue.delete().await.unwrap();
     };
-    let (found, ()) = timeout(Duration::from_secs(20), async { tokio::join!(waiting, deleting) }).await.unwrap();
+    let (found, ()) =
+        timeout(Duration::from_secs(20), async { tokio::join!(waiting, delete_when_awaited) }).await.unwrap();
     assert!(found.unwrap().is_none());
 }
 

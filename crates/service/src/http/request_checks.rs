@@ -78,7 +78,8 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     }
 }
 
-/// A refusal that closes the connection, because client and server may disagree about the start of the next request.
+/// The refusal of a malformed request. It closes the connection, because client and server may disagree about where the next
+/// request starts.
 fn malformed(detail: &str) -> Response {
     let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

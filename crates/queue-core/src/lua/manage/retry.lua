@@ -12,10 +12,10 @@ local function retry(ids)
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
   local runs = {}
   for i, id in ipairs(ids) do
-    local letter, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
+    local kind, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
     local run = parse_run(text)
-    -- The last error stays visible.
-    if letter then run.error = run.attempts + (letter == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
+    -- The last error stays visible. Kind f: an attempt failed, which counts; kind l: the message failed without one.
+    if kind then run.error = run.attempts + (kind == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)
     record_extra(#run.error)
