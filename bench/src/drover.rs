@@ -31,7 +31,7 @@ const ONE_HOUR: Millis = Millis::from_hours(1);
 
 /// The throughput of four workers whose handlers take 10 ms.
 pub(crate) struct SleepLoad {
-    /// Messages per second. 100 slots could run 10,000.
+    /// Messages per second. The 100 handler slots (four workers of concurrency 25) could run 10,000.
     pub(crate) per_second: f64,
     /// The share of the time during which the slots ran handlers. A handler runs somewhat longer than 10 ms, because timers do.
     pub(crate) busy_share: f64,

@@ -1,8 +1,9 @@
-//! Measures Drover's real binaries beside its peers, on one private Redis in one run, and prints medians and ratios.
+//! Measures Drover's real binaries beside other systems (its peers) in one run, on private Redis servers, and prints medians and
+//! ratios.
 //!
 //! The bench measures every figure several times and alternates between the systems. The speed of a shared machine changes
-//! over time, so only ratios within one run are meaningful. The bench verifies each measurement before it counts: a drain has
-//! completed every message, and a load has stored exactly the messages that were answered with success.
+//! over time, so only ratios within one run are meaningful. The bench verifies each measurement of Drover before it
+//! counts: a drain has completed every message, and a load has stored exactly the messages that were answered with success.
 
 #![expect(clippy::print_stdout, reason = "printing the figures is the purpose of this program")]
 

@@ -1,5 +1,5 @@
-//! Commands of README.md and docs/API.md: `make run` with a configuration, the check of Rust's version, the installation of packages,
-//! and the creation of a key.
+//! Commands of README.md and docs/API.md: `make run` with a configuration, the check of Rust's version, the installation of
+//! packages, and the creation of a key.
 
 use std::{
     fs,
@@ -110,7 +110,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_recorded("systemctl");
-        // Like Debian's maintainer scripts, this apt-get calls the policy before it starts a service.
+        // Like Debian's maintainer scripts, this apt-get asks the program `policy-rc.d` before it starts a service.
         let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
              {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",

@@ -1,5 +1,5 @@
-//! The configuration of the real binaries: the command line, the environment, settings by pattern, addresses, and output that cannot
-//! be written.
+//! The configuration of the real binaries: the command line, the environment, settings by pattern, addresses, and output that
+//! cannot be written.
 
 use std::{
     ffi::OsString,

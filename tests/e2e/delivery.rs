@@ -25,8 +25,8 @@ async fn one_delayed_message_goes_through_both_binaries_and_redis() {
     assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
     assert_eq!(done["data"], json!({"hello": 1}));
     let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
-    // Drover promises 50 ms; a busy machine takes longer. Without the timers of the worker and of maintenance, a poll would find the
-    // message after 5 s.
+    // Drover promises 50 ms; a busy machine takes longer. Without the timers of the worker and of maintenance, a poll would find
+    // the message after 5 s.
     assert!(late <= 1_000, "{late} ms late");
     system.assert_clean().await;
 }
@@ -112,8 +112,8 @@ async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_bef
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // The times are by the clock of Redis. A busy machine delays some messages. If only a poll found them, all would be late; if only
-    // the API's maintenance did, which looks 200 ms after a due time, all messages with a delay would be late.
+    // The times are by the clock of Redis. A busy machine delays some messages. If only a poll found them, all would be late; if
+    // only the API's maintenance did, which runs 200 ms or more after a due time, all messages with a delay would be late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {

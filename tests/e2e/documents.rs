@@ -1,5 +1,5 @@
-//! The documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the programs
-//! of docs/WORKERS.md that need no handler.
+//! The documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the
+//! programs of docs/WORKERS.md that need no handler.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! The API answers a bad request with a problem in its own words, not in those of its libraries or of Rust, and such a request changes
-//! nothing. Unusual but valid input is accepted.
+//! The API answers a bad request with a problem in its own words, not in those of its libraries or of Rust, and such a request
+//! changes nothing. Unusual but valid input is accepted.
 
 use std::time::Duration;
 

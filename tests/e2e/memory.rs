@@ -1,5 +1,5 @@
-//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read. The
-//! memory stays within the bounds in docs/API.md, and other clients are not delayed.
+//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read.
+//! The memory stays within the bounds in docs/API.md, and other clients are not delayed.
 
 use std::{
     fs,
@@ -60,8 +60,8 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The maximum time of a POST while slow clients are connected. It allows for a busy machine, and is shorter than each time limit of a
-/// slow client (10 s and more).
+/// The maximum time of a POST while slow clients are connected. It allows for a busy machine, and is shorter than each time limit
+/// of a slow client (10 s and more).
 const DELAY_LIMIT: Duration = Duration::from_secs(8);
 /// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
 const REDIS: &str = "[redis]\ntimeout = \"30s\"\n";

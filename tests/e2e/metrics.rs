@@ -18,7 +18,8 @@ struct Metrics {
 }
 
 impl Metrics {
-    /// Parses the text strictly: each line is a comment or a series, each series belongs to the family above it, and none is repeated.
+    /// Parses the text strictly: each line is a comment or a series, each series belongs to the family above it, and no series
+    /// is repeated.
     fn read(text: &str) -> Self {
         let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
         let mut family = String::new();
@@ -70,7 +71,8 @@ impl System {
         Metrics::read(&answer.text().await.unwrap())
     }
 
-    /// Scrapes until a series has this value. The series of queues may be a second old, and the last request may not be counted yet.
+    /// Scrapes until a series has this value. The series of queues may be a second old, and the last request may not yet be
+    /// counted.
     async fn scrape_until(&self, base: &str, series: &str, value: f64) -> Metrics {
         for _ in 0..200 {
             let scraped = self.scrape(base).await;
@@ -157,7 +159,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // There were five messages, and one of them was leased twice. Three had a handler.
+        // Five messages were leased, one of them twice. Three had a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),

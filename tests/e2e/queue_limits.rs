@@ -1,4 +1,5 @@
-//! Limits of a queue over several workers: its rate limit, and the order of an exclusive queue whose workers are killed and stopped.
+//! Limits of a queue over several workers: its rate limit, and the order of an exclusive queue whose workers are killed and
+//! stopped.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,8 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     }
     // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to matter.
     let took = starts[124] - starts[0];
-    // Each window may open late on a busy machine; without its timer none would open within the hour. `tests/timed` checks the rate.
+    // Each window may open late on a busy machine; without its timer none would open within the hour. The exact rate is checked
+    // in `tests/timed`.
     assert!((4_000..8_000).contains(&took), "{took} ms");
     system.assert_clean().await;
 }
@@ -107,7 +109,8 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
             pauses.push(started.since(ended).get());
         }
     }
-    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed one keeps it for the timeout of 4 s.
+    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed one keeps it for the timeout,
+    // 4 s.
     let [killed, stopped, killed_again] = pauses[..] else { panic!("expected three changes of the owner: {pauses:?}") };
     assert!(
         stopped < 3_000 && killed < 7_000 && killed_again < 7_000,

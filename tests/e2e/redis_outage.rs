@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{System, number, system::HOURLY_POLLS};
 
-/// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. A busy machine takes
-/// longer, but less time than two calls one after the other.
+/// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. A busy machine
+/// takes longer, but less time than two calls one after the other.
 pub(crate) const REFUSED_WITHIN: Duration = Duration::from_millis(2_900);
-/// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a long
-/// back-off or a poll (5 s) would take longer than this.
+/// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a
+/// long back-off or a poll (5 s) would take longer than this.
 pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// Posts until a message is stored, and waits until it is completed. Returns the time that this took.

@@ -137,7 +137,8 @@ impl System {
         assert_eq!(status, 201, "{answer}");
     }
 
-    /// Sends a request that must be refused with this status and code, and with a detail that contains `detail`. Returns the problem.
+    /// Sends a request that must be refused with this status and code, and with a detail that contains `detail`. Returns
+    /// the problem.
     pub(crate) async fn refused(
         &self,
         method: Method,

@@ -1,7 +1,7 @@
 //! docs/TUTORIAL.md: its commands are run in their order and print what the document shows.
 //!
-//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block after a command shows its output: blocks `json`
-//! and `text` that of the shell, blocks `log` that of `make run`. A command without such a block prints nothing.
+//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block after a command shows its output: blocks
+//! `json` and `text` that of the shell, blocks `log` that of `make run`. A command without such a block prints nothing.
 
 use std::{
     fs::{self, File},
@@ -32,8 +32,8 @@ impl Terminal {
         for name in ["MAKEFLAGS", "MAKELEVEL", "CONFIG", "DATA"] {
             bash.env_remove(name);
         }
-        // Ctrl-C sends SIGINT to a process group. A script that runs this test in the background makes its processes ignore SIGINT, so
-        // `env` restores the default. The locale C gives the error texts that the document shows.
+        // Ctrl-C sends SIGINT to a process group. A script that runs this test in the background makes its processes ignore SIGINT,
+        // so `env` restores the default. The locale C gives the error texts that the document shows.
         bash.args(["--default-signal=INT", "bash", "-c", command])
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")

@@ -1,6 +1,7 @@
 //! Helpers for all tests of Drover: a private Redis, the real binaries as processes, and a network that can fail.
 //!
-//! A helper that starts a process returns as soon as the process answers, and panics if there is no answer in time.
+//! [`RedisServer`] waits until its server answers; [`Process`] does not wait for the start of its binary. A helper panics if
+//! what it waits for does not happen in time.
 
 // Helpers of tests: a failure here is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]

@@ -1,5 +1,5 @@
-//! Measures the stalls of the machine: the time during which other processes kept this one from running. A promised time is extended by
-//! the stalls within it, so that a busy machine fails no test and a quiet machine gets no extension.
+//! Measures the stalls of the machine: the time during which other processes kept this one from running. A promised time is
+//! extended by the stalls within it, so that a busy machine fails no test and a quiet machine gets no extension.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_millis(1);
 /// Only one of these tests runs at a time, whatever the number of threads.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Measures stalls while it exists. Other tests with a monitor wait until then.
+/// Measures stalls while it exists. Other tests with a monitor wait until it is dropped.
 pub(crate) struct StallMonitor {
     watch: Arc<Watch>,
     _turn: MutexGuard<'static, ()>,

@@ -266,7 +266,7 @@ impl Job {
 pub(crate) enum CancelReason {
     /// A client cancelled the message.
     Cancelled,
-    /// The lease lapsed: another consumer has the message, or will get it.
+    /// The lease is over: it lapsed and another consumer has or gets the message, or the queue was deleted.
     LeaseLost,
 }
 

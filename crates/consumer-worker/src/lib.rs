@@ -39,7 +39,7 @@ const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /live
 ///
 /// # Errors
 ///
-/// The configuration is invalid, or the address is in use.
+/// The configuration is invalid, the worker can't listen on its address, or it stopped with a [`WorkerError`].
 pub async fn serve<S>(config: Config, routes: Routes<S>, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     S: Clone + Send + Sync + 'static,
@@ -93,7 +93,7 @@ struct CommandLine {
 /// (ignoring `worker.routes`), logs, and serves health and metrics.
 ///
 /// Returns the exit code for `main`: 0 after a graceful stop, even if messages were released; 1 after an error, or after a
-/// second signal, which stops the worker at once.
+/// second signal, which stops the worker at once; 2 if an argument is wrong.
 pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,

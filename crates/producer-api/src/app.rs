@@ -82,7 +82,7 @@ impl App {
         }))
     }
 
-    /// Counts a request that may wait for `wait` towards the maximum of waiting requests of its `key`, until the share is
+    /// Counts a request, which may wait up to `wait`, towards the maximum of waiting requests of its `key`, until the share is
     /// dropped. Returns `None` if `wait` is zero. Without a key there is no maximum.
     pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waits.take(key, 1)).transpose();

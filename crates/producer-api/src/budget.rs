@@ -15,7 +15,7 @@ const FLEXIBLE_SHARE_DIVISOR: usize = 8;
 pub(crate) enum Client {
     /// All requests with keys of this id.
     Key(KeyId),
-    /// All requests from this address, if the API has no keys.
+    /// All requests from this IPv4 address or IPv6 /64 network, if the API has no keys.
     Address(IpAddr),
 }
 

@@ -77,9 +77,9 @@ pub(crate) const LEASE_GONE: Refusal = Refusal(
      lease again, and extend leases before they expire",
 );
 
-/// The header `Retry-After` of most temporary errors, in seconds.
+/// The value of the header `Retry-After` of most temporary errors, in seconds.
 const RETRY_AFTER_SECS: u32 = 1;
-/// The header `Retry-After` when there are too many event streams, in seconds.
+/// The value of the header `Retry-After` when there are too many event streams, in seconds.
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
 /// The current outage. While it lasts, it is logged at most every ten seconds, not for each refused request.

@@ -29,7 +29,7 @@ pub use auth::issue::Issue;
 ///
 /// # Errors
 ///
-/// The configuration is invalid, or the address is in use.
+/// The configuration is invalid, or the API can't listen on the address.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = config.redis.connect()?.require_replicas(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
@@ -91,7 +91,7 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
-/// Writes the declared settings to Redis, and tries again until Redis answers. The API serves requests meanwhile.
+/// Writes the declared settings to Redis, and tries again until this succeeds. The API serves requests meanwhile.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;

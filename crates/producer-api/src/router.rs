@@ -23,7 +23,7 @@ use crate::{
 
 /// All routes within their layers.
 pub(crate) fn router(app: &App) -> Router {
-    // A request may take `request_timeout`, and in addition it may wait for `max_wait`.
+    // A request may take `request_timeout`, and in addition it may wait up to `max_wait` for messages or a result.
     let time_limit = app.limits.request_timeout.to_std() + app.limits.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
     let (routes, routes_description, endpoints) = routes::all(time_limit).split();
@@ -52,8 +52,8 @@ pub(crate) fn router(app: &App) -> Router {
 /// The time for which a browser keeps the response to a preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Allows pages of these origins to call the API. Without origins there are no CORS headers, and browsers block calls from
-/// pages of other origins.
+/// Allows pages of these origins to call the API. Without origins there are no CORS headers: then a browser lets pages of other
+/// origins neither send JSON nor read responses.
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;

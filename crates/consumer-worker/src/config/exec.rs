@@ -5,7 +5,7 @@ use std::{fmt, iter};
 use queue_core::{Millis, Span};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// The time limit of a handler: 100 ms to 7 days, the same range as the `timeout` of a message.
+/// The time limit of a handler: 100 ms to 7 days. (The `timeout` of a message is 1 ms to 7 days.)
 pub type HandlerTimeout = Span<100, 604_800_000>;
 
 /// How a handler uses the HTTP response, or the output of the program.

@@ -25,7 +25,7 @@ pub struct HttpHandler {
     /// The hosts that are allowed in the URL of that header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Private networks that the URL of that header may resolve to. Defaults to none.
+    /// The private networks in which the host of that URL may be. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     pub allowed_networks: Vec<IpNet>,
     /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
@@ -135,7 +135,8 @@ impl Serialize for AllowedHost {
     }
 }
 
-/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Logs and printed configurations do not show it.
+/// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Logs and printed
+/// configurations do not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 

@@ -129,7 +129,8 @@ impl HandlerConfig {
         }
     }
 
-    /// Checks whether the keys go together. The returned error text continues the path of the handler, as in `.concurrency must be …`.
+    /// Checks whether the keys go together. The returned error text continues the path of the handler, as in
+    /// `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),

@@ -10,8 +10,8 @@ use service::wording;
 /// The outcome of a run, which decides the next state of the message.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a longer
-    /// one makes the message fail for good, with the code `result_too_large`.
+    /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a
+    /// longer one makes the message fail for good, with the code `result_too_large`.
     Complete(Box<RawValue>),
     /// The attempt failed. If attempts are left, another one follows after the back-off.
     Retry(Failure),
@@ -21,7 +21,7 @@ pub enum Outcome {
     RetryAt(Failure, Timestamp),
     /// No further attempt would help: the message becomes a dead letter.
     FailForGood(Failure),
-    /// No attempt is counted: the message returns to the head of the waiting list, now or after the pause.
+    /// No attempt is counted: the message returns to the head of the waiting list at once, or is delayed by the pause.
     Release(Option<Duration>),
 }
 
@@ -112,8 +112,8 @@ impl HandlerError {
         Self::of(&*error.into())
     }
 
-    /// The handler could not start the work: no attempt is counted, and the message returns to the head of the waiting list,
-    /// now or after the pause.
+    /// The handler could not start the work: no attempt is counted, and the message returns to the head of the waiting list at
+    /// once, or is delayed by the pause.
     pub fn release(pause: Option<Duration>) -> Self {
         Self(Outcome::Release(pause))
     }

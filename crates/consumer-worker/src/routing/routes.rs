@@ -20,8 +20,8 @@ pub struct Route<S> {
     weight: Option<u32>,
 }
 
-/// A handler for messages of one name, or of any name if there is none. The endpoint is made when the state is known. An
-/// invalid name is stored as its error.
+/// A handler for messages of one name, or for all messages if the name is `None`. The endpoint is made when the state is known.
+/// An invalid name is stored as its error.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -57,7 +57,8 @@ impl<S> Route<S> {
         self
     }
 
-    /// The maximum number of handlers that run at once in this process, for each queue of the route. Defaults to `worker.concurrency`.
+    /// The maximum number of handlers that run at once in this process, for each queue of the route. Defaults to
+    /// `worker.concurrency`.
     #[must_use]
     pub fn concurrency(self, handlers: usize) -> Self {
         Self { concurrency: Some(handlers), ..self }

@@ -1,5 +1,5 @@
-//! The capacity of a worker: the leases, and the bytes of their data, that all its runners may have together. It grants
-//! permits to runners in the order of their weights or ranks.
+//! The capacity of a worker: the leases, and the bytes of their data, that all its runners (one for each queue) may have
+//! together. It grants permits to runners in the order of their weights or ranks.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(crate) struct Capacity {
 struct Shared {
     free_leases: usize,
     free_bytes: usize,
-    /// The runners that wait, by turn and ticket.
+    /// The runners that wait, by turn (the rank, or `served_per_weight`) and ticket.
     waiting: BTreeMap<(u128, u64), Waiter>,
     /// A counter that orders runners of the same turn by arrival.
     last_ticket: u64,
@@ -42,7 +42,7 @@ struct Waiter {
 pub(crate) struct FairShare {
     rank: usize,
     weight: NonZeroU32,
-    /// The number of messages that the queue got so far, divided by its weight.
+    /// The number of messages that the queue got so far, divided by its weight, and multiplied by [`ONE`](Self::ONE).
     served_per_weight: u128,
 }
 

@@ -1,4 +1,4 @@
-//! The state that all runners of a worker share, and how often they poll.
+//! The state that all runners of a worker (one for each queue) share, and how often they poll.
 
 use std::{
     sync::{
@@ -45,7 +45,7 @@ impl WorkerContext {
         self.interval(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
-    /// The pause after which each worker repeats this many polls.
+    /// The interval in which each worker polls this many queues once, so that all workers together keep to [`MIN_POLL_GAP`].
     pub(super) fn interval(&self, polls: u32) -> Duration {
         let polls = polls.saturating_mul(self.worker_count.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(MIN_POLL_GAP.saturating_mul(polls))

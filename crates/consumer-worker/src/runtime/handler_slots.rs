@@ -115,8 +115,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Records that a handler has ended after this time, and returns the next message. The slot becomes free if no message waits,
-    /// or if one has waited too long.
+    /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
+    /// waits, or if one has waited too long.
     pub(crate) fn next(&mut self, took: Duration) -> Option<UnstartedMessage> {
         let mut shared = self.slots.shared.lock();
         shared.ended += 1;

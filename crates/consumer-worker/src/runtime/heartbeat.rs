@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::lease_set::LeaseSet;
 
-/// The delay of the extra beat after a cancel. Redis's answer to a beat tells which messages are cancelled.
+/// The delay of an early beat. Redis's answer to a beat tells which messages are cancelled and which leases are over.
 const EXTRA_BEAT_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
 const MAX_CONCURRENT_BEATS: usize = 16;
@@ -91,7 +91,8 @@ impl Heartbeat {
         }
     }
 
-    /// Schedules an early beat of a queue, for a cancelled message that was leased but is not yet in the lease set.
+    /// Schedules an early beat of a queue, because a cancelled message may be leased but not yet in the lease set, or because the
+    /// queue was deleted.
     pub(crate) fn beat_soon(&self, queue: &QueueName) {
         self.timers.set(queue.clone(), EXTRA_BEAT_DELAY);
     }

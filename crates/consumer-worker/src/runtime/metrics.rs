@@ -58,15 +58,15 @@ pub(crate) enum LeaseOutcome {
     Failed,
     /// The message was released with no attempt spent.
     Released,
-    /// The lease was over before the worker settled it: another consumer gets the message, or has it already.
+    /// The lease was over before the worker settled it: another consumer has or gets the message, or the queue was deleted.
     Lost,
     /// The lease could not be settled, and will lapse.
     Unsettled,
 }
 
 impl LeaseOutcome {
-    /// Derives the end of a lease from the action that settled it and the resulting state of the message (`None` if the lease
-    /// was over).
+    /// Derives the outcome of a lease from the action that settled it and the new state of the message (`None` if the lease was
+    /// over).
     pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
             (None, _) => Self::Lost,

@@ -77,7 +77,8 @@ pub enum WorkerError {
     /// The thread of the worker panicked, which is a bug in Drover.
     #[error("the worker's thread panicked")]
     Broken,
-    /// A queue has the layout of a newer Drover: [`Error::OtherLayout`].
+    /// A queue has the layout of another version of Drover ([`Error::OtherLayout`]), or the worker's connections to Redis can't
+    /// be set up ([`Error::Unexpected`]).
     #[error(transparent)]
     Queue(#[from] Error),
 }
@@ -89,7 +90,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// [`WorkerError`]. When a queue has the key layout of a newer Drover, the worker stops gracefully before it returns
+    /// [`WorkerError`]. When a queue has the layout of another version of Drover, the worker stops gracefully before it returns
     /// [`Error::OtherLayout`].
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();

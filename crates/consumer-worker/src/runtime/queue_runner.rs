@@ -83,7 +83,7 @@ impl QueueRunner {
     /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Then handlers may still end within
     /// the grace; the messages of the others are released with no attempt spent.
     ///
-    /// Fails when the queue has the key layout of a newer Drover, which this version can't read.
+    /// Fails when the queue has the layout of another version of Drover.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
         let concurrency = gauge_value(self.concurrency);
         self.metrics.queues.inc();
@@ -133,8 +133,8 @@ impl QueueRunner {
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
-        // Then the next owner of an exclusive queue need not wait for the owner time-out. If Redis is not available, it has to
-        // wait.
+        // The worker ends its ownership of an exclusive queue, so that the next owner need not wait for the owner timeout. If Redis
+        // is not available, the next owner has to wait.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
             let _ = self.queue().end_ownership(&self.context.consumer).await;
         }

@@ -134,7 +134,8 @@ async fn exclusive_and_limited_queues_lease_nothing_ahead() {
         while handlers.running.load(Ordering::SeqCst) < max_running || active_count(&world).await > max_running as u64 {
             sleep(Duration::from_millis(5)).await;
         }
-        // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`.
+        // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`: undone (b)
+        // by `undo_leases`, and waiting (w).
         sleep(Duration::from_millis(200)).await;
         let runs = world.redis.command("HVALS drover:{q}:runs");
         assert!(!runs.contains("\tbw"), "{settings}: {runs:.500}");

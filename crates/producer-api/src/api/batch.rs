@@ -75,7 +75,7 @@ pub(crate) struct LinesSummary {
     refused: Vec<RefusedLine>,
     /// The number of all lines that were refused.
     refused_count: u64,
-    /// Whether all lines were read; false only in a refusal.
+    /// Whether all lines were read; false only in an error response.
     pub(crate) done: bool,
 }
 

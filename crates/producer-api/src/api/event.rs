@@ -36,7 +36,7 @@ pub(crate) struct LastEventId(pub(crate) Option<EventId>);
 
 impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        // Empty, as an `EventSource` sends it before the first event, or three numbers.
+        // Empty, which counts as no header, or the three numbers of an event id.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
         let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this \
                            header by itself";
@@ -83,7 +83,7 @@ impl From<StreamedEvent<'_>> for sse::Event {
     }
 }
 
-/// The event with this id. Without an id, the event gets an empty id, with which the client forgets its last id.
+/// The event with this id. Without an id, the event gets an empty id, which makes the client forget its last id.
 pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
     event.id(id.map(|id| id.to_string()).unwrap_or_default())
 }

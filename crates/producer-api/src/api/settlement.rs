@@ -39,7 +39,7 @@ pub(crate) struct Fail {
     retry_after: Option<Delay>,
 }
 
-/// No attempt was made: the message returns to the head of the waiting list.
+/// No attempt was made: the message returns to the head of the waiting list, or with a `delay` becomes delayed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
@@ -191,7 +191,8 @@ impl From<Settlement> for LeaseAction {
     }
 }
 
-// An error must not be refused because of its form: halves of characters are replaced, and an absent part has a default.
+// An error is not refused for a half of a character (which is replaced) or an absent part (which has a default), so that the
+// attempt can be ended.
 /// Why an attempt failed: a text, or its parts.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]

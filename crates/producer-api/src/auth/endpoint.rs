@@ -8,7 +8,7 @@ use service::{Code, config::Scope};
 /// The scope that a request to a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// No scope and no key, because the route reveals nothing about queues.
+    /// No scope and no key: health, metrics (which name queues), and the description of the API.
     Nothing,
     /// This scope on the queue that the path names.
     OnQueue(Scope),

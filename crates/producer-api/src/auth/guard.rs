@@ -171,7 +171,7 @@ fn secs(time: Millis) -> u32 {
     u32::try_from(time.get().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
-/// Adds the limit of a key and its remaining quota, as draft-ietf-httpapi-ratelimit-headers (10) defines them.
+/// Adds the limit of a key and its remaining quota, as draft-ietf-httpapi-ratelimit-headers-10 defines these headers.
 fn add_quota(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -27,7 +27,7 @@ pub struct Issue {
     /// The queues on which the key has these scopes, such as mails,user-*
     #[arg(long, value_delimiter = ',', default_value = "*")]
     queues: Vec<QueuePattern>,
-    /// The maximum number of requests with the key in a time, such as 100/1m
+    /// The maximum number of requests with all keys of the id in any window of a duration, such as 100/1m
     #[arg(long, value_name = "MAX/DURATION", value_parser = rate_limit)]
     rate_limit: Option<RateLimit>,
     /// The instant at which the key expires, such as 2030-01-31T00:00:00Z

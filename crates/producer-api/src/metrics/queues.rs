@@ -69,14 +69,14 @@ impl QueueMetrics {
         while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
             let Ok(status) = status else { continue };
             read += 1;
-            // The index may name a queue that does not exist yet.
+            // The index may name a queue that is about to be created, or that was deleted.
             queues.extend(status);
         }
         Snapshot { registered: Some(registered), omitted: registered - read, queues }
     }
 }
 
-/// The name of a counter, to which the library adds `_total`, its help and its value.
+/// A counter: its name without the ending `_total`, which the library adds; its help text; and its value.
 type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const TOTALS: [Total; 7] = [

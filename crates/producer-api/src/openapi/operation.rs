@@ -12,9 +12,9 @@ use crate::auth::{
     endpoint::{Endpoint, Needs},
 };
 
-/// The error codes of every request.
+/// The error codes that every operation may answer.
 const COMMON_REFUSALS: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
-/// The error codes of requests under `/v1`.
+/// The error codes that every operation under `/v1` may answer.
 const V1_REFUSALS: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
 /// The error codes for path parameters. `not_found` is among them, because an empty parameter or one with a slash gives
 /// another path.
@@ -23,13 +23,13 @@ const PARAMETER_REFUSALS: [(&str, [Code; 2]); 3] = [
     ("{id}", [Code::InvalidId, Code::NotFound]),
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
 ];
-/// The error codes of requests with a body.
+/// The error codes that every operation with a body may answer.
 const BODY_REFUSALS: [Code; 4] =
     [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
-/// The error codes of requests that take no body.
+/// The error codes that every `POST` operation without a body may answer.
 const NO_BODY_REFUSALS: [Code; 4] =
     [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
-/// The error codes of requests that need a key.
+/// The error codes that every operation that needs a key may answer.
 const KEY_REFUSALS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
 
 /// One operation: its registration, and its description, which is to be completed.
@@ -82,7 +82,7 @@ impl Operation<'_> {
         }
     }
 
-    /// Corrects the derived description of an optional body: the body may be absent, and may not be null.
+    /// Corrects the derived description of an optional body: the body may be absent, but must not be null.
     fn complete_body(&mut self) {
         let Some(body) = self.description.get_mut("requestBody") else { return };
         let mut is_optional = false;

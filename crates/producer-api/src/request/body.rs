@@ -131,7 +131,7 @@ async fn receive(request: Request, app: &App) -> Result<Bytes> {
     }
 }
 
-/// The number of bytes that count towards the memory budget.
+/// How many of these bytes of a body count towards the memory budget: all or none.
 pub(crate) fn counted_bytes(bytes: usize) -> usize {
     if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
 }

@@ -31,7 +31,8 @@ use crate::{
 
 /// The layer that every request passes.
 ///
-/// One layer does all these tasks, because for each layer every request copies all the layers inside it.
+/// One layer adds the id and the span, measures the request and renders errors, because each further layer would cost every
+/// request a copy of all the layers inside it.
 #[derive(Clone)]
 pub(crate) struct RequestLayer {
     pub(crate) metrics: RequestMetrics,
@@ -74,8 +75,8 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
 }
 
 impl RequestLayer {
-    /// Marks the client as trusted, so that its connection is not displaced, if the path of its request would need a key. A
-    /// request for health or metrics does not make the client trusted. Called only if the API has no keys.
+    /// Marks the client as trusted, so that no new connection displaces its connection, if the path of its request would need a
+    /// key. A request for health or metrics does not make the client trusted. Called only if the API has no keys.
     fn note_trusted(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
         if path.is_some_and(|path| !self.endpoints.is_open(path.as_str()))

@@ -78,7 +78,7 @@ async fn every_route_is_open_or_needs_a_key() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let endpoints = endpoints();
     assert!(endpoints.all().count() > 20);
-    // Without keys every route answers.
+    // `open` has no keys, so it answers every route without a key; `guarded` has one key, with all scopes.
     let (open, guarded) = (router(&app(Keyring::default())), router(&app(keyring)));
     let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
     for path in paths {

@@ -1,4 +1,4 @@
-// Without a validator: it would be another host.
+// No validator, because Swagger UI would use one on another host.
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#interface",

@@ -79,7 +79,7 @@ async fn listen(
     Ok(([UNBUFFERED], Sse::new(events)).into_response())
 }
 
-/// The event stream of one client. It reads more events only after the client has read all earlier events.
+/// The event stream of one client. It reads more events only after the earlier ones were written to the connection.
 struct EventStream {
     listener: EventListener,
     message: Option<MessageRef>,

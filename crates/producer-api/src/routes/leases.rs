@@ -63,7 +63,8 @@ async fn receive(
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
     let mut request = LeaseRequest::new(consumer.clone(), limit_or(1, max));
     request.visibility_timeout = visibility_timeout.map(|time| *time);
-    // Only a consumer that sends its id can be recognized later. A request without an id comes from a new consumer.
+    // Only a consumer that sends its id can be recognized later. A request without an id comes from a new consumer, which owns an
+    // exclusive queue only while it has leases.
     if !has_sent_id {
         request = request.without_owner_timeout();
     }
@@ -102,7 +103,7 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
 
 /// Release a message
 ///
-/// No attempt was made: the message returns to the head of the waiting list.
+/// No attempt was made: the message returns to the head of the waiting list, or with a `delay` becomes delayed.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease"),
     responses((status = 200, description = "The outcome", body = LeaseResult)),

@@ -55,7 +55,7 @@ struct MessageQuery {
 /// List messages
 ///
 /// Lists messages of one state or of all states, of one name, or of one hold key, page by page. A page of large messages ends
-/// early, at about 4 MiB.
+/// early: it has at most about 4 MiB.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page", body = MessagePage)),
     params(MessageQuery),

@@ -47,7 +47,7 @@ struct ChunkWriter<'a> {
     summary: LinesSummary,
     /// The number of the last line that was added to a chunk, skipped or refused.
     last_handled: u64,
-    /// All lines up to this one are stored or refused.
+    /// All lines up to this one are stored, skipped or refused.
     stored_through: u64,
     /// The instant at which a message was last added or stored.
     active_at: Instant,
@@ -176,7 +176,7 @@ impl ChunkWriter<'_> {
         let _ = self.chunk_share.resize(0);
         match enqueued {
             Ok(enqueued) => self.summary.count(&enqueued),
-            // A single message is refused if its stored form, which is larger than its line, exceeds the limit.
+            // A single message is refused if its stored form, which may be larger than its line, exceeds the limit.
             Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_one => {
                 self.summary.refuse(self.last_line, errors::from_enqueue(error));
             }

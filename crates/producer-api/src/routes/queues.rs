@@ -47,7 +47,8 @@ async fn list_queues(
     Query(QueueQuery { prefix, limit, cursor }): Query<QueueQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    // The cursor is the last name that was read for the previous page. Only names that the key may read are read, so it is no secret.
+    // The cursor is the last name that was read for the previous page. Only names that the key may read are read, so the cursor
+    // is no secret.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit_or(DEFAULT_LIMIT, limit);
@@ -110,7 +111,7 @@ async fn resume_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<Que
 
 /// Purge a queue
 ///
-/// Deletes the messages that are in a state now.
+/// Deletes the messages that are now in the state that `state` names.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/purge",
     responses((status = 200, description = "The number of deleted messages", body = Purged)), params(PurgeQuery),
@@ -128,7 +129,7 @@ async fn purge_queue(
 
 /// Retry all failed messages
 ///
-/// All messages that have failed until now become ready, the oldest first.
+/// All messages that have failed until now become ready, the oldest failure first.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/retry_failed",
     responses((status = 200, description = "The number of messages that are ready again", body = Retried)),
@@ -156,7 +157,7 @@ async fn delete_queue(
         Some(confirmed) if confirmed != name.as_str() => return Err(errors::not_confirmed(&name)),
         Some(_) => {}
     }
-    // The deletion runs to its end, because it has two steps.
+    // The deletion runs to its end even if the client disconnects, because it has two steps.
     let existed = app.run_to_end(async move { queue.delete().await }).await?;
     if existed.map_err(errors::from_queue)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
 }

@@ -7,8 +7,8 @@ use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettin
 
 use crate::{World, done, name, number, numbers, pass};
 
-/// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so two
-/// calls after each closing use both.
+/// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so
+/// two calls after each closing use both.
 async fn no_call_fails(world: &World, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
@@ -108,7 +108,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     for round in 0..10 {
-        // Both connections are open, and the queue is declared.
+        // These calls open both connections, and the enqueue declares the queue.
         for _ in 0..2 {
             queue.status().await.unwrap();
         }

@@ -116,8 +116,8 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
     world.assert_clean().await;
 }
 
-/// Leases and completes messages as consumers do, each of which dies when it gets one of `killers`. Returns the numbers of the failed
-/// messages.
+/// Leases and completes messages as consumers do, each of which dies when it gets one of `killers`. Returns the numbers of the
+/// failed messages.
 async fn failed_beside_a_killer(world: &World, killers: &[u64], batch: usize) -> Vec<u64> {
     let mut ids = std::collections::HashMap::new();
     for _ in 0..20 {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::{World, done, numbers};
 
-/// For this time leases as many messages as the limit permits. Returns the instant (ms) of each lease.
+/// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
 async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(max) };
     let end = Instant::now() + time;

@@ -29,8 +29,8 @@ async fn commands_of_one_message(world: &World) -> [u64; 4] {
     [enqueued - before, leased - enqueued, settled - leased, commands(world) - settled]
 }
 
-/// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer of the idle
-/// consumers, which takes two commands.
+/// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer
+/// of the idle consumers, which takes two commands.
 const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
 
 async fn assert_plain(world: &World, after: &str) {
@@ -44,7 +44,7 @@ async fn assert_plain(world: &World, after: &str) {
 #[tokio::test]
 async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
     let world = World::new();
-    // Declares the queue, and sets the timer of the idle consumers.
+    // The first message declares the queue, and sets the timer of the idle consumers.
     commands_of_one_message(&world).await;
     assert_plain(&world, "nothing").await;
     for _ in 0..3 {
@@ -55,7 +55,7 @@ async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
     assert_plain(&world, "failures").await;
 }
 
-/// Keeps one completed message, so that the messages with the feature are soon forgotten.
+/// These settings keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
 const KEEPS_ONE: &str =
     r#"{"retention": {"completed": {"count": 1, "min_age": 0}, "failed": {"count": 1, "min_age": 0}}, "id_window": 0}"#;
 

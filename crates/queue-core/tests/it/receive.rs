@@ -1,5 +1,5 @@
-//! Consumers that wait for messages through [`LongPoll`]: the calls that they cost, and the release of deliveries whose client has
-//! disconnected.
+//! Consumers that wait for messages through [`LongPoll`], whose driver (one task for each queue) leases for all of them: the calls
+//! that they cost, and the release of deliveries whose client has disconnected.
 
 use std::{
     sync::{
@@ -56,7 +56,8 @@ async fn calls_when_quiet(world: &World) -> usize {
     }
 }
 
-/// Leases messages as soon as any are ready. Panics if the lease of a client that has disconnected is not released within ten seconds.
+/// Leases messages as soon as any are ready. Panics if the lease of a client that has disconnected is not released within ten
+/// seconds.
 async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -252,7 +253,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     // The post, the lease, the settlement, and a few lease calls that find nothing.
     assert!((3..=8).contains(&for_a_post), "{for_a_post} calls for one post");
 
-    // The test waits for two polls of the idle driver.
+    // The test waits for two polls of the idle driver, which polls every 5 s.
     let before = calls(&world);
     pass(11_000).await;
     let while_idle = calls(&world) - before;
@@ -317,7 +318,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
         clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
     world.post(number(1)).await;
-    // This is well before the next poll of the driver.
+    // This time limit is shorter than the 5 s between two polls of the driver.
     let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(received[0].message.data.get(), "1");
     // A lease that lapses frees the queue too.

@@ -51,8 +51,9 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
 }
 
-/// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If `after` is not
-/// zero, every second connection gets the reason after that time, and the others get none, as if the reset had been faster.
+/// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If
+/// `after` is not zero, every second connection gets the reason after that time, and the others get none, as if the reset had been
+/// faster.
 fn protected(after: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -62,7 +63,8 @@ fn protected(after: Duration) -> String {
                 thread::sleep(after);
             }
             if n % 2 == 1 || after.is_zero() {
-                // The server does not read what the client has written, so the close may reach it as a reset before the reason does.
+                // The server does not read what the client has written, so the close may reach the client as a reset before the
+                // reason does.
                 let _ = client.write_all(b"-DENIED Redis is running in protected mode because no password is set\r\n");
             }
         }

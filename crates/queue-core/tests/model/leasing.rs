@@ -124,8 +124,8 @@ impl Model {
         message.run.as_ref().and_then(|run| run.ready).or(message.ready).unwrap_or(message.first_due)
     }
 
-    /// In an exclusive queue: the number of messages that a consumer may lease, and the end of the owner's timeout if another consumer is
-    /// the owner.
+    /// In an exclusive queue: the number of messages that a consumer may lease, and the end of the owner's timeout if another
+    /// consumer is the owner.
     fn leases_for_owner(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
         let (now, active) = (self.now(), self.active().len());
         let is_owner = self.owner.as_ref().is_some_and(|owner| owner.consumer == consumer);
@@ -156,8 +156,8 @@ impl Model {
         lapses > 0 && lapses + 1 >= self.settings.max_lapses
     }
 
-    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message that its next lapse would fail is
-    /// taken alone.
+    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message whose next lapse
+    /// would fail it is taken alone.
     fn take(&mut self, max: usize) -> Vec<Number> {
         let mut taken = vec![];
         let mut is_full = max == 0;

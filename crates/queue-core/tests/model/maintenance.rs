@@ -218,8 +218,8 @@ impl Model {
         }
     }
 
-    /// Makes due messages ready: those that blocked an exclusive queue at the head of the waiting list, in the order of posting; the rest at
-    /// the tail, by due time.
+    /// Makes due messages ready: those that blocked an exclusive queue at the head of the waiting list, in the order of posting;
+    /// the rest at the tail, by due time.
     fn promote_due(&mut self) {
         let now = self.now();
         let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
@@ -243,8 +243,9 @@ impl Model {
         self.messages[&number].draft.timeout.or(self.settings.timeout)
     }
 
-    /// Forgets at most `limit` messages from the front of `completed`. While `completed` has ids of erased messages, messages are checked
-    /// one by one; otherwise it checks whether `limit` messages may go together, then half as many, and so on, as the script does.
+    /// Forgets at most `limit` messages from the front of `completed`. While `completed` has ids of erased messages, messages are
+    /// checked one by one; otherwise it checks whether `limit` messages may go together, then half as many, and so on, as the
+    /// script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
         let mut count = limit.min(self.completed.len());
@@ -351,8 +352,8 @@ impl Model {
     }
 }
 
-/// Whether a message that finished at this instant may be trimmed. An instant later than now is from before a step back of the clock: its
-/// message may be trimmed when there are too many.
+/// Whether a message that finished at this instant may be trimmed. An instant later than now is from before a step back of the
+/// clock: its message may be trimmed when there are too many.
 fn may_be_trimmed(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
     at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }

@@ -109,7 +109,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Clears the terms of a lease that is over, and sets the instant at which the message is ready again.
+    /// Clears the durations of a lease that is over, and sets the instant at which the message is ready again.
     pub(crate) fn set_ready_at(&mut self, ready: Option<Instant>) {
         (self.visibility, self.timeout, self.extension, self.ready) = (None, None, None, ready);
     }

@@ -36,8 +36,8 @@ pub(crate) struct Model {
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
-    /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the head:
-    /// if the message becomes ready again before that, it takes its old position.
+    /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the
+    /// head: if the message becomes ready again before that, it takes its old position.
     pub(crate) waiting_list: Vec<Number>,
     /// Completed messages, in the order of completion. An erased message keeps its entry until trimming reaches the entry.
     pub(crate) completed: Vec<Number>,

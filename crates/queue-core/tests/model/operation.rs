@@ -1,5 +1,5 @@
-//! The operations on a queue, and their random choice. An operation names a message or lease by its position among the existing ones,
-//! so that it stays valid when proptest removes earlier operations.
+//! The operations on a queue, and their random choice. An operation names a message or lease by its position among the existing
+//! ones, so that it stays valid when proptest removes earlier operations.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -12,7 +12,7 @@ use crate::{
     settling::LeaseAction,
 };
 
-/// The times (ms) that a client waits for a message to finish. The wait uses the real clock, so it is too long to end during a test.
+/// The times (ms) that a client waits for a message to finish. The wait uses the real clock, so it does not end during a test.
 const LONG_WAITS: [u64; 2] = [60_000, 90_000];
 
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(crate) enum Operation {
     ChangeMessage(MessageChange, MessageChoice),
     RetryFailed,
     Purge(&'static str),
-    /// A purge of waiting messages whose process dies after the first step.
+    /// A purge of waiting messages. The process that purges dies after its first step.
     InterruptPurge,
     Pause,
     Resume,

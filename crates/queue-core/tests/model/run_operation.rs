@@ -139,7 +139,8 @@ impl World {
             }
             Operation::Delete => {
                 let answers = (json!(queue.delete().await?), json!(self.model.delete()));
-                // When many messages come at one instant, their ids run ahead of the clock; a new queue's ids start from the clock.
+                // When many messages come at one instant, their ids run ahead of the clock, but the ids of a new queue start from
+                // the clock. So the clock moves on here, beyond all ids of the deleted queue.
                 self.model.micros = self.model.micros.max(self.model.latest_micros) + 10_000;
                 answers
             }

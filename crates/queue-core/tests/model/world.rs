@@ -38,7 +38,8 @@ pub(crate) struct World {
     pub(crate) ids: Vec<MessageRef>,
     /// Every lease whose token a consumer still has.
     pub(crate) known_leases: Vec<KnownLease>,
-    /// Whether a reply was lost, so that the library checks once more for the leases of that call, at a time by its own clock.
+    /// Whether a reply was lost. Then the library searches a second time for the leases of that call, 5 s later by the real clock,
+    /// which the model does not know.
     pub(crate) rechecks_lost_leases: bool,
     /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,

@@ -155,7 +155,7 @@ impl fmt::Debug for RedisUrl {
             Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
                 f.write_str(&without_secrets(url))
             }
-            // If the URL can't be parsed, any part of it may be a password.
+            // If the text is not the URL of a host or of a Unix socket, any part of it may be a password.
             _ => f.write_str(HIDDEN),
         }
     }

@@ -20,7 +20,7 @@ const FILE_SUFFIX: &str = "_file";
 const QUEUES: &str = "queues";
 /// A key of the configuration that itself ends with the suffix `_file`.
 const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
-/// The maximum number of words in the name of a variable that sets a key.
+/// The maximum number of words in a name for which [`nearest_variable`] looks, because it tries each combination of separators.
 const MAX_WORDS: usize = 9;
 
 /// Reads Drover's variables. Those that set whole tables are sorted before those that set keys in the tables. Other variables
@@ -129,8 +129,8 @@ fn is_section(word: &str) -> bool {
     word == QUEUES || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Whether a path is that of a key. The configuration is read with an empty value at the path: for a key, this is at most a
-/// wrong value.
+/// Whether a path is that of a key. The configuration is read with an empty value at the path: if the path is a key, the worst
+/// mistake is that its value is wrong or that a key beside it is missing.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
     let min_length = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// All keys of the defaults, with values that differ from the defaults. The keys in comments are among them.
+/// All keys of the defaults, with other values than the defaults where [`changed`] knows one. The keys in comments are among
+/// them.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -84,7 +85,7 @@ fn environment_can_set_every_key() {
         for omitted in 0..all.len() {
             let mut others = all.clone();
             let (name, _) = others.remove(omitted);
-            // These values do not differ from the defaults.
+            // `changed` gives these two keys no other value than the default.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
         }

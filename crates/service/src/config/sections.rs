@@ -53,7 +53,7 @@ pub struct Api {
     pub body_limit: usize,
     /// The maximum memory for all request bodies and large responses together, in bytes. Defaults to 256 MiB.
     pub max_body_memory: usize,
-    /// The time limit for receiving a whole request. Defaults to 10 s.
+    /// The time limit for receiving a request's body, or the next message of an NDJSON body. Defaults to 10 s.
     pub request_timeout: Span<1_000, HOUR>,
     /// The longest `?wait=`. Defaults to 60 s.
     pub max_wait: Span<0, HOUR>,
@@ -113,7 +113,7 @@ pub struct TlsFiles {
 pub struct Log {
     /// The format of the log's lines. Defaults to `pretty`.
     pub format: LogFormat,
-    /// The events that are logged, by level and module. Defaults to `info`.
+    /// The levels that are logged, for all modules or by module. Defaults to `info`.
     pub filter: String,
 }
 

@@ -264,7 +264,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // The variables that `exec` handlers pass to programs, and those in which Kubernetes describes services.
+    // These variables do not configure Drover: `exec` handlers pass some to programs, Kubernetes describes services in others, and
+    // tests read the last.
     for foreign in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",

@@ -66,8 +66,8 @@ impl fmt::Display for Mistake {
 }
 
 /// Reads one part of a table, for a deserializer that reads a table in parts because one of its keys decides which others are
-/// allowed. A mistake is reported with `path`, the key of the part, before its own path; `path` is empty for the remaining
-/// keys of the table.
+/// allowed. The error names the place of a mistake by `path`, which is the key of the part, and the path within the part; `path`
+/// is empty if the part is all remaining keys of the table.
 ///
 /// # Errors
 ///

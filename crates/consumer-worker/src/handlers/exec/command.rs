@@ -70,7 +70,7 @@ impl Command {
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0);
-        // The keys are in upper case, as tracing tools expect. A variable can't contain a NUL.
+        // The names of these variables are in upper case, as tracing tools expect. A variable can't contain a NUL.
         for (name, value) in job.trace_headers() {
             let key = name.to_ascii_uppercase();
             match value {

@@ -12,7 +12,7 @@ use tokio::{
 /// value kills them, so they outlive the worker only if the worker itself is killed.
 ///
 /// The kernel does not reuse the id of a group while the group has a process. It may reuse the id of an empty group, so a
-/// group gets signals only right after its leader was reaped, or while the group is polled.
+/// group gets signals only before its leader is reaped, right after that, or right after the group was polled.
 pub(super) struct ProcessGroup {
     id: Option<Pid>,
 }

@@ -20,7 +20,7 @@ const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 /// The headers of the request for a message.
 pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // All values are printable here; an unprintable value would be omitted.
+    // A value with a control character is omitted. Only trace headers that a producer wrote can have one.
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
