@@ -95,8 +95,8 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        // A healthy primary does not return these codes: the error is temporary, or an operator must act. The caller's request
-        // was valid. An error without a code means that Redis did not answer.
+        // These codes do not mean that the caller's request was invalid: the error is temporary, or an operator must act. An error
+        // without a code means that Redis did not answer.
         const UNAVAILABLE_CODES: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS \
                                          MISCONF NOAUTH WRONGPASS NOPERM";
         match error.code() {

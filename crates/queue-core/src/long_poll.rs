@@ -70,7 +70,7 @@ struct Shared {
     waiting: Mutex<HashMap<QueueName, WaitingClients>>,
 }
 
-/// The clients that wait at one queue, by number in the order of arrival.
+/// The clients that wait at one queue: one for each request that waits, by number in the order of arrival.
 #[derive(Default)]
 struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
@@ -136,7 +136,7 @@ impl LongPoll {
     ///
     /// # Errors
     ///
-    /// The errors of [`Queue::lease`].
+    /// The errors of [`Queue::lease`], except [`Error::NoSuchQueue`]: the queue may be created during the wait.
     pub async fn receive(&self, queue: &Arc<Queue>, request: LeaseRequest, wait: Millis) -> Result<Vec<Delivery>> {
         self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
     }
@@ -145,7 +145,7 @@ impl LongPoll {
     ///
     /// # Errors
     ///
-    /// The errors of [`Queue::lease`], and [`Error::Overloaded`] when there is no memory.
+    /// The errors of [`receive`](Self::receive), and [`Error::Overloaded`] when there is no memory.
     pub async fn receive_within(
         &self,
         queue: &Arc<Queue>,
@@ -212,7 +212,8 @@ impl Driver {
         }
     }
 
-    /// The earliest end of a consumer's wait; `None` if no consumer waits: then this driver is removed from its queue.
+    /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer starts
+    /// another one.
     fn next_deadline(&self) -> Option<Instant> {
         let mut waiting = self.shared.waiting.lock();
         let clients = waiting.get_mut(self.queue.name())?;
@@ -296,7 +297,7 @@ impl Driver {
         }
     }
 
-    /// Ends the waits whose time is over without deliveries, up to the client with the number `newest`. For later clients the
+    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For later clients the
     /// driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
@@ -316,7 +317,7 @@ impl Driver {
 struct Turn {
     /// Clients with this number or a later one.
     from: u64,
-    /// If set, only clients of this consumer.
+    /// If set, only requests of this consumer.
     only: Option<ConsumerId>,
 }
 
@@ -346,8 +347,8 @@ impl ServedClient {
                 // The owner may wait with several requests. If one request got no message, the other requests get none either.
                 (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
             }
-            // The owner is served once per wake-up: the owner changes only when another process leases, and that wakes this
-            // driver.
+            // The owner is served only once per wake-up. If another consumer is the owner afterwards, another process has leased
+            // for that consumer.
             Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
                 Some(Turn { from: 0, only: Some(owner.clone()) })
             }

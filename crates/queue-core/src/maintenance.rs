@@ -17,7 +17,7 @@ use crate::{
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
 
-/// The minimum time between two calls of maintenance for one queue, unless work is left.
+/// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// How soon a queue is maintained again after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -166,12 +166,12 @@ impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.check_all_every).await;
-            // A name that could not be added is added the next time; the check of all queues logs an outage.
+            // A name that could not be added is added the next time; `maintain_due` logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
 
-    /// Scans all keys at the start, because an earlier process may have been interrupted, and then again and again.
+    /// Scans all keys at the start, because an earlier process may have been interrupted, and then repeatedly.
     async fn scan_for_unlisted(&self) {
         loop {
             while self.queues.restore_all_names().await.is_err() {

@@ -63,7 +63,7 @@ fn is_identifier(text: &str, max: usize) -> bool {
 }
 
 fn is_plain_text(text: &str, max: usize) -> bool {
-    // A character has at most four bytes, so the characters of a short text need not be counted.
+    // A character has at most four bytes, so the characters of a text with more than `max * 4` bytes need not be counted.
     (1..=max * 4).contains(&text.len()) && text.chars().count() <= max && !text.chars().any(char::is_control)
 }
 
@@ -92,7 +92,7 @@ validated_text! {
 
 validated_text! {
     /// An id that the producer chose. Clients may use it instead of Drover's id. Drover's ids are all digits, so an own id is
-    /// not; `batch` is reserved.
+    /// not. `batch` is reserved, because the API has the path `messages/batch`.
     OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if !is_path_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
@@ -126,7 +126,7 @@ validated_text! {
 
 validated_text! {
     /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes
-    /// could have the same one, and the crash of one would stay hidden while the other runs.
+    /// could have the same one, and an exclusive queue would treat them as one owner.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_identifier(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")

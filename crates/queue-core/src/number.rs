@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for WholeNumber {
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<WholeNumber, E> {
                 match whole(number) {
                     Some(number) => Ok(WholeNumber(number)),
-                    // A number that does not fit into an `i64` is outside every range.
+                    // A number beyond 2^53 is outside every range.
                     None if number.fract() == 0.0 => Ok(WholeNumber(if number > 0.0 { i64::MAX } else { i64::MIN })),
                     None => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
                 }

@@ -29,7 +29,7 @@ pub enum EventKind {
     Completed,
     /// The message will run again: an attempt failed and others are left, or a client retried the failed message.
     Retried,
-    /// The message failed for good: its attempts were used up, it expired, it was cancelled, or its lease lapsed too often.
+    /// The message failed for good: its last attempt failed, it expired, it was cancelled, or its leases lapsed too often.
     Failed,
     /// The message was released without spending an attempt: it is waiting, or delayed.
     Released,

@@ -45,8 +45,7 @@ impl EventFeed {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout),
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn listen(&self, queue: &Arc<Queue>, last: Option<EventId>) -> Result<Option<EventListener>> {
         // The queue is checked before a reader starts, so that no reader starts for a queue that does not exist.
         if queue.listen().await?.is_none() {

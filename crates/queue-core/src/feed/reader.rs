@@ -155,7 +155,7 @@ impl EventReader {
         }
     }
 
-    /// Whether there is a listener; if not, this reader is removed from its queue.
+    /// Whether there is a listener. If not, this reader must end, and the next listener starts another one.
     fn has_listeners(&self) -> bool {
         let mut senders = self.shared.senders.lock();
         let has_listeners = self.sender.receiver_count() > 0;

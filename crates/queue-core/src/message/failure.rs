@@ -5,14 +5,14 @@ use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
-/// The error of the last attempt that failed.
+/// The error of the last attempt that failed, or of a message that failed without an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MessageError {
     /// A word that a program can match.
     pub code: String,
     /// A sentence for people.
     pub message: String,
-    /// The number of the failed attempt, from 1; 0 if there was no attempt.
+    /// The number of the failed attempt, from 1. If the message failed without an attempt: how many attempts it had before.
     pub attempt: u32,
     /// When the error happened.
     pub at: Timestamp,

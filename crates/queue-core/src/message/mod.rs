@@ -189,7 +189,7 @@ pub(crate) enum StoredState {
 }
 
 impl Message {
-    /// The message directly after its enqueue.
+    /// The message as `enqueue.lua` has just stored it.
     pub(crate) fn enqueued(
         queue: QueueName,
         id: MessageRef,

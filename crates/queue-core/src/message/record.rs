@@ -116,7 +116,7 @@ impl Record {
     }
 }
 
-/// The options of a message: the values that differ from the queue's settings.
+/// The options of a message: each value that differs from the default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Options {
     pub(crate) priority: Priority,
@@ -256,7 +256,8 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // The stored run does not count its last attempt. A completion or a failed attempt counts; a lapse or a cancel does not.
+        // With the letters `c` and `f`, the message ended by an attempt that the stored run does not count. With `l` it ended
+        // without one, for example by a lapse.
         if letter != 'l' {
             run.attempts += 1;
         }

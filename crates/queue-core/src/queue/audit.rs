@@ -164,7 +164,7 @@ fn problem(key_names: &[String]) -> Option<String> {
     let is_in = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATES.contains(key_name)).collect();
-    // A removed message may leave its id in the middle of a list. The id is marked until it reaches the end of the list.
+    // A removed message may leave its id in the middle of a list. The id stays marked until it reaches the head and is dropped.
     for (list, mark) in LISTS {
         if is_in(mark) {
             match states.iter().position(|state| *state == list) {

@@ -1,5 +1,5 @@
-//! Changes of one message that a client requests and that have no content: cancel, erase, promote. [`Changed`] is the outcome
-//! of these changes, and of those in `retry.rs` and `patch.rs`.
+//! Changes of one message that need only its id: a client cancels, erases or promotes it. [`Changed`] is the outcome of these
+//! changes, and of those in `retry.rs` and `patch.rs`.
 
 use crate::{
     error::{Error, Result},
@@ -27,7 +27,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn cancel(&self, id: &MessageRef) -> Result<Changed> {
         Ok(match self.change(&scripts::CANCEL, id).await? {
             Some(State::Active) => Changed::Requested,
@@ -41,7 +41,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn erase(&self, id: &MessageRef) -> Result<Changed> {
         Ok(match self.change(&scripts::ERASE, id).await? {
             Some(State::Active) => Changed::Refused(State::Active),
@@ -54,7 +54,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn promote(&self, id: &MessageRef) -> Result<Changed> {
         Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }

@@ -6,8 +6,8 @@
 //! waits. So a client that disconnects affects no other client's message, and an idle queue costs nothing.
 //!
 //! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) does not
-//! affect other messages. If a call fails (Redis does not answer, its memory is full, it has a newer layout), each message of
-//! the call gets the error. No message is sent again, because it may be stored already. If a call panics, its messages fail,
+//! affect other messages. If a call fails (Redis does not answer, its memory is full, the queue has another layout), each message
+//! of the call gets the error. No message is sent again, because it may be stored already. If a call panics, its messages fail,
 //! and the next call starts as usual.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
@@ -34,7 +34,7 @@ use crate::{
 /// answers the posts of the previous one.
 const MAX_CALLS: usize = 2;
 /// The number of posts that must wait before a second call starts beside a running one. With fewer posts, the second call would
-/// cost Redis more time than it saves. Of 6, 12, 24, 32 and 64, this number was the best one both with 50 and with 500 clients.
+/// cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 was the best of 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
 /// The maximum bytes of the messages, over all queues, that wait or are being sent.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;

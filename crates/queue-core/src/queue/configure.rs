@@ -24,7 +24,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`], [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::InvalidSetting`], [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`];
+    /// [`Error::OutOfMemory`] if it must create the queue.
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
         let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Create };

@@ -34,7 +34,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`]; [`Error::OutOfMemory`] if it must create the queue.
     pub async fn declare(&self) -> Result<String> {
         self.declare_or(IfAbsent::Create).await
     }

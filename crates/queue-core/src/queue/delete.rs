@@ -17,6 +17,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): the queue may be deleted or not.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn delete(&self) -> Result<bool> {
         let epoch = self.stored_epoch().await?;
         if let Some(epoch) = &epoch {

@@ -1,4 +1,5 @@
-//! Posts messages: all messages of a call are stored, or none.
+//! Posts messages. All messages of one `enqueue` are stored, or none; of the messages that `post` collects, each may be refused
+//! alone.
 
 use serde_json::value::RawValue;
 

@@ -23,11 +23,13 @@ pub enum Extended {
 
 impl Queue {
     /// Extends leases, so that each lasts for `visibility_timeout` from now; with `None`, for the visibility timeout with which
-    /// its message was handed out. Returns the outcome for each lease, in order.
+    /// its message was handed out. A lease ends at most [`Queue::RUN_TIMEOUT_GRACE`] after the timeout of its run. Returns the
+    /// outcome for each lease, in order.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may have been extended.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(leases.len());
         for chunk in leases.chunks(limits::MAX_MESSAGES) {

@@ -69,7 +69,7 @@ pub struct Leased {
     pub deliveries: Vec<Delivery>,
     /// How long the leases last.
     pub visibility_timeout: Millis,
-    /// Whether more messages were ready than were handed out.
+    /// Whether more messages are ready that the consumer may lease at once.
     pub more_is_ready: bool,
     /// Whether one message was handed out alone, because its next lapse makes it fail. If the message kills the consumer, no
     /// other lease lapses with it, as long as the consumer leases nothing more until this message is settled.
@@ -77,7 +77,8 @@ pub struct Leased {
     /// Whether a consumer may lease messages some milliseconds before it starts their handlers: no setting of the queue depends
     /// on when the handlers start.
     pub permits_ahead: bool,
-    /// The time until the next known reason to lease again: a message is due, or a lease of any consumer lapses.
+    /// The time until the next known reason to lease again, for example that a message is due or a lease of any consumer lapses.
+    /// `None` if no reason is known.
     pub call_again_in: Option<Duration>,
     /// The consumers that have access to the queue.
     pub(crate) access: Access,
@@ -104,7 +105,8 @@ pub struct Delivery {
     pub lease_expires_at: Timestamp,
     /// How long this run may take before it counts as a failed attempt.
     pub timeout: Option<Millis>,
-    /// The time since which the message has been ready: the latest of its post, due time, signal, promotion and requeue.
+    /// The instant since which the message has been ready: that of the last signal, promotion, retry or requeue (with a pause, its
+    /// end); if there was none, its due time.
     pub ready_at: Timestamp,
 }
 

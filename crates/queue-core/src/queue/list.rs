@@ -12,8 +12,8 @@ use crate::{
     redis::{reply, scripts},
 };
 
-/// The maximum bytes of a decoded cursor. The longest one is that of a held message: its key, two tabs, its id and its due
-/// time.
+/// The maximum bytes of a decoded cursor. The longest one is that of a held message: its key (256 characters of up to four bytes),
+/// a tab, its id (14 digits), a tab and its due time.
 const MAX_POSITION_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
 
 /// One page of a list.

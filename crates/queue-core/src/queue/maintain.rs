@@ -33,11 +33,11 @@ impl Queue {
         Ok(u64::try_from(pause).ok().map(Duration::from_micros))
     }
 
-    /// Ends a consumer's ownership of an exclusive queue, so that another consumer may take over at once.
+    /// Ends a consumer's ownership of an exclusive queue, so that another consumer may take over as soon as no message is leased.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn end_ownership(&self, consumer: &ConsumerId) -> Result<()> {
         let call = Call::new(&scripts::END_OWNERSHIP, &self.keys).arg(consumer.as_str());
         self.call::<Value>(&scripts::END_OWNERSHIP, call).await.map(drop)

@@ -54,7 +54,7 @@ use crate::{
 
 use coalesce::PostLimit;
 
-/// One queue and the operations on it. Each operation calls one script with a batch of messages.
+/// One queue and the operations on it. Most operations call one script; those of producers and consumers take a batch of messages.
 pub struct Queue {
     redis: Redis,
     name: QueueName,

@@ -20,8 +20,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`]. The inner result has the error of `edit`:
-    /// nothing was changed.
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. The inner result has the
+    /// error of `edit`: nothing was changed.
     pub async fn patch<E>(
         &self,
         id: &MessageRef,

@@ -26,7 +26,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`].
+    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     pub async fn report_progress(&self, lease: &LeaseToken, progress: &RawValue) -> Result<bool> {
         let json = progress.get();
         if json.len() > limits::MAX_RESULT_BYTES {

@@ -15,6 +15,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be forgotten; repeat the purge.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn purge(&self, state: State) -> Result<u64> {
         if state == State::Active {
             return Ok(0);

@@ -56,7 +56,7 @@ impl Queues {
         &self.shared.redis
     }
 
-    /// The handle of a queue. The queue need not exist: the first message or the first settings create it.
+    /// The handle of a queue. The queue need not exist: its first message, settings or sticky signal create it.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
         let mut handles = self.shared.handles.lock();
         if let Some(queue) = handles.get(name) {
@@ -83,7 +83,7 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// The errors of [`Queue::declare`].
     pub async fn declare(&self) -> Result<()> {
         for name in self.shared.declared.names() {
             self.queue(&name).declare().await?;
@@ -201,8 +201,8 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds
-    /// the rest.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds the rest.
     pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         for queue in handles {
@@ -215,8 +215,8 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names
-    /// may be added; repeat the scan.
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names may be added; repeat the scan.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
         let mut cursor = String::from("0");

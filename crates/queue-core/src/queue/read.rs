@@ -46,12 +46,12 @@ impl Queue {
         Ok(messages)
     }
 
-    /// Waits until a message has finished, or until `wait` is over, and reads the message. A notification ends the wait, not
-    /// polling.
+    /// Waits until a message has finished, or until `wait` is over, and reads the message; `None` if it is unknown or no longer
+    /// kept. A notification ends the wait, not polling.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn read_when_finished(
         &self,
         id: &MessageRef,

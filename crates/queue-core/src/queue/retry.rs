@@ -15,7 +15,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
         let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
         Ok(only_from(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
@@ -26,6 +26,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be ready; repeat the call.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let mut retried = 0;

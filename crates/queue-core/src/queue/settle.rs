@@ -33,7 +33,7 @@ pub enum Action {
     FailAndRetryAfter(Failure, Millis),
     /// The attempt failed, and the message is not retried.
     FailForGood(Failure),
-    /// No attempt was made. The message returns to the head of the waiting list, or becomes ready after the delay.
+    /// No attempt is spent. The message returns to the head of the waiting list, or becomes ready after the delay.
     Release(Option<Millis>),
 }
 
@@ -100,7 +100,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: some of the leases may have been settled.
+    /// [`Error::Unavailable`]: some of the leases may have been settled. [`Error::OtherLayout`].
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
         let mut settled = Vec::with_capacity(settlements.len());
         let mut rest = settlements;

@@ -25,7 +25,7 @@ pub struct Signal {
     #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
     #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// For how long after the signal posted messages are not held: up to 30 days. Defaults to no time.
+    /// For how long messages that are posted after the signal are not held by its key: up to 30 days. Defaults to no time.
     #[schema(inline)]
     pub sticky_for: Option<StickyTime>,
 }
@@ -40,7 +40,7 @@ pub struct StickySignal {
     pub key: SignalKey,
     /// The data of the signal, which each released message shows as `signal`.
     pub data: Option<Box<RawValue>>,
-    /// The time until which posted messages are not held.
+    /// The instant until which messages that are posted are not held by the key.
     pub until: Timestamp,
     /// The number of messages that are still held for the key, until an unfinished call of the signal releases them.
     pub held: u64,
@@ -51,7 +51,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn sticky_signal(&self, key: &SignalKey) -> Result<Option<StickySignal>> {
         let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
         let (mut signals, _) = decode(self.call(&scripts::SIGNAL, call).await?)?;
@@ -63,7 +63,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn sticky_signals(
         &self,
         after: Option<(Timestamp, &SignalKey)>,
@@ -84,7 +84,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn forget_signal(&self, key: &SignalKey) -> Result<bool> {
         let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("forget");
         self.call(&scripts::SIGNAL, call).await
@@ -96,7 +96,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to send it again.
+    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to send it again. [`Error::OtherLayout`];
+    /// [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();

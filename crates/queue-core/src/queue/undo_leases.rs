@@ -11,11 +11,13 @@ use crate::{
 
 impl Queue {
     /// Ends leases whose handlers never started: their messages return to the head of the waiting list as if they had never been
-    /// delivered. Returns the number of these messages; a lease that is over is left alone, so the call may be repeated.
+    /// delivered; a message that is to be cancelled fails. Returns the number of these messages; a lease that is over is left
+    /// alone, so the call may be repeated.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may have been undone.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn undo_leases(&self, leases: &[LeaseToken]) -> Result<u64> {
         let mut ids_of_calls: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for lease in leases {

@@ -16,7 +16,7 @@ pub struct Backoff {
     /// The pause after the first failed attempt, up to 30 days. Defaults to 1 s.
     #[schema(inline)]
     pub delay: Pause,
-    /// The longest pause, up to 30 days; never shorter than `delay`. Defaults to 1 h.
+    /// The longest pause, up to 30 days; if it is shorter than `delay`, it counts as `delay`. Defaults to 1 h.
     #[schema(inline)]
     pub max: Pause,
     /// The largest fraction by which the pause is shortened at random, so that messages that failed together are not

@@ -33,7 +33,7 @@ impl QueuePattern {
         &self.0
     }
 
-    /// Whether the pattern matches a queue's name, or all names of another pattern. An empty text matches only `*`.
+    /// Whether the pattern matches a queue's name, or all names of another pattern. Only `*` matches an empty text.
     pub fn fits(&self, queue: &str) -> bool {
         self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
     }

@@ -53,7 +53,7 @@ impl Keep {
 }
 
 impl Retention {
-    /// The name of the member (`completed` or `failed`) whose values contradict each other.
+    /// The path of the member (`retention.completed` or `retention.failed`) whose values contradict each other.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         if self.completed.min_age > self.completed.age {
             return Some("retention.completed");

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{message::MessageId, names::ConsumerId};
 
-/// A notification for the idle consumers of a queue.
+/// A notification for the consumers of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake<'p> {
     /// All consumers should check the queue after this pause.

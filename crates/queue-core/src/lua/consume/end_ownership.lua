@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- end_ownership: ends a consumer's ownership of an exclusive queue, so that another consumer can become the owner at once.
+-- end_ownership: ends a consumer's ownership of an exclusive queue, so that another consumer can become the owner as soon as no
+-- message is leased.
 -- KEYS      meta
 -- USES      meta wake
 -- ARGV      consumer

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- extend: moves the deadlines of live leases. A lapsed lease can't be extended, and a live one not beyond the timeout of its run.
+-- extend: moves the deadlines of live leases. A lapsed lease can't be extended. A live one can be extended at most until
+-- `RUN_TIMEOUT_GRACE` (ms) after the timeout of its run.
 -- KEYS      options leased runs cancelling
 -- USES      clock run watch timeout record_clock
 -- ARGV      duration from now (ms; '' for the visibility timeout with which each lease was handed out), then for each lease:

@@ -2,7 +2,7 @@
 -- find_leases: finds the live leases of one lease call by the call's token. One step checks about a thousand leases.
 -- KEYS      leased runs
 -- USES      run
--- ARGV      token, cursor of ZSCAN over `leased` (0 at first), so that settles in between hide no lease
+-- ARGV      token, cursor (0 at first): that of ZSCAN over `leased`, so that settles between two steps hide no lease
 -- Returns   the cursor for the next step (0: at the end), then ids
 -- Complexity O(1,000)
 local page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)

@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- lease: maintains the queue, then hands out messages from the head of the waiting list: at most as many as the rate limit and
--- an exclusive queue permit, and none while the queue is paused. A message that its next lapse would fail is handed out alone:
--- if it kills its consumer, no other message fails with it.
+-- an exclusive queue permit, and none while the queue is paused. A message that has lapsed, and that its next lapse would fail, is
+-- handed out alone: if it kills its consumer, no other message fails with it.
 -- KEYS      messages options waiting prioritized delayed leased runs removed expiring signals signalled
--- ARGV      epoch, maximum number of messages, maximum bytes of their records, token, consumer, owner timeout (ms) of an
---           exclusive queue ('' for the visibility timeout), the visibility timeout ('' for the queue's), a random number in [0, 1)
+-- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
+--           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
+--           queue's), a random number in [0, 1) for back-offs
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
---           none), 1 if more messages are ready, 1 if the message goes alone, 1 if the queue permits leasing ahead,
+--           none), 1 if this consumer may lease more at once, 1 if one message is handed out alone, 1 if the queue permits leasing
+--           ahead,
 --           max_attempts of the queue, its timeout (ms) or false, false or for each message its own deadline, false or for
 --           each message the data of the signal that released it, false or (in an exclusive queue) the consumer that has
 --           access ('': nobody), false or for each message its options, false or for each message its run before this
@@ -22,8 +24,9 @@ local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), AR
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout
 local max_lapses = tonumber(meta.max_lapses)
--- The handler of a message that is leased ahead starts later than the lease. So leasing ahead is not permitted where this matters:
--- with a pause, an order, a rate limit, a timeout (it counts from the lease), or if a single lapse fails a message.
+-- A consumer that leases ahead leases a message some time before it starts the handler. This is not permitted where the time
+-- matters: in a queue that is paused, exclusive or limited in its rate, or has a timeout (which counts from the lease), or if a
+-- single lapse fails a message.
 local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout) and max_lapses > 1
 local reply = {
   now, deadline, visibility_timeout, -1, 0, 0, permits_ahead and 1 or 0, meta.max_attempts, meta.timeout or false,
@@ -136,7 +139,7 @@ end
 maintain(tonumber(ARGV[8]))
 write_requeued()
 
--- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be, if it is known.
+-- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be handed out, if it is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
 -- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled
--- ARGV      a random number in [0, 1), '' if no message is named more than once, then groups of settlements. A group is '', the
---           token, the action and its parameter, then for each settlement: id, value.
+-- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then groups of
+--           settlements. A group is '', the token, the action and its parameter, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
 --           number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms); x fails for good (value: the error's
 --           JSON); r releases with no attempt spent (parameter: the pause in ms, or '' for the head of the waiting list)
--- Returns   a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was changed
+-- Returns   a text with a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was
+--           changed
 -- Complexity O(settlements · log N)
 
 -- USES      meta clock instants watch retention next_change
@@ -62,7 +63,7 @@ local function complete_all()
     redis.call('HDEL', MESSAGES, unpack(forgotten))
     redis.call('HDEL', OUTCOMES, unpack(forgotten))
   end
-  -- The first message that is left may be forgotten at this instant or later.
+  -- No message that is left may be forgotten before this instant.
   local earliest_trim = math.max(now + 100, first_at + (excess > 0 and limits.min_age or limits.age))
   if watch <= now or watch > earliest_trim then wake_at(math.max(now + 100, next_trim())) end
   return string.rep('c', n)
@@ -73,7 +74,8 @@ if completed_all then return completed_all end
 -- USES      run totals purged waiting_list wake trim finish requeue attempt recover owner
 -- Part 2: everything else.
 
--- Lapsed leases are recovered first, so that every call reports them as lapsed.
+-- Lapsed leases are recovered first, so that the settlement of a lapsed lease has the same effect whether or not another call
+-- recovered that lease before.
 recover(MAX_RUNS, tonumber(ARGV[1]))
 write_requeued()
 write_finished()
@@ -111,7 +113,7 @@ local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 -- A settle that is repeated because its reply was lost gets the same reply again.
 local function repeat_reply(id, index, token, action)
   local run = runs[index]
-  -- A purge removes only waiting messages; a message that this call requeued or that is delayed was not purged.
+  -- Only a waiting message can be purged and still have a run; a message that this call requeued or that is delayed was not purged.
   if run and is_purged(id) and not is_requeued[index] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
   if run then
     local settled = parse_run(run).settled

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or the consumer can't
 -- start the handlers soon. Returns the messages to the head of the waiting list, in their order, as if they had never been
--- delivered.
+-- delivered; a message that is to be cancelled fails.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals wake finish requeue owner
 -- ARGV      token of the call, then ids
--- Returns   how many messages were returned: those whose current lease has this token
+-- Returns   how many leases were ended: those of the ids whose current lease has this token
 -- Complexity O(ids · log N)
 local token = ARGV[1]
 local runs = redis.call('HMGET', RUNS, unpack(ARGV, 2))

@@ -3,7 +3,8 @@
 -- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed
 -- USES      held
 -- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids
--- Returns   for each id the names of all keys that contain it, joined by spaces
+-- Returns   for each id the names of all keys that contain it (the name of a list once for each occurrence), and `token` if its run
+--           has the token of a live lease; joined by spaces
 -- Complexity O(ids · log N); with 'list' O(ids · N)
 local hashes = {
   messages = MESSAGES, options = OPTIONS, outcomes = OUTCOMES, runs = RUNS, progress = PROGRESS, signalled = SIGNALLED,

@@ -27,7 +27,7 @@ local function found_in_set(found)
 end
 
 local function found_held()
-  -- A member is `key\tid`. In byte order all members of a key lie between `key\t` and `key\n` (`\n` is the byte after
+  -- A member begins with `key\tid`. In byte order all members of a key lie between `key\t` and `key\n` (`\n` is the byte after
   -- `\t`).
   local from, to = '-', '+'
   if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end

@@ -3,8 +3,8 @@
 -- KEYS      meta waiting prioritized delayed leased completed failed removed held erased
 -- USES      clock ready
 -- Returns   false if the queue does not exist; or the numbers of held, delayed, waiting, active, completed, failed; how long (ms)
---           the message at the head of the waiting list has been ready (-1: none); then the fields of `meta` and their
---           values
+--           the first waiting message at priority 0, or the first one at another priority, has been ready, whichever is longer
+--           (-1: none); then the fields of `meta` and their values
 -- Complexity O(1)
 local stored = redis.call('HGETALL', META)
 if #stored == 0 then return false end

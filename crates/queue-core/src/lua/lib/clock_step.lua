@@ -1,6 +1,7 @@
--- clock_step: shortens deadlines after Redis's clock has stepped back, which shows when `clock` of `meta` is later than now.
--- The deadlines of leases and of an exclusive queue's owner are then too far in the future. The deadline of a lease that is too
--- late moves to now plus the duration of that lease; an owner's moves to now plus the visibility timeout.
+-- clock_step: shortens deadlines after Redis's clock has stepped back: then `clock` of `meta` is later than now, and the deadlines
+-- of leases and of an exclusive queue's owner are too far in the future. A lease's deadline that is later than now plus the
+-- duration of the lease moves to that instant (earlier if the run's timeout ends before it). An owner's deadline that is later
+-- than now plus the queue's visibility timeout moves to that instant.
 -- KEYS meta options leased runs
 -- USES meta clock instants run cursors timeout
 -- Each call checks a bounded number of leases, beginning with the latest deadline. `mending` of `meta` has the instant of

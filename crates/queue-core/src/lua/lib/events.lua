@@ -25,8 +25,8 @@ local function write_entry(bytes, ...)
   redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
 end
 
--- Records one event for each message; a caller that forgets the messages does so afterwards. `describe` returns the event's
--- type, fields and JSON.
+-- Records one event for each message. A caller that forgets the messages calls this function first, because an event has the
+-- message's own id. `describe` returns the event's type, fields and JSON.
 local function record_events(ids, describe)
   if not is_listened or #ids == 0 then return end
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}

@@ -1,6 +1,6 @@
 -- finish: makes messages completed or failed. `finish` collects them; `write_finished` writes them with a few commands,
 -- counts them, and notifies the clients that wait for them. A queue that keeps no finished messages forgets them at once.
--- An outcome is a letter (c: completed, f: an attempt failed for good, l: failed, but not by an attempt), the instant
+-- An outcome is a letter (c: completed, f: failed by its last attempt, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited
 -- USES instants run totals events waiters retention forget

@@ -1,4 +1,4 @@
--- forget: deletes everything that belongs to messages, and keeps their own ids taken.
+-- forget: deletes what belongs to messages. Their own ids stay taken for a time, or become free.
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
@@ -15,7 +15,7 @@ local function own_ids_of(ids)
   return own_ids
 end
 
--- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
+-- Makes the own ids of messages that finish now stay taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
   local window = tonumber(meta.id_window)
   if window == 0 then return end
@@ -27,8 +27,8 @@ local function keep_own_ids_taken(ids)
   if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
 end
 
--- Deletes everything that belongs to messages, except their entries in the keys of states. Their own ids stay 'taken' for
--- `id_window`, or become 'free'.
+-- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states: the
+-- caller deletes these. `own_ids_become` is 'taken' (an own id stays taken until the instant in the sorted set `taken`) or 'free'.
 local function forget(ids, own_ids_become)
   local have_options = redis.call('HLEN', OPTIONS) > 0
   if have_options and redis.call('HLEN', ALIASES) > 0 then

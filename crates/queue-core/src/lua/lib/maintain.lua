@@ -1,5 +1,5 @@
--- maintain: does the work that is due, a bounded part per call: recovers lapsed leases, expires messages and promotes due
--- ones. Returns whether a message became ready while no other message was ready.
+-- maintain: does the work that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes due
+-- ones. Returns whether a promoted message makes a wake-up necessary, as in `waiting_list`.
 -- KEYS waiting removed signals
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged
 local function maintain(random)
@@ -31,7 +31,7 @@ local function clean()
   trim_failed(1000)
   sweep(1000)
   drop_removed(1000)
-  -- Continues a signal whose process died before it released all messages.
+  -- Continues an unfinished signal, because the process that sent it may have died.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
   if unfinished and not release_held(unfinished, 1000) then return now end
   if meta.purged_to then

@@ -1,5 +1,5 @@
--- next_change: finds the instants (ms) at which time alone changes the queue, so that a call of `lease` or maintenance is
--- needed. An instant is `math.huge` if there is none.
+-- next_change: finds the instants (ms) at which work becomes due although no client sends a request, so that a call of `lease` or
+-- maintenance is needed. An instant is `math.huge` if there is none.
 -- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
 -- USES meta clock watch
 
@@ -9,7 +9,8 @@ local function first_instant(key)
   return first[2] and tonumber(first[2]) or math.huge
 end
 
--- Returns when maintenance is next needed: a message is due or expires, a lease lapses, or the timers for `watch` end.
+-- Returns when maintenance is next needed: a message is due or expires, a lease lapses, or the instant `watch` comes; within a
+-- second if a purge or a signal is unfinished.
 local function next_instant()
   local instant = watch > now and watch or math.huge
   if meta.purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end

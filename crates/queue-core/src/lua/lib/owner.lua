@@ -1,6 +1,6 @@
--- owner: gives one consumer, the owner, access to an exclusive queue (`true`: to one message at a time, `{"parallel":n}`: to
--- n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease calls. After
--- that, or when it ends its ownership, another consumer may become the owner.
+-- owner: gives one consumer, the owner, access to an exclusive queue (setting `true`: to one message at a time,
+-- `{"parallel":n}`: to n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease
+-- calls. After that, or when it has ended its ownership and has no leases, another consumer may become the owner.
 -- KEYS meta leased blocking wake
 -- USES meta clock waiting_list wake record_clock
 
@@ -20,7 +20,8 @@ local function leases_for_owner(consumer, keep_for)
   return math.max(0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) - active)
 end
 
--- Called after a lease has ended. Wakes the owner for the next message, or all consumers if the queue has no owner any more.
+-- Scripts call this function after a lease has ended. It wakes the owner for the next message, or all consumers if the queue has
+-- no owner any more.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

@@ -1,5 +1,6 @@
--- promote_due: moves due messages to the tail of the waiting list, by due time, then in the order posted. In an exclusive queue
--- a message in back-off blocks the queue, so it moves to the head. Returns whether a message became ready while none was ready.
+-- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times in
+-- the order posted. In an exclusive queue a message in back-off blocks the queue, so it moves to the head. Returns whether a
+-- wake-up is necessary, as in `waiting_list`.
 -- KEYS delayed blocking
 -- USES instants events waiting_list requeue_at_head
 local function describe_promoted()

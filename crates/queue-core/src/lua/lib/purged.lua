@@ -2,7 +2,7 @@
 -- becomes `purged`, `prioritized` becomes `purged_prioritized`, `removed` becomes `purged_removed`. Every call then hides
 -- these messages; the process that purges, or maintenance, forgets them in steps. `purged_to` of `meta` is the last id at the
 -- time of the purge. A message with an id up to that one which is in no other state was purged, unless it has become ready
--- since then; the set `returned` has the ids of such messages.
+-- since the purge began; the set `returned` has the ids of the messages that have.
 -- KEYS prioritized returned
 -- USES meta
 local function is_purged(id)

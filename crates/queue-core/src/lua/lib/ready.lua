@@ -1,5 +1,6 @@
--- ready: finds the instant (ms) since which a waiting message has been ready: that of its requeue, from its run; otherwise that
--- of its promotion or signal, from its options; otherwise its due time or that of its post, from its record.
+-- ready: finds the instant (ms) since which a waiting message has been ready: from its run, that of its last requeue, retry or
+-- promotion after a delivery; otherwise, from its options, that of its promotion or signal; otherwise, from its record, its due
+-- time or, without one, the instant of its post.
 -- KEYS messages options runs
 -- USES instants fields run
 local function with_ready_now(options)

@@ -1,8 +1,8 @@
--- remove_from_state: removes a message from the key of its state.
+-- remove_from_state: removes a message from the key of its state, and its expiry.
 -- KEYS delayed failed held expiring blocking erased
 -- USES held waiting_list wake
 
--- Works for every state except active. In the lists `waiting` and `completed` the id stays, marked as removed; it is skipped when
+-- The state may be any except active. In the lists `waiting` and `completed` the id stays, marked as removed; it is dropped when
 -- it reaches the head.
 local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)

@@ -1,5 +1,5 @@
 -- requeue: makes unfinished messages whose lease has ended ready or delayed. `requeue` collects them; `write_requeued` writes
--- them, and returns whether no message was ready before.
+-- them, and returns whether a wake-up is necessary, as in `waiting_list`.
 -- KEYS delayed runs expiring blocking
 -- USES meta clock fields run events waiting_list watch requeue_at_head
 local function nothing_requeued()

@@ -1,5 +1,6 @@
 -- requeue_at_head: returns messages that were handed out before to the head of the waiting list. In an exclusive queue all
--- returned messages at the head are kept in the order posted; there are at most as many as the queue's parallel limit.
+-- returned messages at the head are kept in the order posted; there are at most as many as the queue's parallel limit. The
+-- function returns whether a wake-up is necessary, as in `waiting_list`.
 -- KEYS waiting runs removed
 -- USES meta run waiting_list
 local function was_delivered(text)
@@ -11,7 +12,7 @@ end
 local function requeue_at_head(ids)
   local before = 0
   if meta.exclusive then
-    -- A removed message that has reached the head is dropped.
+    -- Ids of removed messages that have reached the head are dropped.
     local head = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) + 99)
     local runs = #head > 0 and redis.call('HMGET', RUNS, unpack(head)) or {}
     local is_removed = #head > 0 and redis.call('SMISMEMBER', REMOVED, unpack(head)) or {}

@@ -1,12 +1,12 @@
--- run: reads and writes the run, the record of a message's deliveries, as tab-separated text:
+-- run: reads and writes the run, the stored facts about a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
 -- `token` is the token of the live lease; a `!` before it means that the lease has lapsed and the message has returned to the
--- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: its letter (b:
--- returned because its handler never started), the first letter of the new state, and its token.
--- `terms` has a letter and a number (ms) for each value that is needed. For a lease it has the values at hand-out, whatever the
--- settings are now: v, its visibility timeout unless that is the library's default; t, the queue's `timeout`; x, the duration
--- of its last extension, if longer than its visibility timeout. For a requeued message it has r, the instant at which the message
--- is ready.
+-- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: a letter (f: a failed
+-- attempt, r: a release, b: undone because its handler never started), the first letter of the new state, and the token of the
+-- settled lease.
+-- `terms` has a letter and a number (ms) for each value that is needed. For a lease: v, its visibility timeout unless that is the
+-- library's default; t, the queue's `timeout` at hand-out; x, the duration of its last extension, if longer than its visibility
+-- timeout. A later change of the settings does not change them. For a requeued message: r, the instant at which it is ready.
 -- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
@@ -44,10 +44,10 @@ local function set_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end
 
--- The run of a message that was never handed out: `format_run` of an absent run.
+-- The run of a message that was never handed out, as `format_run` would write it.
 local NEVER_RUN = '\t\t0\t0\t0\t\t\t\t'
 
--- Returns the attempt and the consumer of an event as fields: the run's failed attempts plus `more`.
+-- Returns two fields of an event: the attempt, which is the number of the run's failed attempts plus `more`; and the consumer.
 local function attempt_of(run, more)
   return '\ta' .. run.attempts + more .. (run.consumer ~= '' and '\tc' .. run.consumer or '')
 end

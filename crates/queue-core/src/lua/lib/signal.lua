@@ -1,6 +1,7 @@
 -- signal: releases the held messages of a key: they become waiting, or delayed if they are not due yet. A signal releases the
 -- messages that were held when it arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
--- `signals` has its cut, a tab and the data for the handlers; any call that finds a signal there may continue it.
+-- `signals` has its cut, a tab and the data for the handlers; any call that finds a signal there may continue it. The function
+-- returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra waiting_list wake watch ready
 local function release_held(key, limit)

@@ -10,8 +10,8 @@ end
 
 -- The list `completed` is in the order of finishing: if the k-th message may be forgotten, so may all messages before it. Usually
 -- not even the first one may be forgotten. Otherwise the largest k is tried first, then half of it, and so on. While the list has
--- ids of erased messages, messages are checked one by one. Returns whether more messages may be forgotten together with a message
--- that finished after them.
+-- ids of erased messages, messages are checked one by one. After a step back of Redis's clock the function returns true if another
+-- call must continue.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
@@ -22,7 +22,7 @@ local function trim_completed(limit)
     if not at then return nth == 1 end
     return may_be_trimmed(at, limits, nth <= length - erased - limits.count)
   end
-  -- A message whose instant is later than now is forgotten together with a message behind it that may be forgotten.
+  -- A message whose instant is later than now is forgotten when a message behind it in the list may be forgotten.
   local trimmed_with_later = 0
   local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
   if first and first > now then
@@ -32,7 +32,7 @@ local function trim_completed(limit)
     end
   end
   if erased > 0 then
-    -- Each outcome is read with its result, so few are checked per call.
+    -- Each check reads an outcome, which contains the result (up to 64 KiB), so a call makes few checks.
     for i = 1, math.min(k, MAX_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
       local at = finished_at(id)

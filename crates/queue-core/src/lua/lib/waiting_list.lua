@@ -1,6 +1,7 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes them. A message
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
--- The functions that add messages return whether no message was ready before.
+-- The functions that add messages return whether a wake-up is necessary: they made messages ready at priority 0, or at other
+-- priorities, and none was ready there before.
 -- KEYS options waiting prioritized removed returned
 -- USES meta fields
 

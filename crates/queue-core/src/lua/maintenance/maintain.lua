@@ -3,7 +3,7 @@
 -- messages that are no longer kept, and continues interrupted signals and purges.
 -- USES      meta totals wake finish requeue next_change maintain
 -- ARGV      a random number in [0, 1) for back-offs
--- Returns   µs until maintenance is next needed; -1: never; 0: at once; -2: the queue does not exist
+-- Returns   µs until maintenance is next needed; -1: not before the queue changes; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages
 if not meta.layout then return -2 end
 local was_empty = maintain(tonumber(ARGV[1]))

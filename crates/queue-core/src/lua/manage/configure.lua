@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- configure: changes settings of a queue, unless another caller has changed one of them since this caller read them.
+-- configure: changes settings of a queue, or `paused`, unless another caller has changed one of them since this caller read them.
 -- KEYS      meta
 -- USES      meta wake configure
 -- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default

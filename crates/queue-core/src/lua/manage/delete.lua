@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- delete: removes the queue with all its messages. Redis frees the memory on its own thread, so no call waits for it.
+-- delete: removes the queue with all its messages. Redis frees the memory in a background thread, so no call waits for it.
 -- KEYS      *
 -- USES      meta
 -- ARGV      the epoch of the queue to delete
@@ -8,7 +8,8 @@
 if meta.epoch ~= ARGV[1] then return 0 end
 local is_awaited = redis.call('EXISTS', AWAITED) == 1
 redis.call('UNLINK', unpack(KEYS))
--- Consumers and listeners call again and learn that the queue does not exist. Clients stop waiting for its messages.
+-- After these notifications, consumers and listeners call again and learn that the queue does not exist, and clients stop waiting
+-- for its messages.
 redis.call('PUBLISH', WAKE, 0)
 if meta.listened_until then redis.call('PUBLISH', EVENTS, 0) end
 if is_awaited then redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t*') end

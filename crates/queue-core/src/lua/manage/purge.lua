@@ -51,8 +51,8 @@ local function purge_held()
   return #found == MAX_MESSAGES and found[#found] or ''
 end
 
--- The cut-off is the last id and the instant (ms) at the beginning. If other messages fail at the same instant, the purge may
--- end before it has forgotten every message.
+-- The cut-off is the last id and the instant (ms) at the beginning. If 1,000 messages that were posted after the beginning fail in
+-- that same millisecond, the purge may end before it has forgotten every message.
 local function purge_failed()
   if cut == '' then cut = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut, '^(%d+):(%d+)$')

@@ -3,7 +3,7 @@
 -- `max` uses.
 --
 -- The duration is divided into 20 slices. The uses in the current slice and in the 20 slices before it count. These slices cover
--- at least one duration, so with an even load a quota permits 20/21 of `max`, 95 %.
+-- at least one duration, so with an even load a quota permits 20/21 of `max` (95 %) in each duration.
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
 -- ARGV max, duration in ms (a multiple of 20)
@@ -25,7 +25,7 @@ local slices = {}
 for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
   slice, count = tonumber(slice), tonumber(count)
   if slice >= current then
-    -- A use in the future counts as one in the current slice, so that it is forgotten in time.
+    -- After Redis's clock stepped back, a use in a later slice counts as one in the current slice, so that it is forgotten in time.
     clock_was_moved_back = clock_was_moved_back or slice > current
     used, used_now = used + count, used_now + count
   elseif slice >= current - 20 then

@@ -10,17 +10,18 @@
 --           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data released
 --           the message at once. '!', max_length: the message was refused as one of the 'rest'.
 --           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
--- Complexity O(messages), O(log N) for each delayed, prioritised, held or expiring one
+-- Complexity O(messages), O(log N) for each delayed, prioritized, held or expiring one
 
 -- USES      meta clock instants wake watch
--- Part 1: the plain path, for messages that have no options, while no client listens.
+-- Part 1: the plain path, for messages that have no options, without an idempotency key and `max_length`, while no client listens.
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 
--- An id counts units of 10 µs since 2020, so it is larger than any earlier id even after Redis was emptied.
+-- An id counts units of 10 µs since 2020. So even after Redis was emptied it is larger than any earlier id, unless more than
+-- 100,000 messages a second were posted before, or Redis's clock has stepped back.
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
 
@@ -39,7 +40,7 @@ local function take_id()
   return id
 end
 
--- Returns the instant at which a message is due: '' is now, '+1500' is 1,500 ms from now.
+-- Returns the instant (ms) at which a message is due: '' is now, '+1500' is 1,500 ms from now, any other number is the instant.
 local function due_at(when)
   if when == '' then return now end
   return tonumber(when) + (string.byte(when) == 43 and now or 0)
@@ -116,7 +117,8 @@ local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
 
--- An idempotency key stands for ids. Each sequence of consecutive ids is written as "first+more", with commas in between.
+-- An idempotency key stands for ids. Each sequence of consecutive ids is written as its first id, `+`, and how many ids follow
+-- the first one; a comma separates two sequences.
 if key ~= '' then
   local known = redis.call('HGET', DEDUP, key)
   local until_when, known_fingerprint, ids = string.match(known or '', '^(%d+)\t([^\t]*)\t(.*)$')
