@@ -58,7 +58,7 @@ pub(crate) struct Extend {
     pub(crate) lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ExtendAction>,
-    /// How long the lease lasts from now on; the setting of the queue if absent.
+    /// How long the lease lasts from now on; if absent, the visibility timeout with which the message was leased.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// The progress of the work: any JSON up to 65536 bytes.

@@ -34,8 +34,9 @@ impl Queue {
     /// may have fewer messages, or none, although more pages follow, because ids of removed messages stay in a list for a
     /// while.
     ///
-    /// A message that stays in its state during the listing is listed once. The waiting list is an exception: every lease
-    /// shifts the positions in it, so a message may be listed twice or skipped.
+    /// A message that keeps its state and its place in the order during the listing is listed once. Every lease shifts the
+    /// positions in the waiting list, an extended lease has another deadline, and a patch may change a due time, so such a
+    /// message may be listed twice or skipped.
     ///
     /// # Errors
     ///
