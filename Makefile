@@ -13,27 +13,27 @@ run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.
 test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"
 
-# Tests that need whole services, minutes or other tools run in `make test`.
-check: redis fmt lint ## Run the quick part: format, clippy, unit tests, and those of queue-core on one Redis
+# `make test` also runs the tests that need whole services, minutes or other tools.
+check: redis fmt lint ## Run the quick part: format, clippy, unit tests, and tests of queue-core on one Redis
 	$(CARGO) test --workspace --locked --lib --bins --test it
 	@echo "make check: everything passed"
 
 fmt: rust ## Check the format
 	$(CARGO) fmt --all --check
 
-lint: rust ## Check with clippy, warnings are errors
+lint: rust ## Check with clippy; warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# Each target builds the whole workspace and runs a part of it. Building only the part would build its dependencies again, with
-# other features.
-tests: tools ## Run all tests: of the crates, those of queue-core against a real Redis, and end to end with real binaries
+# Each target builds the whole workspace and runs some tests. Building only one package would build its dependencies again,
+# with other features.
+tests: tools ## Run all tests of the workspace: of the crates, of queue-core against a real Redis, and end to end
 	$(CARGO) test --workspace --locked
 
-e2e: tools ## Run only the end-to-end tests: real binaries, a real Redis each
+e2e: tools ## Run only the end-to-end tests, each with real binaries and a Redis
 	$(CARGO) test --workspace --locked --test e2e
 
 # `tests` includes these: cargo runs one file of tests after the other, and the tests of this file take turns.
-timed: tools ## Run only the tests of promised times, one at a time
+timed: tools ## Run only the tests of promised times, one after the other
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
 # The tests spend most of their time waiting until their clusters are ready, so many of them can run at once.
@@ -46,7 +46,7 @@ schemathesis: redis ## Test the API against its description: make schemathesis S
 clients: rust ## Generate types for TypeScript and Python from the description, and compile programs that use them
 	@CARGO="$(CARGO)" scripts/clients.sh
 
-doc: rust ## Build the documentation, warnings are errors
+doc: rust ## Build the crates' documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 deny: rust ## Check licences, sources and advisories of dependencies (needs cargo-deny)
@@ -59,7 +59,7 @@ bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
-# This is the same build as that of `make bench`, so it is not repeated.
+# The build is the same as that of `make bench`, so it runs only once.
 instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
 	@scripts/install.sh valgrind valgrind vgdb
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
@@ -69,14 +69,14 @@ microbench: redis ## Time the scripts and the hot paths of queue-core: make micr
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
 .PHONY: rust redis tools
-# This check comes before any installation, so that an old Rust is the first thing that is reported.
+# This check comes before any installation, so that an old Rust is reported first.
 rust:
 	@CARGO="$(CARGO)" scripts/rust.sh
 
 redis: rust
 	@scripts/install.sh redis-server redis-server redis-cli
 
-# The tests need these programs beside Rust.
+# Besides Rust and Redis, the tests need these programs.
 tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3
