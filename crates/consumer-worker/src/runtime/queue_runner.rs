@@ -187,12 +187,12 @@ impl QueueRunner {
                         continue;
                     }
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
-                    let leases = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
+                    let guards = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let lone_handler = leases.first().filter(|_| leased.goes_alone).map(|lease| lease.cancel.clone());
+                    let lone_handler = guards.first().filter(|_| leased.goes_alone).map(|guard| guard.cancel.clone());
                     let start =
                         || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, &self.slots);
-                    executor.get_or_insert_with(start).run(leased.deliveries, leases, &self.context.handlers);
+                    executor.get_or_insert_with(start).run(leased.deliveries, guards, &self.context.handlers);
                     if let Some(lone_handler) = lone_handler {
                         let ended = self.leases().wait_until_ended(&lone_handler);
                         tokio::select! {
