@@ -79,7 +79,7 @@ impl Pair {
 async fn durable_redis_gives_no_warning() {
     let pair = Pair::start_on(RedisServer::start_durable()).await;
     for answer in pair.readiness().await {
-        assert_eq!(answer, (StatusCode::OK, json!({"status": "ready"})));
+        assert_eq!(answer, (StatusCode::OK, json!({"status": "ready", "redis": "server"})));
     }
     for log in pair.logs() {
         assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");

@@ -6,15 +6,21 @@
 // Helpers of tests: a failure here is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod certificates;
 mod port;
 mod process;
 mod proxy;
+mod redis_cluster;
+mod redis_sentinels;
 mod redis_server;
 
+pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use port::HeldPort;
 pub use process::{Process, binary, without_drover_variables};
 pub use proxy::Proxy;
-pub use redis_server::RedisServer;
+pub use redis_cluster::RedisCluster;
+pub use redis_sentinels::RedisSentinels;
+pub use redis_server::{RedisServer, TlsClients};
 
 use std::{
     net::TcpListener,

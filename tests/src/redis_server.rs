@@ -2,14 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{HeldPort, eventually};
+use crate::{CertificateFiles, HeldPort, eventually};
 
 /// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
@@ -18,9 +19,31 @@ use crate::{HeldPort, eventually};
 #[derive(Debug)]
 pub struct RedisServer {
     port: HeldPort,
+    tls_port: Option<HeldPort>,
     folder: TempDir,
     process: Option<Child>,
     options: Vec<String>,
+    role: Role,
+}
+
+/// What a server belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Nothing else.
+    Single,
+    /// A cluster of one node, which has all slots.
+    WholeCluster,
+    /// A cluster or a group of servers that the caller completes.
+    Member,
+}
+
+/// The clients that a server with TLS accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsClients {
+    /// Only those that show a certificate of its CA.
+    WithCertificate,
+    /// All.
+    All,
 }
 
 impl RedisServer {
@@ -50,13 +73,41 @@ impl RedisServer {
         replica
     }
 
+    /// Starts a server that also listens with TLS, shows this certificate, and accepts clients with a certificate of this CA.
+    pub fn start_with_tls(certificate: &CertificateFiles, ca: &Path, clients: TlsClients) -> Self {
+        let port = HeldPort::take();
+        let number = port.number().to_string();
+        let certificate = certificate.as_redis_options();
+        let ca = ca.display().to_string();
+        let clients = match clients {
+            TlsClients::WithCertificate => "yes",
+            TlsClients::All => "no",
+        };
+        let mut options = vec!["--save", "", "--tls-port", &number, "--tls-ca-cert-file", &ca];
+        options.extend(["--tls-auth-clients", clients]);
+        options.extend(certificate.iter().map(String::as_str));
+        let mut server = Self::start_with(&options);
+        server.tls_port = Some(port);
+        server
+    }
+
+    /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. It does not yet know the others.
+    pub(crate) fn start_member(options: &[&str]) -> Self {
+        let all = ["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
+        Self::start_as(Role::Member, &[&all, options].concat())
+    }
+
     fn start_with(options: &[&str]) -> Self {
-        let mut options: Vec<String> = options.iter().map(ToString::to_string).collect();
         if is_cluster() {
-            options.extend(["--cluster-enabled", "yes"].map(String::from));
+            return Self::start_as(Role::WholeCluster, &[options, &["--cluster-enabled", "yes"]].concat());
         }
+        Self::start_as(Role::Single, options)
+    }
+
+    fn start_as(role: Role, options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
-        let mut server = Self { port: HeldPort::take(), folder, process: None, options };
+        let mut server = Self { port: HeldPort::take(), tls_port: None, folder, process: None, options, role };
         // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
         for _ in 0..20 {
             if server.try_start() {
@@ -70,6 +121,11 @@ impl RedisServer {
     /// The URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
+    }
+
+    /// The URL of the server's port for TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port.as_ref().expect("the server was started with TLS").number())
     }
 
     /// The port of the server on 127.0.0.1.
@@ -118,13 +174,15 @@ impl RedisServer {
             if process.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            self.try_command("PING").is_some_and(|answer| answer.contains("PONG")).then_some(true)
+            let is_up =
+                self.try_command("PING").is_some_and(|answer| answer.contains("PONG") || answer.contains("MASTERDOWN"));
+            is_up.then_some(true)
         });
         if !is_up {
             return false;
         }
         self.process = Some(process);
-        if is_cluster() {
+        if self.role == Role::WholeCluster {
             self.command("CLUSTER ADDSLOTSRANGE 0 16383");
             eventually("the cluster of one node is complete", || {
                 self.command("CLUSTER INFO").contains("cluster_state:ok").then_some(())
@@ -133,13 +191,9 @@ impl RedisServer {
         true
     }
 
-    fn try_command(&self, command: &str) -> Option<String> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port())).ok()?;
-        socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        socket.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).ok()?;
-        Some(answer.trim_end().trim_end_matches("+OK").trim_end().to_owned())
+    /// Sends one command, as [`command`](Self::command) does; `None` if there is no answer.
+    pub fn try_command(&self, command: &str) -> Option<String> {
+        command_at(self.port(), command)
     }
 
     fn signal(&self, signal: &str) {
@@ -152,6 +206,18 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends one command to the server at this port, and returns the raw reply; `None` if there is none.
+pub(crate) fn command_at(port: u16, command: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    socket.write_all(format!("{command}\r\n").as_bytes()).ok()?;
+    // The server answers, and then closes the connection in its direction too.
+    socket.shutdown(Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    Some(answer.trim_end().to_owned()).filter(|answer| !answer.is_empty())
 }
 
 fn is_cluster() -> bool {

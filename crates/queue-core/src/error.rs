@@ -82,7 +82,7 @@ pub enum Error {
 
 /// Why a Redis in protected mode refuses a connection, and what to do.
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
-     Redis and the same password in redis.url, or set protected-mode to no where only trusted machines reach it";
+     Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
 /// The result of an operation.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,13 +116,13 @@ impl From<RedisError> for Error {
 fn reason(error: &RedisError) -> String {
     let words = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
-            "it refused the user or the password: correct them in redis.url"
+            "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
-        (_, Some("NOAUTH")) => "it wants a password: write it into redis.url",
+        (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
         // Redis's own text explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
-            "the server at that address is not a Redis: correct the host and the port in redis.url"
+            "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)"
         }
         // The text comes from the operating system.
         (ErrorKind::Io, _) => return error.to_string(),
@@ -157,9 +157,15 @@ mod tests {
         };
         let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         for (error, reason) in [
-            (password, "it refused the user or the password: correct them in redis.url"),
-            (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: write it into redis.url"),
-            (parse, "the server at that address is not a Redis: correct the host and the port in redis.url"),
+            (
+                password,
+                "it refused the user or the password: correct redis.username and redis.password, or those in redis.url",
+            ),
+            (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: set redis.password, or write it into redis.url"),
+            (
+                parse,
+                "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)",
+            ),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
             (refused, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),

@@ -28,5 +28,5 @@ pub use queue::{
     Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,
 };
 pub use range::{Count, Span};
-pub use redis::{Danger, Redis, Retry};
+pub use redis::{Danger, Redis, RedisOptions, Retry};
 pub use time::{Millis, Timestamp};

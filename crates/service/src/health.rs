@@ -45,7 +45,10 @@ impl Default for Alive {
 pub struct Ready {
     /// Always `ready`.
     status: &'static str,
-    /// The settings of Redis with which messages may be lost. Absent if there are none.
+    /// What Redis is: `server`, `sentinel` (the primary that Sentinels name) or `cluster`.
+    redis: &'static str,
+    /// The settings of Redis with which messages may be lost, and the servers of a cluster that do not answer. Absent if there are
+    /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -58,16 +61,28 @@ pub struct Ready {
 pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealthMonitor) -> Result<Ready, Problem> {
     // Each request pings Redis, but uses the settings of Redis that the last examination found.
     let pinged = redis.ping().await.map_err(|error| error.to_string());
-    readiness(pinged, subscriber.is_connected(), monitor.last_dangers().as_deref())
+    let away = pinged.map(|away| away.iter().map(ToString::to_string).collect());
+    let dangers = monitor.last_dangers();
+    let warnings = readiness(away, subscriber.is_connected(), dangers.as_deref())?;
+    Ok(Ready { status: "ready", redis: redis.topology_name(), warnings })
 }
 
-fn readiness(pinged: Result<(), String>, is_subscribed: bool, dangers: Option<&[Danger]>) -> Result<Ready, Problem> {
+/// The warnings of a process that is ready by these results of the checks. `away` are the errors of the servers of a cluster that do not answer while others
+/// do: the queues on the others work.
+fn readiness(
+    away: Result<Vec<String>, String>,
+    is_subscribed: bool,
+    dangers: Option<&[Danger]>,
+) -> Result<Vec<String>, Problem> {
     let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
     let (reasons, warnings): (Vec<_>, Vec<_>) =
         dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
     // A current outage comes first, and then the dangers that were found earlier, which may have caused the outage.
-    let mut all = pinged.err().into_iter().collect::<Vec<_>>();
+    let (mut all, mut all_warnings) = match away {
+        Ok(away) => (Vec::new(), away),
+        Err(outage) => (vec![outage], Vec::new()),
+    };
     all.extend(texts(&reasons));
     if !all.is_empty() {
         return Err(not_ready(all.join("; ")));
@@ -78,7 +93,8 @@ fn readiness(pinged: Result<(), String>, is_subscribed: bool, dangers: Option<&[
     if dangers.is_none() {
         return Err(not_ready("Redis is not examined yet".into()));
     }
-    Ok(Ready { status: "ready", warnings: texts(&warnings) })
+    all_warnings.extend(texts(&warnings));
+    Ok(all_warnings)
 }
 
 /// The pause between examinations while the process is ready.
@@ -173,7 +189,7 @@ mod tests {
         Danger::TooOld { found: "Redis 6.2.14".into() }
     }
 
-    fn detail(response: Result<Ready, Problem>) -> String {
+    fn detail(response: Result<Vec<String>, Problem>) -> String {
         let problem = serde_json::to_value(response.unwrap_err()).unwrap();
         assert_eq!((&problem["status"], &problem["code"]), (&json!(503), &json!("not_ready")));
         problem["detail"].as_str().unwrap().to_owned()
@@ -181,24 +197,29 @@ mod tests {
 
     #[test]
     fn service_is_ready_once_redis_answers_and_is_subscribed_to_and_examined() {
-        let ready = readiness(Ok(()), true, Some(&[])).unwrap();
-        assert_eq!(serde_json::to_value(ready).unwrap(), json!({"status": "ready"}));
+        assert_eq!(readiness(Ok(Vec::new()), true, Some(&[])).unwrap(), [] as [String; 0]);
         assert_eq!(detail(readiness(Err("away".into()), true, Some(&[]))), "away");
-        assert!(detail(readiness(Ok(()), false, Some(&[]))).contains("subscription"));
-        assert!(detail(readiness(Ok(()), true, None)).contains("not examined yet"));
+        assert!(detail(readiness(Ok(Vec::new()), false, Some(&[]))).contains("subscription"));
+        assert!(detail(readiness(Ok(Vec::new()), true, None)).contains("not examined yet"));
     }
 
     #[test]
     fn danger_that_prevents_no_work_is_a_warning() {
         let dangers = vec![Danger::Evicts { policy: "allkeys-lru".into() }, Danger::NotPersistent];
         let texts = dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let response = readiness(Ok(()), true, Some(&dangers)).unwrap();
-        assert_eq!(response, Ready { status: "ready", warnings: texts });
+        assert_eq!(readiness(Ok(Vec::new()), true, Some(&dangers)).unwrap(), texts);
+    }
+
+    #[test]
+    fn server_of_a_cluster_that_is_away_is_a_warning_while_others_answer() {
+        let warnings = readiness(Ok(vec!["h:1 is away".into()]), true, Some(&[Danger::NotPersistent])).unwrap();
+        assert_eq!(warnings, ["h:1 is away".to_owned(), Danger::NotPersistent.to_string()]);
     }
 
     #[test]
     fn danger_that_prevents_work_makes_the_service_not_ready() {
-        let reasons = detail(readiness(Ok(()), true, Some(&[too_old(), Danger::Replica, Danger::NotPersistent])));
+        let reasons =
+            detail(readiness(Ok(Vec::new()), true, Some(&[too_old(), Danger::Replica, Danger::NotPersistent])));
         assert_eq!(reasons, format!("{}; {}", too_old(), Danger::Replica));
         assert!(reasons.contains("Redis 6.2.14 is too old: Drover needs Redis 7.0 or newer"), "{reasons}");
     }

@@ -116,9 +116,7 @@ impl Worker {
         }
         let begun = Instant::now();
         let prefixes = table.prefixes();
-        let queues = self.queues.with_redis(
-            self.queues.redis().with_own_connections().map_err(|error| Error::Unexpected(error.to_string()))?,
-        );
+        let queues = self.queues.with_redis(self.queues.redis().with_own_connections());
         let context = Arc::new(WorkerContext {
             consumer: self.consumer,
             subscriber: self.subscriber.clone(),

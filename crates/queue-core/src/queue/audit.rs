@@ -133,7 +133,7 @@ impl Queue {
         loop {
             let mut range = redis::cmd("LRANGE");
             range.arg(self.keys.key(suffix)).arg(ids.len()).arg(ids.len() + IDS_PER_STEP - 1);
-            let page: Vec<String> = reply::decode(self.redis.call(&range).await?)?;
+            let page: Vec<String> = reply::decode(self.redis.call(self.keys.slot(), &range).await?)?;
             let is_last = page.len() < IDS_PER_STEP;
             ids.extend(page);
             if is_last {
@@ -149,7 +149,7 @@ impl Queue {
         loop {
             let mut scan = redis::cmd(command);
             scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
-            let (next, page): (String, Vec<String>) = reply::decode(self.redis.call(&scan).await?)?;
+            let (next, page): (String, Vec<String>) = reply::decode(self.redis.call(self.keys.slot(), &scan).await?)?;
             ids.extend(page.into_iter().step_by(width));
             cursor = next;
             if cursor == "0" {

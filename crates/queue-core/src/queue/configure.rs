@@ -98,6 +98,6 @@ impl Queue {
     async fn meta(&self) -> Result<HashMap<String, String>> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys.key(suffix::META));
-        reply::decode(self.redis.call(&read).await?)
+        reply::decode(self.redis.call(self.keys.slot(), &read).await?)
     }
 }

@@ -82,7 +82,7 @@ impl Queue {
             None => Box::pin(self.declare_or(if_absent)).await?,
         };
         for tried in 0..MAX_REDECLARATIONS {
-            match self.redis.call_script(script, &build(&epoch).command).await {
+            match self.redis.call_script(self.keys.slot(), script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
                     // The first retry is immediate; later ones wait for a random time.
                     let max_pause = Duration::from_millis(tried);

@@ -34,7 +34,7 @@ impl Queue {
         // The range includes the entry of the event itself: as long as this entry exists, no later one is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(entry.to_string());
         range.arg(format!("({}-0", entry.bytes + bytes));
-        let entries: Vec<LogEntry> = reply::decode(self.redis.call(&range).await?)?;
+        let entries: Vec<LogEntry> = reply::decode(self.redis.call(self.keys.slot(), &range).await?)?;
         if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 

@@ -6,7 +6,7 @@
 //! after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
 //! repairs the index after an interruption between these steps.
 
-use std::sync::atomic::Ordering;
+use std::sync::{LazyLock, atomic::Ordering};
 
 use deadpool_redis::redis::{self, Value};
 
@@ -14,9 +14,11 @@ use crate::{
     error::{Error, Result},
     names::QueueName,
     queue::Queue,
-    redis::{CallError, Redis, keys, reply, scripts::LAYOUT},
+    redis::{CallError, Redis, Slot, keys, reply, scripts::LAYOUT},
 };
 
+/// The cluster slot of the index.
+static SLOT: LazyLock<Slot> = LazyLock::new(|| Slot::of(keys::INDEX));
 /// The maximum number of names that one call reads or adds.
 const NAMES_PER_CALL: usize = 1_000;
 
@@ -101,7 +103,7 @@ impl Queue {
 }
 
 async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {
-    redis.call(command).await.map_err(|error| match error {
+    redis.call(*SLOT, command).await.map_err(|error| match error {
         // Before layout 2 the index was a plain set.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
             Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: 1, known: LAYOUT }

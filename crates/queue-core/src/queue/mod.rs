@@ -93,13 +93,13 @@ impl Queue {
     }
 
     async fn call<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<T> {
-        let answer = self.redis.call_script(script, &call.command).await;
+        let answer = self.redis.call_script(self.keys.slot(), script, &call.command).await;
         reply::decode(answer.map_err(|error| self.explain(error))?)
     }
 
     /// Calls a script for the queue with a known epoch; `None` if that queue was deleted meanwhile.
     async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
-        match self.redis.call_script(script, &call.command).await {
+        match self.redis.call_script(self.keys.slot(), script, &call.command).await {
             Err(CallError::StaleEpoch) => Ok(None),
             answer => reply::decode(answer.map_err(|error| self.explain(error))?).map(Some),
         }
@@ -109,7 +109,7 @@ impl Queue {
     async fn stored_epoch(&self) -> Result<Option<String>> {
         let mut read = redis::cmd("HGET");
         read.arg(self.keys.key(suffix::META)).arg("epoch");
-        reply::decode(self.redis.call(&read).await?)
+        reply::decode(self.redis.call(self.keys.slot(), &read).await?)
     }
 
     fn explain(&self, error: CallError) -> Error {

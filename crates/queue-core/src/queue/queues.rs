@@ -105,7 +105,13 @@ impl Queues {
     pub async fn workers(&self) -> Result<u32> {
         let mut numsub = redis::cmd("PUBSUB");
         numsub.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
-        let (_, workers): (String, u32) = reply::decode(self.shared.redis.call(&numsub).await?)?;
+        let mut workers = 0;
+        // A worker subscribes to one server of a cluster, and each server counts its own subscribers.
+        let (replies, _) = self.shared.redis.call_each(&numsub).await?;
+        for reply in replies {
+            let (_, subscribers): (String, u32) = reply::decode(reply)?;
+            workers += subscribers;
+        }
         Ok(workers)
     }
 
@@ -219,19 +225,22 @@ impl Queues {
     /// [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names may be added; repeat the scan.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
-        let mut cursor = String::from("0");
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
-            let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call(&scan).await?)?;
-            let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
-            let names: Vec<QueueName> = names.collect();
-            cursor = next;
-            index::add(redis, &names).await?;
-            if cursor == "0" {
-                return Ok(());
+        for node in redis.topology().nodes().await? {
+            let mut cursor = String::from("0");
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
+                let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call_node(&node, &scan).await?)?;
+                let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
+                let names: Vec<QueueName> = names.collect();
+                index::add(redis, &names).await?;
+                cursor = next;
+                if cursor == "0" {
+                    break;
+                }
             }
         }
+        Ok(())
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{sync::OnceLock, time::Duration};
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use crate::{
     error::Error,
-    redis::{call_error::CallError, scripts},
+    redis::{call_error::CallError, endpoint::Address, scripts},
 };
 
 /// The label of commands that call no script.
@@ -26,6 +26,7 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub struct Calls {
     times: Family<Labels<1>, Histogram, fn() -> Histogram>,
     failures: Family<Labels<2>, Counter>,
+    servers: Family<[(&'static str, String); 2], Gauge>,
     scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
 }
 
@@ -57,6 +58,7 @@ impl Default for Calls {
         Self {
             times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             failures: Family::default(),
+            servers: Family::default(),
             scripts: names.map(|script| (script, OnceLock::new())).collect(),
         }
     }
@@ -68,6 +70,22 @@ impl Calls {
         let help = "How long calls to Redis took, by script; a batch is one call";
         registry.register("drover_redis_call_duration_seconds", help, self.times.clone());
         registry.register("drover_redis_call_failures", "Calls to Redis that failed", self.failures.clone());
+        let help = "Whether the last call to a server of Redis was answered: 1 or 0";
+        registry.register("drover_redis_server_up", help, self.servers.clone());
+    }
+
+    /// The metric that says whether this server of a topology answers.
+    pub(crate) fn server(&self, topology: &str, address: &Address) -> Gauge {
+        self.servers.get_or_create_owned(&Self::labels_of_server(topology, address))
+    }
+
+    /// Removes the metric of a server to which no calls go any more.
+    pub(crate) fn forget_server(&self, topology: &str, address: &Address) {
+        self.servers.remove(&Self::labels_of_server(topology, address));
+    }
+
+    fn labels_of_server(topology: &str, address: &Address) -> [(&'static str, String); 2] {
+        [("topology", topology.to_owned()), ("server", address.to_string())]
     }
 
     pub(crate) fn note(&self, script: &str, took: Duration, error: Option<&CallError>) {

@@ -1,5 +1,7 @@
 //! The keys in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
 
+use crc::{CRC_16_XMODEM, Crc};
+
 use crate::names::QueueName;
 
 /// Sorted set of the names of all queues. All have score 0, so they are in the order of their bytes. The key has its own
@@ -122,15 +124,46 @@ pub(crate) mod suffix {
     }
 }
 
+/// One of the 16,384 parts into which a cluster divides all keys. Keys with the same hash tag have the same slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(u16);
+
+impl Slot {
+    /// The number of slots.
+    pub(crate) const COUNT: usize = 16_384;
+    /// The first slot.
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// The slot of a key: of its hash tag, the part between the first `{` and the next `}`, or of the whole key without one.
+    pub(crate) fn of(key: &str) -> Self {
+        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+        let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+        let slot = usize::from(Crc::<u16>::new(&CRC_16_XMODEM).checksum(hashed.as_bytes())) % Self::COUNT;
+        Self(u16::try_from(slot).expect("a slot is less than 16,384"))
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     prefix: String,
+    slot: Slot,
 }
 
 impl Keys {
     pub(crate) fn of(queue: &QueueName) -> Self {
-        Self { prefix: format!("drover:{{{queue}}}:") }
+        let prefix = format!("drover:{{{queue}}}:");
+        let slot = Slot::of(&prefix);
+        Self { prefix, slot }
+    }
+
+    /// The cluster slot of all keys of the queue.
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
     }
 
     /// The queue to which a key or a channel belongs.

@@ -1,20 +1,31 @@
-//! Everything that uses the Redis client: connections, keys, scripts, replies, and the checks of the server.
+//! Everything that uses the Redis client: topology, connections, keys, scripts, replies, and the checks of the servers.
 
 mod call_error;
 pub(crate) mod calls;
-mod connection;
-mod counted_socket;
+mod client;
+pub(crate) mod closed_by_server;
+mod cluster;
+mod endpoint;
 pub(crate) mod keys;
-pub(crate) mod protected_mode;
+mod node;
+mod options;
 mod quota;
 pub(crate) mod reply;
 mod retry;
 pub(crate) mod scripts;
+mod send_error;
+mod sentinel;
 mod server;
 mod shared_connection;
+mod socket;
+mod tls;
+mod topology;
+mod url;
 
 pub(crate) use call_error::CallError;
-pub use connection::Redis;
-pub(crate) use keys::{Keys, suffix};
+pub use client::Redis;
+pub(crate) use keys::{Keys, Slot, suffix};
+pub(crate) use node::Node;
+pub use options::RedisOptions;
 pub use retry::Retry;
 pub use server::Danger;

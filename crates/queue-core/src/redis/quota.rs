@@ -7,8 +7,9 @@ use deadpool_redis::redis;
 use crate::{
     error::Result,
     redis::{
-        connection::Redis,
-        keys, reply,
+        client::Redis,
+        keys::{self, Slot},
+        reply,
         scripts::{self, Script},
     },
     settings::rate_limit::RateLimit,
@@ -39,8 +40,10 @@ impl Redis {
     pub async fn use_quota(&self, name: &str, limit: RateLimit) -> Result<QuotaUse> {
         let duration = limit.duration.get();
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&SCRIPT.sha).arg(1).arg(format!("{}{name}:{duration}", keys::QUOTA)).arg(*limit.max).arg(duration);
-        let (granted, remaining, more_after): (u32, u32, u64) = reply::decode(self.call_script(&SCRIPT, &call).await?)?;
+        let key = format!("{}{name}:{duration}", keys::QUOTA);
+        call.arg(&SCRIPT.sha).arg(1).arg(&key).arg(*limit.max).arg(duration);
+        let answer = self.call_script(Slot::of(&key), &SCRIPT, &call).await?;
+        let (granted, remaining, more_after): (u32, u32, u64) = reply::decode(answer)?;
         Ok(QuotaUse { is_granted: granted == 1, remaining, more_after: Millis::new(more_after) })
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use deadpool_redis::redis::{self, AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
+use deadpool_redis::redis::{self, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use crate::{
     error::{Error, Result},
-    redis::connection::Redis,
+    redis::{client::Redis, endpoint::Endpoint},
 };
 
 /// The oldest versions that have all commands that the scripts use.
@@ -79,7 +79,7 @@ enum Snapshots {
 }
 
 impl Redis {
-    /// Finds the dangers to messages in the server that answers now; dangers that prevent work come first.
+    /// Finds the dangers to messages in the servers that answer now; dangers that prevent work come first.
     ///
     /// The check uses its own connection: a refused command must not discard the shared ones, and a new connection reaches the
     /// server that is behind the address now.
@@ -88,27 +88,32 @@ impl Redis {
     ///
     /// [`Error::Unavailable`] when the server does not answer in time.
     pub async fn examine(&self) -> Result<Vec<Danger>> {
-        timeout(self.time_limit(), self.ask_for_dangers())
-            .await
-            .unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))
+        let mut dangers: Vec<Danger> = Vec::new();
+        for node in self.topology().nodes().await? {
+            let found = timeout(self.time_limit(), dangers_of(node.endpoint())).await;
+            let found =
+                found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
+            dangers.extend(found.into_iter().filter(|danger| !dangers.contains(danger)).collect::<Vec<_>>());
+        }
+        dangers.sort_by_key(|danger| !danger.prevents_work());
+        Ok(dangers)
     }
+}
 
-    async fn ask_for_dangers(&self) -> Result<Vec<Danger>> {
-        // `examine` limits the total time.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let mut connection = self.client().get_multiplexed_async_connection_with_config(&config).await?;
-        // This reads all default sections at once, because an old server accepts at most one section's name.
-        let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
-            Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
-            answer => answer?,
-        };
-        // The save points are read only if needed, because a Redis with ACLs logs each refused command.
-        let snapshots = match field(&info, "aof_enabled") {
-            Some("0") => snapshots(&mut connection).await?,
-            _ => Snapshots::Unknown,
-        };
-        Ok(dangers(&info, snapshots))
-    }
+async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
+    let mut connection = server.open().await?;
+    let connection = &mut connection.multiplexed;
+    // This reads all default sections at once, because an old server accepts at most one section's name.
+    let info: String = match redis::cmd("INFO").query_async(connection).await {
+        Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
+        answer => answer?,
+    };
+    // The save points are read only if needed, because a Redis with ACLs logs each refused command.
+    let snapshots = match field(&info, "aof_enabled") {
+        Some("0") => snapshots(connection).await?,
+        _ => Snapshots::Unknown,
+    };
+    Ok(dangers(&info, snapshots))
 }
 
 /// Reads the save points, which INFO does not show.

@@ -7,34 +7,23 @@ use std::sync::{
 };
 
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
-use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisError, RedisResult,
-    aio::MultiplexedConnection,
-};
-use tokio::sync::Mutex;
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::{sync::Mutex, task::AbortHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{
-    error::Result,
-    redis::{
-        call_error::CallError,
-        counted_socket::{CountedSocket, Traffic},
-        protected_mode,
-    },
+use crate::redis::{
+    call_error::CallError,
+    closed_by_server,
+    endpoint::{Endpoint, OpenConnection},
+    node::Asking,
+    send_error::{NotStarted, SendError},
+    socket::Traffic,
 };
 
 pub(crate) type Pool = managed::Pool<Connector>;
 
 /// Opens the connections of a pool.
-pub(crate) struct Connector {
-    info: ConnectionInfo,
-}
-
-impl Connector {
-    pub(crate) fn new(info: ConnectionInfo) -> Self {
-        Self { info }
-    }
-}
+pub(crate) struct Connector(pub(crate) Endpoint);
 
 impl managed::Manager for Connector {
     type Type = Connection;
@@ -42,20 +31,8 @@ impl managed::Manager for Connector {
 
     /// The caller limits how long this takes.
     async fn create(&self) -> RedisResult<Connection> {
-        let socket = CountedSocket::connect(&self.info).await?;
-        let traffic = socket.traffic();
-        // `Redis` limits the total time of a call, so the client needs no limit for each reply.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let (multiplexed, driver) =
-            MultiplexedConnection::new_with_config(self.info.redis_settings(), socket, config).await?;
-        let driver = tokio::spawn({
-            let traffic = Arc::clone(&traffic);
-            async move {
-                driver.await;
-                traffic.close();
-            }
-        });
-        Ok(Connection { multiplexed, traffic, _driver: Arc::new(AbortOnDropHandle::new(driver)) })
+        let OpenConnection { multiplexed, traffic, driver } = self.0.open().await?;
+        Ok(Connection { multiplexed, traffic, driver: Arc::new(driver) })
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<RedisError> {
@@ -69,14 +46,23 @@ pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
     traffic: Arc<Traffic>,
     /// The task that drives the socket; both end with the last clone.
-    _driver: Arc<AbortOnDropHandle<()>>,
+    driver: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Connection {
     /// Sends a command, and waits for its reply.
-    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Unanswered> {
+    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd, asking: Asking) -> Result<T, Unanswered> {
         let written_before = self.traffic.written();
-        command.query_async(&mut self.multiplexed).await.map_err(|error| {
+        let reply = match asking {
+            Asking::No => command.query_async(&mut self.multiplexed).await,
+            // Both commands are sent together, because ASKING holds only for the command that follows it.
+            Asking::Yes => {
+                let mut both = redis::pipe();
+                both.cmd("ASKING").ignore().add_command(command.clone());
+                both.query_async(&mut self.multiplexed).await.map(|(reply,): (T,)| reply)
+            }
+        };
+        reply.map_err(|error| {
             // A failed command is not written later. If nothing was written meanwhile, this command was not written either.
             if self.traffic.written() == written_before {
                 Unanswered::NeverWritten(error)
@@ -91,19 +77,18 @@ impl Connection {
 pub(crate) enum Unanswered {
     /// Redis has received no byte of the command: it may be sent again.
     NeverWritten(RedisError),
-    /// Redis answered with an error, or its reply was lost and the command may have run: it must not be sent again.
+    /// Redis answered with an error, or its reply was lost and the command may have run: only the error's code may say that the
+    /// command did not start.
     Failed(RedisError),
+    /// The call was done, but a command that followed it failed.
+    Done(RedisError),
 }
 
 impl Unanswered {
-    /// Marks the command as one that must not be sent again.
-    pub(crate) fn into_failed(self) -> Self {
-        Self::Failed(self.into_error())
-    }
-
-    pub(crate) fn into_error(self) -> RedisError {
+    /// The error of a command that followed a call that was done.
+    pub(crate) fn into_done(self) -> Self {
         match self {
-            Self::NeverWritten(error) | Self::Failed(error) => error,
+            Self::NeverWritten(error) | Self::Failed(error) | Self::Done(error) => Self::Done(error),
         }
     }
 }
@@ -115,6 +100,8 @@ pub(crate) struct SharedConnection {
     /// The latest generation whose connection has failed. It is outside the lock, so that a call whose time is over need not wait
     /// for another call that connects.
     broken: AtomicU64,
+    /// Ends the task that drives the open connection.
+    driver: parking_lot::Mutex<Option<AbortHandle>>,
 }
 
 #[derive(Default)]
@@ -124,16 +111,17 @@ struct Slot {
     generation: u64,
 }
 
-async fn connect(pool: &Pool, client: &Client) -> Result<Object<Connector>, CallError> {
-    match pool.get().await {
-        Ok(connection) => Ok(connection),
-        Err(PoolError::Backend(error)) => Err(CallError::Failed(protected_mode::explain(error, client).await)),
-        Err(error) => Err(CallError::Failed(error.into())),
-    }
+async fn connect(pool: &Pool) -> Result<Object<Connector>, SendError> {
+    let error = match pool.get().await {
+        Ok(connection) => return Ok(connection),
+        Err(PoolError::Backend(error)) => closed_by_server::explain(error, &pool.manager().0).await,
+        Err(error) => error.into(),
+    };
+    Err(SendError::NotStarted(NotStarted::Unreachable, CallError::Failed(error)))
 }
 
 impl SharedConnection {
-    pub(crate) async fn connection(&self, pool: &Pool, client: &Client) -> Result<(Connection, u64), CallError> {
+    pub(crate) async fn connection(&self, pool: &Pool) -> Result<(Connection, u64), SendError> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
         if let Some(connection) = slot.connection.take_if(|connection| is_broken || connection.traffic.is_closed()) {
@@ -143,9 +131,10 @@ impl SharedConnection {
             return Ok((Connection::clone(connection), slot.generation));
         }
         // Connecting is rare, so its future is boxed, which keeps the future of each call small.
-        let connection = Box::pin(connect(pool, client)).await?;
+        let connection = Box::pin(connect(pool)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;
+        *self.driver.lock() = Some(shared.driver.abort_handle());
         slot.connection = Some(connection);
         Ok((shared, slot.generation))
     }
@@ -153,5 +142,12 @@ impl SharedConnection {
     /// Marks the connection of this generation as broken; the next call opens a new one.
     pub(crate) fn discard(&self, generation: u64) {
         self.broken.fetch_max(generation, Ordering::Relaxed);
+    }
+
+    /// Closes the connection: all calls over it fail at once.
+    pub(crate) fn abort(&self) {
+        if let Some(driver) = self.driver.lock().take() {
+            driver.abort();
+        }
     }
 }

@@ -23,9 +23,9 @@ use crate::{
     message::MessageId,
     names::QueueName,
     redis::{
-        Keys, Redis, Retry,
+        Keys, Node, Redis, Retry, closed_by_server,
         keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, WORKERS_CHANNEL},
-        protected_mode, suffix,
+        suffix,
     },
     wakeup::{
         notifier::{Wake, WakeNotifier},
@@ -259,10 +259,20 @@ impl Subscriber {
     /// Returns the reason why the subscription ended.
     async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
         let limit = self.shared.redis.time_limit();
-        let (mut sink, mut messages) = match timeout(limit, self.shared.redis.client().get_async_pubsub()).await {
+        let node = match self.shared.redis.topology().subscription_node().await {
+            Ok(node) => node,
+            Err(error) => return error.to_string(),
+        };
+        let opened = timeout(limit, node.endpoint().open_for_subscriptions()).await;
+        let (mut sink, mut messages) = match opened {
             Ok(Ok(connection)) => connection.split(),
-            Ok(Err(error)) => return protected_mode::explain(error, self.shared.redis.client()).await.to_string(),
-            Err(_) => return "no connection in time".into(),
+            failed => {
+                self.shared.redis.topology().note_failure();
+                return match failed {
+                    Ok(Err(error)) => closed_by_server::explain(error, node.endpoint()).await.to_string(),
+                    _ => "no connection in time".into(),
+                };
+            }
         };
         self.shared.to_subscribe.lock().clear();
         let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
@@ -287,10 +297,16 @@ impl Subscriber {
             info!("the subscription to Redis is back");
         }
         self.wake_all();
-        self.listen(&mut sink, &mut messages, limit).await
+        let reason = tokio::select! {
+            reason = self.listen(&mut sink, &mut messages, &node) => reason,
+            () = node.retired().cancelled() => "the server is no longer a primary".into(),
+        };
+        self.shared.redis.topology().note_failure();
+        reason
     }
 
-    async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, limit: Duration) -> String {
+    async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, node: &Node) -> String {
+        let limit = self.shared.redis.time_limit();
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -299,8 +315,13 @@ impl Subscriber {
                     Some(message) => self.deliver(&message),
                     None => return "the connection was closed".into(),
                 },
-                _ = pings.tick() => if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
-                    return reason;
+                _ = pings.tick() => {
+                    if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
+                        return reason;
+                    }
+                    if !self.shared.redis.topology().passes_on_notifications(node) {
+                        return "the server does not reach the rest of its cluster".into();
+                    }
                 },
                 () = self.shared.new_channels.notified() => {
                     let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());

@@ -9,7 +9,7 @@ use crate::{World, done, name, number, numbers, pass};
 
 /// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so
 /// two calls after each closing use both.
-async fn no_call_fails(world: &World, close: impl AsyncFn()) {
+pub(crate) async fn no_call_fails(world: &World, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
             let n = 4 * round + 2 * half;

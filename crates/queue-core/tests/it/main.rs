@@ -7,6 +7,7 @@ mod audit;
 mod bounds;
 mod bulk;
 mod change;
+mod cluster;
 mod connections;
 mod control;
 mod enqueue;
@@ -19,6 +20,7 @@ mod identity;
 mod index;
 mod lease;
 mod limiter;
+mod load;
 mod outage;
 mod plain_path;
 mod post;
@@ -28,8 +30,10 @@ mod ready;
 mod receive;
 mod retention;
 mod retries;
+mod sentinel;
 mod server;
 mod terms;
+mod tls;
 mod wake;
 
 use std::{sync::Arc, time::Duration};
@@ -64,6 +68,10 @@ impl World {
 
     fn on(redis: RedisServer, settings: &str) -> Self {
         let queues = connect(&redis, settings);
+        Self::with_queues(redis, queues)
+    }
+
+    fn with_queues(redis: RedisServer, queues: Queues) -> Self {
         let queue = queues.queue(&name());
         Self { redis, queues, queue, consumer: ConsumerId::issue() }
     }

@@ -137,36 +137,6 @@ impl Serialize for HttpUrl {
     }
 }
 
-/// The URL of Redis. It may contain a password; the URL of a Unix socket has it in the query.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct RedisUrl(String);
-
-impl RedisUrl {
-    /// The URL with its password.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Url::parse(&self.0) {
-            Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
-                f.write_str(&without_secrets(url))
-            }
-            // If the text is not the URL of a host or of a Unix socket, any part of it may be a password.
-            _ => f.write_str(HIDDEN),
-        }
-    }
-}
-
-impl Serialize for RedisUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{self:?}"))
-    }
-}
-
 /// The URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path. Logs and errors mask the user and
 /// the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,10 +187,10 @@ impl TryFrom<HttpUrl> for OtlpEndpoint {
 }
 
 /// The text that is shown instead of a secret.
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// The URL with its secrets masked.
-fn without_secrets(mut url: Url) -> String {
+pub(super) fn without_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
         // Neither call can fail, because a URL with a user has a host.
         let _ = url.set_username(HIDDEN);

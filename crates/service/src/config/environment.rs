@@ -18,8 +18,9 @@ const SEPARATOR: &str = "__";
 const FILE_SUFFIX: &str = "_file";
 /// The section whose keys are names of queues or patterns, which keep upper and lower case.
 const QUEUES: &str = "queues";
-/// A key of the configuration that itself ends with the suffix `_file`.
-const KEYS_FILE: [&str; 2] = ["auth", "keys_file"];
+/// The keys of the configuration that themselves end with the suffix `_file`.
+const KEYS_OF_FILES: [&[&str]; 3] =
+    [&["auth", "keys_file"], &["redis", "password_file"], &["redis", "sentinel", "password_file"]];
 /// The maximum number of words in a name for which [`nearest_variable`] looks, because it tries each combination of separators.
 const MAX_WORDS: usize = 9;
 
@@ -70,7 +71,7 @@ fn path_of(rest: &str) -> (Vec<String>, bool) {
     let is_queue = path.len() == 2 && path[0] == QUEUES;
     if let Some(last) = path.last().filter(|_| !is_queue)
         && let Some(key) = last.strip_suffix(FILE_SUFFIX).map(str::to_owned)
-        && path != KEYS_FILE
+        && !KEYS_OF_FILES.iter().any(|key_of_file| path == **key_of_file)
     {
         path.pop();
         path.push(key);

@@ -166,7 +166,9 @@ fn urls_are_shown_without_passwords() {
         ("u:pw@h:6379", "***"),
         ("redis:/u:pw@h", "***"),
         ("unix:/run/redis.sock?pass=pw@w", "***"),
-        ("redis+sentinel://u:pw@a,b/mymaster?password=pw#pw", "redis+sentinel://***@a,b/mymaster?***"),
+        ("redis+cluster://u:p@w/x?y@h1:6379,[::1]:7000", "redis+cluster://***@h1:6379,[::1]:7000"),
+        ("rediss+sentinel://h1:26379,h2:26379/main/2?pw#pw", "rediss+sentinel://h1:26379,h2:26379/main/2"),
+        ("redis+sentinel://u:pw@a,b/mymaster?password=pw#pw", "redis+sentinel://***@a,b/mymaster"),
     ] {
         let redis = load(&format!("[redis]\nurl = {url:?}"), &[]).unwrap().redis;
         assert_eq!(format!("{:?}", redis.url), shown);

@@ -5,6 +5,7 @@ mod auth;
 mod environment;
 #[cfg(test)]
 mod every_key;
+mod redis;
 mod sections;
 mod sources;
 #[cfg(test)]
@@ -19,10 +20,11 @@ use queue_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint, RedisUrl};
+pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint};
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::settings::QueuePattern;
-pub use sections::{Api, Durability, Log, LogFormat, Redis, SkippedSection, TlsFiles, Traces};
+pub use redis::{Password, Redis, RedisTls, RedisUrl, SentinelLogin};
+pub use sections::{Api, Durability, Log, LogFormat, SkippedSection, TlsFiles, Traces};
 pub use tree::read_part;
 
 use self::{

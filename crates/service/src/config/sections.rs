@@ -6,34 +6,12 @@ use queue_core::{Span, settings::DeclaredSettings};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
-use super::{BindAddress, FilePath, InvalidConfig, Origin, OtlpEndpoint, RedisUrl, Section, sources::DEFAULT};
+use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT};
 
 /// A minute in milliseconds, the unit of all bounds of [`Span`].
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-
-/// The section `redis`: the connection to Redis.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// The URL of Redis.
-    pub url: RedisUrl,
-    /// The time limit of every call. Defaults to 1.5 s.
-    pub timeout: Span<100, MINUTE>,
-}
-
-impl Redis {
-    /// Creates a client for this URL. It connects when it is first used.
-    ///
-    /// # Errors
-    ///
-    /// The URL is not a valid URL of Redis; the text does not repeat it.
-    pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
-        queue_core::Redis::new(self.url.expose(), self.timeout.to_std())
-            .map_err(|error| InvalidConfig(format!("redis.url: {error}")))
-    }
-}
 
 /// The section `durability`, for messages whose POST was answered 2xx.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,11 +1,14 @@
-//! Recognises a Redis that refuses connections from other machines because it has no password (protected mode).
+//! Recognises why a server closes new connections: Redis is in protected mode, because it has no password, or it wants TLS.
 
 use std::time::Duration;
 
-use deadpool_redis::redis::{Client, ConnectionAddr, RedisError};
+use deadpool_redis::redis::RedisError;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-use crate::error::{Error, PROTECTED_MODE};
+use crate::{
+    error::{Error, PROTECTED_MODE},
+    redis::endpoint::{Address, Endpoint},
+};
 
 /// The first bytes that a Redis in protected mode sends before it closes a connection.
 const DENIED: &[u8; 7] = b"-DENIED";
@@ -15,16 +18,21 @@ const DENIED_WAIT: Duration = Duration::from_secs(1);
 
 /// Explains why connecting failed. Redis in protected mode closes a connection without reading from it, so a client that has
 /// already written sees a reset and not the reason. Therefore the reason is read over a second connection without writing.
-pub(crate) async fn explain(error: RedisError, client: &Client) -> Error {
+pub(crate) async fn explain(error: RedisError, endpoint: &Endpoint) -> Error {
     let is_closed = error.is_io_error() && !error.is_connection_refusal() && !error.is_timeout();
-    if is_closed && timeout(DENIED_WAIT, is_denied(client)).await.unwrap_or(false) {
+    if is_closed && timeout(DENIED_WAIT, is_denied(endpoint)).await.unwrap_or(false) {
         return Error::Unavailable(PROTECTED_MODE.into());
+    }
+    if is_closed && endpoint.tls.is_none() && matches!(endpoint.address, Address::Tcp(..)) {
+        return Error::Unavailable(format!(
+            "the server closed the new connection ({error}); if it wants TLS, write rediss:// in redis.url"
+        ));
     }
     error.into()
 }
 
-async fn is_denied(client: &Client) -> bool {
-    let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return false };
+async fn is_denied(endpoint: &Endpoint) -> bool {
+    let (Address::Tcp(host, port), None) = (&endpoint.address, &endpoint.tls) else { return false };
     let Ok(mut connection) = TcpStream::connect((host.as_str(), *port)).await else { return false };
     let mut answer = [0; DENIED.len()];
     connection.read_exact(&mut answer).await.is_ok() && answer == *DENIED

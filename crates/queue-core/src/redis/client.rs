@@ -1,0 +1,255 @@
+//! The handle of one process to Redis, and the only place where a call is sent again: only if it provably did not start.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_redis::redis::{self, Cmd, Value};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::{
+    error::{Error, Result},
+    redis::{
+        call_error::CallError,
+        calls::{self, Calls},
+        keys::Slot,
+        node::{Asking, Node, Sending},
+        options::{InvalidOptions, RedisOptions},
+        scripts::{self, Script},
+        send_error::{NotStarted, SendError},
+        topology::{Source, Topology},
+    },
+};
+
+/// The pause before a call that did not start is sent again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The maximum number of redirections that a call follows without a pause.
+const MAX_REDIRECTIONS: u32 = 3;
+
+/// The connections of one process to Redis: to one server, to the primary that Sentinels name, or to the primaries of a cluster.
+///
+/// A call that was written is never sent again, unless the server answered that it did not start it.
+#[derive(Clone)]
+pub struct Redis {
+    shared: Arc<Shared>,
+    /// The number of replicas that must have a message before it counts as stored.
+    replicas: u32,
+}
+
+struct Shared {
+    topology: Topology,
+    time_limit: Duration,
+    calls: Arc<Calls>,
+}
+
+impl Redis {
+    /// The default time limit of a call: 1.5 s.
+    pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
+
+    /// Prepares connections with [`RedisOptions`] that have only a URL and a time limit.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a password.
+    pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidOptions> {
+        RedisOptions::new(url, time_limit).prepare()
+    }
+
+    /// A handle with the same settings and its own connections, which belong to the runtime of its first call. Its calls are
+    /// counted together with the calls of this handle.
+    #[must_use]
+    pub fn with_own_connections(&self) -> Self {
+        let Shared { topology, time_limit, calls } = &*self.shared;
+        let redis = Self::to(topology.source().clone(), *time_limit, Arc::clone(calls));
+        Self { replicas: self.replicas, ..redis }
+    }
+
+    /// Prepares connections to the servers of a topology.
+    pub(crate) fn to(source: Source, time_limit: Duration, calls: Arc<Calls>) -> Self {
+        let topology = Topology::new(source, Arc::clone(&calls));
+        Self { shared: Arc::new(Shared { topology, time_limit, calls }), replicas: 0 }
+    }
+
+    /// Sets the number of replicas that must have a message before it counts as stored (Redis `WAIT`). Defaults to none.
+    #[must_use]
+    pub fn require_replicas(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; call
+    /// it before any other function.
+    #[doc(hidden)]
+    pub fn inject_clock() {
+        scripts::inject_clock();
+    }
+
+    /// The time limit of a call.
+    pub fn time_limit(&self) -> Duration {
+        self.shared.time_limit
+    }
+
+    /// The durations of this process's calls, and the number of failed ones.
+    pub fn calls(&self) -> &Calls {
+        &self.shared.calls
+    }
+
+    /// Checks whether the servers answer and accept writes; a PING would succeed on a replica too. A Redis whose memory is full
+    /// passes the check, because messages can still be leased and settled. Returns an error for each server of a cluster that does
+    /// not, while others do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when no server answers and accepts writes.
+    pub async fn ping(&self) -> Result<Vec<Error>> {
+        let mut ping = redis::cmd("EVAL");
+        ping.arg("#!lua flags=allow-oom\nreturn 1").arg(0);
+        self.call_each(&ping).await.map(|(_, errors)| errors)
+    }
+
+    /// The kind of topology that `redis.url` names: `server`, `sentinel` or `cluster`.
+    pub fn topology_name(&self) -> &'static str {
+        self.shared.topology.source().name()
+    }
+
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.shared.topology
+    }
+
+    /// Sends one command to the server that has this slot.
+    pub(crate) async fn call(&self, slot: Slot, command: &Cmd) -> Result<Value, CallError> {
+        let sending = Sending { command, script: None, wait: None, asking: Asking::No };
+        self.send(slot, sending).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends one command to each server. Returns the replies, and the errors of those that did not answer; if none answered, one of
+    /// their errors.
+    pub(crate) async fn call_each(&self, command: &Cmd) -> Result<(Vec<Value>, Vec<Error>)> {
+        let nodes = self.shared.topology.nodes().await?;
+        let (mut replies, mut errors) = (Vec::new(), Vec::new());
+        for answer in join_all(nodes.iter().map(|node| self.call_node(node, command))).await {
+            match answer {
+                Ok(reply) => replies.push(reply),
+                Err(error) => errors.push(Error::from(error)),
+            }
+        }
+        match errors.pop() {
+            Some(error) if replies.is_empty() => Err(error),
+            last => Ok((replies, errors.into_iter().chain(last).collect())),
+        }
+    }
+
+    /// Sends one command to a server.
+    pub(crate) async fn call_node(&self, node: &Node, command: &Cmd) -> Result<Value, CallError> {
+        let sending = Sending { command, script: None, wait: None, asking: Asking::No };
+        let start = Instant::now();
+        let answer = node.send(sending, start + self.shared.time_limit, self.shared.time_limit).await;
+        let answer = answer.map(|(answer, _)| answer).map_err(|error| {
+            self.shared.topology.note_failure();
+            self.shared.topology.name_server(node, error.into_call_error())
+        });
+        self.shared.calls.note(calls::COMMAND, start.elapsed(), answer.as_ref().err());
+        answer
+    }
+
+    /// Sends the call of a script to the server that has this slot. A script that stores messages waits until the required number
+    /// of replicas has them.
+    ///
+    /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they
+    /// confirm. Then the primary has the messages, and the replicas may receive them later.
+    pub(crate) async fn call_script(&self, slot: Slot, script: &Script, command: &Cmd) -> Result<Value, CallError> {
+        let in_script = |error| in_script(script, error);
+        let sending = Sending { command, script: Some(script), wait: None, asking: Asking::No };
+        if self.replicas == 0 || !script.stores_messages() {
+            return self.send(slot, sending).await.map(|(answer, _)| answer).map_err(in_script);
+        }
+        let mut wait = redis::cmd("WAIT");
+        // Half of the time limit, so that the reply of WAIT arrives before the limit of the call.
+        wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
+        let sending = Sending { wait: Some(&wait), ..sending };
+        let (answer, confirmations) = self.send(slot, sending).await.map_err(in_script)?;
+        if confirmations < self.replicas {
+            let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
+            let error = CallError::Failed(Error::Unavailable(text));
+            self.shared.calls.note_failure(script.name, &error);
+            return Err(error);
+        }
+        Ok(answer)
+    }
+
+    async fn send(&self, slot: Slot, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
+        let start = Instant::now();
+        let answer = self.send_until(slot, sending, start + self.shared.time_limit).await;
+        self.shared.calls.note(sending.name(), start.elapsed(), answer.as_ref().err());
+        answer
+    }
+
+    /// Sends a call. If the topology may change, a call that did not start is sent again until `deadline`.
+    async fn send_until(&self, slot: Slot, sending: Sending<'_>, deadline: Instant) -> Result<(Value, u32), CallError> {
+        let Shared { topology, time_limit, .. } = &*self.shared;
+        let mut redirections = 0;
+        let mut redirected_to: Option<(Arc<Node>, Asking)> = None;
+        loop {
+            let (node, asking) = match redirected_to.take() {
+                Some(redirected) => redirected,
+                None => (self.owner(slot, deadline).await?, Asking::No),
+            };
+            let (reason, error) = match node.send(Sending { asking, ..sending }, deadline, *time_limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(SendError::NotStarted(reason, error)) => (reason, topology.name_server(&node, error)),
+                Err(SendError::Failed(error)) => {
+                    topology.note_failure();
+                    return Err(topology.name_server(&node, error));
+                }
+            };
+            if !topology.may_change() {
+                return Err(error);
+            }
+            topology.note_failure();
+            redirected_to = match &reason {
+                NotStarted::Moved(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::No)),
+                NotStarted::Ask(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::Yes)),
+                NotStarted::NotNow | NotStarted::Unreachable => None,
+            };
+            redirections += 1;
+            if redirected_to.is_none() || redirections > MAX_REDIRECTIONS {
+                let again_at = Instant::now() + PAUSE;
+                if again_at >= deadline {
+                    return Err(error);
+                }
+                redirected_to = None;
+                sleep_until(again_at).await;
+            }
+        }
+    }
+}
+
+impl Redis {
+    /// The server that has this slot.
+    async fn owner(&self, slot: Slot, deadline: Instant) -> Result<Arc<Node>, CallError> {
+        let Shared { topology, time_limit, .. } = &*self.shared;
+        if let Some(owner) = topology.known_owner(slot) {
+            return Ok(owner);
+        }
+        // This is rare, so its future is boxed, which keeps the future of each call small.
+        let found = timeout_at(deadline, Box::pin(topology.find_owner(slot))).await;
+        let found = found
+            .unwrap_or_else(|_| Err(Error::Unavailable(format!("the servers are not known within {time_limit:?}"))));
+        found.map_err(CallError::Failed)
+    }
+}
+
+impl Sending<'_> {
+    /// The name under which the call is counted.
+    fn name(&self) -> &'static str {
+        self.script.map_or(calls::COMMAND, |script| script.name)
+    }
+}
+
+/// Adds the script's name to an unexpected error.
+fn in_script(script: &Script, error: CallError) -> CallError {
+    match error {
+        CallError::Failed(Error::Unexpected(text)) => {
+            CallError::Failed(Error::Unexpected(format!("{}.lua: {text}", script.name)))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,112 @@
+//! One Redis server as a connection needs it: its address, its user, and its TLS.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, RedisConnectionInfo, RedisResult,
+    aio::{MultiplexedConnection, PubSub},
+};
+use futures_util::future::select_ok;
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_util::{either::Either, task::AbortOnDropHandle};
+
+use crate::redis::{
+    socket::{CountedSocket, Traffic, Wire},
+    tls::TlsClient,
+};
+
+/// One Redis server, and how to connect to it.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) address: Address,
+    /// The user, the password and the number of the database.
+    pub(crate) login: RedisConnectionInfo,
+    /// The certificates, if the connections use TLS.
+    pub(crate) tls: Option<Arc<TlsClient>>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    /// A host (a name or an IP address) and a port.
+    Tcp(String, u16),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The host; `None` for a Unix socket.
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Tcp(host, _) => Some(host),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// An open connection, and the task that drives its socket.
+pub(crate) struct OpenConnection {
+    pub(crate) multiplexed: MultiplexedConnection,
+    pub(crate) traffic: Arc<Traffic>,
+    /// The task ends when this handle is dropped.
+    pub(crate) driver: AbortOnDropHandle<()>,
+}
+
+impl Endpoint {
+    /// Opens a connection for calls. The caller limits how long this takes, and the time of each call.
+    pub(crate) async fn open(&self) -> RedisResult<OpenConnection> {
+        let socket = self.connect().await?;
+        let traffic = socket.traffic();
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        let (multiplexed, driver) = MultiplexedConnection::new_with_config(&self.login, socket, config).await?;
+        let driver = tokio::spawn({
+            let traffic = Arc::clone(&traffic);
+            async move {
+                driver.await;
+                traffic.close();
+            }
+        });
+        Ok(OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) })
+    }
+
+    /// Opens a connection for subscriptions. The caller limits how long this takes.
+    pub(crate) async fn open_for_subscriptions(&self) -> RedisResult<PubSub> {
+        PubSub::new(&self.login, self.connect().await?).await
+    }
+
+    async fn connect(&self) -> io::Result<CountedSocket> {
+        let (host, port) = match &self.address {
+            Address::Tcp(host, port) => (host, *port),
+            Address::Unix(path) => {
+                return Ok(CountedSocket::plain(Wire::new(Either::Right(UnixStream::connect(path).await?))));
+            }
+        };
+        let wire = Wire::new(Either::Left(connect_tcp(host, port).await?));
+        Ok(match &self.tls {
+            Some(tls) => CountedSocket::tls(tls.connect(host, wire).await?),
+            None => CountedSocket::plain(wire),
+        })
+    }
+}
+
+/// Connects to all addresses of the host at once, and keeps the connection that is open first.
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let attempts: Vec<_> =
+        lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    if attempts.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    }
+    let (stream, _) = select_ok(attempts).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

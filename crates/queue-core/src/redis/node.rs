@@ -1,0 +1,187 @@
+//! One server of the topology: its connections, and the calls over them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::redis::{Cmd, Value};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::Error,
+    redis::{
+        call_error::CallError,
+        endpoint::Endpoint,
+        scripts::Script,
+        send_error::SendError,
+        shared_connection::{Connection, Connector, Pool, SharedConnection, Unanswered},
+    },
+};
+
+/// The number of shared connections to a server: while one carries a large reply, the other stays usable.
+const SHARED_CONNECTIONS: usize = 2;
+/// The maximum number of connections that a call tries, one after the other, as long as no byte of the call was written.
+const CONNECTIONS_PER_CALL: usize = 3;
+
+/// One server, and the connections to it.
+///
+/// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes from a
+/// deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. If Redis
+/// has closed a connection, a call over it is sent over a new one, as long as no byte of the call was written.
+pub(crate) struct Node {
+    pool: Pool,
+    connections: [SharedConnection; SHARED_CONNECTIONS],
+    next_connection: AtomicUsize,
+    /// The connection for calls that wait for replicas. It is a separate one, because later calls over it wait too.
+    confirmed: SharedConnection,
+    /// How many calls began and how many ended, so that the watcher of the topology finds a server that hangs.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// 1 if the last call was answered, 0 if not.
+    is_up: Gauge,
+    retired: CancellationToken,
+}
+
+impl Node {
+    pub(crate) fn new(endpoint: Endpoint, is_up: Gauge) -> Arc<Self> {
+        let pool = Pool::builder(Connector(endpoint)).max_size(SHARED_CONNECTIONS + 1).build();
+        Arc::new(Self {
+            pool: pool.expect("a pool without time-outs needs nothing that could be missing"),
+            connections: std::array::from_fn(|_| SharedConnection::default()),
+            next_connection: AtomicUsize::new(0),
+            confirmed: SharedConnection::default(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            is_up,
+            retired: CancellationToken::new(),
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.pool.manager().0
+    }
+
+    /// Cancelled when the server is no longer a primary.
+    pub(crate) fn retired(&self) -> &CancellationToken {
+        &self.retired
+    }
+
+    /// Ends all calls at once, because the server is no longer a primary: whether they were done is unknown.
+    pub(crate) fn retire(&self) {
+        self.retired.cancel();
+        for connection in self.connections.iter().chain([&self.confirmed]) {
+            connection.abort();
+        }
+    }
+
+    /// How many calls have begun, and how many of them have ended.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        // In this order, because a call ends after it began.
+        let ended = self.ended.load(Ordering::Relaxed);
+        (self.begun.load(Ordering::Relaxed), ended)
+    }
+
+    /// Sends the commands of one call until `deadline`. Returns the reply, and the number of replicas that have confirmed the
+    /// writes; 0 without a WAIT.
+    pub(crate) async fn send(
+        &self,
+        sending: Sending<'_>,
+        deadline: Instant,
+        time_limit: Duration,
+    ) -> Result<(Value, u32), SendError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let ended = CountOnDrop(&self.ended);
+        let shared = match sending.wait {
+            Some(_) => &self.confirmed,
+            None => &self.connections[self.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS],
+        };
+        let mut generation = None;
+        let within_time = timeout_at(deadline, async {
+            let mut connections = 1;
+            loop {
+                let (mut connection, its_generation) = shared.connection(&self.pool).await?;
+                generation = Some(its_generation);
+                match sending.send(&mut connection).await {
+                    // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
+                    Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
+                        shared.discard(its_generation);
+                        connections += 1;
+                    }
+                    answer => return answer.map_err(SendError::from),
+                }
+            }
+        });
+        let answer = within_time.await.unwrap_or_else(|_| {
+            let text = match (generation, &self.endpoint().tls) {
+                (Some(_), _) => format!("no answer within {time_limit:?}"),
+                (None, None) => format!("no connection within {time_limit:?}"),
+                // A server without TLS waits for the rest of a command.
+                (None, Some(_)) => {
+                    format!(
+                        "no connection within {time_limit:?}; if this port is not for TLS, write redis:// in redis.url"
+                    )
+                }
+            };
+            Err(SendError::Failed(CallError::Failed(Error::Unavailable(text))))
+        });
+        if let (Err(error), Some(generation)) = (&answer, generation)
+            && error.breaks_connection()
+        {
+            shared.discard(generation);
+        }
+        self.is_up.set(answer.as_ref().map_or_else(|error| i64::from(error.is_answer()), |_| 1));
+        drop(ended);
+        answer
+    }
+}
+
+struct CountOnDrop<'c>(&'c AtomicU64);
+
+impl Drop for CountOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The commands of one call.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending<'c> {
+    pub(crate) command: &'c Cmd,
+    /// The script that the command calls.
+    pub(crate) script: Option<&'c Script>,
+    /// The command that follows over the same connection, and waits for replicas.
+    pub(crate) wait: Option<&'c Cmd>,
+    /// Whether the server serves the call although the slot still belongs to another server.
+    pub(crate) asking: Asking,
+}
+
+/// Whether a command follows a redirection by ASK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    Yes,
+    No,
+}
+
+impl Sending<'_> {
+    async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
+        let answer = match (connection.query(self.command, self.asking).await, self.script) {
+            // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
+            (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
+                connection.query(&script.eval_of(self.command), self.asking).await?
+            }
+            (answer, _) => answer?,
+        };
+        let confirmations = match self.wait {
+            // The script has run, so the call must not be sent again.
+            Some(wait) => connection.query(wait, Asking::No).await.map_err(Unanswered::into_done)?,
+            None => 0,
+        };
+        Ok((answer, confirmations))
+    }
+}

@@ -1,0 +1,142 @@
+//! The options of a process's connections to Redis: the URL, the user, the certificates.
+
+use std::{iter, path::PathBuf, sync::Arc, time::Duration};
+
+use deadpool_redis::redis::RedisConnectionInfo;
+
+use crate::redis::{
+    Redis,
+    cluster::Cluster,
+    endpoint::Endpoint,
+    sentinel::Sentinels,
+    tls::{InvalidTls, TlsClient, TlsFiles},
+    topology::Source,
+    url::{Kind, RedisUrl, UsesTls},
+};
+
+/// How a process connects to Redis.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RedisOptions {
+    /// The URL of one server: `redis://[user:password@]host:port[/db]`, or `unix:` and a path. Of Sentinels:
+    /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`. Of a cluster: `redis+cluster://[user:password@]host[:port],…`.
+    /// `rediss` in place of `redis` asks for TLS.
+    pub url: String,
+    /// The time limit of every call, including the time to connect.
+    pub time_limit: Duration,
+    /// The user, unless the URL names one. Defaults to Redis's user `default`.
+    pub username: Option<String>,
+    /// The password, unless the URL has one. Defaults to none.
+    pub password: Option<String>,
+    /// The file of the CAs that sign the certificates of Redis, as PEM. Defaults to the CAs of the operating system.
+    pub tls_ca: Option<PathBuf>,
+    /// The files of the certificate chain and of the key that this process shows to Redis, as PEM. Defaults to none.
+    pub tls_client: Option<(PathBuf, PathBuf)>,
+    /// The user, if any, and the password for the Sentinels themselves. Defaults to none.
+    pub sentinel_login: Option<(Option<String>, String)>,
+}
+
+/// Why the options can't be used. The text names the keys of the configuration, and never repeats a value, which may be a secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InvalidOptions {
+    /// The URL is not that of a Redis.
+    #[error(
+        "redis.url: not the URL of a Redis; expected redis://host:port, redis://user:password@host:port/db, unix:/path, \
+         redis+sentinel://host:26379,host/service, or redis+cluster://host:6379,host; rediss in place of redis for TLS"
+    )]
+    Url,
+    /// The URL and the options both have a user or a password.
+    #[error("redis.url has a {0}, and redis.{0} is set too: remove one of them")]
+    Twice(&'static str),
+    /// There are certificates, but the URL does not ask for TLS.
+    #[error("redis.tls is set, but redis.url does not ask for TLS: write rediss:// there, or remove redis.tls")]
+    UnusedTls,
+    /// There is a login for Sentinels, but the URL names none.
+    #[error(
+        "redis.sentinel is set, but redis.url names no Sentinels: write redis+sentinel:// there, or remove redis.sentinel"
+    )]
+    UnusedSentinel,
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] InvalidTls),
+}
+
+impl RedisOptions {
+    /// The options of a URL and a time limit alone.
+    pub fn new(url: impl Into<String>, time_limit: Duration) -> Self {
+        Self {
+            url: url.into(),
+            time_limit,
+            username: None,
+            password: None,
+            tls_ca: None,
+            tls_client: None,
+            sentinel_login: None,
+        }
+    }
+
+    /// Prepares connections. None is opened yet, so Redis may start later than this process.
+    ///
+    /// # Errors
+    ///
+    /// The options contradict each other, or a certificate can't be read.
+    pub fn prepare(&self) -> Result<Redis, InvalidOptions> {
+        Ok(Redis::to(self.source()?, self.time_limit, Arc::default()))
+    }
+
+    fn source(&self) -> Result<Source, InvalidOptions> {
+        let RedisUrl { kind, servers, login, uses_tls } = RedisUrl::parse(&self.url).ok_or(InvalidOptions::Url)?;
+        let login = self.add_user(login)?;
+        let files = TlsFiles { ca: self.tls_ca.clone(), client: self.tls_client.clone() };
+        if uses_tls == UsesTls::No && (files.ca.is_some() || files.client.is_some()) {
+            return Err(InvalidOptions::UnusedTls);
+        }
+        let tls = match uses_tls {
+            UsesTls::Yes => Some(TlsClient::load(files)?),
+            UsesTls::No => None,
+        };
+        if self.sentinel_login.is_some() && !matches!(kind, Kind::Sentinels { .. }) {
+            return Err(InvalidOptions::UnusedSentinel);
+        }
+        let endpoint =
+            |address, login: &RedisConnectionInfo| Endpoint { address, login: login.clone(), tls: tls.clone() };
+        let mut servers = servers.into_iter();
+        let first = servers.next().ok_or(InvalidOptions::Url)?;
+        Ok(match kind {
+            Kind::Server => Source::Server(endpoint(first, &login)),
+            Kind::Sentinels { service } => {
+                let mut sentinel_login = RedisConnectionInfo::default();
+                if let Some((username, password)) = &self.sentinel_login {
+                    sentinel_login = sentinel_login.set_password(password);
+                    if let Some(username) = username {
+                        sentinel_login = sentinel_login.set_username(username);
+                    }
+                }
+                let primary = endpoint(first.clone(), &login);
+                let servers = iter::once(first).chain(servers);
+                let servers = servers.map(|address| endpoint(address, &sentinel_login)).collect();
+                Source::Sentinels(Sentinels { servers, service, primary })
+            }
+            Kind::Cluster => {
+                let seeds = iter::once(first).chain(servers).map(|address| endpoint(address, &login)).collect();
+                Source::Cluster(Cluster { seeds })
+            }
+        })
+    }
+
+    fn add_user(&self, mut login: RedisConnectionInfo) -> Result<RedisConnectionInfo, InvalidOptions> {
+        if let Some(username) = &self.username {
+            if login.username().is_some() {
+                return Err(InvalidOptions::Twice("username"));
+            }
+            login = login.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            if login.password().is_some() {
+                return Err(InvalidOptions::Twice("password"));
+            }
+            login = login.set_password(password);
+        }
+        Ok(login)
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a server did not serve a call: whether the call provably did not start, so that it may be sent again.
+
+use deadpool_redis::redis::RedisError;
+
+use crate::{
+    error::Error,
+    redis::{call_error::CallError, shared_connection::Unanswered},
+};
+
+/// Why a server did not serve a call.
+pub(crate) enum SendError {
+    /// The call did not start: it may be sent again, to this server or to another one.
+    NotStarted(NotStarted, CallError),
+    /// The call failed, or it is unknown whether it was done: it must not be sent again.
+    Failed(CallError),
+}
+
+/// Why a call did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotStarted {
+    /// The slot belongs to another server.
+    Moved(Redirect),
+    /// The slot moves, and its keys are already on another server.
+    Ask(Redirect),
+    /// The server can't serve the call now: it loads its data, it is a replica, or its cluster or slot is not complete.
+    NotNow,
+    /// No byte of the call was written, because there is no connection.
+    Unreachable,
+}
+
+/// The address to which a server redirects a call, `host:port`. The host is empty if it is that of the redirecting server, and `?` if
+/// it is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redirect(pub(crate) String);
+
+/// The error codes with which a server refuses a call before it starts.
+const NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
+
+impl SendError {
+    /// Whether the next call needs a new connection. The connection may be broken, or its address may lead to another server now.
+    pub(crate) fn breaks_connection(&self) -> bool {
+        match self {
+            Self::NotStarted(NotStarted::Moved(_) | NotStarted::Ask(_), _) => false,
+            Self::NotStarted(..) => true,
+            Self::Failed(error) => matches!(error, CallError::Failed(Error::Unavailable(_))),
+        }
+    }
+
+    /// Whether the server has answered, though not as the caller wished.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::NotStarted(reason, _) => *reason != NotStarted::Unreachable,
+            Self::Failed(error) => !matches!(error, CallError::Failed(Error::Unavailable(_))),
+        }
+    }
+
+    pub(crate) fn into_call_error(self) -> CallError {
+        match self {
+            Self::NotStarted(_, error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Unanswered> for SendError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NeverWritten(error) => Self::NotStarted(NotStarted::Unreachable, error.into()),
+            Unanswered::Failed(error) => match reason(&error) {
+                Some(reason) => Self::NotStarted(reason, error.into()),
+                None => Self::Failed(error.into()),
+            },
+            // Whatever the reason is, such as a primary that has become a replica: the replicas have not confirmed.
+            Unanswered::Done(error) => Self::Failed(CallError::Failed(Error::Unavailable(error.to_string()))),
+        }
+    }
+}
+
+fn reason(error: &RedisError) -> Option<NotStarted> {
+    // The detail is the slot and the address.
+    let redirect = || Some(Redirect(error.detail()?.split_whitespace().nth(1)?.to_owned()));
+    match error.code()? {
+        "MOVED" => redirect().map(NotStarted::Moved),
+        "ASK" => redirect().map(NotStarted::Ask),
+        code if NOT_NOW.contains(&code) => Some(NotStarted::NotNow),
+        _ => None,
+    }
+}

@@ -1,0 +1,218 @@
+//! The socket under one connection to Redis, without or with TLS. It counts the bytes written, and refuses to write if the peer has
+//! closed the connection. So after a failed call it is certain whether Redis may have received a part of the call.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use crate::redis::tls;
+
+/// The traffic of a socket so far, for the connection that sends calls over it.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    written: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Traffic {
+    /// How many bytes the kernel has accepted for sending.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing will be written any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Notes that nothing will be written any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+/// The socket of the operating system. It counts the bytes that the kernel has accepted.
+pub(crate) struct Wire {
+    socket: Either<TcpStream, UnixStream>,
+    traffic: Arc<Traffic>,
+}
+
+impl Wire {
+    pub(crate) fn new(socket: Either<TcpStream, UnixStream>) -> Self {
+        Self { socket, traffic: Arc::default() }
+    }
+
+    /// Takes bytes that have arrived, and never waits. The runtime learns of them a moment later.
+    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let socket = match &self.socket {
+            Either::Left(stream) => stream.as_fd(),
+            Either::Right(stream) => stream.as_fd(),
+        };
+        match recv(socket, buffer, flags | RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            received => Ok(received.map(|(_, count)| count)?),
+        }
+    }
+}
+
+/// Reads what has arrived at a wire.
+struct Arrived<'w>(&'w Wire);
+
+impl io::Read for Arrived<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.receive(buffer, RecvFlags::empty())
+    }
+}
+
+/// A socket that counts its [`Traffic`].
+pub(crate) struct CountedSocket {
+    stream: Stream,
+    traffic: Arc<Traffic>,
+    /// Whether nothing was written since the last read. Then perhaps no call is in flight, and Redis may have closed the
+    /// connection.
+    is_quiet: bool,
+}
+
+enum Stream {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl CountedSocket {
+    pub(crate) fn plain(wire: Wire) -> Self {
+        Self { traffic: Arc::clone(&wire.traffic), stream: Stream::Plain(wire), is_quiet: true }
+    }
+
+    pub(crate) fn tls(stream: TlsStream<Wire>) -> Self {
+        let traffic = Arc::clone(&stream.get_ref().0.traffic);
+        Self { traffic, stream: Stream::Tls(Box::new(stream)), is_quiet: true }
+    }
+
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// Asks the kernel whether the peer has closed the socket, and returns the error to report then. The runtime learns of the close
+    /// a moment later, and a call that is written in between would be lost.
+    fn closed_by_peer(&mut self, cx: &Context<'_>) -> Option<io::Error> {
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
+        let received = match &mut self.stream {
+            Stream::Plain(wire) => wire.receive(&mut [0], RecvFlags::PEEK),
+            Stream::Tls(stream) => {
+                // A TLS peer announces the close in a message of its own, which only the TLS session can read. The session keeps
+                // any data that came with it, and the reader is woken to take them.
+                let (wire, session) = stream.get_mut();
+                let received = session.read_tls(&mut Arrived(wire));
+                if received.is_ok() {
+                    cx.waker().wake_by_ref();
+                    match session.process_new_packets() {
+                        Ok(state) if state.peer_has_closed() => return Some(closed()),
+                        Ok(_) => {}
+                        Err(error) => return Some(tls::explain(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+                    }
+                }
+                received
+            }
+        };
+        match received {
+            Ok(0) => Some(closed()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(error),
+            _ => None,
+        }
+    }
+
+    fn read_ended(&mut self, is_open: bool) {
+        self.is_quiet = true;
+        if !is_open {
+            self.traffic.close();
+        }
+    }
+}
+
+impl AsyncRead for CountedSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(wire) => ready!(Pin::new(&mut wire.socket).poll_read(cx, buffer)),
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)).map_err(tls::explain),
+        };
+        self.read_ended(read.is_ok() && buffer.filled().len() > before);
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for CountedSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_quiet
+            && let Some(error) = self.closed_by_peer(cx)
+        {
+            self.traffic.close();
+            return Poll::Ready(Err(error));
+        }
+        let written = match &mut self.stream {
+            Stream::Plain(wire) => ready!(Pin::new(wire).poll_write(cx, bytes)),
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+        };
+        match &written {
+            Ok(_) => self.is_quiet = false,
+            Err(_) => self.traffic.close(),
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
+        if let Ok(count) = &written {
+            self.traffic.written.fetch_add(*count as u64, Ordering::Release);
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

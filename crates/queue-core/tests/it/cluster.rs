@@ -1,0 +1,196 @@
+//! A Redis Cluster: every operation on every server, slots that move, and fail-overs under load.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use drover_tests::{RedisCluster, RedisServer, eventually};
+use queue_core::{
+    Error, Millis, Queues, Redis, State,
+    settings::{DeclaredSettings, RateLimit},
+    wakeup::Subscriber,
+};
+use tokio::time::timeout;
+
+use crate::{
+    done,
+    load::{Load, RECOVERY},
+    number, numbers, pass,
+};
+
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+fn connect(cluster: &RedisCluster) -> Redis {
+    Redis::new(&cluster.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
+}
+
+/// Waits in another thread, so that the load goes on.
+async fn wait_for<T: Send + 'static>(what: &'static str, mut probe: impl FnMut() -> Option<T> + Send + 'static) -> T {
+    tokio::task::spawn_blocking(move || eventually(what, &mut probe)).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_operation_works_on_every_server_of_a_cluster() {
+    let cluster = RedisCluster::start(3, 0);
+    let redis = connect(&cluster);
+    redis.ping().await.unwrap();
+    redis.examine().await.unwrap();
+    let queues = Queues::new(redis.clone(), DeclaredSettings::default());
+    let subscriber = Subscriber::of_prefixes(redis.clone(), [String::new()]);
+    let _listening = tokio::spawn({
+        let subscriber = subscriber.clone();
+        async move { subscriber.keep().await }
+    });
+    subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
+    assert_eq!(queues.workers().await.unwrap(), 1);
+    let names = Load::names(30);
+    let mut owners = std::collections::BTreeSet::new();
+    for name in &names {
+        owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
+        let queue = queues.queue(name);
+        let posted = queue.enqueue(vec![number(1), number(2)]).await.unwrap();
+        assert_eq!(posted.len(), 2);
+        let queue_core::Enqueued::Created(first) = &posted[0] else { panic!("{posted:?}") };
+        let waiting = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
+        let completing = async {
+            pass(20).await;
+            let leased = queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
+            assert_eq!(numbers(&leased), [1]);
+            let lease = leased.deliveries[0].lease.clone();
+            queue.settle(&[queue_core::Settlement { lease, action: done() }]).await.unwrap()
+        };
+        let (found, settled) = timeout(TIME_LIMIT, async { tokio::join!(waiting, completing) }).await.unwrap();
+        assert_eq!((found.unwrap().unwrap().state, settled), (State::Completed, vec![Some(State::Completed)]));
+        assert_eq!(queue.audit().await.unwrap().findings, []);
+    }
+    assert_eq!(owners.len(), 3, "the queues are on all servers");
+    let mut sorted = names.clone();
+    sorted.sort();
+    assert_eq!(queues.names().await.unwrap(), sorted);
+    // The index is rebuilt from the keys of all servers.
+    for server in &cluster.servers {
+        server.command("DEL drover:queues");
+    }
+    queues.restore_all_names().await.unwrap();
+    assert_eq!(queues.names().await.unwrap(), sorted);
+    for n in 0..20 {
+        let limit = RateLimit { max: 5.try_into().unwrap(), duration: Millis::from_secs(60).try_into().unwrap() };
+        assert!(redis.use_quota(&format!("key{n}"), limit).await.unwrap().is_granted);
+    }
+    for name in &names {
+        assert!(queues.queue(name).delete().await.unwrap());
+    }
+    assert_eq!(queues.names().await.unwrap(), []);
+    for server in &cluster.servers {
+        let keys = server.command("KEYS drover:{*");
+        assert_eq!(keys, "*0", "a deleted queue leaves nothing behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server() {
+    let mut cluster = RedisCluster::start(3, 0);
+    let load = Load::start(&connect(&cluster), 8);
+    load.recovered(Instant::now()).await;
+    // A fourth server joins, and gets slots of all others.
+    cluster.add_server();
+    cluster.meet(&cluster.servers[3]);
+    let (first, joined) = (cluster.servers[0].port(), cluster.servers[3].command("CLUSTER MYID"));
+    let joined = joined.lines().nth(1).unwrap().to_owned();
+    eventually("all servers know the new one", || {
+        let knows = |server: &RedisServer| server.command("CLUSTER NODES").contains(&joined);
+        cluster.servers.iter().all(knows).then_some(())
+    });
+    let moved = wait_for("slots move", move || {
+        let reshard = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &format!("127.0.0.1:{first}"), "--cluster-from", "all"])
+            .args(["--cluster-to", &joined, "--cluster-slots", "4000", "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(reshard.status.success(), "{}", String::from_utf8_lossy(&reshard.stdout));
+        Some(())
+    });
+    moved.await;
+    let took = load.recovered(Instant::now()).await;
+    assert!(took < RECOVERY, "{took:?}");
+    let summary = load.finish().await;
+    assert_eq!((summary.lost.len(), summary.repeated, summary.in_doubt), (0, 0, 0), "{summary:?}");
+}
+
+/// Whatever ends a primary.
+async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
+    let mut cluster = RedisCluster::start(3, 1);
+    let load = Load::start(&connect(&cluster).require_replicas(1), 8);
+    load.recovered(Instant::now()).await;
+    end_primary(&mut cluster, 0).await;
+    let took = load.recovered(Instant::now()).await;
+    assert!(took < RECOVERY, "{took:?}");
+    let summary = load.finish().await;
+    assert_eq!(summary.lost, [] as [u64; 0], "{summary:?}");
+}
+
+/// Waits until another server has the slots of this one, as a third one sees it.
+async fn replaced(cluster: &RedisCluster, index: usize) {
+    let slot = u16::try_from(index * 16_384 / 3).unwrap();
+    let start = Instant::now();
+    while cluster.owner_of(slot, (index + 1) % 3).is_none_or(|owner| owner == index) {
+        assert!(start.elapsed() < TIME_LIMIT, "nobody replaces the server");
+        pass(10).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_confirmed_message_is_lost_when_a_primary_is_killed() {
+    no_confirmed_message_is_lost(async |cluster, index| {
+        cluster.servers[index].kill();
+        replaced(cluster, index).await;
+        // Without it the new primary has no replica that confirms.
+        cluster.servers[index].restart();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_confirmed_message_is_lost_when_a_primary_hangs_and_comes_back() {
+    no_confirmed_message_is_lost(async |cluster, index| {
+        cluster.servers[index].suspend();
+        replaced(cluster, index).await;
+        cluster.servers[index].resume();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
+    no_confirmed_message_is_lost(async |cluster, index| {
+        let replica = &cluster.servers[index + 3];
+        assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
+        replaced(cluster, index).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
+    let mut cluster = RedisCluster::start(3, 0);
+    let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
+    for name in Load::names(12) {
+        queues.queue(&name).enqueue(vec![number(1)]).await.unwrap();
+    }
+    cluster.servers[1].kill();
+    let mut away = 0;
+    for name in Load::names(12) {
+        let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
+        let posted = queues.queue(&name).enqueue(vec![number(2)]).await;
+        match posted {
+            Ok(_) => assert!(matches!(owner, Some(0 | 2)), "{owner:?}"),
+            Err(Error::Unavailable(_)) => {
+                assert!(!matches!(owner, Some(0 | 2)), "{name}: {owner:?}");
+                away += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((1..12).contains(&away), "{away}");
+}

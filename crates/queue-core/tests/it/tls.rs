@@ -1,0 +1,189 @@
+//! Connections to Redis over TLS, with certificates that the tests make.
+
+use std::{fs, path::Path, time::Duration};
+
+use drover_tests::{CertificateAuthority, CertificateFiles, RedisServer, TIME_LIMIT, TlsClients, Validity};
+use queue_core::{Error, Millis, Queues, Redis, RedisOptions, State, settings::DeclaredSettings, wakeup::Subscriber};
+use tokio::time::timeout;
+
+use crate::{World, connections::no_call_fails, number, pass};
+
+fn options(url: &str, ca: &Path) -> RedisOptions {
+    let mut options = RedisOptions::new(url, TIME_LIMIT);
+    options.tls_ca = Some(ca.to_owned());
+    options
+}
+
+fn start(ca: &CertificateAuthority, certificate: &CertificateFiles) -> RedisServer {
+    RedisServer::start_with_tls(certificate, &ca.file(), TlsClients::All)
+}
+
+fn world(ca: &CertificateAuthority) -> World {
+    let redis = start(ca, &ca.issue("localhost", Validity::Valid));
+    let connected = options(&redis.tls_url(), &ca.file()).prepare().unwrap();
+    World::with_queues(redis, Queues::new(connected, DeclaredSettings::default()))
+}
+
+/// The text of the error with which a first call fails.
+async fn error_of(options: &RedisOptions) -> String {
+    match options.prepare().unwrap().ping().await {
+        Err(Error::Unavailable(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_and_wake_ups_travel_over_tls() {
+    let ca = CertificateAuthority::new();
+    let world = world(&ca);
+    let redis = world.queues.redis();
+    redis.examine().await.unwrap();
+    let subscriber = Subscriber::new(redis.clone());
+    let _listening = tokio::spawn({
+        let subscriber = subscriber.clone();
+        async move { subscriber.keep().await }
+    });
+    subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
+    let posted = world.post(number(1)).await;
+    let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(20), &subscriber);
+    let completing = async {
+        pass(50).await;
+        world.complete(&world.lease_one().await).await
+    };
+    let (found, completed) = timeout(TIME_LIMIT, async { tokio::join!(waiting, completing) }).await.unwrap();
+    assert_eq!((found.unwrap().unwrap().state, completed), (State::Completed, Some(State::Completed)));
+    let clients = world.redis.command("CLIENT LIST TYPE pubsub");
+    assert!(clients.contains("sub=1"), "{clients}");
+}
+
+#[tokio::test]
+async fn no_call_over_tls_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
+    let ca = CertificateAuthority::new();
+    let world = world(&ca);
+    let close = async || {
+        world.redis.command("CLIENT KILL TYPE normal");
+    };
+    no_call_fails(&world, close).await;
+}
+
+#[tokio::test]
+async fn wrong_certificate_of_redis_is_refused_with_the_reason() {
+    let (ca, other_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let redis = start(&ca, &ca.issue("localhost", Validity::Valid));
+    let error = error_of(&options(&redis.tls_url(), &other_ca.file())).await;
+    assert!(error.contains("signed by none of the trusted CAs") && error.contains("redis.tls.ca"), "{error}");
+    // The operating system does not trust the CA of this test either.
+    let error = error_of(&RedisOptions::new(redis.tls_url(), TIME_LIMIT)).await;
+    assert!(error.contains("signed by none of the trusted CAs"), "{error}");
+    let redis = start(&ca, &ca.issue("localhost", Validity::Expired));
+    let error = error_of(&options(&redis.tls_url(), &ca.file())).await;
+    assert!(error.contains("has expired: renew it"), "{error}");
+    let redis = start(&ca, &ca.issue("redis.example", Validity::Valid));
+    let error = error_of(&options(&redis.tls_url(), &ca.file())).await;
+    assert!(error.contains("not valid for the host in redis.url"), "{error}");
+}
+
+#[tokio::test]
+async fn certificate_for_an_ip_address_is_valid_for_a_url_with_this_address() {
+    let ca = CertificateAuthority::new();
+    let redis = start(&ca, &ca.issue("127.0.0.1", Validity::Valid));
+    let url = redis.tls_url().replace("localhost", "127.0.0.1");
+    options(&url, &ca.file()).prepare().unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn redis_may_demand_a_client_certificate() {
+    let (ca, other_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let redis =
+        RedisServer::start_with_tls(&ca.issue("localhost", Validity::Valid), &ca.file(), TlsClients::WithCertificate);
+    let mut options = options(&redis.tls_url(), &ca.file());
+    let error = error_of(&options).await;
+    assert!(error.contains("refuses the client certificate, or wants one: set redis.tls.certificate"), "{error}");
+    for (issuer, validity) in [(&other_ca, Validity::Valid), (&ca, Validity::Expired)] {
+        let client = issuer.issue("worker", validity);
+        options.tls_client = Some((client.certificate, client.key));
+        let error = error_of(&options).await;
+        assert!(error.contains("refuses the client certificate"), "{error}");
+    }
+    let client = ca.issue("worker", Validity::Valid);
+    options.tls_client = Some((client.certificate, client.key));
+    options.prepare().unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn renewed_files_are_used_from_the_next_connection_on() {
+    let (old_ca, new_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let world = world(&old_ca);
+    world.post_numbers([1]).await;
+    // The server gets a certificate of another CA, and the file of the trusted CA is replaced.
+    let renewed = new_ca.issue("localhost", Validity::Valid);
+    fs::copy(new_ca.file(), old_ca.file()).unwrap();
+    let both =
+        format!("CONFIG SET tls-cert-file {} tls-key-file {}", renewed.certificate.display(), renewed.key.display());
+    assert_eq!(world.redis.command(&both), "+OK");
+    world.post_numbers([2]).await;
+    world.redis.command("CLIENT KILL TYPE normal");
+    world.post_numbers([3]).await;
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 3);
+    // Without the renewed file, the new certificate is refused.
+    let error = error_of(&options(&world.redis.tls_url(), &CertificateAuthority::new().file())).await;
+    assert!(error.contains("signed by none"), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_port_is_reported_with_instructions() {
+    let ca = CertificateAuthority::new();
+    let redis = start(&ca, &ca.issue("localhost", Validity::Valid));
+    let plain_to_tls = redis.tls_url().replace("rediss://", "redis://");
+    let error = error_of(&RedisOptions::new(plain_to_tls, TIME_LIMIT)).await;
+    assert!(error.contains("rediss://"), "{error}");
+    let mut tls_to_plain = options(&redis.url().replace("redis://", "rediss://"), &ca.file());
+    tls_to_plain.time_limit = Duration::from_secs(1);
+    let error = error_of(&tls_to_plain).await;
+    assert!(error.contains("redis.url"), "{error}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let ca = CertificateAuthority::new();
+    let error_of = |change: &dyn Fn(&mut RedisOptions)| {
+        let mut options = RedisOptions::new("redis://user:hunter2@127.0.0.1", TIME_LIMIT);
+        change(&mut options);
+        let error = options.prepare().map(drop).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        error
+    };
+    let username = error_of(&|options| options.username = Some("hunter2".into()));
+    assert_eq!(username, "redis.url has a username, and redis.username is set too: remove one of them");
+    let password = error_of(&|options| options.password = Some("hunter2".into()));
+    assert_eq!(password, "redis.url has a password, and redis.password is set too: remove one of them");
+    let unused = error_of(&|options| options.tls_ca = Some(ca.file()));
+    assert!(unused.contains("write rediss://"), "{unused}");
+    let url = error_of(&|options| options.url = "http://hunter2".into());
+    assert!(url.contains("expected redis://host:port"), "{url}");
+    let missing = error_of(&|options| {
+        options.url = "rediss://127.0.0.1".into();
+        options.tls_ca = Some("/nowhere/hunter2".into());
+    });
+    assert!(missing.starts_with("redis.tls.ca: the file can't be read"), "{missing}");
+    let key = ca.issue("worker", Validity::Valid).key;
+    let no_certificate = error_of(&|options| {
+        options.url = "rediss://127.0.0.1".into();
+        options.tls_ca = Some(key.clone());
+    });
+    assert_eq!(no_certificate, "redis.tls.ca: the file has no certificate as PEM");
+}
+
+#[tokio::test]
+async fn user_and_password_may_stand_beside_the_url() {
+    let redis = RedisServer::start();
+    redis.command("ACL SETUSER drover on >hunter2 ~* &* +@all");
+    redis.command("CONFIG SET requirepass other");
+    let mut options = RedisOptions::new(redis.url(), TIME_LIMIT);
+    let error = error_of(&options).await;
+    assert!(error.contains("redis.password"), "{error}");
+    (options.username, options.password) = (Some("drover".into()), Some("hunter2".into()));
+    let redis: Redis = options.prepare().unwrap();
+    redis.ping().await.unwrap();
+    redis.with_own_connections().ping().await.unwrap();
+}

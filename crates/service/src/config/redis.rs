@@ -1,0 +1,174 @@
+//! The section `redis`: where Redis is, as which user a service connects, and its certificates. Logs and errors mask the secrets.
+
+use std::{fmt, fs, path::PathBuf};
+
+use queue_core::{RedisOptions, Span};
+use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+
+use super::{
+    FilePath, InvalidConfig,
+    addresses::{HIDDEN, without_secrets},
+};
+
+/// The section `redis`: the connection to Redis.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// The URL of Redis.
+    pub url: RedisUrl,
+    /// The user. Defaults to that of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password. Defaults to that of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// A file that contains the password. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<FilePath>,
+    /// The certificates for a URL that begins with `rediss://`. Defaults to the CAs of the operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RedisTls>,
+    /// The user and the password for the Sentinels themselves. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<SentinelLogin>,
+    /// The time limit of every call. Defaults to 1.5 s.
+    pub timeout: Span<100, 60_000>,
+}
+
+/// The certificates of the connections to Redis, as PEM. A service reads the files again for each new connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTls {
+    /// The file of the CAs that sign the certificates of Redis. Defaults to the CAs of the operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<FilePath>,
+    /// The file of the certificate that the service shows to Redis. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<FilePath>,
+    /// The file of the private key of `certificate`. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<FilePath>,
+}
+
+/// The user and the password with which a service logs in to Sentinels, which have their own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentinelLogin {
+    /// The user. Defaults to Redis's user `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// A file that contains the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<FilePath>,
+}
+
+impl Redis {
+    /// Creates a client for this section. It connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not a valid URL of Redis, keys contradict each other, or a file can't be read. The text repeats no secret.
+    pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
+        let mut options = RedisOptions::new(self.url.expose(), self.timeout.to_std());
+        options.username.clone_from(&self.username);
+        options.password = password("redis", self.password.as_ref(), self.password_file.as_ref())?;
+        if let Some(SentinelLogin { username, password: plain, password_file }) = &self.sentinel {
+            let Some(password) = password("redis.sentinel", plain.as_ref(), password_file.as_ref())? else {
+                return Err(InvalidConfig("redis.sentinel has no password: set redis.sentinel.password".into()));
+            };
+            options.sentinel_login = Some((username.clone(), password));
+        }
+        if let Some(tls) = &self.tls {
+            let path = |file: &FilePath| -> PathBuf { file.as_ref().to_owned() };
+            options.tls_ca = tls.ca.as_ref().map(path);
+            options.tls_client = match (&tls.certificate, &tls.key) {
+                (Some(certificate), Some(key)) => Some((path(certificate), path(key))),
+                (None, None) => None,
+                _ => return Err(InvalidConfig("redis.tls: certificate and key belong together: set both".into())),
+            };
+        }
+        options.prepare().map_err(|error| InvalidConfig(error.to_string()))
+    }
+}
+
+/// The password that a section has, or that its file has.
+fn password(
+    section: &str,
+    password: Option<&Password>,
+    file: Option<&FilePath>,
+) -> Result<Option<String>, InvalidConfig> {
+    match (password, file) {
+        (Some(_), Some(_)) => Err(InvalidConfig(format!(
+            "{section}.password and {section}.password_file are both set: remove one of them"
+        ))),
+        (None, Some(file)) => match fs::read_to_string(file) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) => Err(InvalidConfig(format!("{section}.password_file: can't read {file}: {error}"))),
+        },
+        (password, None) => Ok(password.map(|password| password.0.clone())),
+    }
+}
+
+/// The beginnings of URLs that name several hosts.
+const MULTI_HOST_SCHEMES: [&str; 4] =
+    ["redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"];
+
+/// The URL of Redis. It may contain a password; the URL of a Unix socket has it in the query.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The parser of URLs knows no list of hosts. What follows the last @ is no part of a user or a password.
+        if MULTI_HOST_SCHEMES.iter().any(|scheme| self.0.starts_with(scheme)) {
+            let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+            let (user, hosts) = match rest.rsplit_once('@') {
+                Some((_, hosts)) => ("***@", hosts),
+                None => ("", rest),
+            };
+            return write!(f, "{scheme}://{user}{}", hosts.split(['?', '#']).next().unwrap_or_default());
+        }
+        match Url::parse(&self.0) {
+            Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
+                f.write_str(&without_secrets(url))
+            }
+            // If the text is not the URL of a host or of a Unix socket, any part of it may be a password.
+            _ => f.write_str(HIDDEN),
+        }
+    }
+}
+
+impl Serialize for RedisUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+/// A password. Logs and errors mask it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Password(String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Password {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}

@@ -1,0 +1,118 @@
+//! A Redis Cluster of one test: primaries with their replicas.
+
+use crate::{HeldPort, RedisServer, eventually};
+
+/// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// All servers. The first ones began as primaries, each with an equal part of the slots.
+    pub servers: Vec<RedisServer>,
+    bus_ports: Vec<HeldPort>,
+}
+
+const SLOTS: usize = 16_384;
+
+impl RedisCluster {
+    /// Starts a cluster, and waits until it is complete. Each primary has the same number of replicas.
+    pub fn start(primaries: usize, replicas_per_primary: usize) -> Self {
+        let count = primaries * (1 + replicas_per_primary);
+        let mut cluster = Self { servers: Vec::new(), bus_ports: Vec::new() };
+        for _ in 0..count {
+            cluster.add_server();
+        }
+        for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
+            let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
+            assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
+            // Equal epochs would have to be made different by the cluster itself, which takes a while.
+            assert_eq!(primary.command(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)), "+OK");
+        }
+        for server in &cluster.servers[1..] {
+            cluster.meet(server);
+        }
+        cluster.wait_until("all servers know each other", |server| {
+            server.command("CLUSTER NODES").lines().filter(|line| line.contains("connected")).count() == count
+        });
+        for (n, replica) in cluster.servers[primaries..].iter().enumerate() {
+            let primary = cluster.servers[n % primaries].command("CLUSTER MYID");
+            let id = primary.lines().nth(1).unwrap().to_owned();
+            eventually("the replica knows its primary", || {
+                replica.command(&format!("CLUSTER REPLICATE {id}")).contains("+OK").then_some(())
+            });
+        }
+        cluster.wait_until_complete();
+        for replica in &cluster.servers[primaries..] {
+            eventually("the replica has its copy", || {
+                replica.command("INFO replication").contains("master_link_status:up").then_some(())
+            });
+        }
+        cluster
+    }
+
+    /// Adds a server without slots. It joins the cluster with [`meet`](Self::meet).
+    pub fn add_server(&mut self) -> &RedisServer {
+        let bus_port = HeldPort::take();
+        let bus = bus_port.number().to_string();
+        self.servers.push(RedisServer::start_member(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-node-timeout",
+            "1000",
+            "--cluster-require-full-coverage",
+            "no",
+            "--cluster-allow-replica-migration",
+            "no",
+        ]));
+        self.bus_ports.push(bus_port);
+        &self.servers[self.servers.len() - 1]
+    }
+
+    /// Introduces a server to the first one.
+    pub fn meet(&self, server: &RedisServer) {
+        let first = &self.servers[0];
+        let bus = self.bus_ports[0].number();
+        assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.port())), "+OK");
+    }
+
+    /// The URL that names the first three servers.
+    pub fn url(&self) -> String {
+        let servers: Vec<String> =
+            self.servers.iter().take(3).map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        format!("redis+cluster://{}", servers.join(","))
+    }
+
+    /// Waits until all servers say that all slots are served.
+    pub fn wait_until_complete(&self) {
+        self.wait_until("the cluster is complete", |server| {
+            let info = server.command("CLUSTER INFO");
+            info.contains("cluster_state:ok") && info.contains(&format!("cluster_slots_ok:{SLOTS}"))
+        });
+    }
+
+    fn wait_until(&self, what: &str, is_reached: impl Fn(&RedisServer) -> bool) {
+        eventually(what, || self.servers.iter().all(&is_reached).then_some(()));
+    }
+
+    /// The slot of a key.
+    pub fn slot_of(&self, key: &str) -> u16 {
+        let answer = self.servers[0].command(&format!("CLUSTER KEYSLOT {key}"));
+        answer.trim_start_matches(':').parse().unwrap()
+    }
+
+    /// The index of the primary that has this slot, as the server at index `asked` sees it; `None` while nobody has it.
+    pub fn owner_of(&self, slot: u16, asked: usize) -> Option<usize> {
+        let nodes = self.servers[asked].try_command("CLUSTER NODES")?;
+        let has_slot = |range: &str| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            first.parse().is_ok_and(|first: u16| first <= slot) && last.parse().is_ok_and(|last: u16| slot <= last)
+        };
+        let line = nodes.lines().find(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_primary = words.get(2).is_some_and(|flags| flags.contains("master") && !flags.contains("fail"));
+            is_primary && words.iter().skip(8).any(|range| has_slot(range))
+        })?;
+        let port = line.split([':', '@']).nth(1)?;
+        self.servers.iter().position(|server| server.port().to_string() == port)
+    }
+}
