@@ -167,7 +167,7 @@ struct Connection {
     /// Answers of Redis no longer reach the client.
     answers_are_dropped: bool,
     loses_next_answer: Arc<AtomicBool>,
-    // Bytes that were read and not yet written. They stay here when forwarding is interrupted at any point.
+    // Bytes that were read and not yet written. They stay here even if forwarding is interrupted.
     requests: Vec<u8>,
     answers: Vec<u8>,
 }

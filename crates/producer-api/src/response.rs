@@ -60,8 +60,8 @@ impl Responder {
         self.json(value, expected_bytes, 0)
     }
 
-    /// Creates the response. A large response is refused if the budget has less left than `max` or the response's size,
-    /// whichever of the two is less.
+    /// Creates the response. A large response is refused if the budget can't give its size, or `max` if that is less: 0 never
+    /// refuses.
     fn json(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = json(value, expected_bytes)?;
         if text.len() <= UNCOUNTED_BYTES {

@@ -44,8 +44,8 @@ pub enum Error {
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
-    /// The queue has reached its maximum number of messages ([`max_length`](crate::settings::Settings::max_length)): nothing
-    /// was stored. Wait until messages have finished, or raise the limit.
+    /// The queue has reached its maximum number of unfinished messages
+    /// ([`max_length`](crate::settings::Settings::max_length)): nothing was stored. Wait until messages have finished, or raise the limit.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 
@@ -161,7 +161,10 @@ mod tests {
                 password,
                 "it refused the user or the password: correct redis.username and redis.password, or those in redis.url",
             ),
-            (error_of(b"-NOAUTH Authentication required.\r\n"), "it wants a password: set redis.password, or write it into redis.url"),
+            (
+                error_of(b"-NOAUTH Authentication required.\r\n"),
+                "it wants a password: set redis.password, or write it into redis.url",
+            ),
             (
                 parse,
                 "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)",

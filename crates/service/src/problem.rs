@@ -81,7 +81,7 @@ struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scope: Option<&'static str>,
-    /// With NDJSON: every line up to this one is stored or refused.
+    /// With NDJSON: the number of the last line that was stored or refused. Send the later lines again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored_through: Option<u64>,

@@ -64,8 +64,8 @@ impl<S> Route<S> {
         Self { concurrency: Some(handlers), ..self }
     }
 
-    /// The weight of each queue of the route when the leases of the process (`worker.max_leases`) do not suffice for all
-    /// queues: a queue of weight 3 gets three times as many messages as one of weight 1. Defaults to 1.
+    /// With `worker.order = "weighted"`: the weight of each queue of the route when the leases of the process
+    /// (`worker.max_leases`) do not suffice for all queues. A queue of weight 3 gets three times as many messages as one of weight 1. Defaults to 1.
     #[must_use]
     pub fn weight(self, weight: u32) -> Self {
         Self { weight: Some(weight), ..self }

@@ -43,7 +43,7 @@ impl TrackedLeases {
         Arc::new(Self { queue, leases, min_visibility_timeout: AtomicU64::new(u64::MAX) })
     }
 
-    /// The pause between two beats.
+    /// The longest pause between two beats: a third of the shortest visibility timeout.
     fn pause(&self) -> Duration {
         Duration::from_millis(self.min_visibility_timeout.load(Ordering::Relaxed)) / 3
     }

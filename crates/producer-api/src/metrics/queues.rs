@@ -111,7 +111,7 @@ impl Collector for Snapshot {
                 family.encode_family(&labels)?.encode_gauge(&status.counts.of(state))
             })
         })?;
-        let help = "For how long the message at the head of the waiting list has been due; 0 when none waits.";
+        let help = "For how long the first message at priority 0, or at another priority, has been ready (the longer time); 0 when none waits.";
         family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
             let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
             family.encode_family(&labels(status))?.encode_gauge(&age)

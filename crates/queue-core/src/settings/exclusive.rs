@@ -36,7 +36,7 @@ impl Default for Exclusive {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Object {
-    /// The maximum number of messages.
+    /// The maximum number of messages that the owner works on at a time.
     #[schema(inline)]
     parallel: Parallel,
 }

@@ -39,7 +39,8 @@ impl Settings {
     }
 }
 
-/// Settings that are declared for a queue: a merge patch, which changes only the settings that it names.
+/// A merge patch of settings, which changes only the settings that it names. Its schema also describes the body of the request that
+/// changes a queue's settings, where a null restores the default.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct SettingsPatch(Value);

@@ -66,7 +66,8 @@ fn merge_descriptions(schema: &mut RefOr<Schema>) {
     *schema = first.clone();
 }
 
-/// Converts the schema of a request to that of a response: the forms that are texts are removed, and all members are required.
+/// Converts the schema of a request to that of a response: alternatives that are texts (such as "5s" for
+/// 5000) are removed, and all members are required.
 fn convert_to_response(schema: &mut RefOr<Schema>) {
     merge_descriptions(schema);
     match schema {

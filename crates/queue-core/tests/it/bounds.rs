@@ -12,7 +12,7 @@ fn held(data: u64) -> NewMessage {
     NewMessage { hold: Some("key".parse().unwrap()), ..number(data) }
 }
 
-/// Posts messages in several calls within the limit of a call.
+/// Posts `MANY` messages, 1,000 (the limit of a call) at a time.
 async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
     let all: Vec<u64> = (0..MANY).collect();
     let mut ids = vec![];

@@ -42,7 +42,7 @@ local function push_ready(ids, push)
     local length = redis.call(push, WAITING, unpack(plain))
     was_empty = length == #plain
     if not was_empty then
-      -- A removed message whose id is still in the list is not ready.
+      -- Removed messages whose ids are still in the list do not count.
       local removed = redis.call('SCARD', REMOVED)
       was_empty = length - removed == #plain
       if removed > 0 then restore_removed_ids(plain, push) end

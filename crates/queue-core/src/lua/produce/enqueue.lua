@@ -99,7 +99,7 @@ local function store_plain_messages()
   end
   if #ready > 0 then
     local length = redis.call('RPUSH', WAITING, unpack(ready))
-    -- A removed message whose id is still in the list is not ready.
+    -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the list do not count.
     if length == #ready or length - redis.call('SCARD', REMOVED) == #ready then wake_now() end
   end
 end
