@@ -98,7 +98,7 @@ impl From<RedisError> for Error {
         // These codes do not mean that the caller's request was invalid: the error is temporary, or an operator must act. An error
         // without a code means that Redis did not answer.
         const UNAVAILABLE_CODES: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS \
-                                         MISCONF NOAUTH WRONGPASS NOPERM";
+                                         MISCONF NOAUTH WRONGPASS NOPERM MOVED ASK";
         match error.code() {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
@@ -119,6 +119,8 @@ fn reason(error: &RedisError) -> String {
             "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
         (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
+        // With a URL of a cluster, no call ends with a redirection.
+        (_, Some("MOVED" | "ASK")) => "it is a cluster: write redis+cluster:// in redis.url",
         // Redis's own text explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
@@ -170,6 +172,7 @@ mod tests {
                 "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)",
             ),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
+            (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "it is a cluster: write redis+cluster:// in redis.url"),
             (refused, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {

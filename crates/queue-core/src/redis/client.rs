@@ -213,7 +213,13 @@ impl Redis {
             if redirected_to.is_none() || redirections > MAX_REDIRECTIONS {
                 let again_at = Instant::now() + PAUSE;
                 if again_at >= deadline {
-                    return Err(error);
+                    return Err(match reason {
+                        NotStarted::Moved(_) | NotStarted::Ask(_) => CallError::Failed(Error::Unavailable(format!(
+                            "slot {} moves to another server",
+                            slot.index()
+                        ))),
+                        NotStarted::NotNow | NotStarted::Unreachable => error,
+                    });
                 }
                 redirected_to = None;
                 sleep_until(again_at).await;

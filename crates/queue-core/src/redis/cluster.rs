@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{self, RedisResult};
 use futures_util::future::join_all;
+use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 
 /// The time limit of a question to one server. Others answer meanwhile.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
+/// The maximum number of servers that are asked at once. Each knows all others, so a large cluster need not answer every process as a
+/// whole; the next question goes to other servers.
+const MAX_ASKED: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.
 #[derive(Clone)]
@@ -43,7 +47,7 @@ struct Claim {
 }
 
 impl Cluster {
-    /// What the servers say that answer in time: `known` ones and those of the URL.
+    /// What some servers say that answer in time, of the `known` ones and those of the URL.
     pub(crate) async fn view<'e>(&'e self, known: impl Iterator<Item = &'e Endpoint>) -> Result<View, String> {
         let mut servers: Vec<&Endpoint> = Vec::new();
         for server in known.chain(&self.seeds) {
@@ -51,6 +55,8 @@ impl Cluster {
                 servers.push(server);
             }
         }
+        servers.shuffle(&mut rand::rng());
+        servers.truncate(MAX_ASKED);
         let answers = join_all(servers.iter().map(async |server| match timeout(TIME_LIMIT, ask(server)).await {
             Ok(answer) => answer.map_err(|error| Error::from(error).to_string()),
             Err(_) => Err(format!("no answer within {TIME_LIMIT:?}")),
