@@ -27,7 +27,7 @@ use crate::{
 const BOUNDS: [(&str, f64); 10] = [
     ("API, a POST, 50 connections", 62_000.0),
     ("API, a POST, 1 connection", 96_000.0),
-    ("worker, a message drained", 28_300.0),
+    ("worker, a message drained", 25_700.0),
     ("Redis, a message enqueued, 1,000 a call", 21_100.0),
     ("Redis, a message leased, 1,000 a call", 21_000.0),
     ("Redis, a message settled, 1,000 a call", 20_400.0),
