@@ -21,6 +21,7 @@ mod events;
 mod faults;
 mod handlers;
 mod idempotency;
+mod index_away;
 mod leases;
 mod load;
 mod malformed_http;

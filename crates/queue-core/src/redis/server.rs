@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use deadpool_redis::redis::{self, RedisError, RedisResult, aio::MultiplexedConnection};
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::{
@@ -79,25 +80,42 @@ enum Snapshots {
 }
 
 impl Redis {
-    /// Finds the dangers to messages in the servers that answer now; dangers that prevent work come first.
+    /// Finds the dangers to messages in the servers that answer now; dangers that prevent work come first. A server of a cluster
+    /// that does not answer while others do is not examined.
     ///
     /// The check uses its own connection: a refused command must not discard the shared ones, and a new connection reaches the
     /// server that is behind the address now.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the server does not answer in time.
+    /// [`Error::Unavailable`] when no server answers in time.
     pub async fn examine(&self) -> Result<Vec<Danger>> {
-        let mut dangers: Vec<Danger> = Vec::new();
-        for node in self.topology().nodes().await? {
-            let found = timeout(self.time_limit(), dangers_of(node.endpoint())).await;
-            let found =
-                found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
-            dangers.extend(found.into_iter().filter(|danger| !dangers.contains(danger)).collect::<Vec<_>>());
+        let nodes = self.topology().nodes().await?;
+        let examined = join_all(nodes.iter().map(|node| timeout(self.time_limit(), dangers_of(node.endpoint())))).await;
+        let (mut dangers, mut errors) = (Vec::new(), Vec::new());
+        for found in examined {
+            match found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into()))) {
+                Ok(found) => dangers.push(found),
+                Err(error) => errors.push(error),
+            }
         }
-        dangers.sort_by_key(|danger| !danger.prevents_work());
-        Ok(dangers)
+        match errors.pop() {
+            Some(error) if dangers.is_empty() => Err(error),
+            _ => Ok(merged(dangers)),
+        }
     }
+}
+
+/// The dangers of all servers, each once; those that prevent work come first.
+fn merged(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
+    let mut dangers: Vec<Danger> = Vec::new();
+    for danger in of_servers.into_iter().flatten() {
+        if !dangers.contains(&danger) {
+            dangers.push(danger);
+        }
+    }
+    dangers.sort_by_key(|danger| !danger.prevents_work());
+    dangers
 }
 
 async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {

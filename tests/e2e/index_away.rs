@@ -1,0 +1,64 @@
+//! A cluster while the server with the index of queues is away: queues on other servers work, but new queues and lists do not.
+
+use std::time::Instant;
+
+use drover_tests::{RedisCluster, TIME_LIMIT};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::{System, number};
+
+/// The server that has the slot of a key, while the slots are as they were when the cluster of three servers began.
+fn owner(cluster: &RedisCluster, key: &str) -> usize {
+    let slot = usize::from(cluster.slot_of(key));
+    (0..3).rev().find(|n| n * 16_384 / 3 <= slot).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn known_queues_work_and_new_queues_and_lists_are_unavailable_while_the_index_is_away() {
+    let mut cluster = RedisCluster::start(3, 0);
+    let url = cluster.url();
+    let with_index = owner(&cluster, "drover:queues");
+    // All these queues are on another server.
+    let names =
+        (0..).map(|n| format!("q{n}")).filter(|name| owner(&cluster, &format!("drover:{{{name}}}:meta")) != with_index);
+    let [known, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
+    let mut index = cluster.servers.remove(with_index);
+    let config = format!("[[worker.routes]]\nqueue = \"{known}\"\nhandler = {{ type = \"log\" }}\n");
+    let system = System::launch(cluster.servers.remove(0), url, &config);
+    system.wait_until_ready(&system.base).await;
+    let (_worker, worker_url) = system.worker_and_url(&[]).await;
+    system.finished(&system.post(known, number(1)).await).await;
+
+    index.kill();
+    let location = system.post(known, number(2)).await;
+    assert_eq!(system.finished(&location).await["state"], "completed");
+    for path in [format!("/v1/queues/{known}"), format!("/v1/queues/{known}/messages")] {
+        assert_eq!(system.http.get(system.url(&path)).send().await.unwrap().status(), StatusCode::OK, "{path}");
+    }
+    assert_eq!(system.send(new, &number(1)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let list = system.http.get(system.url("/v1/queues")).send().await.unwrap();
+    assert_eq!(list.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(system.metric("drover_queues_readable").await, 0);
+    for base in [&system.base, &worker_url] {
+        let ready = system.http.get(format!("{base}/readyz")).send().await.unwrap();
+        assert_eq!(ready.status(), StatusCode::OK, "the other servers answer");
+        let ready: Value = ready.json().await.unwrap();
+        let away = format!("127.0.0.1:{}", index.port());
+        assert!(
+            ready["warnings"].as_array().unwrap().iter().any(|text| text.as_str().unwrap().contains(&away)),
+            "{ready}"
+        );
+    }
+
+    // A process that starts now becomes ready.
+    let (_later_worker, _) = system.worker_and_url(&[]).await;
+
+    index.restart();
+    let start = Instant::now();
+    while system.send(new, &number(1)).await.status() != StatusCode::CREATED {
+        assert!(start.elapsed() < TIME_LIMIT, "no queue can be created");
+    }
+    let queues: Value = system.get("/v1/queues").await;
+    assert_eq!(queues["queues"].as_array().unwrap().len(), 2, "{queues}");
+}
