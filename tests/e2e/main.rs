@@ -8,6 +8,7 @@ mod bad_input;
 mod bad_requests;
 mod browsers;
 mod commands;
+mod compose;
 mod configuration;
 mod connections;
 mod crashes;

@@ -13,13 +13,19 @@ pub struct RedisCluster {
 const SLOTS: usize = 16_384;
 
 impl RedisCluster {
-    /// Starts a cluster, and waits until it is complete. Each primary has the same number of replicas.
-    pub fn start(primaries: usize, replicas_per_primary: usize) -> Self {
-        let count = primaries * (1 + replicas_per_primary);
+    /// Starts servers that do not know each other, and have no slots.
+    pub fn start_servers(count: usize) -> Self {
         let mut cluster = Self { servers: Vec::new(), bus_ports: Vec::new() };
         for _ in 0..count {
             cluster.add_server();
         }
+        cluster
+    }
+
+    /// Starts a cluster, and waits until it is complete. Each primary has the same number of replicas.
+    pub fn start(primaries: usize, replicas_per_primary: usize) -> Self {
+        let count = primaries * (1 + replicas_per_primary);
+        let cluster = Self::start_servers(count);
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
             let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");

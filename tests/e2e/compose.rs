@@ -1,0 +1,67 @@
+//! The files for Compose: the script that makes the cluster of docker-compose.cluster.yml, and the settings of its servers.
+
+use std::process::Command;
+
+use drover_tests::{RedisCluster, RedisServer, eventually};
+
+use crate::markdown::{document, root};
+
+/// Runs the script for these servers.
+fn create_cluster(servers: &[RedisServer]) {
+    let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
+    let made = Command::new("bash").arg(root().join("scripts/create-cluster.sh")).args(addresses).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// The role of each server, and of which primary it is a replica.
+fn roles(servers: &[RedisServer]) -> Vec<String> {
+    let myself = |server: &RedisServer| {
+        let nodes = server.command("CLUSTER NODES");
+        let line = nodes.lines().find(|line| line.contains("myself")).unwrap().to_owned();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        format!("{} {} {}", words[2].replace("myself,", ""), words[3], words[8..].join(" "))
+    };
+    servers.iter().map(myself).collect()
+}
+
+#[test]
+fn script_makes_one_cluster_of_the_servers_and_keeps_it_after_a_fail_over() {
+    let cluster = RedisCluster::start_servers(6);
+    create_cluster(&cluster.servers);
+    cluster.wait_until_complete();
+    let first = roles(&cluster.servers);
+    assert_eq!(first[..3], ["master - 0-5460", "master - 5461-10921", "master - 10922-16383"]);
+    let ids =
+        cluster.servers[..3].iter().map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
+    for id in ids {
+        assert_eq!(
+            first[3..].iter().filter(|role| role.contains(&id)).count(),
+            1,
+            "each primary has a replica: {first:?}"
+        );
+    }
+    assert_eq!(cluster.servers[3].command("CLUSTER FAILOVER"), "+OK");
+    let changed = eventually("the replica has taken over", || {
+        let roles = roles(&cluster.servers);
+        let is_over = roles[3].starts_with("master") && roles.iter().filter(|role| role.contains("slave")).count() == 3;
+        is_over.then_some(roles)
+    });
+    create_cluster(&cluster.servers);
+    assert_eq!(roles(&cluster.servers), changed, "the cluster stays as it was");
+}
+
+#[test]
+fn servers_of_each_compose_file_keep_messages_on_disk_and_evict_none() {
+    let is_server = |line: &&str| line.trim() == "image: redis:7-bookworm";
+    for (file, settings) in [
+        ("docker-compose.yml", ["[redis-server, --appendonly, \"yes\"", "--maxmemory-policy, noeviction"]),
+        ("docker-compose.cluster.yml", ["- --appendonly\n    - \"yes\"", "- --maxmemory-policy\n    - noeviction"]),
+        ("docker-compose.sentinel.yml", ["'appendonly yes'", "'maxmemory-policy noeviction'"]),
+    ] {
+        let text = document(file);
+        assert!(text.lines().any(|line| is_server(&line)), "{file}: all files have the same version of Redis");
+        for setting in settings {
+            assert!(text.contains(setting), "{file}: {setting}");
+        }
+    }
+}
