@@ -2,7 +2,7 @@
 //! programs of docs/WORKERS.md that need no handler.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -130,6 +130,43 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
             );
         }
     }
+}
+
+/// The words of an expression, such as names of metrics.
+fn words_of(expression: &str) -> impl Iterator<Item = &str> {
+    expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+}
+
+#[test]
+fn every_alert_has_a_summary_and_names_only_documented_metrics() {
+    let page = document("docs/OBSERVABILITY.md");
+    // A row has the name and the type of a metric.
+    let types: BTreeMap<&str, &str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(' ').next().unwrap()))
+        .collect();
+    let is_documented = |name: &str| {
+        let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        types.contains_key(name) || family.is_some_and(|family| types.get(family) == Some(&"histogram"))
+    };
+    let rules = document("docs/alerts.yml");
+    let (_, rules) = rules.split_once("    rules:\n").unwrap();
+    let mut names = BTreeSet::new();
+    for rule in rules.split("      - alert: ").skip(1) {
+        let (name, rule) = rule.split_once('\n').unwrap();
+        assert!(names.insert(name), "{name} is repeated");
+        let line = |key: &str| rule.lines().find_map(|line| line.trim_start().strip_prefix(key));
+        let expression = line("expr: ").unwrap_or_else(|| panic!("{name} has no expression"));
+        let metrics: Vec<&str> =
+            words_of(expression).filter(|word| word.starts_with("drover_") || word.starts_with("process_")).collect();
+        assert!(!metrics.is_empty() || expression.starts_with("up{"), "{name}: {expression}");
+        for metric in metrics {
+            assert!(is_documented(metric), "{name} names {metric}, which docs/OBSERVABILITY.md does not");
+        }
+        assert!(line("summary: ").is_some_and(|summary| summary.len() > 20), "{name} does not say what to do");
+    }
+    assert!(names.len() >= 10, "{names:?}");
 }
 
 /// Codes that many endpoints answer. The document names them only in its table of all errors.

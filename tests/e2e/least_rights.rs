@@ -1,0 +1,294 @@
+//! The rights of the Redis user that docs/PRODUCTION.md lists are enough for all that both services do, and each of them is needed:
+//! on one server, in a cluster, and with Sentinels.
+
+use std::collections::BTreeSet;
+
+use drover_tests::{RedisCluster, RedisSentinels, RedisServer, TIME_LIMIT, eventually};
+use queue_core::{Error, Queues, Redis, RedisOptions, settings::DeclaredSettings};
+use reqwest::{
+    Client, StatusCode,
+    header::{AUTHORIZATION, HeaderMap},
+};
+
+use crate::{
+    System, auth,
+    main_job::{assert_ready_without_warnings, interrupted_purge_job, lost_answer_job, whole_job, worker_job},
+    markdown::{blocks, document, section},
+    number,
+};
+
+/// The items of the page's list of rights that only some installations need, by a text that only this item has.
+const PATTERN: &str = "`user-*`";
+const REPLICAS: &str = "`durability.replicas`";
+const NO_APPEND_ONLY_FILE: &str = "append-only file";
+const DATABASE: &str = "database";
+const CLUSTER: &str = "cluster";
+const AUDIT: &str = "`make audit`";
+const LIBRARY_NAME: &str = "Valkey";
+
+/// The rights that the page lists.
+struct Documented {
+    /// The commands that create the user.
+    user: Vec<String>,
+    /// The command that creates the user of a Sentinel.
+    sentinel_user: String,
+    /// The list of rights that only some installations need.
+    optional: Vec<String>,
+}
+
+fn rights_in(text: &str) -> impl Iterator<Item = String> {
+    text.split([' ', '`']).filter(|word| word.starts_with(['+', '&', '~'])).map(str::to_owned)
+}
+
+fn password_in(command: &str) -> &str {
+    command.split(' ').find_map(|word| word.strip_prefix('>')).expect("the user has a password")
+}
+
+/// Whether a server takes the name of the client library. Servers before Redis 7.2 do not know this command, nor its right.
+fn takes_names(ask: impl Fn(&str) -> String) -> bool {
+    ask("COMMAND INFO client|setinfo").contains("setinfo")
+}
+
+impl Documented {
+    fn read() -> Self {
+        let page = document("docs/PRODUCTION.md");
+        let section = section(&page, "Least rights");
+        let blocks = blocks(section);
+        let [user, sentinel_user] = &blocks[..] else { panic!("a block for the user, and one for that of Sentinels") };
+        Self {
+            user: user.text.lines().map(str::to_owned).collect(),
+            sentinel_user: sentinel_user.text.trim_end().to_owned(),
+            optional: section.lines().filter(|line| line.starts_with("- ")).map(str::to_owned).collect(),
+        }
+    }
+
+    /// All rights, with those of these items of the list.
+    fn rights(&self, items: &[&str]) -> BTreeSet<String> {
+        let of_item = |text: &&str| {
+            let mut found = self.optional.iter().filter(|item| item.contains(*text));
+            let item = found.next().unwrap_or_else(|| panic!("the list has no item with {text}"));
+            assert_eq!(found.next(), None, "{text} is in two items");
+            rights_in(item)
+        };
+        let user = self.user.iter().flat_map(|line| rights_in(line));
+        user.chain(items.iter().flat_map(of_item)).collect()
+    }
+
+    /// Creates the user on a server, with the rights of these items, and forgets what was called and refused there before.
+    fn create_user(&self, server: &RedisServer, items: &[&str]) {
+        for line in &self.user {
+            assert_eq!(server.command(line), "+OK", "{line}");
+        }
+        let name = takes_names(|command| server.command(command)).then_some(LIBRARY_NAME);
+        let items = items.iter().copied().chain(name);
+        for right in self.rights(&items.collect::<Vec<_>>()) {
+            assert_eq!(server.command(&format!("ACL SETUSER drover {right}")), "+OK", "{right}");
+        }
+        server.command("ACL LOG RESET");
+        server.command("CONFIG RESETSTAT");
+    }
+
+    /// The documented commands that nothing has called at any of these servers: those of the user and of these items.
+    fn uncalled(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+        let called: BTreeSet<String> = servers.iter().flat_map(|server| called(server)).collect();
+        self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
+    }
+
+    /// Like [`uncalled`](Self::uncalled), but only the commands of these items.
+    fn uncalled_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+        &self.uncalled(items, servers) - &self.rights(&[])
+    }
+
+    /// The URL of a server with the user and its password.
+    fn with_user(&self, url: &str) -> String {
+        url.replace("://", &format!("://drover:{}@", password_in(&self.user[0])))
+    }
+}
+
+/// The commands that clients and scripts have called at a server, as an ACL names them.
+fn called(server: &RedisServer) -> BTreeSet<String> {
+    let stats = server.command("INFO commandstats");
+    let name = |line: &str| Some(format!("+{}", line.strip_prefix("cmdstat_")?.split_once(':')?.0));
+    stats.lines().filter(|line| !line.contains(":calls=0,")).filter_map(name).collect()
+}
+
+/// The commands, keys and channels that a server has refused since the user was created.
+fn refused(server: &RedisServer) -> Vec<String> {
+    let log = server.command("ACL LOG");
+    let lines: Vec<&str> = log.lines().collect();
+    // A value follows its name and its length.
+    let values = lines.windows(3).filter(|lines| lines[0] == "object").map(|lines| lines[2].to_owned());
+    values.collect()
+}
+
+fn assert_nothing_refused(server: &RedisServer) {
+    assert_eq!(refused(server), [] as [String; 0]);
+}
+
+const ROUTES: &str = "[[worker.routes]]
+queue = \"my-queue\"
+handler = { type = \"log\" }
+[[worker.routes]]
+queue = \"user-*\"
+handler = { type = \"log\" }
+";
+
+/// Starts the API as the user. Its requests have an API key; one request has another key, which has a rate limit.
+async fn start(documented: &Documented, redis: RedisServer, url: &str, config: &str) -> System {
+    let scopes = "--scopes enqueue,read,consume,manage --queues *";
+    let (key, limited) =
+        (auth::issue(&format!("--id all {scopes}")), auth::issue(&format!("--id limited {scopes} --rate-limit 9/1m")));
+    let config = format!("{}\n{config}\n{ROUTES}", auth::config(&[&key, &limited]));
+    let mut system = System::launch(redis, documented.with_user(url), &config);
+    system.wait_until_ready(&system.base).await;
+    let request = system.http.get(system.url("/v1/queues")).bearer_auth(&limited.key);
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {}", key.key).parse().unwrap())]);
+    system.http = Client::builder().default_headers(headers).timeout(TIME_LIMIT).build().unwrap();
+    system
+}
+
+/// A primary with a replica that has acknowledged.
+fn start_with_replica() -> (RedisServer, RedisServer) {
+    let primary = RedisServer::start_fsync_everysec();
+    let replica = RedisServer::start_replica_of(&primary);
+    primary.command("SET probe 1");
+    let has_acknowledged = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
+    eventually("the replica has acknowledged", || {
+        primary.command("INFO replication").lines().any(has_acknowledged).then_some(())
+    });
+    (primary, replica)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn main_job_succeeds_with_the_documented_rights_and_calls_each_documented_command() {
+    let documented = Documented::read();
+    let (primary, _replica) = start_with_replica();
+    let items = [PATTERN, REPLICAS];
+    documented.create_user(&primary, &items);
+    let url = primary.url();
+    let system = start(&documented, primary, &url, "[durability]\nreplicas = 1\n").await;
+    let mut worker = whole_job(&system).await;
+    interrupted_purge_job(&system).await;
+    lost_answer_job(&system).await;
+    assert!(worker.terminate().success());
+    assert_nothing_refused(&system.redis);
+    // Redis would refuse a command that was called, if its right were missing.
+    assert_eq!(documented.uncalled(&items, &[&system.redis]), BTreeSet::new(), "the list has rights that nothing uses");
+}
+
+/// Waits until a server has refused something.
+fn wait_for_refusal(server: &RedisServer, without: &str) {
+    eventually(&format!("something is refused without {without}"), || (!refused(server).is_empty()).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_need_the_keys_and_each_of_the_channels() {
+    let documented = Documented::read();
+    let redis = RedisServer::start();
+    documented.create_user(&redis, &[PATTERN, NO_APPEND_ONLY_FILE]);
+    let url = redis.url();
+    let system = start(&documented, redis, &url, "").await;
+    let _worker = system.worker().await;
+    let all = documented.rights(&[PATTERN]);
+    let (keys_and_channels, _): (Vec<&String>, Vec<&String>) = all.iter().partition(|right| !right.starts_with('+'));
+    assert_eq!(keys_and_channels.len(), 6, "{keys_and_channels:?}");
+    for right in &keys_and_channels {
+        let others: Vec<&str> =
+            keys_and_channels.iter().filter(|other| *other != right).map(|other| other.as_str()).collect();
+        system.redis.command(&format!("ACL SETUSER drover resetkeys resetchannels {}", others.join(" ")));
+        // The services subscribe again.
+        system.redis.command("CLIENT KILL TYPE pubsub");
+        system.send("my-queue", &number(1)).await;
+        wait_for_refusal(&system.redis, right);
+        system.redis.command(&format!("ACL SETUSER drover {right}"));
+        system.wait_until_ready(&system.base).await;
+        system.redis.command("ACL LOG RESET");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_for_another_database_no_append_only_file_and_the_audit_are_needed_there() {
+    let documented = Documented::read();
+    let redis = RedisServer::start();
+    assert_eq!(redis.command("CONFIG SET save \"3600 1\""), "+OK");
+    let items = [PATTERN, NO_APPEND_ONLY_FILE, DATABASE, AUDIT];
+    documented.create_user(&redis, &items);
+    let url = format!("{}/1", redis.url());
+    let system = start(&documented, redis, &url, "").await;
+    let (_worker, worker_url) = system.worker_and_url(&[]).await;
+    worker_job(&system).await;
+    assert_ready_without_warnings(&system, &worker_url).await;
+    // The audit searches the lists for an id that has no record.
+    system.redis.command("SELECT 1\r\nRPUSH drover:{my-queue}:waiting 21718923400017");
+    let queues = Queues::new(Redis::new(&system.redis_url, TIME_LIMIT).unwrap(), DeclaredSettings::default());
+    let audit = queues.queue(&"my-queue".parse().unwrap()).audit().await.unwrap();
+    assert_eq!(audit.findings.len(), 1, "{audit:?}");
+    assert_nothing_refused(&system.redis);
+    assert_eq!(documented.uncalled_of(&items[1..], &[&system.redis]), BTreeSet::new());
+}
+
+/// The primary that has a slot, while the slots are as they were when the cluster began.
+fn owner(slot: u16, primaries: usize) -> usize {
+    (0..primaries).rev().find(|n| n * 16_384 / primaries <= slot.into()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
+    let documented = Documented::read();
+    let mut cluster = RedisCluster::start(3, 0);
+    for server in &cluster.servers {
+        documented.create_user(server, &[PATTERN, CLUSTER]);
+    }
+    let (slot, url) = (cluster.slot_of("drover:{user-moved}:meta"), cluster.url());
+    let (old, new) = (owner(slot, 3), (owner(slot, 3) + 1) % 3);
+    let system = start(&documented, cluster.servers.remove(0), &url, "").await;
+    let _worker = whole_job(&system).await;
+
+    // The queue has no keys yet, so the old owner of its slot redirects all calls to the new one.
+    let servers: Vec<&RedisServer> = [&system.redis].into_iter().chain(&cluster.servers).collect();
+    let id_of = |index: usize| servers[index].command("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
+    let (old_id, new_id) = (id_of(old), id_of(new));
+    servers[new].command(&format!("CLUSTER SETSLOT {slot} IMPORTING {old_id}"));
+    servers[old].command(&format!("CLUSTER SETSLOT {slot} MIGRATING {new_id}"));
+    let move_slot = async {
+        tokio::task::block_in_place(|| {
+            eventually("a call is redirected", || called(servers[new]).contains("+asking").then_some(()));
+            for index in [new, old] {
+                servers[index].command(&format!("CLUSTER SETSLOT {slot} NODE {new_id}"));
+            }
+        });
+    };
+    let (location, ()) = tokio::join!(system.post("user-moved", number(1)), move_slot);
+    assert_eq!(system.finished(&location).await["state"], "completed");
+    for server in &servers {
+        assert_nothing_refused(server);
+    }
+    assert_eq!(documented.uncalled_of(&[CLUSTER], &servers), BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed() {
+    let documented = Documented::read();
+    let mut group = RedisSentinels::start(0, 1);
+    documented.create_user(&group.servers[0], &[PATTERN]);
+    assert_eq!(group.command(&documented.sentinel_user), "+OK");
+    if takes_names(|command| group.command(command)) {
+        assert_eq!(group.command("ACL SETUSER drover +client|setinfo"), "+OK");
+    }
+    let password = password_in(&documented.sentinel_user);
+    let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");
+    let (primary, url) = (group.servers.remove(0), group.url());
+    let system = start(&documented, primary, &url, &config).await;
+    let _worker = whole_job(&system).await;
+    assert_nothing_refused(&system.redis);
+    assert!(!group.command("ACL LOG").contains("object"));
+    for right in rights_in(&documented.sentinel_user) {
+        group.command(&format!("ACL SETUSER drover {}", right.replace('+', "-")));
+        let mut options = RedisOptions::new(documented.with_user(&url), TIME_LIMIT);
+        options.sentinel_login = Some((Some("drover".into()), password.to_owned()));
+        let Err(Error::Unavailable(text)) = options.prepare().unwrap().ping().await else { panic!("{right}") };
+        assert!(text.contains("NOPERM"), "{text}");
+        group.command(&format!("ACL SETUSER drover {right}"));
+    }
+}
