@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,9 +30,12 @@ pub struct Proxy {
     port: HeldPort,
     // Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in it any more.
     mode: watch::Sender<Arc<Mode>>,
-    loses_next_answer: Arc<AtomicBool>,
+    /// The text of the request whose answer is lost.
+    lost_request: LostRequest,
     runtime: Option<Runtime>,
 }
+
+type LostRequest = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -53,10 +56,15 @@ impl Proxy {
         let target = SocketAddr::from(([127, 0, 0, 1], target_port));
         let listener = std::net::TcpListener::bind(port.address()).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let loses_next_answer = Arc::new(AtomicBool::new(false));
-        let loses = Arc::clone(&loses_next_answer);
-        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes, loses).await });
-        Self { port, mode, loses_next_answer, runtime: Some(runtime) }
+        let lost_request = LostRequest::default();
+        let lost = Arc::clone(&lost_request);
+        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes, lost).await });
+        Self { port, mode, lost_request, runtime: Some(runtime) }
+    }
+
+    /// The port of the proxy on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number()
     }
 
     /// The URL of Redis behind the proxy.
@@ -94,9 +102,10 @@ impl Proxy {
         self.set(Mode::HalfClose);
     }
 
-    /// Closes the connection of the next answer instead of passing that answer. Passes everything else.
-    pub fn lose_next_answer(&self) {
-        self.loses_next_answer.store(true, Ordering::SeqCst);
+    /// Passes the next request that contains this text, and closes its connection instead of passing the answer. Passes
+    /// everything else.
+    pub fn lose_answer_to(&self, text: &str) {
+        *self.lost_request.lock().unwrap() = Some(text.to_owned());
     }
 
     fn set(&self, mode: Mode) {
@@ -118,7 +127,7 @@ async fn listen(
     listener: TcpListener,
     target: SocketAddr,
     mut modes: watch::Receiver<Arc<Mode>>,
-    loses_next_answer: Arc<AtomicBool>,
+    lost_request: LostRequest,
 ) {
     let address = listener.local_addr().unwrap();
     let mut listener = Some(listener);
@@ -143,7 +152,8 @@ async fn listen(
                     target,
                     redis: None,
                     answers_are_dropped: false,
-                    loses_next_answer: Arc::clone(&loses_next_answer),
+                    lost_request: Arc::clone(&lost_request),
+                    next_answer_is_lost: AtomicBool::new(false),
                     requests: Vec::new(),
                     answers: Vec::new(),
                 };
@@ -166,7 +176,8 @@ struct Connection {
     redis: Option<TcpStream>,
     /// Answers of Redis no longer reach the client.
     answers_are_dropped: bool,
-    loses_next_answer: Arc<AtomicBool>,
+    lost_request: LostRequest,
+    next_answer_is_lost: AtomicBool,
     // Bytes that were read and not yet written. They stay here even if forwarding is interrupted.
     requests: Vec<u8>,
     answers: Vec<u8>,
@@ -220,21 +231,27 @@ impl Connection {
             none => none.insert(TcpStream::connect(self.target).await?),
         };
         let receiver = (!self.answers_are_dropped).then_some(&self.client);
-        let loses = || self.loses_next_answer.swap(false, Ordering::SeqCst);
+        let examine = |request: &[u8]| {
+            let mut lost = self.lost_request.lock().unwrap();
+            let found = lost.take_if(|text| request.windows(text.len()).any(|part| part == text.as_bytes()));
+            self.next_answer_is_lost.fetch_or(found.is_some(), Ordering::SeqCst);
+            false
+        };
+        let is_lost = |_: &[u8]| self.next_answer_is_lost.load(Ordering::SeqCst);
         select! {
-            ended = pump(&self.client, Some(redis), latency, &mut self.requests, || false) => ended,
-            ended = pump(redis, receiver, latency, &mut self.answers, loses) => ended,
+            ended = pump(&self.client, Some(redis), latency, &mut self.requests, examine) => ended,
+            ended = pump(redis, receiver, latency, &mut self.answers, is_lost) => ended,
         }
     }
 }
 
-/// Copies bytes until `from` ends, or until `loses` says that the last bytes are lost. Without `to` the bytes are dropped.
+/// Copies bytes until `from` ends, or until `is_lost` says that these bytes are lost. Without `to` the bytes are dropped.
 async fn pump(
     from: &TcpStream,
     to: Option<&TcpStream>,
     latency: Duration,
     buffer: &mut Vec<u8>,
-    loses: impl Fn() -> bool,
+    is_lost: impl Fn(&[u8]) -> bool,
 ) -> io::Result<()> {
     loop {
         match to {
@@ -255,7 +272,7 @@ async fn pump(
         buffer.reserve(16 * 1024);
         match unless_blocked(from.try_read_buf(buffer))? {
             Some(0) => return Ok(()),
-            Some(_) if loses() => return Ok(()),
+            Some(_) if is_lost(buffer) => return Ok(()),
             _ => {}
         }
     }

@@ -96,8 +96,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the signal may have arrived or not; it is safe to send it again. [`Error::OtherLayout`];
-    /// [`Error::OutOfMemory`] if the signal must create the queue.
+    /// [`Error::Unavailable`]: the signal may have arrived or not; a second one also releases what is held by then.
+    /// [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();

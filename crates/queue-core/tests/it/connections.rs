@@ -113,7 +113,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
             queue.status().await.unwrap();
         }
         queue.enqueue(vec![number(2 * round)]).await.unwrap();
-        proxy.lose_next_answer();
+        proxy.lose_answer_to("EVALSHA");
         let lost = queue.enqueue(vec![number(2 * round + 1)]).await;
         assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
     }

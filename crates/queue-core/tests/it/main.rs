@@ -21,6 +21,7 @@ mod index;
 mod lease;
 mod limiter;
 mod load;
+mod lost_answers;
 mod outage;
 mod plain_path;
 mod post;

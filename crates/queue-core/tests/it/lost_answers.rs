@@ -1,0 +1,410 @@
+//! The table of docs/PROTOCOL.md that says which calls may be repeated: each row with a proxy that loses the answer.
+
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+
+use drover_tests::{Proxy, RedisCluster, RedisServer, eventually};
+use queue_core::{
+    Action, ConsumerId, Delivery, Error, LeaseRequest, MessageRef, Millis, NewMessage, Queue, Queues, Redis,
+    Settlement, Signal, State,
+    settings::{DeclaredSettings, RateLimit},
+    wakeup::Subscriber,
+};
+use serde_json::{json, value::to_raw_value};
+
+use crate::{TIME_LIMIT, delayed, done, failure, number, pass};
+
+/// What a repetition does.
+enum Repeat {
+    /// It changes nothing, as one call does, and gets the same answer.
+    Reads,
+    /// It leaves what one call leaves, and gets the same answer.
+    Yes,
+    /// It leaves what one call leaves, and gets this answer.
+    Answers(&'static str),
+    /// It changes the [effect](Scene::effect) from the first number to the second one.
+    No(u64, u64),
+    /// It has a new token, undoes the leases of the lost call, and gets the same answer.
+    NewToken,
+}
+use Repeat::{Answers, NewToken, No, Reads, Yes};
+
+/// The rows of the table. `command` stands for all commands that call no script.
+const ROWS: [(&str, Repeat); 27] = [
+    ("declare", Yes),
+    ("configure", Yes),
+    ("delete", No(1, 0)),
+    ("status", Reads),
+    ("enqueue", No(2, 3)),
+    ("await", Yes),
+    ("cancel", Answers("Refused(Failed)")),
+    ("erase", No(1, 0)),
+    ("promote", No(2, 1)),
+    ("patch", Yes),
+    ("retry", No(2, 1)),
+    ("signal", No(1, 0)),
+    ("purge", No(1, 0)),
+    ("lease", NewToken),
+    ("settle", Yes),
+    ("extend", Yes),
+    ("progress", Yes),
+    ("find_leases", Yes),
+    ("undo_leases", Answers("0")),
+    ("end_ownership", Yes),
+    ("maintain", Yes),
+    ("read", Reads),
+    ("list", Reads),
+    ("listen", Yes),
+    ("audit", Reads),
+    ("quota", No(1, 2)),
+    ("command", Reads),
+];
+
+/// The time for which the case of `await` waits.
+const WAIT: Millis = Millis::new(1_013);
+
+/// A Redis behind a proxy, and this process's connections through the proxy.
+struct Network<'r> {
+    redis: &'r RedisServer,
+    proxy: Proxy,
+    queues: Queues,
+}
+
+impl Network<'_> {
+    /// The scripts, or the calls of another command, that Redis has done so far.
+    fn done(&self, command: &str) -> u64 {
+        let stats = self.redis.command("INFO commandstats");
+        let figures = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
+        let figure = |name: &str| -> u64 {
+            let figure = figures.and_then(|figures| figures.split(',').find_map(|figure| figure.strip_prefix(name)));
+            figure.map_or(0, |figure| figure.parse().unwrap())
+        };
+        figure("calls=") - figure("failed_calls=")
+    }
+
+    /// The stored values of a queue. Ids, instants and random values are replaced, because they differ between two queues.
+    fn stored(&self, queue: &Queue) -> String {
+        let keys = self.redis.command(&format!("KEYS drover:{{{}}}:*", queue.name()));
+        let keys: BTreeSet<&str> = keys.lines().filter(|line| line.starts_with("drover:")).collect();
+        let mut text = Vec::new();
+        for key in keys {
+            let command = match self.redis.command(&format!("TYPE {key}")).as_str() {
+                "+hash" => format!("HGETALL {key}"),
+                "+list" => format!("LRANGE {key} 0 -1"),
+                "+set" => format!("SMEMBERS {key}"),
+                "+zset" => format!("ZRANGE {key} 0 -1 WITHSCORES"),
+                "+stream" => format!("XRANGE {key} - +"),
+                _ => format!("GET {key}"),
+            };
+            let value = without_random_words(&self.redis.command(&command));
+            let mut lines: Vec<&str> = value.lines().map(str::trim_end).collect();
+            // A hash and a set have no order.
+            lines.sort_unstable();
+            text.push(format!("{}: {lines:?}", key.rsplit(':').next().unwrap()));
+        }
+        text.join("\n")
+    }
+}
+
+fn without_random_words(text: &str) -> String {
+    let is_part = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
+    let mut words: Vec<String> = text.split_inclusive(|char| !is_part(char)).map(ToOwned::to_owned).collect();
+    for word in &mut words {
+        let length = word.trim_end_matches(|char| !is_part(char)).len();
+        if length >= 20 || length >= 13 && word.contains(|char: char| char.is_ascii_digit()) {
+            word.replace_range(..length, "#");
+        }
+    }
+    words.concat()
+}
+
+/// A queue with a failed, an active, a delayed, a held and a waiting message, for one row.
+struct Scene<'n> {
+    network: &'n Network<'n>,
+    row: &'static str,
+    queue: Arc<Queue>,
+    request: LeaseRequest,
+    failed: MessageRef,
+    active: Delivery,
+    delayed: MessageRef,
+}
+
+impl<'n> Scene<'n> {
+    async fn prepare(network: &'n Network<'n>, row: &'static str, run: &str) -> Self {
+        let queue = network.queues.queue(&format!("{row}-{run}").parse().unwrap());
+        let request = LeaseRequest::new("consumer".parse::<ConsumerId>().unwrap(), 1);
+        if row == "end_ownership" {
+            queue.configure(&json!({"exclusive": true})).await.unwrap();
+        }
+        queue.enqueue(vec![number(1)]).await.unwrap();
+        let failed = queue.lease(&request).await.unwrap().deliveries.remove(0);
+        settle(&queue, failed.lease, Action::FailForGood(failure())).await;
+        queue.enqueue(vec![number(2)]).await.unwrap();
+        let active = queue.lease(&request).await.unwrap().deliveries.remove(0);
+        let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(4) };
+        let posted = queue.enqueue(vec![delayed(3, 60_000), held, own(5)]).await.unwrap();
+        match row {
+            "declare" => assert!(queue.delete().await.unwrap()),
+            "find_leases" => {
+                network.proxy.lose_answer_to("EVALSHA");
+                assert!(queue.lease(&request).await.is_err());
+            }
+            "maintain" => {
+                queue.enqueue(vec![delayed(6, 1)]).await.unwrap();
+                pass(5).await;
+            }
+            _ => {}
+        }
+        Self { network, row, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
+    }
+
+    /// The call of the row, and its answer without what always differs.
+    async fn call(&self) -> Result<String, Error> {
+        let Self { network, queue, request, active, .. } = self;
+        let lease = &active.lease;
+        Ok(match self.row {
+            "declare" => text(queue.declare().await.map(drop)?),
+            "configure" => text(queue.configure(&json!({"max_attempts": 7})).await?),
+            "delete" => text(queue.delete().await?),
+            "status" => text(queue.status().await?.unwrap().counts),
+            "enqueue" => text(queue.enqueue(vec![number(7)]).await?.len()),
+            "await" => {
+                let subscriber = Subscriber::new(network.queues.redis().clone());
+                text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
+            }
+            "cancel" => text(queue.cancel(&own_id()).await?),
+            "erase" => text(queue.erase(&own_id()).await?),
+            "promote" => text(queue.promote(&self.delayed).await?),
+            "patch" => {
+                let rename = |message: &mut NewMessage| -> Result<(), ()> {
+                    message.name = Some("patched".parse().unwrap());
+                    Ok(())
+                };
+                text(queue.patch(&own_id(), rename).await?.unwrap())
+            }
+            "retry" => text(queue.retry(&self.failed).await?),
+            "signal" => text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
+            "purge" => text(queue.purge(State::Waiting).await?),
+            "lease" => {
+                let messages = queue.lease(request).await?.deliveries.into_iter().map(|delivery| delivery.message);
+                text(messages.map(|message| (message.data, message.deliveries, message.lapses)).collect::<Vec<_>>())
+            }
+            "settle" => text(queue.settle(&[Settlement { lease: lease.clone(), action: done() }]).await?),
+            "extend" => text(queue.extend(std::slice::from_ref(lease), Some(Millis::from_secs(120))).await?),
+            "progress" => text(queue.report_progress(lease, &to_raw_value(&50).unwrap()).await?),
+            "find_leases" => text(queue.return_lost_leases().await?),
+            "undo_leases" => text(queue.undo_leases(std::slice::from_ref(lease)).await?),
+            "end_ownership" => text(queue.end_ownership(&request.consumer).await?),
+            "maintain" => text(queue.maintain().await.map(drop)?),
+            "read" => text(queue.read(&[own_id()]).await?[0].as_ref().unwrap().state),
+            "list" => text(queue.list(State::Failed, 10, None).await?.messages.len()),
+            "listen" => text(queue.listen().await?),
+            "audit" => text(queue.audit().await?.messages),
+            "quota" => {
+                let limit = RateLimit { max: 5.try_into().unwrap(), duration: QUOTA_DURATION.try_into().unwrap() };
+                text(network.queues.redis().use_quota(queue.name().as_str(), limit).await?.is_granted)
+            }
+            "command" => text(network.queues.names().await?.contains(queue.name())),
+            other => panic!("no call for {other}"),
+        })
+    }
+
+    /// A text of the last command that the call sends before its answer is lost; which command it is, and how many of them.
+    fn lost_command(&self) -> (&str, &str, u64) {
+        match self.row {
+            // These two read the message first. The number is `WAIT`.
+            "await" => ("$4\r\n1013\r\n", "evalsha", 2),
+            "patch" => ("patched", "evalsha", 2),
+            "command" => ("ZRANGE", "zrange", 1),
+            _ => ("EVALSHA", "evalsha", 1),
+        }
+    }
+
+    /// What other clients do after the call.
+    async fn meanwhile(&self) {
+        match self.row {
+            "delete" | "purge" => drop(self.queue.enqueue(vec![number(8)]).await.unwrap()),
+            "erase" => drop(self.queue.enqueue(vec![own(8)]).await.unwrap()),
+            "signal" => {
+                let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(8) };
+                self.queue.enqueue(vec![held]).await.unwrap();
+            }
+            "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
+            "retry" => self.run_all(Action::FailForGood(failure())).await,
+            _ => {}
+        }
+    }
+
+    async fn run_all(&self, action: Action) {
+        let request = LeaseRequest { max: 10, ..self.request.clone() };
+        for delivery in self.queue.lease(&request).await.unwrap().deliveries {
+            settle(&self.queue, delivery.lease, action.clone()).await;
+        }
+    }
+
+    /// The number that a second call changes: of messages in the state that the row is about, or of counted uses.
+    async fn effect(&self) -> u64 {
+        if self.row == "quota" {
+            let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
+            let slices = self.network.redis.command(&format!("GET {key}"));
+            // After the length, the number of uses follows the comma of each slice.
+            let counts = slices.split_whitespace().filter_map(|slice| slice.split_once(','));
+            return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
+        }
+        let counts = self.queue.status().await.unwrap().map(|status| status.counts).unwrap_or_default();
+        counts.of(match self.row {
+            "signal" => State::Held,
+            "promote" => State::Delayed,
+            "retry" => State::Failed,
+            _ => State::Waiting,
+        })
+    }
+
+    fn stored(&self) -> String {
+        self.network.stored(&self.queue)
+    }
+}
+
+const QUOTA_DURATION: Millis = Millis::from_secs(60);
+
+fn own_id() -> MessageRef {
+    MessageRef::Own("own".parse().unwrap())
+}
+
+fn own(data: u64) -> NewMessage {
+    NewMessage { id: Some("own".parse().unwrap()), ..number(data) }
+}
+
+async fn settle(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
+    queue.settle(&[Settlement { lease, action }]).await.unwrap();
+}
+
+fn text(answer: impl Debug) -> String {
+    without_random_words(&format!("{answer:?}"))
+}
+
+/// Asserts that each call whose answer is lost fails, is done once, and can be repeated as its row says.
+async fn assert_rows(network: &Network<'_>) {
+    for (row, repeat) in &ROWS {
+        // This call also makes Redis cache the script.
+        let once = Scene::prepare(network, row, "once").await;
+        let before = once.stored();
+        let answer = once.call().await.unwrap();
+        once.meanwhile().await;
+
+        let lost = Scene::prepare(network, row, "lost").await;
+        let (request, command, count) = lost.lost_command();
+        let done_before = network.done(command);
+        network.proxy.lose_answer_to(request);
+        let failed = lost.call().await;
+        assert!(matches!(failed, Err(Error::Unavailable(_))), "{row}: {failed:?}");
+        assert_eq!(network.done(command) - done_before, count, "{row} is done once");
+        lost.meanwhile().await;
+        if *row != "find_leases" {
+            // What `find_leases` finds is undone by another script, which did not follow.
+            assert_eq!(lost.stored(), once.stored(), "{row} without an answer");
+        }
+
+        let effect = (lost.effect().await, once.effect().await);
+        let repeated = lost.call().await.unwrap();
+        let (changes, repeated_once) = (once.stored() != before, lost.stored() == once.stored());
+        match repeat {
+            Reads => assert_eq!((repeated, changes, repeated_once), (answer, false, true), "{row}"),
+            Yes => assert_eq!((repeated, changes, repeated_once), (answer, true, true), "{row}"),
+            Answers(other) => assert_eq!((&*repeated, changes, repeated_once), (*other, true, true), "{row}"),
+            NewToken => assert_eq!((repeated, lost.effect().await), (answer, effect.1), "{row}"),
+            No(first, second) => assert_eq!((effect, lost.effect().await), ((*first, *first), *second), "{row}"),
+        }
+        for scene in [once, lost] {
+            assert_eq!(scene.queue.audit().await.unwrap().findings, [], "{row}");
+        }
+    }
+}
+
+fn queues(url: &str) -> Queues {
+    Queues::new(Redis::new(url, TIME_LIMIT).unwrap(), DeclaredSettings::default())
+}
+
+/// Puts a proxy before a server of a cluster, and makes the cluster name the proxy's address instead of the server's.
+fn announce_proxy(server: &RedisServer) -> Proxy {
+    let proxy = Proxy::start(server.port());
+    assert_eq!(server.command("CONFIG SET cluster-announce-ip 127.0.0.1"), "+OK");
+    assert_eq!(server.command(&format!("CONFIG SET cluster-announce-port {}", proxy.port())), "+OK");
+    proxy
+}
+
+fn cluster_url(proxy: &Proxy) -> String {
+    proxy.url().replace("redis:", "redis+cluster:")
+}
+
+#[tokio::test]
+async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_protocol_says() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::start(redis.port());
+    let queues = queues(&proxy.url());
+    assert_rows(&Network { redis: &redis, proxy, queues }).await;
+}
+
+#[tokio::test]
+async fn an_operation_whose_answer_is_lost_is_done_once_in_a_cluster() {
+    let cluster = RedisCluster::start(1, 0);
+    let proxy = announce_proxy(&cluster.servers[0]);
+    let queues = queues(&cluster_url(&proxy));
+    assert_rows(&Network { redis: &cluster.servers[0], proxy, queues }).await;
+}
+
+#[tokio::test]
+async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
+    let cluster = RedisCluster::start(2, 0);
+    let [from, to] = [&cluster.servers[0], &cluster.servers[1]];
+    let proxies = [announce_proxy(from), announce_proxy(to)];
+    eventually("the servers name the proxies", || {
+        let names_both = |server: &RedisServer| {
+            let nodes = server.command("CLUSTER NODES");
+            proxies.iter().all(|proxy| nodes.contains(&format!("127.0.0.1:{}@", proxy.port())))
+        };
+        cluster.servers.iter().all(names_both).then_some(())
+    });
+    let ids = [from, to].map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
+    let queues = queues(&cluster_url(&proxies[0]));
+    queues.redis().ping().await.unwrap();
+    let slot_of = |name: &String| cluster.slot_of(&format!("drover:quota:{name}:60000"));
+    // The first server has the first half of the slots.
+    let names: Vec<String> = (0..100).map(|n| format!("key{n}")).filter(|name| slot_of(name) < 8_192).take(2).collect();
+    let [moving, moved] = [slot_of(&names[0]), slot_of(&names[1])];
+    assert_eq!(from.command(&format!("CLUSTER SETSLOT {moving} MIGRATING {}", ids[1])), "+OK");
+    assert_eq!(to.command(&format!("CLUSTER SETSLOT {moving} IMPORTING {}", ids[0])), "+OK");
+    for server in [to, from] {
+        assert_eq!(server.command(&format!("CLUSTER SETSLOT {moved} NODE {}", ids[1])), "+OK");
+    }
+    for name in &names {
+        to.command("SCRIPT FLUSH");
+        let limit = RateLimit { max: 5.try_into().unwrap(), duration: QUOTA_DURATION.try_into().unwrap() };
+        // The second server does not know the script, so the call has three steps: redirection, NOSCRIPT, EVAL.
+        proxies[1].lose_answer_to("$4\r\nEVAL\r\n");
+        let lost = queues.redis().use_quota(name, limit).await;
+        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+        assert_eq!(queues.redis().use_quota(name, limit).await.unwrap().remaining, 3, "one use was counted before");
+    }
+}
+
+/// The first cells of the tables in one section of docs/PROTOCOL.md, without backticks, and their second cells.
+fn rows_of(section: &str) -> Vec<(&'static str, &'static str)> {
+    let page = include_str!("../../../../docs/PROTOCOL.md");
+    let (_, after) = page.split_once(&format!("\n## {section}\n")).expect("the page has this section");
+    let section = after.split("\n## ").next().unwrap_or(after);
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    rows.filter_map(|(name, rest)| Some((name.split('`').nth(1)?, rest.split(" | ").next()?))).collect()
+}
+
+#[test]
+fn the_protocol_page_says_of_every_operation_whether_it_may_repeat_as_these_tests_prove() {
+    let proven = ROWS.iter().map(|(row, repeat)| match repeat {
+        Reads | Yes | Answers(_) => (*row, "yes"),
+        No(..) => (*row, "no"),
+        NewToken => (*row, "new token"),
+    });
+    assert_eq!(rows_of("Sending a call again"), proven.collect::<Vec<_>>());
+    let scripts = rows_of("Scripts").into_iter().map(|(script, _)| script);
+    let operations: Vec<&str> = scripts.chain(["quota", "command"]).collect();
+    assert_eq!(ROWS.map(|(row, _)| row).to_vec(), operations, "one row for each script, in the same order");
+}
