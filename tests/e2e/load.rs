@@ -110,7 +110,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         let requested_at = Instant::now();
         // After an error of the connection the API is down, or ended before it answered.
         if let Ok(answer) = request.send().await
-            && is_stored(answer, requested_at.elapsed()).await
+            && stored(answer, requested_at.elapsed()).await.is_some()
         {
             return ids.into_iter().map(|id| Posted { id, first_sent_at }).collect();
         }
@@ -119,14 +119,15 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     }
 }
 
-async fn is_stored(answer: Response, took: Duration) -> bool {
+/// The body of the answer to a POST that is stored; `None` if the POST is refused, with an answer that lets the client repeat it.
+pub(crate) async fn stored(answer: Response, took: Duration) -> Option<Value> {
     match answer.status() {
-        StatusCode::CREATED | StatusCode::OK => true,
+        StatusCode::CREATED | StatusCode::OK => Some(answer.json().await.unwrap()),
         StatusCode::SERVICE_UNAVAILABLE => {
             assert!(took < REFUSED_WITHIN, "{took:?}");
             assert_eq!(answer.headers()["retry-after"], "1");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
-            false
+            None
         }
         other => panic!("{other}: {:?}", answer.text().await),
     }

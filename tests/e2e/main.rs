@@ -19,6 +19,7 @@ mod error_texts;
 mod event_limits;
 mod event_listener;
 mod events;
+mod failover;
 mod faults;
 mod handlers;
 mod idempotency;

@@ -1,6 +1,6 @@
 //! A Redis Cluster of one test: primaries with their replicas.
 
-use crate::{HeldPort, RedisServer, eventually};
+use crate::{HeldPort, RedisServer, eventually, redis_server::Access};
 
 /// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
 #[derive(Debug)]
@@ -8,6 +8,7 @@ pub struct RedisCluster {
     /// All servers. The first ones began as primaries, each with an equal part of the slots.
     pub servers: Vec<RedisServer>,
     bus_ports: Vec<HeldPort>,
+    access: Access,
 }
 
 const SLOTS: usize = 16_384;
@@ -15,7 +16,11 @@ const SLOTS: usize = 16_384;
 impl RedisCluster {
     /// Starts servers that do not know each other, and have no slots.
     pub fn start_servers(count: usize) -> Self {
-        let mut cluster = Self { servers: Vec::new(), bus_ports: Vec::new() };
+        Self::start_servers_with(count, Access::Direct)
+    }
+
+    fn start_servers_with(count: usize, access: Access) -> Self {
+        let mut cluster = Self { servers: Vec::new(), bus_ports: Vec::new(), access };
         for _ in 0..count {
             cluster.add_server();
         }
@@ -24,8 +29,18 @@ impl RedisCluster {
 
     /// Starts a cluster, and waits until it is complete. Each primary has the same number of replicas.
     pub fn start(primaries: usize, replicas_per_primary: usize) -> Self {
+        Self::start_with(primaries, replicas_per_primary, Access::Direct)
+    }
+
+    /// Like [`start`](Self::start), with a proxy in front of each server. Clients and replicas connect to the proxies; the
+    /// cluster's own connections, by which the servers watch each other, do not.
+    pub fn start_behind_proxies(primaries: usize, replicas_per_primary: usize) -> Self {
+        Self::start_with(primaries, replicas_per_primary, Access::Proxied)
+    }
+
+    fn start_with(primaries: usize, replicas_per_primary: usize, access: Access) -> Self {
         let count = primaries * (1 + replicas_per_primary);
-        let cluster = Self::start_servers(count);
+        let cluster = Self::start_servers_with(count, access);
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
             let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
@@ -39,26 +54,33 @@ impl RedisCluster {
             server.command("CLUSTER NODES").lines().filter(|line| line.contains("connected")).count() == count
         });
         for (n, replica) in cluster.servers[primaries..].iter().enumerate() {
-            let primary = cluster.servers[n % primaries].command("CLUSTER MYID");
-            let id = primary.lines().nth(1).unwrap().to_owned();
-            eventually("the replica knows its primary", || {
-                replica.command(&format!("CLUSTER REPLICATE {id}")).contains("+OK").then_some(())
-            });
+            cluster.replicate(replica, &cluster.servers[n % primaries]);
         }
         cluster.wait_until_complete();
         for replica in &cluster.servers[primaries..] {
-            eventually("the replica has its copy", || {
-                replica.command("INFO replication").contains("master_link_status:up").then_some(())
-            });
+            replica.wait_for_copy();
         }
         cluster
+    }
+
+    /// Makes a server without slots a replica of a primary.
+    pub fn replicate(&self, replica: &RedisServer, primary: &RedisServer) {
+        let id = Self::id_of(primary);
+        eventually("the replica knows its primary", || {
+            replica.command(&format!("CLUSTER REPLICATE {id}")).contains("+OK").then_some(())
+        });
+    }
+
+    /// The id by which the cluster knows a server.
+    pub fn id_of(server: &RedisServer) -> String {
+        server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned()
     }
 
     /// Adds a server without slots. It joins the cluster with [`meet`](Self::meet).
     pub fn add_server(&mut self) -> &RedisServer {
         let bus_port = HeldPort::take();
         let bus = bus_port.number().to_string();
-        self.servers.push(RedisServer::start_member(&[
+        let options = [
             "--cluster-enabled",
             "yes",
             "--cluster-port",
@@ -69,7 +91,8 @@ impl RedisCluster {
             "no",
             "--cluster-allow-replica-migration",
             "no",
-        ]));
+        ];
+        self.servers.push(RedisServer::start_member(&options, self.access, "cluster-announce-port"));
         self.bus_ports.push(bus_port);
         &self.servers[self.servers.len() - 1]
     }
@@ -78,13 +101,13 @@ impl RedisCluster {
     pub fn meet(&self, server: &RedisServer) {
         let first = &self.servers[0];
         let bus = self.bus_ports[0].number();
-        assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.port())), "+OK");
+        assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.announced_port())), "+OK");
     }
 
     /// The URL that names the first three servers.
     pub fn url(&self) -> String {
         let servers: Vec<String> =
-            self.servers.iter().take(3).map(|server| format!("127.0.0.1:{}", server.port())).collect();
+            self.servers.iter().take(3).map(|server| format!("127.0.0.1:{}", server.announced_port())).collect();
         format!("redis+cluster://{}", servers.join(","))
     }
 
@@ -119,6 +142,6 @@ impl RedisCluster {
             is_primary && words.iter().skip(8).any(|range| has_slot(range))
         })?;
         let port = line.split([':', '@']).nth(1)?;
-        self.servers.iter().position(|server| server.port().to_string() == port)
+        self.servers.iter().position(|server| server.announced_port().to_string() == port)
     }
 }

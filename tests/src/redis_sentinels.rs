@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{HeldPort, RedisServer, eventually, redis_server::command_at};
+use crate::{
+    HeldPort, RedisServer, eventually,
+    redis_server::{Access, command_at},
+};
 
 /// A primary, its replicas, and the Sentinels that watch them under the name `main`. A primary that does not answer for a second is
 /// replaced.
@@ -28,31 +31,44 @@ struct Sentinel {
 impl RedisSentinels {
     /// Starts everything, and waits until the Sentinels know the replicas and each other.
     pub fn start(replicas: usize, sentinels: usize) -> Self {
-        let mut servers = vec![RedisServer::start_member(&[])];
-        let port = servers[0].port();
-        for _ in 0..replicas {
-            servers.push(RedisServer::start_member(&["--replicaof", "127.0.0.1", &port.to_string()]));
-        }
+        Self::start_with(replicas, sentinels, Access::Direct)
+    }
+
+    /// Like [`start`](Self::start), with a proxy in front of each server. Clients, replicas and Sentinels connect to the proxies.
+    pub fn start_behind_proxies(replicas: usize, sentinels: usize) -> Self {
+        Self::start_with(replicas, sentinels, Access::Proxied)
+    }
+
+    fn start_with(replicas: usize, sentinels: usize, access: Access) -> Self {
+        let start = || RedisServer::start_member(&[], access, "replica-announce-port");
+        let servers: Vec<_> = (0..=replicas).map(|_| start()).collect();
+        let port = servers[0].announced_port();
         for replica in &servers[1..] {
-            eventually("the replica has its copy", || {
-                replica.command("INFO replication").contains("master_link_status:up").then_some(())
-            });
+            replica.follow(&servers[0]);
+            replica.wait_for_copy();
         }
         let sentinels: Vec<Sentinel> = (0..sentinels).map(|_| Sentinel::start(port, sentinels / 2 + 1)).collect();
         let started = Self { servers, sentinels };
         eventually("the Sentinels know all servers", || {
+            let others = (started.sentinels.len() - 1).to_string();
             let knows_all = |sentinel: &Sentinel| {
-                let about = sentinel.command("SENTINEL MASTER main").unwrap_or_default();
-                let field = |name: &str| {
-                    let mut lines = about.lines().skip_while(|line| *line != name);
-                    lines.nth(2).and_then(|value| value.parse::<usize>().ok())
-                };
-                field("num-slaves") == Some(replicas)
-                    && field("num-other-sentinels") == Some(started.sentinels.len() - 1)
+                sentinel.field("num-slaves") == Some(replicas.to_string())
+                    && sentinel.field("num-other-sentinels").as_ref() == Some(&others)
             };
             started.sentinels.iter().all(knows_all).then_some(())
         });
         started
+    }
+
+    /// Waits until no Sentinel works on a fail-over, and all of them name the same primary, which is up.
+    pub fn wait_until_settled(&self) {
+        eventually("the Sentinels agree", || {
+            let port = self.sentinels[0].field("port");
+            let agrees = |sentinel: &Sentinel| {
+                sentinel.field("port") == port && sentinel.field("flags").as_deref() == Some("master")
+            };
+            self.sentinels.iter().all(agrees).then_some(())
+        });
     }
 
     /// The URL of the Sentinels.
@@ -71,7 +87,7 @@ impl RedisSentinels {
     pub fn primary(&self) -> Option<usize> {
         let address = self.sentinels[0].command("SENTINEL GET-MASTER-ADDR-BY-NAME main")?;
         let port = address.lines().nth(4)?.to_owned();
-        let index = self.servers.iter().position(|server| server.port().to_string() == port)?;
+        let index = self.servers.iter().position(|server| server.announced_port().to_string() == port)?;
         let role = self.servers[index].try_command("ROLE")?;
         role.contains("master").then_some(index)
     }
@@ -100,6 +116,12 @@ impl Sentinel {
 
     fn command(&self, command: &str) -> Option<String> {
         command_at(self.port.number(), command)
+    }
+
+    /// A field of what the Sentinel knows about the primary.
+    fn field(&self, name: &str) -> Option<String> {
+        let about = self.command("SENTINEL MASTER main")?;
+        about.lines().skip_while(|line| *line != name).nth(2).map(str::to_owned)
     }
 }
 

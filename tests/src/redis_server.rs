@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{CertificateFiles, HeldPort, eventually};
+use crate::{CertificateFiles, HeldPort, Proxy, eventually};
 
 /// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
@@ -24,6 +24,7 @@ pub struct RedisServer {
     process: Option<Child>,
     options: Vec<String>,
     role: Role,
+    proxy: Option<Proxy>,
 }
 
 /// What a server belongs to.
@@ -35,6 +36,15 @@ enum Role {
     WholeCluster,
     /// A cluster or a group of servers that the caller completes.
     Member,
+}
+
+/// How clients and other servers reach a server of a cluster or of Sentinels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// At its own port.
+    Direct,
+    /// At the port of a proxy.
+    Proxied,
 }
 
 /// The clients that a server with TLS accepts.
@@ -67,9 +77,7 @@ impl RedisServer {
         primary.command("CONFIG SET repl-diskless-sync-delay 0"); // The default delays the copy by 5 s.
         let port = primary.port().to_string();
         let replica = Self::start_with(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
-        eventually("the replica has its copy", || {
-            replica.command("INFO replication").contains("master_link_status:up").then_some(())
-        });
+        replica.wait_for_copy();
         replica
     }
 
@@ -92,9 +100,18 @@ impl RedisServer {
     }
 
     /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. It does not yet know the others.
-    pub(crate) fn start_member(options: &[&str]) -> Self {
+    /// With a proxy it tells them the proxy's port, by the option `announcement`.
+    pub(crate) fn start_member(options: &[&str], access: Access, announcement: &str) -> Self {
         let all = ["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
-        Self::start_as(Role::Member, &[&all, options].concat())
+        let mut server = Self::start_as(Role::Member, &[&all, options].concat());
+        if access == Access::Proxied {
+            let proxy = Proxy::start(server.port());
+            let port = proxy.port().to_string();
+            assert_eq!(server.command(&format!("CONFIG SET {announcement} {port}")), "+OK");
+            server.options.extend([format!("--{announcement}"), port]);
+            server.proxy = Some(proxy);
+        }
+        server
     }
 
     fn start_with(options: &[&str]) -> Self {
@@ -107,7 +124,8 @@ impl RedisServer {
     fn start_as(role: Role, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
-        let mut server = Self { port: HeldPort::take(), tls_port: None, folder, process: None, options, role };
+        let mut server =
+            Self { port: HeldPort::take(), tls_port: None, folder, process: None, options, role, proxy: None };
         // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
         for _ in 0..20 {
             if server.try_start() {
@@ -133,6 +151,36 @@ impl RedisServer {
         self.port.number()
     }
 
+    /// The proxy in front of the server.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the server was started with a proxy")
+    }
+
+    /// The port at which clients and other servers reach the server: that of the proxy, if there is one.
+    pub fn announced_port(&self) -> u16 {
+        self.proxy.as_ref().map_or_else(|| self.port(), Proxy::port)
+    }
+
+    /// Makes the server a replica of `primary`.
+    pub fn follow(&self, primary: &Self) {
+        assert_eq!(self.command(&format!("REPLICAOF 127.0.0.1 {}", primary.announced_port())), "+OK");
+    }
+
+    /// Waits until the server, which is a replica, has the data of its primary.
+    pub fn wait_for_copy(&self) {
+        eventually("the replica has its copy", || {
+            self.command("INFO replication").contains("master_link_status:up").then_some(())
+        });
+    }
+
+    /// Stops the server with SIGTERM, and waits until it has ended.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut process) = self.process.take() {
+            eventually("redis-server stops", || process.try_wait().unwrap());
+        }
+    }
+
     /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -141,7 +189,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts the server again after a [`kill`](Self::kill), on the same port and with its data on disk.
+    /// Starts the server again after a [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and with its data on disk.
     pub fn restart(&mut self) {
         eventually("redis-server starts again", || self.try_start().then_some(()));
     }

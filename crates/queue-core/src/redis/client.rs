@@ -167,6 +167,8 @@ impl Redis {
         let sending = Sending { wait: Some(&wait), ..sending };
         let (answer, confirmations) = self.send(slot, sending).await.map_err(in_script)?;
         if confirmations < self.replicas {
+            // The replicas may follow another primary.
+            self.shared.topology.note_failure();
             let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));
             self.shared.calls.note_failure(script.name, &error);

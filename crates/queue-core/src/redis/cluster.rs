@@ -1,23 +1,15 @@
 //! Redis Cluster: asks the servers which of them has which slot.
 
-use std::time::Duration;
-
 use deadpool_redis::redis::{self, RedisResult};
-use futures_util::future::join_all;
 use rand::seq::SliceRandom;
-use tokio::time::timeout;
 
-use crate::{
-    error::Error,
-    redis::{
-        endpoint::{Address, Endpoint},
-        keys::Slot,
-        send_error::Redirect,
-    },
+use crate::redis::{
+    endpoint::{Address, Endpoint},
+    keys::Slot,
+    questions::ask_all,
+    send_error::Redirect,
 };
 
-/// The time limit of a question to one server. Others answer meanwhile.
-const TIME_LIMIT: Duration = Duration::from_millis(500);
 /// The maximum number of servers that are asked at once. Each knows all others, so a large cluster need not answer every process as a
 /// whole; the next question goes to other servers.
 const MAX_ASKED: usize = 8;
@@ -57,11 +49,7 @@ impl Cluster {
         }
         servers.shuffle(&mut rand::rng());
         servers.truncate(MAX_ASKED);
-        let answers = join_all(servers.iter().map(async |server| match timeout(TIME_LIMIT, ask(server)).await {
-            Ok(answer) => answer.map_err(|error| Error::from(error).to_string()),
-            Err(_) => Err(format!("no answer within {TIME_LIMIT:?}")),
-        }))
-        .await;
+        let answers = ask_all(servers.iter().map(|server| ask(server))).await;
         let (mut reasons, mut cut_off) = (Vec::new(), Vec::new());
         let mut slots: Vec<Option<Address>> = vec![None; Slot::COUNT];
         let mut epochs: Vec<Option<u64>> = vec![None; Slot::COUNT];

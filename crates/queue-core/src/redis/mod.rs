@@ -9,6 +9,7 @@ mod endpoint;
 pub(crate) mod keys;
 mod node;
 mod options;
+mod questions;
 mod quota;
 pub(crate) mod reply;
 mod retry;

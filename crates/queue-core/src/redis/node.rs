@@ -105,7 +105,7 @@ impl Node {
         let within_time = timeout_at(deadline, async {
             let mut connections = 1;
             loop {
-                let (mut connection, its_generation) = shared.connection(&self.pool).await?;
+                let (mut connection, its_generation) = shared.connection(&self.pool, &self.retired).await?;
                 generation = Some(its_generation);
                 match sending.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.

@@ -1,18 +1,24 @@
-//! Redis Sentinel: asks the Sentinels which server is the primary.
+//! Redis Sentinel: asks the Sentinels which server is the primary, and listens to their announcements of another one.
 
 use std::{collections::HashMap, time::Duration};
 
 use deadpool_redis::redis::{self, RedisResult};
-use futures_util::future::join_all;
-use tokio::time::timeout;
+use futures_util::{StreamExt, future::join_all};
+use tokio::time::{error::Elapsed, sleep, timeout};
 
-use crate::{
-    error::Error,
-    redis::endpoint::{Address, Endpoint},
+use crate::redis::{
+    endpoint::{Address, Endpoint},
+    questions::ask_all,
+    retry::Retry,
 };
 
-/// The time limit of a question to one Sentinel. Others answer meanwhile.
+/// The time limit of a connection and of a command for subscriptions.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
+/// The channels on which Sentinels announce another primary: the Sentinel that leads the fail-over when the replica is promoted, and
+/// each Sentinel when it knows of it.
+const ANNOUNCEMENTS: [&str; 2] = ["+promoted-slave", "+switch-master"];
+/// The interval at which a PING checks a quiet connection to a Sentinel.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// The Sentinels, and the primary that they are asked for.
 #[derive(Clone)]
@@ -31,15 +37,25 @@ struct View {
     config_epoch: u64,
 }
 
+/// The connection to a Sentinel broke, or does not answer.
+struct Broken;
+
+impl From<redis::RedisError> for Broken {
+    fn from(_: redis::RedisError) -> Self {
+        Self
+    }
+}
+
+impl From<Elapsed> for Broken {
+    fn from(_: Elapsed) -> Self {
+        Self
+    }
+}
+
 impl Sentinels {
     /// The server that is the primary now.
     pub(crate) async fn primary(&self) -> Result<Endpoint, String> {
-        let answers =
-            join_all(self.servers.iter().map(async |sentinel| match timeout(TIME_LIMIT, self.ask(sentinel)).await {
-                Ok(answer) => answer.map_err(|error| Error::from(error).to_string()),
-                Err(_) => Err(format!("no answer within {TIME_LIMIT:?}")),
-            }))
-            .await;
+        let answers = ask_all(self.servers.iter().map(|sentinel| self.ask(sentinel))).await;
         let mut views = Vec::new();
         let mut reasons = Vec::new();
         for (sentinel, answer) in self.servers.iter().zip(answers) {
@@ -52,6 +68,43 @@ impl Sentinels {
         match views.into_iter().max_by_key(|view| view.config_epoch) {
             Some(View { address, .. }) => Ok(Endpoint { address, ..self.primary.clone() }),
             None => Err(format!("no Sentinel names the primary: {}", reasons.join("; "))),
+        }
+    }
+
+    /// Listens to all Sentinels, and calls `announced` for each announcement of another primary. The future never completes.
+    pub(crate) async fn listen(&self, announced: impl Fn()) {
+        join_all(self.servers.iter().map(async |sentinel| {
+            let mut retry = Retry::new();
+            loop {
+                let _ = self.listen_to(sentinel, &mut retry, &announced).await;
+                sleep(retry.pause()).await;
+            }
+        }))
+        .await;
+    }
+
+    /// Listens to one Sentinel until the connection breaks.
+    async fn listen_to(&self, sentinel: &Endpoint, retry: &mut Retry, announced: impl Fn()) -> Result<(), Broken> {
+        let connection = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
+        let (mut sink, mut messages) = connection.split();
+        timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENTS)).await??;
+        retry.reset();
+        // There may have been an announcement before.
+        announced();
+        loop {
+            match timeout(PING_EVERY, messages.next()).await {
+                Ok(Some(message)) => {
+                    // Sentinels may watch other primaries too.
+                    let text = String::from_utf8_lossy(message.get_payload_bytes());
+                    if text.split_whitespace().any(|word| word == self.service) {
+                        announced();
+                    }
+                }
+                Ok(None) => return Err(Broken),
+                Err(_) => {
+                    timeout(TIME_LIMIT, sink.ping::<redis::Value>()).await??;
+                }
+            }
         }
     }
 

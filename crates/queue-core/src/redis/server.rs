@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::{Error, Result},
-    redis::{client::Redis, endpoint::Endpoint},
+    redis::{client::Redis, endpoint::Endpoint, node::Node},
 };
 
 /// The oldest versions that have all commands that the scripts use.
@@ -81,7 +81,8 @@ enum Snapshots {
 
 impl Redis {
     /// Finds the dangers to messages in the servers that answer now; dangers that prevent work come first. A server of a cluster
-    /// that does not answer while others do is not examined.
+    /// that does not answer while others do is not examined. That a server has become a replica is no danger if another one takes
+    /// over.
     ///
     /// The check uses its own connection: a refused command must not discard the shared ones, and a new connection reaches the
     /// server that is behind the address now.
@@ -91,10 +92,9 @@ impl Redis {
     /// [`Error::Unavailable`] when no server answers in time.
     pub async fn examine(&self) -> Result<Vec<Danger>> {
         let nodes = self.topology().nodes().await?;
-        let examined = join_all(nodes.iter().map(|node| timeout(self.time_limit(), dangers_of(node.endpoint())))).await;
         let (mut dangers, mut errors) = (Vec::new(), Vec::new());
-        for found in examined {
-            match found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into()))) {
+        for found in join_all(nodes.iter().map(|node| self.examine_node(node))).await {
+            match found {
                 Ok(found) => dangers.push(found),
                 Err(error) => errors.push(error),
             }
@@ -103,6 +103,22 @@ impl Redis {
             Some(error) if dangers.is_empty() => Err(error),
             _ => Ok(merged(dangers)),
         }
+    }
+
+    async fn examine_node(&self, node: &Node) -> Result<Vec<Danger>> {
+        let found = tokio::select! {
+            found = timeout(self.time_limit(), dangers_of(node.endpoint())) => found,
+            () = node.retired().cancelled() => {
+                return Err(Error::Unavailable("the server is no longer a primary".into()));
+            }
+        };
+        let mut found =
+            found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
+        if self.topology().may_change() && found.contains(&Danger::Replica) {
+            self.topology().note_failure();
+            found.retain(|danger| *danger != Danger::Replica);
+        }
+        Ok(found)
     }
 }
 

@@ -9,15 +9,18 @@ use std::sync::{
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, task::AbortHandle};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::redis::{
-    call_error::CallError,
-    closed_by_server,
-    endpoint::{Endpoint, OpenConnection},
-    node::Asking,
-    send_error::{NotStarted, SendError},
-    socket::Traffic,
+use crate::{
+    error::Error,
+    redis::{
+        call_error::CallError,
+        closed_by_server,
+        endpoint::{Endpoint, OpenConnection},
+        node::Asking,
+        send_error::{NotStarted, SendError},
+        socket::Traffic,
+    },
 };
 
 pub(crate) type Pool = managed::Pool<Connector>;
@@ -111,17 +114,33 @@ struct Slot {
     generation: u64,
 }
 
-async fn connect(pool: &Pool) -> Result<Object<Connector>, SendError> {
-    let error = match pool.get().await {
+async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Connector>, SendError> {
+    let connecting = async {
+        match pool.get().await {
+            Ok(connection) => Ok(connection),
+            Err(PoolError::Backend(error)) => Err(closed_by_server::explain(error, &pool.manager().0).await),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let connected = tokio::select! {
+        connected = connecting => connected,
+        // A server that hangs accepts connections, and never answers.
+        () = retired.cancelled() => Err(Error::Unavailable("the server is no longer a primary".into())),
+    };
+    let error = match connected {
         Ok(connection) => return Ok(connection),
-        Err(PoolError::Backend(error)) => closed_by_server::explain(error, &pool.manager().0).await,
-        Err(error) => error.into(),
+        Err(error) => error,
     };
     Err(SendError::NotStarted(NotStarted::Unreachable, CallError::Failed(error)))
 }
 
 impl SharedConnection {
-    pub(crate) async fn connection(&self, pool: &Pool) -> Result<(Connection, u64), SendError> {
+    /// The open connection, or a new one. Connecting ends when the server is `retired`.
+    pub(crate) async fn connection(
+        &self,
+        pool: &Pool,
+        retired: &CancellationToken,
+    ) -> Result<(Connection, u64), SendError> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
         if let Some(connection) = slot.connection.take_if(|connection| is_broken || connection.traffic.is_closed()) {
@@ -131,7 +150,7 @@ impl SharedConnection {
             return Ok((Connection::clone(connection), slot.generation));
         }
         // Connecting is rare, so its future is boxed, which keeps the future of each call small.
-        let connection = Box::pin(connect(pool)).await?;
+        let connection = Box::pin(connect(pool, retired)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;
         *self.driver.lock() = Some(shared.driver.abort_handle());

@@ -1,7 +1,7 @@
 //! The servers that calls go to: one server, the primary that Sentinels name, or the primaries of a cluster.
 //!
 //! While a call fails or hangs, a watcher asks for the topology every 250 ms, and ends the calls to a server that is no longer a
-//! primary. Otherwise it asks every 5 s.
+//! primary. Otherwise it asks every 5 s, and when a Sentinel announces a fail-over.
 
 use std::{
     collections::HashMap,
@@ -75,8 +75,8 @@ struct Shared {
     redirects: Mutex<Vec<Arc<Node>>>,
     /// Held while the topology is asked for; has the time of the last answer.
     asking: AsyncMutex<Option<Instant>>,
-    /// Notified when a call has failed.
-    call_failed: Notify,
+    /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
+    ask_now: Notify,
     /// Why the topology is unknown, or a part of it; logged when it changes.
     trouble: Mutex<Option<String>>,
 }
@@ -149,7 +149,7 @@ impl Topology {
             map: RwLock::new(Arc::new(map)),
             redirects: Mutex::default(),
             asking: AsyncMutex::default(),
-            call_failed: Notify::new(),
+            ask_now: Notify::new(),
             trouble: Mutex::default(),
         };
         Self { shared: Arc::new(shared), watcher: OnceLock::new() }
@@ -209,7 +209,7 @@ impl Topology {
 
     /// The server to which a call was redirected. The watcher learns the rest of the change.
     pub(crate) fn redirected(&self, from: &Node, redirect: &Redirect) -> Option<Arc<Node>> {
-        self.shared.call_failed.notify_one();
+        self.shared.ask_now.notify_one();
         let Source::Cluster(cluster) = &self.shared.source else { return None };
         let address = cluster::redirect_address(redirect, &from.endpoint().address)?;
         Some(self.shared.node_at(&self.map(), cluster.endpoint(address)))
@@ -228,7 +228,7 @@ impl Topology {
     /// Notes that a call has failed: the topology may have changed.
     pub(crate) fn note_failure(&self) {
         self.watch();
-        self.shared.call_failed.notify_one();
+        self.shared.ask_now.notify_one();
     }
 
     fn watch(&self) {
@@ -241,10 +241,20 @@ impl Topology {
 impl Shared {
     /// Keeps the topology current, for as long as the task lives.
     async fn keep_current(self: Arc<Self>) {
+        match &self.source {
+            // A former primary may accept writes for a while, which are lost. So no call fails, but a Sentinel announces it.
+            Source::Sentinels(sentinels) => {
+                tokio::join!(self.ask_repeatedly(), sentinels.listen(|| self.ask_now.notify_one()));
+            }
+            Source::Server(_) | Source::Cluster(_) => self.ask_repeatedly().await,
+        }
+    }
+
+    async fn ask_repeatedly(&self) {
         let mut asked_at = Instant::now();
         let mut progress: Vec<(u64, u64)> = Vec::new();
         loop {
-            let has_failed = timeout(CHECK_INTERVAL, self.call_failed.notified()).await.is_ok();
+            let is_urgent = timeout(CHECK_INTERVAL, self.ask_now.notified()).await.is_ok();
             let nodes = self.map.read().nodes.clone();
             let before = std::mem::replace(&mut progress, nodes.iter().map(|node| node.progress()).collect());
             // A server hangs if none of its calls has ended since the last check, though some are open.
@@ -253,11 +263,11 @@ impl Shared {
                 .zip(&before)
                 .any(|((begun, ended), (_, ended_before))| begun > ended && ended == ended_before);
             let interval = if self.trouble.lock().is_some() { TROUBLE_INTERVAL } else { QUIET_INTERVAL };
-            if has_failed || hangs || asked_at.elapsed() >= interval {
+            if is_urgent || hangs || asked_at.elapsed() >= interval {
                 // The error is in `trouble`.
                 let _ = self.ask(Duration::ZERO).await;
                 asked_at = Instant::now();
-                if has_failed {
+                if is_urgent {
                     sleep(CHECK_INTERVAL).await;
                 }
             }

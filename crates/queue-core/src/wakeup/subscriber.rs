@@ -258,21 +258,28 @@ impl Subscriber {
 
     /// Returns the reason why the subscription ended.
     async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
-        let limit = self.shared.redis.time_limit();
-        let node = match self.shared.redis.topology().subscription_node().await {
+        let topology = self.shared.redis.topology();
+        let node = match topology.subscription_node().await {
             Ok(node) => node,
             Err(error) => return error.to_string(),
         };
+        let reason = tokio::select! {
+            reason = self.subscribe_at(&node, retry, is_logged) => reason,
+            // A server that hangs accepts connections, and never answers.
+            () = node.retired().cancelled() => "the server is no longer a primary".into(),
+        };
+        topology.note_failure();
+        reason
+    }
+
+    /// Subscribes at a server, and returns the reason why the subscription ended.
+    async fn subscribe_at(&self, node: &Node, retry: &mut Retry, is_logged: &mut bool) -> String {
+        let limit = self.shared.redis.time_limit();
         let opened = timeout(limit, node.endpoint().open_for_subscriptions()).await;
         let (mut sink, mut messages) = match opened {
             Ok(Ok(connection)) => connection.split(),
-            failed => {
-                self.shared.redis.topology().note_failure();
-                return match failed {
-                    Ok(Err(error)) => closed_by_server::explain(error, node.endpoint()).await.to_string(),
-                    _ => "no connection in time".into(),
-                };
-            }
+            Ok(Err(error)) => return closed_by_server::explain(error, node.endpoint()).await.to_string(),
+            Err(_) => return "no connection in time".into(),
         };
         self.shared.to_subscribe.lock().clear();
         let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
@@ -297,12 +304,7 @@ impl Subscriber {
             info!("the subscription to Redis is back");
         }
         self.wake_all();
-        let reason = tokio::select! {
-            reason = self.listen(&mut sink, &mut messages, &node) => reason,
-            () = node.retired().cancelled() => "the server is no longer a primary".into(),
-        };
-        self.shared.redis.topology().note_failure();
-        reason
+        self.listen(&mut sink, &mut messages, node).await
     }
 
     async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, node: &Node) -> String {

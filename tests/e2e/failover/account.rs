@@ -1,0 +1,120 @@
+//! The account of a load: every post with its answer, and every delivery. It tells whether a message was lost, stored twice,
+//! delivered again, or came from nowhere.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+/// The posts and the deliveries of all queues. A message's data is its number: the position of its post.
+#[derive(Default)]
+pub(super) struct Account {
+    posts: Vec<Post>,
+    /// The numbers with which each message was delivered, by queue and id.
+    deliveries: BTreeMap<(usize, String), Vec<usize>>,
+    /// For each queue, when the last delivered message was posted.
+    delivered: BTreeMap<usize, Instant>,
+    /// For each queue, when the last message was posted that a 2xx answer has confirmed.
+    stored: BTreeMap<usize, Instant>,
+    /// The same for posts to the API that does not wait for replicas.
+    accepted: BTreeMap<usize, Instant>,
+}
+
+struct Post {
+    queue: usize,
+    /// When the last attempt began.
+    began: Instant,
+    /// The message's id, when a 2xx answer has confirmed that the replicas have it.
+    stored_as: Option<String>,
+}
+
+impl Account {
+    /// Notes a new post, and returns its number.
+    pub(super) fn begin(&mut self, queue: usize) -> usize {
+        self.posts.push(Post { queue, began: Instant::now(), stored_as: None });
+        self.posts.len() - 1
+    }
+
+    /// Notes that a post is sent again.
+    pub(super) fn begin_again(&mut self, number: usize) {
+        self.posts[number].began = Instant::now();
+    }
+
+    /// Notes a 2xx answer of the API that does not wait for replicas: a fail-over may lose the message.
+    pub(super) fn accept(&mut self, number: usize) {
+        let post = &self.posts[number];
+        self.accepted.insert(post.queue, post.began);
+    }
+
+    /// Notes a 2xx answer of the API that waits for replicas: the message must not be lost.
+    pub(super) fn store(&mut self, number: usize, id: String) {
+        let post = &mut self.posts[number];
+        post.stored_as = Some(id);
+        self.stored.insert(post.queue, post.began);
+    }
+
+    /// Notes a delivery.
+    pub(super) fn deliver(&mut self, queue: usize, id: String, number: usize) {
+        self.deliveries.entry((queue, id)).or_default().push(number);
+        if let Some(post) = self.posts.get(number) {
+            let last = self.delivered.entry(queue).or_insert(post.began);
+            *last = post.began.max(*last);
+        }
+    }
+
+    /// Whether a message of this queue that was posted after `since` is stored.
+    pub(super) fn has_stored(&self, queue: usize, since: Instant) -> bool {
+        self.stored.get(&queue).is_some_and(|at| *at > since)
+    }
+
+    /// Whether the API that does not wait for replicas has stored a message of this queue that was posted after `since`.
+    pub(super) fn has_accepted(&self, queue: usize, since: Instant) -> bool {
+        self.accepted.get(&queue).is_some_and(|at| *at > since)
+    }
+
+    /// Whether a message of this queue that was posted after `since` was delivered.
+    pub(super) fn has_delivered(&self, queue: usize, since: Instant) -> bool {
+        self.delivered.get(&queue).is_some_and(|at| *at > since)
+    }
+
+    /// The number of posts that a 2xx answer has confirmed.
+    pub(super) fn confirmed(&self) -> usize {
+        self.posts.iter().filter(|post| post.stored_as.is_some()).count()
+    }
+
+    /// The number of deliveries.
+    pub(super) fn deliveries(&self) -> usize {
+        self.deliveries.values().map(Vec::len).sum()
+    }
+
+    /// The number of deliveries beyond the first one of each message.
+    pub(super) fn repeated(&self) -> usize {
+        self.deliveries() - self.deliveries.len()
+    }
+
+    /// Compares the account of a queue with its completed messages, which are all that it has: their numbers by id.
+    pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
+        let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
+        let lost: Vec<_> = posts()
+            .filter_map(|(number, post)| {
+                let id = post.stored_as.as_ref()?;
+                (completed.get(id) != Some(&number)).then_some((number, id))
+            })
+            .collect();
+        assert_eq!(lost, [], "messages that were answered 2xx are lost");
+
+        let mut ids: BTreeMap<usize, BTreeSet<&String>> =
+            posts().map(|(number, _)| (number, BTreeSet::new())).collect();
+        for ((_, id), numbers) in self.deliveries.range((queue, String::new())..(queue + 1, String::new())) {
+            for number in numbers {
+                ids.get_mut(number).unwrap_or_else(|| panic!("{id} with {number} comes from nowhere")).insert(id);
+            }
+        }
+        for (id, number) in completed {
+            let delivered = ids.get(number).is_some_and(|ids| ids.contains(id));
+            assert!(delivered, "{id} with {number} is completed, and was never delivered");
+        }
+        let twice: Vec<_> = ids.into_iter().filter(|(_, ids)| ids.len() > 1).collect();
+        assert_eq!(twice, [], "messages were stored twice");
+    }
+}

@@ -1,0 +1,278 @@
+//! The load: three producers for each queue, and consumers over HTTP for those queues that the worker does not serve.
+
+use std::{
+    collections::BTreeMap,
+    panic::resume_unwind,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use drover_tests::TIME_LIMIT;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::sleep};
+
+use super::account::Account;
+use crate::load::stored;
+
+/// The time for which a consumer has a message before it settles the lease.
+pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
+/// The pause of a producer between two posts.
+const POST_PAUSE: Duration = Duration::from_millis(40);
+/// The pause of a client after a refusal.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The maximum number of leases that an HTTP consumer has at once.
+pub(super) const MAX_LEASED: usize = 5;
+
+/// The base URLs of two API processes.
+#[derive(Clone)]
+pub(super) struct Apis {
+    /// Its posts wait until all replicas have the message.
+    pub(super) durable: String,
+    /// Its posts wait for no replica.
+    pub(super) plain: String,
+}
+
+/// Clients of the APIs: producers and consumers.
+pub(super) struct Load {
+    pub(super) queues: Vec<String>,
+    pub(super) account: Arc<Mutex<Account>>,
+    http: Client,
+    apis: Apis,
+    is_over: Arc<AtomicBool>,
+    producers: JoinSet<()>,
+    consumers: JoinSet<()>,
+}
+
+/// Whether the worker serves the queue at this index; otherwise an HTTP consumer does.
+pub(super) fn is_served_by_worker(queue: usize) -> bool {
+    queue.is_multiple_of(2)
+}
+
+impl Load {
+    /// Starts the clients.
+    pub(super) fn start(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (mut producers, mut consumers) = (JoinSet::new(), JoinSet::new());
+        for (index, name) in queues.iter().enumerate() {
+            let client_of = |base: &str| QueueClient {
+                http: http.clone(),
+                path: format!("{base}/v1/queues/{name}"),
+                index,
+                account: Arc::clone(&account),
+            };
+            let (durable, plain) = (client_of(&apis.durable), client_of(&apis.plain));
+            producers.spawn(durable.clone().post_once(Arc::clone(&is_over)));
+            producers.spawn(durable.clone().post_until_stored(Arc::clone(&is_over)));
+            producers.spawn(plain.post_unconfirmed(Arc::clone(&is_over)));
+            if !is_served_by_worker(index) {
+                consumers.spawn(durable.consume());
+            }
+        }
+        Self { queues, account, http, apis, is_over, producers, consumers }
+    }
+
+    /// Waits until this holds for each of these queues, and returns how long it took since `since`.
+    pub(super) async fn wait_until(
+        &self,
+        what: &str,
+        since: Instant,
+        queues: impl IntoIterator<Item = usize> + Clone,
+        is_reached: impl Fn(&Account, usize) -> bool,
+    ) -> Duration {
+        loop {
+            let missing: Vec<usize> = {
+                let account = self.account.lock().unwrap();
+                queues.clone().into_iter().filter(|queue| !is_reached(&account, *queue)).collect()
+            };
+            if missing.is_empty() {
+                return since.elapsed();
+            }
+            assert!(since.elapsed() < TIME_LIMIT, "queues {missing:?}: {what}: not within {TIME_LIMIT:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until this many posts are confirmed and this many messages were delivered.
+    pub(super) async fn wait_for_work(&self, count: usize) {
+        let start = Instant::now();
+        loop {
+            {
+                let account = self.account.lock().unwrap();
+                if account.confirmed() >= count && account.deliveries() >= count {
+                    return;
+                }
+            }
+            assert!(start.elapsed() < TIME_LIMIT, "fewer than {count} messages are confirmed and delivered");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends the producers, waits until all messages are completed, and compares the account with what Redis has.
+    pub(super) async fn finish(mut self) -> Account {
+        self.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.producers.join_next().await {
+            ended.unwrap();
+        }
+        for index in 0..self.queues.len() {
+            let completed = self.all_completed(index).await;
+            self.account.lock().unwrap().assert_adds_up(index, &completed);
+        }
+        self.consumers.abort_all();
+        while let Some(ended) = self.consumers.join_next().await {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                resume_unwind(panic);
+            }
+        }
+        std::mem::take(&mut *self.account.lock().unwrap())
+    }
+
+    /// Waits until a queue has only completed messages. Returns their numbers by id.
+    async fn all_completed(&self, queue: usize) -> BTreeMap<String, usize> {
+        let path = format!("{}/v1/queues/{}", self.apis.durable, self.queues[queue]);
+        let start = Instant::now();
+        let status = loop {
+            let status = self.get(&path).await;
+            let counts = &status["counts"];
+            let left: u64 =
+                ["held", "delayed", "waiting", "active"].iter().filter_map(|state| counts[state].as_u64()).sum();
+            if left == 0 {
+                break status;
+            }
+            assert!(start.elapsed() < TIME_LIMIT, "all messages should be completed: {status}");
+            sleep(Duration::from_millis(50)).await;
+        };
+        let (mut completed, mut cursor) = (BTreeMap::new(), String::new());
+        loop {
+            let page = self.get(&format!("{path}/messages?state=completed&limit=1000{cursor}")).await;
+            for message in page["messages"].as_array().unwrap() {
+                completed.insert(text(&message["id"]), number(&message["data"]));
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        let all = completed.len();
+        assert_eq!((&status["counts"]["completed"], &status["counts"]["failed"]), (&json!(all), &json!(0)), "{status}");
+        assert_eq!(
+            (&status["totals"]["enqueued"], &status["totals"]["completed"]),
+            (&json!(all), &json!(all)),
+            "{status}"
+        );
+        completed
+    }
+
+    async fn get(&self, url: &str) -> Value {
+        let answer = self.http.get(url).send().await.unwrap();
+        let (status, body) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, StatusCode::OK, "{url}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn number(value: &Value) -> usize {
+    value.as_u64().unwrap().try_into().unwrap()
+}
+
+/// A client of one queue. The APIs run all the time, so a connection that breaks is a failure of the test.
+#[derive(Clone)]
+struct QueueClient {
+    http: Client,
+    path: String,
+    index: usize,
+    account: Arc<Mutex<Account>>,
+}
+
+impl QueueClient {
+    /// Posts messages until the load is over, each of them once: after a 503 it is in doubt whether the message is stored.
+    async fn post_once(self, is_over: Arc<AtomicBool>) {
+        while !is_over.load(Ordering::Relaxed) {
+            let number = self.account.lock().unwrap().begin(self.index);
+            if let Some(id) = self.post(&json!({"data": number})).await {
+                self.account.lock().unwrap().store(number, id);
+            }
+            sleep(POST_PAUSE).await;
+        }
+    }
+
+    /// Posts messages to the API that does not wait for replicas, each of them once.
+    async fn post_unconfirmed(self, is_over: Arc<AtomicBool>) {
+        while !is_over.load(Ordering::Relaxed) {
+            let number = self.account.lock().unwrap().begin(self.index);
+            if self.post(&json!({"data": number})).await.is_some() {
+                self.account.lock().unwrap().accept(number);
+            }
+            sleep(POST_PAUSE).await;
+        }
+    }
+
+    /// Posts messages with own ids until the load is over, each of them until it is stored.
+    async fn post_until_stored(self, is_over: Arc<AtomicBool>) {
+        while !is_over.load(Ordering::Relaxed) {
+            let number = self.account.lock().unwrap().begin(self.index);
+            let (start, message) = (Instant::now(), json!({"id": format!("own-{number}"), "data": number}));
+            let id = loop {
+                if let Some(id) = self.post(&message).await {
+                    break id;
+                }
+                assert!(start.elapsed() < TIME_LIMIT, "{number} is not stored");
+                sleep(PAUSE).await;
+                self.account.lock().unwrap().begin_again(number);
+            };
+            self.account.lock().unwrap().store(number, id);
+            sleep(POST_PAUSE).await;
+        }
+    }
+
+    /// Posts a message. Returns its id if the answer says that it is stored.
+    async fn post(&self, message: &Value) -> Option<String> {
+        let start = Instant::now();
+        let answer = self.http.post(format!("{}/messages", self.path)).json(message).send().await.unwrap();
+        stored(answer, start.elapsed()).await.map(|stored| text(&stored["id"]))
+    }
+
+    /// Leases and completes messages until the task is aborted.
+    async fn consume(self) {
+        loop {
+            let leased = self.send("leases", &json!({"max": MAX_LEASED, "wait": "20s"})).await;
+            let Some(leased) = leased else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let mut settlements = Vec::new();
+            for message in leased["messages"].as_array().unwrap() {
+                let (id, number) = (text(&message["id"]), number(&message["data"]));
+                self.account.lock().unwrap().deliver(self.index, id, number);
+                settlements.push(json!({"lease": message["lease"], "action": "complete", "result": null}));
+            }
+            if settlements.is_empty() {
+                continue;
+            }
+            sleep(HANDLING_TIME).await;
+            // A settle may be repeated.
+            while self.send("leases/settle", &json!({"settlements": settlements})).await.is_none() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Sends a request; `None` if Redis is not available.
+    async fn send(&self, path: &str, body: &Value) -> Option<Value> {
+        let answer = self.http.post(format!("{}/{path}", self.path)).json(body).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => Some(answer.json().await.unwrap()),
+            StatusCode::SERVICE_UNAVAILABLE => None,
+            other => panic!("{other}: {:?}", answer.text().await),
+        }
+    }
+}
