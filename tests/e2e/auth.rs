@@ -61,7 +61,7 @@ async fn problem(answer: Response) -> (u16, Value) {
     (status, body)
 }
 
-/// Every route that needs a key, with its scope.
+/// Routes that need a key, with their scopes. (A unit test of the API checks the scope of every route.)
 const ROUTES: [(&str, &str, &str); 24] = [
     ("POST", "/v1/queues/user-1/messages", "enqueue"),
     ("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"),

@@ -118,7 +118,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
                 warn!(reason, "Redis is not available: requests are refused");
             }
             let detail = "Redis is not available now; try again. The operation may have been done completely, in part \
-                          or not at all: it is safe to repeat";
+                          or not at all; a repetition also applies to what was posted since";
             temporary(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {

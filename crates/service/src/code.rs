@@ -88,7 +88,7 @@ codes! {
     TooManyListenersOfKey(TOO_MANY_REQUESTS, "too_many_listeners", "the key has `api.max_listeners_per_key` event streams: close one"),
     TooManyWaits(TOO_MANY_REQUESTS, "too_many_waits", "the key has `api.max_waits_per_key` waiting requests: try again later, or without `wait`"),
     Internal(INTERNAL_SERVER_ERROR, "internal", "the server failed: search its log for the `request_id`"),
-    Unavailable(SERVICE_UNAVAILABLE, "unavailable", "Redis is not available: try again after `Retry-After` seconds; a posted message may have been stored, all else is safe to repeat"),
+    Unavailable(SERVICE_UNAVAILABLE, "unavailable", "Redis is not available: try again after `Retry-After` seconds; the request may have been done; a repetition also applies to what was posted since"),
     Overloaded(SERVICE_UNAVAILABLE, "overloaded", "the server lacks memory, or too many posts wait for Redis; nothing was done: try again after `Retry-After` seconds"),
     Stopping(SERVICE_UNAVAILABLE, "stopping", "the server stops during NDJSON: send the rest again"),
     TooManyListeners(SERVICE_UNAVAILABLE, "too_many_listeners", "the server has `api.max_listeners` event streams: try again after `Retry-After` seconds"),

@@ -201,7 +201,9 @@ pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: 
         LeaseOutcome::Retried => line!(info, "failed, will be tried again"),
         LeaseOutcome::Released => line!(info, "released"),
         LeaseOutcome::Failed => line!(warn, "failed for good"),
-        LeaseOutcome::Lost => line!(warn, "the lease was over before it was settled: another consumer has the message"),
+        LeaseOutcome::Lost => {
+            line!(warn, "the lease was over before it was settled: another consumer may have the message")
+        }
         LeaseOutcome::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
     }
 }

@@ -161,7 +161,7 @@ fn quota_unavailable(error: Error) -> Problem {
     let is_unavailable = matches!(error, Error::Unavailable(_));
     let mut problem = errors::from_queue(error);
     if is_unavailable {
-        problem.detail = "Redis is not available now, and nothing was done; try again".into();
+        problem.detail = "Redis is not available now, and the request was not done; try again".into();
     }
     problem
 }

@@ -12,10 +12,10 @@ use crate::{
         call_error::CallError,
         calls::{self, Calls},
         keys::Slot,
-        node::{Asking, Node, Sending},
-        options::{InvalidOptions, RedisOptions},
+        node::{Node, Sending},
         scripts::{self, Script},
         send_error::{NotStarted, SendError},
+        shared_connection::Asking,
         topology::{Source, Topology},
     },
 };
@@ -44,15 +44,6 @@ struct Shared {
 impl Redis {
     /// The default time limit of a call: 1.5 s.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
-
-    /// Prepares connections with [`RedisOptions`] that have only a URL and a time limit.
-    ///
-    /// # Errors
-    ///
-    /// When `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a password.
-    pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidOptions> {
-        RedisOptions::new(url, time_limit).prepare()
-    }
 
     /// A handle with the same settings and its own connections, which belong to the runtime of its first call. Its calls are
     /// counted together with the calls of this handle.

@@ -20,7 +20,7 @@ use crate::{
         endpoint::Endpoint,
         scripts::Script,
         send_error::SendError,
-        shared_connection::{Connection, Connector, Pool, SharedConnection, Unanswered},
+        shared_connection::{Asking, Connection, Connector, Pool, SharedConnection, Unanswered},
     },
 };
 
@@ -105,7 +105,8 @@ impl Node {
         let within_time = timeout_at(deadline, async {
             let mut connections = 1;
             loop {
-                let (mut connection, its_generation) = shared.connection(&self.pool, &self.retired).await?;
+                let (mut connection, its_generation) =
+                    shared.connection(&self.pool, &self.retired).await.map_err(SendError::unreachable)?;
                 generation = Some(its_generation);
                 match sending.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
@@ -159,13 +160,6 @@ pub(crate) struct Sending<'c> {
     pub(crate) wait: Option<&'c Cmd>,
     /// Whether the server serves the call although the slot still belongs to another server.
     pub(crate) asking: Asking,
-}
-
-/// Whether a command follows a redirection by ASK.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asking {
-    Yes,
-    No,
 }
 
 impl Sending<'_> {

@@ -61,6 +61,17 @@ pub enum InvalidOptions {
     Tls(#[from] InvalidTls),
 }
 
+impl Redis {
+    /// Prepares connections with [`RedisOptions`] that have only a URL and a time limit.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a password.
+    pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidOptions> {
+        RedisOptions::new(url, time_limit).prepare()
+    }
+}
+
 impl RedisOptions {
     /// The options of a URL and a time limit alone.
     pub fn new(url: impl Into<String>, time_limit: Duration) -> Self {

@@ -37,6 +37,11 @@ pub(crate) struct Redirect(pub(crate) String);
 const NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
 
 impl SendError {
+    /// There is no connection for the call.
+    pub(crate) fn unreachable(error: Error) -> Self {
+        Self::NotStarted(NotStarted::Unreachable, CallError::Failed(error))
+    }
+
     /// Whether the next call needs a new connection. The connection may be broken, or its address may lead to another server now.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {

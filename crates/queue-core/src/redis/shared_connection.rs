@@ -12,13 +12,10 @@ use tokio::{sync::Mutex, task::AbortHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    error::Error,
+    error::{Error, Result},
     redis::{
-        call_error::CallError,
         closed_by_server,
         endpoint::{Endpoint, OpenConnection},
-        node::Asking,
-        send_error::{NotStarted, SendError},
         socket::Traffic,
     },
 };
@@ -76,6 +73,13 @@ impl Connection {
     }
 }
 
+/// Whether a command follows a redirection by ASK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    Yes,
+    No,
+}
+
 /// Why a command has no usable reply.
 pub(crate) enum Unanswered {
     /// Redis has received no byte of the command: it may be sent again.
@@ -114,7 +118,7 @@ struct Slot {
     generation: u64,
 }
 
-async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Connector>, SendError> {
+async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Connector>> {
     let connecting = async {
         match pool.get().await {
             Ok(connection) => Ok(connection),
@@ -122,25 +126,16 @@ async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Conn
             Err(error) => Err(error.into()),
         }
     };
-    let connected = tokio::select! {
+    tokio::select! {
         connected = connecting => connected,
         // A server that hangs accepts connections, and never answers.
         () = retired.cancelled() => Err(Error::Unavailable("the server is no longer a primary".into())),
-    };
-    let error = match connected {
-        Ok(connection) => return Ok(connection),
-        Err(error) => error,
-    };
-    Err(SendError::NotStarted(NotStarted::Unreachable, CallError::Failed(error)))
+    }
 }
 
 impl SharedConnection {
     /// The open connection, or a new one. Connecting ends when the server is `retired`.
-    pub(crate) async fn connection(
-        &self,
-        pool: &Pool,
-        retired: &CancellationToken,
-    ) -> Result<(Connection, u64), SendError> {
+    pub(crate) async fn connection(&self, pool: &Pool, retired: &CancellationToken) -> Result<(Connection, u64)> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
         if let Some(connection) = slot.connection.take_if(|connection| is_broken || connection.traffic.is_closed()) {

@@ -3,7 +3,10 @@
 use std::{fs, io, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::task::spawn_blocking;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::spawn_blocking,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -14,8 +17,6 @@ use tokio_rustls::{
     },
 };
 use tracing::warn;
-
-use crate::redis::socket::Wire;
 
 /// The certificates of one process. Their files are read again for each new connection, so renewed ones need no restart.
 pub(crate) struct TlsClient {
@@ -54,11 +55,15 @@ impl TlsClient {
     }
 
     /// Performs the handshake with the server at `host`, whose certificate must be valid for this name.
-    pub(crate) async fn connect(self: &Arc<Self>, host: &str, wire: Wire) -> io::Result<TlsStream<Wire>> {
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        self: &Arc<Self>,
+        host: &str,
+        socket: S,
+    ) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let client = Arc::clone(self);
         let config = spawn_blocking(move || client.config()).await?.map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, wire).await.map_err(explain)
+        TlsConnector::from(config).connect(name, socket).await.map_err(explain)
     }
 
     /// The configuration of the files' content now. While it can't be used, such as in the middle of a renewal, the previous one is
