@@ -189,6 +189,10 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", format!("authorization={SECRET}")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:{SECRET}@{collector}")),
         ("DROVER_SOMETHING", SECRET.to_owned()),
+        // The worker has the password beside the URL.
+        ("DROVER__REDIS__URL", system.redis.url()),
+        ("DROVER__REDIS__USERNAME", "default".to_owned()),
+        ("DROVER__REDIS__PASSWORD", SECRET.to_owned()),
     ];
     let secrets: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let worker = system.worker_with(&secrets).await;
@@ -205,9 +209,12 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         assert_no_secret(path, &system.http.get(system.url(path)).send().await.unwrap().text().await.unwrap());
     }
     for name in ["producer-api", "consumer-worker"] {
-        let (printed, output) = run(name, &["--print-config"], &[("DROVER__REDIS__URL", &url)], &config);
-        assert!(printed, "{output}");
-        assert_no_secret("the printed configuration", &output);
+        let beside_the_url = [("DROVER__REDIS__PASSWORD", SECRET), ("DROVER__REDIS__SENTINEL__PASSWORD", SECRET)];
+        for env in [&[("DROVER__REDIS__URL", url.as_str())][..], &beside_the_url] {
+            let (printed, output) = run(name, &["--print-config"], env, &config);
+            assert!(printed, "{output}");
+            assert_no_secret("the printed configuration", &output);
+        }
     }
     let mut system = system;
     system.redis.kill();

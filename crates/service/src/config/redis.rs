@@ -172,3 +172,64 @@ impl Serialize for Password {
         serializer.serialize_str(HIDDEN)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error of a section with these lines.
+    fn error_of(lines: &str) -> String {
+        let section: Redis = toml::from_str(&format!("timeout = \"1s\"\n{lines}")).unwrap();
+        let error = section.connect().map(drop).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        error
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_are_refused_with_their_names() {
+        let url = "url = \"redis://127.0.0.1\"\n";
+        let sentinels = "url = \"redis+sentinel://127.0.0.1/main\"\n";
+        for (lines, expected) in [
+            (
+                format!("{url}password = \"hunter2\"\npassword_file = \"/nowhere/a\""),
+                "redis.password and redis.password_file are both set: remove one of them",
+            ),
+            (
+                format!("{url}password_file = \"/nowhere/a\""),
+                "redis.password_file: can't read /nowhere/a: No such file",
+            ),
+            (
+                format!("{url}tls = {{ certificate = \"/nowhere/a\" }}"),
+                "redis.tls: certificate and key belong together: set both",
+            ),
+            (format!("{url}tls = {{ ca = \"/nowhere/a\" }}"), "redis.tls is set, but redis.url does not ask for TLS"),
+            (
+                format!("{sentinels}sentinel = {{ username = \"hunter2\" }}"),
+                "redis.sentinel has no password: set redis.sentinel.password",
+            ),
+            (
+                format!("{sentinels}sentinel = {{ password = \"hunter2\", password_file = \"/nowhere/a\" }}"),
+                "redis.sentinel.password and redis.sentinel.password_file are both set",
+            ),
+            (
+                format!("{url}sentinel = {{ password = \"hunter2\" }}"),
+                "redis.sentinel is set, but redis.url names no Sentinels",
+            ),
+            (
+                "url = \"redis://:hunter2@127.0.0.1\"\npassword = \"hunter2\"".into(),
+                "redis.url has a password, and redis.password",
+            ),
+        ] {
+            let error = error_of(&lines);
+            assert!(error.contains(expected), "{lines}: {error}");
+        }
+    }
+
+    #[test]
+    fn password_may_stand_in_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "hunter2\n").unwrap();
+        let path = FilePath::deserialize(serde_json::Value::from(file.path().to_str().unwrap())).unwrap();
+        assert_eq!(password("redis", None, Some(&path)).unwrap().as_deref(), Some("hunter2"));
+    }
+}
