@@ -20,7 +20,7 @@ pub(crate) struct Cluster {
     pub(crate) seeds: Vec<Endpoint>,
 }
 
-/// What the servers of a cluster say.
+/// The state of a cluster, as its servers say.
 pub(crate) struct View {
     /// The address of each slot's server.
     pub(crate) slots: Vec<Option<Address>>,
@@ -39,7 +39,7 @@ struct Claim {
 }
 
 impl Cluster {
-    /// What some servers say that answer in time, of the `known` ones and those of the URL.
+    /// The state of the cluster, by the answers of some of the `known` servers and of those in the URL.
     pub(crate) async fn view<'e>(&'e self, known: impl Iterator<Item = &'e Endpoint>) -> Result<View, String> {
         let mut servers: Vec<&Endpoint> = Vec::new();
         for server in known.chain(&self.seeds) {

@@ -74,7 +74,7 @@ impl From<Unanswered> for SendError {
                 Some(reason) => Self::NotStarted(reason, error.into()),
                 None => Self::Failed(error.into()),
             },
-            // Whatever the reason is, such as a primary that has become a replica: the replicas have not confirmed.
+            // The replicas have not confirmed, for example because the primary has become a replica.
             Unanswered::Done(error) => Self::Failed(CallError::Failed(Error::Unavailable(error.to_string()))),
         }
     }

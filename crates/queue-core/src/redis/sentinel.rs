@@ -30,7 +30,7 @@ pub(crate) struct Sentinels {
     pub(crate) primary: Endpoint,
 }
 
-/// What one Sentinel says.
+/// The answer of one Sentinel.
 struct View {
     address: Address,
     /// Grows with each fail-over, so the Sentinel with the highest one knows the latest primary.

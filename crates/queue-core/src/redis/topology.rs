@@ -127,7 +127,7 @@ impl Map {
         self.nodes.iter().filter(|node| !other.nodes.iter().any(|other| Arc::ptr_eq(node, other)))
     }
 
-    /// What is wrong with a cluster whose slots are not all served.
+    /// The fault of a cluster whose slots are not all served; `None` if all are.
     fn trouble(&self) -> Option<String> {
         let missing = self.owners.iter().filter(|owner| owner.is_none()).count();
         (missing > 0).then(|| format!("{missing} of the {} slots of the cluster have no server", Slot::COUNT))

@@ -14,7 +14,7 @@ pub(crate) struct RedisUrl {
     pub(crate) uses_tls: UsesTls,
 }
 
-/// What the URL names.
+/// The kind of servers that the URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     Server,

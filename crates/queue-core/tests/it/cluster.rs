@@ -118,7 +118,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     assert_eq!((summary.lost.len(), summary.repeated, summary.in_doubt), (0, 0, 0), "{summary:?}");
 }
 
-/// Whatever ends a primary.
+/// Asserts that no confirmed message is lost when `end_primary` ends a primary under load.
 async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
     let mut cluster = RedisCluster::start(3, 1);
     let load = Load::start(&connect(&cluster).require_replicas(1), 8);

@@ -41,7 +41,7 @@ impl Tasks {
     }
 }
 
-/// What happened to each number.
+/// Records what happened to each number.
 #[derive(Default)]
 struct Account {
     next: u64,
@@ -70,7 +70,7 @@ impl Account {
     }
 }
 
-/// What the account says.
+/// The result of an account.
 #[derive(Debug)]
 pub(crate) struct Summary {
     pub(crate) in_doubt: usize,
