@@ -6,4 +6,3 @@ mod cluster;
 mod load;
 mod receiver;
 mod scene;
-mod sentinels;
