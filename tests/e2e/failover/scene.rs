@@ -243,16 +243,6 @@ impl<S: Servers> Scene<S> {
         self.come_back(primary, &queue).await;
     }
 
-    /// Cuts the network between a primary and its clients and replicas, until it was replaced.
-    pub(super) async fn cut_off(&mut self, primary: usize) {
-        self.allow_repeated();
-        let queue = self.queue_of(primary);
-        self.servers.all()[primary].proxy().cut();
-        self.deliver_again(Some(primary)).await;
-        self.servers.all()[primary].proxy().pass();
-        self.come_back(primary, &queue).await;
-    }
-
     /// Lets a former primary of this queue follow its successor, and waits until everything works.
     async fn come_back(&mut self, former: usize, queue: &str) {
         let successor = eventually("a primary accepts writes", || self.servers.primary_of(queue, Some(former)));

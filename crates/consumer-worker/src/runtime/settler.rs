@@ -202,7 +202,7 @@ pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: 
         LeaseOutcome::Released => line!(info, "released"),
         LeaseOutcome::Failed => line!(warn, "failed for good"),
         LeaseOutcome::Lost => {
-            line!(warn, "the lease was over before it was settled: another consumer may have the message")
+            line!(warn, "the lease was over before it was settled: another consumer may have the message");
         }
         LeaseOutcome::Unsettled => line!(warn, "its end could not be recorded: the lease will lapse"),
     }
