@@ -13,11 +13,7 @@ async fn start_with_replica() -> (System, RedisServer) {
     let primary = RedisServer::start();
     let replica = RedisServer::start_replica_of(&primary);
     primary.command("SET probe 1");
-    // `WAIT` does not count a new replica until its first acknowledgement.
-    let has_acknowledged = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
-    eventually("the replica has acknowledged", || {
-        primary.command("INFO replication").lines().any(has_acknowledged).then_some(())
-    });
+    eventually("the replica confirms writes", || (primary.confirming_replicas() == 1).then_some(()));
     let route = "[[worker.routes]]\nqueue = \"q\"\nhandler = { type = \"log\" }\n";
     (System::start_on(primary, &format!("[durability]\nreplicas = 1\n{route}")).await, replica)
 }

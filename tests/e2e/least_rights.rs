@@ -148,15 +148,12 @@ async fn start(documented: &Documented, redis: RedisServer, url: &str, config: &
     system
 }
 
-/// A primary with a replica that has acknowledged.
+/// A primary with a replica that confirms writes.
 fn start_with_replica() -> (RedisServer, RedisServer) {
     let primary = RedisServer::start_fsync_everysec();
     let replica = RedisServer::start_replica_of(&primary);
     primary.command("SET probe 1");
-    let has_acknowledged = |line: &str| line.starts_with("slave0:") && !line.contains("offset=0,");
-    eventually("the replica has acknowledged", || {
-        primary.command("INFO replication").lines().any(has_acknowledged).then_some(())
-    });
+    eventually("the replica confirms writes", || (primary.confirming_replicas() == 1).then_some(()));
     (primary, replica)
 }
 

@@ -1,5 +1,7 @@
 //! A Redis Cluster of one test: primaries with their replicas.
 
+use std::process::Command;
+
 use crate::{HeldPort, RedisServer, eventually, redis_server::Access};
 
 /// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
@@ -50,9 +52,7 @@ impl RedisCluster {
         for server in &cluster.servers[1..] {
             cluster.meet(server);
         }
-        cluster.wait_until("all servers know each other", |server| {
-            server.command("CLUSTER NODES").lines().filter(|line| line.contains("connected")).count() == count
-        });
+        cluster.wait_until_met();
         for (n, replica) in cluster.servers[primaries..].iter().enumerate() {
             cluster.replicate(replica, &cluster.servers[n % primaries]);
         }
@@ -102,6 +102,28 @@ impl RedisCluster {
         let first = &self.servers[0];
         let bus = self.bus_ports[0].number();
         assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.announced_port())), "+OK");
+    }
+
+    /// Waits until all servers know each other.
+    pub fn wait_until_met(&self) {
+        self.wait_until("all servers know each other", |server| {
+            let nodes = server.command("CLUSTER NODES");
+            let is_known = |line: &&str| line.contains(" connected") && !line.contains("handshake");
+            nodes.lines().filter(is_known).count() == self.servers.len()
+        });
+    }
+
+    /// Moves so many slots to the server with the id `to`. `from` is the id of their server, or `all` for an equal part of each.
+    pub fn move_slots(&self, from: &str, to: &str, slots: usize) {
+        let entry = format!("127.0.0.1:{}", self.servers[0].announced_port());
+        let reshard = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &entry, "--cluster-from", from, "--cluster-to", to])
+            .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&reshard.stdout);
+        let last_lines = output.lines().skip(output.lines().count().saturating_sub(5)).collect::<Vec<_>>();
+        assert!(reshard.status.success(), "{last_lines:?}");
     }
 
     /// The URL that names the first three servers.

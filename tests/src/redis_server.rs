@@ -173,6 +173,14 @@ impl RedisServer {
         });
     }
 
+    /// How many replicas of the server confirm writes. A new replica does so only after its first acknowledgement.
+    pub fn confirming_replicas(&self) -> usize {
+        let info = self.try_command("INFO replication").unwrap_or_default();
+        let confirms =
+            |line: &&str| line.starts_with("slave") && line.contains("online") && !line.contains("offset=0,");
+        info.lines().filter(confirms).count()
+    }
+
     /// Stops the server with SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) {
         self.signal("-TERM");

@@ -1,9 +1,6 @@
 //! Fail-overs of a cluster of three primaries, each with a replica, and slots that move.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use drover_tests::{RedisCluster, RedisServer, eventually};
 
@@ -111,17 +108,6 @@ async fn restart_all(scene: &mut Scene<RedisCluster>) {
     scene.recover().await;
 }
 
-/// Moves slots to the server with this id. `from` is the id of their server, or `all` for those of all servers.
-fn move_slots(scene: &Scene<RedisCluster>, from: &str, to: &str, slots: usize) {
-    let entry = format!("127.0.0.1:{}", scene.servers.servers[0].announced_port());
-    let reshard = Command::new("redis-cli")
-        .args(["--cluster", "reshard", &entry, "--cluster-from", from, "--cluster-to", to])
-        .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
-        .output()
-        .unwrap();
-    assert!(reshard.status.success(), "{}", String::from_utf8_lossy(&reshard.stdout));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_lose_nothing_when_a_primary_of_a_cluster_is_killed() {
     let mut scene = start_direct().await;
@@ -165,22 +151,14 @@ async fn services_lose_nothing_while_slots_move_to_servers_that_join_a_cluster()
     for _ in [primary, replica] {
         cluster.add_server();
     }
-    let joining = &cluster.servers[primary..];
-    for server in joining {
+    for server in &cluster.servers[primary..] {
         cluster.meet(server);
     }
-    let ids: Vec<String> = joining.iter().map(RedisCluster::id_of).collect();
-    eventually("all servers know the new ones", || {
-        let knows = |server: &RedisServer| {
-            let nodes = server.command("CLUSTER NODES");
-            ids.iter().all(|id| nodes.lines().any(|line| line.starts_with(id) && !line.contains("handshake")))
-        };
-        cluster.servers.iter().all(knows).then_some(())
-    });
+    cluster.wait_until_met();
     cluster.replicate(&cluster.servers[replica], &cluster.servers[primary]);
     cluster.servers[replica].wait_for_copy();
     cluster.wait_until_complete();
-    move_slots(&scene, "all", &ids[0], PRIMARIES * MOVED_SLOTS);
+    cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[primary]), PRIMARIES * MOVED_SLOTS);
     assert_eq!(scene.queues_of(primary).len(), PRIMARIES, "one queue of each server has moved");
     scene.deliver_again(None).await;
     scene.recover().await;

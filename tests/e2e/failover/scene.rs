@@ -62,13 +62,6 @@ pub(super) trait Servers {
     }
 }
 
-/// How many replicas of this server confirm writes. A new replica does so only after its first acknowledgement.
-fn confirming_replicas(server: &RedisServer) -> usize {
-    let info = server.try_command("INFO replication").unwrap_or_default();
-    let confirms = |line: &&str| line.starts_with("slave") && line.contains("online") && !line.contains("offset=0,");
-    info.lines().filter(confirms).count()
-}
-
 /// Servers, services and clients.
 pub(super) struct Scene<S: Servers> {
     pub(super) servers: S,
@@ -196,7 +189,7 @@ impl<S: Servers> Scene<S> {
         for queue in &self.load.queues {
             eventually("the replicas are back", || {
                 let primary = self.servers.primary_of(queue, None)?;
-                (confirming_replicas(&self.servers.all()[primary]) >= self.replicas).then_some(())
+                (self.servers.all()[primary].confirming_replicas() >= self.replicas).then_some(())
             });
         }
         self.servers.wait_until_settled();

@@ -1,11 +1,8 @@
 //! A Redis Cluster: every operation on every server, slots that move, and fail-overs under load.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use drover_tests::{RedisCluster, RedisServer, eventually};
+use drover_tests::RedisCluster;
 use queue_core::{
     Error, Millis, Queues, Redis, State,
     settings::{DeclaredSettings, RateLimit},
@@ -25,11 +22,6 @@ fn connect(cluster: &RedisCluster) -> Redis {
     Redis::new(&cluster.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
-/// Waits in another thread, so that the load goes on.
-async fn wait_for<T: Send + 'static>(what: &'static str, mut probe: impl FnMut() -> Option<T> + Send + 'static) -> T {
-    tokio::task::spawn_blocking(move || eventually(what, &mut probe)).await.unwrap()
-}
-
 #[tokio::test]
 async fn every_operation_works_on_every_server_of_a_cluster() {
     let cluster = RedisCluster::start(3, 0);
@@ -44,7 +36,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
     assert_eq!(queues.workers().await.unwrap(), 1);
-    let names = Load::names(30);
+    let names = Load::names("q", 30);
     let mut owners = std::collections::BTreeSet::new();
     for name in &names {
         owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
@@ -91,27 +83,15 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server() {
     let mut cluster = RedisCluster::start(3, 0);
-    let load = Load::start(&connect(&cluster), 8);
+    let load = Load::start(&connect(&cluster), &Load::names("q", 8));
     load.recovered(Instant::now()).await;
     // A fourth server joins, and gets slots of all others.
     cluster.add_server();
     cluster.meet(&cluster.servers[3]);
-    let (first, joined) = (cluster.servers[0].port(), cluster.servers[3].command("CLUSTER MYID"));
-    let joined = joined.lines().nth(1).unwrap().to_owned();
-    eventually("all servers know the new one", || {
-        let knows = |server: &RedisServer| server.command("CLUSTER NODES").contains(&joined);
-        cluster.servers.iter().all(knows).then_some(())
-    });
-    let moved = wait_for("slots move", move || {
-        let reshard = Command::new("redis-cli")
-            .args(["--cluster", "reshard", &format!("127.0.0.1:{first}"), "--cluster-from", "all"])
-            .args(["--cluster-to", &joined, "--cluster-slots", "4000", "--cluster-yes"])
-            .output()
-            .unwrap();
-        assert!(reshard.status.success(), "{}", String::from_utf8_lossy(&reshard.stdout));
-        Some(())
-    });
-    moved.await;
+    cluster.wait_until_met();
+    // A new server refuses the keys of slots until it finds the cluster complete.
+    cluster.wait_until_complete();
+    tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
     let took = load.recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
     let summary = load.finish().await;
@@ -121,7 +101,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
 /// Asserts that no confirmed message is lost when `end_primary` ends a primary under load.
 async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
     let mut cluster = RedisCluster::start(3, 1);
-    let load = Load::start(&connect(&cluster).require_replicas(1), 8);
+    let load = Load::start(&connect(&cluster).require_replicas(1), &Load::names("q", 8));
     load.recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
     let took = load.recovered(Instant::now()).await;
@@ -175,12 +155,12 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
 async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
     let mut cluster = RedisCluster::start(3, 0);
     let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
-    for name in Load::names(12) {
+    for name in Load::names("q", 12) {
         queues.queue(&name).enqueue(vec![number(1)]).await.unwrap();
     }
     cluster.servers[1].kill();
     let mut away = 0;
-    for name in Load::names(12) {
+    for name in Load::names("q", 12) {
         let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
         let posted = queues.queue(&name).enqueue(vec![number(2)]).await;
         match posted {

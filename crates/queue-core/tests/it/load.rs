@@ -81,15 +81,15 @@ pub(crate) struct Summary {
 }
 
 impl Load {
-    /// The names of the queues.
-    pub(crate) fn names(count: usize) -> Vec<QueueName> {
-        (0..count).map(|n| format!("q{n}").parse().unwrap()).collect()
+    /// Names of so many queues.
+    pub(crate) fn names(prefix: &str, count: usize) -> Vec<QueueName> {
+        (0..count).map(|n| format!("{prefix}{n}").parse().unwrap()).collect()
     }
 
     /// Starts a producer and a consumer for each queue.
-    pub(crate) fn start(redis: &Redis, count: usize) -> Self {
+    pub(crate) fn start(redis: &Redis, names: &[QueueName]) -> Self {
         let queues = Queues::new(redis.clone(), DeclaredSettings::default());
-        let queues: Vec<_> = Self::names(count).iter().map(|name| queues.queue(name)).collect();
+        let queues: Vec<_> = names.iter().map(|name| queues.queue(name)).collect();
         let (producers, consumers) = (Tasks::default(), Tasks::default());
         let mut load = Self { queues, producers, consumers, account: Arc::default() };
         for (index, queue) in load.queues.iter().enumerate() {
