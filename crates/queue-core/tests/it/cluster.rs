@@ -107,7 +107,7 @@ async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluste
     let took = load.recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
     let summary = load.finish().await;
-    assert_eq!(summary.lost, [] as [u64; 0], "{summary:?}");
+    assert_eq!(summary.lost, [], "{summary:?}");
 }
 
 /// Waits until another server has the slots of this one, as a third one sees it.

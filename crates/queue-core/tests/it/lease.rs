@@ -118,9 +118,10 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
 
 /// Leases and completes messages as consumers do, each of which dies when it gets one of `killers`. Returns the numbers of the
 /// failed messages.
-async fn failed_beside_a_killer(world: &World, killers: &[u64], batch: usize) -> Vec<u64> {
+async fn failed_beside_a_killer(world: &World, killers: &[u64], max_lapses: usize, batch: usize) -> Vec<u64> {
     let mut ids = std::collections::HashMap::new();
-    for _ in 0..20 {
+    // Each killer lapses so often, and the last round finds nothing.
+    for _ in 0..=max_lapses * killers.len() {
         loop {
             let leased = world.lease(batch).await;
             ids.extend(
@@ -136,7 +137,7 @@ async fn failed_beside_a_killer(world: &World, killers: &[u64], batch: usize) ->
                 world.complete(delivery).await.unwrap();
             }
         }
-        pass(110).await;
+        pass(410).await;
     }
     let mut failed = Vec::new();
     for (number, id) in ids {
@@ -152,22 +153,22 @@ async fn failed_beside_a_killer(world: &World, killers: &[u64], batch: usize) ->
 #[tokio::test]
 async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
     for (max_lapses, killers) in [(3, vec![0]), (2, vec![0]), (3, vec![7]), (2, vec![3, 20]), (5, vec![0, 1, 2])] {
-        let settings = format!(r#"{{"visibility_timeout":100,"max_lapses":{max_lapses}}}"#);
+        let settings = format!(r#"{{"visibility_timeout":400,"max_lapses":{max_lapses}}}"#);
         let world = World::with_settings(&settings);
         world.post_numbers(0..100).await;
-        assert_eq!(failed_beside_a_killer(&world, &killers, 10).await, killers, "{max_lapses} lapses");
+        assert_eq!(failed_beside_a_killer(&world, &killers, max_lapses, 10).await, killers, "{max_lapses} lapses");
         world.assert_clean().await;
     }
 }
 
 #[tokio::test]
 async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
-    let world = World::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
+    let world = World::with_settings(r#"{"visibility_timeout":1000,"max_lapses":2}"#);
     for priority in [-1, -1, 0, 0, 1, 1] {
         world.post(prioritized(0, priority)).await;
     }
     assert_eq!(world.lease(10).await.deliveries.len(), 6);
-    pass(110).await;
+    pass(1010).await;
     world.post(prioritized(0, -2)).await;
     let before = world.lease(10).await;
     assert_eq!((numbers(&before).len(), before.goes_alone, before.more_is_ready), (1, false, true));

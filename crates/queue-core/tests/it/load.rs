@@ -8,7 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 use queue_core::{
-    ConsumerId, Error, LeaseRequest, Queue, QueueName, Queues, Redis, Settlement, settings::DeclaredSettings,
+    ConsumerId, Error, LeaseRequest, MessageRef, Queue, QueueName, Queues, Redis, Settlement, State,
+    settings::DeclaredSettings,
 };
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ impl Tasks {
 #[derive(Default)]
 struct Account {
     next: u64,
-    /// Posts that were answered: their messages must not be lost.
-    stored: BTreeSet<u64>,
+    /// Posts that were answered, with the queue and the id of each: their messages must not be lost.
+    stored: BTreeMap<u64, (usize, MessageRef)>,
     /// Posts whose answers were errors: their messages may be stored or not.
     in_doubt: BTreeSet<u64>,
     /// How often each message was handed out.
@@ -56,10 +57,10 @@ struct Account {
 }
 
 impl Account {
-    fn record_post(&mut self, queue: usize, n: u64, began: Instant, posted: Result<(), Error>) {
+    fn record_post(&mut self, queue: usize, n: u64, began: Instant, posted: Result<MessageRef, Error>) {
         match posted {
-            Ok(()) => {
-                self.stored.insert(n);
+            Ok(id) => {
+                self.stored.insert(n, (queue, id));
                 self.last_stored.insert(queue, began);
             }
             Err(Error::Unavailable(_)) => {
@@ -74,8 +75,8 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct Summary {
     pub(crate) in_doubt: usize,
-    /// Messages whose posts were answered, but that no consumer got.
-    pub(crate) lost: Vec<u64>,
+    /// Messages whose posts were answered, but that no consumer got, with their states.
+    pub(crate) lost: Vec<(u64, Option<State>)>,
     /// Messages that were handed out more than once.
     pub(crate) repeated: usize,
 }
@@ -132,12 +133,19 @@ impl Load {
             let audit = queue.audit().await.unwrap();
             assert_eq!(audit.findings, [], "the audit of {} finds nothing", queue.name());
         }
-        let account = self.account.lock();
-        let is_known = |n: &u64| account.stored.contains(n) || account.in_doubt.contains(n);
+        let account = std::mem::take(&mut *self.account.lock());
+        let mut lost = Vec::new();
+        for (n, (queue, id)) in &account.stored {
+            if !account.deliveries.contains_key(n) {
+                let message = self.queues[*queue].read(std::slice::from_ref(id)).await.unwrap().remove(0);
+                lost.push((*n, message.map(|message| message.state)));
+            }
+        }
+        let is_known = |n: &u64| account.stored.contains_key(n) || account.in_doubt.contains(n);
         assert!(account.deliveries.keys().all(is_known), "no message comes from nowhere");
         Summary {
             in_doubt: account.in_doubt.len(),
-            lost: account.stored.iter().filter(|n| !account.deliveries.contains_key(n)).copied().collect(),
+            lost,
             repeated: account.deliveries.values().filter(|count| **count > 1).count(),
         }
     }
@@ -152,7 +160,7 @@ async fn produce(index: usize, queue: Arc<Queue>, account: Arc<Mutex<Account>>, 
         };
         let began = Instant::now();
         let posted = queue.post(number(n)).await;
-        account.lock().record_post(index, n, began, posted.map(drop));
+        account.lock().record_post(index, n, began, posted.map(|posted| posted.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
 }
@@ -177,12 +185,14 @@ async fn consume(queue: Arc<Queue>, account: Arc<Mutex<Account>>, stop: Cancella
             Err(error) => panic!("{error}"),
         }
         if unsettled.is_empty() {
+            // In this order, because a producer may post its last message after the status was read.
+            let is_stopped = stop.is_cancelled();
             let is_empty = match queue.status().await {
                 Ok(Some(status)) => status.counts.waiting + status.counts.active + status.counts.delayed == 0,
                 Ok(None) => true,
                 Err(_) => false,
             };
-            if stop.is_cancelled() && is_empty {
+            if is_stopped && is_empty {
                 return;
             }
             sleep(Duration::from_millis(5)).await;
