@@ -7,13 +7,8 @@ from pydantic import ValidationError
 
 import drover
 
-MESSAGE = {
-    "id": "order-42", "queue": "q", "name": None, "state": "completed", "data": {"hello": 1}, "priority": 0, "delay": 0,
-    "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {"a": "b"},
-    "created_at": "2026-11-23T11:13:13.727Z", "due_at": "2026-11-23T11:13:15.227Z", "started_at": None,
-    "finished_at": None, "expires_at": None, "hold": None, "consumer": None, "progress": None, "result": "done",
-    "error": None,
-}
+with open("openapi.json", encoding="utf-8") as description:
+    MESSAGE = json.load(description)["components"]["schemas"]["Message"]["examples"][0]
 LEASE = "21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"
 
 

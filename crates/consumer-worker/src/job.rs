@@ -11,8 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use queue_core::{
-    Delivery, Error, Extended, Headers, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName,
-    Timestamp,
+    Delivery, Error, Extended, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName, Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -104,9 +103,9 @@ impl Job {
         self.inner.message.name.as_ref()
     }
 
-    /// The headers that the producer sent beside the data.
-    pub fn headers(&self) -> &Headers {
-        &self.inner.message.headers
+    /// The value of a header that the producer sent beside the data.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.message.headers.get(name)
     }
 
     /// The data of the signal that released the message: JSON of at most 4 KiB. `None` if the message was not held, or its
@@ -117,7 +116,7 @@ impl Job {
 
     /// The trace that the message belongs to, as a W3C `traceparent`, if its producer sent one.
     pub fn traceparent(&self) -> Option<&str> {
-        self.headers().get("traceparent")
+        self.header("traceparent")
     }
 
     /// The number of this attempt, from 1.
@@ -233,7 +232,7 @@ impl Job {
             messaging.operation.type = "process", messaging.destination.name = %queue, messaging.message.id = id,
             %queue, id, attempt,
         );
-        if let Some(posted) = TraceContext::read(self.traceparent(), self.headers().get(TraceContext::TRACESTATE)) {
+        if let Some(posted) = TraceContext::read(self.traceparent(), self.header(TraceContext::TRACESTATE)) {
             posted.follow_in(&span);
         }
         span
@@ -246,7 +245,7 @@ impl Job {
         let (parent, state) = if let Some(context) = span_context {
             (Some(context.traceparent()), context.tracestate())
         } else {
-            let of_message = |name| self.headers().get(name).map(str::to_owned);
+            let of_message = |name| self.header(name).map(str::to_owned);
             (of_message(TraceContext::TRACEPARENT), of_message(TraceContext::TRACESTATE))
         };
         [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]

@@ -58,6 +58,17 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Reads an optional field in which null differs from absent: null becomes `Some(None)`.
+///
+/// # Errors
+///
+/// The field has an invalid value.
+pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Reads an optional field with any JSON of at most `BYTES` bytes.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ pub use error::Error;
 pub use json::JsonObject;
 pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
-pub use message::{Failure, Headers, LeaseToken, Message, MessageRef, NewMessage, State};
+pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMessage, State};
 pub use names::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
 pub use queue::{
     Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,

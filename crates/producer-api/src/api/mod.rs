@@ -6,7 +6,6 @@ pub(crate) mod event;
 pub(crate) mod json;
 pub(crate) mod lease;
 pub(crate) mod message;
-pub(crate) mod patch;
 pub(crate) mod queue;
 pub(crate) mod settlement;
 pub(crate) mod signal;
@@ -18,8 +17,6 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-/// The order in which ready messages are handed out: the message with the lower number goes first.
-pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
 /// The maximum number of entries of a response, which a request sets.
 pub(crate) type Limit = Count<1, 1_000>;
 

@@ -64,6 +64,40 @@ fn every_reference_resolves_and_every_operation_has_a_summary() {
 }
 
 #[test]
+fn every_example_of_an_answer_has_all_fields_that_are_always_present() {
+    let description = description(Access::Keys);
+    let mut checked = 0;
+    for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
+        for example in schema["examples"].as_array().into_iter().flatten() {
+            for field in schema["required"].as_array().into_iter().flatten() {
+                assert!(example.get(field.as_str().unwrap()).is_some(), "the example of {name} lacks {field}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 20, "{checked}");
+}
+
+#[test]
+fn every_field_of_a_message_of_its_patch_and_of_settings_has_a_row_in_the_api_document() {
+    const PAGE: &str = include_str!("../../../../docs/API.md");
+    let description = description(Access::Keys);
+    for (schema, endpoint) in [
+        ("NewMessage", "POST {queue}/messages"),
+        ("MessagePatch", "PATCH {queue}/messages/{id}"),
+        ("SettingsPatch", "PATCH /v1/queues/{queue}"),
+    ] {
+        let (_, table) = PAGE.split_once(&format!("\n| `{endpoint}` |")).expect("the endpoint has a table");
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let first_cells: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
+        for field in description["components"]["schemas"][schema]["properties"].as_object().unwrap().keys() {
+            let is_documented = first_cells.iter().any(|cell| cell.contains(&format!("`{field}`")));
+            assert!(is_documented, "docs/API.md has no row for {field} below {endpoint}");
+        }
+    }
+}
+
+#[test]
 fn security_is_described_only_where_there_are_keys() {
     let (open, keys) = (description(Access::Open), description(Access::Keys));
     assert!(open["components"]["securitySchemes"].is_null() && !open["paths"].to_string().contains("unauthorized"));

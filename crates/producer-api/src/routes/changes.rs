@@ -2,7 +2,7 @@
 //! operation.
 
 use axum::{http::StatusCode, response::Response};
-use queue_core::{Changed, Message, MessageRef, Millis, QueueName, State};
+use queue_core::{Changed, Message, MessagePatch, MessageRef, Millis, QueueName, State};
 use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
@@ -10,8 +10,7 @@ use super::{messages::find, registry::Routes};
 use crate::{
     api::{
         json,
-        message::{ChangedMessage, ForgottenMessage, location},
-        patch::MessagePatch,
+        message::{ChangedMessage, ForgottenMessage, field_error, location},
     },
     auth::endpoint::Needs,
     errors::{self, Result},
@@ -50,9 +49,8 @@ async fn patch_message(
 ) -> Result<Response> {
     let message_patch: MessagePatch = json::body(&body)?;
     let reserved = responder.reserve(1)?;
-    let patched =
-        path.queue.patch(&path.id, |message| message_patch.apply(message)).await.map_err(errors::from_queue)?;
-    let changed = patched.map_err(|error| errors::invalid_field(Code::InvalidMessage, error))?;
+    let patched = path.queue.patch(&path.id, &message_patch).await.map_err(errors::from_queue)?;
+    let changed = patched.map_err(|invalid| errors::invalid_field(Code::InvalidMessage, field_error(invalid)))?;
     respond(path, Operation::Patch, changed, reserved).await
 }
 

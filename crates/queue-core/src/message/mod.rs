@@ -3,6 +3,7 @@
 mod failure;
 pub(crate) mod id;
 pub(crate) mod new;
+mod patch;
 pub(crate) mod record;
 pub(crate) mod token;
 
@@ -10,9 +11,11 @@ pub use failure::Failure;
 use failure::MessageError;
 pub(crate) use id::MessageId;
 pub use id::MessageRef;
-pub use new::{Headers, NewMessage};
-pub(crate) use new::{MaxAttempts, Priority};
-use record::{End, Options, Outcome, Record, Run};
+pub(crate) use new::MaxAttempts;
+pub use new::NewMessage;
+use new::{Headers, Priority};
+pub use patch::MessagePatch;
+use record::{End, Outcome, Posted, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -162,8 +165,7 @@ fn example() -> serde_json::Value {
 /// One message as Redis stores it.
 pub(crate) struct Stored {
     pub(crate) id: MessageRef,
-    pub(crate) record: Record,
-    pub(crate) options: Options,
+    pub(crate) posted: Posted,
     pub(crate) run: Run,
     pub(crate) state: StoredState,
     pub(crate) max_attempts: MaxAttempts,
@@ -198,13 +200,10 @@ impl Message {
         max_attempts: MaxAttempts,
         hold_outcome: HoldOutcome,
     ) -> Self {
-        let mut options = Options::of(&message);
-        options.expires_at = options.ttl.map(|ttl| created_at + ttl);
-        let due_at = message.due().instant(created_at);
-        let record = Record { created_at, due_at, name: message.name, headers: message.headers, data: message.data };
-        let state = match &options.hold {
+        let posted = Posted::new(message, created_at);
+        let state = match &posted.message.hold {
             Some(_) if matches!(hold_outcome, HoldOutcome::Held) => StoredState::Held,
-            _ if due_at > created_at => StoredState::Delayed(due_at),
+            _ if posted.due_at > created_at => StoredState::Delayed(posted.due_at),
             _ => StoredState::Waiting,
         };
         let signal = match hold_outcome {
@@ -212,42 +211,57 @@ impl Message {
             HoldOutcome::NotHeld(signal) => signal,
         };
         let run = Run::default();
-        let stored = Stored { id, record, options, run, state, max_attempts, progress: None, signal };
+        let stored = Stored { id, posted, run, state, max_attempts, progress: None, signal };
         Self::from_stored(queue, stored)
     }
 
     /// A message during its first attempt, with defaults for all other fields. For tests of handlers.
     pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
-        let record =
-            Record { created_at: started_at, due_at: started_at, name: None, headers: Headers::default(), data };
+        let posted = Posted::new(NewMessage::new(data), started_at);
         let run =
             Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
-        let (options, max_attempts) = (Options::default(), const { Count::of(3) });
+        let max_attempts = const { Count::of(3) };
         let (state, progress, signal) = (StoredState::Active, None, None);
-        Self::from_stored(queue, Stored { id, record, options, run, state, max_attempts, progress, signal })
+        Self::from_stored(queue, Stored { id, posted, run, state, max_attempts, progress, signal })
     }
 
     pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
-        let Stored { id, record, options, run, state, max_attempts, progress, signal } = stored;
-        let delay = record::delay(&record);
+        let Stored { id, posted, run, state, max_attempts, progress, signal } = stored;
+        let delay = posted.delay();
+        let Posted { message: posted, created_at, due_at, expires_at, ready_at: _ } = posted;
+        // There is no `..`, so that each field of a message is shown, or left out on purpose.
+        let NewMessage {
+            data,
+            name,
+            headers,
+            priority,
+            max_attempts: own_max_attempts,
+            id: own_id,
+            hold,
+            backoff: _,
+            timeout: _,
+            ttl: _,
+            delay: _,
+            deliver_at: _,
+        } = posted;
         let mut message = Self {
-            id: options.own_id.map_or(id, MessageRef::Own),
+            id: own_id.map_or(id, MessageRef::Own),
             queue,
-            name: record.name,
+            name,
             state: State::Waiting,
-            data: record.data,
-            priority: options.priority,
+            data,
+            priority,
             delay,
-            max_attempts: options.max_attempts.unwrap_or(max_attempts),
+            max_attempts: own_max_attempts.unwrap_or(max_attempts),
             attempts_made: 0,
             deliveries: 0,
             lapses: 0,
-            headers: record.headers,
-            created_at: record.created_at,
-            due_at: record.due_at,
+            headers,
+            created_at,
+            due_at,
             started_at: None,
             finished_at: None,
-            expires_at: options.expires_at,
+            expires_at,
             hold: None,
             signal,
             consumer: None,
@@ -258,7 +272,7 @@ impl Message {
         match state {
             StoredState::Held => {
                 message.state = State::Held;
-                message.hold = options.hold;
+                message.hold = hold;
             }
             StoredState::Waiting => message.show_run(run),
             StoredState::Delayed(due_at) => {

@@ -81,7 +81,7 @@ impl ToSchema for DeliverAtSchema {}
 
 /// The order of ready messages: a lower number goes first. Messages with a negative number go before all messages without a
 /// priority; those with a positive number go after them.
-pub(crate) type Priority = Count<{ NewMessage::MIN_PRIORITY }, { NewMessage::MAX_PRIORITY }>;
+pub(crate) type Priority = Count<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = Count<1, 1_000>;
 /// The delay of a message.
@@ -150,6 +150,18 @@ impl Headers {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
+    /// The headers with changes: a text adds or replaces a header, `None` removes it.
+    pub(crate) fn patched(&self, changes: &BTreeMap<String, Option<String>>) -> Result<Self, &'static str> {
+        let Self(mut headers) = self.clone();
+        for (name, value) in changes {
+            match value {
+                Some(value) => headers.insert(name.clone(), value.clone()),
+                None => headers.remove(name),
+            };
+        }
+        headers.try_into()
+    }
+
     /// The value of one header.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -179,10 +191,6 @@ impl PartialSchema for Headers {
 impl ToSchema for Headers {}
 
 impl NewMessage {
-    /// The priority of the messages that go before all others.
-    pub const MIN_PRIORITY: i64 = -2_097_152;
-    /// The priority of the messages that go after all others.
-    pub const MAX_PRIORITY: i64 = 2_097_152;
     /// The maximum delay of a message.
     pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
 

@@ -4,18 +4,21 @@
 //! payload. The first line is the instant of creation and *fields*; the options are fields too. A field is a tab, a letter and
 //! the value. `lua/lib/fields.lua` reads the same format.
 
-use std::fmt::Write;
+use std::{
+    fmt::{Display, Write},
+    str::FromStr,
+};
 
 use serde_json::value::RawValue;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::{
     message::{
         failure::MessageError,
         id::MessageId,
-        new::{Headers, MaxAttempts, NewMessage, Priority},
+        new::{NewMessage, Priority},
     },
-    names::{ConsumerId, MessageName, OwnId, SignalKey},
-    settings::backoff::Backoff,
+    names::ConsumerId,
     time::{Millis, Timestamp},
 };
 
@@ -24,162 +27,187 @@ use crate::{
 #[error("malformed {0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-/// The tags of fields: one letter each.
-mod tag {
-    pub(super) const DUE: char = 'd';
-    pub(super) const NAME: char = 'n';
-    pub(super) const HEADERS: char = 'h';
-    pub(super) const PRIORITY: char = 'p';
-    pub(super) const MAX_ATTEMPTS: char = 'a';
-    pub(super) const BACKOFF: char = 'b';
-    pub(super) const OWN_ID: char = 'i';
-    pub(super) const TIMEOUT: char = 't';
-    /// The ttl in a request; `enqueue.lua` replaces it with `EXPIRES`, an instant.
-    pub(super) const TTL: char = 'l';
-    pub(super) const EXPIRES: char = 'e';
-    pub(super) const HOLD: char = 'k';
-    pub(super) const READY: char = 'r';
+/// The fields of a record, each with its letter.
+#[derive(Clone, Copy, EnumString, IntoStaticStr, VariantArray)]
+enum RecordField {
+    #[strum(serialize = "d")]
+    Due,
+    #[strum(serialize = "n")]
+    Name,
+    #[strum(serialize = "h")]
+    Headers,
+}
+
+/// The fields of the options, each with its letter.
+#[derive(Clone, Copy, PartialEq, EnumString, IntoStaticStr, VariantArray)]
+enum OptionField {
+    #[strum(serialize = "p")]
+    Priority,
+    #[strum(serialize = "a")]
+    MaxAttempts,
+    #[strum(serialize = "b")]
+    Backoff,
+    #[strum(serialize = "i")]
+    OwnId,
+    #[strum(serialize = "t")]
+    Timeout,
+    /// The ttl in a request; `enqueue.lua` replaces it with `Expires`, an instant.
+    #[strum(serialize = "l")]
+    Ttl,
+    #[strum(serialize = "e")]
+    Expires,
+    #[strum(serialize = "k")]
+    Hold,
+    #[strum(serialize = "r")]
+    Ready,
+}
+
+/// The letters of all fields of a record.
+pub(crate) fn record_letters() -> String {
+    RecordField::VARIANTS.iter().map(<&str>::from).collect()
 }
 
 /// Adds a field if there is a value.
-fn push(text: &mut String, tag: char, value: Option<impl std::fmt::Display>) {
+fn push(text: &mut String, field: impl Into<&'static str>, value: Option<impl Display>) {
     if let Some(value) = value {
-        write!(text, "\t{tag}{value}").expect("writing to a string does not fail");
+        write!(text, "\t{}{value}", field.into()).expect("writing to a string does not fail");
     }
 }
 
-fn fields(text: &str) -> impl Iterator<Item = (char, &str)> {
+/// The known fields of a text, each with its value.
+fn fields<F: FromStr>(text: &str) -> impl Iterator<Item = (F, &str)> {
     text.split('\t').filter_map(|field| {
-        let tag = field.chars().next()?;
-        Some((tag, &field[tag.len_utf8()..]))
+        let (letter, value) = field.split_at_checked(1)?;
+        Some((letter.parse().ok()?, value))
     })
 }
 
-/// The payload, name, headers, creation and first due time of a message.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) created_at: Timestamp,
-    pub(crate) due_at: Timestamp,
-    pub(crate) name: Option<MessageName>,
-    pub(crate) headers: Headers,
-    pub(crate) data: Box<RawValue>,
+/// A message to be stored, in the form that `enqueue.lua` and `patch.lua` read.
+pub(crate) struct EncodedMessage {
+    /// The record without the instants, which the script adds by Redis's clock.
+    pub(crate) record: String,
+    /// Empty if no option differs from the default.
+    pub(crate) options: String,
+    /// Empty if the message is due now.
+    pub(crate) due: String,
 }
 
-impl Record {
-    /// The record without the instants, which the script adds by Redis's clock.
-    pub(crate) fn encode(message: &NewMessage) -> String {
-        let data = message.data.get();
-        let mut text = String::with_capacity(data.len() + 1);
-        push(&mut text, tag::NAME, message.name.as_ref());
-        let headers = Some(&message.headers).filter(|headers| !headers.is_empty());
-        let json = |headers| serde_json::to_string(headers).expect("a map of strings has a JSON form");
-        push(&mut text, tag::HEADERS, headers.map(json));
-        text.push('\n');
-        text.push_str(data);
-        text
+impl EncodedMessage {
+    pub(crate) fn of(message: &NewMessage) -> Self {
+        let json = "a map of strings and a back-off have a JSON form";
+        // There is no `..`, so that each field of a message is stored, or left out on purpose.
+        let NewMessage {
+            data,
+            name,
+            headers,
+            priority,
+            max_attempts,
+            backoff,
+            id,
+            timeout,
+            ttl,
+            hold,
+            delay: _,
+            deliver_at: _,
+        } = message;
+        let mut record = String::with_capacity(data.get().len() + 1);
+        push(&mut record, RecordField::Name, name.as_ref());
+        let headers = Some(headers).filter(|headers| !headers.is_empty());
+        push(&mut record, RecordField::Headers, headers.map(|headers| serde_json::to_string(headers).expect(json)));
+        record.push('\n');
+        record.push_str(data.get());
+        let mut options = String::new();
+        push(&mut options, OptionField::Priority, Some(priority).filter(|priority| **priority != Priority::default()));
+        push(&mut options, OptionField::MaxAttempts, max_attempts.as_ref());
+        push(&mut options, OptionField::Backoff, backoff.map(|backoff| serde_json::to_string(&backoff).expect(json)));
+        push(&mut options, OptionField::OwnId, id.as_ref());
+        push(&mut options, OptionField::Timeout, timeout.map(|timeout| timeout.get()));
+        push(&mut options, OptionField::Ttl, ttl.map(|ttl| ttl.get()));
+        push(&mut options, OptionField::Hold, hold.as_ref());
+        Self { record, options, due: message.due().encode() }
     }
 
-    /// The record that is shown for a message whose record can't be read.
+    /// The bytes that count towards the limit of one call.
+    pub(crate) fn bytes(&self) -> usize {
+        self.record.len()
+    }
+}
+
+/// A message as its record and its options store it: what its producer sent, with instants instead of the delay and the ttl.
+#[derive(Debug, Clone)]
+pub(crate) struct Posted {
+    pub(crate) message: NewMessage,
+    pub(crate) created_at: Timestamp,
+    pub(crate) due_at: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// When the message became ready by a promotion or a signal.
+    pub(crate) ready_at: Option<Timestamp>,
+}
+
+impl Posted {
+    pub(crate) fn new(message: NewMessage, created_at: Timestamp) -> Self {
+        let due_at = message.due().instant(created_at);
+        let expires_at = message.ttl.map(|ttl| created_at + *ttl);
+        Self { message, created_at, due_at, expires_at, ready_at: None }
+    }
+
+    /// What is shown of a message whose record can't be read.
     pub(crate) fn unreadable(id: &MessageId) -> Self {
-        let created_at = id.posted_at();
-        Self {
-            created_at,
-            due_at: created_at,
-            name: None,
-            headers: Headers::default(),
-            data: RawValue::NULL.to_owned(),
-        }
+        Self::new(NewMessage::new(RawValue::NULL.to_owned()), id.posted_at())
     }
 
+    /// Reads the record of a message that has no options.
     pub(crate) fn decode(record: &[u8]) -> Result<Self, Malformed> {
         const MALFORMED: Malformed = Malformed("record");
         let record = std::str::from_utf8(record).map_err(|_| MALFORMED)?;
         let (first_line, data) = record.split_once('\n').ok_or(MALFORMED)?;
         let (created, rest) = first_line.split_at(first_line.find('\t').unwrap_or(first_line.len()));
-        let created_at = Timestamp::from_millis(created.parse().map_err(|_| MALFORMED)?);
-        let mut record = Self {
-            created_at,
-            due_at: created_at,
-            name: None,
-            headers: Headers::default(),
-            data: RawValue::from_string(data.to_owned()).map_err(|_| MALFORMED)?,
-        };
-        for (tag, value) in fields(rest) {
-            match tag {
-                tag::DUE => record.due_at = Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?),
-                tag::NAME => record.name = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::HEADERS => record.headers = serde_json::from_str(value).map_err(|_| MALFORMED)?,
-                _ => {}
-            }
+        let data = RawValue::from_string(data.to_owned()).map_err(|_| MALFORMED)?;
+        let mut posted = Self::new(NewMessage::new(data), instant(created).ok_or(MALFORMED)?);
+        for (field, value) in fields(rest) {
+            posted.decode_field(field, value).ok_or(MALFORMED)?;
         }
-        Ok(record)
+        Ok(posted)
+    }
+
+    fn decode_field(&mut self, field: RecordField, value: &str) -> Option<()> {
+        match field {
+            RecordField::Due => self.due_at = instant(value)?,
+            RecordField::Name => self.message.name = Some(value.parse().ok()?),
+            RecordField::Headers => self.message.headers = serde_json::from_str(value).ok()?,
+        }
+        Some(())
+    }
+
+    /// Reads the options of the message.
+    pub(crate) fn decode_options(&mut self, text: &str) -> Result<(), Malformed> {
+        fields(text).try_for_each(|(field, value)| self.decode_option(field, value)).ok_or(Malformed("options"))
+    }
+
+    fn decode_option(&mut self, field: OptionField, value: &str) -> Option<()> {
+        let message = &mut self.message;
+        match field {
+            OptionField::Priority => message.priority = value.parse().ok()?,
+            OptionField::MaxAttempts => message.max_attempts = Some(value.parse().ok()?),
+            OptionField::Backoff => message.backoff = Some(serde_json::from_str(value).ok()?),
+            OptionField::OwnId => message.id = Some(value.parse().ok()?),
+            OptionField::Timeout => message.timeout = Some(Millis::new(value.parse().ok()?).try_into().ok()?),
+            OptionField::Ttl => {}
+            OptionField::Expires => self.expires_at = Some(instant(value)?),
+            OptionField::Hold => message.hold = Some(value.parse().ok()?),
+            OptionField::Ready => self.ready_at = Some(instant(value)?),
+        }
+        Some(())
+    }
+
+    /// The delay of the message: from its creation to its first due time.
+    pub(crate) fn delay(&self) -> Millis {
+        self.due_at.since(self.created_at)
     }
 }
 
-/// The options of a message: each value that differs from the default.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Options {
-    pub(crate) priority: Priority,
-    pub(crate) max_attempts: Option<MaxAttempts>,
-    pub(crate) backoff: Option<Backoff>,
-    pub(crate) own_id: Option<OwnId>,
-    pub(crate) timeout: Option<Millis>,
-    pub(crate) ttl: Option<Millis>,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) hold: Option<SignalKey>,
-    /// When the message became ready by a promotion or a signal.
-    pub(crate) ready_at: Option<Timestamp>,
-}
-
-impl Options {
-    /// The options of a message to post.
-    pub(crate) fn of(message: &NewMessage) -> Self {
-        Self {
-            priority: message.priority,
-            max_attempts: message.max_attempts,
-            backoff: message.backoff,
-            own_id: message.id.clone(),
-            timeout: message.timeout.as_deref().copied(),
-            ttl: message.ttl.as_deref().copied(),
-            hold: message.hold.clone(),
-            ..Self::default()
-        }
-    }
-
-    /// The stored text; empty if no option differs from the default.
-    pub(crate) fn encode(&self) -> String {
-        let mut text = String::new();
-        let json = |backoff| serde_json::to_string(backoff).expect("a back-off has a JSON form");
-        push(&mut text, tag::PRIORITY, Some(self.priority).filter(|priority| *priority != Priority::default()));
-        push(&mut text, tag::MAX_ATTEMPTS, self.max_attempts);
-        push(&mut text, tag::BACKOFF, self.backoff.as_ref().map(json));
-        push(&mut text, tag::OWN_ID, self.own_id.as_ref());
-        push(&mut text, tag::TIMEOUT, self.timeout.map(Millis::get));
-        push(&mut text, tag::TTL, self.ttl.map(Millis::get));
-        push(&mut text, tag::HOLD, self.hold.as_ref());
-        text
-    }
-
-    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
-        const MALFORMED: Malformed = Malformed("options");
-        let mut options = Self::default();
-        for (tag, value) in fields(text) {
-            match tag {
-                tag::PRIORITY => options.priority = value.parse().map_err(|_| MALFORMED)?,
-                tag::MAX_ATTEMPTS => options.max_attempts = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::BACKOFF => options.backoff = Some(serde_json::from_str(value).map_err(|_| MALFORMED)?),
-                tag::OWN_ID => options.own_id = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::TIMEOUT => options.timeout = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::EXPIRES => {
-                    options.expires_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?));
-                }
-                tag::HOLD => options.hold = Some(value.parse().map_err(|_| MALFORMED)?),
-                tag::READY => options.ready_at = Some(Timestamp::from_millis(value.parse().map_err(|_| MALFORMED)?)),
-                _ => {}
-            }
-        }
-        Ok(options)
-    }
+fn instant(millis: &str) -> Option<Timestamp> {
+    millis.parse().ok().map(Timestamp::from_millis)
 }
 
 /// The stored facts about the deliveries of a message; `lua/lib/run.lua` describes the format.
@@ -270,57 +298,75 @@ impl Outcome {
     }
 }
 
-/// The delay of a message: from its creation to its first due time.
-pub(crate) fn delay(record: &Record) -> Millis {
-    record.due_at.since(record.created_at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::backoff::Backoff;
+
+    const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
-    #[test]
-    fn a_record_keeps_the_payload_byte_for_byte() {
-        let odd = "{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }";
-        let mut message = NewMessage::new(raw(odd));
-        message.name = Some("welcome".parse().unwrap());
-        message.headers = serde_json::from_str(r#"{"tab":"a\tb","n":"\n"}"#).unwrap();
-        let text = format!("1795424400000\td1795424401500{}", Record::encode(&message));
-        let record = Record::decode(text.as_bytes()).unwrap();
-        assert_eq!(record.data.get(), odd);
-        assert_eq!(record.name, message.name);
-        assert_eq!(record.headers, message.headers);
-        assert_eq!(delay(&record), Millis::new(1_500));
-    }
-
-    #[test]
-    fn options_read_back_and_defaults_are_encoded_as_empty_text() {
-        assert_eq!(Options::of(&NewMessage::new(raw("1"))).encode(), "");
-        let options = Options {
+    /// A message with a value in each field that is stored.
+    fn full(data: &str) -> NewMessage {
+        NewMessage {
+            data: raw(data),
+            name: Some("welcome".parse().unwrap()),
+            headers: serde_json::from_str(r#"{"tab":"a\tb","n":"\n"}"#).unwrap(),
             priority: "-5".parse().unwrap(),
             max_attempts: Some("9".parse().unwrap()),
             backoff: Some(Backoff::default()),
-            own_id: Some("order 42".parse().unwrap()),
-            timeout: Some(Millis::from_secs(3)),
-            ttl: None,
-            expires_at: None,
+            id: Some("order 42".parse().unwrap()),
+            timeout: Some(Millis::from_secs(3).try_into().unwrap()),
             hold: Some("payment 42".parse().unwrap()),
-            ready_at: None,
+            // These are stored as instants.
+            delay: None,
+            deliver_at: None,
+            ttl: None,
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_message_reads_back_and_the_payload_byte_for_byte() {
+        let message = full("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
+        let EncodedMessage { record, options, .. } = EncodedMessage::of(&message);
+        let mut posted = Posted::decode(format!("1795424400000\td1795424401500{record}").as_bytes()).unwrap();
+        posted.decode_options(&options).unwrap();
+        assert_eq!(format!("{:?}", posted.message), format!("{message:?}"));
+        assert_eq!(posted.delay(), Millis::new(1_500));
+        let plain = EncodedMessage::of(&NewMessage::new(raw("1")));
+        assert_eq!((&*plain.record, &*plain.options, &*plain.due), ("\n1", "", ""), "defaults are not stored");
+    }
+
+    #[test]
+    fn instants_of_the_options_are_read() {
+        let mut posted = Posted::decode(b"1795424400000\n1").unwrap();
+        posted.decode_options("\te1795424400001\tz?\tr1795424400002").unwrap();
+        let instants = (posted.expires_at.unwrap().as_millis(), posted.ready_at.unwrap().as_millis());
+        assert_eq!(instants, (1_795_424_400_001, 1_795_424_400_002));
+    }
+
+    #[test]
+    fn the_protocol_page_names_every_field_and_no_other() {
+        let documented = |form: &str| -> Vec<&str> {
+            let line = PROTOCOL.lines().find_map(|line| line.strip_prefix(form)).expect("the page has this form");
+            line.split("[⇥").skip(1).map(|field| &field[..1]).collect()
         };
-        assert_eq!(Options::decode(&options.encode()).unwrap(), options);
+        let record: Vec<&str> = RecordField::VARIANTS.iter().map(<&str>::from).collect();
+        assert_eq!(documented("record  "), record);
+        let stored = OptionField::VARIANTS.iter().filter(|field| **field != OptionField::Ttl);
+        assert_eq!(documented("options  "), stored.map(<&str>::from).collect::<Vec<_>>());
     }
 
     #[test]
     fn malformed_record_is_an_error() {
         for bad in ["", "no line feed", "x\n1", "1795424400000\nnot json", "1795424400000\tdx\n1"] {
-            assert!(Record::decode(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Posted::decode(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert!(Record::decode(b"1795424400000\n\"\xff\"").is_err());
-        assert!(Options::decode("\tpx").is_err());
+        assert!(Posted::decode(b"1795424400000\n\"\xff\"").is_err());
+        assert!(Posted::decode(b"1795424400000\n1").unwrap().decode_options("\tpx").is_err());
         assert!(Run::decode("t\t1\t0").is_err());
         assert!(Outcome::decode("c1\tt\t1\t0\t0\t1\tc\t\t\t\n{").is_err());
     }

@@ -23,10 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::{
     error::{Error, Result},
     limits,
-    message::NewMessage,
+    message::{NewMessage, record::EncodedMessage},
     queue::{
         Queue,
-        enqueue::{Answer, EncodedMessage, Enqueued, WhenFull},
+        enqueue::{Answer, Enqueued, WhenFull},
     },
 };
 

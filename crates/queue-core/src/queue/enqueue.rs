@@ -6,10 +6,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Result},
     limits,
-    message::{
-        HoldOutcome, MaxAttempts, Message, MessageId, MessageRef, NewMessage, State,
-        record::{Options, Record},
-    },
+    message::{HoldOutcome, MaxAttempts, Message, MessageId, MessageRef, NewMessage, State, record::EncodedMessage},
     names::IdempotencyKey,
     queue::{Call, Queue, declare::IfAbsent},
     redis::scripts,
@@ -152,24 +149,6 @@ impl Queue {
         };
         let Answer { created_at, max_attempts, .. } = *answer;
         Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, hold_outcome)))
-    }
-}
-
-/// A message in the form that `enqueue.lua` reads.
-pub(super) struct EncodedMessage {
-    due: String,
-    options: String,
-    record: String,
-}
-
-impl EncodedMessage {
-    pub(super) fn of(message: &NewMessage) -> Self {
-        Self { due: message.due().encode(), options: Options::of(message).encode(), record: Record::encode(message) }
-    }
-
-    /// The bytes that count towards the limit of one call.
-    pub(super) fn bytes(&self) -> usize {
-        self.record.len()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     limits,
     message::{
         Failure, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
-        record::{Malformed, Options, Record, Run},
+        record::{Malformed, Posted, Run},
         token::Secret,
     },
     names::ConsumerId,
@@ -212,16 +212,15 @@ impl Queue {
             };
             let lease = LeaseToken::new(id.clone(), secret.clone());
             match decode_delivery(&record, options, run) {
-                Ok((record, options, mut run)) => {
-                    let timeout = options.timeout.or(queue_timeout);
-                    let ready_at = run.ready_at.or(options.ready_at).unwrap_or(record.due_at);
+                Ok((posted, mut run)) => {
+                    let timeout = posted.message.timeout.as_deref().copied().or(queue_timeout);
+                    let ready_at = run.ready_at.or(posted.ready_at).unwrap_or(posted.due_at);
                     run.deliveries += 1;
                     run.started_at = Some(started_at);
                     run.consumer = Some(request.consumer.clone());
                     let stored = Stored {
                         id: MessageRef::Id(id),
-                        record,
-                        options,
+                        posted,
                         run,
                         state: StoredState::Active,
                         max_attempts,
@@ -267,13 +266,10 @@ type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String
 /// One value for each message; `None` if no message has one.
 type ForEach<T> = Option<Vec<T>>;
 
-fn decode_delivery(
-    record: &[u8],
-    options: Option<Vec<u8>>,
-    run: Option<Vec<u8>>,
-) -> Result<(Record, Options, Run), Malformed> {
+fn decode_delivery(record: &[u8], options: Option<Vec<u8>>, run: Option<Vec<u8>>) -> Result<(Posted, Run), Malformed> {
     let text = |bytes| String::from_utf8(bytes).map_err(|_| Malformed("options or run"));
-    let options = options.map(|bytes| Options::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
+    let mut posted = Posted::decode(record)?;
+    options.map(|bytes| posted.decode_options(&text(bytes)?)).transpose()?;
     let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
-    Ok((Record::decode(record)?, options, run))
+    Ok((posted, run))
 }

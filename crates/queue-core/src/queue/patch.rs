@@ -1,11 +1,11 @@
-//! Patches of one message that was never handed out: new data, name, headers, priority or due time.
+//! Patches of one message that was never handed out.
 
 use deadpool_redis::redis::Value;
 
 use crate::{
     error::{Error, Result},
     limits,
-    message::{MessageRef, NewMessage, Stored, new::Due, record::Record},
+    message::{MessagePatch, MessageRef, NewMessage, record::EncodedMessage},
     queue::{Call, Queue, change_message::Changed},
     redis::scripts,
 };
@@ -14,32 +14,28 @@ use crate::{
 const MAX_READS: usize = 30;
 
 impl Queue {
-    /// Changes a message that was never handed out. `edit` receives the message in the form of a new post, and changes its
-    /// data, name, headers or priority. A delay or an instant that `edit` sets becomes the due time, by Redis's clock. If
-    /// another client changes the message at the same time, `edit` is called again.
+    /// Changes a message that was never handed out. A new delay counts from now, by Redis's clock.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. The inner result has the
-    /// error of `edit`: nothing was changed.
-    pub async fn patch<E>(
+    /// field of the patch that is invalid for this message, and why: nothing was changed.
+    pub async fn patch(
         &self,
         id: &MessageRef,
-        edit: impl Fn(&mut NewMessage) -> Result<(), E>,
-    ) -> Result<Result<Changed, E>> {
+        patch: &MessagePatch,
+    ) -> Result<Result<Changed, (&'static str, &'static str)>> {
         for _ in 0..MAX_READS {
             let read: Vec<Value> =
                 self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
             let value = read.into_iter().next().unwrap_or(Value::Nil);
             let first_line = first_line_of(&value).to_owned();
             let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
-            let Stored { record: Record { name, headers, data, .. }, options, .. } = stored;
-            let before = NewMessage { name, headers, priority: options.priority, ..NewMessage::new(data) };
-            let mut after = before.clone();
-            if let Err(refused) = edit(&mut after) {
-                return Ok(Err(refused));
+            let mut message = stored.posted.message;
+            if let Err(invalid) = patch.apply(&mut message) {
+                return Ok(Err(invalid));
             }
-            if let Some(changed) = self.write_patch(id, &first_line, &before, &after).await? {
+            if let Some(changed) = self.write_patch(id, &first_line, patch, &message).await? {
                 return Ok(Ok(changed));
             }
         }
@@ -51,24 +47,24 @@ impl Queue {
         &self,
         id: &MessageRef,
         first_line: &str,
-        before: &NewMessage,
-        after: &NewMessage,
+        patch: &MessagePatch,
+        patched: &NewMessage,
     ) -> Result<Option<Changed>> {
-        let mut record = Record::encode(after);
+        let EncodedMessage { mut record, .. } = EncodedMessage::of(patched);
         if record.len() > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(record.len()));
         }
-        if after.data.get() == before.data.get() {
+        if patch.data.is_none() {
             record.truncate(record.find('\n').unwrap_or(record.len()));
         }
-        let priority = if after.priority == before.priority { String::new() } else { after.priority.to_string() };
-        let due = match after.due() {
-            Due::Now if after.delay.is_none() => String::new(),
-            Due::Now => "+0".into(),
-            due => due.encode(),
-        };
-        let call =
-            Call::new(&scripts::PATCH, &self.keys).arg(id.as_str()).arg(first_line).arg(record).arg(priority).arg(due);
+        let priority = patch.priority.map(|_| patched.priority.to_string()).unwrap_or_default();
+        let delay = patch.delay.map(|delay| delay.map_or(0, |delay| delay.get()).to_string()).unwrap_or_default();
+        let call = Call::new(&scripts::PATCH, &self.keys)
+            .arg(id.as_str())
+            .arg(first_line)
+            .arg(record)
+            .arg(priority)
+            .arg(delay);
         let answer: Option<(String, String)> = self.call(&scripts::PATCH, call).await?;
         let Some((state, outcome)) = answer else { return Ok(Some(Changed::Unknown)) };
         match outcome.as_str() {

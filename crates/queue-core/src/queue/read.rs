@@ -11,7 +11,7 @@ use crate::{
     limits,
     message::{
         MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
-        record::{Options, Outcome, Record, Run},
+        record::{Outcome, Posted, Run},
     },
     queue::{Call, Queue},
     redis::{reply, scripts},
@@ -117,10 +117,11 @@ impl Queue {
             (None, None, None) if held.is_some() => StoredState::Held,
             (None, None, None) => StoredState::Waiting,
         };
+        // What can't be read is omitted: the message has failed, or will fail, with the reason.
+        let mut posted = Posted::decode(&record).unwrap_or_else(|_| Posted::unreadable(&id));
+        let _ = posted.decode_options(&options.unwrap_or_default());
         let stored = Stored {
-            // A part that can't be read is omitted: the message has failed, or will fail, with the reason.
-            record: Record::decode(&record).unwrap_or_else(|_| Record::unreadable(&id)),
-            options: options.and_then(|text| Options::decode(&text).ok()).unwrap_or_default(),
+            posted,
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             state,
             max_attempts,

@@ -53,9 +53,9 @@ pub(crate) mod suffix {
     META = "meta";
     /// String: the last id that a message received.
     SEQ = "seq";
-    /// Hash id → record: the payload, name, headers, creation and first due time of each message.
+    /// Hash id → record of each message.
     MESSAGES = "messages";
-    /// Hash id → fields: options that differ from the queue's settings.
+    /// Hash id → options of each message that has any.
     OPTIONS = "options";
     /// List of ids: ready at priority 0.
     WAITING = "waiting";

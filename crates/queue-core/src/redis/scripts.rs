@@ -17,7 +17,7 @@ use std::{
 
 use deadpool_redis::redis::{self, Arg, Cmd};
 
-use crate::{limits, redis::keys::suffix, settings::Settings};
+use crate::{limits, message::record, redis::keys::suffix, settings::Settings};
 
 /// Whether the scripts of this process read the time from the key `clock` of a queue.
 static CLOCK_IS_INJECTED: AtomicBool = AtomicBool::new(false);
@@ -57,6 +57,7 @@ fn constants() -> Vec<(&'static str, String)> {
         ("MAX_BYTES", limits::MAX_BYTES.to_string()),
         ("MAX_RUNS", MAX_RUNS.to_string()),
         ("MAX_RESULTS", MAX_RESULTS.to_string()),
+        ("RECORD_LETTERS", format!("'{}'", record::record_letters())),
         ("RUN_TIMEOUT_GRACE", limits::RUN_TIMEOUT_GRACE.get().to_string()),
     ]
 }

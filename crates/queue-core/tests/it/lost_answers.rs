@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use drover_tests::{Proxy, RedisCluster, RedisServer, eventually};
 use queue_core::{
-    Action, ConsumerId, Delivery, Error, LeaseRequest, MessageRef, Millis, NewMessage, Queue, Queues, Redis,
-    Settlement, Signal, State,
+    Action, ConsumerId, Delivery, Error, LeaseRequest, MessagePatch, MessageRef, Millis, NewMessage, Queue, Queues,
+    Redis, Settlement, Signal, State,
     settings::{DeclaredSettings, RateLimit},
     wakeup::Subscriber,
 };
@@ -175,11 +175,8 @@ impl<'n> Scene<'n> {
             "erase" => text(queue.erase(&own_id()).await?),
             "promote" => text(queue.promote(&self.delayed).await?),
             "patch" => {
-                let rename = |message: &mut NewMessage| -> Result<(), ()> {
-                    message.name = Some("patched".parse().unwrap());
-                    Ok(())
-                };
-                text(queue.patch(&own_id(), rename).await?.unwrap())
+                let rename = MessagePatch { name: Some("patched".parse().ok()), ..MessagePatch::default() };
+                text(queue.patch(&own_id(), &rename).await?.unwrap())
             }
             "retry" => text(queue.retry(&self.failed).await?),
             "signal" => text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),

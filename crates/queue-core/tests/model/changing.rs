@@ -1,10 +1,10 @@
 //! Operations on one message (cancel, erase, promote, retry, patch): their random choice, and their execution on the real queue and
 //! on the model.
 
-use std::{convert::Infallible, iter::once};
+use std::iter::once;
 
 use proptest::{option, prelude::*, sample::select};
-use queue_core::{Changed, MessageRef, Millis, NewMessage};
+use queue_core::{Changed, MessagePatch, MessageRef, Millis};
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,17 +93,13 @@ impl World {
     }
 
     async fn patch(&self, id: &MessageRef, patch: &Patch) -> Result<Changed, queue_core::Error> {
-        let edit = |message: &mut NewMessage| {
-            if let Some(named) = patch.named {
-                message.name = named.then(|| NAME.parse().unwrap());
-            }
-            if let Some(priority) = patch.priority {
-                message.priority = priority.try_into().unwrap();
-            }
-            message.delay = patch.delay.map(|delay| Millis::new(delay).try_into().unwrap());
-            Ok::<(), Infallible>(())
+        let patch = MessagePatch {
+            name: patch.named.map(|named| named.then(|| NAME.parse().unwrap())),
+            priority: patch.priority.map(|priority| Some(priority.try_into().unwrap())),
+            delay: patch.delay.map(|delay| Some(Millis::new(delay).try_into().unwrap())),
+            ..MessagePatch::default()
         };
-        self.queue.patch(id, edit).await.map(|Ok(changed)| changed)
+        self.queue.patch(id, &patch).await.map(|changed| changed.unwrap())
     }
 }
 

@@ -124,7 +124,7 @@ impl Target {
             Destination::Header { name, allowed_hosts } => (name, allowed_hosts),
         };
         let url_refused = |why: String| Failure::new("url_refused", why);
-        let text = job.headers().get(name).ok_or_else(|| url_refused(format!("the message has no header {name}")))?;
+        let text = job.header(name).ok_or_else(|| url_refused(format!("the message has no header {name}")))?;
         let url = Url::parse(text).map_err(|error| url_refused(format!("its header {name} is no URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(url_refused(format!("its header {name} must be an http:// or https:// URL")));

@@ -3,13 +3,13 @@
 -- KEYS      meta messages options delayed runs held
 -- USES      meta clock instants fields run events waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the first line of its record as the caller read it; the new record without the
---           instants, and without the payload if that stays; its priority ('' for unchanged); its due time ('' for
---           unchanged, '+1500' ms from now, or an instant in ms)
+--           instants, and without the payload if that stays; its priority ('' for unchanged); its delay from
+--           now in ms ('' for unchanged)
 -- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
 --           out or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
-local known, new, priority, due = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local known, new, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local options = redis.call('HGET', OPTIONS, id) or ''
 local state = state_of(id, options)
 if not state then return false end
@@ -23,10 +23,9 @@ if string.sub(record, 1, #known + 1) ~= known .. '\n' then return { state, 'othe
 local created_text, fields_before = string.match(known, '^(%d+)(.*)$')
 local created, first_due = tonumber(created_text), tonumber(string.match(known, '\td(%d+)'))
 local becomes, moves = state, false
-if due ~= '' then
-  local instant = tonumber(due)
-  if string.byte(due) == 43 then instant = now + instant end
-  if instant > now then
+if delay then
+  local instant = now + delay
+  if delay > 0 then
     -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
     moves, first_due = true, math.max(instant, created + 1)
     if state == 'waiting' then becomes = 'delayed' end
@@ -39,7 +38,7 @@ local due_field = first_due and first_due > created and '\td' .. instant_text(fi
 
 if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
 -- Fields that this version does not know stay.
-local others = string.gsub(fields_before, '\t[dnh][^\t]*', '')
+local others = string.gsub(fields_before, '\t[' .. RECORD_LETTERS .. '][^\t]*', '')
 record = created_text .. due_field .. others .. new
 
 local is_ranked_anew = priority and priority ~= (tonumber(field(options, 'p')) or 0)
