@@ -3,8 +3,8 @@
 -- KEYS      meta messages options delayed runs held
 -- USES      meta clock instants fields run events waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the first line of its record as the caller read it; the new record without the
---           instants, and without the payload if that stays; its priority ('' for unchanged); its delay from
---           now in ms ('' for unchanged)
+--           instants, and without the payload if that stays; its priority ('' for unchanged); its delay
+--           from now in ms ('' for unchanged)
 -- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
 --           out or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
@@ -24,10 +24,9 @@ local created_text, fields_before = string.match(known, '^(%d+)(.*)$')
 local created, first_due = tonumber(created_text), tonumber(string.match(known, '\td(%d+)'))
 local becomes, moves = state, false
 if delay then
-  local instant = now + delay
   if delay > 0 then
     -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
-    moves, first_due = true, math.max(instant, created + 1)
+    moves, first_due = true, math.max(now + delay, created + 1)
     if state == 'waiting' then becomes = 'delayed' end
   elseif state ~= 'waiting' then
     moves, first_due = true, math.max(now, created)
