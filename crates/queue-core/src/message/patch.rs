@@ -18,7 +18,6 @@ use crate::{
 /// Changes of a message. An absent member leaves the message's value unchanged.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "an absent member is not the same as one that is null")]
 #[schema(examples(json!({"priority": -1, "delay": null, "headers": {"tried": "twice", "old": null}})))]
 pub struct MessagePatch {
     /// The new data, which replaces the old data as a whole: any JSON but null.
