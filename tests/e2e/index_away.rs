@@ -1,12 +1,13 @@
-//! A cluster while the server with the index of queues is away: queues on other servers work, but new queues and lists do not.
+//! A cluster while the server with the index of queues is away: queues on other servers work, but lists, and creating and deleting
+//! queues, do not.
 
 use std::time::Instant;
 
-use drover_tests::{RedisCluster, TIME_LIMIT};
-use reqwest::StatusCode;
+use drover_tests::{HeldPort, RedisCluster, TIME_LIMIT};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{System, number};
+use crate::{System, number, start_api};
 
 /// The server that has the slot of a key, while the slots are as they were when the cluster of three servers began.
 fn owner(cluster: &RedisCluster, key: &str) -> usize {
@@ -15,25 +16,25 @@ fn owner(cluster: &RedisCluster, key: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_queues_work_and_new_queues_and_lists_are_unavailable_while_the_index_is_away() {
+async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the_index_is_away() {
     let mut cluster = RedisCluster::start(3, 0);
     let url = cluster.url();
     let with_index = owner(&cluster, "drover:queues");
     // All these queues are on another server.
     let names =
         (0..).map(|n| format!("q{n}")).filter(|name| owner(&cluster, &format!("drover:{{{name}}}:meta")) != with_index);
-    let [known, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
+    let [existing, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
     let mut index = cluster.servers.remove(with_index);
-    let config = format!("[[worker.routes]]\nqueue = \"{known}\"\nhandler = {{ type = \"log\" }}\n");
+    let config = format!("[[worker.routes]]\nqueue = \"{existing}\"\nhandler = {{ type = \"log\" }}\n");
     let system = System::launch(cluster.servers.remove(0), url, &config);
     system.wait_until_ready(&system.base).await;
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
-    system.finished(&system.post(known, number(1)).await).await;
+    system.finished(&system.post(existing, number(1)).await).await;
 
     index.kill();
-    let location = system.post(known, number(2)).await;
+    let location = system.post(existing, number(2)).await;
     assert_eq!(system.finished(&location).await["state"], "completed");
-    for path in [format!("/v1/queues/{known}"), format!("/v1/queues/{known}/messages")] {
+    for path in [format!("/v1/queues/{existing}"), format!("/v1/queues/{existing}/messages")] {
         assert_eq!(system.http.get(system.url(&path)).send().await.unwrap().status(), StatusCode::OK, "{path}");
     }
     assert_eq!(system.send(new, &number(1)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -51,8 +52,16 @@ async fn known_queues_work_and_new_queues_and_lists_are_unavailable_while_the_in
         );
     }
 
-    // A process that starts now becomes ready.
+    // Processes that start now become ready, and use the queue that exists.
     let (_later_worker, _) = system.worker_and_url(&[]).await;
+    let port = HeldPort::take();
+    let _later_api = start_api(&port, &system.redis_url, &system.config);
+    let base = format!("http://{}", port.address());
+    system.wait_until_ready(&base).await;
+    let path = format!("/v1/queues/{existing}/messages");
+    let posted = system.http.post(format!("{base}{path}")).json(&number(3)).send().await.unwrap();
+    assert_eq!(posted.status(), StatusCode::CREATED);
+    assert_eq!(system.finished(posted.headers()["location"].to_str().unwrap()).await["state"], "completed");
 
     index.restart();
     let start = Instant::now();
@@ -61,4 +70,8 @@ async fn known_queues_work_and_new_queues_and_lists_are_unavailable_while_the_in
     }
     let queues: Value = system.get("/v1/queues").await;
     assert_eq!(queues["queues"].as_array().unwrap().len(), 2, "{queues}");
+
+    index.kill();
+    let (status, _) = system.request(Method::DELETE, &format!("/v1/queues/{existing}?confirm={existing}"), None).await;
+    assert_eq!(status, 503);
 }

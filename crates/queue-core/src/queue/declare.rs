@@ -40,31 +40,45 @@ impl Queue {
     }
 
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
-        let new_epoch = match if_absent {
-            IfAbsent::Create => {
-                // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
-                index::add_if_absent(&self.redis, &self.name).await?;
-                format!("{:016x}", rand::random::<u64>())
-            }
-            IfAbsent::Refuse => String::new(),
+        // An existing queue needs no index: while the server with the index is away, the queues on other servers work.
+        let existing = self.call_declare("").await?;
+        let declared = match if_absent {
+            IfAbsent::Create if existing.is_none() => self.create().await?,
+            _ => existing,
         };
+        let Some((epoch, was_created)) = declared else {
+            *self.epoch.lock() = None;
+            return Err(Error::NoSuchQueue);
+        };
+        debug!(queue = %self.name, epoch, was_created, "declared");
+        *self.epoch.lock() = Some(epoch.clone());
+        // An interrupted creation or deletion may have left the index without the name, so maintenance adds it if it is missing.
+        self.was_used.store(true, Ordering::Relaxed);
+        Ok(epoch)
+    }
+
+    /// Creates the queue, unless another process does so first. Returns its epoch, and whether this call created it.
+    async fn create(&self) -> Result<Option<(String, bool)>> {
+        let name = std::slice::from_ref(&self.name);
+        // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
+        index::add(&self.redis, name).await?;
+        let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
+        if declared.as_ref().is_some_and(|(_, was_created)| *was_created) {
+            // The name is added again, because a concurrent deletion may have removed it.
+            index::add(&self.redis, name).await?;
+        }
+        Ok(declared)
+    }
+
+    /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless that is empty. Returns the
+    /// epoch, and whether the queue was created; `None` if it does not exist.
+    async fn call_declare(&self, new_epoch: &str) -> Result<Option<(String, bool)>> {
         let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
         for (setting, value) in self.declared.meta_fields() {
             call.push(setting);
             call.push(value);
         }
-        let answer: Option<(String, bool)> = self.call(&scripts::DECLARE, call).await?;
-        let Some((epoch, was_created)) = answer else {
-            *self.epoch.lock() = None;
-            return Err(Error::NoSuchQueue);
-        };
-        debug!(queue = %self.name, epoch, was_created, "declared");
-        if was_created {
-            // The name is added again, because a concurrent deletion may have removed it.
-            index::add(&self.redis, std::slice::from_ref(&self.name)).await?;
-        }
-        *self.epoch.lock() = Some(epoch.clone());
-        Ok(epoch)
+        self.call(&scripts::DECLARE, call).await
     }
 
     /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis

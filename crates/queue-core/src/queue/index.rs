@@ -37,7 +37,7 @@ pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
 
 /// Adds a name if it is missing. The lookup comes first, because a Redis whose memory is full refuses even a write that changes
 /// nothing.
-pub(crate) async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
+async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
     let mut score = redis::cmd("ZSCORE");
     score.arg(keys::INDEX).arg(name.as_str());
     match call(redis, &score).await? {

@@ -89,6 +89,19 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 }
 
 #[tokio::test]
+async fn a_process_learns_with_one_call_that_a_queue_exists() {
+    let world = World::new();
+    world.post(number(1)).await;
+    let other = connect(&world.redis, "{}").queue(&name());
+    world.redis.command("CONFIG RESETSTAT");
+    other.enqueue(vec![number(2)]).await.unwrap();
+    let stats = world.redis.command("INFO commandstats");
+    assert!(stats.contains("cmdstat_evalsha:calls=2,"), "declare and enqueue: {stats}");
+    assert!(!stats.contains("cmdstat_zscore"), "the index is not read: {stats}");
+    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 2);
+}
+
+#[tokio::test]
 async fn long_poll_waits_until_its_queue_is_created() {
     let world = World::new();
     let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());

@@ -208,6 +208,8 @@ impl<'n> Scene<'n> {
     /// A text of the last command that the call sends before its answer is lost; which command it is, and how many of them.
     fn lost_command(&self) -> (&str, &str, u64) {
         match self.row {
+            // The first call of the script does not permit a new queue. The argument is the epoch of the new queue.
+            "declare" => ("$16\r\n", "evalsha", 2),
             // These two read the message first. The number is `WAIT`.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
             "patch" => ("patched", "evalsha", 2),
