@@ -28,8 +28,8 @@ enum Repeat {
 }
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
-/// The rows of the table. `command` stands for all commands that call no script.
-const ROWS: [(&str, Repeat); 27] = [
+/// The rows of the table. `command` stands for all other commands that call no script.
+const ROWS: [(&str, Repeat); 28] = [
     ("declare", Yes),
     ("configure", Yes),
     ("delete", No(1, 0)),
@@ -57,12 +57,13 @@ const ROWS: [(&str, Repeat); 27] = [
     ("audit", Reads),
     ("quota", No(1, 2)),
     ("command", Reads),
+    ("WAIT", No(2, 3)),
 ];
 
 /// The time for which the case of `await` waits.
 const WAIT: Millis = Millis::new(1_013);
 
-/// A Redis behind a proxy, and this process's connections through the proxy.
+/// A Redis with a replica and behind a proxy, and this process's connections through the proxy.
 struct Network<'r> {
     redis: &'r RedisServer,
     proxy: Proxy,
@@ -166,7 +167,7 @@ impl<'n> Scene<'n> {
             "configure" => text(queue.configure(&json!({"max_attempts": 7})).await?),
             "delete" => text(queue.delete().await?),
             "status" => text(queue.status().await?.unwrap().counts),
-            "enqueue" => text(queue.enqueue(vec![number(7)]).await?.len()),
+            "enqueue" | "WAIT" => text(queue.enqueue(vec![number(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
                 text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
@@ -214,6 +215,7 @@ impl<'n> Scene<'n> {
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
             "patch" => ("patched", "evalsha", 2),
             "command" => ("ZRANGE", "zrange", 1),
+            "WAIT" => ("$4\r\nWAIT\r\n", "wait", 1),
             _ => ("EVALSHA", "evalsha", 1),
         }
     }
@@ -319,8 +321,8 @@ async fn assert_rows(network: &Network<'_>) {
     }
 }
 
-fn queues(url: &str) -> Queues {
-    Queues::new(Redis::new(url, TIME_LIMIT).unwrap(), DeclaredSettings::default())
+fn queues(url: &str, replicas: u32) -> Queues {
+    Queues::new(Redis::new(url, TIME_LIMIT).unwrap().require_replicas(replicas), DeclaredSettings::default())
 }
 
 /// Puts a proxy before a server of a cluster, and makes the cluster name the proxy's address instead of the server's.
@@ -338,16 +340,17 @@ fn cluster_url(proxy: &Proxy) -> String {
 #[tokio::test]
 async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_protocol_says() {
     let redis = RedisServer::start();
+    let _replica = RedisServer::start_replica_of(&redis);
     let proxy = Proxy::start(redis.port());
-    let queues = queues(&proxy.url());
+    let queues = queues(&proxy.url(), 1);
     assert_rows(&Network { redis: &redis, proxy, queues }).await;
 }
 
 #[tokio::test]
 async fn an_operation_whose_answer_is_lost_is_done_once_in_a_cluster() {
-    let cluster = RedisCluster::start(1, 0);
+    let cluster = RedisCluster::start(1, 1);
     let proxy = announce_proxy(&cluster.servers[0]);
-    let queues = queues(&cluster_url(&proxy));
+    let queues = queues(&cluster_url(&proxy), 1);
     assert_rows(&Network { redis: &cluster.servers[0], proxy, queues }).await;
 }
 
@@ -364,7 +367,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
         cluster.servers.iter().all(names_both).then_some(())
     });
     let ids = [from, to].map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
-    let queues = queues(&cluster_url(&proxies[0]));
+    let queues = queues(&cluster_url(&proxies[0]), 0);
     queues.redis().ping().await.unwrap();
     let slot_of = |name: &String| cluster.slot_of(&format!("drover:quota:{name}:60000"));
     // The first server has the first half of the slots.
@@ -386,6 +389,23 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
     }
 }
 
+#[tokio::test]
+async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::start(redis.port());
+    let network = Network { redis: &redis, queues: queues(&proxy.url(), 0), proxy };
+    let scene = Scene::prepare(&network, "progress", "heard").await;
+    scene.queue.listen().await.unwrap().unwrap();
+    let events = || redis.command("XRANGE drover:{progress-heard}:events - +").matches("progress").count();
+    // Redis caches the script.
+    scene.call().await.unwrap();
+    network.proxy.lose_answer_to("EVALSHA");
+    assert!(matches!(scene.call().await, Err(Error::Unavailable(_))));
+    assert_eq!(events(), 2);
+    scene.call().await.unwrap();
+    assert_eq!(events(), 3);
+}
+
 /// The first cells of the tables in one section of docs/PROTOCOL.md, without backticks, and their second cells.
 fn rows_of(section: &str) -> Vec<(&'static str, &'static str)> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
@@ -404,6 +424,6 @@ fn the_protocol_page_says_of_every_operation_whether_it_may_repeat_as_these_test
     });
     assert_eq!(rows_of("Sending a call again"), proven.collect::<Vec<_>>());
     let scripts = rows_of("Scripts").into_iter().map(|(script, _)| script);
-    let operations: Vec<&str> = scripts.chain(["quota", "command"]).collect();
+    let operations: Vec<&str> = scripts.chain(["quota", "command", "WAIT"]).collect();
     assert_eq!(ROWS.map(|(row, _)| row).to_vec(), operations, "one row for each script, in the same order");
 }
