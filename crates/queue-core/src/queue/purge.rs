@@ -9,12 +9,16 @@ use crate::{
 
 impl Queue {
     /// Forgets the messages that are in one state when the purge begins, and returns their number. Messages that are posted
-    /// later stay, and active messages are never purged. If this process dies during a purge of waiting messages, maintenance
-    /// continues it.
+    /// later stay, and active messages are not purged; but a purge of delayed messages may forget one that was active when the purge
+    /// began, and becomes delayed before it ends. The purge ends if the queue is deleted, and does not affect a later queue of the
+    /// same name.
+    ///
+    /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. A purge of
+    /// another state is done in part. A repetition also forgets what entered the state since.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be forgotten; repeat the purge.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): none, some or all of the messages may be forgotten.
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn purge(&self, state: State) -> Result<u64> {
         if state == State::Active {

@@ -11,21 +11,26 @@ use crate::{
 };
 
 impl Queue {
-    /// Makes a failed message ready at once, with its attempts reset and without a ttl.
+    /// Makes a failed message ready at once, with its attempts and lapses reset and without a ttl.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the message may be ready; a repetition retries it again if it has failed
+    /// again since. [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
         let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
         Ok(only_from(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
     }
 
-    /// Makes all messages ready that have failed until now, oldest first, with their attempts reset. Returns their number.
+    /// Makes all messages ready that have failed until now, oldest first, with their attempts and lapses reset and without a ttl.
+    /// Returns their number. The retry ends if the queue is deleted, and does not affect a later queue of the same name.
+    ///
+    /// After an error, or when the future is dropped, the retry is done in part, and nothing continues it. A repetition also retries
+    /// what failed since, for the first time or again.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): some of the messages may be ready; repeat the call.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): none, some or all of the messages may be ready.
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
