@@ -1,12 +1,15 @@
 //! The rights of the Redis user that docs/PRODUCTION.md lists are enough for all that both services do, and each of them is needed:
 //! on one server, in a cluster, and with Sentinels.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use drover_tests::{RedisCluster, RedisSentinels, RedisServer, TIME_LIMIT, eventually};
+use drover_tests::{Process, RedisCluster, RedisSentinels, RedisServer, TIME_LIMIT, eventually};
 use queue_core::{Error, Queues, Redis, RedisOptions, settings::DeclaredSettings};
 use reqwest::{
-    Client, StatusCode,
+    Client, Method, StatusCode,
     header::{AUTHORIZATION, HeaderMap},
 };
 
@@ -15,6 +18,7 @@ use crate::{
     main_job::{assert_ready_without_warnings, interrupted_purge_job, lost_answer_job, whole_job, worker_job},
     markdown::{blocks, document, section},
     number,
+    system::metric_in,
 };
 
 /// The items of the page's list of rights that only some installations need, by a text that only this item has.
@@ -24,7 +28,6 @@ const NO_APPEND_ONLY_FILE: &str = "append-only file";
 const DATABASE: &str = "database";
 const CLUSTER: &str = "cluster";
 const AUDIT: &str = "`make audit`";
-const LIBRARY_NAME: &str = "Valkey";
 
 /// The rights that the page lists.
 struct Documented {
@@ -42,11 +45,6 @@ fn rights_in(text: &str) -> impl Iterator<Item = String> {
 
 fn password_in(command: &str) -> &str {
     command.split(' ').find_map(|word| word.strip_prefix('>')).expect("the user has a password")
-}
-
-/// Whether a server takes the name of the client library. Servers before Redis 7.2 do not know this command, nor its right.
-fn takes_names(ask: impl Fn(&str) -> String) -> bool {
-    ask("COMMAND INFO client|setinfo").contains("setinfo")
 }
 
 impl Documented {
@@ -79,9 +77,7 @@ impl Documented {
         for line in &self.user {
             assert_eq!(server.command(line), "+OK", "{line}");
         }
-        let name = takes_names(|command| server.command(command)).then_some(LIBRARY_NAME);
-        let items = items.iter().copied().chain(name);
-        for right in self.rights(&items.collect::<Vec<_>>()) {
+        for right in self.rights(items) {
             assert_eq!(server.command(&format!("ACL SETUSER drover {right}")), "+OK", "{right}");
         }
         server.command("ACL LOG RESET");
@@ -205,6 +201,43 @@ async fn services_need_the_keys_and_each_of_the_channels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn missing_right_is_answered_with_instructions_and_logged_once() {
+    let documented = Documented::read();
+    let redis = RedisServer::start();
+    documented.create_user(&redis, &[PATTERN, NO_APPEND_ONLY_FILE]);
+    let url = redis.url();
+    let system = start(&documented, redis, &url, "").await;
+    let (worker, worker_url) = system.worker_and_url(&[]).await;
+    let lines_with = |process: &Process, text: &str| process.log().iter().filter(|line| line.contains(text)).count();
+    system.post("q", number(1)).await;
+
+    system.redis.command("ACL SETUSER drover -hset");
+    for _ in 0..3 {
+        let expected =
+            (503, "unavailable", "lacks a right: its operator must compare the user's rights with docs/PRODUCTION.md");
+        system.refused(Method::POST, "/v1/queues/q/messages", Some(number(2)), expected).await;
+    }
+    assert_eq!(lines_with(&system.api, "requests are refused"), 1);
+    system.redis.command("ACL SETUSER drover +hset");
+    system.post("q", number(3)).await;
+
+    // The worker leases without this command, and can't settle.
+    system.redis.command("ACL SETUSER drover -zrem");
+    system.post("my-queue", number(1)).await;
+    let start = Instant::now();
+    let failures = "drover_redis_call_failures_total{script=\"settle\",reason=\"unavailable\"}";
+    while metric_in(
+        &system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap(),
+        failures,
+    ) < 3
+    {
+        assert!(start.elapsed() < TIME_LIMIT, "the worker does not try to settle again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(lines_with(&worker, "can't settle, trying again"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rights_for_another_database_no_append_only_file_and_the_audit_are_needed_there() {
     let documented = Documented::read();
     let redis = RedisServer::start();
@@ -270,9 +303,6 @@ async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed(
     let mut group = RedisSentinels::start(0, 1);
     documented.create_user(&group.servers[0], &[PATTERN]);
     assert_eq!(group.command(&documented.sentinel_user), "+OK");
-    if takes_names(|command| group.command(command)) {
-        assert_eq!(group.command("ACL SETUSER drover +client|setinfo"), "+OK");
-    }
     let password = password_in(&documented.sentinel_user);
     let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");
     let (primary, url) = (group.servers.remove(0), group.url());
@@ -286,7 +316,7 @@ async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed(
         let mut options = RedisOptions::new(documented.with_user(&url), TIME_LIMIT);
         options.sentinel_login = Some((Some("drover".into()), password.to_owned()));
         let Err(Error::Unavailable(text)) = options.prepare().unwrap().ping().await else { panic!("{right}") };
-        assert!(text.contains("NOPERM"), "{text}");
+        assert!(text.contains("lacks a right"), "{text}");
         group.command(&format!("ACL SETUSER drover {right}"));
     }
 }

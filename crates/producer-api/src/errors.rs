@@ -84,6 +84,12 @@ const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
 /// The current outage. While it lasts, it is logged at most every ten seconds, not for each refused request.
 static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
+/// The current lack of a right, which is logged beside an outage.
+static MISSING_RIGHT: Outage = Outage::reported_every(Duration::from_secs(10));
+
+/// What is wrong, and what to do, when the Redis user lacks a right.
+pub(crate) const LACKS_A_RIGHT: &str =
+    "the Redis user of this server lacks a right: its operator must compare the user's rights with docs/PRODUCTION.md";
 
 /// A temporary error, which has the header `Retry-After`.
 fn temporary(code: Code, detail: impl Into<String>) -> Problem {
@@ -119,6 +125,13 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "Redis is not available now; try again. The operation may have been done completely, in part \
                           or not at all; a repetition also applies to what was posted since";
+            temporary(Code::Unavailable, detail)
+        }
+        Error::NotPermitted(reason) => {
+            if MISSING_RIGHT.record_failure() {
+                error!(reason, "requests are refused");
+            }
+            let detail = format!("{LACKS_A_RIGHT}. The operation may have been done completely, in part or not at all");
             temporary(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {

@@ -16,6 +16,11 @@ pub enum Error {
     #[error("Redis is not available: {0}")]
     Unavailable(String),
 
+    /// Redis refused a command, because its user lacks a right: an operator must grant it. The operation may have been done, or a
+    /// part of it.
+    #[error("{0}")]
+    NotPermitted(String),
+
     /// Redis has reached its `maxmemory`: nothing was stored. Messages can still be leased and settled.
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
@@ -84,10 +89,19 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
+/// What to do when the Redis user lacks a right. Redis's own text may have a key, and inside a script it does not say what was refused.
+const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
+     shows what was refused";
+
 /// The result of an operation.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether Redis did not serve the call, and may serve it later. The operation may have been done, or a part of it.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::NotPermitted(_))
+    }
+
     pub(crate) fn unexpected(what: impl fmt::Debug) -> Self {
         Self::Unexpected(format!("{what:?}").chars().take(200).collect())
     }
@@ -98,8 +112,9 @@ impl From<RedisError> for Error {
         // These codes do not mean that the caller's request was invalid: the error is temporary, or an operator must act. An error
         // without a code means that Redis did not answer.
         const UNAVAILABLE_CODES: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS \
-                                         MISCONF NOAUTH WRONGPASS NOPERM MOVED ASK";
+                                         MISCONF NOAUTH WRONGPASS MOVED ASK";
         match error.code() {
+            _ if lacks_a_right(&error) => Self::NotPermitted(LACKS_A_RIGHT.into()),
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("REUSED") => Self::KeyReused,
@@ -110,6 +125,14 @@ impl From<RedisError> for Error {
             _ => Self::Unavailable(reason(&error)),
         }
     }
+}
+
+/// Whether Redis refused a command by its ACL. Inside a script the error has no code of its own.
+fn lacks_a_right(error: &RedisError) -> bool {
+    // Redis 7.0, and later versions.
+    const IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
+    let detail = error.detail().unwrap_or_default();
+    error.code() == Some("NOPERM") || IN_SCRIPT.iter().any(|words| detail.starts_with(words))
 }
 
 /// Explains the error without the words of the client library, and says what to do.
@@ -148,15 +171,36 @@ mod tests {
 
     use super::*;
 
+    fn error_of(line: &[u8]) -> RedisError {
+        match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error) {
+            Err(error) => error,
+            Ok(value) => panic!("{value:?} is no error"),
+        }
+    }
+
+    #[test]
+    fn missing_right_is_reported_with_instructions_in_every_wording_of_redis() {
+        for line in [
+            "-NOPERM this user has no permissions to access one of the keys used as arguments",
+            "-NOPERM User drover has no permissions to run the 'get' command",
+            "-ERR The user executing the script can't run this command or subcommand script: 5f, on @user_script:9.",
+            "-ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script: 5f",
+            "-ERR The user executing the script can't publish to the channel mentioned in the command script: 5f",
+            "-ERR ACL failure in script: User drover has no permissions to run the 'xadd' command script: 5f",
+        ] {
+            let error = Error::from(error_of(format!("{line}\r\n").as_bytes()));
+            assert!(
+                matches!(&error, Error::NotPermitted(text) if text.contains("docs/PRODUCTION.md")),
+                "{line}: {error:?}"
+            );
+        }
+        assert!(matches!(Error::from(error_of(b"-ERR unknown command\r\n")), Error::Unexpected(_)));
+    }
+
     #[test]
     fn unavailable_redis_is_reported_without_words_of_a_library() {
         let password = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         let parse = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        let error_of = |line: &[u8]| match parse_redis_value(line).and_then(deadpool_redis::redis::Value::extract_error)
-        {
-            Err(error) => error,
-            Ok(value) => panic!("{value:?} is no error"),
-        };
         let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         for (error, reason) in [
             (

@@ -253,7 +253,7 @@ impl Driver {
                 // The queue may be created while consumers wait.
                 Err(Error::NoSuchQueue) => {}
                 Err(error) => {
-                    if matches!(error, Error::Unavailable(_)) {
+                    if error.is_unavailable() {
                         result = Err(());
                     } else {
                         turn = Some(Turn { from: client.number + 1, ..client.turn });

@@ -14,12 +14,13 @@ use crate::{
     error::Error,
     names::QueueName,
     queue::Queues,
+    redis::Retry,
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
 };
 
 /// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
-/// How soon a queue is maintained again after an error.
+/// How soon a queue is maintained again after an error, and keys are scanned again; while Redis is not available, `Retry::LONGEST`.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
@@ -123,6 +124,7 @@ impl Maintenance {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
                     Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(MIN_INTERVAL)),
                     Ok(None) => {}
+                    Err(ref error) if error.is_unavailable() => timers.set(queue, Retry::LONGEST),
                     Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),
                 }
                 result.map(drop)
@@ -149,7 +151,7 @@ impl Maintenance {
             let names = loop {
                 match self.queues.names().await {
                     Ok(names) => break names,
-                    Err(_) => sleep(PAUSE_AFTER_ERROR).await,
+                    Err(_) => sleep(Retry::LONGEST).await,
                 }
             };
             self.without_queue.lock().await.retain(|name, _| names.binary_search(name).is_ok());
@@ -174,8 +176,11 @@ impl Maintenance {
     /// Scans all keys at the start, because an earlier process may have been interrupted, and then repeatedly.
     async fn scan_for_unlisted(&self) {
         loop {
+            // The pauses grow, because each attempt scans all servers that answer.
+            let mut pause = PAUSE_AFTER_ERROR;
             while self.queues.restore_all_names().await.is_err() {
-                sleep(PAUSE_AFTER_ERROR).await;
+                sleep(pause).await;
+                pause = (2 * pause).min(CHECK_ALL_EVERY);
             }
             // The interval is random, so that processes that started together do not scan together.
             sleep(self.scan_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;

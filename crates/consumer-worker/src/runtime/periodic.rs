@@ -3,7 +3,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use queue_core::{QueueName, Queues};
+use queue_core::{QueueName, Queues, Retry};
 use service::Outage;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -14,8 +14,6 @@ use super::context::WorkerContext;
 const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 /// The pause between two checks of the names that this process uses in the index of queues.
 const INDEX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// The pause until the index of queues is read again after an error.
-const RETRY_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 impl WorkerContext {
     /// Counts the workers periodically. The future never completes.
@@ -68,7 +66,7 @@ impl WorkerContext {
                     if outage.record_failure() {
                         warn!(%error, "can't read the list of queues, trying again");
                     }
-                    pause = RETRY_AFTER_ERROR;
+                    pause = Retry::LONGEST;
                 }
             }
         }

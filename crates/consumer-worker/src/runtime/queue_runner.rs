@@ -242,7 +242,7 @@ impl Default for LeaseOutage {
 impl LeaseOutage {
     /// Records that the runner could not lease.
     fn record_failure(&mut self, context: &WorkerContext, queue: &Queue, error: &Error) {
-        if matches!(error, Error::Unavailable(_)) {
+        if error.is_unavailable() {
             self.redis_was_unavailable = true;
             if context.redis_outage.record_failure() {
                 warn!(queue = %queue.name(), %error, "can't lease, trying again");

@@ -3,7 +3,7 @@
 use std::{slice, sync::Arc, time::Duration};
 
 use queue_core::{Action, Error, LeaseToken, Queue, Retry, Settlement};
-use service::{Stop, telemetry::rounded_millis};
+use service::{Outage, Stop, telemetry::rounded_millis};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -54,6 +54,7 @@ impl Settler {
     pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
+        let missing_right = Outage::reported_once();
         loop {
             let count = tokio::select! {
                 biased;
@@ -84,8 +85,13 @@ impl Settler {
                     }
                     return;
                 }
+                // The runners log an outage of Redis, but their calls may need other rights.
+                if matches!(error, Error::NotPermitted(_)) && missing_right.record_failure() {
+                    error!(queue = %self.queue.name(), %error, "can't settle, trying again");
+                }
                 sleep(retry.pause()).await;
             }
+            missing_right.record_success();
             LeaseGuard::drop_all(leases);
         }
     }
@@ -99,7 +105,7 @@ impl Settler {
                 }
                 Ok(())
             }
-            Err(error @ Error::Unavailable(_)) => Err(error),
+            Err(error) if error.is_unavailable() => Err(error),
             // One of the settlements is invalid: each is settled alone, so that the others succeed.
             Err(_) if settlements.len() > 1 => {
                 for (settlement, finished) in settlements.iter().zip(finished_jobs) {
@@ -134,7 +140,9 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     for chunk in settlements.rchunks(Queue::MAX_MESSAGES) {
         let settled = loop {
             match queue.settle(chunk).await {
-                Err(Error::Unavailable(_)) if begun.elapsed() < final_retry_time(stop) => sleep(retry.pause()).await,
+                Err(error) if error.is_unavailable() && begun.elapsed() < final_retry_time(stop) => {
+                    sleep(retry.pause()).await;
+                }
                 settled => break settled,
             }
         };
@@ -161,9 +169,10 @@ pub(crate) async fn undo(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
             Ok(returned) => {
                 return debug!(queue = %queue.name(), returned, "returned messages that could not start soon");
             }
-            Err(Error::Unavailable(_))
-                if !stop.gracefully.is_cancelled()
-                    || stopped_since.get_or_insert_with(Instant::now).elapsed() < final_retry_time(stop) =>
+            Err(error)
+                if error.is_unavailable()
+                    && (!stop.gracefully.is_cancelled()
+                        || stopped_since.get_or_insert_with(Instant::now).elapsed() < final_retry_time(stop)) =>
             {
                 sleep(retry.pause()).await;
             }

@@ -158,11 +158,13 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
 
 /// The error response when the quota can't be read from Redis. The request is refused at once, because it would need Redis too.
 fn quota_unavailable(error: Error) -> Problem {
-    let is_unavailable = matches!(error, Error::Unavailable(_));
+    let detail = match &error {
+        Error::Unavailable(_) => Some("Redis is not available now, and the request was not done; try again".into()),
+        Error::NotPermitted(_) => Some(format!("{}. The request was not done", errors::LACKS_A_RIGHT)),
+        _ => None,
+    };
     let mut problem = errors::from_queue(error);
-    if is_unavailable {
-        problem.detail = "Redis is not available now, and the request was not done; try again".into();
-    }
+    problem.detail = detail.unwrap_or(problem.detail);
     problem
 }
 

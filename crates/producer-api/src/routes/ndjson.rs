@@ -189,13 +189,14 @@ impl ChunkWriter<'_> {
     fn not_stored(&mut self, error: Error) -> Problem {
         let (first, last) = (self.first_line, self.last_line);
         self.stored_through = first - 1;
-        let in_doubt = matches!(error, Error::Unavailable(_));
+        let cause = match &error {
+            Error::Unavailable(_) => "Redis became unavailable",
+            Error::NotPermitted(_) => errors::LACKS_A_RIGHT,
+            _ => return errors::from_enqueue(error),
+        };
         let mut problem = errors::from_enqueue(error);
-        if !in_doubt {
-            return problem;
-        }
         problem.detail = format!(
-            "Redis became unavailable: lines {first} to {last} may be stored or not, and no later line is stored; send these \
+            "{cause}: lines {first} to {last} may be stored or not, and no later line is stored; send these \
              and the later lines again when Redis is available. A message with an id of its own is not stored twice"
         );
         problem.with_in_doubt(InDoubt { from: first, to: last })

@@ -211,10 +211,12 @@ impl Queues {
     /// [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds the rest.
     pub async fn restore_used_names(&self) -> Result<()> {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
+        let mut result = Ok(());
         for queue in handles {
-            queue.restore_name().await?;
+            // While the server of one queue is away, the others are restored.
+            result = result.and(queue.restore_name().await);
         }
-        Ok(())
+        result
     }
 
     /// Scans all keys for queues, and adds missing names to the index.

@@ -38,14 +38,14 @@ struct CallsOfScript {
     failures: [Counter; REASONS.len()],
 }
 
-/// Why calls fail: Redis was unreachable, did not answer in time or could not serve; its memory was full; or it gave an
+/// Why calls fail: Redis was unreachable, did not answer in time, could not serve or refused a command; its memory was full; or it gave an
 /// unexpected answer.
 const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
 
 /// The index in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
 fn reason(error: &CallError) -> Option<usize> {
     match error {
-        CallError::Failed(Error::Unavailable(_)) => Some(0),
+        CallError::Failed(Error::Unavailable(_) | Error::NotPermitted(_)) => Some(0),
         CallError::Failed(Error::OutOfMemory) => Some(1),
         CallError::Failed(Error::Unexpected(_)) => Some(2),
         _ => None,

@@ -134,7 +134,9 @@ impl Redis {
         let start = Instant::now();
         let answer = node.send(sending, start + self.shared.time_limit, self.shared.time_limit).await;
         let answer = answer.map(|(answer, _)| answer).map_err(|error| {
-            self.shared.topology.note_failure();
+            if error.may_mean_a_change() {
+                self.shared.topology.note_failure();
+            }
             self.shared.topology.name_server(node, error.into_call_error())
         });
         self.shared.calls.note(calls::COMMAND, start.elapsed(), answer.as_ref().err());
@@ -185,18 +187,18 @@ impl Redis {
                 Some(redirected) => redirected,
                 None => (self.owner(slot, deadline).await?, Asking::No),
             };
-            let (reason, error) = match node.send(Sending { asking, ..sending }, deadline, *time_limit).await {
+            let answer = node.send(Sending { asking, ..sending }, deadline, *time_limit).await;
+            if answer.as_ref().is_err_and(SendError::may_mean_a_change) {
+                topology.note_failure();
+            }
+            let (reason, error) = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(SendError::NotStarted(reason, error)) => (reason, topology.name_server(&node, error)),
-                Err(SendError::Failed(error)) => {
-                    topology.note_failure();
-                    return Err(topology.name_server(&node, error));
-                }
+                Err(SendError::Failed(error)) => return Err(topology.name_server(&node, error)),
             };
             if !topology.may_change() {
                 return Err(error);
             }
-            topology.note_failure();
             redirected_to = match &reason {
                 NotStarted::Moved(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::No)),
                 NotStarted::Ask(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::Yes)),

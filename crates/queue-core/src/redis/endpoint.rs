@@ -3,8 +3,8 @@
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, RedisConnectionInfo, RedisResult,
-    aio::{MultiplexedConnection, PubSub},
+    self, AsyncConnectionConfig, RedisConnectionInfo, RedisResult, Value,
+    aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream},
 };
 use futures_util::future::select_ok;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -76,12 +76,26 @@ impl Endpoint {
                 traffic.close();
             }
         });
-        Ok(OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) })
+        let mut opened = OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) };
+        if self.has_no_login() {
+            must_answer(redis::cmd("PING").query_async(&mut opened.multiplexed).await)?;
+        }
+        Ok(opened)
     }
 
     /// Opens a connection for subscriptions. The caller limits how long this takes.
-    pub(crate) async fn open_for_subscriptions(&self) -> RedisResult<PubSub> {
-        PubSub::new(&self.login, self.connect().await?).await
+    pub(crate) async fn open_for_subscriptions(&self) -> RedisResult<(PubSubSink, PubSubStream)> {
+        let (mut sink, messages) = PubSub::new(&self.login, self.connect().await?).await?.split();
+        if self.has_no_login() {
+            must_answer(sink.ping().await)?;
+        }
+        Ok((sink, messages))
+    }
+
+    /// Whether the client library opens a connection without a question to the server. Then a PING follows, because a server that
+    /// hangs or refuses clients accepts connections too, and a call that was written to it could not be sent again.
+    fn has_no_login(&self) -> bool {
+        self.login.password().is_none()
     }
 
     async fn connect(&self) -> io::Result<CountedSocket> {
@@ -96,6 +110,14 @@ impl Endpoint {
             Some(tls) => CountedSocket::tls(tls.connect(host, wire).await?),
             None => CountedSocket::plain(wire),
         })
+    }
+}
+
+/// Fails if a server did not answer, or refuses all clients (`DENIED`). For any other error the first call gives the reason.
+fn must_answer(answer: RedisResult<Value>) -> RedisResult<()> {
+    match answer {
+        Err(error) if error.code().is_none_or(|code| code == "DENIED") => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -109,8 +109,12 @@ impl RedisOptions {
         if self.sentinel_login.is_some() && !matches!(kind, Kind::Sentinels { .. }) {
             return Err(InvalidOptions::UnusedSentinel);
         }
-        let endpoint =
-            |address, login: &RedisConnectionInfo| Endpoint { address, login: login.clone(), tls: tls.clone() };
+        let endpoint = |address, login: &RedisConnectionInfo| Endpoint {
+            address,
+            // The name of the library would need a right of its own, and helps nobody.
+            login: login.clone().set_skip_set_lib_name(),
+            tls: tls.clone(),
+        };
         let mut servers = servers.into_iter();
         let first = servers.next().ok_or(InvalidOptions::Url)?;
         Ok(match kind {

@@ -11,7 +11,8 @@ pub struct Retry {
 
 impl Retry {
     const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_millis(500);
+    /// The longest pause: 500 ms.
+    pub const LONGEST: Duration = Duration::from_millis(500);
 
     /// Begins with the first pause.
     pub fn new() -> Self {

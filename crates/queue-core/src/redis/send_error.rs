@@ -51,6 +51,14 @@ impl SendError {
         }
     }
 
+    /// Whether another server may have taken over. A server that answers that a queue is full, for example, still serves its slots.
+    pub(crate) fn may_mean_a_change(&self) -> bool {
+        match self {
+            Self::NotStarted(..) => true,
+            Self::Failed(error) => matches!(error, CallError::Failed(Error::Unavailable(_))),
+        }
+    }
+
     /// Whether the server has answered, though not as the caller wished.
     pub(crate) fn is_answer(&self) -> bool {
         match self {
@@ -74,8 +82,11 @@ impl From<Unanswered> for SendError {
                 Some(reason) => Self::NotStarted(reason, error.into()),
                 None => Self::Failed(error.into()),
             },
-            // The replicas have not confirmed, for example because the primary has become a replica.
-            Unanswered::Done(error) => Self::Failed(CallError::Failed(Error::Unavailable(error.to_string()))),
+            Unanswered::Done(error) => Self::Failed(CallError::Failed(match Error::from(error) {
+                // The replicas have not confirmed, because the primary has become a replica.
+                Error::Unexpected(text) => Error::Unavailable(text),
+                other => other,
+            })),
         }
     }
 }

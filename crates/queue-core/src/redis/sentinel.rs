@@ -30,7 +30,8 @@ pub(crate) struct Sentinels {
     pub(crate) primary: Endpoint,
 }
 
-/// The answer of one Sentinel.
+/// The primary that a Sentinel names.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct View {
     address: Address,
     /// Grows with each fail-over, so the Sentinel with the highest one knows the latest primary.
@@ -52,9 +53,17 @@ impl From<Elapsed> for Broken {
     }
 }
 
+/// The latest of the views of some of all Sentinels. A few Sentinels that are cut off from the others may know only an earlier
+/// primary, which loses what is written to it. So a primary that is earlier than the known one counts only if most Sentinels
+/// answer, as after an operator has set them up anew.
+fn latest(views: Vec<View>, sentinels: usize, known_epoch: u64) -> Option<View> {
+    let are_most = 2 * views.len() > sentinels;
+    views.into_iter().max_by_key(|view| view.config_epoch).filter(|view| are_most || view.config_epoch >= known_epoch)
+}
+
 impl Sentinels {
-    /// The server that is the primary now.
-    pub(crate) async fn primary(&self) -> Result<Endpoint, String> {
+    /// The server that is the primary now, and its config epoch. `known_epoch` is that of the primary that was known before.
+    pub(crate) async fn primary(&self, known_epoch: u64) -> Result<(Endpoint, u64), String> {
         let answers = ask_all(self.servers.iter().map(|sentinel| self.ask(sentinel))).await;
         let mut views = Vec::new();
         let mut reasons = Vec::new();
@@ -65,8 +74,12 @@ impl Sentinels {
                 Err(error) => reasons.push(format!("{}: {error}", sentinel.address)),
             }
         }
-        match views.into_iter().max_by_key(|view| view.config_epoch) {
-            Some(View { address, .. }) => Ok(Endpoint { address, ..self.primary.clone() }),
+        let answered = views.len();
+        match latest(views, self.servers.len(), known_epoch) {
+            Some(View { address, config_epoch }) => Ok((Endpoint { address, ..self.primary.clone() }, config_epoch)),
+            None if answered > 0 => {
+                Err(format!("the Sentinels that answer know only an earlier primary: {}", reasons.join("; ")))
+            }
             None => Err(format!("no Sentinel names the primary: {}", reasons.join("; "))),
         }
     }
@@ -85,8 +98,7 @@ impl Sentinels {
 
     /// Listens to one Sentinel until the connection breaks.
     async fn listen_to(&self, sentinel: &Endpoint, retry: &mut Retry, announced: impl Fn()) -> Result<(), Broken> {
-        let connection = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
-        let (mut sink, mut messages) = connection.split();
+        let (mut sink, mut messages) = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
         timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENTS)).await??;
         retry.reset();
         // There may have been an announcement before.
@@ -120,5 +132,22 @@ impl Sentinels {
         let fields: HashMap<String, String> = about.query_async(&mut connection.multiplexed).await?;
         let config_epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
         Ok(Some(View { address: Address::Tcp(host, port), config_epoch }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sentinels_that_know_only_an_earlier_primary_do_not_decide() {
+        let view = |port, config_epoch| View { address: Address::Tcp("h".into(), port), config_epoch };
+        let (earlier, later) = (view(1, 4), view(2, 5));
+        assert_eq!(latest(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
+        assert_eq!(latest(vec![later.clone()], 3, 4), Some(later.clone()), "one Sentinel may announce a new primary");
+        assert_eq!(latest(vec![later.clone()], 3, 5), Some(later));
+        assert_eq!(latest(vec![earlier.clone()], 3, 5), None);
+        assert_eq!(latest(vec![earlier.clone(), earlier.clone()], 3, 5), Some(earlier), "the Sentinels are new");
+        assert_eq!(latest(Vec::new(), 3, 0), None);
     }
 }

@@ -129,8 +129,12 @@ async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Conn
     tokio::select! {
         connected = connecting => connected,
         // A server that hangs accepts connections, and never answers.
-        () = retired.cancelled() => Err(Error::Unavailable("the server is no longer a primary".into())),
+        () = retired.cancelled() => Err(no_longer_primary()),
     }
+}
+
+fn no_longer_primary() -> Error {
+    Error::Unavailable("the server is no longer a primary".into())
 }
 
 impl SharedConnection {
@@ -150,6 +154,11 @@ impl SharedConnection {
         slot.generation += 1;
         *self.driver.lock() = Some(shared.driver.abort_handle());
         slot.connection = Some(connection);
+        // `abort` may have come before the driver was known here, but then `retired` was cancelled before.
+        if retired.is_cancelled() {
+            self.abort();
+            return Err(no_longer_primary());
+        }
         Ok((shared, slot.generation))
     }
 

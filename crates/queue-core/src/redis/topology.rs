@@ -89,12 +89,14 @@ pub(crate) struct Map {
     owners: Vec<Option<u16>>,
     /// Servers of a cluster that do not pass on all notifications.
     cut_off: Vec<Address>,
+    /// The config epoch of the primary that Sentinels name.
+    config_epoch: u64,
 }
 
 impl Map {
     /// A map in which one server has all slots.
-    pub(crate) fn of_one(node: Arc<Node>) -> Self {
-        Self { nodes: vec![node], ..Self::default() }
+    pub(crate) fn of_one(node: Arc<Node>, config_epoch: u64) -> Self {
+        Self { nodes: vec![node], config_epoch, ..Self::default() }
     }
 
     /// A map of a cluster.
@@ -122,6 +124,14 @@ impl Map {
         }
     }
 
+    fn passes_on_notifications(&self, node: &Node) -> bool {
+        !self.cut_off.contains(&node.endpoint().address)
+    }
+
+    fn has_better_subscription_node(&self, node: &Node) -> bool {
+        !self.passes_on_notifications(node) && self.nodes.iter().any(|other| self.passes_on_notifications(other))
+    }
+
     /// The servers of this map that are not in another one.
     fn absent_from<'m>(&'m self, other: &'m Self) -> impl Iterator<Item = &'m Arc<Node>> {
         self.nodes.iter().filter(|node| !other.nodes.iter().any(|other| Arc::ptr_eq(node, other)))
@@ -139,7 +149,7 @@ impl Topology {
         let map = match &source {
             Source::Server(endpoint) => {
                 let is_up = calls.server(source.name(), &endpoint.address);
-                Map::of_one(Node::new(endpoint.clone(), is_up))
+                Map::of_one(Node::new(endpoint.clone(), is_up), 0)
             }
             Source::Sentinels(_) | Source::Cluster(_) => Map::default(),
         };
@@ -188,14 +198,15 @@ impl Topology {
     /// A server for subscriptions. Each server of a cluster passes on the notifications of all others.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
-        let fit: Vec<_> = nodes.iter().filter(|node| self.passes_on_notifications(node)).collect();
+        let map = self.map();
+        let fit: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
         let candidates = if fit.is_empty() { nodes.iter().collect() } else { fit };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }
 
-    /// Whether a server passes on the notifications of all others, as far as is known.
-    pub(crate) fn passes_on_notifications(&self, node: &Node) -> bool {
-        !self.map().cut_off.contains(&node.endpoint().address)
+    /// Whether another server passes on the notifications of all others, as far as is known, and this one does not.
+    pub(crate) fn has_better_subscription_node(&self, node: &Node) -> bool {
+        self.map().has_better_subscription_node(node)
     }
 
     fn map(&self) -> Arc<Map> {
@@ -217,9 +228,13 @@ impl Topology {
 
     /// Adds the address of the server to an error, if there may be several servers.
     pub(crate) fn name_server(&self, node: &Node, error: CallError) -> CallError {
+        let named = |text| format!("{}: {text}", node.endpoint().address);
         match error {
             CallError::Failed(Error::Unavailable(text)) if self.may_change() => {
-                CallError::Failed(Error::Unavailable(format!("{}: {text}", node.endpoint().address)))
+                CallError::Failed(Error::Unavailable(named(text)))
+            }
+            CallError::Failed(Error::NotPermitted(text)) if self.may_change() => {
+                CallError::Failed(Error::NotPermitted(named(text)))
             }
             other => other,
         }
@@ -284,7 +299,8 @@ impl Shared {
         let found = match &self.source {
             Source::Server(_) => return Ok(()),
             Source::Sentinels(sentinels) => {
-                sentinels.primary().await.map(|primary| Map::of_one(self.node_at(&known, primary)))
+                let primary = sentinels.primary(known.config_epoch).await;
+                primary.map(|(primary, config_epoch)| Map::of_one(self.node_at(&known, primary), config_epoch))
             }
             Source::Cluster(cluster) => cluster
                 .view(known.nodes.iter().map(|node| node.endpoint()))
@@ -351,6 +367,63 @@ impl Shared {
             }
             (Some(_), None) => info!(topology = self.source.name(), "the servers of Redis are all known again"),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use deadpool_redis::redis::{self, RedisConnectionInfo};
+    use drover_tests::RedisServer;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::redis::{node::Sending, shared_connection::Asking};
+
+    fn node(port: u16) -> Arc<Node> {
+        let address = Address::Tcp("127.0.0.1".into(), port);
+        let endpoint = Endpoint { address, login: RedisConnectionInfo::default().set_skip_set_lib_name(), tls: None };
+        Node::new(endpoint, prometheus_client::metrics::gauge::Gauge::default())
+    }
+
+    #[test]
+    fn subscription_leaves_a_server_only_for_a_better_one() {
+        let nodes = [1, 2].map(node);
+        let map = |cut_off: &[u16]| Map {
+            nodes: nodes.to_vec(),
+            cut_off: cut_off.iter().map(|port| Address::Tcp("127.0.0.1".into(), *port)).collect(),
+            ..Map::default()
+        };
+        assert!(map(&[1]).has_better_subscription_node(&nodes[0]));
+        assert!(!map(&[2]).has_better_subscription_node(&nodes[0]));
+        assert!(!map(&[1, 2]).has_better_subscription_node(&nodes[0]), "the whole cluster is away");
+    }
+
+    async fn is_answered(node: &Node) -> bool {
+        let (command, limit) = (redis::cmd("PING"), Duration::from_secs(20));
+        let sending = Sending { command: &command, script: None, wait: None, asking: Asking::No };
+        node.send(sending, Instant::now() + limit, limit).await.is_ok()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn server_that_is_no_longer_a_primary_gets_no_call() {
+        let server = RedisServer::start();
+        for round in 0..100 {
+            let node = node(server.port());
+            let mut calls = JoinSet::new();
+            for _ in 0..8 {
+                let node = Arc::clone(&node);
+                calls.spawn(async move { is_answered(&node).await });
+            }
+            // Some of the connections are open by then.
+            sleep(Duration::from_micros(20 * round)).await;
+            node.retire();
+            calls.join_all().await;
+            for _ in 0..3 {
+                assert!(!is_answered(&node).await, "round {round}");
+            }
         }
     }
 }

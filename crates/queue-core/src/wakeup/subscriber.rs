@@ -277,7 +277,7 @@ impl Subscriber {
         let limit = self.shared.redis.time_limit();
         let opened = timeout(limit, node.endpoint().open_for_subscriptions()).await;
         let (mut sink, mut messages) = match opened {
-            Ok(Ok(connection)) => connection.split(),
+            Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return closed_by_server::explain(error, node.endpoint()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
@@ -321,7 +321,8 @@ impl Subscriber {
                     if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
                         return reason;
                     }
-                    if !self.shared.redis.topology().passes_on_notifications(node) {
+                    // If the whole cluster is away, no server is better.
+                    if self.shared.redis.topology().has_better_subscription_node(node) {
                         return "the server does not reach the rest of its cluster".into();
                     }
                 },

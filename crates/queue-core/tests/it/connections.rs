@@ -88,6 +88,16 @@ async fn no_call_fails_after_redis_closed_connections_for_their_idleness() {
 }
 
 #[tokio::test]
+async fn a_new_connection_sends_no_command_that_needs_another_right() {
+    let world = World::new();
+    world.redis.command("CONFIG RESETSTAT");
+    Redis::new(&world.redis.url(), Duration::from_secs(10)).unwrap().ping().await.unwrap();
+    let (commands, errors) = (world.redis.command("INFO commandstats"), world.redis.command("INFO errorstats"));
+    assert!(!commands.contains("cmdstat_client"), "the server knows the name of the client library: {commands}");
+    assert!(!errors.contains("errorstat_ERR"), "the server knows no such command: {errors}");
+}
+
+#[tokio::test]
 async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_one() {
     let world = World::new();
     for round in 0..20 {
