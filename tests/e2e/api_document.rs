@@ -65,7 +65,7 @@ fn run(command: &str, base: &str) -> (bool, String) {
     let max_secs = if is_stream { "1" } else { "60" };
     let script = format!(
         "curl() {{ command curl --silent --show-error --fail-with-body --max-time {max_secs} \"$@\"; }}\n\
-         Q={base}/v1/queues/my-queue\n{}",
+         Q={base}/v1/queues/my-queue\nJ='content-type: application/json'\n{}",
         command.replace("http://127.0.0.1:8080", base)
     );
     let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();

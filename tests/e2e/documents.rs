@@ -1,5 +1,5 @@
 //! The documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the
-//! programs of docs/WORKERS.md that need no handler.
+//! programs that need no handler of docs/WORKERS.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System,
-    markdown::{code, document, root, section},
+    markdown::{code, document, root},
     python::PythonProgram,
 };
 
@@ -59,13 +59,13 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     let page = document("docs/API.md");
     let lines: Vec<&str> = page.lines().collect();
     let mut stated = 0;
-    for index in (1..lines.len()).filter(|index| lines[*index].starts_with("|---")) {
+    for index in (1..lines.len()).filter(|index| lines[*index].starts_with("---|")) {
         let header: Vec<&str> = lines[index - 1].split('|').collect();
-        let rows = lines[index + 1..].iter().take_while(|line| line.starts_with('|'));
+        let rows = lines[index + 1..].iter().take_while(|line| line.contains(" | "));
         // Fields are in the first column or in a column of optional fields.
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
-            cells.filter(|(column, (_, title))| *column == 1 || title.contains("optional")).map(|(_, (cell, _))| cell)
+            cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
         });
         let is_duration = |cell: &str| DURATIONS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
@@ -106,18 +106,17 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
         .map(|(number, _)| number)
         .collect();
-    // A row has the number of a promise, and its tests.
+    // A line has the number of a promise, and its tests.
     let rows: Vec<(&str, Vec<&str>)> = appendix
         .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
-        .filter(|(number, _)| *number != "promise")
+        .filter_map(|line| line.split_once(". "))
         .map(|(number, tests)| (number, tests.split('`').skip(1).step_by(2).collect()))
         .collect();
     assert!(numbers.len() >= 30, "{numbers:?}");
     assert_eq!(
         rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
         numbers,
-        "a row for each promise, in their order"
+        "a line for each promise, in their order"
     );
     let sources = test_sources();
     let existing = names_of_tests(&sources);
@@ -140,11 +139,11 @@ fn words_of(expression: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     let page = document("docs/OBSERVABILITY.md");
-    // A row has the name and the type of a metric.
+    // A line has the name and the type of a metric.
     let types: BTreeMap<&str, &str> = page
         .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
-        .map(|(name, rest)| (name, rest.split(' ').next().unwrap()))
+        .filter_map(|line| line.strip_prefix("- `")?.split_once("` ("))
+        .map(|(name, rest)| (name, rest.split([':', ')']).next().unwrap()))
         .collect();
     let is_documented = |name: &str| {
         let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
@@ -169,7 +168,7 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     assert!(names.len() >= 10, "{names:?}");
 }
 
-/// Codes that many endpoints answer. The document names them only in its table of all errors.
+/// Codes that many endpoints answer. The document names them only in its list of all errors.
 const COMMON_CODES: [&str; 20] = [
     "malformed_request",
     "bad_request",
@@ -215,7 +214,7 @@ fn sections(page: &str) -> Vec<String> {
 /// The endpoints that a section describes in its tables and lists, each with its method and whole path. The document shortens
 /// `/v1/queues/{queue}/` to `{queue}/`.
 fn endpoints(section: &str) -> BTreeSet<String> {
-    let rows = section.lines().filter(|line| line.starts_with('|') || line.starts_with("- "));
+    let rows = section.lines().filter(|line| line.contains(" | ") || line.starts_with("- "));
     let endpoint = |text: &str| {
         let (method, path) = text.split_once(' ')?;
         let whole = if path.starts_with("{queue}/") { format!("/v1/queues/{path}") } else { path.to_owned() };
@@ -227,8 +226,10 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = document("docs/API.md");
-    let (page, table) = page.split_once("| status | code | what to do |").unwrap();
-    let all: BTreeSet<&str> = table.lines().skip(2).filter_map(|row| quoted(row).next()).collect();
+    let (page, errors) = page.split_once("\n## Errors\n").unwrap();
+    // A line has a status, codes, and what to do.
+    let lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
+    let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| quoted(codes)).collect();
     assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
 
     let system = System::start("").await;
@@ -317,7 +318,7 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
 
 #[tokio::test]
 async fn shortest_documented_worker_completes_messages_with_the_output_of_its_program() {
-    let page = document("docs/WORKERS.md");
+    let page = document("README.md");
     let system = System::start(code(&page, "toml")).await;
     let _worker = system.worker().await;
     let message = system.finished(&system.post("shout", json!({"data": "hello"})).await).await;
@@ -326,9 +327,8 @@ async fn shortest_documented_worker_completes_messages_with_the_output_of_its_pr
 
 #[tokio::test]
 async fn documented_consumer_completes_messages_over_http() {
-    let page = document("docs/WORKERS.md");
     let system = System::start("").await;
-    let program = code(section(&page, "Consumers over HTTP"), "python").replace("http://127.0.0.1:8080", &system.base);
+    let program = document("examples/consumer.py").replace("http://127.0.0.1:8080", &system.base);
     let _consumer = PythonProgram::start(&program, &[]);
     for name in ["ada", "bob"] {
         let message = system.finished(&system.post("letters", json!({"data": {"to": name}})).await).await;

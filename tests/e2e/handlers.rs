@@ -1,4 +1,4 @@
-//! The handlers `http` and `exec` of the real worker, with the examples of docs/WORKERS.md.
+//! The handlers `http` and `exec` of the real worker, with the routes of docs/WORKERS.md and the programs in `examples`.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System,
-    markdown::{code, document, section},
+    markdown::{code, document, root, section},
     python::PythonProgram,
     raw_client::RawClient,
 };
@@ -50,7 +50,7 @@ fn wait_for_pid(file: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_handler_works_as_documented() {
     let port = free_port();
-    let _receiver = start_receiver(&example("A URL", "python"), port);
+    let _receiver = start_receiver(&document("examples/hook.py"), port);
     let config = example("A URL", "toml").replace("9000", &port.to_string());
     let unsigned = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
     let system = System::start(&(config + &unsigned)).await;
@@ -100,7 +100,7 @@ async fn finished_text(system: &System, queue: &str, data: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
     let port = free_port();
-    let _receiver = start_receiver(&example("A URL", "python"), port);
+    let _receiver = start_receiver(&document("examples/hook.py"), port);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let signed = format!("content-length: 2\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,");
     for (headers, body, status) in [
@@ -127,10 +127,8 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_handler_works_as_documented() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("job.py");
-    fs::write(&program, example("A program", "python")).unwrap();
-    let config = example("A program", "toml").replace("job.py", program.to_str().unwrap());
+    let program = root().join("examples/job.py");
+    let config = example("A program", "toml").replace("examples/job.py", program.to_str().unwrap());
     let system = System::start(&config).await;
     let worker = system.worker().await;
     let message = system.finished(&system.post("jobs", json!({"data": {"to": "a@b.c"}})).await).await;

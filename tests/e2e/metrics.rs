@@ -233,13 +233,15 @@ async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
 
 /// Name, type and labels of each row of a section.
 fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
-    let rows = section(page, heading).lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.map(|row| {
-        let cells: Vec<&str> = row.split(" |").map(|cell| cell.trim_matches([' ', '`'])).collect();
-        let labels = cells[2].split(',').map(|label| label.trim_matches([' ', '`'])).filter(|label| !label.is_empty());
-        (cells[0].to_owned(), (cells[1].to_owned(), labels.map(str::to_owned).collect()))
-    })
-    .collect()
+    let lines = section(page, heading).lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
+    lines
+        .map(|(name, rest)| {
+            let interface = rest.split(')').next().unwrap();
+            let (kind, labels) = interface.split_once(": ").unwrap_or((interface, ""));
+            let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            (name.to_owned(), (kind.to_owned(), labels))
+        })
+        .collect()
 }
 
 #[tokio::test]

@@ -11,9 +11,6 @@ async fn the_example_of_the_readme_works_as_it_is_written() {
     let example = include_str!("../../crates/consumer-worker/examples/mails.rs");
     assert!(readme.contains(&format!("```no_run\n{example}```")), "the README shows the example as it is");
 
-    let workers = include_str!("../../docs/WORKERS.md");
-    assert!(workers.contains(&format!("```rust\n{example}```")), "docs/WORKERS.md shows the example as it is");
-
     let system = System::start("[queues.mails]\nbackoff = { type = \"fixed\", delay = 10 }\n").await;
     let bind = format!("127.0.0.1:{}", free_port());
     let env = [("DROVER__REDIS__URL", system.redis_url.as_str()), ("DROVER__WORKER__BIND", bind.as_str())];

@@ -243,22 +243,26 @@ mod tests {
 
     const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    /// The names in the first column of the tables in one section of the protocol page.
-    fn documented(section: &str) -> BTreeSet<&'static str> {
-        let (_, after) = PROTOCOL.split_once(&format!("\n## {section}\n")).expect("the page has this section");
+    /// The name with which each line of the list in the section "Keys" of the protocol page begins.
+    fn documented_keys() -> BTreeSet<&'static str> {
+        let (_, after) = PROTOCOL.split_once("\n## Keys\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
-        let first_cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
-        first_cells.filter_map(|cell| cell.split('`').nth(1)).collect()
+        section.lines().filter_map(|line| line.strip_prefix("- `")?.split('`').next()).collect()
     }
 
     #[test]
     fn the_protocol_page_names_every_key_and_no_other() {
-        assert_eq!(documented("Keys"), suffix::ALL.iter().copied().collect());
+        assert_eq!(documented_keys(), suffix::ALL.iter().copied().collect());
     }
 
     #[test]
-    fn the_protocol_page_names_every_script_and_no_other() {
-        assert_eq!(documented("Scripts"), all().into_iter().map(|script| script.name).collect());
+    fn the_protocol_page_says_of_every_script_and_no_other_whether_it_may_repeat() {
+        let (_, after) = PROTOCOL.split_once("\n## Scripts\n").expect("the page has this section");
+        let (section, _) = after.split_once("\nWorkers and APIs repeat these").expect("this sentence ends the lists");
+        let (_, lists) = section.split_once("\n- yes: ").expect("the lists begin with this line");
+        let documented: BTreeSet<&str> = lists.split('`').skip(1).step_by(2).collect();
+        let no_scripts_of_queues = [QUOTA, "command", "WAIT"];
+        assert_eq!(documented, all().into_iter().map(|script| script.name).chain(no_scripts_of_queues).collect());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The table of docs/PROTOCOL.md that says which calls may be repeated: each row with a proxy that loses the answer.
+//! The lists of docs/PROTOCOL.md that say which calls may be repeated: each call with a proxy that loses the answer.
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
@@ -28,7 +28,7 @@ enum Repeat {
 }
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
-/// The rows of the table. `command` stands for all other commands that call no script.
+/// The calls of the lists. `command` stands for all other commands that call no script.
 const ROWS: [(&str, Repeat); 28] = [
     ("declare", Yes),
     ("configure", Yes),
@@ -406,24 +406,26 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
     assert_eq!(events(), 3);
 }
 
-/// The first cells of the tables in one section of docs/PROTOCOL.md, without backticks, and their second cells.
-fn rows_of(section: &str) -> Vec<(&'static str, &'static str)> {
+/// The calls that a list of docs/PROTOCOL.md names. The list is one item, which begins with this word.
+fn documented(word: &str) -> BTreeSet<&'static str> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
-    let (_, after) = page.split_once(&format!("\n## {section}\n")).expect("the page has this section");
-    let section = after.split("\n## ").next().unwrap_or(after);
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    rows.filter_map(|(name, rest)| Some((name.split('`').nth(1)?, rest.split(" | ").next()?))).collect()
+    let (_, after) = page.split_once(&format!("\n- {word}: ")).expect("the page has this list");
+    // The next item or paragraph ends the list.
+    let list = after.split("\n- ").next().and_then(|item| item.split("\n\n").next()).unwrap_or(after);
+    list.split('`').skip(1).step_by(2).collect()
 }
 
 #[test]
 fn the_protocol_page_says_of_every_operation_whether_it_may_repeat_as_these_tests_prove() {
-    let proven = ROWS.iter().map(|(row, repeat)| match repeat {
-        Reads | Yes | Answers(_) => (*row, "yes"),
-        No(..) => (*row, "no"),
-        NewToken => (*row, "new token"),
-    });
-    assert_eq!(rows_of("Sending a call again"), proven.collect::<Vec<_>>());
-    let scripts = rows_of("Scripts").into_iter().map(|(script, _)| script);
-    let operations: Vec<&str> = scripts.chain(["quota", "command", "WAIT"]).collect();
-    assert_eq!(ROWS.map(|(row, _)| row).to_vec(), operations, "one row for each script, in the same order");
+    let proven = |word: &str| {
+        let word_of = |repeat: &Repeat| match repeat {
+            Reads | Yes | Answers(_) => "yes",
+            No(..) => "no",
+            NewToken => "new token",
+        };
+        ROWS.iter().filter(|(_, repeat)| word_of(repeat) == word).map(|(row, _)| *row).collect::<BTreeSet<_>>()
+    };
+    for word in ["yes", "no", "new token"] {
+        assert_eq!(documented(word), proven(word), "{word}");
+    }
 }
