@@ -8,7 +8,7 @@ use crate::{
     limits,
     message::{HoldOutcome, MaxAttempts, Message, MessageId, MessageRef, NewMessage, State, record::EncodedMessage},
     names::IdempotencyKey,
-    queue::{Call, Queue, declare::IfAbsent},
+    queue::{Call, Queue, declare::IfAbsent, pending_posts::Answer},
     redis::scripts,
     time::Timestamp,
 };
@@ -150,13 +150,6 @@ impl Queue {
         let Answer { created_at, max_attempts, .. } = *answer;
         Ok(Enqueued::Created(Message::enqueued(self.name.clone(), id, message, created_at, max_attempts, hold_outcome)))
     }
-}
-
-/// The script's answer for one message.
-pub(super) struct Answer {
-    pub(super) created_at: Timestamp,
-    pub(super) max_attempts: MaxAttempts,
-    pub(super) text: String,
 }
 
 /// Which of its messages a call stores if the queue does not have room for all of them.

@@ -17,7 +17,6 @@ use crate::{
     queue::{
         Call, Queue,
         declare::IfAbsent,
-        lost_leases::LostUnlessAnswered,
         random,
         read::parse_json,
         settle::{Action, Settlement},
@@ -125,7 +124,7 @@ impl Queue {
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
         let max = request.max.clamp(1, limits::MAX_MESSAGES);
-        let lease_call = LostUnlessAnswered::new(self);
+        let lease_call = self.lost_calls.begin_call();
         let secret = lease_call.secret().clone();
         let owner_timeout = match request.owner_timeout {
             OwnerTimeout::VisibilityTimeout => "",
@@ -158,7 +157,7 @@ impl Queue {
         self.fail_unreadable(unreadable).await;
         lease_call.mark_answered();
         // An idle consumer must call again in time for the next search for lost leases.
-        let next_search = self.next_search_in();
+        let next_search = self.lost_calls.next_search_in();
         leased.call_again_in = leased.call_again_in.into_iter().chain(next_search).min();
         Ok(leased)
     }

@@ -12,9 +12,11 @@ mod extend;
 pub(crate) mod index;
 mod lease;
 mod list;
+mod lost_calls;
 mod lost_leases;
 mod maintain;
 mod patch;
+mod pending_posts;
 mod progress;
 mod purge;
 mod queues;
@@ -43,6 +45,10 @@ use crate::{
     error::{Error, Result},
     limits,
     names::QueueName,
+    queue::{
+        lost_calls::LostCalls,
+        pending_posts::{PendingPosts, PostLimit},
+    },
     redis::{
         CallError, Keys, Redis, reply,
         scripts::{LAYOUT, Script},
@@ -51,8 +57,6 @@ use crate::{
     settings::patch::SettingsPatch,
     time::Millis,
 };
-
-use coalesce::PostLimit;
 
 /// One queue and the operations on it. Most operations call one script; those of producers and consumers take a batch of messages.
 pub struct Queue {
@@ -64,11 +68,10 @@ pub struct Queue {
     epoch: Mutex<Option<String>>,
     /// Whether this process has used the queue since it last checked that the index has the queue's name.
     was_used: AtomicBool,
-    /// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
-    lost_calls: Mutex<Vec<lost_leases::LostCall>>,
+    lost_calls: LostCalls,
     post_limit: Arc<PostLimit>,
     /// Messages that were posted and wait for the next call.
-    posted: Mutex<coalesce::PendingPosts>,
+    posted: Mutex<PendingPosts>,
 }
 
 impl Queue {
@@ -83,7 +86,7 @@ impl Queue {
 
     pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, post_limit: Arc<PostLimit>) -> Self {
         let keys = Keys::of(&name);
-        let (epoch, lost_calls, posted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (epoch, lost_calls, posted) = (Mutex::default(), LostCalls::default(), Mutex::default());
         Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, post_limit, posted }
     }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::{
     error::Result,
     names::QueueName,
-    queue::{Queue, QueueStatus, coalesce::PostLimit, index},
+    queue::{Queue, QueueStatus, index, pending_posts::PostLimit},
     redis::{Keys, Redis, keys, reply},
     settings::{DeclaredSettings, QueuePattern},
 };

@@ -1,0 +1,89 @@
+//! The lease calls of a queue whose reply was lost. The leases that such a call may have made are searched for twice.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::message::token::Secret;
+
+/// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
+const MAX_LOST_CALLS: usize = 100;
+
+/// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
+#[derive(Default)]
+pub(super) struct LostCalls(Mutex<Vec<LostCall>>);
+
+impl LostCalls {
+    /// Begins a lease call. When the guard is dropped, the call is remembered as lost, unless it was marked as answered.
+    pub(super) fn begin_call(&self) -> LeaseCallGuard<'_> {
+        LeaseCallGuard { lost_calls: self, secret: Secret::generate(), is_answered: false }
+    }
+
+    /// A lost call whose leases must be searched for now.
+    pub(super) fn next_due(&self) -> Option<Secret> {
+        self.0.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
+    }
+
+    /// The pause until the next search for leases of a lost call; `None` if no call was lost.
+    pub(super) fn next_search_in(&self) -> Option<Duration> {
+        self.0.lock().iter().map(LostCall::pause).min()
+    }
+
+    /// Notes that the leases of a lost call were searched for. After the second search the call is forgotten.
+    pub(super) fn note_search(&self, secret: &Secret) {
+        self.0.lock().retain_mut(|lost| lost.secret != *secret || lost.note_search());
+    }
+}
+
+/// A lease call whose reply was lost.
+struct LostCall {
+    secret: Secret,
+    /// When the leases of the call are searched for again; `None` before the first search.
+    search_again_at: Option<Instant>,
+}
+
+impl LostCall {
+    /// The pause before the second search: a call over a broken connection may reach Redis after the first search.
+    const PAUSE_BETWEEN_SEARCHES: Duration = Duration::from_secs(5);
+
+    fn is_due(&self) -> bool {
+        self.search_again_at.is_none_or(|instant| instant <= Instant::now())
+    }
+
+    fn pause(&self) -> Duration {
+        self.search_again_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
+    }
+
+    /// Notes a search. Returns whether another search is needed: after the first search yes, after the second no.
+    fn note_search(&mut self) -> bool {
+        let was_first = self.search_again_at.is_none();
+        self.search_again_at = Some(Instant::now() + Self::PAUSE_BETWEEN_SEARCHES);
+        was_first
+    }
+}
+
+/// A lease call that Redis has not answered yet.
+pub(super) struct LeaseCallGuard<'q> {
+    lost_calls: &'q LostCalls,
+    secret: Secret,
+    is_answered: bool,
+}
+
+impl LeaseCallGuard<'_> {
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    pub(super) fn mark_answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for LeaseCallGuard<'_> {
+    fn drop(&mut self) {
+        let mut lost = self.lost_calls.0.lock();
+        if !self.is_answered && lost.len() < MAX_LOST_CALLS {
+            lost.push(LostCall { secret: self.secret.clone(), search_again_at: None });
+        }
+    }
+}
