@@ -211,7 +211,7 @@ impl<S: Servers> Scene<S> {
         self.servers.server(primary).kill();
         self.deliver_again(Some(primary)).await;
         self.servers.server(primary).restart();
-        self.come_back(primary, &queue).await;
+        self.rejoin(primary, &queue).await;
     }
 
     /// Suspends a primary until it was replaced, and resumes it.
@@ -221,7 +221,7 @@ impl<S: Servers> Scene<S> {
         self.servers.all()[primary].suspend();
         self.deliver_again(Some(primary)).await;
         self.servers.all()[primary].resume();
-        self.come_back(primary, &queue).await;
+        self.rejoin(primary, &queue).await;
     }
 
     /// Replaces a healthy primary.
@@ -233,11 +233,11 @@ impl<S: Servers> Scene<S> {
         self.deliver_again(Some(primary)).await;
         let deliveries = self.load.account.lock().unwrap().deliveries() - before;
         self.max_repeated += self.servers.repeated_by_plan(deliveries);
-        self.come_back(primary, &queue).await;
+        self.rejoin(primary, &queue).await;
     }
 
     /// Lets a former primary of this queue follow its successor, and waits until everything works.
-    async fn come_back(&mut self, former: usize, queue: &str) {
+    async fn rejoin(&mut self, former: usize, queue: &str) {
         let successor = eventually("a primary accepts writes", || self.servers.primary_of(queue, Some(former)));
         self.servers.follow(former, successor);
         self.recover().await;

@@ -28,7 +28,7 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
 ///
 /// Fewer confirmations would promise nothing here: until a Sentinel tells them, a former primary and the replica that was not
 /// promoted know nothing of the fail-over, and confirm posts that it forgets.
-async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), come_back: impl Fn(&mut RedisServer)) {
+async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), rejoin: impl Fn(&mut RedisServer)) {
     let mut group = RedisSentinels::start(REPLICAS as usize, 3);
     let redis = || Redis::new(&group.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
     let plain = Load::start(&redis(), &Load::names("plain", 2));
@@ -41,7 +41,7 @@ async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), come_bac
     let took = plain.recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
 
-    come_back(&mut group.servers[0]);
+    rejoin(&mut group.servers[0]);
     let all_confirm = |primary: usize| group.servers[primary].confirming_replicas() == REPLICAS as usize;
     wait_for("all replicas", || group.primary().is_some_and(all_confirm)).await;
     let took = confirmed.recovered(Instant::now()).await;
